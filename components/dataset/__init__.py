@@ -1,0 +1,1 @@
+"""What the stages share: the Example's features and the label set."""
