@@ -1,0 +1,156 @@
+"""Fixtures that every room's tests share."""
+
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.dataset import features
+
+# Set before anything imports TensorFlow: its start-up chatter would bury a failing test's message.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+_SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real datasets beside the checkout; tests that need it skip where it is absent."""
+    if not _SHARED_DATA.is_dir():
+        pytest.skip(f"no real datasets at {_SHARED_DATA}")
+    return _SHARED_DATA
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A tiny image and its class ids."""
+
+    image: np.ndarray
+    """uint8 [height, width, 3]"""
+    class_ids: np.ndarray
+    """uint8 [height, width]"""
+
+    def png(self) -> bytes:
+        return png_bytes(self.image)
+
+    def example(self, name: str) -> bytes:
+        """The pair as a serialised Example, as ingestion writes it."""
+        import tensorflow as tf
+
+        def feature(value: bytes | int) -> tf.train.Feature:
+            if isinstance(value, bytes):
+                return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+        values: dict[str, bytes | int] = {
+            features.IMAGE_ENCODED: self.png(),
+            features.IMAGE_FORMAT: b"png",
+            features.IMAGE_FILENAME: name.encode(),
+            features.IMAGE_HEIGHT: self.image.shape[0],
+            features.IMAGE_WIDTH: self.image.shape[1],
+            features.MASK_ENCODED: png_bytes(self.class_ids),
+            features.MASK_FORMAT: b"png",
+        }
+        example = tf.train.Example()
+        for key, value in values.items():
+            example.features.feature[key].CopyFrom(feature(value))
+        return bytes(example.SerializeToString())
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def disc_pair(seed: int) -> Pair:
+    """A bright disc (class 1) on dark noise (class 0), its rim ignored; the size varies with the seed."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(20, 40, 2)
+    rows, columns = np.mgrid[:height, :width]
+    center = rng.uniform(0.3, 0.7, 2) * (height, width)
+    distance = np.hypot(rows - center[0], columns - center[1]) / min(height, width)
+    class_ids = np.where(distance < 0.25, 1, np.where(distance < 0.3, features.IGNORE_LABEL, 0)).astype(np.uint8)
+    image = rng.integers(0, 80, (height, width, 3)) + 120 * (class_ids == 1)[..., None]
+    return Pair(image.astype(np.uint8), class_ids)
+
+
+@dataclass(frozen=True)
+class TransformRun:
+    """Where a run of the Transform component left things."""
+
+    examples: Path
+    graph: Path
+    transformed: Path
+    pairs: dict[str, list[Pair]]
+
+
+RunTransform = Callable[..., TransformRun]
+
+
+@pytest.fixture(scope="session")
+def run_transform(tmp_path_factory: pytest.TempPathFactory) -> RunTransform:
+    """Runs TFX's Transform executor with this project's graph on a handful of discs."""
+
+    def run(**settings: Any) -> TransformRun:
+        import tensorflow as tf
+        from google.protobuf import json_format, text_format
+        from tfx.components.transform.executor import Executor
+        from tfx.components.util import examples_utils
+        from tfx.proto import example_gen_pb2, transform_pb2
+        from tfx.types import standard_artifacts
+        from tfx.types import standard_component_specs as keys
+
+        from components.schema.curated import curated_schema
+        from components.transform.config import TransformConfig
+
+        config = TransformConfig(**settings)
+        root = tmp_path_factory.mktemp("transform")
+        pairs = {"train": [disc_pair(seed) for seed in range(12)], "val": [disc_pair(seed) for seed in range(100, 104)]}
+        for split, members in pairs.items():
+            directory = root / "examples" / f"Split-{split}"
+            directory.mkdir(parents=True)
+            with tf.io.TFRecordWriter(str(directory / "data_tfrecord-00000-of-00001")) as writer:
+                for index, pair in enumerate(members):
+                    writer.write(pair.example(f"{split}/{index}.png"))
+        (root / "schema").mkdir()
+        schema = curated_schema([], max_pixels=10**6)
+        (root / "schema" / "schema.pbtxt").write_text(text_format.MessageToString(schema))
+
+        def artifact(kind: type, name: str) -> Any:
+            made = kind()
+            made.uri = str(root / name)
+            return made
+
+        examples = artifact(standard_artifacts.Examples, "examples")
+        examples.split_names = '["train", "val"]'
+        examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+        outputs = {keys.TRANSFORM_GRAPH_KEY: [artifact(standard_artifacts.TransformGraph, "graph")]}
+        if config.materialize:
+            outputs[keys.TRANSFORMED_EXAMPLES_KEY] = [artifact(standard_artifacts.Examples, "transformed")]
+        context = Executor.Context(
+            beam_pipeline_args=["--direct_running_mode=in_memory"], tmp_dir=str(root / "tmp"), unique_id="1"
+        )
+        Executor(context).Do(
+            {keys.EXAMPLES_KEY: [examples], keys.SCHEMA_KEY: [artifact(standard_artifacts.Schema, "schema")]},
+            outputs,
+            {
+                "preprocessing_fn": "components.transform.preprocessing.preprocessing_fn",
+                "custom_config": json.dumps({"transform": config.model_dump_json(), "num_classes": 2}),
+                "splits_config": json_format.MessageToJson(
+                    transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "val"])
+                ),
+                "force_tf_compat_v1": 0,
+                "disable_statistics": 1,
+            },
+        )
+        return TransformRun(root / "examples", root / "graph", root / "transformed", pairs)
+
+    return run
