@@ -1,0 +1,1 @@
+"""Stops the pipeline where the Examples are not what the schema says."""

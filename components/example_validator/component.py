@@ -1,0 +1,52 @@
+"""TFX's ExampleValidator only writes anomalies down; this one ends the run when it finds any."""
+
+import logging
+from typing import Any
+
+import tensorflow_data_validation as tfdv
+from tfx.components.example_validator import executor as tfx_executor
+from tfx.dsl.components.base import executor_spec
+from tfx.proto.orchestration import execution_result_pb2
+from tfx.types import Artifact, artifact_utils, standard_component_specs
+from tfx.v1.components import ExampleValidator as TfxExampleValidator
+
+from components.errors import StageError
+
+logger = logging.getLogger(__name__)
+
+
+class Executor(tfx_executor.Executor):
+    """Validates as TFX does, then reads the anomalies and says them."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> execution_result_pb2.ExecutorOutput:
+        """Runs the validation.
+
+        Raises:
+            StageError: a split has anomalies; the message names split, feature and what was found.
+        """
+        output = super().Do(input_dict, output_dict, exec_properties)
+        artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.ANOMALIES_KEY])
+        findings = []
+        for split in artifact_utils.decode_split_names(artifact.split_names):
+            directory = artifact_utils.get_split_uri([artifact], split)
+            anomalies = tfdv.load_anomalies_binary(f"{directory}/{tfx_executor.DEFAULT_FILE_NAME}")
+            findings += [
+                f"split {split}, feature {feature}: {info.description}"
+                for feature, info in sorted(anomalies.anomaly_info.items())
+            ]
+            if anomalies.HasField("dataset_anomaly_info"):
+                findings.append(f"split {split}: {anomalies.dataset_anomaly_info.description}")
+        if findings:
+            raise StageError("the examples do not fit the schema:\n  " + "\n  ".join(findings))
+        return output
+
+
+class ExampleValidator(TfxExampleValidator):
+    """TFX's ExampleValidator with anomalies that stop the pipeline."""
+
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

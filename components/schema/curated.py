@@ -1,0 +1,46 @@
+"""The schema, written by hand rather than inferred: what is wrong with the data must not define what is right."""
+
+from collections.abc import Sequence
+
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from components.dataset import features
+
+SCALAR_FEATURES = (
+    features.IMAGE_FORMAT,
+    features.IMAGE_FILENAME,
+    features.IMAGE_HEIGHT,
+    features.IMAGE_WIDTH,
+    features.MASK_FORMAT,
+)
+"""Features worth statistics; encoded bytes are checked where they are decoded, at ingestion."""
+
+_IMAGE_FORMATS = ("jpeg", "png", "gif", "bmp")
+
+
+def curated_schema(attributes: Sequence[str], max_pixels: int) -> schema_pb2.Schema:
+    """Returns the schema of a recipe's Examples.
+
+    Args:
+        attributes: names of the dataset's own attributes, ``attribute/species`` for example.
+        max_pixels: the most pixels an image may have, and so the most a side may have.
+    """
+    schema = schema_pb2.Schema()
+    for name in (features.IMAGE_ENCODED, features.MASK_ENCODED, features.IMAGE_FILENAME, *attributes):
+        _required(schema, name, schema_pb2.BYTES)
+    for name, values in ((features.IMAGE_FORMAT, _IMAGE_FORMATS), (features.MASK_FORMAT, ("png",))):
+        feature = _required(schema, name, schema_pb2.BYTES)
+        feature.string_domain.value.extend(values)
+    for name in (features.IMAGE_HEIGHT, features.IMAGE_WIDTH):
+        feature = _required(schema, name, schema_pb2.INT)
+        feature.int_domain.min, feature.int_domain.max = 1, max_pixels
+    return schema
+
+
+def _required(schema: schema_pb2.Schema, name: str, feature_type: "schema_pb2.FeatureType") -> schema_pb2.Feature:
+    """Adds a feature that every Example holds exactly once."""
+    feature = schema.feature.add(name=name, type=feature_type)
+    feature.presence.min_fraction = 1.0
+    feature.presence.min_count = 1
+    feature.shape.SetInParent()
+    return feature

@@ -1,0 +1,1 @@
+"""Decode, resize and normalise: defined once for training, evaluation and serving."""

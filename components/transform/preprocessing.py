@@ -1,0 +1,121 @@
+"""User code of tfx Transform: the graph from an Example's bytes to the pixels that the network sees.
+
+Everything that needs the whole training split (channel moments, pixel counts a class) is an analyzer
+here; its result becomes a constant of the graph. The float normalisation itself is the network's first
+layer, so that pixels travel as uint8 until they are on the device.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.dataset import features, transformed
+from components.imaging.decode import decode_image, decode_mask
+from components.imaging.resize import InputSize, resize_image, resize_mask
+from components.transform.config import TransformConfig
+
+# Per-channel moments of ImageNet's training images on the 0…1 scale, as the pretrained networks of
+# torchvision and keras.applications ("torch" mode) use them.
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
+def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    """Builds the transform graph.
+
+    Args:
+        inputs: the Example's features, each [N]; of these, the encoded image and mask are used.
+        custom_config: ``transform``, a ``TransformConfig`` as JSON, and ``num_classes``.
+
+    Returns:
+        The features named in ``components.dataset.transformed``.
+    """
+    config = TransformConfig.model_validate_json(custom_config["transform"])
+    num_classes: int = custom_config["num_classes"]
+    size = InputSize(config.height, config.width, config.resize)
+
+    images = inputs[features.IMAGE_ENCODED]
+    masks = inputs[features.MASK_ENCODED]
+
+    def image_and_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        image = decode_image(encoded)
+        shape = tf.shape(image, out_type=tf.int64)
+        return tf.io.serialize_tensor(resize_image(image, size)), shape[0], shape[1]
+
+    pixels, heights, widths = tf.map_fn(
+        image_and_size, images, fn_output_signature=(tf.string, tf.int64, tf.int64)
+    )
+    class_ids = tf.map_fn(
+        lambda encoded: tf.io.serialize_tensor(resize_mask(decode_mask(encoded), size)),
+        masks,
+        fn_output_signature=tf.string,
+    )
+    outputs = {
+        transformed.IMAGE: pixels,
+        transformed.IMAGE_HEIGHT: heights,
+        transformed.IMAGE_WIDTH: widths,
+        transformed.MASK: class_ids,
+        transformed.CLASS_PIXELS: _repeat(_class_pixels(masks, num_classes), images),
+    }
+    scale, offset = _normalization(config, images, size)
+    outputs[transformed.PIXEL_SCALE] = _repeat(scale, images)
+    outputs[transformed.PIXEL_OFFSET] = _repeat(offset, images)
+    return outputs
+
+
+def _normalization(config: TransformConfig, images: tf.Tensor, size: InputSize) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scale and offset a channel, float32 [3] each: a network sees ``pixels * scale + offset``."""
+    if config.normalization == "unit":
+        mean, deviation = tf.zeros(3), tf.fill([3], 255.0)
+    elif config.normalization == "signed":
+        mean, deviation = tf.fill([3], 127.5), tf.fill([3], 127.5)
+    elif config.normalization == "imagenet":
+        mean, deviation = 255.0 * tf.constant(_IMAGENET_MEAN), 255.0 * tf.constant(_IMAGENET_DEVIATION)
+    else:
+        mean, deviation = _channel_moments(images, size)
+        # A channel without any contrast (a synthetic set's blue, say) must not divide by zero.
+        deviation = tf.maximum(deviation, 1.0)
+    return 1.0 / deviation, -mean / deviation
+
+
+def _class_pixels(masks: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """Counts the training split's pixels a class at the masks' own sizes: int64 [C]."""
+
+    def count(encoded: tf.Tensor) -> tf.Tensor:
+        class_ids = tf.cast(tf.reshape(decode_mask(encoded), [-1]), tf.int32)
+        # Values past the last bin, the ignore label among them, are left out.
+        return tf.math.bincount(class_ids, minlength=num_classes, maxlength=num_classes, dtype=tf.int64)
+
+    counts = tf.map_fn(count, masks, fn_output_signature=tf.TensorSpec([num_classes], tf.int64))
+    return tft.sum(counts, reduce_instance_dims=False)
+
+
+def _channel_moments(images: tf.Tensor, size: InputSize) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and standard deviation a channel over all resized training pixels, 0…255: float32 [3] each.
+
+    Padding is no pixel of any image and stays out of both.
+    """
+    stretched = size._replace(method="stretch")
+
+    def sums(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        pixels = tf.cast(tf.reshape(resize_image(decode_image(encoded), stretched), [-1, 3]), tf.float64)
+        count = tf.cast(tf.shape(pixels)[:1], tf.float64)
+        return tf.reduce_sum(pixels, axis=0), tf.reduce_sum(pixels**2, axis=0), count
+
+    totals = tf.map_fn(
+        sums,
+        images,
+        fn_output_signature=tuple(tf.TensorSpec([length], tf.float64) for length in (3, 3, 1)),
+    )
+    # Sums, not averages: they add up exactly over batches and workers. float64, for billions of pixels.
+    total, squares, count = (tft.sum(value, reduce_instance_dims=False) for value in totals)
+    mean = total / count
+    deviation = tf.sqrt(tf.maximum(squares / count - mean**2, 0.0))
+    return tf.cast(mean, tf.float32), tf.cast(deviation, tf.float32)
+
+
+def _repeat(constant: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+    """Gives every row of a batch the same constant: [K] to [N, K]."""
+    return tf.repeat(constant[tf.newaxis], tf.shape(batch)[0], axis=0)
