@@ -1,0 +1,1 @@
+"""Data, model, fit, export."""

@@ -1,0 +1,169 @@
+"""The SavedModel that leaves the Trainer: from a file's bytes to a mask of the image's own size."""
+
+import io
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_transform as tft
+from PIL import Image
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from components.dataset import features, transformed
+from components.dataset.labels import LabelSet
+from components.imaging.decode import encode_mask
+from components.imaging.resize import InputSize, resize_image, restore_class_ids
+from components.trainer.data import unpack_pixels
+
+_VERSIONS_OF = ("tfx", "tensorflow", "keras", "tensorflow-transform")
+
+
+class SegmentationModule(tf.Module):
+    """One graph from encoded image to mask; holds the transform graph and the network.
+
+    The methods' first argument must be called ``self``: ``tf.function`` looks for that name when an
+    input signature is given.
+    """
+
+    def __init__(self, network: keras.Model, graph: tft.TFTransformOutput, size: InputSize, num_classes: int):
+        super().__init__()
+        self._network = network
+        self._transform = graph.transform_features_layer()
+        self._size = size
+        self._num_classes = num_classes
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Segments encoded images (JPEG, PNG, GIF, BMP), string [N].
+
+        Returns:
+            mask_bytes: string [N], PNG of class ids, each at its image's own size.
+            class_fraction: float32 [N, C], the share of each class in the image's pixels.
+        """
+
+        def answer(inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            class_ids, _ = restore_class_ids(inputs[0], self._size, inputs[1], inputs[2])
+            counts = tf.math.bincount(
+                tf.cast(tf.reshape(class_ids, [-1]), tf.int32),
+                minlength=self._num_classes,
+                maxlength=self._num_classes,
+                dtype=tf.float32,
+            )
+            return encode_mask(class_ids), counts / tf.cast(tf.size(class_ids), tf.float32)
+
+        mask_bytes, class_fraction = tf.map_fn(
+            answer,
+            self._logits_and_sizes(image_bytes),
+            fn_output_signature=(tf.string, tf.TensorSpec([self._num_classes], tf.float32)),
+        )
+        return {"mask_bytes": mask_bytes, "class_fraction": class_fraction}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
+    def serving_pixels(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Segments decoded images, uint8 [N, H, W, 3], all of one size.
+
+        Returns:
+            class_ids: uint8 [N, H, W].
+            confidence: float32 [N, H, W], the softmax probability of the class chosen.
+        """
+        height, width = tf.shape(images)[1], tf.shape(images)[2]
+        inputs = tf.map_fn(
+            lambda image: resize_image(image, self._size),
+            images,
+            fn_output_signature=tf.TensorSpec([self._size.height, self._size.width, 3], tf.uint8),
+        )
+        class_ids, confidence = tf.map_fn(
+            lambda logits: restore_class_ids(logits, self._size, height, width),
+            self._network(inputs, training=False),
+            fn_output_signature=(tf.TensorSpec([None, None], tf.uint8), tf.TensorSpec([None, None], tf.float32)),
+        )
+        return {"class_ids": class_ids, "confidence": confidence}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Segments serialised Examples, string [N]: what the Evaluator calls.
+
+        Returns:
+            mask_bytes: string [N], PNG of class ids, each at its image's (and so its mask's) own size.
+        """
+        parsed = tf.io.parse_example(examples, {features.IMAGE_ENCODED: tf.io.FixedLenFeature([], tf.string)})
+
+        def answer(inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            return encode_mask(restore_class_ids(inputs[0], self._size, inputs[1], inputs[2])[0])
+
+        masks = tf.map_fn(
+            answer, self._logits_and_sizes(parsed[features.IMAGE_ENCODED]), fn_output_signature=tf.string
+        )
+        return {"mask_bytes": masks}
+
+
+    def _pixels_and_sizes(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        outputs = self._transform({features.IMAGE_ENCODED: image_bytes})
+        return (
+            unpack_pixels(outputs[transformed.IMAGE], (self._size.height, self._size.width, 3)),
+            tf.cast(outputs[transformed.IMAGE_HEIGHT], tf.int32),
+            tf.cast(outputs[transformed.IMAGE_WIDTH], tf.int32),
+        )
+
+    def _logits_and_sizes(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        pixels, heights, widths = self._pixels_and_sizes(image_bytes)
+        return self._network(pixels, training=False), heights, widths
+
+
+def export(
+    network: keras.Model,
+    graph: tft.TFTransformOutput,
+    size: InputSize,
+    labels: LabelSet,
+    recipe: Mapping[str, Any],
+    directory: Path,
+) -> None:
+    """Writes the SavedModel with its three signatures, its label set and its warm-up requests.
+
+    Args:
+        network: pixels uint8 [N, height, width, 3] to logits float32 [N, height, width, C].
+        graph: the Transform component's output, whose decode and resize become part of the model.
+        size: the network's input.
+        labels: the classes' names and colours.
+        recipe: what the model was made from; kept beside it.
+        directory: where the SavedModel is written.
+    """
+    module = SegmentationModule(network, graph, size, labels.num_classes)
+    signatures = {
+        "serving_default": module.serving_default,
+        "serving_pixels": module.serving_pixels,
+        "evaluate": module.evaluate,
+    }
+    tf.saved_model.save(module, str(directory), signatures=signatures)
+    assets = directory / "assets.extra"
+    assets.mkdir(exist_ok=True)
+    description = {
+        "labels": labels.model_dump(mode="json") | {"colors": labels.palette},
+        "recipe": dict(recipe),
+        "versions": {package: version(package) for package in _VERSIONS_OF},
+    }
+    (assets / "labels.json").write_text(json.dumps(description, indent=2) + "\n")
+    _write_warmup_requests(assets / "tf_serving_warmup_requests", size)
+
+
+def _write_warmup_requests(path: Path, size: InputSize) -> None:
+    """One request a signature, on a grey picture: the first real one must not pay for TensorFlow's start."""
+    grey = Image.new("RGB", (size.width, size.height), (128, 128, 128))
+    jpeg = io.BytesIO()
+    grey.save(jpeg, "JPEG")
+    pixels = tf.fill([1, size.height, size.width, 3], tf.constant(128, tf.uint8))
+    requests = {
+        "serving_default": {"image_bytes": tf.make_tensor_proto([jpeg.getvalue()])},
+        "serving_pixels": {"images": tf.make_tensor_proto(pixels)},
+    }
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in requests.items():
+            request = predict_pb2.PredictRequest(inputs=inputs)
+            # The server fills in the name under which it serves the model.
+            request.model_spec.signature_name = signature
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
