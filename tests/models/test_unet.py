@@ -1,0 +1,104 @@
+"""The U-Net: its size, its shapes, and what it refuses."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from models.geometry import stride
+from models.unet import unet
+
+
+@pytest.fixture
+def mixed_precision() -> Iterator[None]:
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.mixed_precision.set_dtype_policy("float32")
+
+
+def test_the_tutorials_network_has_its_number_of_parameters() -> None:
+    assert unet((256, 256, 3), num_classes=3, filters=32, depth=5).count_params() == 8_639_811
+
+
+def test_logits_have_the_size_of_the_image_and_one_channel_a_class() -> None:
+    model = unet((None, None, 3), num_classes=4, filters=2, depth=3)
+    for height, width in ((4, 12), (32, 16)):
+        logits = model(np.zeros((2, height, width, 3), np.uint8))
+        assert logits.shape == (2, height, width, 4)
+        assert logits.dtype == "float32"
+
+
+def test_one_level_is_a_plain_stack_of_convolutions() -> None:
+    assert unet((7, 5, 3), num_classes=2, filters=2, depth=1)(np.zeros((1, 7, 5, 3))).shape == (1, 7, 5, 2)
+
+
+def test_raw_pixels_are_normalised_by_the_first_layer() -> None:
+    scale, offset = (1 / 255, 2 / 255, 0.5), (0.0, -1.0, 3.0)
+    model = unet((4, 4, 3), num_classes=2, filters=2, depth=2, scale=scale, offset=offset)
+    first = keras.Model(model.input, model.get_layer("normalization").output)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.uint8)
+    expected = pixels.astype(np.float32) * np.float32(scale) + np.float32(offset)
+    np.testing.assert_array_equal(first(pixels), expected)
+    np.testing.assert_array_equal(first(pixels.astype(np.float32)), expected)
+
+
+def test_mixed_precision_leaves_normalisation_and_logits_in_float32(mixed_precision: None) -> None:
+    model = unet((4, 4, 3), num_classes=2, filters=2, depth=2)
+    first = keras.Model(model.input, [model.get_layer("normalization").output, model.output])
+    pixels = np.full((1, 4, 4, 3), 200.7, np.float32)
+    normalised, logits = first(pixels)
+    np.testing.assert_array_equal(normalised, pixels * np.float32(1 / 255))
+    assert normalised.dtype == logits.dtype == "float32"
+    assert model.get_layer("encoder1_1_conv").compute_dtype == "bfloat16"
+
+
+def test_dropout_follows_the_two_deepest_levels_only() -> None:
+    names = [layer.name for layer in unet((16, 16, 3), 2, filters=2, depth=4).layers]
+    assert [name for name in names if "dropout" in name] == ["encoder3_dropout", "encoder4_dropout"]
+
+
+def test_batch_normalization_replaces_the_biases() -> None:
+    model = unet((8, 8, 3), 2, filters=2, depth=2, normalization="batch")
+    convolutions = [layer for layer in model.layers if layer.name.endswith("_conv")]
+    norms = [layer for layer in model.layers if layer.name.endswith("_norm")]
+    assert len(convolutions) == len(norms) == 7
+    assert not any(layer.use_bias for layer in convolutions)
+
+
+def test_a_saved_model_predicts_the_same_after_loading(tmp_path: Path) -> None:
+    model = unet((8, 8, 3), 3, filters=2, depth=2, normalization="batch")
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(images), model(images))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_shape": (100, 96, 3)}, "height 100 is not divisible by 16.*take 96 or 112"),
+        ({"input_shape": (96, 8, 3)}, "width 8 is not divisible by 16.*take 16"),
+        ({"input_shape": (96, 96, 1)}, r"give \(height, width, 3\)"),
+        ({"num_classes": 1}, "at least 2"),
+        ({"filters": 0}, "at least 1"),
+        ({"depth": 0}, "at least 1 level"),
+        ({"dropout": 1.0}, "below 1"),
+        ({"scale": (1.0,)}, "scale has 1 values; give 3"),
+        ({"normalization": "group"}, "choose one of none, batch"),
+    ],
+)
+def test_impossible_arguments_are_refused_with_the_remedy(arguments: dict[str, Any], message: str) -> None:
+    possible: dict[str, Any] = {"input_shape": (96, 96, 3), "num_classes": 2, "filters": 2}
+    with pytest.raises(ValueError, match=message):
+        unet(**(possible | arguments))
+
+
+def test_stride_doubles_with_every_level_and_needs_no_keras() -> None:
+    assert [stride(depth) for depth in (1, 2, 5)] == [1, 2, 16]
+    code = "import sys, models.geometry; sys.exit('keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
