@@ -1,0 +1,1 @@
+"""The model that is being served now, as an artifact to compare a candidate with."""

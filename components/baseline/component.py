@@ -1,0 +1,50 @@
+"""The Baseline component."""
+
+from tfx import types
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import component_spec, standard_artifacts, standard_component_specs
+
+from components.baseline.driver import SERVING_DIR_KEY, Driver
+from components.baseline.executor import BASELINE_MODEL_KEY, Executor
+
+
+class BaselineSpec(component_spec.ComponentSpec):
+    """Inputs, outputs and parameters of `Baseline`."""
+
+    INPUTS = {  # noqa: RUF012  (as TFX declares it)
+        standard_component_specs.MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model)
+    }
+    OUTPUTS = {  # noqa: RUF012
+        BASELINE_MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model)
+    }
+    PARAMETERS = {  # noqa: RUF012
+        SERVING_DIR_KEY: component_spec.ExecutionParameter(type=str)
+    }
+
+
+class Baseline(base_component.BaseComponent):
+    """Gives the model that is being served, for the Evaluator to compare the candidate with.
+
+    What is served is read when the stage runs, and takes part in TFX's cache key: a cached answer is
+    used only while the same version is the one to compare with.
+
+    Its output ``baseline_model`` is a Model artifact. Nothing comparable served, it has no files and its
+    custom property ``version`` is empty. A candidate that is itself the newest version is not compared
+    with itself but with what it was compared with when it was pushed.
+
+    Args:
+        model: the candidate.
+        serving_dir: the directory a model server watches, ``serving/<model_name>``.
+    """
+
+    SPEC_CLASS = BaselineSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    DRIVER_CLASS = Driver
+
+    def __init__(self, model: types.BaseChannel, serving_dir: str) -> None:
+        spec = BaselineSpec(
+            model=model,
+            serving_dir=serving_dir,
+            baseline_model=types.Channel(type=standard_artifacts.Model),
+        )
+        super().__init__(spec=spec)

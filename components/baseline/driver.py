@@ -1,0 +1,30 @@
+"""Looks at what is served before TFX looks for a cached answer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import path_utils
+
+from components.baseline.served_model import baseline_token
+from components.model_store.driver import InputArtifacts, TokenDriver
+
+SERVED_MODEL_KEY: Final = "served_model"
+SERVING_DIR_KEY: Final = "serving_dir"
+
+
+def resolve_token(inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
+    """Returns the token of the served version that the stage is to answer with."""
+    candidate = artifact_utils.get_single_instance(list(inputs[standard_component_specs.MODEL_KEY]))
+    model_dir = path_utils.serving_model_path(candidate.uri)
+    return baseline_token(Path(model_dir), Path(exec_properties[SERVING_DIR_KEY]))
+
+
+class Driver(TokenDriver):
+    """A cached baseline is used as long as the same version is the one to compare with."""
+
+    PROPERTY = SERVED_MODEL_KEY
+
+    def token(self, inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
+        return resolve_token(inputs, exec_properties)

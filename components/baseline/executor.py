@@ -1,0 +1,104 @@
+"""Hands on the served model, if a candidate can be compared with it."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+from tensorflow.core.protobuf import saved_model_pb2
+from tfx import types
+from tfx.dsl.components.base import base_executor
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import path_utils
+
+from components.baseline.driver import SERVED_MODEL_KEY, SERVING_DIR_KEY, resolve_token
+from components.baseline.served_model import NOTHING, baseline_token, find
+from components.errors import StageError
+from components.model_store import store
+
+BASELINE_MODEL_KEY: Final = "baseline_model"
+VERSION_PROPERTY: Final = "version"
+
+_EVALUATE = "evaluate"
+"""The signature the Evaluator calls."""
+_LABELS_FILE = Path("assets.extra", "labels.json")
+
+logger = logging.getLogger(__name__)
+
+
+class Executor(base_executor.BaseExecutor):
+    """Fills the output artifact with the served model, or leaves it empty and says why."""
+
+    def Do(  # noqa: N802  (TFX's name)
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs the stage.
+
+        Args:
+            input_dict: ``model``, the candidate.
+            output_dict: ``baseline_model``; its custom properties are ``version``, empty when there is
+                nothing to compare with, and ``baseline_token``, which the Pusher keeps with the version
+                it pushes.
+            exec_properties: ``serving_dir``, and ``served_model`` where a driver has set it.
+
+        Raises:
+            StageError: the served versions changed since the driver looked.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        candidate = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
+        candidate_dir = Path(path_utils.serving_model_path(candidate.uri))
+        baseline = artifact_utils.get_single_instance(output_dict[BASELINE_MODEL_KEY])
+        serving_dir = Path(exec_properties[SERVING_DIR_KEY])
+        token = exec_properties.get(SERVED_MODEL_KEY) or resolve_token(input_dict, exec_properties)
+
+        served = _served_version(token, candidate_dir, serving_dir)
+        baseline.set_string_custom_property(store.BASELINE_TOKEN_KEY, token)
+        baseline.set_string_custom_property(VERSION_PROPERTY, str(served.number) if served else "")
+        if served:
+            store.link_tree(served.path, Path(path_utils.serving_model_dir(baseline.uri)))
+            logger.info("comparing with version %d, which is being served", served.number)
+
+
+def _served_version(token: str, candidate_dir: Path, serving_dir: Path) -> store.Version | None:
+    """The version to compare with; None, said in a log line, if there is none."""
+    if token == NOTHING:
+        logger.info("no earlier model to compare with")
+        return None
+    served = find(token, serving_dir)
+    if served is None:
+        # Only a candidate that is served itself may ask for a version which is gone meanwhile.
+        if baseline_token(candidate_dir, serving_dir) != token:
+            raise StageError(
+                f"the versions under {serving_dir} changed while this stage started; run the pipeline again"
+            )
+        logger.info("the version this model was once compared with is no longer there")
+        return None
+    obstacle = _obstacle(served.path, candidate_dir)
+    if obstacle:
+        logger.info("not comparing with version %d, which is being served: %s", served.number, obstacle)
+        return None
+    return served
+
+
+def _obstacle(served_dir: Path, candidate_dir: Path) -> str | None:
+    """Why the two models cannot be compared; None if they can."""
+    served_classes, candidate_classes = _class_names(served_dir), _class_names(candidate_dir)
+    if served_classes is None:
+        return "it does not say what its classes are"
+    if served_classes != candidate_classes:
+        return "its classes are not the same"
+    graphs = saved_model_pb2.SavedModel.FromString((served_dir / store.MODEL_FILE).read_bytes()).meta_graphs
+    if not any(_EVALUATE in graph.signature_def for graph in graphs):
+        return f"it has no signature {_EVALUATE!r}"
+    return None
+
+
+def _class_names(model_dir: Path) -> list[str] | None:
+    """The classes in the order of their ids, as the Trainer's export wrote them; None without any."""
+    try:
+        return json.loads((model_dir / _LABELS_FILE).read_text())["labels"]["names"]
+    except (FileNotFoundError, KeyError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""The served versions of a model on disk: what Baseline reads and Pusher writes."""

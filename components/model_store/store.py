@@ -1,0 +1,210 @@
+"""The directory a model server watches: ``<base>/<version>/saved_model.pb``, versions being integers.
+
+A server loads every integer directory as soon as it sees it, so a version appears and disappears by
+rename: it is there as a whole or not at all. Whoever changes the directory holds its lock, a
+``flock`` that ends with the process however that ends. While the lock is held, anything half done is
+therefore the remains of an interrupted process, and is removed.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+MODEL_FILE: Final = "saved_model.pb"
+"""What makes a directory a SavedModel."""
+PROVENANCE_FILE: Final = Path("assets.extra", "provenance.json")
+"""Where a version says how it came to be served."""
+MODEL_FINGERPRINT_KEY: Final = "model_fingerprint"
+"""In the provenance: `content_fingerprint` of the model as it was pushed."""
+PUSHED_AT_KEY: Final = "pushed_at"
+"""In the provenance: the time of the push, UTC."""
+BASELINE_TOKEN_KEY: Final = "baseline_token"
+"""In the provenance, and a property of the Baseline's artifact: what the model was compared with."""
+PUSH_TOKEN_KEY: Final = "push_token"
+"""In the provenance, and a parameter of the Pusher: which push made the version."""
+
+# A server takes only integers for versions; it passes these by.
+_LOCK = ".lock"
+_PUBLISHING = ".publishing"
+_REMOVING = ".removing"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version that a server can load."""
+
+    number: int
+    path: Path
+
+    def fingerprint(self) -> str:
+        """Digest of the model's files as they are now, whatever was pushed once."""
+        return content_fingerprint(self.path)
+
+    def provenance(self) -> dict[str, str]:
+        """What `publish` was told; empty where the version came in another way."""
+        try:
+            return json.loads((self.path / PROVENANCE_FILE).read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+
+
+def versions(base: Path) -> list[int]:
+    """Returns the numbers of the complete versions under ``base``, ascending."""
+    return [number for number in _numbers(base) if (base / str(number) / MODEL_FILE).is_file()]
+
+
+def newest(base: Path) -> Version | None:
+    """Returns the version that a server answers with by default: the highest number, None without any."""
+    numbers = versions(base)
+    return Version(numbers[-1], base / str(numbers[-1])) if numbers else None
+
+
+def content_fingerprint(model_dir: Path) -> str:
+    """Returns a digest of all files, their paths and bytes; times and provenance do not count."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in model_dir.rglob("*") if path.is_file()):
+        relative = path.relative_to(model_dir)
+        if relative != PROVENANCE_FILE:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{relative.as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def publish(model_dir: Path, base: Path, provenance: Mapping[str, str]) -> int:
+    """Makes a copy of a SavedModel the newest version, atomically and durably.
+
+    The version is the time in seconds, or one more than the highest number there is, whichever is more.
+
+    Args:
+        model_dir: the SavedModel.
+        base: the directory a server watches; it is created where missing.
+        provenance: kept with the version in ``assets.extra/provenance.json``, where the model's
+            fingerprint and the time are added.
+
+    Returns:
+        The version's number.
+
+    Raises:
+        FileNotFoundError: ``model_dir`` is no SavedModel.
+    """
+    if not (model_dir / MODEL_FILE).is_file():
+        raise FileNotFoundError(f"{model_dir} is not a SavedModel: it has no {MODEL_FILE}")
+    base.mkdir(parents=True, exist_ok=True)
+    with _locked(base):
+        copy = base / _PUBLISHING
+        try:
+            shutil.copytree(model_dir, copy)
+            record = {
+                **provenance,
+                MODEL_FINGERPRINT_KEY: content_fingerprint(copy),
+                PUSHED_AT_KEY: datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            (copy / PROVENANCE_FILE).parent.mkdir(exist_ok=True)
+            (copy / PROVENANCE_FILE).write_text(json.dumps(record, indent=2) + "\n")
+            # Before the rename: after a power cut a version must not be there without its content.
+            _flush(copy)
+            number = _rename_to_next_version(copy, base)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+        _flush_entry(base)
+    return number
+
+
+def prune(base: Path, keep: int) -> list[int]:
+    """Removes all versions but the ``keep`` newest.
+
+    Returns:
+        The numbers of the versions removed, ascending.
+
+    Raises:
+        ValueError: ``keep`` is below 1; the newest version is never removed.
+    """
+    if keep < 1:
+        raise ValueError(f"keep is {keep}; at least 1 version, the newest, stays")
+    if len(versions(base)) <= keep:
+        return []
+    with _locked(base):
+        superfluous = versions(base)[:-keep]
+        for number in superfluous:
+            (base / str(number)).rename(base / _REMOVING)
+            shutil.rmtree(base / _REMOVING)
+    return superfluous
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Makes ``target`` hold the files of ``source`` without a second copy of their bytes.
+
+    The files are hard links, real copies where the file system or a border between two of them does not
+    allow links. Models are written once and never changed in place, so sharing the bytes is safe, and
+    either side may be deleted.
+    """
+    shutil.copytree(source, target, copy_function=_link_or_copy, dirs_exist_ok=True)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # The target may be there as a link, made by an attempt that failed later: never write through it.
+        Path(target).unlink(missing_ok=True)
+        shutil.copy2(source, target)
+
+
+def _numbers(base: Path) -> list[int]:
+    """All numbers taken under ``base``, ascending, by complete versions or by anything else."""
+    if not base.is_dir():
+        return []
+    names = (path.name for path in base.iterdir())
+    return sorted(
+        int(name) for name in names if name.isascii() and name.isdecimal() and name == str(int(name))
+    )
+
+
+def _rename_to_next_version(model: Path, base: Path) -> int:
+    while True:
+        number = max(int(time.time()), *(taken + 1 for taken in _numbers(base)), 1)
+        target = base / str(number)
+        try:
+            model.rename(target)
+        except OSError:
+            # Someone without the lock was faster with this number: the next round counts it as taken.
+            if not target.exists():
+                raise
+        else:
+            return number
+
+
+@contextmanager
+def _locked(base: Path) -> Iterator[None]:
+    """Waits for others who change ``base``, keeps them out, and removes what the dead left half done."""
+    with (base / _LOCK).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for remains in (_PUBLISHING, _REMOVING):
+            if (base / remains).exists():
+                shutil.rmtree(base / remains)
+        yield
+
+
+def _flush(directory: Path) -> None:
+    """Waits until the directory and all that is in it are on the disk."""
+    for path in directory.rglob("*"):
+        _flush_entry(path)
+    _flush_entry(directory)
+
+
+def _flush_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

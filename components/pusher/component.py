@@ -1,0 +1,62 @@
+"""The Pusher component."""
+
+from tfx import types
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.proto import pusher_pb2
+from tfx.types import component_spec, standard_artifacts, standard_component_specs
+
+from components.pusher.driver import Driver
+from components.pusher.executor import BASELINE_MODEL_KEY, KEEP_VERSIONS_KEY, Executor
+
+
+class PusherSpec(standard_component_specs.PusherSpec):
+    """What TFX's Pusher has, and the baseline and the number of versions to keep."""
+
+    INPUTS = standard_component_specs.PusherSpec.INPUTS | {
+        BASELINE_MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model)
+    }
+    PARAMETERS = standard_component_specs.PusherSpec.PARAMETERS | {
+        KEEP_VERSIONS_KEY: component_spec.ExecutionParameter(type=int)
+    }
+
+
+class Pusher(base_component.BaseComponent):
+    """Pushes a model that the Evaluator has blessed to where a model server finds it.
+
+    The version appears at once and complete, with a number above all others. What is served takes part in
+    TFX's cache key: the stage runs again if the version it pushed is deleted or followed by another.
+
+    Its output ``pushed_model`` is that of TFX's Pusher.
+
+    Args:
+        model: the candidate.
+        model_blessing: the Evaluator's verdict.
+        baseline_model: what the candidate was compared with; remembered with the version.
+        serving_dir: the directory a model server watches, ``serving/<model_name>``.
+        keep_versions: how many of the newest versions stay, 1 at least.
+    """
+
+    SPEC_CLASS = PusherSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    DRIVER_CLASS = Driver
+
+    def __init__(
+        self,
+        *,
+        model: types.BaseChannel,
+        model_blessing: types.BaseChannel,
+        baseline_model: types.BaseChannel,
+        serving_dir: str,
+        keep_versions: int,
+    ) -> None:
+        spec = PusherSpec(
+            model=model,
+            model_blessing=model_blessing,
+            baseline_model=baseline_model,
+            push_destination=pusher_pb2.PushDestination(
+                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
+            ),
+            keep_versions=keep_versions,
+            pushed_model=types.Channel(type=standard_artifacts.PushedModel),
+        )
+        super().__init__(spec=spec)

@@ -1,0 +1,55 @@
+"""Looks at what is served before TFX looks for a cached push."""
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfx.components.util import model_utils
+from tfx.proto import pusher_pb2
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import path_utils, proto_utils
+
+from components.model_store import store
+from components.model_store.driver import InputArtifacts, TokenDriver
+
+_REFUSED = "refused"
+
+
+def serving_dir(exec_properties: Mapping[str, Any]) -> Path:
+    """The directory a model server watches."""
+    destination = pusher_pb2.PushDestination()
+    proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
+    return Path(destination.filesystem.base_directory)
+
+
+def already_served(model_dir: Path, base: Path) -> store.Version | None:
+    """Returns the newest version if it is this very model."""
+    served = store.newest(base)
+    same = served is not None and served.fingerprint() == store.content_fingerprint(model_dir)
+    return served if same else None
+
+
+def resolve_token(inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
+    """Returns the token of the push: of one that is still good, or a new one that no cache knows.
+
+    A push is still good while the version it made is the newest one; that version keeps its token. It is
+    not good any more once the version is deleted or another one is newer. A refusal changes nothing
+    under ``serving/``, so it stays good whatever is served.
+    """
+    blessing = artifact_utils.get_single_instance(list(inputs[standard_component_specs.MODEL_BLESSING_KEY]))
+    if not model_utils.is_model_blessed(blessing):
+        return _REFUSED
+    model = artifact_utils.get_single_instance(list(inputs[standard_component_specs.MODEL_KEY]))
+    served = already_served(Path(path_utils.serving_model_path(model.uri)), serving_dir(exec_properties))
+    earlier = served.provenance().get(store.PUSH_TOKEN_KEY) if served else None
+    return earlier or uuid.uuid4().hex
+
+
+class Driver(TokenDriver):
+    """A cached push is used as long as the version it made is the newest."""
+
+    PROPERTY = store.PUSH_TOKEN_KEY
+
+    def token(self, inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
+        return resolve_token(inputs, exec_properties)

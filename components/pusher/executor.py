@@ -1,0 +1,75 @@
+"""Pushes an approved model."""
+
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+from tfx import types
+from tfx.components.pusher import executor as tfx_pusher
+from tfx.types import artifact_utils, standard_component_specs
+
+from components.model_store import store
+from components.pusher.driver import already_served, resolve_token, serving_dir
+
+BASELINE_MODEL_KEY: Final = "baseline_model"
+KEEP_VERSIONS_KEY: Final = "keep_versions"
+
+logger = logging.getLogger(__name__)
+
+
+class Executor(tfx_pusher.Executor):
+    """TFX's executor with another way of writing: atomic, ever-increasing versions, few of them kept.
+
+    TFX's own copies file by file into the directory a server watches, and skips the push where two fall
+    into one second.
+    """
+
+    def Do(  # noqa: N802  (TFX's name)
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Pushes the model if it is blessed; a model that is the newest version already is not pushed again.
+
+        Args:
+            input_dict: ``model``, ``model_blessing``, and ``baseline_model``, what it was compared with.
+            output_dict: ``pushed_model``, the model and the custom properties that TFX's Pusher sets:
+                ``pushed`` (0 or 1), ``pushed_destination`` and ``pushed_version``.
+            exec_properties: ``push_destination``, ``keep_versions``, and ``push_token`` where a driver
+                has set it.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        pushed_model = artifact_utils.get_single_instance(
+            output_dict[standard_component_specs.PUSHED_MODEL_KEY]
+        )
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed_model)
+            logger.info("not pushed: the Evaluator did not approve the model")
+            return
+
+        model_dir, base = Path(self.GetModelPath(input_dict)), serving_dir(exec_properties)
+        served = already_served(model_dir, base)
+        if served:
+            version = served.number
+            logger.info("version %d is this model already", version)
+        else:
+            baseline = artifact_utils.get_single_instance(input_dict[BASELINE_MODEL_KEY])
+            push_token = exec_properties.get(store.PUSH_TOKEN_KEY) or resolve_token(
+                input_dict, exec_properties
+            )
+            provenance = {
+                store.PUSH_TOKEN_KEY: push_token,
+                store.BASELINE_TOKEN_KEY: baseline.get_string_custom_property(store.BASELINE_TOKEN_KEY),
+            }
+            version = store.publish(model_dir, base, provenance)
+            logger.info("pushed as version %d", version)
+        removed = store.prune(base, exec_properties[KEEP_VERSIONS_KEY])
+        if removed:
+            logger.info("removed old versions: %s", ", ".join(map(str, removed)))
+
+        # The artifact outlives the version, which a later push may remove.
+        store.link_tree(model_dir, Path(pushed_model.uri))
+        self._MarkPushed(
+            pushed_model, pushed_destination=str(base / str(version)), pushed_version=str(version)
+        )

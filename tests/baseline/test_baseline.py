@@ -1,0 +1,137 @@
+"""What Baseline answers for each state of the served versions."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from candidates import write_candidate
+from tfx.types import standard_artifacts
+
+from components.baseline.executor import Executor
+from components.baseline.served_model import NOTHING, baseline_token, find
+from components.errors import StageError
+from components.model_store import store
+
+
+@pytest.fixture
+def serving_dir(tmp_path: Path) -> Path:
+    return tmp_path / "serving"
+
+
+@pytest.fixture
+def candidate(tmp_path: Path) -> Path:
+    return write_candidate(tmp_path / "candidate" / "Format-Serving", "candidate")
+
+
+def push(tmp_path: Path, serving_dir: Path, content: str, token: str = NOTHING, **options: Any) -> int:
+    model = write_candidate(tmp_path / content, content, **options)
+    return store.publish(model, serving_dir, {store.BASELINE_TOKEN_KEY: token})
+
+
+def run(candidate: Path, serving_dir: Path, token: str | None = None) -> standard_artifacts.Model:
+    """Runs the executor; without a token, as where no driver runs."""
+    model, baseline = standard_artifacts.Model(), standard_artifacts.Model()
+    model.uri = str(candidate.parent)
+    baseline.uri = str(candidate.parent.parent / "baseline")
+    Path(baseline.uri).mkdir(exist_ok=True)
+    properties = {"serving_dir": str(serving_dir)} | ({"served_model": token} if token else {})
+    Executor().Do({"model": [model]}, {"baseline_model": [baseline]}, properties)
+    return baseline
+
+
+def assert_empty(baseline: standard_artifacts.Model) -> None:
+    assert baseline.get_string_custom_property("version") == ""
+    assert list(Path(baseline.uri).iterdir()) == []
+
+
+def test_nothing_served_is_an_empty_baseline(candidate: Path, serving_dir: Path) -> None:
+    baseline = run(candidate, serving_dir)
+    assert_empty(baseline)
+    assert baseline.get_string_custom_property("baseline_token") == NOTHING
+
+
+def test_the_newest_version_is_the_baseline(candidate: Path, serving_dir: Path, tmp_path: Path) -> None:
+    push(tmp_path, serving_dir, "old")
+    number = push(tmp_path, serving_dir, "new")
+    baseline = run(candidate, serving_dir)
+    assert baseline.get_string_custom_property("version") == str(number)
+    model = Path(baseline.uri) / "Format-Serving"
+    assert store.content_fingerprint(model) == store.content_fingerprint(tmp_path / "new")
+    token = baseline.get_string_custom_property("baseline_token")
+    assert find(token, serving_dir) == store.newest(serving_dir)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"classes": ("cat", "horse")}, "classes are not the same"),
+        ({"classes": ("dog", "cat")}, "classes are not the same"),
+        ({"classes": None}, "does not say what its classes are"),
+        ({"signatures": ("serving_default",)}, "no signature 'evaluate'"),
+    ],
+)
+def test_a_version_that_cannot_be_compared_is_left_out_and_said_so(
+    candidate: Path,
+    serving_dir: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    options: dict[str, Any],
+    reason: str,
+) -> None:
+    number = push(tmp_path, serving_dir, "served", **options)
+    with caplog.at_level(logging.INFO, logger="components.baseline"):
+        assert_empty(run(candidate, serving_dir))
+    assert f"not comparing with version {number}" in caplog.text
+    assert reason in caplog.text
+
+
+def test_the_token_changes_with_the_newest_version_and_with_its_bytes(
+    candidate: Path, serving_dir: Path, tmp_path: Path
+) -> None:
+    tokens = [baseline_token(candidate, serving_dir)]
+    number = push(tmp_path, serving_dir, "one")
+    tokens.append(baseline_token(candidate, serving_dir))
+    (serving_dir / str(number) / "variables/variables.data").write_text("changed by hand")
+    tokens.append(baseline_token(candidate, serving_dir))
+    push(tmp_path, serving_dir, "two")
+    tokens.append(baseline_token(candidate, serving_dir))
+    assert len(set(tokens)) == 4
+
+
+def test_a_candidate_that_is_served_asks_for_what_it_was_compared_with(
+    candidate: Path, serving_dir: Path, tmp_path: Path
+) -> None:
+    earlier = push(tmp_path, serving_dir, "earlier")
+    token = baseline_token(candidate, serving_dir)
+    store.publish(candidate, serving_dir, {store.BASELINE_TOKEN_KEY: token})
+    assert baseline_token(candidate, serving_dir) == token
+    assert run(candidate, serving_dir, token).get_string_custom_property("version") == str(earlier)
+
+
+def test_a_served_candidate_whose_baseline_is_gone_is_compared_with_nothing(
+    candidate: Path, serving_dir: Path, tmp_path: Path
+) -> None:
+    push(tmp_path, serving_dir, "earlier")
+    token = baseline_token(candidate, serving_dir)
+    store.publish(candidate, serving_dir, {store.BASELINE_TOKEN_KEY: token})
+    store.prune(serving_dir, keep=1)
+    assert baseline_token(candidate, serving_dir) == token
+    assert_empty(run(candidate, serving_dir, token))
+
+
+def test_an_answer_is_refused_when_the_versions_change_after_the_driver_looked(
+    candidate: Path, serving_dir: Path, tmp_path: Path
+) -> None:
+    push(tmp_path, serving_dir, "earlier")
+    token = baseline_token(candidate, serving_dir)
+    push(tmp_path, serving_dir, "another")
+    store.prune(serving_dir, keep=1)
+    with pytest.raises(StageError, match="run the pipeline again"):
+        run(candidate, serving_dir, token)
+
+
+def test_a_served_candidate_of_unknown_origin_is_its_own_baseline(candidate: Path, serving_dir: Path) -> None:
+    store.publish(candidate, serving_dir, {})
+    baseline = run(candidate, serving_dir)
+    assert baseline.get_string_custom_property("version") == str(store.versions(serving_dir)[0])

@@ -1,0 +1,277 @@
+"""Versions appear whole, in order, and never disappear half."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from components.model_store import store
+
+
+def write_model(path: Path, content: str = "weights") -> Path:
+    for name in ("saved_model.pb", "variables/variables.data", "assets.extra/labels.json"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(f"{name}: {content}")
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "serving" / "segmentation"
+
+
+@pytest.fixture
+def frozen_second(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.9)
+    return 1_700_000_000
+
+
+def what_a_server_sees(base: Path) -> list[str]:
+    return [path.name for path in base.iterdir() if path.name.isdecimal()] if base.is_dir() else []
+
+
+def entries(base: Path) -> list[str]:
+    return sorted(path.name for path in base.iterdir())
+
+
+def start_python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+    )
+
+
+def test_a_published_version_holds_the_model_and_where_it_came_from(model: Path, base: Path) -> None:
+    before = int(time.time())
+    number = store.publish(model, base, {"push_token": "p", "baseline_token": "nothing"})
+    assert before <= number <= time.time()
+    version = store.newest(base)
+    assert version == store.Version(number, base / str(number))
+    assert version.fingerprint() == store.content_fingerprint(model)
+    provenance = version.provenance()
+    assert provenance.pop("pushed_at").endswith("+00:00")
+    assert provenance == {
+        "push_token": "p",
+        "baseline_token": "nothing",
+        "model_fingerprint": store.content_fingerprint(model),
+    }
+    assert not (model / store.PROVENANCE_FILE).exists()
+
+
+def test_nothing_is_served_from_a_directory_that_is_missing_or_holds_no_version(base: Path) -> None:
+    assert store.newest(base) is None
+    for debris in ("100", ".publishing", "latest", "0123"):
+        (base / debris).mkdir(parents=True)
+    (base / "0123" / "saved_model.pb").touch()
+    (base / "200").touch()
+    assert store.versions(base) == []
+
+
+def test_versions_are_ordered_as_numbers(base: Path) -> None:
+    for number in ("9", "10", "1000"):
+        write_model(base / number)
+    assert store.versions(base) == [9, 10, 1000]
+
+
+def test_pushes_within_one_second_still_get_rising_versions(
+    model: Path, base: Path, frozen_second: int
+) -> None:
+    numbers = [store.publish(model, base, {}) for _ in range(3)]
+    assert numbers == [frozen_second, frozen_second + 1, frozen_second + 2]
+
+
+def test_a_clock_set_back_does_not_make_the_newest_version_an_older_number(model: Path, base: Path) -> None:
+    future = int(time.time()) + 10_000
+    write_model(base / str(future))
+    assert store.publish(model, base, {}) == future + 1
+
+
+@pytest.mark.parametrize("obstacle", ["empty directory", "file"])
+def test_a_number_taken_by_anything_is_not_used(
+    model: Path, base: Path, frozen_second: int, obstacle: str
+) -> None:
+    taken = base / str(frozen_second)
+    base.mkdir(parents=True)
+    if obstacle == "file":
+        taken.touch()
+    else:
+        taken.mkdir()
+    assert store.publish(model, base, {}) == frozen_second + 1
+
+
+def test_a_number_taken_at_the_last_moment_is_left_alone(
+    model: Path, base: Path, frozen_second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def intruder_first(source: Path, target: Path) -> Path:
+        if target.name == str(frozen_second):
+            write_model(target, "intruder")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", intruder_first)
+    assert store.publish(model, base, {}) == frozen_second + 1
+    assert "intruder" in (base / str(frozen_second) / "saved_model.pb").read_text()
+
+
+PUBLISH = """
+import sys
+from pathlib import Path
+from components.model_store import store
+for _ in range(int(sys.argv[3])):
+    print(store.publish(Path(sys.argv[1]), Path(sys.argv[2]), {}), flush=True)
+"""
+
+
+def test_processes_that_push_at_once_get_versions_of_their_own(model: Path, base: Path) -> None:
+    processes = [start_python(PUBLISH, model, base, 5) for _ in range(2)]
+    numbers = [int(line) for process in processes for line in process.communicate()[0].split()]
+    assert len(numbers) == 10
+    assert sorted(numbers) == store.versions(base)
+
+
+KILLED_AT = """
+import os, signal, sys
+from pathlib import Path
+from components.model_store import store
+module, name, nth = sys.argv[3].split(":")
+owner = {"os": os, "shutil": store.shutil, "Path": Path}[module]
+original, calls = getattr(owner, name), 0
+def killed(*arguments, **options):
+    global calls
+    calls += 1
+    if calls == int(nth):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **options)
+setattr(owner, name, killed)
+action = store.prune if sys.argv[4] == "prune" else store.publish
+action(Path(sys.argv[2]), 1) if action is store.prune else action(Path(sys.argv[1]), Path(sys.argv[2]), {})
+"""
+
+
+@pytest.mark.parametrize("moment", ["shutil:copystat:1", "Path:write_text:1", "os:fsync:1", "Path:rename:1"])
+def test_a_push_killed_at_any_moment_leaves_nothing_to_load_and_the_next_one_cleans_up(
+    model: Path, base: Path, moment: str
+) -> None:
+    process = start_python(KILLED_AT, model, base, moment, "publish")
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert what_a_server_sees(base) == []
+    assert (base / ".publishing").is_dir()
+    number = store.publish(model, base, {})
+    assert store.versions(base) == [number]
+    assert entries(base) == [".lock", str(number)]
+
+
+def test_a_push_killed_in_the_middle_of_a_big_file_leaves_nothing_to_load(model: Path, base: Path) -> None:
+    with (model / "variables/variables.data").open("wb") as file:
+        file.truncate(1 << 30)  # sparse: no room taken, but a second to copy
+    process = start_python(PUBLISH, model, base, 1)
+    while not (base / ".publishing" / "variables").exists():
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    assert what_a_server_sees(base) == []
+    (model / "variables/variables.data").write_text("small again")
+    assert store.publish(model, base, {}) in store.versions(base)
+    assert not (base / ".publishing").exists()
+
+
+def test_a_push_that_fails_leaves_nothing_behind(
+    model: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(_: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        store.publish(model, base, {})
+    assert entries(base) == [".lock"]
+
+
+def test_only_a_saved_model_can_be_published(tmp_path: Path, base: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"it has no saved_model\.pb"):
+        store.publish(tmp_path / "notes", base, {})
+    assert not base.exists()
+
+
+def test_pruning_keeps_the_newest_and_what_is_not_a_version(base: Path) -> None:
+    for number in range(1, 6):
+        write_model(base / str(number))
+    (base / "notes").mkdir()
+    assert store.prune(base, keep=2) == [1, 2, 3]
+    assert store.versions(base) == [4, 5]
+    assert (base / "notes").is_dir()
+    assert store.prune(base, keep=2) == []
+    with pytest.raises(ValueError, match="at least 1 version"):
+        store.prune(base, keep=0)
+
+
+def test_pruning_that_is_killed_leaves_no_half_of_a_version(model: Path, base: Path) -> None:
+    for number in (1, 2):
+        write_model(base / str(number))
+    process = start_python(KILLED_AT, model, base, "shutil:rmtree:1", "prune")
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert what_a_server_sees(base) == ["2"]
+    number = store.publish(model, base, {})
+    assert entries(base) == [".lock", str(number), "2"]
+
+
+def test_the_fingerprint_sees_names_and_bytes_but_neither_times_nor_provenance(tmp_path: Path) -> None:
+    one, other = write_model(tmp_path / "one"), write_model(tmp_path / "other")
+    os.utime(other / "saved_model.pb", (0, 0))
+    (other / store.PROVENANCE_FILE).write_text("{}")
+    assert store.content_fingerprint(one) == store.content_fingerprint(other)
+    (other / "variables/variables.data").rename(other / "variables/renamed")
+    assert store.content_fingerprint(one) != store.content_fingerprint(other)
+    assert store.content_fingerprint(write_model(other, "changed")) != store.content_fingerprint(one)
+
+
+def test_a_version_that_came_in_another_way_has_no_provenance(base: Path) -> None:
+    write_model(base / "7")
+    version = store.newest(base)
+    assert version
+    assert version.provenance() == {}
+    (version.path / store.PROVENANCE_FILE).write_text("not JSON")
+    assert version.provenance() == {}
+    (version.path / store.PROVENANCE_FILE).write_text(json.dumps({"push_token": "p"}))
+    assert version.provenance() == {"push_token": "p"}
+
+
+@pytest.mark.parametrize("links_allowed", [True, False])
+def test_a_linked_tree_outlives_its_source(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links_allowed: bool
+) -> None:
+    if not links_allowed:
+
+        def refuse(*_: object) -> None:
+            raise OSError("Invalid cross-device link")
+
+        monkeypatch.setattr(os, "link", refuse)
+    fingerprint = store.content_fingerprint(model)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    store.link_tree(model, copy)
+    assert copy.joinpath("saved_model.pb").samefile(model / "saved_model.pb") is links_allowed
+    store.shutil.rmtree(model)
+    assert store.content_fingerprint(copy) == fingerprint
+
+
+def test_linking_again_over_an_earlier_attempt_harms_neither_side(model: Path, tmp_path: Path) -> None:
+    fingerprint = store.content_fingerprint(model)
+    for _ in range(2):
+        store.link_tree(model, tmp_path / "copy")
+    assert store.content_fingerprint(tmp_path / "copy") == store.content_fingerprint(model) == fingerprint

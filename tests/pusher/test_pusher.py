@@ -1,0 +1,139 @@
+"""What the Pusher's executor does, and its settings."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from tfx.proto import pusher_pb2
+from tfx.types import standard_artifacts
+from tfx.utils import proto_utils
+
+from components.model_store import store
+from components.pusher.config import ServingConfig
+from components.pusher.executor import Executor
+
+
+@pytest.fixture
+def serving_dir(tmp_path: Path) -> Path:
+    return tmp_path / "serving" / "segmentation"
+
+
+def push(
+    tmp_path: Path,
+    serving_dir: Path,
+    content: str = "weights",
+    *,
+    blessed: int = 1,
+    keep: int = 3,
+    **options: str,
+) -> standard_artifacts.PushedModel:
+    """Runs the executor on a model of the given content; without options, as where no driver runs."""
+    model, blessing = standard_artifacts.Model(), standard_artifacts.ModelBlessing()
+    baseline, pushed = standard_artifacts.Model(), standard_artifacts.PushedModel()
+    model.uri, pushed.uri = str(tmp_path / f"model-{content}"), str(tmp_path / f"pushed-{content}")
+    model_dir = Path(model.uri) / "Format-Serving"
+    model_dir.mkdir(parents=True, exist_ok=True)
+    (model_dir / "saved_model.pb").write_text(content)
+    Path(pushed.uri).mkdir(exist_ok=True)
+    blessing.set_int_custom_property("blessed", blessed)
+    baseline.set_string_custom_property("baseline_token", "7:abc")
+    destination = pusher_pb2.PushDestination(
+        filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(serving_dir))
+    )
+    properties: dict[str, Any] = {
+        "push_destination": proto_utils.proto_to_json(destination),
+        "keep_versions": keep,
+        **options,
+    }
+    inputs = {"model": [model], "model_blessing": [blessing], "baseline_model": [baseline]}
+    Executor().Do(inputs, {"pushed_model": [pushed]}, properties)
+    return pushed
+
+
+def test_a_blessed_model_is_pushed_and_remembers_what_it_was_compared_with(
+    tmp_path: Path, serving_dir: Path
+) -> None:
+    pushed = push(tmp_path, serving_dir, push_token="t")
+    version = store.newest(serving_dir)
+    assert version
+    assert (version.path / "saved_model.pb").read_text() == "weights"
+    assert version.provenance()["baseline_token"] == "7:abc"
+    assert version.provenance()["push_token"] == "t"
+    assert pushed.get_int_custom_property("pushed") == 1
+    assert pushed.get_string_custom_property("pushed_version") == str(version.number)
+    assert pushed.get_string_custom_property("pushed_destination") == str(version.path)
+
+
+def test_the_artifact_still_holds_the_model_when_the_version_is_gone(
+    tmp_path: Path, serving_dir: Path
+) -> None:
+    pushed = push(tmp_path, serving_dir)
+    store.shutil.rmtree(serving_dir)
+    assert (Path(pushed.uri) / "saved_model.pb").read_text() == "weights"
+
+
+def test_a_refused_model_is_not_pushed_and_one_line_says_why(
+    tmp_path: Path, serving_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="components.pusher"):
+        pushed = push(tmp_path, serving_dir, blessed=0)
+    assert not serving_dir.exists()
+    assert pushed.get_int_custom_property("pushed") == 0
+    assert [record.message for record in caplog.records if record.name.startswith("components")] == [
+        "not pushed: the Evaluator did not approve the model"
+    ]
+
+
+def test_without_a_driver_a_served_model_is_not_pushed_twice_but_a_new_one_is(
+    tmp_path: Path, serving_dir: Path
+) -> None:
+    first = push(tmp_path, serving_dir)
+    again = push(tmp_path, serving_dir)
+    assert again.get_string_custom_property("pushed_version") == first.get_string_custom_property(
+        "pushed_version"
+    )
+    assert again.get_int_custom_property("pushed") == 1
+    push(tmp_path, serving_dir, "other")
+    tokens = {
+        store.Version(number, serving_dir / str(number)).provenance()["push_token"]
+        for number in store.versions(serving_dir)
+    }
+    assert len(tokens) == 2
+
+
+def test_only_the_newest_versions_are_kept(tmp_path: Path, serving_dir: Path) -> None:
+    numbers = [
+        int(push(tmp_path, serving_dir, content, keep=2).get_string_custom_property("pushed_version"))
+        for content in ("one", "two", "three")
+    ]
+    assert store.versions(serving_dir) == numbers[1:]
+    push(tmp_path, serving_dir, "three", keep=1)
+    assert store.versions(serving_dir) == numbers[2:]
+
+
+@pytest.mark.parametrize("name", ["segmentation", "pets_unet-2.1", "_a"])
+def test_names_that_work_as_directory_and_as_address_are_accepted(name: str) -> None:
+    assert ServingConfig(model_name=name).model_name == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a b", "-a", "a\n", "x" * 129])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="model_name"):
+        ServingConfig(model_name=name)
+
+
+def test_at_least_one_version_is_kept() -> None:
+    with pytest.raises(ValidationError, match="keep_versions"):
+        ServingConfig(keep_versions=0)
+
+
+def test_the_settings_import_neither_tensorflow_nor_tfx() -> None:
+    code = (
+        "import sys, components.pusher.config, components.model_store.store;"
+        "sys.exit(bool({'tensorflow', 'tfx', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
