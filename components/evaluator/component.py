@@ -1,0 +1,122 @@
+"""The Evaluator of the pipeline: TFX's own, given this house's metrics, gate and manners."""
+
+import logging
+from typing import Any
+
+from tfx import types
+from tfx.components.evaluator import component as tfx_component
+from tfx.components.evaluator import executor as tfx_executor
+from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import path_utils
+
+from components.dataset.labels import LabelSet
+from components.errors import StageError
+from components.evaluator import extractors
+from components.evaluator.config import EvaluationConfig
+from components.evaluator.eval_config import build_eval_config
+from components.evaluator.results import EvaluationResult, load_evaluation
+
+logger = logging.getLogger(__name__)
+
+SPLIT = "test"
+BASELINE_VERSION_PROPERTY = "baseline_version"
+"""Custom property of the evaluation: the served version that the candidate was compared with, or ``""``."""
+
+
+class EvaluatorExecutor(tfx_executor.Executor):
+    """TFX's executor, except that an empty baseline is no baseline and bad input ends in plain words."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Evaluates the candidate, and the served model if there is one, on the test split.
+
+        Raises:
+            StageError: if there is nothing to evaluate or masks cannot be compared.
+        """
+        _require_examples(input_dict[standard_component_specs.EXAMPLES_KEY])
+        inputs = dict(input_dict)
+        baseline_version = ""
+        for baseline in inputs.pop(standard_component_specs.BASELINE_MODEL_KEY, []):
+            if _holds_model(baseline):
+                inputs[standard_component_specs.BASELINE_MODEL_KEY] = [baseline]
+                baseline_version = baseline.get_string_custom_property("version")
+
+        super().Do(inputs, output_dict, exec_properties)
+
+        evaluation = artifact_utils.get_single_instance(output_dict[standard_component_specs.EVALUATION_KEY])
+        evaluation.set_string_custom_property(BASELINE_VERSION_PROPERTY, baseline_version)
+        result = load_evaluation(evaluation.uri, baseline_version)
+        if result.invalid_masks:
+            raise StageError(f"The evaluation is void: masks cannot be compared in {result.invalid_masks}")
+        if not result.metrics["examples"]:
+            raise _no_examples()
+        _log(result)
+
+
+class Evaluator(tfx_component.Evaluator):
+    """Measures the candidate against the thresholds of the recipe and the model now being served."""
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(EvaluatorExecutor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        model: types.BaseChannel,
+        baseline_model: types.BaseChannel,
+        config: EvaluationConfig,
+        labels: LabelSet,
+        code_fingerprint: str = "",
+    ) -> None:
+        """Creates the component; its node id is ``Evaluator``.
+
+        Args:
+            examples: only the split ``test`` is read.
+            model: the candidate.
+            baseline_model: the served model; an artifact without a SavedModel stands for none.
+            config: thresholds and slices.
+            labels: names the classes.
+            code_fingerprint: a digest of the code that evaluates; a new one is evaluated anew, not
+                answered from TFX's cache.
+        """
+        super().__init__(
+            examples=examples,
+            model=model,
+            baseline_model=baseline_model,
+            eval_config=build_eval_config(config, labels, code_fingerprint),
+            example_splits=[SPLIT],
+            module_path=extractors.__name__,
+        )
+
+
+def _require_examples(examples: list[types.Artifact]) -> None:
+    # Only looks for files: Beam's own complaint about their absence is hard to read.
+    for artifact in examples:
+        if SPLIT not in artifact_utils.decode_split_names(artifact.split_names):
+            raise _no_examples()
+        if not fileio.glob(f"{artifact_utils.get_split_uri([artifact], SPLIT)}/*"):
+            raise _no_examples()
+
+
+def _no_examples() -> StageError:
+    return StageError(
+        f"There is nothing to evaluate on: the split {SPLIT!r} has no examples. "
+        "Give it a share in dataset.splits, or add images to it."
+    )
+
+
+def _holds_model(artifact: types.Artifact) -> bool:
+    path = path_utils.serving_model_path(artifact.uri, path_utils.is_old_model_artifact(artifact))
+    return fileio.exists(f"{path}/saved_model.pb")
+
+
+def _log(result: EvaluationResult) -> None:
+    compared = " (and the served model's)" if result.baseline_metrics else ""
+    logger.info("%d examples evaluated%s", result.metrics["examples"], compared)
+    for check in result.checks:
+        logger.info("%s  %s", "passed" if check.passed else "FAILED", check.message)

@@ -1,0 +1,52 @@
+"""The recipe's ``evaluation`` block: when a model is good enough to be served."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from components.dataset.labels import LabelSet
+from components.settings import Settings
+
+Iou = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class EvaluationConfig(Settings):
+    """The gate's thresholds, all on the test split at the masks' own sizes.
+
+    A threshold whose value cannot be measured (its class or slice does not occur in the test split)
+    is not met.
+    """
+
+    min_mean_iou: Iou = 0.5
+    """The mean IoU that a model must reach."""
+    min_class_iou: dict[str, Iou] = Field(default_factory=dict)
+    """IoU to be reached by single classes, ``{class: IoU}``."""
+    min_slice_iou: dict[str, dict[str, Iou]] = Field(default_factory=dict)
+    """Mean IoU to be reached on single slices, ``{attribute: {value: IoU}}``: ``{species: {cat: 0.6}}``."""
+    max_regression: float | None = Field(default=0.01, ge=0.0, le=1.0)
+    """How far mean IoU may fall below that of the model now being served; null compares with nothing."""
+    slices: tuple[str, ...] = Field(default=(), strict=False)
+    """Attributes of the dataset by whose values the metrics are also reported, e.g. ``[species]``."""
+
+    @model_validator(mode="after")
+    def _slice_thresholds_have_slices(self) -> Self:
+        for attribute in self.min_slice_iou:
+            if attribute not in self.slices:
+                raise ValueError(
+                    f"evaluation.min_slice_iou names the attribute {attribute!r}, which evaluation.slices "
+                    f"({', '.join(self.slices) or 'empty'}) does not; add it there or remove the threshold"
+                )
+        return self
+
+    def check_classes(self, labels: LabelSet) -> None:
+        """Checks that every class threshold is for a class that exists.
+
+        Raises:
+            ValueError: naming the key, the unknown class and the classes there are.
+        """
+        for name in self.min_class_iou:
+            if name not in labels.names:
+                raise ValueError(
+                    f"evaluation.min_class_iou names the class {name!r}, which does not exist; "
+                    f"the classes are {', '.join(labels.names)}"
+                )

@@ -1,0 +1,91 @@
+"""The recipe's thresholds in TFMA's terms."""
+
+import json
+
+import tensorflow_model_analysis as tfma
+from google.protobuf.wrappers_pb2 import BoolValue, DoubleValue
+from tensorflow_model_analysis.proto import config_pb2
+
+from components.dataset.features import ATTRIBUTE_PREFIX, MASK_ENCODED
+from components.dataset.labels import LabelSet
+from components.evaluator.config import EvaluationConfig
+from components.evaluator.metric_names import IOU_PREFIX, MEAN_IOU
+from components.evaluator.metrics import SegmentationMetrics
+
+
+def build_eval_config(
+    config: EvaluationConfig, labels: LabelSet, code_fingerprint: str = ""
+) -> config_pb2.EvalConfig:
+    """Builds what TFX's Evaluator reads.
+
+    With a baseline TFX itself adds the second model spec; without one it drops the change threshold.
+
+    Args:
+        config: thresholds and slices.
+        labels: names the classes.
+        code_fingerprint: a digest of the code that evaluates; a new one means TFX's cache does not answer.
+    """
+    metric = SegmentationMetrics(list(labels.names), labels.ignore_label, code_fingerprint)
+    overall = config_pb2.SlicingSpec()
+    mean_iou = [_threshold(overall, value=_at_least(config.min_mean_iou))]
+    if config.max_regression is not None:
+        mean_iou.append(_threshold(overall, change=_falls_at_most(config.max_regression)))
+    for attribute, minima in config.min_slice_iou.items():
+        for value, minimum in minima.items():
+            only = config_pb2.SlicingSpec(feature_values={ATTRIBUTE_PREFIX + attribute: value})
+            mean_iou.append(_threshold(only, value=_at_least(minimum)))
+    thresholds = {MEAN_IOU: config_pb2.PerSliceMetricThresholds(thresholds=mean_iou)}
+    for class_name, minimum in config.min_class_iou.items():
+        thresholds[IOU_PREFIX + class_name] = config_pb2.PerSliceMetricThresholds(
+            thresholds=[_threshold(overall, value=_at_least(minimum))]
+        )
+    return config_pb2.EvalConfig(
+        # Without a type TFMA would try to load the model with tf_keras first.
+        model_specs=[
+            config_pb2.ModelSpec(
+                signature_name="evaluate", label_key=MASK_ENCODED, model_type=tfma.TF_GENERIC
+            )
+        ],
+        slicing_specs=[
+            overall,
+            *(
+                config_pb2.SlicingSpec(feature_keys=[ATTRIBUTE_PREFIX + attribute])
+                for attribute in config.slices
+            ),
+        ],
+        metrics_specs=[
+            config_pb2.MetricsSpec(
+                metrics=[
+                    config_pb2.MetricConfig(
+                        class_name=type(metric).__name__,
+                        module=type(metric).__module__,
+                        config=json.dumps(metric.get_config()),
+                    )
+                ],
+                # A threshold without a slicing spec would hold for every slice, not for the whole split.
+                per_slice_thresholds=thresholds,
+            )
+        ],
+        options=config_pb2.Options(include_default_metrics=BoolValue(value=False)),
+    )
+
+
+def _threshold(
+    spec: config_pb2.SlicingSpec,
+    value: config_pb2.GenericValueThreshold | None = None,
+    change: config_pb2.GenericChangeThreshold | None = None,
+) -> config_pb2.PerSliceMetricThreshold:
+    return config_pb2.PerSliceMetricThreshold(
+        slicing_specs=[spec],
+        threshold=config_pb2.MetricThreshold(value_threshold=value, change_threshold=change),
+    )
+
+
+def _at_least(minimum: float) -> config_pb2.GenericValueThreshold:
+    return config_pb2.GenericValueThreshold(lower_bound=DoubleValue(value=minimum))
+
+
+def _falls_at_most(margin: float) -> config_pb2.GenericChangeThreshold:
+    return config_pb2.GenericChangeThreshold(
+        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute=DoubleValue(value=-margin)
+    )

@@ -1,0 +1,177 @@
+"""The confusion-matrix metrics as one TFMA metric: each example is counted once, everything else follows."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow_model_analysis as tfma
+
+from components.dataset.features import IMAGE_FILENAME
+from components.evaluator.confusion import MaskError, count_pixels, decode_mask, scores
+from components.evaluator.metric_names import (
+    CONFUSION_MATRIX,
+    DICE_PREFIX,
+    EXAMPLES,
+    FREQUENCY_WEIGHTED_IOU,
+    INVALID_MASKS,
+    IOU_PREFIX,
+    MEAN_DICE,
+    MEAN_IOU,
+    PIXEL_ACCURACY,
+)
+
+
+class SegmentationMetrics(tfma.metrics.Metric):
+    """Mean IoU and its family, from one confusion matrix a model, summed over all examples of a slice.
+
+    Labels and predictions are single-channel PNGs of class ids. With several models the same metrics
+    come out for each, and the ground truth is decoded once.
+    """
+
+    def __init__(
+        self,
+        class_names: list[str],
+        ignore_label: int,
+        code_fingerprint: str = "",
+        name: str = "segmentation_metrics",
+    ) -> None:
+        """Creates the metric; TFMA does so from the evaluation config's JSON.
+
+        Args:
+            class_names: in the order of the class ids.
+            ignore_label: pixels with this ground truth count nowhere.
+            code_fingerprint: changes nothing here, but the config and with it the key of TFX's cache.
+            name: TFMA's handle of the whole family.
+        """
+        super().__init__(
+            _computations,
+            class_names=class_names,
+            ignore_label=ignore_label,
+            code_fingerprint=code_fingerprint,
+            name=name,
+        )
+
+
+def _computations(
+    class_names: list[str], ignore_label: int, model_names: list[str], **_: Any
+) -> tfma.metrics.MetricComputations:
+    class_names = list(class_names)
+    return [
+        tfma.metrics.MetricComputation(
+            keys=[_key(EXAMPLES, model_name) for model_name in model_names],
+            preprocessors=[_CountPixels(model_names, len(class_names), ignore_label)],
+            combiner=_SumConfusion(model_names, class_names),
+        )
+    ]
+
+
+def _key(name: str, model_name: str) -> tfma.metrics.MetricKey:
+    # TFMA looks thresholds by metric name up under keys whose example_weighted is None.
+    return tfma.metrics.MetricKey(name=name, model_name=model_name, example_weighted=None)
+
+
+@dataclass
+class _Counts:
+    """What has been counted, of one example or of many."""
+
+    confusion: np.ndarray
+    """int64 [models, C, C]."""
+    examples: int = 0
+    invalid: int = 0
+    first_invalid: str = ""
+    """The first story in alphabetical order, whatever the order of the examples."""
+
+    def add(self, other: "_Counts") -> None:
+        self.confusion += other.confusion
+        self.examples += other.examples
+        self.invalid += other.invalid
+        self.first_invalid = min(filter(None, (self.first_invalid, other.first_invalid)), default="")
+
+
+class _CountPixels(tfma.metrics.Preprocessor):
+    """One example's labels and predictions → its counts, before it is handed to each of its slices."""
+
+    def __init__(self, model_names: list[str], num_classes: int, ignore_label: int) -> None:
+        super().__init__(name="count_pixels")
+        self._model_names = model_names
+        self._num_classes = num_classes
+        self._ignore_label = ignore_label
+
+    def process(self, extracts: tfma.Extracts) -> Iterator[_Counts]:
+        counts = _Counts(
+            np.zeros((len(self._model_names), self._num_classes, self._num_classes), np.int64), 1
+        )
+        try:
+            truth = self._decode(extracts, tfma.LABELS_KEY, self._model_names[0], "ground truth")
+            for index, model_name in enumerate(self._model_names):
+                prediction = self._decode(extracts, tfma.PREDICTIONS_KEY, model_name, "prediction")
+                counts.confusion[index] = count_pixels(
+                    truth, prediction, self._num_classes, self._ignore_label
+                )
+        except MaskError as error:
+            # Raised here, people would see a worker's traceback; the executor raises it in plain words.
+            counts.invalid = 1
+            counts.first_invalid = f"{_filename(extracts)}: {error}"
+        yield counts
+
+    def _decode(self, extracts: tfma.Extracts, key: str, model_name: str, what: str) -> np.ndarray:
+        value = extracts[key]
+        if isinstance(value, Mapping):
+            value = value[model_name]
+        encoded = np.asarray(value, dtype=object).ravel()
+        if encoded.size != 1 or not isinstance(encoded[0], bytes):
+            raise MaskError(f"has no {what}")
+        try:
+            return decode_mask(encoded[0])
+        except MaskError as error:
+            raise MaskError(f"{what} {error}") from error
+
+
+def _filename(extracts: tfma.Extracts) -> str:
+    names = np.asarray(extracts[tfma.FEATURES_KEY].get(IMAGE_FILENAME, []), dtype=object).ravel()
+    return names[0].decode("utf-8", "replace") if names.size else "an example without a file name"
+
+
+class _SumConfusion(beam.CombineFn):
+    """Counts of many examples → their metrics."""
+
+    def __init__(self, model_names: list[str], class_names: list[str]) -> None:
+        self._model_names = model_names
+        self._class_names = class_names
+
+    def create_accumulator(self) -> _Counts:
+        classes = len(self._class_names)
+        return _Counts(np.zeros((len(self._model_names), classes, classes), np.int64))
+
+    def add_input(self, accumulator: _Counts, element: _Counts) -> _Counts:
+        accumulator.add(element)
+        return accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[_Counts]) -> _Counts:
+        merged = self.create_accumulator()
+        for accumulator in accumulators:
+            merged.add(accumulator)
+        return merged
+
+    def extract_output(self, accumulator: _Counts) -> dict[tfma.metrics.MetricKey, Any]:
+        metrics: dict[tfma.metrics.MetricKey, Any] = {}
+        for model_name, confusion in zip(self._model_names, accumulator.confusion, strict=True):
+            derived = scores(confusion)
+            values: dict[str, Any] = {
+                MEAN_IOU: derived.mean_iou,
+                MEAN_DICE: derived.mean_dice,
+                PIXEL_ACCURACY: derived.pixel_accuracy,
+                FREQUENCY_WEIGHTED_IOU: derived.frequency_weighted_iou,
+                EXAMPLES: accumulator.examples,
+                CONFUSION_MATRIX: confusion,
+            }
+            for class_name, iou, dice in zip(self._class_names, derived.iou, derived.dice, strict=True):
+                values[IOU_PREFIX + class_name] = float(iou)
+                values[DICE_PREFIX + class_name] = float(dice)
+            if accumulator.invalid:
+                share = f"{accumulator.invalid} of {accumulator.examples} examples"
+                values[INVALID_MASKS] = f"{share}, first {accumulator.first_invalid}"
+            metrics.update({_key(name, model_name): value for name, value in values.items()})
+        return metrics

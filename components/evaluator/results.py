@@ -1,0 +1,199 @@
+"""Reads an evaluation back: the metrics, the slices, and why the gate decided as it did."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from components.dataset.features import ATTRIBUTE_PREFIX
+from components.evaluator.gate import GateCheck, Threshold, explain
+from components.evaluator.metric_names import (
+    CONFUSION_MATRIX,
+    EXAMPLES,
+    FREQUENCY_WEIGHTED_IOU,
+    INVALID_MASKS,
+    IOU_PREFIX,
+    MEAN_DICE,
+    MEAN_IOU,
+    PIXEL_ACCURACY,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2, validation_result_pb2
+
+_WHOLE_SPLIT = ""
+"""Label of the slice that is everything."""
+
+_Values = dict[str, Any]
+"""One model's metrics on one slice, by name: float, int64 array or text."""
+
+
+class Metrics(TypedDict):
+    """One model's metrics, ready for JSON: null is what could not be measured."""
+
+    mean_iou: float | None
+    mean_dice: float | None
+    pixel_accuracy: float | None
+    frequency_weighted_iou: float | None
+    iou: dict[str, float | None]
+    examples: int
+    resolution: str
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What one run of the Evaluator found."""
+
+    passed: bool
+    """TFMA's verdict over all thresholds."""
+    metrics: Metrics
+    baseline_metrics: Metrics | None
+    slices: dict[str, float | None]
+    """Mean IoU of the candidate a slice, keyed ``attribute=value``."""
+    class_names: tuple[str, ...]
+    confusion_matrix: np.ndarray
+    """int64 [C, C] of the candidate; rows are true classes, columns predicted ones."""
+    checks: tuple[GateCheck, ...]
+    invalid_masks: str
+    """Empty, or how many examples' masks could not be compared, and why the first one's could not."""
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the gate refused, one line a threshold; empty if it did not."""
+        return [check.message for check in self.checks if not check.passed]
+
+
+def load_evaluation(evaluation_uri: str, baseline_version: str = "") -> EvaluationResult:
+    """Reads what the Evaluator wrote; imports TFMA.
+
+    Args:
+        evaluation_uri: of the artifact ``evaluation``.
+        baseline_version: what the messages call the served model; the evaluation's custom property
+            ``baseline_version``.
+    """
+    import numpy as np
+    import tensorflow_model_analysis as tfma
+
+    config = tfma.load_eval_result(evaluation_uri).config
+    validation = tfma.load_validation_result(evaluation_uri)
+    class_names = tuple(json.loads(config.metrics_specs[0].metrics[0].config)["class_names"])
+    candidate = next(spec.name for spec in config.model_specs if not spec.is_baseline)
+    baseline = next((spec.name for spec in config.model_specs if spec.is_baseline), None)
+
+    candidate_on: dict[str, _Values] = {_WHOLE_SPLIT: {}}
+    baseline_on: dict[str, _Values] = {_WHOLE_SPLIT: {}}
+    for row in tfma.load_metrics(evaluation_uri):
+        label = _label_of_key(row.slice_key)
+        candidate_on[label] = _values(row, candidate)
+        if baseline is not None:
+            baseline_on[label] = _values(row, baseline)
+
+    own = candidate_on[_WHOLE_SPLIT]
+    return EvaluationResult(
+        passed=validation.validation_ok,
+        metrics=_metrics(own, class_names),
+        baseline_metrics=None if baseline is None else _metrics(baseline_on[_WHOLE_SPLIT], class_names),
+        slices={
+            label: _number(values, MEAN_IOU)
+            for label, values in sorted(candidate_on.items())
+            if label != _WHOLE_SPLIT
+        },
+        class_names=class_names,
+        confusion_matrix=own.get(CONFUSION_MATRIX, np.zeros((len(class_names),) * 2, np.int64)),
+        checks=tuple(
+            explain(
+                threshold,
+                value=_number(candidate_on.get(threshold.slice_label, {}), threshold.metric),
+                baseline=_number(baseline_on.get(threshold.slice_label, {}), threshold.metric),
+                baseline_version=baseline_version,
+            )
+            for threshold in _thresholds(config, validation, candidate)
+        ),
+        invalid_masks=own.get(INVALID_MASKS, ""),
+    )
+
+
+def _metrics(values: _Values, class_names: tuple[str, ...]) -> Metrics:
+    return Metrics(
+        mean_iou=_number(values, MEAN_IOU),
+        mean_dice=_number(values, MEAN_DICE),
+        pixel_accuracy=_number(values, PIXEL_ACCURACY),
+        frequency_weighted_iou=_number(values, FREQUENCY_WEIGHTED_IOU),
+        iou={name: _number(values, IOU_PREFIX + name) for name in class_names},
+        examples=int(values.get(EXAMPLES, 0)),
+        resolution="original",
+    )
+
+
+def _number(values: _Values, name: str) -> float | None:
+    value = values.get(name, math.nan)
+    return None if math.isnan(value) else value
+
+
+def _values(row: metrics_for_slice_pb2.MetricsForSlice, model_name: str) -> _Values:
+    import numpy as np
+
+    values: _Values = {}
+    for pair in row.metric_keys_and_values:
+        if pair.key.model_name != model_name or pair.key.is_diff:
+            continue
+        match pair.value.WhichOneof("type"):
+            case "double_value":
+                values[pair.key.name] = pair.value.double_value.value
+            case "array_value":
+                array = pair.value.array_value
+                values[pair.key.name] = np.array(array.int64_values, np.int64).reshape(array.shape)
+            case "bytes_value":
+                values[pair.key.name] = pair.value.bytes_value.decode()
+    return values
+
+
+def _thresholds(
+    config: config_pb2.EvalConfig, validation: validation_result_pb2.ValidationResult, candidate: str
+) -> list[Threshold]:
+    """Pairs every threshold that TFMA was given for the candidate with TFMA's verdict on it."""
+    import tensorflow_model_analysis as tfma
+
+    missing = {_label_of_spec(spec) for spec in validation.missing_slices}
+    failed = {
+        (_label_of_key(on_slice.slice_key), failure.metric_key.name, failure.metric_key.is_diff)
+        for on_slice in validation.metric_validations_per_slice
+        for failure in on_slice.failures
+    }
+    found = []
+    by_key = tfma.metrics.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config)
+    for key, specs_and_bounds in by_key.items():
+        if key.model_name != candidate:
+            continue
+        for spec, bound in specs_and_bounds:
+            label = _label_of_spec(spec)
+            found.append(
+                Threshold(
+                    slice_label=label,
+                    metric=key.name,
+                    is_change=key.is_diff,
+                    bound=bound.absolute.value if key.is_diff else bound.lower_bound.value,
+                    passed=label not in missing and (label, key.name, key.is_diff) not in failed,
+                )
+            )
+    # Protocol buffers keep maps in no order.
+    return sorted(found, key=lambda it: (it.slice_label, it.metric != MEAN_IOU, it.is_change, it.metric))
+
+
+def _label_of_key(key: metrics_for_slice_pb2.SliceKey) -> str:
+    import tensorflow_model_analysis as tfma
+
+    return _label(dict(tfma.slicer.deserialize_slice_key(key)))
+
+
+def _label_of_spec(spec: config_pb2.SlicingSpec) -> str:
+    return _label(dict(spec.feature_values))
+
+
+def _label(values: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name.removeprefix(ATTRIBUTE_PREFIX)}={value}" for name, value in sorted(values.items())
+    )

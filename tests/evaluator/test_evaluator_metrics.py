@@ -1,0 +1,122 @@
+"""The TFMA metric without a pipeline: what it counts, in whatever order and grouping."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_model_analysis as tfma
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from components.evaluator.metric_names import (
+    CONFUSION_MATRIX,
+    EXAMPLES,
+    INVALID_MASKS,
+    MEAN_IOU,
+)
+from components.evaluator.metrics import SegmentationMetrics
+
+NAMES = ["sky", "road", "car"]
+IGNORE = 255
+
+ids = st.integers(0, len(NAMES) - 1)
+example = hnp.array_shapes(min_dims=2, max_dims=2, max_side=5).flatmap(
+    lambda shape: st.tuples(
+        hnp.arrays(np.uint8, shape, elements=ids | st.just(IGNORE)), hnp.arrays(np.uint8, shape, elements=ids)
+    )
+)
+examples = st.lists(example, min_size=1, max_size=6)
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+
+
+def png(mask: np.ndarray) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    return np.array([buffer.getvalue()], dtype=object)
+
+
+def extracts(truth: np.ndarray, prediction: np.ndarray, name: str = "a.jpg") -> dict[str, Any]:
+    return {
+        tfma.LABELS_KEY: png(truth),
+        tfma.PREDICTIONS_KEY: png(prediction),
+        tfma.FEATURES_KEY: {"image/filename": np.array([name.encode()], dtype=object)},
+    }
+
+
+def evaluate(groups: list[list[dict[str, Any]]], model_names: tuple[str, ...] = ("",)) -> dict[str, Any]:
+    """Runs the metric with one accumulator a group; the result by ``model:metric``."""
+    (computation,) = SegmentationMetrics(NAMES, IGNORE).computations(model_names=list(model_names))
+    (preprocessor,) = computation.preprocessors
+    accumulators = []
+    for group in groups:
+        accumulator = computation.combiner.create_accumulator()
+        for each in group:
+            for counts in preprocessor.process(each):
+                accumulator = computation.combiner.add_input(accumulator, counts)
+        accumulators.append(accumulator)
+    merged = computation.combiner.merge_accumulators(accumulators)
+    return {
+        f"{key.model_name}:{key.name}": value
+        for key, value in computation.combiner.extract_output(merged).items()
+    }
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        if isinstance(value, str):
+            assert value == other[name]
+        else:
+            np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+@settings(max_examples=40, deadline=None)
+@given(examples, st.randoms(use_true_random=False))
+def test_the_order_of_the_examples_never_matters(pairs: Pairs, random: Any) -> None:
+    ordered = [extracts(*pair) for pair in pairs]
+    shuffled = random.sample(ordered, len(ordered))
+    assert_same(evaluate([ordered]), evaluate([shuffled]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(examples, st.integers(0, 6), st.integers(0, 6))
+def test_how_the_examples_are_grouped_never_matters(pairs: Pairs, first: int, second: int) -> None:
+    each = [extracts(*pair) for pair in pairs]
+    first, second = sorted((first, second))
+    assert_same(evaluate([each]), evaluate([each[:first], each[first:second], each[second:]]))
+
+
+def test_each_of_two_models_gets_its_own_numbers() -> None:
+    truth = np.array([[0, 1, 2]], np.uint8)
+    worse = np.array([[0, 1, 1]], np.uint8)
+    both = {
+        tfma.LABELS_KEY: {"candidate": png(truth), "baseline": png(truth)},
+        tfma.PREDICTIONS_KEY: {"candidate": png(truth), "baseline": png(worse)},
+        tfma.FEATURES_KEY: {},
+    }
+    result = evaluate([[both]], ("candidate", "baseline"))
+    assert result[f"candidate:{MEAN_IOU}"] == 1.0
+    assert result[f"baseline:{MEAN_IOU}"] == pytest.approx((1 + 0.5 + 0) / 3)
+    assert result[f"baseline:{EXAMPLES}"] == 1
+    np.testing.assert_array_equal(result[f"baseline:{CONFUSION_MATRIX}"], [[1, 0, 0], [0, 1, 0], [0, 1, 0]])
+
+
+def test_masks_that_cannot_be_compared_are_counted_and_the_first_name_is_told() -> None:
+    mask = np.zeros((2, 2), np.uint8)
+    broken = [extracts(mask, np.zeros((2, 3), np.uint8), name) for name in ("b.jpg", "a.jpg")]
+    unreadable = {**extracts(mask, mask, "c.jpg"), tfma.LABELS_KEY: np.array([b"?"], dtype=object)}
+    missing = {**extracts(mask, mask, "d.jpg"), tfma.LABELS_KEY: np.array([], dtype=object)}
+    result = evaluate([[broken[0], extracts(mask, mask)], [broken[1], unreadable, missing]])
+    assert result[f":{INVALID_MASKS}"].startswith("4 of 5 examples, first a.jpg: prediction is 2 × 3 pixels")
+    assert "ground truth is not a readable PNG" in evaluate([[unreadable]])[f":{INVALID_MASKS}"]
+    assert "has no ground truth" in evaluate([[missing]])[f":{INVALID_MASKS}"]
+
+
+def test_the_metric_is_rebuilt_from_its_config() -> None:
+    metric = SegmentationMetrics(NAMES, IGNORE, code_fingerprint="abc")
+    config = json.loads(json.dumps(metric.get_config()))
+    assert SegmentationMetrics.from_config(config).get_config() == metric.get_config()

@@ -1,0 +1,344 @@
+"""Whole evaluations through the executor: real TFMA, real SavedModels, tiny masks."""
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.types import artifact_utils, channel_utils, standard_artifacts
+
+from components.dataset.features import IMAGE_ENCODED, IMAGE_FILENAME, MASK_ENCODED
+from components.dataset.labels import LabelSet
+from components.errors import StageError
+from components.evaluator.component import BASELINE_VERSION_PROPERTY, Evaluator, EvaluatorExecutor
+from components.evaluator.config import EvaluationConfig
+from components.evaluator.results import EvaluationResult, load_evaluation
+
+LABELS = LabelSet(names=("background", "cat", "dog", "unicorn"))
+IGNORE = 255
+EXAMPLES = 40
+"""More than one batch."""
+
+
+class Thresholding(tf.Module):
+    """Predicts the class that an image's pixel // 16 says if pixel % 16 < ``skill``, else the next class.
+
+    A pixel of an image thus fixes how skilled a model must be to see its class.
+    """
+
+    def __init__(self, skill: int, classes: int = 3, crop: int = 0) -> None:
+        super().__init__()
+        self._skill, self._classes, self._crop = skill, classes, crop
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        parsed = tf.io.parse_example(examples, {IMAGE_ENCODED: tf.io.FixedLenFeature([], tf.string)})
+
+        def predict(encoded: tf.Tensor) -> tf.Tensor:
+            image = tf.cast(tf.io.decode_png(encoded, channels=1), tf.int32)[self._crop :]
+            seen = tf.where(image % 16 < self._skill, image // 16, (image // 16 + 1) % self._classes)
+            return tf.io.encode_png(tf.cast(seen, tf.uint8))
+
+        return {"mask_bytes": tf.map_fn(predict, parsed[IMAGE_ENCODED])}
+
+
+def save_model(uri: Path, **settings: int) -> None:
+    model = Thresholding(**settings)
+    tf.saved_model.save(model, str(uri / "Format-Serving"), signatures={"evaluate": model.evaluate})
+
+
+def png(mask: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def make_pairs(count: int = EXAMPLES) -> list[tuple[np.ndarray, np.ndarray, str]]:
+    """Images, masks and species: sizes vary, some pixels are ignored, dogs are harder than cats."""
+    random = np.random.default_rng(7)
+    pairs = []
+    for index in range(count):
+        shape = random.integers(4, 20, 2)
+        truth = random.integers(0, 3, shape)
+        species = "cat" if index % 2 else "dog"
+        difficulty = random.integers(0, 12 if species == "cat" else 16, shape)
+        image = (truth * 16 + difficulty).astype(np.uint8)
+        truth[random.random(shape) < 0.1] = IGNORE
+        pairs.append((image, truth.astype(np.uint8), species))
+    return pairs
+
+
+def write_examples(folder: Path, pairs: list[tuple[np.ndarray, np.ndarray, str]]) -> None:
+    folder.mkdir(parents=True)
+
+    def feature(value: bytes) -> tf.train.Feature:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    with tf.io.TFRecordWriter(str(folder / "data.gz"), "GZIP") as writer:
+        for index, (image, mask, species) in enumerate(pairs):
+            features = {
+                IMAGE_ENCODED: feature(png(image)),
+                IMAGE_FILENAME: feature(f"images/{index:03}.png".encode()),
+                MASK_ENCODED: feature(png(mask)),
+                "attribute/species": feature(species.encode()),
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+
+
+def predict(image: np.ndarray, skill: int) -> np.ndarray:
+    return np.where(image % 16 < skill, image // 16, (image // 16 + 1) % 3)
+
+
+def expected_iou(pairs: list[tuple[np.ndarray, np.ndarray, str]], skill: int) -> dict[str, float]:
+    """IoU of each class that occurs, by logical operations on all counted pixels at once."""
+    truth = np.concatenate([mask.ravel() for _, mask, _ in pairs])
+    predicted = np.concatenate([predict(image, skill).ravel() for image, _, _ in pairs])
+    counted = truth != IGNORE
+    return {
+        name: np.logical_and.reduce([truth == class_id, predicted == class_id, counted]).sum()
+        / (((truth == class_id) | (predicted == class_id)) & counted).sum()
+        for class_id, name in enumerate(LABELS.names[:3])
+    }
+
+
+def mean(iou: dict[str, float]) -> float:
+    return float(np.mean(list(iou.values())))
+
+
+PAIRS = make_pairs()
+GOOD, BAD = 12, 6
+"""Skills."""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Examples and models."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_examples(folder / "examples/Split-test", PAIRS)
+    # The other splits would break any metric they entered.
+    write_examples(folder / "examples/Split-train", [(PAIRS[0][0], np.full((3, 3), 77, np.uint8), "cow")])
+    save_model(folder / "good", skill=GOOD)
+    save_model(folder / "bad", skill=BAD)
+    (folder / "nothing").mkdir()
+    return folder
+
+
+class Run:
+    """One execution of the component and what it left."""
+
+    def __init__(
+        self,
+        folder: Path,
+        examples: Path,
+        model: Path,
+        baseline: Path,
+        config: EvaluationConfig,
+        beam_args: tuple[str, ...] = ("--direct_running_mode=in_memory",),
+    ) -> None:
+        source = standard_artifacts.Examples()
+        source.uri = str(examples)
+        source.split_names = artifact_utils.encode_split_names(["train", "val", "test"])
+        candidate, served = standard_artifacts.Model(), standard_artifacts.Model()
+        candidate.uri, served.uri = str(model), str(baseline)
+        served.set_string_custom_property("version", "3" if any(baseline.iterdir()) else "")
+        component = Evaluator(
+            examples=channel_utils.as_channel([source]),
+            model=channel_utils.as_channel([candidate]),
+            baseline_model=channel_utils.as_channel([served]),
+            config=config,
+            labels=LABELS,
+        )
+        self.evaluation, self.blessing = (
+            standard_artifacts.ModelEvaluation(),
+            standard_artifacts.ModelBlessing(),
+        )
+        self.evaluation.uri, self.blessing.uri = str(folder / "evaluation"), str(folder / "blessing")
+        context = BaseBeamExecutor.Context(beam_pipeline_args=list(beam_args), tmp_dir=str(folder / "tmp"))
+        EvaluatorExecutor(context).Do(
+            {"examples": [source], "model": [candidate], "baseline_model": [served]},
+            {"evaluation": [self.evaluation], "blessing": [self.blessing]},
+            dict(component.exec_properties),
+        )
+
+    @property
+    def blessed(self) -> bool:
+        return (Path(self.blessing.uri) / "BLESSED").exists()
+
+    def load(self) -> EvaluationResult:
+        version = self.evaluation.get_string_custom_property(BASELINE_VERSION_PROPERTY)
+        return load_evaluation(self.evaluation.uri, version)
+
+
+def test_a_better_model_passes_every_threshold(inputs: Path, tmp_path: Path) -> None:
+    config = EvaluationConfig(
+        min_mean_iou=0.5,
+        min_class_iou={"cat": 0.5},
+        slices=("species",),
+        min_slice_iou={"species": {"dog": 0.3}},
+        max_regression=0.0,
+    )
+    run = Run(tmp_path, inputs / "examples", inputs / "good", inputs / "bad", config)
+    result = run.load()
+
+    assert run.blessed
+    assert result.passed
+    assert result.reasons == []
+    assert [check.setting for check in result.checks] == [
+        "evaluation.min_mean_iou",
+        "evaluation.max_regression",
+        "evaluation.min_class_iou.cat",
+        "evaluation.min_slice_iou.species.dog",
+    ]
+
+    good, bad = expected_iou(PAIRS, GOOD), expected_iou(PAIRS, BAD)
+    assert result.metrics["iou"] == pytest.approx({**good, "unicorn": None}, abs=1e-12)
+    assert result.metrics["mean_iou"] == pytest.approx(mean(good), abs=1e-12)
+    assert result.metrics["examples"] == EXAMPLES
+    assert result.metrics["resolution"] == "original"
+    assert result.baseline_metrics is not None
+    assert result.baseline_metrics["mean_iou"] == pytest.approx(mean(bad), abs=1e-12)
+    assert result.slices == pytest.approx(
+        {
+            f"species={species}": mean(expected_iou([pair for pair in PAIRS if pair[2] == species], GOOD))
+            for species in ("cat", "dog")
+        },
+        abs=1e-12,
+    )
+    assert result.confusion_matrix.sum() == sum((mask != IGNORE).sum() for _, mask, _ in PAIRS)
+    assert result.confusion_matrix.dtype == np.int64
+    # JSON has no NaN: the class that never occurs is null.
+    assert json.loads(json.dumps(result.metrics, allow_nan=False))["iou"]["unicorn"] is None
+
+
+def test_every_missed_threshold_is_refused_in_words(
+    inputs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = EvaluationConfig(
+        min_mean_iou=0.99,
+        min_class_iou={"cat": 0.99, "dog": 0.01, "unicorn": 0.0},
+        slices=("species",),
+        min_slice_iou={"species": {"cat": 0.01, "dog": 0.98, "cow": 0.0}},
+        max_regression=0.01,
+    )
+    with caplog.at_level(logging.INFO, logger="components"):
+        run = Run(tmp_path, inputs / "examples", inputs / "bad", inputs / "good", config)
+    result = run.load()
+
+    bad = expected_iou(PAIRS, BAD)
+    bad_dogs = mean(expected_iou([pair for pair in PAIRS if pair[2] == "dog"], BAD))
+    assert not run.blessed
+    assert not result.passed
+    assert result.reasons == [
+        f"mean IoU {mean(bad):.3f} is under evaluation.min_mean_iou 0.990",
+        f"mean IoU {mean(bad):.3f} falls more than 0.01 below the served version 3's "
+        f"{mean(expected_iou(PAIRS, GOOD)):.3f}",
+        f"IoU of cat {bad['cat']:.3f} is under evaluation.min_class_iou.cat 0.990",
+        "IoU of unicorn cannot be measured, so evaluation.min_class_iou.unicorn is not met: "
+        "unicorn occurs neither in the test split nor in the predictions",
+        "mean IoU of species=cow cannot be measured, so evaluation.min_slice_iou.species.cow is not met: "
+        "no example of the test split has species=cow and a pixel that counts",
+        f"mean IoU of species=dog {bad_dogs:.3f} is under evaluation.min_slice_iou.species.dog 0.980",
+    ]
+    for reason in result.reasons:
+        assert f"FAILED  {reason}" in caplog.messages
+
+
+def test_a_first_model_is_gated_by_the_absolute_threshold(inputs: Path, tmp_path: Path) -> None:
+    refused = Run(
+        tmp_path / "a",
+        inputs / "examples",
+        inputs / "bad",
+        inputs / "nothing",
+        EvaluationConfig(min_mean_iou=0.9),
+    )
+    assert not refused.blessed
+    assert [check.setting for check in refused.load().checks] == ["evaluation.min_mean_iou"]
+
+    accepted = Run(
+        tmp_path / "b",
+        inputs / "examples",
+        inputs / "bad",
+        inputs / "nothing",
+        EvaluationConfig(min_mean_iou=0.1),
+    )
+    assert accepted.blessed
+    assert accepted.load().baseline_metrics is None
+
+
+def test_the_same_model_is_no_regression_even_without_margin(inputs: Path, tmp_path: Path) -> None:
+    config = EvaluationConfig(min_mean_iou=0.0, max_regression=0.0)
+    assert Run(tmp_path, inputs / "examples", inputs / "good", inputs / "good", config).blessed
+
+
+def test_without_a_regression_threshold_a_worse_model_may_pass(inputs: Path, tmp_path: Path) -> None:
+    config = EvaluationConfig(min_mean_iou=0.0, max_regression=None)
+    run = Run(tmp_path, inputs / "examples", inputs / "bad", inputs / "good", config)
+    assert run.blessed
+    assert run.load().baseline_metrics is not None
+
+
+def test_a_split_whose_every_pixel_is_ignored_never_passes(inputs: Path, tmp_path: Path) -> None:
+    ignored = [(image, np.full_like(mask, IGNORE), species) for image, mask, species in PAIRS[:2]]
+    write_examples(tmp_path / "examples/Split-test", ignored)
+    run = Run(
+        tmp_path, tmp_path / "examples", inputs / "good", inputs / "bad", EvaluationConfig(min_mean_iou=0.0)
+    )
+    assert not run.blessed
+    assert run.load().metrics["mean_iou"] is None
+    assert all("cannot be measured" in reason for reason in run.load().reasons)
+    assert len(run.load().reasons) == 2
+
+
+@pytest.mark.parametrize("files", ["none", "one without records"])
+def test_an_empty_split_stops_the_stage(inputs: Path, tmp_path: Path, files: str) -> None:
+    (tmp_path / "examples/Split-test").mkdir(parents=True)
+    if files != "none":
+        (tmp_path / "examples/Split-test/data.gz").write_bytes(b"")
+    with pytest.raises(StageError, match=r"the split 'test' has no examples"):
+        Run(tmp_path, tmp_path / "examples", inputs / "good", inputs / "nothing", EvaluationConfig())
+
+
+def test_a_prediction_of_another_size_stops_the_stage(inputs: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "model", skill=GOOD, crop=1)
+    height, width = PAIRS[0][1].shape
+    with pytest.raises(
+        StageError,
+        match=rf"40 of 40 examples, first images/000.png: prediction is {height - 1} × {width} pixels, "
+        rf"the ground truth {height} × {width}",
+    ):
+        Run(tmp_path / "run", inputs / "examples", tmp_path / "model", inputs / "nothing", EvaluationConfig())
+
+
+def test_a_predicted_id_that_is_no_class_stops_the_stage(inputs: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "model", skill=0, classes=9)
+    examples = [(np.full((2, 2), 3 * 16, np.uint8), np.zeros((2, 2), np.uint8), "cat")]
+    write_examples(tmp_path / "examples/Split-test", examples)
+    with pytest.raises(StageError, match=r"prediction has pixels of class id 4; the classes are 0 … 3"):
+        Run(
+            tmp_path / "run",
+            tmp_path / "examples",
+            tmp_path / "model",
+            inputs / "nothing",
+            EvaluationConfig(),
+        )
+
+
+def test_the_component_is_called_evaluator_and_its_code_is_part_of_its_properties() -> None:
+    def build(code_fingerprint: str) -> Evaluator:
+        return Evaluator(
+            examples=channel_utils.as_channel([standard_artifacts.Examples()]),
+            model=channel_utils.as_channel([standard_artifacts.Model()]),
+            baseline_model=channel_utils.as_channel([standard_artifacts.Model()]),
+            config=EvaluationConfig(),
+            labels=LABELS,
+            code_fingerprint=code_fingerprint,
+        )
+
+    assert build("a").id == "Evaluator"
+    assert build("a").exec_properties == build("a").exec_properties
+    assert build("a").exec_properties != build("b").exec_properties
