@@ -1,0 +1,59 @@
+"""The last lines on the terminal: what came out, where it is, and what to do next."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Recipe
+from pipeline.terminal import short_path
+from pipeline.workdir import WorkDir
+
+
+def conclude(summary: Mapping[str, Any], recipe: Recipe, workdir: WorkDir, log: Path) -> Iterator[str]:
+    """Yields the lines that end a run that was not interrupted."""
+    yield ""
+    if summary["metrics"]:
+        yield from _metrics_lines(summary["metrics"], summary["baseline"])
+    match summary["outcome"]:
+        case "pushed":
+            yield from _pushed_lines(summary, recipe)
+        case "rejected":
+            yield "Refused, nothing was pushed:"
+            yield from (f"  {reason}" for reason in summary["reasons"])
+            yield "Next: train longer (--set training.epochs=N), add data, or change the threshold above."
+        case "failed":
+            yield from summary["reasons"]
+            yield f"All details are in {short_path(log)}; run the same command again to go on from there."
+    yield f"Summary: {short_path(workdir.summary)}"
+
+
+def _metrics_lines(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> Iterator[str]:
+    yield (
+        f"On {metrics['examples']} test images at their original resolution: "
+        f"mean IoU {_figure(metrics['mean_iou'])}, mean Dice {_figure(metrics['mean_dice'])}, "
+        f"pixel accuracy {_figure(metrics['pixel_accuracy'])}"
+    )
+    if baseline:
+        served = _figure(baseline["metrics"]["mean_iou"])
+        yield f"  version {baseline['version']}, served before this run: mean IoU {served}"
+    width = max(map(len, metrics["iou"]))
+    yield from (f"  IoU of {name:{width}}  {_figure(iou)}" for name, iou in metrics["iou"].items())
+
+
+def _pushed_lines(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
+    model = Path(summary["serving_dir"], str(summary["pushed_version"]))
+    if all(stage["cached"] for stage in summary["stages"]):
+        yield f"Nothing has changed, version {summary['pushed_version']} stays: {short_path(model)}"
+    else:
+        yield f"Pushed version {summary['pushed_version']}: {short_path(model)}"
+    if recipe.dataset.root is None:
+        yield "Next: your own images and masks, see README.md:"
+        python = short_path(Path(sys.executable))
+        yield f"  {python} -m pipeline.run_local --recipe FILE.yaml --data DIR"
+    else:
+        yield "Next: change the data or a setting and run the command again; what has not changed is reused."
+
+
+def _figure(value: float | None) -> str:
+    return "not measurable" if value is None else f"{value:.3f}"

@@ -1,0 +1,181 @@
+"""The recipe: every stage's settings composed, checked against each other, and loaded from YAML.
+
+Imports neither TensorFlow nor TFX, so that help and mistakes appear at once.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from components.dataset.features import ATTRIBUTE_PREFIX
+from components.evaluator.config import EvaluationConfig
+from components.image_mask_example_gen.config import DatasetConfig
+from components.pusher.config import ServingConfig
+from components.settings import Settings
+from components.trainer.config import AugmentationConfig, ModelConfig, TrainingConfig
+from components.transform.config import TransformConfig
+from models.geometry import stride
+from pipeline.recipe_errors import RecipeError, explain, shown, suggestion
+from pipeline.recipe_yaml import load_yaml
+
+DEFAULT_RECIPE = "shapes"
+
+_RECIPES = Path(__file__).parent / "recipes"
+_LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
+
+
+class BeamConfig(Settings):
+    """Who does the stages' data processing."""
+
+    runner: str = Field(default="FnApiRunner", min_length=1)
+    """Beam's runner. FnApiRunner works within this process; DirectRunner would try to download another."""
+    workers: int | None = Field(default=None, ge=1)
+    """Parallel workers of a local runner; null is one a core."""
+    options: tuple[str, ...] = ()
+    """Further options of the runner, e.g. ``--region=europe-west4``."""
+
+    def pipeline_args(self) -> list[str]:
+        """Returns the command line that Beam understands."""
+        args = [f"--runner={self.runner}"]
+        if self.runner in _LOCAL_RUNNERS:
+            workers = self.workers or os.cpu_count() or 1
+            mode = "in_memory" if workers == 1 else "multi_threading"
+            args += [f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"]
+        return [*args, *self.options]
+
+
+class Recipe(Settings):
+    """All that decides what a run does; the blocks belong to the stages they govern."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Names the pipeline and the default work directory; the file's name unless given."""
+    description: str = ""
+    """One line for ``--list-recipes``."""
+    dataset: DatasetConfig
+    transform: TransformConfig = TransformConfig()
+    model: ModelConfig = ModelConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()
+    beam: BeamConfig = BeamConfig()
+
+    @model_validator(mode="after")
+    def _blocks_agree(self) -> Self:
+        problems = list(self._contradictions())
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        step = stride(self.model.depth)
+        for key in ("height", "width"):
+            pixels = getattr(self.transform, key)
+            if pixels % step:
+                nearest = max(step, round(pixels / step) * step)
+                yield (
+                    f"transform.{key} is {pixels}, not a multiple of {step}, the stride of model.depth "
+                    f"{self.model.depth}; use {nearest}, or a smaller model.depth"
+                )
+        patience = self.training.early_stopping_patience
+        if patience is not None and self.dataset.splits.val == 0.0:
+            yield (
+                f"training.early_stopping_patience is {patience}, but dataset.splits.val is 0 and leaves it "
+                "nothing to watch; give val a share such as 0.1, or set the patience to null"
+            )
+        attributes = [name.removeprefix(ATTRIBUTE_PREFIX) for name in self.dataset.attributes]
+        for attribute in self.evaluation.slices:
+            if attribute not in attributes:
+                yield (
+                    f"evaluation.slices names {attribute!r}, unknown to layout {self.dataset.layout}; "
+                    f"remove it (its attributes: {', '.join(attributes) or 'none'})"
+                )
+        try:
+            self.evaluation.check_classes(self.dataset.label_set())
+        except ValueError as error:
+            yield str(error)
+
+
+def load_recipe(name_or_path: str, data: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
+    """Loads a recipe and applies what the command line says on top.
+
+    Args:
+        name_or_path: a name that ``list_recipes`` knows, or a YAML file.
+        data: replaces ``dataset.root``. Relative roots count from the current directory.
+        overrides: ``a.b=value`` each, the value in YAML; later ones win.
+
+    Raises:
+        RecipeError: all that is wrong, a line each.
+    """
+    path = _recipe_path(name_or_path)
+    try:
+        values = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise RecipeError([f"{path} is not a readable recipe: {error}"]) from None
+    if not isinstance(values, dict):
+        raise RecipeError([f"{path} is not a recipe: it must hold keys such as dataset and training"])
+    values.setdefault("name", path.stem)
+    for override in overrides:
+        _apply(override, values)
+    if data is not None:
+        _set(values, ["dataset", "root"], data, f"--data {data}")
+    if isinstance(values.get("dataset"), dict) and isinstance(root := values["dataset"].get("root"), str):
+        values["dataset"]["root"] = os.path.abspath(Path(root).expanduser())
+    try:
+        # By way of JSON, in which pydantic's strict mode takes a list where a tuple is declared.
+        recipe = Recipe.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise RecipeError(explain(error, values, Recipe)) from None
+    if data is not None and recipe.dataset.layout == "shapes":
+        raise RecipeError([f"--data {data}: the layout shapes draws its own images; choose another --recipe"])
+    return recipe
+
+
+def list_recipes() -> dict[str, str]:
+    """Returns the named recipes with their descriptions."""
+    return {
+        path.stem: load_yaml(path.read_text(encoding="utf-8"))["description"]
+        for path in sorted(_RECIPES.glob("*.yaml"))
+    }
+
+
+def _recipe_path(name_or_path: str) -> Path:
+    if name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise RecipeError([f"recipe file {path} does not exist in {Path.cwd()}"])
+        return path
+    names = [path.stem for path in sorted(_RECIPES.glob("*.yaml"))]
+    if name_or_path not in names:
+        remedy = suggestion(name_or_path, names)
+        raise RecipeError([f"unknown recipe {name_or_path!r}{remedy} (a file's name must end in .yaml)"])
+    return _RECIPES / f"{name_or_path}.yaml"
+
+
+def _apply(override: str, values: dict[str, Any]) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError([f"--set {override}: write it as KEY=VALUE, such as training.epochs=10"])
+    try:
+        value = load_yaml(text)
+    except ValueError as error:
+        raise RecipeError([f"--set {override}: the value is not YAML: {error}"]) from None
+    _set(values, parts, value, f"--set {override}")
+
+
+def _set(values: dict[str, Any], parts: list[str], value: Any, source: str) -> None:
+    """Sets a nested key; absent and null blocks come into being on the way."""
+    for depth, part in enumerate(parts[:-1], start=1):
+        block = values.get(part)
+        if block is None:
+            block = values[part] = {}
+        if not isinstance(block, dict):
+            here = ".".join(parts[:depth])
+            raise RecipeError([f"{source}: {here} is {shown(block)}, not a block; set {here} itself"])
+        values = block
+    values[parts[-1]] = value

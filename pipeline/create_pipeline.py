@@ -1,0 +1,175 @@
+"""The pipeline: from a recipe to the graph of components, all of it on one screen."""
+
+import hashlib
+from pathlib import Path
+
+import tensorflow_data_validation as tfdv
+import tensorflow_transform as tft  # noqa: F401  (sets how Keras is found; must precede any use of it)
+from google.protobuf import text_format
+from tfx import v1 as tfx
+from tfx.proto import transform_pb2
+
+import components.dataset
+import components.evaluator
+import components.image_mask_example_gen
+import components.imaging
+import components.trainer
+import components.transform
+import models
+from components.baseline.component import Baseline
+from components.evaluator.component import Evaluator
+from components.example_validator.component import ExampleValidator
+from components.image_mask_example_gen.component import ImageMaskExampleGen
+from components.pusher.component import Pusher
+from components.schema.curated import SCALAR_FEATURES, curated_schema
+from components.trainer.config import TrainerSettings
+from pipeline.config import Recipe
+from pipeline.fingerprint import source_fingerprint
+
+
+def create_pipeline(
+    recipe: Recipe,
+    *,
+    pipeline_name: str,
+    pipeline_root: str,
+    serving_dir: str,
+    metadata_path: str,
+    checkpoint_dir: str,
+) -> tfx.dsl.Pipeline:
+    """Builds the pipeline of a recipe.
+
+    Args:
+        recipe: what to run on what.
+        pipeline_name: TFX's name for it; runs of one name share their cache.
+        pipeline_root: directory of all artifacts.
+        serving_dir: the directory a model server watches; versions appear right under it.
+        metadata_path: the SQLite file of ML Metadata.
+        checkpoint_dir: where an interrupted training finds itself again.
+    """
+    labels = recipe.dataset.label_set()
+    attributes = recipe.dataset.attributes
+
+    # Files in, Examples out: every file becomes an Example or a line in the list of rejected ones.
+    example_gen = ImageMaskExampleGen(
+        dataset=recipe.dataset,
+        labels=labels,
+        code_fingerprint=source_fingerprint(components.image_mask_example_gen, components.dataset),
+    )
+
+    # Scalars only: statistics over encoded images say nothing and cost much.
+    statistics_gen = tfx.components.StatisticsGen(
+        examples=example_gen.outputs["examples"],
+        stats_options=tfdv.StatsOptions(feature_allowlist=[*SCALAR_FEATURES, *attributes]),
+    )
+    schema = tfx.components.ImportSchemaGen(schema_file=_write_schema(recipe, pipeline_root))
+
+    # Examples that are not what the schema says end the run here, before anything is learnt from them.
+    example_validator = ExampleValidator(
+        statistics=statistics_gen.outputs["statistics"],
+        schema=schema.outputs["schema"],
+        exclude_splits=["val"] if recipe.dataset.splits.val == 0 else [],
+    )
+
+    # One graph from bytes to pixels for training, evaluation and serving, with what it learns from `train`.
+    materialize = recipe.transform.materialize
+    transform = tfx.components.Transform(
+        examples=example_gen.outputs["examples"],
+        schema=schema.outputs["schema"],
+        preprocessing_fn="components.transform.preprocessing.preprocessing_fn",
+        custom_config={
+            "transform": recipe.transform.model_dump_json(),
+            "num_classes": labels.num_classes,
+            "code_fingerprint": source_fingerprint(
+                components.transform, components.imaging, components.dataset
+            ),
+        },
+        splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "val"]),
+        materialize=materialize,
+        disable_statistics=True,
+        disable_analyzer_cache=True,
+    )
+
+    trainer = tfx.components.Trainer(
+        examples=transform.outputs["transformed_examples"]
+        if materialize
+        else example_gen.outputs["examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema.outputs["schema"],
+        run_fn="components.trainer.run_fn.run_fn",
+        train_args=tfx.proto.TrainArgs(splits=["train"]),
+        eval_args=tfx.proto.EvalArgs(splits=["val"]),
+        custom_config={
+            "settings": TrainerSettings(
+                recipe_name=recipe.name,
+                labels=labels,
+                height=recipe.transform.height,
+                width=recipe.transform.width,
+                resize=recipe.transform.resize,
+                materialized=materialize,
+                model=recipe.model,
+                augmentation=recipe.augmentation,
+                training=recipe.training,
+                checkpoint_dir=checkpoint_dir,
+                code_fingerprint=source_fingerprint(
+                    components.trainer, components.imaging, components.dataset, models
+                ),
+            ).model_dump_json()
+        },
+    )
+
+    # What the candidate has to beat: the model being served right now, if any.
+    baseline = Baseline(model=trainer.outputs["model"], serving_dir=serving_dir)
+
+    # The gate. Only here is `test` looked at, at every mask's original resolution.
+    evaluator = Evaluator(
+        examples=example_gen.outputs["examples"],
+        model=trainer.outputs["model"],
+        baseline_model=baseline.outputs["baseline_model"],
+        config=recipe.evaluation,
+        labels=labels,
+        code_fingerprint=source_fingerprint(components.evaluator, components.dataset),
+    )
+
+    # Atomic and monotonic: a server never sees half a version, nor an older one as the newest.
+    pusher = Pusher(
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        baseline_model=baseline.outputs["baseline_model"],
+        serving_dir=serving_dir,
+        keep_versions=recipe.serving.keep_versions,
+    )
+
+    return tfx.dsl.Pipeline(
+        pipeline_name=pipeline_name,
+        pipeline_root=pipeline_root,
+        components=[
+            example_gen,
+            statistics_gen,
+            schema,
+            example_validator,
+            transform,
+            trainer,
+            baseline,
+            evaluator,
+            pusher,
+        ],
+        enable_cache=True,
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            metadata_path
+        ),
+        beam_pipeline_args=recipe.beam.pipeline_args(),
+    )
+
+
+def _write_schema(recipe: Recipe, pipeline_root: str) -> str:
+    """Writes the recipe's schema where ImportSchemaGen finds it; the path changes with the content.
+
+    TFX's cache looks at the path alone.
+    """
+    schema = curated_schema(recipe.dataset.attributes, recipe.dataset.max_pixels)
+    text = text_format.MessageToString(schema)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = Path(pipeline_root) / "schemas" / digest / "schema.pbtxt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)

@@ -1,0 +1,123 @@
+"""What is wrong with a recipe, in words that say how to put it right."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+_LONGEST_VALUE = 60
+_REQUIREMENTS = {
+    "model_type": "should be a block of keys",
+    "dict_type": "should be a block of keys",
+    "tuple_type": "should be a list",
+    "list_type": "should be a list",
+}
+"""Where pydantic's own words are those of JSON."""
+
+
+class RecipeError(Exception):
+    """A recipe that cannot be run; each line names a key, its value and what would be right."""
+
+    def __init__(self, problems: Iterable[str]):
+        super().__init__("\n".join(problems))
+
+
+def explain(error: ValidationError, values: Any, model: type[BaseModel]) -> list[str]:
+    """Returns one line for each problem that ``model`` found with ``values``."""
+    keys = tuple(_all_keys(model))
+    lines: list[str] = []
+    alternatives: dict[str, str] = {}
+    for details in error.errors(include_url=False):
+        path = _path(details, values)
+        if (known := _known_kind(details, path, keys)) is not None:
+            lines += known.splitlines()
+        else:
+            # A key that takes several types has a complaint from each.
+            requirement = _REQUIREMENTS.get(details["type"]) or details["msg"].removeprefix("Input ")
+            start = f"{path} is {shown(details['input'])}: it"
+            alternatives[start] = (
+                f"{alternatives[start]}, or {requirement}" if start in alternatives else requirement
+            )
+    lines += [f"{start} {requirements}" for start, requirements in alternatives.items()]
+    return list(dict.fromkeys(lines))
+
+
+def suggestion(word: str, choices: Iterable[str]) -> str:
+    """Returns ``; did you mean …?`` where one of the choices looks like the word, else all the choices."""
+    choices = tuple(choices)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else f"; there is {', '.join(choices)}"
+
+
+def shown(value: Any) -> str:
+    """The value much as it stands in YAML, shortened."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+
+
+def _known_kind(details: ErrorDetails, path: str, keys: tuple[str, ...]) -> str | None:
+    value = details["input"]
+    match details["type"]:
+        case "extra_forbidden":
+            return f"unknown key {path} (value {shown(value)}){_nearest_key(path, keys)}"
+        case "missing":
+            return f"{path} is missing; add it to the recipe or give --set {path}=VALUE"
+        case "literal_error":
+            choices = [
+                choice.strip(" '") for choice in details["ctx"]["expected"].replace(" or ", ",").split(",")
+            ]
+            return f"{path} is {shown(value)}{suggestion(str(value), choices)}"
+        case "value_error":
+            message = str(details["ctx"]["error"])
+            if isinstance(value, dict):
+                return message if path in message else f"{path}: {message}"
+            return f"{path} is {shown(value)}: {message}"
+        case _:
+            return None
+
+
+def _path(details: ErrorDetails, values: Any) -> str:
+    """The dotted key; leaves out what pydantic puts between keys, such as the name of a type."""
+    parts = []
+    for part in details["loc"]:
+        inside = values.get(part) if isinstance(values, dict) else None
+        if isinstance(values, list) and isinstance(part, int) and part < len(values):
+            inside = values[part]
+        elif not (isinstance(values, dict) and part in values) and details["type"] != "missing":
+            continue
+        parts.append(str(part))
+        values = inside
+    return ".".join(parts)
+
+
+def _nearest_key(path: str, keys: tuple[str, ...]) -> str:
+    """Looks for the misspelt key among its neighbours, then for its name in other blocks."""
+    block, _, name = path.rpartition(".")
+    neighbours = [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == block]
+    prefix = f"{block}." if block else ""
+    close = difflib.get_close_matches(name, neighbours, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {prefix}{close[0]}?"
+    elsewhere = [key for key in keys if key.rpartition(".")[2] == name]
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]}?"
+    return f"; {block or 'a recipe'} has {', '.join(neighbours)}"
+
+
+def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yields the dotted paths of all keys, blocks included."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for block in _models_in(field.annotation):
+            yield from _all_keys(block, f"{prefix}{name}.")
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,97 @@
+"""Runs a recipe on this machine: a folder of images and masks goes in, a pushed model comes out.
+
+    python -m pipeline.run_local                                             shapes, drawn on the spot
+    python -m pipeline.run_local --recipe pets_unet --data DIR               a dataset
+    python -m pipeline.run_local --recipe FILE.yaml --set training.epochs=5  your own recipe
+
+Ends with 0 if a model was pushed, 3 if the gate refused it, 1 if a stage failed, 2 if the command,
+the recipe or the data path is wrong, 130 if it was interrupted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.image_mask_example_gen.layouts.registry import check_root
+from pipeline import interrupt
+from pipeline.conclusion import conclude
+from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
+from pipeline.local_run import LocalRun, new_run_id
+from pipeline.recipe_errors import RecipeError
+from pipeline.terminal import Terminal, output_diverted, short_path
+from pipeline.workdir import WorkDir, WorkDirError
+
+USAGE = 2
+_EXIT_CODES = {"pushed": 0, "failed": 1, "rejected": 3}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    args = _parser().parse_args(argv)
+    if args.list_recipes:
+        for name, description in list_recipes().items():
+            print(f"{name:12} {description}")
+        return 0
+    try:
+        recipe = load_recipe(args.recipe, args.data, args.set)
+        check_root(recipe.dataset)
+    except (RecipeError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    workdir = WorkDir(args.workdir or Path("runs", recipe.name))
+    try:
+        with workdir.locked():
+            return _run(recipe, workdir)
+    except WorkDirError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+
+
+def _run(recipe: Recipe, workdir: WorkDir) -> int:
+    signals = interrupt.Interrupt()
+    run_id = new_run_id()
+    log = workdir.log(run_id)
+    with output_diverted(log) as stream:
+        terminal = Terminal(stream)
+        terminal.line(f"Recipe {recipe.name}, work directory {short_path(workdir.root)}")
+        try:
+            summary = LocalRun(recipe, workdir, run_id, terminal, signals).run()
+        except KeyboardInterrupt as interruption:
+            where = str(interruption) or "interrupted"
+            terminal.line(f"{where}; run the same command again to go on from there")
+            # Beam's threads may still be at work, and the interpreter would wait for them.
+            os._exit(interrupt.EXIT_CODE)
+        for line in conclude(summary, recipe, workdir, log):
+            terminal.line(line)
+    return _EXIT_CODES[summary["outcome"]]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.run_local",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--recipe", default=DEFAULT_RECIPE, metavar="NAME|FILE.yaml", help="default: %(default)s"
+    )
+    parser.add_argument("--data", metavar="DIR", help="where the dataset lies; replaces dataset.root")
+    parser.add_argument(
+        "--workdir", type=Path, metavar="DIR", help="where all results go; default: runs/RECIPE"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key of the recipe, such as training.epochs=5; may be repeated",
+    )
+    parser.add_argument("--list-recipes", action="store_true", help="show the recipes that have a name")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""What people see: stages as they happen. Everything else that is printed or logged goes to a file."""
+
+import faulthandler
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+_INDENT = "      "
+
+
+def short_path(path: Path) -> str:
+    """The path as one would type it here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+@contextmanager
+def output_diverted(log: Path) -> Iterator[TextIO]:
+    """Sends what this process, its libraries and its children print to a log; yields the terminal.
+
+    Works on file descriptors, because C++ does not ask ``sys.stderr`` where to write.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    root = logging.getLogger()
+    level = root.level
+    with (
+        log.open("a", buffering=1, encoding="utf-8") as file,
+        os.fdopen(os.dup(saved[1]), "w", buffering=1, encoding=sys.stdout.encoding) as terminal,
+    ):
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        logging.captureWarnings(True)
+        # A crash in native code leaves at least the Python stack behind.
+        faulthandler.enable(file)
+        for descriptor in saved:
+            os.dup2(file.fileno(), descriptor)
+        try:
+            yield terminal
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, original in saved.items():
+                os.dup2(original, descriptor)
+                os.close(original)
+            faulthandler.disable()
+            logging.captureWarnings(False)
+            root.setLevel(level)
+            root.removeHandler(handler)
+
+
+class Terminal(logging.Handler):
+    """Prints a line a stage, and under it what the stage's own code has to say."""
+
+    def __init__(self, stream: TextIO):
+        super().__init__(logging.INFO)
+        self._stream = stream
+        self._line_is_open = False
+
+    @contextmanager
+    def showing(self, logger_name: str) -> Iterator[None]:
+        """Prints the logger's INFO records and those of its children, indented."""
+        logger = logging.getLogger(logger_name)
+        level = logger.level
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+            logger.setLevel(level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.line(_INDENT + record.getMessage().replace("\n", f"\n{_INDENT}"))
+
+    def line(self, text: str = "") -> None:
+        """Prints a line of its own."""
+        self._close_line()
+        print(text, file=self._stream, flush=True)
+
+    def stage_starts(self, number: int, count: int, name: str) -> None:
+        self._close_line()
+        print(f"[{number}/{count}] {name} …", end="", file=self._stream, flush=True)
+        self._line_is_open = True
+
+    def stage_ends(self, seconds: float, cached: bool) -> None:
+        took = "cached" if cached else f"{seconds:.1f} s"
+        lead = " " if self._line_is_open else _INDENT
+        print(lead + took, file=self._stream, flush=True)
+        self._line_is_open = False
+
+    def _close_line(self) -> None:
+        if self._line_is_open:
+            print(file=self._stream, flush=True)
+            self._line_is_open = False

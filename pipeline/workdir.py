@@ -1,0 +1,60 @@
+"""The directory a run works in, and the lock that keeps a second run out of it."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class WorkDirError(Exception):
+    """The directory cannot be worked in; the message says why."""
+
+
+class WorkDir:
+    """Where things lie in a work directory.
+
+    ``artifacts/`` and ``metadata.sqlite`` are TFX's, ``checkpoints/`` the Trainer's, ``serving/``
+    what a model server reads, ``logs/`` one file a run, ``summary.json`` the newest run's.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root.absolute()
+        self.artifacts = self.root / "artifacts"
+        self.metadata = self.root / "metadata.sqlite"
+        self.checkpoints = self.root / "checkpoints"
+        self.summary = self.root / "summary.json"
+
+    def serving(self, model_name: str) -> Path:
+        """The directory that holds a model's versions."""
+        return self.root / "serving" / model_name
+
+    def log(self, run_id: str) -> Path:
+        return self.root / "logs" / f"{run_id}.log"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Creates the directory and keeps other runs out; a lock dies with its process, however it dies.
+
+        Raises:
+            WorkDirError: another run holds the lock, or the directory cannot be written to.
+        """
+        try:
+            (self.root / "logs").mkdir(parents=True, exist_ok=True)
+            # Python opens files close-on-exec, so a child process cannot outlive the run with its lock.
+            file = (self.root / ".lock").open("a+")
+        except OSError as error:
+            raise WorkDirError(f"cannot work in {self.root}: {error}; choose another --workdir") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise WorkDirError(
+                    f"another run (process {file.read().strip() or 'unknown'}) is at work in {self.root}; "
+                    "wait for it, or choose another --workdir"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield

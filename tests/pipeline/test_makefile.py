@@ -1,0 +1,124 @@
+"""Set-up: installs once, completely, with the right Python. A stand-in for Python notes what it is asked."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_PYTHON = """#!/bin/bash
+echo "$*" >> {calls}
+case "$*" in
+  "-c "*) exit {version_check} ;;
+  "-m venv"*) rm -rf "${{@: -1}}"; mkdir -p "${{@: -1}}/bin"; cp "$0" "${{@: -1}}/bin/python" ;;
+  "-m pip install"*) [ ! -e {broken_network} ] ;;
+esac
+"""
+
+
+class Clone:
+    """A clone's set-up files, with a stand-in for Python."""
+
+    def __init__(self, root: Path, python_is_3_11: bool = True):
+        self.root = root / "clone"
+        self.root.mkdir()
+        shutil.copy(_REPOSITORY / "Makefile", self.root)
+        for name in ("requirements.lock", "requirements-dev.lock"):
+            (self.root / name).write_text(f"# {name}\n")
+        self.broken_network = root / "broken"
+        self._calls = root / "calls"
+        self._bin = root / "bin"
+        self._bin.mkdir()
+        for tool in ("bash", "sha256sum", "touch", "rm", "mkdir", "cp", "grep", "sed", "awk", "find", "env"):
+            (self._bin / tool).symlink_to(shutil.which(tool) or pytest.skip(f"no {tool}"))
+        python = self._bin / "python3"
+        python.write_text(
+            _PYTHON.format(
+                calls=self._calls,
+                version_check=0 if python_is_3_11 else 1,
+                broken_network=self.broken_network,
+            )
+        )
+        python.chmod(0o755)
+
+    def make(self, *targets: str) -> subprocess.CompletedProcess[str]:
+        self._calls.unlink(missing_ok=True)
+        return subprocess.run(
+            [shutil.which("make") or pytest.skip("no make"), *targets],
+            cwd=self.root,
+            env={"PATH": str(self._bin)},
+            capture_output=True,
+            text=True,
+        )
+
+    @property
+    def installed(self) -> list[str]:
+        """The locks that the last ``make`` installed."""
+        calls = self._calls.read_text().splitlines() if self._calls.exists() else []
+        return [call.split()[-1] for call in calls if call.startswith("-m pip install")]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    return Clone(tmp_path)
+
+
+def test_run_installs_and_starts_and_a_second_run_only_starts(clone: Clone) -> None:
+    first = clone.make("run", "ARGS=--recipe pets_unet")
+    assert first.returncode == 0, first.stderr
+    assert clone.installed == ["requirements.lock"]
+    assert clone.make("run").returncode == 0
+    assert clone.installed == []
+
+
+def test_packages_are_installed_only_with_their_hashes(clone: Clone) -> None:
+    clone.make("setup-dev")
+    calls = [line for line in clone._calls.read_text().splitlines() if "pip install" in line]
+    assert len(calls) == 2
+    assert all("--require-hashes" in call and "--no-deps" in call for call in calls)
+
+
+def test_a_changed_lock_is_installed_and_a_touched_one_is_not(clone: Clone) -> None:
+    clone.make("setup-dev")
+    os.utime(clone.root / "requirements.lock")
+    clone.make("setup-dev")
+    assert clone.installed == []
+    (clone.root / "requirements-dev.lock").write_text("pytest\n")
+    clone.make("setup-dev")
+    assert clone.installed == ["requirements-dev.lock"]
+    (clone.root / "requirements.lock").write_text("tfx\n")
+    clone.make("setup-dev")
+    assert clone.installed == ["requirements.lock", "requirements-dev.lock"]
+
+
+def test_an_installation_that_broke_off_is_not_taken_for_complete(clone: Clone) -> None:
+    clone.broken_network.touch()
+    assert clone.make("run").returncode != 0
+    clone.broken_network.unlink()
+    assert clone.make("run").returncode == 0
+    assert clone.installed == ["requirements.lock"]
+
+
+def test_without_python_3_11_one_line_says_so(tmp_path: Path) -> None:
+    result = Clone(tmp_path, python_is_3_11=False).make("run")
+    assert result.returncode != 0
+    said = [line for line in result.stderr.splitlines() if not line.startswith("make:")]
+    assert len(said) == 1
+    assert said[0].startswith("No Python 3.11 found: install it")
+
+
+def test_make_alone_lists_the_targets(clone: Clone) -> None:
+    result = clone.make()
+    assert result.returncode == 0
+    for target in ("help", "setup", "run", "test", "lint", "lock", "clean"):
+        assert f"make {target} " in result.stdout
+
+
+def test_locks_name_neither_a_registry_nor_a_place_on_the_machine_that_made_them() -> None:
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        text = (_REPOSITORY / name).read_text()
+        assert "--hash=sha256:" in text
+        for word in ("://", "--index", "--find-links", "/tmp", "/home", "/work"):
+            assert word not in text, name

@@ -1,0 +1,307 @@
+"""Recipes: what loads, and what an impossible one says."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import BeamConfig, Recipe, list_recipes, load_recipe
+from pipeline.recipe_errors import RecipeError
+from pipeline.recipe_yaml import load_yaml
+
+
+def problems_of(*overrides: str, recipe: str = "shapes", data: str | None = None) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe, data, overrides)
+    return str(caught.value).splitlines()
+
+
+def test_every_named_recipe_loads_and_says_what_it_is() -> None:
+    recipes = list_recipes()
+    assert {"shapes", "pets_unet"} <= set(recipes)
+    for name, description in recipes.items():
+        data = None if name == "shapes" else "/somewhere"
+        recipe = load_recipe(name, data)
+        assert recipe.name == name
+        assert description
+        assert recipe.description == description
+
+
+def test_pets_unet_is_the_tutorial() -> None:
+    recipe = load_recipe("pets_unet", "/pets")
+    assert (recipe.transform.height, recipe.transform.width) == (256, 256)
+    assert (recipe.model.filters, recipe.model.depth, recipe.model.dropout) == (32, 5, 0.2)
+    assert (recipe.training.batch_size, recipe.training.epochs) == (16, 30)
+    assert recipe.training.early_stopping_patience == 5
+    assert recipe.dataset.root == "/pets"
+    assert recipe.evaluation.slices == ("species",)
+
+
+def test_set_reads_yaml_and_the_last_one_wins() -> None:
+    recipe = load_recipe(
+        "shapes",
+        overrides=[
+            "training.epochs=3",
+            "training.epochs=4",
+            "training.learning_rate=1e-4",
+            "training.early_stopping_patience=null",
+            "evaluation.min_class_iou.disc=0.4",
+            "evaluation.min_class_iou={square: 0.5}",
+            "beam.options=[--a=b]",
+        ],
+    )
+    assert recipe.training.epochs == 4
+    assert recipe.training.learning_rate == 1e-4
+    assert recipe.training.early_stopping_patience is None
+    assert recipe.evaluation.min_class_iou == {"square": 0.5}
+    assert recipe.beam.options == ("--a=b",)
+
+
+@pytest.mark.parametrize("block", ["", "beam:\n", "beam: null\n", "beam: {}\n"])
+def test_set_reaches_into_a_block_that_is_absent_or_null(tmp_path: Path, block: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"dataset: {{layout: shapes}}\n{block}")
+    recipe = load_recipe(str(file), overrides=["beam.workers=2", "model.depth=3"])
+    assert recipe.beam.workers == 2
+    assert recipe.model.depth == 3
+    assert recipe.name == "mine"
+
+
+def test_a_relative_root_counts_from_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "recipes"
+    elsewhere.mkdir()
+    (elsewhere / "mine.yaml").write_text("dataset: {layout: shapes, root: data/x}\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("recipes/mine.yaml").dataset.root == str(tmp_path / "data" / "x")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("transform.heigth=64", "unknown key transform.heigth (value 64); did you mean transform.height?"),
+        ("epochs=64", "unknown key epochs (value 64); did you mean training.epochs?"),
+        ("trainig.epochs=3", "unknown key trainig (value {'epochs': 3}); did you mean training?"),
+        (
+            "dataset.splits.vall=0.1",
+            "unknown key dataset.splits.vall (value 0.1); did you mean dataset.splits.val?",
+        ),
+        ("beam.zzz=1", "unknown key beam.zzz (value 1); beam has runner, workers, options"),
+        ("transform.height=tall", "transform.height is 'tall': it should be a valid integer"),
+        ("training.epochs=1.5", "training.epochs is 1.5: it should be a valid integer"),
+        ("training.epochs='3'", "training.epochs is '3': it should be a valid integer"),
+        ("training.epochs=true", "training.epochs is true: it should be a valid integer"),
+        ("training.epochs=null", "training.epochs is null: it should be a valid integer"),
+        ("training.epochs=0", "training.epochs is 0: it should be greater than or equal to 1"),
+        ("training.learning_rate=.nan", "training.learning_rate is '.nan': it should be a valid number"),
+        ("evaluation.min_mean_iou=75", "evaluation.min_mean_iou is 75: it should be less than or equal to 1"),
+        ("transform.resize=strech", "transform.resize is 'strech'; did you mean stretch?"),
+        ("transform.resize=zzz", "transform.resize is 'zzz'; there is stretch, letterbox"),
+        ("training=3", "training is 3: it should be a block of keys"),
+        ("dataset=null", "dataset is null: it should be a block of keys"),
+        ("dataset.classes=disc", "dataset.classes is 'disc': it should be a list"),
+        (
+            "dataset.ignore_label=x",
+            "dataset.ignore_label is 'x': it should be a valid integer, or should be a list",
+        ),
+        (
+            "training.epochs=9 training.epochs.x=3",
+            "--set training.epochs.x=3: training.epochs is 9, not a block; set training.epochs itself",
+        ),
+        ("training", "--set training: write it as KEY=VALUE, such as training.epochs=10"),
+        ("=3", "--set =3: write it as KEY=VALUE, such as training.epochs=10"),
+        ("training..epochs=3", "--set training..epochs=3: write it as KEY=VALUE, such as training.epochs=10"),
+        (
+            "evaluation.slices=[species]",
+            "evaluation.slices names 'species', unknown to layout shapes; remove it (its attributes: none)",
+        ),
+        (
+            "training.early_stopping_patience=4 dataset.splits.val=0",
+            "training.early_stopping_patience is 4, but dataset.splits.val is 0 and leaves it nothing "
+            "to watch; give val a share such as 0.1, or set the patience to null",
+        ),
+        (
+            "model.depth=4 transform.height=100",
+            "transform.height is 100, not a multiple of 8, the stride of model.depth 4; "
+            "use 96, or a smaller model.depth",
+        ),
+        (
+            "model.depth=4 transform.width=3",
+            "transform.width is 3, not a multiple of 8, the stride of model.depth 4; "
+            "use 8, or a smaller model.depth",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_with_key_value_and_remedy(overrides: str, message: str) -> None:
+    assert problems_of(*overrides.split()) == [message]
+
+
+def test_a_threshold_for_a_class_that_does_not_exist_names_those_that_do() -> None:
+    [problem] = problems_of("evaluation.min_class_iou.cat=0.5")
+    assert "evaluation.min_class_iou" in problem
+    assert "'cat'" in problem
+    assert "disc" in problem
+
+
+def test_a_threshold_for_a_slice_needs_the_slice() -> None:
+    [problem] = problems_of("evaluation.min_slice_iou.species.cat=0.5")
+    assert "evaluation.min_slice_iou" in problem
+    assert "'species'" in problem
+
+
+def test_a_dataset_recipe_without_its_folder_says_how_to_name_it() -> None:
+    [problem] = problems_of(recipe="pets_unet")
+    assert "dataset.root" in problem
+    assert "--data" in problem
+
+
+def test_all_problems_are_told_at_once() -> None:
+    problems = problems_of("transform.height=1.5", "epochs=3", "model.depth=99", "transform.resize=x")
+    assert len(problems) == 4
+
+
+def test_all_contradictions_are_told_at_once() -> None:
+    assert len(problems_of("transform.height=100", "transform.width=100", "dataset.splits.val=0")) == 3
+
+
+def test_data_for_the_drawn_shapes_is_a_mistake() -> None:
+    assert problems_of(data="mine") == [
+        "--data mine: the layout shapes draws its own images; choose another --recipe"
+    ]
+
+
+def test_an_unknown_recipe_suggests_the_nearest() -> None:
+    [problem] = problems_of(recipe="pets_unt")
+    assert problem.startswith("unknown recipe 'pets_unt'; did you mean pets_unet?")
+    [problem] = problems_of(recipe="zzzzzz")
+    assert "pets_unet, shapes" in problem
+
+
+def test_a_recipe_file_that_is_absent_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert problems_of(recipe="mine.yaml") == [f"recipe file mine.yaml does not exist in {tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: [1", "line 1, column 6"),
+        ("a: 1\na: 2\n", "line 2, column 1: key a is given twice; keep one"),
+        ("{1: 2}", "line 1, column 2: key 1 is not a word; put it in quotes"),
+        ("dataset: {layout: shapes}\n  training: x", "line 2"),
+        ("- a\n- b\n", "must hold keys"),
+        ("", "must hold keys"),
+        ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("a: \x00", "special characters"),
+    ],
+)
+def test_a_file_that_is_no_recipe_says_where_it_goes_wrong(tmp_path: Path, text: str, expected: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    [problem] = problems_of(recipe=str(file))
+    assert str(file) in problem
+    assert expected in problem
+
+
+def test_a_file_that_is_not_text_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(b"\xff\xfe\xfa")
+    [problem] = problems_of(recipe=str(file))
+    assert str(file) in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("1.5E+2", 150.0),
+        (".5", 0.5),
+        ("-7", -7),
+        ("010", "010"),
+        ("no", "no"),
+        ("on", "on"),
+        ("1:30", "1:30"),
+        ("2026-01-01", "2026-01-01"),
+        ("true", True),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("'3'", "3"),
+        ("[1, a, {b: .5}]", [1, "a", {"b": 0.5}]),
+    ],
+)
+def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
+    loaded = load_yaml(text)
+    assert loaded == value
+    assert type(loaded) is type(value)
+
+
+_TEXT = st.text("az09 .:-#&*!|>%@`'{}[],?é—\"")
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**9), 10**9)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(_JSON)
+def test_json_is_read_as_json(value: object) -> None:
+    assert load_yaml(json.dumps(value)) == value
+
+
+@given(st.dictionaries(_TEXT, _JSON, max_size=4))
+def test_no_content_of_a_recipe_file_ends_in_anything_but_words(values: dict[str, object]) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(values, file)
+        file.flush()
+        with pytest.raises(RecipeError):
+            load_recipe(file.name)
+
+
+def test_a_recipe_survives_json() -> None:
+    recipe = load_recipe("shapes")
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_beam_works_in_this_process_with_a_worker_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert BeamConfig().pipeline_args() == [
+        "--runner=FnApiRunner",
+        "--direct_running_mode=multi_threading",
+        "--direct_num_workers=8",
+    ]
+    assert BeamConfig(workers=1).pipeline_args() == [
+        "--runner=FnApiRunner",
+        "--direct_running_mode=in_memory",
+        "--direct_num_workers=1",
+    ]
+
+
+def test_another_beam_runner_gets_only_its_own_options() -> None:
+    beam = BeamConfig(runner="DataflowRunner", options=("--region=europe-west4",))
+    assert beam.pipeline_args() == ["--runner=DataflowRunner", "--region=europe-west4"]
+
+
+def test_recipes_and_help_need_no_tensorflow() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['--list-recipes'];"
+        "from pipeline.run_local import main; main();"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'keras', 'numpy', 'PIL', 'scipy'} & set(sys.modules);"
+        "sys.exit(', '.join(heavy) or None)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "shapes" in result.stdout

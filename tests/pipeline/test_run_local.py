@@ -1,0 +1,245 @@
+"""The command as a person meets it, with toy stages; signals and deaths with processes of their own."""
+
+import faulthandler
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import toy_pipeline
+
+from pipeline.run_local import main
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Finished(NamedTuple):
+    """A run that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Finished]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs the command in this process, which saves the imports."""
+
+    def run_here(workdir: Path, *args: str, trouble: str = "") -> Finished:
+        monkeypatch.setenv("TOY_TROUBLE", trouble)
+        capfd.readouterr()
+        code = main(["--workdir", str(workdir), *args])
+        return Finished(code, *capfd.readouterr())
+
+    monkeypatch.setitem(sys.modules, "pipeline.create_pipeline", toy_pipeline.stand_in())
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield run_here
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    faulthandler.enable(2)
+
+
+def start(workdir: Path, *args: str, trouble: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("toy_pipeline.py")), "--workdir", str(workdir), *args],
+        cwd=_REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(_REPOSITORY), "TOY_TROUBLE": trouble},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], line: str) -> None:
+    """Reads the process's terminal up to a line."""
+    assert process.stdout is not None
+    seen = ""
+    for text in process.stdout:
+        seen += text
+        if line in text:
+            return
+    pytest.fail(f"the run ended before {line!r}: {seen}")
+
+
+def summary_of(workdir: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
+    return summary
+
+
+def test_the_terminal_shows_stages_and_their_own_words_and_nothing_else(tmp_path: Path) -> None:
+    process = start(tmp_path, "--set", "training.epochs=12")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[:3] == [f"Recipe shapes, work directory {tmp_path}", "[1/3] Numbers …", "      12 numbers"]
+    assert lines[3].endswith(" s")
+    assert lines[4].startswith("[2/3] Worker … ")
+    assert lines[5].startswith("[3/3] Pusher … ")
+    assert f"Pushed version 7: {tmp_path}/serving/shapes/7" in lines
+
+    log = (tmp_path / "logs" / f"{summary_of(tmp_path)['run_id']}.log").read_text(encoding="utf-8")
+    assert "chatter on stdout" in log
+    assert "chatter of a child process" in log
+    assert "components.toy: 12 numbers" in log
+
+
+def test_the_summary_says_what_was_pushed(run: Run, tmp_path: Path) -> None:
+    assert run(tmp_path).code == 0
+    summary = summary_of(tmp_path)
+    assert summary["recipe"] == "shapes"
+    assert (summary["outcome"], summary["reasons"]) == ("pushed", [])
+    assert (summary["model_name"], summary["pushed_version"]) == ("shapes", 7)
+    assert summary["serving_dir"] == str(tmp_path / "serving" / "shapes")
+    assert [(stage["name"], stage["cached"]) for stage in summary["stages"]] == [
+        ("Numbers", False),
+        ("Worker", False),
+        ("Pusher", False),
+    ]
+
+
+def test_a_rerun_with_nothing_changed_is_all_cached_and_sums_up_the_same(run: Run, tmp_path: Path) -> None:
+    run(tmp_path)
+    before = summary_of(tmp_path)
+    rerun = run(tmp_path)
+    assert rerun.code == 0
+    assert "[2/3] Worker … cached" in rerun.out
+    assert "Nothing has changed, version 7 stays" in rerun.out
+    after = summary_of(tmp_path)
+    assert all(stage["cached"] for stage in after["stages"])
+    assert {key for key in before if before[key] != after[key]} == {"run_id", "stages"}
+
+
+def test_a_changed_setting_runs_its_stage_and_those_after_it_anew(run: Run, tmp_path: Path) -> None:
+    run(tmp_path, "--set", "training.epochs=4")
+    run(tmp_path, "--set", "training.epochs=5")
+    assert [stage["cached"] for stage in summary_of(tmp_path)["stages"]] == [False, False, False]
+
+
+def test_a_refused_model_ends_with_3(run: Run, tmp_path: Path) -> None:
+    finished = run(tmp_path, trouble="refused")
+    assert finished.code == 3
+    assert "Refused, nothing was pushed" in finished.out
+    summary = summary_of(tmp_path)
+    assert (summary["outcome"], summary["pushed_version"]) == ("rejected", None)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "workers", "message"),
+    [
+        ("stage_error", 1, "Worker failed: the images are upside down; turn them round"),
+        ("value_error", 1, "Worker failed: ValueError: first line"),
+        ("beam_stage_error", 1, "Worker failed: element 0 is bad; take another"),
+        ("beam_stage_error", 2, "Worker failed: element 0 is bad; take another"),
+        ("beam_zero", 1, "Worker failed: ZeroDivisionError: division by zero"),
+        ("beam_zero", 2, "Worker failed: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_failing_stage_ends_with_1_and_its_cause_alone(
+    run: Run, tmp_path: Path, trouble: str, workers: int, message: str
+) -> None:
+    finished = run(tmp_path, "--set", f"beam.workers={workers}", trouble=trouble)
+    assert finished.code == 1
+    assert message in finished.out.splitlines()
+    assert "Traceback" not in finished.out
+    summary = summary_of(tmp_path)
+    assert (summary["outcome"], summary["reasons"]) == ("failed", [message])
+    assert [stage["name"] for stage in summary["stages"]] == ["Numbers"]
+    log = tmp_path / "logs" / f"{summary['run_id']}.log"
+    assert str(log) in finished.out
+    assert "Traceback" in log.read_text(encoding="utf-8")
+
+
+def test_a_pipeline_that_cannot_be_built_says_so_on_the_terminal(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pipeline.create_pipeline", None)
+    finished = run(tmp_path)
+    assert finished.code == 1
+    assert "Starting failed: ModuleNotFoundError: " in finished.out
+    assert summary_of(tmp_path)["outcome"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "number"),
+    [
+        ("hang", signal.SIGINT),
+        ("hang_and_swallow", signal.SIGINT),
+        ("beam_hang", signal.SIGTERM),
+    ],
+)
+def test_an_interrupt_ends_with_130_and_one_line_and_the_rerun_goes_on(
+    run: Run, tmp_path: Path, trouble: str, number: signal.Signals
+) -> None:
+    process = start(tmp_path, "--set", "beam.workers=2", trouble=trouble)
+    wait_for(process, "hanging")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert out == "interrupted in Worker; run the same command again to go on from there\n"
+    assert err == ""
+    summary = summary_of(tmp_path)
+    assert (summary["outcome"], summary["reasons"]) == ("failed", ["interrupted in Worker"])
+
+    rerun = run(tmp_path, "--set", "beam.workers=2")
+    assert rerun.code == 0
+    assert "[1/3] Numbers … cached" in rerun.out
+
+
+def test_a_second_run_stops_and_names_the_first_and_a_killed_one_is_in_nobodys_way(
+    run: Run, tmp_path: Path
+) -> None:
+    first = start(tmp_path, trouble="hang")
+    try:
+        wait_for(first, "hanging")
+        second = run(tmp_path)
+        assert (second.code, second.out) == (2, "")
+        assert f"(process {first.pid})" in second.err
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
+
+    rerun = run(tmp_path)
+    assert rerun.code == 0
+    assert "[1/3] Numbers … cached" in rerun.out
+    assert summary_of(tmp_path)["outcome"] == "pushed"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--set", "training.epochs=zero"], "training.epochs is 'zero': it should be a valid integer"),
+        (["--recipe", "pets_unet", "--data", "/nowhere"], "/nowhere"),
+        (["--recipe", "nonsense"], "unknown recipe 'nonsense'"),
+    ],
+)
+def test_a_mistake_in_the_command_ends_with_2_before_anything_is_created(
+    run: Run, tmp_path: Path, args: list[str], message: str
+) -> None:
+    finished = run(tmp_path / "work", *args)
+    assert (finished.code, finished.out) == (2, "")
+    assert message in finished.err
+    assert not (tmp_path / "work").exists()
+
+
+def test_an_unknown_option_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--reciep", "shapes"])
+    assert caught.value.code == 2
+    assert "--reciep" in capsys.readouterr().err
+
+
+def test_a_work_directory_that_cannot_be_made_ends_with_2(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    finished = run(tmp_path / "file")
+    assert finished.code == 2
+    assert f"cannot work in {tmp_path / 'file'}" in finished.err

@@ -1,0 +1,99 @@
+"""A pipeline of toy stages.
+
+The stage ``Worker`` gets into the trouble that the environment variable ``TOY_TROUBLE`` asks for.
+"""
+
+import logging
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from tfx import v1 as tfx
+
+from components.errors import StageError
+from pipeline.config import Recipe
+
+logger = logging.getLogger("components.toy")
+
+Model = tfx.types.standard_artifacts.Model
+PushedModel = tfx.types.standard_artifacts.PushedModel
+
+
+@tfx.dsl.components.component
+def Numbers(
+    count: tfx.dsl.components.Parameter[int],
+    numbers: tfx.dsl.components.OutputArtifact[Model],
+) -> None:
+    logger.info("%d numbers", count)
+    print("chatter on stdout")
+    subprocess.run("echo chatter of a child process >&2", shell=True, check=True)
+    Path(numbers.uri, "count").write_text(str(count))
+
+
+@tfx.dsl.components.component(use_beam=True)
+def Worker(
+    numbers: tfx.dsl.components.InputArtifact[Model],
+    model: tfx.dsl.components.OutputArtifact[Model],
+    beam_pipeline: tfx.dsl.components.BeamComponentParameter[beam.Pipeline] = None,
+) -> None:
+    Path(model.uri, "begun").touch()
+    trouble = os.environ.get("TOY_TROUBLE", "")
+    if trouble == "hang":
+        _hang()
+    if trouble == "hang_and_swallow":
+        try:
+            _hang()
+        except KeyboardInterrupt:
+            raise RuntimeError("what native code makes of an interrupt") from None
+    if trouble == "stage_error":
+        raise StageError("the images are upside down; turn them round")
+    if trouble == "value_error":
+        raise ValueError("first line\nsecond line")
+    if trouble.startswith("beam"):
+        with beam_pipeline as root:
+            _ = root | beam.Create([0]) | "Spoil" >> beam.Map(_spoil, trouble)
+    Path(model.uri, "count").write_bytes(Path(numbers.uri, "count").read_bytes())
+
+
+@tfx.dsl.components.component
+def Pusher(
+    model: tfx.dsl.components.InputArtifact[Model],
+    pushed_model: tfx.dsl.components.OutputArtifact[PushedModel],
+) -> None:
+    refuses = not Path(model.uri, "count").exists() or os.environ.get("TOY_TROUBLE") == "refused"
+    pushed_model.set_int_custom_property("pushed", 0 if refuses else 1)
+    pushed_model.set_string_custom_property("pushed_version", "" if refuses else "7")
+
+
+def _hang() -> None:
+    logger.info("hanging")
+    time.sleep(60)
+
+
+def _spoil(element: int, trouble: str) -> float:
+    if trouble == "beam_hang":
+        _hang()
+    if trouble == "beam_stage_error":
+        raise StageError("element 0 is bad; take another")
+    return 1 / element
+
+
+def create_pipeline(
+    recipe: Recipe, *, pipeline_name: str, pipeline_root: str, metadata_path: str, **_: Any
+) -> tfx.dsl.Pipeline:
+    numbers = Numbers(count=recipe.training.epochs)
+    worker = Worker(numbers=numbers.outputs["numbers"])
+    pusher = Pusher(model=worker.outputs["model"])
+    return tfx.dsl.Pipeline(
+        pipeline_name=pipeline_name,
+        pipeline_root=pipeline_root,
+        components=[numbers, worker, pusher],
+        enable_cache=True,
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            metadata_path
+        ),
+        beam_pipeline_args=recipe.beam.pipeline_args(),
+    )
