@@ -1,0 +1,70 @@
+# One machine, one command: `make run` on a clean clone ends in a pushed model.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-dev run test lint lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+UV_VERSION := 0.13.8
+UV := .cache/uv/bin/uv
+# Prints the first Python 3.11 among $PYTHON, python3.11, python3 and python; TFX 1.21's kfp extra needs that one.
+FIND_PYTHON := for candidate in "$${PYTHON:-}" python3.11 python3 python; do \
+		if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then \
+			echo "$$candidate"; exit; fi; done; \
+	echo "No Python 3.11 found: install it (apt install python3.11-venv, or pyenv install 3.11)," \
+		"or name it: make PYTHON=/path/to/python3.11" >&2; exit 1
+export PYTHON ?=
+
+COMPILE := $(UV) pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/installed.sha256 ## Install into .venv what the pipeline needs.
+
+setup-dev: $(VENV)/installed-dev.sha256 ## The same, and what tests and checks need.
+
+run: setup ## Train, evaluate and push a model (ARGS="--recipe NAME ..." for another recipe).
+	@$(BIN)/python -m pipeline.run_local $(ARGS)
+
+test: lint ## Run all checks and all tests.
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup-dev ## Check format, style and types.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+lock: $(UV) ## Resolve requirements*.in anew into requirements*.lock.
+	@$(COMPILE) --upgrade requirements.in --overrides overrides.txt -o requirements.lock
+	@$(COMPILE) --upgrade requirements-dev.in --overrides overrides.txt -o requirements-dev.lock
+
+clean: ## Remove .venv and caches; work directories stay.
+	@rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp holds its lock's hash and is written last: an interrupted installation does not count, and
+# a lock that only looks newer (a fresh checkout) installs nothing.
+$(VENV)/installed.sha256: requirements.lock
+	@if ! sha256sum --check --status $@ 2>/dev/null; then \
+		python="$$($(FIND_PYTHON))"; \
+		echo "Installing into $(VENV) (a few minutes, once) ..."; \
+		"$$python" -m venv --clear $(VENV); \
+		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock; \
+		sha256sum requirements.lock > $@; \
+	fi; touch $@
+
+$(VENV)/installed-dev.sha256: $(VENV)/installed.sha256 requirements-dev.lock
+	@if ! sha256sum --check --status $@ 2>/dev/null; then \
+		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-dev.lock; \
+		sha256sum requirements-dev.lock > $@; \
+	fi; touch $@
+
+$(UV):
+	@python="$$($(FIND_PYTHON))"; "$$python" -m venv .cache/uv
+	@.cache/uv/bin/python -m pip install --quiet uv==$(UV_VERSION)
