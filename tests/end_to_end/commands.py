@@ -1,0 +1,54 @@
+"""Runs the command as a person would: a process of its own, judged by what it leaves and says."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that ended."""
+
+    code: int
+    output: str
+    workdir: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.workdir / "summary.json").read_text())
+
+    @property
+    def cached(self) -> dict[str, bool]:
+        return {stage["name"]: stage["cached"] for stage in self.summary["stages"]}
+
+    def served_files(self) -> dict[str, int]:
+        """Every file under ``serving/`` with its time of change."""
+        return served_files(self.workdir)
+
+
+def served_files(workdir: Path) -> dict[str, int]:
+    files = (path for path in (workdir / "serving").rglob("*") if path.is_file())
+    return {str(path): path.stat().st_mtime_ns for path in files}
+
+
+def command(workdir: Path, *arguments: str, **settings: object) -> list[str]:
+    overrides = [f"--set={key.replace('__', '.')}={json.dumps(value)}" for key, value in settings.items()]
+    return [sys.executable, "-m", "pipeline.run_local", "--workdir", str(workdir), *arguments, *overrides]
+
+
+def run(workdir: Path, *arguments: str, **settings: object) -> Finished:
+    """Runs the pipeline to its end: ``run(workdir, "--recipe", "shapes", training__epochs=2)``."""
+    done = subprocess.run(
+        command(workdir, *arguments, **settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=REPOSITORY,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, workdir)

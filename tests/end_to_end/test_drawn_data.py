@@ -1,0 +1,138 @@
+"""Whole runs on drawn shapes: pushed, repeated, refused, interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from commands import REPOSITORY, Finished, command, run, served_files
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+TINY = {
+    "dataset__shapes__num_images": 60,
+    "transform__height": 32,
+    "transform__width": 32,
+    "model__filters": 4,
+    "model__depth": 3,
+    "training__epochs": 3,
+    "training__learning_rate": 0.01,
+    "evaluation__min_mean_iou": 0.05,
+}
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    workdir = tmp_path_factory.mktemp("shapes") / "work"
+    finished = run(workdir, **TINY)
+    assert finished.code == 0, finished.output
+    return finished
+
+
+def test_a_run_ends_in_a_pushed_model_and_says_where(pushed: Finished) -> None:
+    summary = pushed.summary
+    assert summary["outcome"] == "pushed" and summary["reasons"] == []
+    version = Path(summary["serving_dir"], str(summary["pushed_version"]))
+    assert (version / "saved_model.pb").exists() and str(version) in pushed.output
+    assert sum(summary["examples"][split] for split in ("train", "val", "test")) == 60
+    assert summary["metrics"]["examples"] == summary["examples"]["test"]
+
+
+def test_a_rerun_with_nothing_changed_reuses_every_stage_and_pushes_nothing(pushed: Finished) -> None:
+    before, summary = pushed.served_files(), pushed.summary
+    again = run(pushed.workdir, **TINY)
+    assert again.code == 0, again.output
+    assert all(again.cached.values()), again.cached
+    assert again.served_files() == before
+    for key in ("outcome", "pushed_version", "metrics", "baseline", "examples"):
+        assert again.summary[key] == summary[key]
+
+
+def test_a_model_under_the_threshold_is_refused(pushed: Finished) -> None:
+    before = pushed.served_files()
+    refused = run(pushed.workdir, **{**TINY, "evaluation__min_mean_iou": 0.99})
+    assert refused.code == 3, refused.output
+    assert refused.summary["outcome"] == "rejected"
+    assert "evaluation.min_mean_iou" in refused.summary["reasons"][0]
+    assert refused.summary["reasons"][0] in refused.output
+    assert refused.served_files() == before
+    assert refused.cached["Trainer"] and not refused.cached["Evaluator"]
+
+
+def test_a_model_worse_than_the_served_one_is_refused_with_both_numbers(pushed: Finished) -> None:
+    before, served = pushed.served_files(), pushed.summary
+    worse = run(
+        pushed.workdir,
+        **{**TINY, "training__epochs": 1, "training__learning_rate": 1e-7, "evaluation__min_mean_iou": 0.0},
+    )
+    assert worse.code == 3, worse.output
+    [reason] = worse.summary["reasons"]
+    numbers = (worse.summary["metrics"]["mean_iou"], served["metrics"]["mean_iou"])
+    assert all(f"{number:.3f}" in reason for number in numbers), reason
+    assert worse.summary["baseline"]["metrics"]["mean_iou"] == pytest.approx(numbers[1], abs=1e-6)
+    assert worse.served_files() == before
+
+
+def test_a_killed_training_goes_on_at_its_epoch(tmp_path: Path) -> None:
+    settings = {**TINY, "training__epochs": 8, "training__early_stopping_patience": None}
+    kill_when_it_says("epoch 3/8", command(tmp_path / "work", **settings))
+    resumed = run(tmp_path / "work", **settings)
+    assert resumed.code == 0, resumed.output
+    assert "going on after epoch" in resumed.output
+    assert "epoch 2/8" not in resumed.output and "epoch 8/8" in resumed.output
+    [history] = (tmp_path / "work" / "artifacts" / "Trainer" / "model_run").glob("*/history.json")
+    assert len(json.loads(history.read_text())["epochs"]) == 8
+
+
+def test_a_push_killed_half_way_leaves_nothing_to_load_and_is_made_good(tmp_path: Path) -> None:
+    workdir = tmp_path / "work"
+    # A module that Python imports at start-up: the process kills itself once the copy has begun.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, shutil, signal\n"
+        "copytree = shutil.copytree\n"
+        "def dying(source, target, *args, **kwargs):\n"
+        "    copytree(source, target, *args, **kwargs)\n"
+        "    if '.publishing' in str(target):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "shutil.copytree = dying\n"
+    )
+    killed = subprocess.run(
+        command(workdir, **TINY),
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    serving = workdir / "serving" / "shapes"
+    assert served_files(workdir), "the copy had begun"
+    assert not [path for path in serving.iterdir() if path.name.isdecimal()]
+
+    finished = run(workdir, **TINY)
+    assert finished.code == 0, finished.output
+    assert finished.cached["Trainer"]
+    left = [path.name for path in serving.iterdir() if not path.name.startswith(".")]
+    assert left == [str(finished.summary["pushed_version"])]
+    assert not (serving / ".publishing").exists()
+
+
+def kill_when_it_says(words: str, arguments: list[str]) -> None:
+    """Starts a run and kills it, with all its children, as soon as ``words`` appear."""
+    with subprocess.Popen(
+        arguments,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if words in line:
+                os.killpg(process.pid, signal.SIGKILL)
+                return
+        raise AssertionError("".join(seen))

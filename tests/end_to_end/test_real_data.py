@@ -1,0 +1,129 @@
+"""Whole runs on real datasets as they unpack, and their numbers checked from outside."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Finished, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+TINY: dict[str, dict[str, Any]] = {
+    "transform": {"height": 64, "width": 64},
+    "model": {"filters": 8, "depth": 3, "normalization": "batch"},
+    "training": {"epochs": 1, "batch_size": 8},
+    "evaluation": {"min_mean_iou": 0.0},
+}
+
+_INDEPENDENT = """
+import io, json, sys
+from pathlib import Path
+import numpy as np, tensorflow as tf
+from PIL import Image
+
+model, root = tf.saved_model.load(sys.argv[1]), Path(sys.argv[2])
+segment = model.signatures["serving_default"]
+names = [line.split()[0] for line in (root / "annotations/test.txt").read_text().splitlines()]
+both, truth, found, pixels, right, per_image = np.zeros(3), np.zeros(3), np.zeros(3), 0, 0, 0
+for name in names:
+    answer = segment(image_bytes=tf.constant([(root / "images" / f"{name}.jpg").read_bytes()]))
+    predicted = np.array(Image.open(io.BytesIO(answer["mask_bytes"].numpy()[0])))
+    trimap = np.array(Image.open(root / "annotations/trimaps" / f"{name}.png"))
+    assert predicted.shape == trimap.shape
+    for class_id in range(3):
+        is_true, is_found = trimap == class_id + 1, predicted == class_id
+        both[class_id] += np.logical_and(is_true, is_found).sum()
+        truth[class_id] += is_true.sum()
+        found[class_id] += is_found.sum()
+    pixels += trimap.size
+    right += (trimap == predicted + 1).sum()
+iou = both / (truth + found - both)
+print(json.dumps({
+    "mean_iou": iou.mean(), "mean_dice": (2 * both / (truth + found)).mean(),
+    "pixel_accuracy": right / pixels,
+    "frequency_weighted_iou": (truth / pixels * iou).sum(), "iou": list(iou), "examples": len(names),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def pets(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    workdir = tmp_path_factory.mktemp("pets")
+    settings = {f"{block}__{key}": value for block, values in TINY.items() for key, value in values.items()}
+    root = str(shared_data / "oxford_iiit_pet")
+    finished = run(workdir, "--recipe", "pets_unet", "--data", root, **settings)
+    assert finished.code == 0, finished.output
+    return finished
+
+
+def test_official_lists_decide_and_unlisted_images_are_said(pets: Finished) -> None:
+    examples = pets.summary["examples"]
+    assert examples["train"] + examples["val"] == 300
+    assert examples["test"] == 298
+    assert [file["reason"] for file in pets.summary["rejected_files"]] == ["unlisted"] * 2
+    assert "2 set aside, in no official list" in pets.output
+
+
+def test_every_metric_equals_one_computed_from_the_pushed_model_and_the_original_files(
+    pets: Finished, shared_data: Path, tmp_path: Path
+) -> None:
+    """In a fresh process that knows nothing of this project, through the serving signature."""
+    summary = pets.summary
+    version = Path(summary["serving_dir"], str(summary["pushed_version"]))
+    done = subprocess.run(
+        [sys.executable, "-c", _INDEPENDENT, str(version), str(shared_data / "oxford_iiit_pet")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    expected = json.loads(done.stdout)
+    metrics = summary["metrics"]
+    assert metrics["examples"] == expected.pop("examples")
+    assert list(metrics["iou"].values()) == pytest.approx(expected.pop("iou"), abs=1e-6)
+    for name, value in expected.items():
+        assert metrics[name] == pytest.approx(value, abs=1e-6), name
+
+
+CAMVID_CLASSES = (
+    "Sky Building Pole Road Pavement Tree SignSymbol Fence Car Pedestrian Bicyclist".split()  # noqa: SIM905
+)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "pairs", "classes"),
+    [
+        ({"layout": "clothing_co_parsing", "root": "clothing_co_parsing"}, 300, 59),
+        ({"layout": "kitti_semantics", "root": "kitti_semantics"}, 5, 20),
+        (
+            {
+                "layout": "folder",
+                "root": "camvid",
+                "images": "val/*.png",
+                "masks": "valannot/*.png",
+                "classes": CAMVID_CLASSES,
+                "ignore_label": 11,
+            },
+            101,
+            11,
+        ),
+    ],
+    ids=["clothing_co_parsing", "kitti_semantics", "camvid"],
+)
+def test_every_layout_goes_all_the_way(
+    dataset: dict[str, Any], pairs: int, classes: int, shared_data: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    # JSON is YAML.
+    recipe.write_text(
+        json.dumps({**TINY, "dataset": {**dataset, "root": str(shared_data / dataset["root"])}})
+    )
+    finished = run(tmp_path / "work", "--recipe", str(recipe))
+    assert finished.code == 0, finished.output
+    examples = finished.summary["examples"]
+    assert examples["train"] + examples["val"] + examples["test"] == pairs
+    assert min(examples["train"], examples["val"], examples["test"]) >= 1 and examples["rejected"] == 0
+    assert len(finished.summary["metrics"]["iou"]) == classes
