@@ -26,7 +26,8 @@ def convolution(x: Any, filters: int, *, normalization: Normalization, name: str
         name=f"{name}_conv",
     )(x)
     if normalization == "batch":
-        x = keras.layers.BatchNormalization(name=f"{name}_norm")(x)
+        # Keras' own momentum, 0.99, needs hundreds of steps to know the activations; small datasets have few.
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 

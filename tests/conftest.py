@@ -77,7 +77,9 @@ def disc_pair(seed: int) -> Pair:
     rows, columns = np.mgrid[:height, :width]
     center = rng.uniform(0.3, 0.7, 2) * (height, width)
     distance = np.hypot(rows - center[0], columns - center[1]) / min(height, width)
-    class_ids = np.where(distance < 0.25, 1, np.where(distance < 0.3, features.IGNORE_LABEL, 0)).astype(np.uint8)
+    class_ids = np.where(distance < 0.25, 1, np.where(distance < 0.3, features.IGNORE_LABEL, 0)).astype(
+        np.uint8
+    )
     image = rng.integers(0, 80, (height, width, 3)) + 120 * (class_ids == 1)[..., None]
     return Pair(image.astype(np.uint8), class_ids)
 
@@ -113,7 +115,10 @@ def run_transform(tmp_path_factory: pytest.TempPathFactory) -> RunTransform:
 
         config = TransformConfig(**settings)
         root = tmp_path_factory.mktemp("transform")
-        pairs = {"train": [disc_pair(seed) for seed in range(12)], "val": [disc_pair(seed) for seed in range(100, 104)]}
+        pairs = {
+            "train": [disc_pair(seed) for seed in range(12)],
+            "val": [disc_pair(seed) for seed in range(100, 104)],
+        }
         for split, members in pairs.items():
             directory = root / "examples" / f"Split-{split}"
             directory.mkdir(parents=True)

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 class Executor(base_executor.BaseExecutor):
     """Fills the output artifact with the served model, or leaves it empty and says why."""
 
-    def Do(  # noqa: N802  (TFX's name)
+    def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],
         output_dict: dict[str, list[types.Artifact]],

@@ -1,7 +1,8 @@
 """The label set: what class ids mean and how they are drawn."""
 
+from typing import Self
+
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from components.dataset.features import IGNORE_LABEL
 from components.settings import Settings
@@ -60,5 +61,7 @@ class LabelSet(Settings):
         if repeated:
             raise ValueError(f"class names must be distinct; repeated: {', '.join(repeated)}")
         if self.colors and len(self.colors) != len(self.names):
-            raise ValueError(f"{len(self.colors)} colours for {len(self.names)} classes; give one a class or none")
+            raise ValueError(
+                f"{len(self.colors)} colours for {len(self.names)} classes; give one a class or none"
+            )
         return self

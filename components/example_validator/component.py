@@ -1,18 +1,20 @@
 """TFX's ExampleValidator only writes anomalies down; this one ends the run when it finds any."""
 
-import logging
 from typing import Any
 
 import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.components.example_validator import executor as tfx_executor
+from tfx.components.example_validator import labels
 from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
 from tfx.proto.orchestration import execution_result_pb2
 from tfx.types import Artifact, artifact_utils, standard_component_specs
+from tfx.utils import writer_utils
 from tfx.v1.components import ExampleValidator as TfxExampleValidator
 
 from components.errors import StageError
-
-logger = logging.getLogger(__name__)
+from components.schema.curated import STATISTICS
 
 
 class Executor(tfx_executor.Executor):
@@ -34,7 +36,9 @@ class Executor(tfx_executor.Executor):
         findings = []
         for split in artifact_utils.decode_split_names(artifact.split_names):
             directory = artifact_utils.get_split_uri([artifact], split)
-            anomalies = tfdv.load_anomalies_binary(f"{directory}/{tfx_executor.DEFAULT_FILE_NAME}")
+            path = f"{directory}/{tfx_executor.DEFAULT_FILE_NAME}"
+            with fileio.open(path, "rb") as file:
+                anomalies = anomalies_pb2.Anomalies.FromString(file.read())
             findings += [
                 f"split {split}, feature {feature}: {info.description}"
                 for feature, info in sorted(anomalies.anomaly_info.items())
@@ -44,6 +48,17 @@ class Executor(tfx_executor.Executor):
         if findings:
             raise StageError("the examples do not fit the schema:\n  " + "\n  ".join(findings))
         return output
+
+    def _Validate(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> anomalies_pb2.Anomalies:
+        # TFX's own documents an environment among its inputs, but does not hand it on.
+        anomalies = tfdv.validate_statistics(
+            inputs[standard_component_specs.STATISTICS_KEY],
+            inputs[standard_component_specs.SCHEMA_KEY],
+            environment=STATISTICS,
+        )
+        directory = outputs[labels.SCHEMA_DIFF_PATH]
+        writer_utils.write_anomalies(f"{directory}/{tfx_executor.DEFAULT_FILE_NAME}", anomalies)
+        return anomalies
 
 
 class ExampleValidator(TfxExampleValidator):

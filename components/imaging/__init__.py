@@ -1,1 +1,1 @@
-"""Pixels: decoding, resizing to the network's input and back, encoding. TensorFlow graph code, shared by stages."""
+"""Pixels: decoding, resizing to the network's input and back, encoding; TensorFlow graph code."""

@@ -76,7 +76,9 @@ def _pad(resized: tf.Tensor, area: Content, size: InputSize, value: int) -> tf.T
         below = size.height - area.height - area.top
         right = size.width - area.width - area.left
         resized = tf.pad(
-            resized, [[area.top, below], [area.left, right], [0, 0]], constant_values=tf.constant(value, tf.uint8)
+            resized,
+            [[area.top, below], [area.left, right], [0, 0]],
+            constant_values=tf.constant(value, tf.uint8),
         )
     return tf.ensure_shape(resized, [size.height, size.width, resized.shape[-1]])
 
@@ -101,7 +103,9 @@ def restore_class_ids(
     logits = logits[area.top : area.top + area.height, area.left : area.left + area.width]
     num_classes = logits.shape[-1]
     # Source row of each row, as in bilinear resizing with half-pixel centres and clamped edges.
-    position = (tf.range(height, dtype=tf.float32) + 0.5) * (tf.cast(area.height, tf.float32) / tf.cast(height, tf.float32)) - 0.5
+    position = (tf.range(height, dtype=tf.float32) + 0.5) * (
+        tf.cast(area.height, tf.float32) / tf.cast(height, tf.float32)
+    ) - 0.5
     position = tf.clip_by_value(position, 0.0, tf.cast(area.height - 1, tf.float32))
     above = tf.cast(tf.floor(position), tf.int32)
     below = tf.minimum(above + 1, area.height - 1)

@@ -24,7 +24,7 @@ class Executor(tfx_pusher.Executor):
     into one second.
     """
 
-    def Do(  # noqa: N802  (TFX's name)
+    def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],
         output_dict: dict[str, list[types.Artifact]],

@@ -1,4 +1,4 @@
-"""The schema, written by hand rather than inferred: what is wrong with the data must not define what is right."""
+"""The schema, written by hand, not inferred: what is wrong with the data must not define what is right."""
 
 from collections.abc import Sequence
 
@@ -15,6 +15,9 @@ SCALAR_FEATURES = (
 )
 """Features worth statistics; encoded bytes are checked where they are decoded, at ingestion."""
 
+STATISTICS = "statistics"
+"""The environment of the features that have statistics, in which the encoded bytes are not looked for."""
+
 _IMAGE_FORMATS = ("jpeg", "png", "gif", "bmp")
 
 
@@ -25,8 +28,10 @@ def curated_schema(attributes: Sequence[str], max_pixels: int) -> schema_pb2.Sch
         attributes: names of the dataset's own attributes, ``attribute/species`` for example.
         max_pixels: the most pixels an image may have, and so the most a side may have.
     """
-    schema = schema_pb2.Schema()
-    for name in (features.IMAGE_ENCODED, features.MASK_ENCODED, features.IMAGE_FILENAME, *attributes):
+    schema = schema_pb2.Schema(default_environment=[STATISTICS])
+    for name in (features.IMAGE_ENCODED, features.MASK_ENCODED):
+        _required(schema, name, schema_pb2.BYTES).not_in_environment.append(STATISTICS)
+    for name in (features.IMAGE_FILENAME, *attributes):
         _required(schema, name, schema_pb2.BYTES)
     for name, values in ((features.IMAGE_FORMAT, _IMAGE_FORMATS), (features.MASK_FORMAT, ("png",))):
         feature = _required(schema, name, schema_pb2.BYTES)
@@ -37,7 +42,9 @@ def curated_schema(attributes: Sequence[str], max_pixels: int) -> schema_pb2.Sch
     return schema
 
 
-def _required(schema: schema_pb2.Schema, name: str, feature_type: "schema_pb2.FeatureType") -> schema_pb2.Feature:
+def _required(
+    schema: schema_pb2.Schema, name: str, feature_type: "schema_pb2.FeatureType"
+) -> schema_pb2.Feature:
     """Adds a feature that every Example holds exactly once."""
     feature = schema.feature.add(name=name, type=feature_type)
     feature.presence.min_fraction = 1.0

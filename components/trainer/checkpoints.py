@@ -1,4 +1,4 @@
-"""An epoch once trained stays trained: the state that survives a killed process, and early stopping from it."""
+"""An epoch once trained stays trained: what survives a killed process, and early stopping from it."""
 
 import json
 import os
@@ -24,7 +24,7 @@ class History:
 
     @property
     def best_epoch(self) -> int:
-        """Index of the first epoch with the highest ``MONITOR``; the last epoch where nothing is validated."""
+        """Index of the first epoch with the highest ``MONITOR``; of the last where nothing is validated."""
         if MONITOR not in self.epochs[-1]:
             return len(self.epochs) - 1
         return max(range(len(self.epochs)), key=lambda index: (self.epochs[index][MONITOR], -index))

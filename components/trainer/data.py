@@ -61,17 +61,23 @@ def raw_pairs(files: Sequence[str], graph: tft.TFTransformOutput, size: InputSiz
 
 def materialized_pairs(files: Sequence[str], size: InputSize) -> tf.data.Dataset:
     """Reads what Transform wrote (``transform.materialize: true``); returns the same as ``raw_pairs``."""
-    specification = {name: tf.io.FixedLenFeature([], tf.string) for name in (transformed.IMAGE, transformed.MASK)}
+    specification = {
+        name: tf.io.FixedLenFeature([], tf.string) for name in (transformed.IMAGE, transformed.MASK)
+    }
 
     def parse(examples: tf.Tensor) -> Pair:
         return _unpack(tf.io.parse_example(examples, specification), size)
 
-    records = tf.data.TFRecordDataset(list(files), compression_type="GZIP", num_parallel_reads=tf.data.AUTOTUNE)
+    records = tf.data.TFRecordDataset(
+        list(files), compression_type="GZIP", num_parallel_reads=tf.data.AUTOTUNE
+    )
     return records.batch(_DECODE_BATCH).map(parse, tf.data.AUTOTUNE).unbatch()
 
 
-def cached(pairs: tf.data.Dataset, count: int, size: InputSize, memory: int, directory: Path) -> tf.data.Dataset:
-    """Keeps decoded pixels after the first epoch: in memory up to ``memory`` bytes, otherwise in ``directory``."""
+def cached(
+    pairs: tf.data.Dataset, count: int, size: InputSize, memory: int, directory: Path
+) -> tf.data.Dataset:
+    """Keeps decoded pixels after the first epoch: up to ``memory`` bytes in memory, more in ``directory``."""
     # Unbatching has lost the number of examples; Keras wants to know how long an epoch is.
     pairs = pairs.apply(tf.data.experimental.assert_cardinality(count))
     needed = count * size.height * size.width * 4
@@ -91,13 +97,13 @@ def training_batches(
     seed: int,
     augment: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Pair] | None,
 ) -> tf.data.Dataset:
-    """Shuffles anew each epoch, batches, and applies ``augment(images, masks, seed)`` to each batch if given."""
+    """Shuffles anew each epoch, batches, and applies ``augment(images, masks, seed)`` to each batch."""
     buffer = max(1, min(count, _SHUFFLE_BYTES // (size.height * size.width * 4)))
     batches = pairs.shuffle(buffer, seed=seed).batch(batch_size, drop_remainder, tf.data.AUTOTUNE)
     if augment is not None:
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
         batches = tf.data.Dataset.zip(batches, seeds).map(
-            lambda pair, batch_seed: augment(*pair, batch_seed), tf.data.AUTOTUNE
+            lambda pair, batch_seed: augment(pair[0], pair[1], batch_seed), tf.data.AUTOTUNE
         )
     return batches.prefetch(tf.data.AUTOTUNE)
 

@@ -79,7 +79,10 @@ class SegmentationModule(tf.Module):
         class_ids, confidence = tf.map_fn(
             lambda logits: restore_class_ids(logits, self._size, height, width),
             self._network(inputs, training=False),
-            fn_output_signature=(tf.TensorSpec([None, None], tf.uint8), tf.TensorSpec([None, None], tf.float32)),
+            fn_output_signature=(
+                tf.TensorSpec([None, None], tf.uint8),
+                tf.TensorSpec([None, None], tf.float32),
+            ),
         )
         return {"class_ids": class_ids, "confidence": confidence}
 
@@ -99,7 +102,6 @@ class SegmentationModule(tf.Module):
             answer, self._logits_and_sizes(parsed[features.IMAGE_ENCODED]), fn_output_signature=tf.string
         )
         return {"mask_bytes": masks}
-
 
     def _pixels_and_sizes(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         outputs = self._transform({features.IMAGE_ENCODED: image_bytes})

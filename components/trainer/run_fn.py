@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -48,9 +47,15 @@ def run_fn(fn_args: FnArgs) -> None:
 
     with _scratch_directory() as scratch:
         strategy = _strategy()
-        train, val, examples = _datasets(fn_args, settings, graph, size, strategy.num_replicas_in_sync, scratch)
+        train, val, examples = _datasets(
+            fn_args, settings, graph, size, strategy.num_replicas_in_sync, scratch
+        )
         with strategy.scope():
-            network = _network(settings, constants, "mixed_float16" if _mixed_precision(training.mixed_precision) else "float32")
+            network = _network(
+                settings,
+                constants,
+                "mixed_float16" if _mixed_precision(training.mixed_precision) else "float32",
+            )
             _compile(network, settings, constants)
         logger.info("%s parameters, %d training examples", f"{network.count_params():,}", examples)
 
@@ -82,8 +87,12 @@ def run_fn(fn_args: FnArgs) -> None:
     logger.info("exporting epoch %d of %d", best + 1, checkpoints.epochs_done)
     run_directory = Path(fn_args.model_run_dir)
     run_directory.mkdir(parents=True, exist_ok=True)
-    (run_directory / "history.json").write_text(json.dumps({"best_epoch": best + 1, "epochs": history.epochs}, indent=2))
-    origin = settings.model_dump(mode="json", exclude={"labels", "checkpoint_dir", "code_fingerprint", "materialized"})
+    (run_directory / "history.json").write_text(
+        json.dumps({"best_epoch": best + 1, "epochs": history.epochs}, indent=2)
+    )
+    origin = settings.model_dump(
+        mode="json", exclude={"labels", "checkpoint_dir", "code_fingerprint", "materialized"}
+    )
     export(served, graph, size, settings.labels, origin, Path(fn_args.serving_model_dir))
 
 
@@ -110,15 +119,17 @@ def _datasets(
 
     train_pairs, train_count = pairs(fn_args.train_files, "train")
     if not train_count:
-        raise StageError("the train split has no examples; give the dataset more pairs or lower dataset.splits")
+        raise StageError(
+            "the train split has no examples; give the dataset more pairs or lower dataset.splits"
+        )
     if devices > 1 and (training.batch_size % devices or train_count < training.batch_size):
         raise StageError(
-            f"training.batch_size {training.batch_size} cannot be shared out to {devices} GPUs with {train_count} "
+            f"training.batch_size {training.batch_size} cannot be dealt out to {devices} GPUs with {train_count} "
             f"training examples; take a multiple of {devices}, at most the number of examples"
         )
     val_pairs, val_count = pairs(fn_args.eval_files, "val")
     augment = random_horizontal_flip if settings.augmentation.horizontal_flip else None
-    # A last, smaller batch could leave one of several devices with none, and batch normalisation without a mean.
+    # A smaller last batch could leave a device with nothing, and batch normalisation without a mean.
     drop_remainder = devices > 1
     train = data.training_batches(
         train_pairs, train_count, size, training.batch_size, drop_remainder, training.seed, augment
@@ -148,12 +159,16 @@ def _network(settings: TrainerSettings, constants: data.Constants, dtype_policy:
 
 def _compile(network: keras.Model, settings: TrainerSettings, constants: data.Constants) -> None:
     training = settings.training
-    weights = median_frequency_weights(constants.class_pixels) if training.class_weights == "median_frequency" else None
+    weights = (
+        median_frequency_weights(constants.class_pixels)
+        if training.class_weights == "median_frequency"
+        else None
+    )
     network.compile(
         keras.optimizers.Adam(training.learning_rate),
         SparseCrossEntropy(class_weights=weights),
         metrics=[ResizedMeanIoU(settings.labels.num_classes)],
-        # XLA pays on accelerators; on a CPU, TensorFlow's own kernels train these networks three times faster.
+        # XLA pays on accelerators; on a CPU, TensorFlow's own kernels train U-Nets three times as fast.
         jit_compile=bool(tf.config.list_physical_devices("GPU")),
     )
 
@@ -169,13 +184,20 @@ def _mixed_precision(wanted: bool | None) -> bool:
     if wanted is not None:
         return wanted
     gpus = tf.config.list_physical_devices("GPU")
-    capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
+    capabilities = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus
+    ]
     return bool(capabilities) and min(capabilities) >= (7, 0)
 
 
 def _training_key(fn_args: FnArgs) -> str:
-    """Names a training by everything that goes into it: equal keys may go on from each other's checkpoints."""
-    parts = [fn_args.custom_config["settings"], *fn_args.train_files, *fn_args.eval_files, fn_args.transform_output]
+    """Names a training by everything that goes into it: equal keys share their checkpoints."""
+    parts = [
+        fn_args.custom_config["settings"],
+        *fn_args.train_files,
+        *fn_args.eval_files,
+        fn_args.transform_output,
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

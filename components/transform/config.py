@@ -15,8 +15,8 @@ class TransformConfig(Settings):
     width: int = Field(default=128, ge=1, le=8192)
     """Width of the network's input in pixels; a multiple of the U-Net's stride, 2^(depth - 1)."""
     resize: Literal["stretch", "letterbox"] = "stretch"
-    """``stretch`` fills the input; ``letterbox`` keeps the aspect ratio and pads with zeros, ignored in masks."""
+    """``stretch`` fills the input; ``letterbox`` keeps the aspect ratio and pads, ignored in masks."""
     normalization: Literal["unit", "signed", "imagenet", "dataset"] = "unit"
     """``unit`` 0…1, ``signed`` -1…1, ``imagenet`` or ``dataset``: zero mean and unit variance a channel."""
     materialize: bool = False
-    """True writes the resized pixels with Beam, for a cluster; False lets the Trainer apply the same graph itself."""
+    """True: Beam writes the resized pixels, for a cluster; False: the Trainer applies the same graph itself."""

@@ -22,7 +22,9 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
-def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+def preprocessing_fn(
+    inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]
+) -> dict[str, tf.Tensor]:
     """Builds the transform graph.
 
     Args:
@@ -65,7 +67,9 @@ def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str
     return outputs
 
 
-def _normalization(config: TransformConfig, images: tf.Tensor, size: InputSize) -> tuple[tf.Tensor, tf.Tensor]:
+def _normalization(
+    config: TransformConfig, images: tf.Tensor, size: InputSize
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Scale and offset a channel, float32 [3] each: a network sees ``pixels * scale + offset``."""
     if config.normalization == "unit":
         mean, deviation = tf.zeros(3), tf.fill([3], 255.0)

@@ -16,7 +16,7 @@ from components.pusher.component import Pusher
 
 
 @tfx.dsl.components.component
-def FakeTrainer(  # noqa: N802
+def FakeTrainer(
     content: tfx.dsl.components.Parameter[str],
     model: tfx.dsl.components.OutputArtifact[standard_artifacts.Model],
 ) -> None:
@@ -24,7 +24,7 @@ def FakeTrainer(  # noqa: N802
 
 
 @tfx.dsl.components.component
-def FakeEvaluator(  # noqa: N802
+def FakeEvaluator(
     model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
     baseline_model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
     blessed: tfx.dsl.components.Parameter[int],

@@ -18,7 +18,15 @@ def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
 
 @pytest.mark.parametrize(
     ("mode", "file_format"),
-    [("RGB", "PNG"), ("RGBA", "PNG"), ("L", "PNG"), ("P", "PNG"), ("P", "GIF"), ("RGB", "BMP"), ("L", "JPEG")],
+    [
+        ("RGB", "PNG"),
+        ("RGBA", "PNG"),
+        ("L", "PNG"),
+        ("P", "PNG"),
+        ("P", "GIF"),
+        ("RGB", "BMP"),
+        ("L", "JPEG"),
+    ],
 )
 def test_every_kind_of_image_becomes_three_channels(mode: str, file_format: str) -> None:
     image = Image.new(mode, (7, 5))

@@ -77,7 +77,10 @@ def test_restoring_equals_a_bilinear_resize_computed_by_hand() -> None:
     def interpolate(values: np.ndarray, length: int) -> np.ndarray:
         """Linear interpolation along the first axis with half-pixel centres and clamped edges."""
         position = np.clip((np.arange(length) + 0.5) * len(values) / length - 0.5, 0, len(values) - 1)
-        columns = [np.interp(position, np.arange(len(values)), column) for column in values.reshape(len(values), -1).T]
+        columns = [
+            np.interp(position, np.arange(len(values)), column)
+            for column in values.reshape(len(values), -1).T
+        ]
         return np.stack(columns, 1).reshape(length, *values.shape[1:])
 
     expected = interpolate(interpolate(logits, height).swapaxes(0, 1), width).swapaxes(0, 1)

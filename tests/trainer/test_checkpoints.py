@@ -21,7 +21,16 @@ Y = X.sum(1, keepdims=True)
 
 
 def fit(model: keras.Model, checkpoints: Checkpoints, epochs: int) -> None:
-    model.fit(X, Y, 4, epochs, initial_epoch=checkpoints.epochs_done, shuffle=False, callbacks=[checkpoints], verbose=0)
+    model.fit(
+        X,
+        Y,
+        4,
+        epochs,
+        initial_epoch=checkpoints.epochs_done,
+        shuffle=False,
+        callbacks=[checkpoints],
+        verbose=0,
+    )
 
 
 class DiesInEpoch(keras.callbacks.Callback):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
+from conftest import RunTransform, TransformRun
 from PIL import Image
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow_serving.apis import prediction_log_pb2
@@ -24,7 +25,6 @@ from components.imaging.resize import InputSize
 from components.trainer import data
 from components.trainer.config import AugmentationConfig, ModelConfig, TrainerSettings, TrainingConfig
 from components.trainer.run_fn import run_fn
-from conftest import RunTransform, TransformRun
 
 LABELS = LabelSet(names=("ground", "disc"))
 
@@ -51,7 +51,9 @@ def train(transform_run: TransformRun, tmp_path: Path) -> Train:
             materialized=False,
             model=ModelConfig(filters=4, depth=3, normalization="batch"),
             augmentation=AugmentationConfig(horizontal_flip=True),
-            training=TrainingConfig(**{"epochs": 2, "batch_size": 5, "early_stopping_patience": patience} | training),
+            training=TrainingConfig(
+                **{"epochs": 2, "batch_size": 5, "early_stopping_patience": patience} | training
+            ),
             checkpoint_dir=str(tmp_path / name / "checkpoints"),
         )
         run_fn(fn_args(transform_run, settings, tmp_path / name))
@@ -87,13 +89,17 @@ def exported(transform_run: TransformRun, tmp_path_factory: pytest.TempPathFacto
         materialized=False,
         model=ModelConfig(filters=8, depth=3, normalization="batch"),
         augmentation=AugmentationConfig(),
-        training=TrainingConfig(epochs=25, batch_size=4, learning_rate=5e-3, class_weights="median_frequency"),
+        training=TrainingConfig(
+            epochs=25, batch_size=4, learning_rate=5e-3, class_weights="median_frequency"
+        ),
     )
     run_fn(fn_args(transform_run, settings, directory))
     return directory
 
 
-def test_a_disc_is_learnt_and_found_at_the_images_own_size(exported: Path, transform_run: TransformRun) -> None:
+def test_a_disc_is_learnt_and_found_at_the_images_own_size(
+    exported: Path, transform_run: TransformRun
+) -> None:
     model = tf.saved_model.load(str(exported / "model"))
     pairs = transform_run.pairs["val"]
     answer = model.signatures["serving_default"](image_bytes=tf.constant([pair.png() for pair in pairs]))
@@ -111,7 +117,9 @@ def test_a_disc_is_learnt_and_found_at_the_images_own_size(exported: Path, trans
 def test_all_signatures_give_the_same_masks(exported: Path, transform_run: TransformRun) -> None:
     signatures = tf.saved_model.load(str(exported / "model")).signatures
     for pair in transform_run.pairs["val"]:
-        from_bytes = signatures["serving_default"](image_bytes=tf.constant([pair.png()]))["mask_bytes"].numpy()
+        from_bytes = signatures["serving_default"](image_bytes=tf.constant([pair.png()]))[
+            "mask_bytes"
+        ].numpy()
         from_example = signatures["evaluate"](examples=tf.constant([pair.example("x")]))["mask_bytes"].numpy()
         from_pixels = signatures["serving_pixels"](images=tf.constant(pair.image[None]))
         assert from_bytes[0] == from_example[0]
@@ -121,7 +129,9 @@ def test_all_signatures_give_the_same_masks(exported: Path, transform_run: Trans
         assert from_pixels["confidence"].shape == (1, *pair.class_ids.shape)
 
 
-def test_training_and_serving_see_the_same_pixels_bit_for_bit(exported: Path, transform_run: TransformRun) -> None:
+def test_training_and_serving_see_the_same_pixels_bit_for_bit(
+    exported: Path, transform_run: TransformRun
+) -> None:
     """Through the training input pipeline and through the model's own graph, after normalisation."""
     size = InputSize(16, 24, "letterbox")
     graph = tft.TFTransformOutput(str(transform_run.graph))
@@ -142,7 +152,9 @@ def normalised_inside(signature: Any, image_bytes: tf.Tensor) -> np.ndarray:
     """Cuts the served graph itself behind its normalisation layer and runs the first part."""
     inlined = convert_variables_to_constants_v2(signature, lower_control_flow=False)
     (normalised,) = [
-        op.outputs[0] for op in inlined.graph.get_operations() if "normalization" in op.name and op.type == "AddV2"
+        op.outputs[0]
+        for op in inlined.graph.get_operations()
+        if "normalization" in op.name and op.type == "AddV2"
     ]
     return inlined.prune(inlined.inputs, normalised)(image_bytes).numpy()
 
@@ -162,7 +174,9 @@ def test_training_stops_when_patience_is_over(train: Train) -> None:
 
 
 def test_training_repeats_itself_for_one_seed_and_differs_for_another(train: Train) -> None:
-    first, second, other = (history(train(name, seed=seed))["epochs"] for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    first, second, other = (
+        history(train(name, seed=seed))["epochs"] for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
     losses = [[epoch["loss"] for epoch in epochs] for epochs in (first, second, other)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     assert abs(losses[0][0] - losses[2][0]) > 1e-4
@@ -189,16 +203,22 @@ def test_labels_and_warm_up_requests_travel_with_the_model(exported: Path) -> No
     assert seen == ["serving_default", "serving_pixels"]
 
 
-def test_a_model_without_optimiser_state_loads_without_this_projects_code(exported: Path, tmp_path: Path) -> None:
+def test_the_model_loads_without_this_projects_code_and_carries_no_optimiser_state(
+    exported: Path, tmp_path: Path
+) -> None:
     """A fresh process, outside the source tree, with nothing imported but TensorFlow."""
     script = (
         "import sys, tensorflow as tf\n"
         "model = tf.saved_model.load(sys.argv[1])\n"
-        "print(sorted(model.signatures), sum(v.shape.num_elements() for v in model.signatures['evaluate'].variables))\n"
+        "print(sorted(model.signatures))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(exported / "model")], capture_output=True, text=True, cwd=tmp_path, check=True
+        [sys.executable, "-c", script, str(exported / "model")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
     )
-    assert done.stdout.startswith("['evaluate', 'serving_default', 'serving_pixels']")
+    assert done.stdout.strip() == "['evaluate', 'serving_default', 'serving_pixels']"
     stored = tf.train.list_variables(str(exported / "model" / "variables" / "variables"))
     assert not [name for name, _ in stored if "optimizer" in name]

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import RunTransform
 
 from components.dataset.labels import LabelSet
 from components.trainer.config import AugmentationConfig, ModelConfig, TrainerSettings, TrainingConfig
-from conftest import RunTransform
 
 _TRAIN_ON_TWO_DEVICES = """
 import json, sys

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_transform as tft
+from conftest import Pair, RunTransform, TransformRun
 
 from components.imaging.resize import InputSize, resize_image, resize_mask
 from components.trainer import data
-from conftest import Pair, RunTransform, TransformRun
 
 SIZE = InputSize(16, 24, "letterbox")
 
@@ -24,7 +24,9 @@ def files(directory: Any, split: str) -> list[str]:
 
 def test_class_pixels_are_counted_over_train_alone_without_ignored_ones(run: TransformRun) -> None:
     constants = data.read_constants(tft.TFTransformOutput(str(run.graph)))
-    expected = [sum(int((pair.class_ids == class_id).sum()) for pair in run.pairs["train"]) for class_id in (0, 1)]
+    expected = [
+        sum(int((pair.class_ids == class_id).sum()) for pair in run.pairs["train"]) for class_id in (0, 1)
+    ]
     assert list(constants.class_pixels) == expected
 
 
@@ -41,7 +43,11 @@ def test_dataset_moments_normalise_the_training_pixels(run: TransformRun) -> Non
 
 @pytest.mark.parametrize(
     ("normalization", "of_0", "of_255"),
-    [("unit", [0.0] * 3, [1.0] * 3), ("signed", [-1.0] * 3, [1.0] * 3), ("imagenet", [-2.1179, -2.0357, -1.8044], [2.2489, 2.4286, 2.64])],
+    [
+        ("unit", [0.0] * 3, [1.0] * 3),
+        ("signed", [-1.0] * 3, [1.0] * 3),
+        ("imagenet", [-2.1179, -2.0357, -1.8044], [2.2489, 2.4286, 2.64]),
+    ],
 )
 def test_fixed_normalisations_span_the_range_they_name(
     run_transform: RunTransform, normalization: str, of_0: list[float], of_255: list[float]
@@ -60,7 +66,10 @@ def test_pixels_are_those_of_resizing_the_files_by_hand(run: TransformRun) -> No
 
 def test_materialised_pixels_equal_those_made_on_the_fly(run_transform: RunTransform) -> None:
     run = run_transform(height=16, width=24, resize="letterbox", materialize=True)
-    assert_equal(list(data.materialized_pairs(files(run.transformed, "val"), SIZE).as_numpy_iterator()), run.pairs["val"])
+    assert_equal(
+        list(data.materialized_pairs(files(run.transformed, "val"), SIZE).as_numpy_iterator()),
+        run.pairs["val"],
+    )
 
 
 def assert_equal(actual: list[tuple[np.ndarray, np.ndarray]], pairs: list[Pair]) -> None:
