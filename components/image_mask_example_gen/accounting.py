@@ -1,0 +1,64 @@
+"""Says what became of the input, and stops when too much of it is damaged."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from components.dataset.features import SPLITS
+from components.errors import StageError
+from components.image_mask_example_gen.plan import Plan
+from components.image_mask_example_gen.rejections import Reason, Rejection
+
+logger = logging.getLogger(__name__)
+
+_SHOWN_REJECTIONS = 10
+
+
+def log_plan(plan: Plan) -> None:
+    """Says how many pairs go where, and what the dataset itself leaves out."""
+    sizes = {split: plan.num_pairs(split) for split in SPLITS}
+    text = f"{sum(sizes.values())} pairs: " + ", ".join(f"{size} {split}" for split, size in sizes.items())
+    unlisted = [item for item in plan.rejected if item.reason is Reason.UNLISTED]
+    if unlisted:
+        names = ", ".join(item.file for item in unlisted[:3]) + (", …" if len(unlisted) > 3 else "")
+        text += f"; {len(unlisted)} set aside, in no official list ({names})"
+    logger.info(text)
+
+
+def check_rejected(rejected: Sequence[Rejection], num_examples: int, allowed: float) -> None:
+    """Logs the damage, and raises StageError for more than is allowed."""
+    damaged = [item for item in rejected if item.reason is not Reason.UNLISTED]
+    if not damaged:
+        return
+    total = num_examples + len(damaged)
+    reasons = Counter(item.reason for item in damaged)
+    by_reason = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    if len(damaged) <= allowed * total:
+        logger.info("%d of %d pairs rejected: %s", len(damaged), total, by_reason)
+        return
+    shown = [f"  {item.file}: {item.reason}. {item.found}" for item in damaged[:_SHOWN_REJECTIONS]]
+    if len(damaged) > len(shown):
+        shown.append(f"  … and {len(damaged) - len(shown)} more")
+    # Rounded up, so that the advice works when it is followed to the letter.
+    enough = -(-len(damaged) * 1000 // total) / 1000
+    remedy = (
+        "So many point to the settings rather than to the files: look at the dataset part of the recipe."
+        if enough > 0.5
+        else "Mend or remove these files, or go on without them: "
+        f"--set dataset.max_rejected_fraction={enough:g}"
+    )
+    heading = (
+        f"{len(damaged)} of {total} pairs cannot be used ({len(damaged) / total:.1%}), more than "
+        f"dataset.max_rejected_fraction={allowed:g} allows: {by_reason}."
+    )
+    raise StageError("\n".join([heading, *shown, remedy]))
+
+
+def check_filled(plan: Plan, counts: dict[str, int]) -> None:
+    """Raises StageError if rejections have emptied a split."""
+    for split, count in counts.items():
+        if plan.num_pairs(split) and not count:
+            raise StageError(
+                f"All {plan.num_pairs(split)} pairs of the split {split!r} were rejected; "
+                "mend the files or change dataset.splits."
+            )

@@ -1,0 +1,59 @@
+"""The TFX component."""
+
+from typing import ClassVar
+
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.types import Channel, standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from components.dataset.labels import LabelSet
+from components.image_mask_example_gen.artifacts import IngestionReportArtifact
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.driver import Driver
+from components.image_mask_example_gen.executor import Executor
+
+
+class ImageMaskExampleGenSpec(ComponentSpec):
+    """Parameters and outputs of ImageMaskExampleGen."""
+
+    PARAMETERS: ClassVar = {
+        "dataset": ExecutionParameter(type=str),
+        "labels": ExecutionParameter(type=str),
+        "fingerprint": ExecutionParameter(type=str),
+        "code_fingerprint": ExecutionParameter(type=str),
+    }
+    INPUTS: ClassVar[dict[str, ChannelParameter]] = {}
+    OUTPUTS: ClassVar = {
+        "examples": ChannelParameter(type=standard_artifacts.Examples),
+        "ingestion": ChannelParameter(type=IngestionReportArtifact),
+    }
+
+
+class ImageMaskExampleGen(base_beam_component.BaseBeamComponent):
+    """Turns pairs of image and mask files into tf.Examples with the splits train, val and test.
+
+    Outputs:
+      examples: ``Examples``, uncompressed TFRecords of the features in ``components.dataset.features``.
+      ingestion: ``IngestionReport``, the number of examples and the list of rejected files.
+
+    Args:
+      dataset: Where the files lie and what the masks mean.
+      labels: The classes, usually ``dataset.label_set()``.
+      code_fingerprint: Stands for the code's version; another one makes cached results outdated.
+    """
+
+    SPEC_CLASS = ImageMaskExampleGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+    DRIVER_CLASS = Driver
+
+    def __init__(self, dataset: DatasetConfig, labels: LabelSet, code_fingerprint: str = ""):
+        super().__init__(
+            spec=ImageMaskExampleGenSpec(
+                dataset=dataset.model_dump_json(),
+                labels=labels.model_dump_json(),
+                fingerprint="",  # The driver fills it in at run time.
+                code_fingerprint=code_fingerprint,
+                examples=Channel(type=standard_artifacts.Examples),
+                ingestion=Channel(type=IngestionReportArtifact),
+            )
+        )

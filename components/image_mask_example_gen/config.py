@@ -1,0 +1,225 @@
+"""The recipe's ``dataset`` part: where images and masks lie and what the masks mean."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, Strict, field_validator, model_validator
+
+from components.dataset.features import ATTRIBUTE_PREFIX
+from components.dataset.labels import Color, LabelSet
+from components.image_mask_example_gen import label_schemes
+from components.settings import Settings
+
+RawColor = Annotated[Color, Strict(False)]
+RawLabel = int | RawColor
+"""What a mask's pixel says before ingestion: a number, or a colour."""
+
+# YAML and --set know lists only, which strict validation would not take for a tuple.
+Names = Annotated[tuple[str, ...], Strict(False)]
+
+LayoutName = Literal["shapes", "folder", "oxford_iiit_pet", "kitti_semantics", "clothing_co_parsing"]
+
+
+class SplitConfig(Settings):
+    """How examples are divided where no official list does it."""
+
+    val: float = Field(default=0.15, ge=0.0, lt=1.0)
+    """Fraction for checkpoint choice; of the official training list where a layout has one."""
+    test: float = Field(default=0.15, gt=0.0, lt=1.0)
+    """Fraction that only the Evaluator sees; an official test list takes its place."""
+    seed: int = Field(default=0, ge=0)
+    """Another seed, another division."""
+    group: str | None = None
+    """Regular expression searched in the key; keys with the same match (its first group, where it has
+    one) stay in one split, for example ``^(seq\\d+)_`` for the frames of one video."""
+
+    @field_validator("group")
+    @classmethod
+    def _group_compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> Self:
+        if self.val + self.test >= 1.0:
+            raise ValueError(f"val ({self.val}) and test ({self.test}) leave nothing to train on; lower one")
+        return self
+
+
+class ShapesConfig(Settings):
+    """The drawn dataset, for the layout ``shapes`` only."""
+
+    num_images: int = Field(default=600, ge=3, le=1_000_000)
+    seed: int = Field(default=0, ge=0)
+    """Same seed, same pictures."""
+
+
+class DatasetConfig(Settings):
+    """Which files are the dataset, and how their masks are read."""
+
+    layout: LayoutName = "shapes"
+    """How the files are arranged; ``folder`` is for your own data."""
+    root: str | None = None
+    """Folder of the dataset, as its official download unpacks. ``shapes`` draws here what is missing,
+    or into a temporary folder when there is no root."""
+    images: str | None = None
+    """``folder``: pattern under root, such as ``images/*.jpg``; ``**`` stands for any folders."""
+    masks: str | None = None
+    """``folder``: pattern under root, such as ``masks/*.png`` or ``masks/*_mask.png``."""
+    classes: Names | None = None
+    """Names in the order of their class ids. ``folder``: in the order of the raw values 0, 1, 2 …, unless
+    label_values says otherwise. Elsewhere a selection of the dataset's own names, the rest ignored; null
+    for all of them (kitti_semantics: the 20 usual ones)."""
+    label_values: dict[str, RawLabel] | None = None
+    """``folder``: the raw value or ``[red, green, blue]`` of each class. Names that are not in ``classes``
+    are ignored."""
+    ignore_label: RawLabel | None = None
+    """``folder``: the raw value or colour that counts nowhere (written as 255)."""
+    limit: int | None = Field(default=None, ge=3)
+    """Take this many pairs only, a fixed random choice; for quick tries."""
+    splits: SplitConfig = SplitConfig()
+    max_pixels: int = Field(default=50_000_000, ge=1)
+    """A picture with more pixels is rejected before it is decoded. Decoding takes about 16 bytes a pixel
+    and worker, so the default stays under 1 GB."""
+    max_rejected_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Go on as long as no more than this part of the pairs has to be rejected."""
+    shapes: ShapesConfig = ShapesConfig()
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of the attribute features that every Example of this layout carries, for slicing."""
+        if self.layout == "oxford_iiit_pet":
+            return (f"{ATTRIBUTE_PREFIX}species", f"{ATTRIBUTE_PREFIX}breed")
+        return ()
+
+    @property
+    def reads_colors(self) -> bool:
+        """Whether masks are colour-coded."""
+        return self.label_values is not None and any(
+            isinstance(value, tuple) for value in self.label_values.values()
+        )
+
+    def label_set(self) -> LabelSet:
+        """Returns names and colours of the classes, in the order of their ids.
+
+        Raises:
+          ValueError: the names come from a file of the dataset which cannot be read.
+        """
+        chosen = self._chosen_classes()
+        colors = tuple(raw.color for raw in chosen if raw.color is not None)
+        return LabelSet(
+            names=tuple(raw.name for raw in chosen), colors=colors if len(colors) == len(chosen) else ()
+        )
+
+    def raw_labels(self) -> tuple[dict[RawLabel, str], frozenset[RawLabel]]:
+        """Returns the class name of each raw value, and the raw values that are ignored.
+
+        Any other value in a mask is an error of that mask.
+
+        Raises:
+          ValueError: the names come from a file of the dataset which cannot be read.
+        """
+        names = {self._raw_label(raw): raw.name for raw in self._chosen_classes()}
+        ignored = {self._raw_label(raw) for raw in self._all_classes()} - set(names)
+        if self.ignore_label is not None:
+            ignored.add(self.ignore_label)
+        return names, frozenset(ignored)
+
+    def _raw_label(self, raw: label_schemes.RawClass) -> RawLabel:
+        return raw.color if self.reads_colors and raw.color is not None else raw.value
+
+    def _all_classes(self) -> tuple[label_schemes.RawClass, ...]:
+        if self.layout == "oxford_iiit_pet":
+            return label_schemes.OXFORD_IIIT_PET
+        if self.layout == "kitti_semantics":
+            return label_schemes.KITTI_SEMANTICS
+        if self.layout == "shapes":
+            return label_schemes.SHAPES
+        if self.layout == "clothing_co_parsing":
+            return label_schemes.read_clothing_co_parsing(self.root or "")
+        if self.label_values is None:
+            return tuple(label_schemes.RawClass(name, value) for value, name in enumerate(self.classes or ()))
+        return tuple(
+            label_schemes.RawClass(name, -1, raw)
+            if isinstance(raw, tuple)
+            else label_schemes.RawClass(name, raw)
+            for name, raw in self.label_values.items()
+        )
+
+    def _chosen_classes(self) -> tuple[label_schemes.RawClass, ...]:
+        known = {raw.name: raw for raw in self._all_classes()}
+        chosen = self.classes
+        if chosen is None:
+            kitti = self.layout == "kitti_semantics"
+            chosen = label_schemes.KITTI_DEFAULT_CLASSES if kitti else tuple(known)
+        unknown = [name for name in chosen if name not in known]
+        if unknown:
+            raise ValueError(
+                f"dataset.classes: {self.layout} has no class {', '.join(map(repr, unknown))}; "
+                f"choose from {', '.join(known)}"
+            )
+        return tuple(known[name] for name in chosen)
+
+    @field_validator("label_values", "ignore_label")
+    @classmethod
+    def _raw_labels_fit_a_mask(
+        cls, value: dict[str, RawLabel] | RawLabel | None
+    ) -> dict[str, RawLabel] | RawLabel | None:
+        raws = list(value.values()) if isinstance(value, dict) else [] if value is None else [value]
+        for raw in raws:
+            channels = raw if isinstance(raw, tuple) else ()
+            if any(not 0 <= channel <= 255 for channel in channels):
+                raise ValueError(f"{list(channels)} is no colour; red, green and blue are 0 … 255")
+            if isinstance(raw, int) and not 0 <= raw <= 65_535:
+                raise ValueError(f"{raw} cannot stand in a mask; raw values are 0 … 65535")
+        return value
+
+    @model_validator(mode="after")
+    def _keys_belong_to_the_layout(self) -> Self:
+        if self.layout != "shapes" and not self.root:
+            raise ValueError(f"layout {self.layout} needs dataset.root, the dataset's folder (--data DIR)")
+        if self.layout != "folder":
+            for key in ("images", "masks", "label_values", "ignore_label"):
+                if getattr(self, key) is not None:
+                    raise ValueError(
+                        f"dataset.{key} is for the layout 'folder' only; {self.layout} knows its files and "
+                        "values (to ignore a class, leave it out of dataset.classes)"
+                    )
+            return self
+        for key in ("images", "masks"):
+            pattern = getattr(self, key)
+            if not pattern:
+                raise ValueError(f"layout folder needs dataset.{key}, a pattern such as {key}/*.png")
+            if pattern.startswith("/") or ".." in pattern.split("/"):
+                raise ValueError(f"dataset.{key}: {pattern!r} must stay under dataset.root")
+        if self.classes is None and self.label_values is None:
+            raise ValueError("layout folder needs dataset.classes, the names of raw values 0, 1, 2 …")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_make_sense(self) -> Self:
+        if self.label_values is not None:
+            raws = list(self.label_values.values())
+            if len({type(raw) for raw in raws}) > 1:
+                raise ValueError("dataset.label_values mixes numbers and colours; use one of them throughout")
+            repeated = sorted({str(raw) for raw in raws if raws.count(raw) > 1})
+            if repeated:
+                raise ValueError(f"dataset.label_values gives {', '.join(repeated)} to more than one class")
+        if self.ignore_label is not None and isinstance(self.ignore_label, tuple) != self.reads_colors:
+            raise ValueError(
+                "dataset.ignore_label and dataset.label_values must both be numbers or both be colours"
+            )
+        if self.layout == "clothing_co_parsing":
+            return self  # Its names are in a file of the dataset: label_set() checks them.
+        self.label_set()
+        names, _ = self.raw_labels()
+        if self.ignore_label is not None and self.ignore_label in names:
+            raise ValueError(
+                f"dataset.ignore_label {self.ignore_label} is the class {names[self.ignore_label]!r}; "
+                "leave one of them out"
+            )
+        return self

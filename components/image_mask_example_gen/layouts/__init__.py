@@ -1,0 +1,1 @@
+"""One module a layout: where the files lie and which belong together."""

@@ -1,0 +1,86 @@
+"""Any images and masks: two patterns under the root, paired by name."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.layouts.scan import Scan, pair_files
+
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+def scan(config: DatasetConfig, root: Path) -> Scan:
+    """Finds the pairs.
+
+    The name of a file is what its pattern leaves open: the file's stem without the literal ending of the
+    pattern, so ``images/*.jpg`` meets ``masks/*_mask.png``. Where both patterns leave the same number of
+    folders open, those are part of the name: ``*/images/*.jpg`` meets ``*/masks/*.png`` within one folder.
+    """
+    images, masks = FilePattern(config.images or ""), FilePattern(config.masks or "")
+    with_folders = images.open_folders == masks.open_folders
+    entries, rejected = pair_files(images.find(root, with_folders), masks.find(root, with_folders))
+    return Scan(entries, rejected)
+
+
+class FilePattern:
+    """A pattern for paths: ``*`` and ``?`` within one folder or file name, ``[…]``, ``**`` any folders."""
+
+    def __init__(self, pattern: str):
+        *folders, name = pattern.split("/")
+        self.open_folders = sum(bool(_WILDCARD.search(part)) for part in folders)
+        literal = 0
+        while literal < len(folders) and not _WILDCARD.search(folders[literal]):
+            literal += 1
+        self._base = "/".join(folders[:literal])
+        self._depth = None if "**" in folders else len(folders) - literal
+        self._ending = re.split(r"[*?\]]", name)[-1] if _WILDCARD.search(name) else ""
+        self._regex = re.compile("".join(map(_folder_regex, folders[literal:])) + _part_regex(name))
+
+    def find(self, root: Path, with_folders: bool) -> Iterator[tuple[str, str]]:
+        """Yields the name and the path, relative to root, of each matching file that is not hidden."""
+        for path in self._walk(root):
+            below_base = path[len(self._base) + 1 :] if self._base else path
+            match = self._regex.fullmatch(below_base)
+            if match:
+                name = PurePosixPath(path).name.removesuffix(self._ending)
+                name = name if "." in self._ending else PurePosixPath(name).stem
+                folders = [folder.strip("/") for folder in match.groups() if folder] if with_folders else []
+                yield "/".join([*folders, name]), path
+
+    def _walk(self, root: Path) -> Iterator[str]:
+        start = root / self._base
+        for folder, subfolders, files in os.walk(start, followlinks=True):
+            parent = Path(folder)
+            depth = len(parent.relative_to(start).parts)
+            deep_enough = self._depth is not None and depth >= self._depth
+            # In place: os.walk goes where this list says.
+            subfolders[:] = [] if deep_enough else sorted(s for s in subfolders if not s.startswith("."))
+            below_root = parent.relative_to(root)
+            for file in sorted(files):
+                if not file.startswith(".") and (parent / file).is_file():
+                    yield (below_root / file).as_posix()
+
+
+def _folder_regex(part: str) -> str:
+    if part == "**":
+        return "((?:[^/]+/)*)"
+    regex = _part_regex(part) + "/"
+    return f"({regex})" if _WILDCARD.search(part) else regex
+
+
+def _part_regex(part: str) -> str:
+    """Translates one path component; the wildcards of ``fnmatch``, none of which crosses a slash."""
+    regex = ""
+    for token in re.findall(r"\[[!^]?\]?[^\]]*\]|.", part, flags=re.DOTALL):
+        if token == "*":
+            regex += "[^/]*"
+        elif token == "?":
+            regex += "[^/]"
+        elif len(token) > 1:
+            body = token[1:-1].replace("\\", "\\\\")
+            regex += f"[^{body[1:]}]" if body.startswith("!") else f"[{body}]"
+        else:
+            regex += re.escape(token)
+    return regex

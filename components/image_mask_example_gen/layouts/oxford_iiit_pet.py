@@ -1,0 +1,75 @@
+"""Oxford-IIIT Pet: images, trimaps, and official lists with species and breed.
+
+Parkhi et al., "Cats and Dogs", CVPR 2012.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from components.dataset.features import ATTRIBUTE_PREFIX
+from components.errors import StageError
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.layouts.scan import (
+    OFFICIAL_TEST,
+    OFFICIAL_TRAINVAL,
+    Entry,
+    Scan,
+    list_files,
+    pair_files,
+    stem,
+)
+from components.image_mask_example_gen.rejections import Reason, Rejection
+
+IMAGES = "images"
+TRIMAPS = "annotations/trimaps"
+LISTS = {OFFICIAL_TRAINVAL: "annotations/trainval.txt", OFFICIAL_TEST: "annotations/test.txt"}
+EXPECTED = (IMAGES, TRIMAPS, *LISTS.values())
+
+_SPECIES = {"1": "cat", "2": "dog"}
+
+
+def scan(config: DatasetConfig, root: Path) -> Scan:
+    """Finds the pairs; those in no official list are set aside as unlisted.
+
+    Only ``*.jpg`` counts as an image: the official archive has stray ``.mat`` files among them.
+    """
+    pairs, rejected = pair_files(
+        ((stem(path), path) for path in list_files(root, IMAGES, ".jpg")),
+        ((stem(path), path) for path in list_files(root, TRIMAPS, ".png")),
+    )
+    listed = _read_lists(root)
+    entries = []
+    for pair in pairs:
+        if pair.key in listed:
+            split, species = listed[pair.key]
+            entries.append(replace(pair, official_split=split, attributes=_attributes(pair, species)))
+        else:
+            found = f"in neither of {' and '.join(LISTS.values())}; its mask {pair.mask} stays aside as well"
+            rejected.append(Rejection(pair.image, Reason.UNLISTED, found))
+    return Scan(entries, rejected, side_files=list(LISTS.values()))
+
+
+def _attributes(pair: Entry, species: str) -> tuple[tuple[str, str], ...]:
+    # Names are "<breed>_<number>"; breeds have underscores of their own.
+    breed = pair.key.rpartition("_")[0]
+    return ((f"{ATTRIBUTE_PREFIX}species", species), (f"{ATTRIBUTE_PREFIX}breed", breed))
+
+
+def _read_lists(root: Path) -> dict[str, tuple[str, str]]:
+    """Returns split and species of each listed key. Columns: name, class id, species, breed id."""
+    listed: dict[str, tuple[str, str]] = {}
+    for split, path in LISTS.items():
+        with (root / path).open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip() or line.startswith("#"):
+                    continue
+                columns = line.split()
+                if len(columns) != 4 or columns[2] not in _SPECIES:
+                    raise StageError(
+                        f"{path}, line {number}: {line.strip()!r}; expected name, class id, species (1 or 2) "
+                        "and breed id, as in the official list."
+                    )
+                if columns[0] in listed:
+                    raise StageError(f"{path}, line {number}: {columns[0]} is listed a second time.")
+                listed[columns[0]] = (split, _SPECIES[columns[2]])
+    return listed

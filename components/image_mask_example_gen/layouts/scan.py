@@ -1,0 +1,97 @@
+"""What a scan of a dataset's folder yields, and how files are paired."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from components.errors import StageError
+from components.image_mask_example_gen.rejections import Reason, Rejection
+
+OFFICIAL_TRAINVAL: Final = "trainval"
+OFFICIAL_TEST: Final = "test"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image and its mask. Paths are relative to the dataset's root."""
+
+    key: str
+    """Unique name of the pair."""
+    image: str
+    mask: str
+    official_split: str | None = None
+    """``trainval`` or ``test`` where the dataset has official lists."""
+    attributes: tuple[tuple[str, str], ...] = ()
+    """Feature names and values, for slicing."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Everything a layout finds under its root, without opening a picture."""
+
+    entries: list[Entry]
+    rejected: list[Rejection]
+    side_files: list[str] = field(default_factory=list)
+    """Lists and the like that decided about the entries."""
+
+    @property
+    def files(self) -> list[str]:
+        """All input files, sorted, relative to the root."""
+        paths = {path for entry in self.entries for path in (entry.image, entry.mask)}
+        return sorted(paths.union((rejection.file for rejection in self.rejected), self.side_files))
+
+
+def list_files(root: Path, folder: str, suffix: str) -> list[str]:
+    """Returns the files right under ``folder`` with this suffix (any case), relative to root, sorted.
+
+    Hidden files (macOS leaves a ``._`` twin beside each file of an archive) are no input files.
+    """
+    return sorted(
+        f"{folder}/{item.name}"
+        for item in os.scandir(root / folder)
+        if not item.name.startswith(".") and item.name.lower().endswith(suffix) and item.is_file()
+    )
+
+
+def stem(path: str) -> str:
+    """File name without folder and last suffix."""
+    return PurePosixPath(path).stem
+
+
+def pair_files(
+    images: Iterable[tuple[str, str]], masks: Iterable[tuple[str, str]]
+) -> tuple[list[Entry], list[Rejection]]:
+    """Pairs (key, path) lists by key; a file without its counterpart is rejected.
+
+    Raises:
+      StageError: two images or two masks have the same key.
+    """
+    image_paths, mask_paths = _by_key(images, "images"), _by_key(masks, "masks")
+    entries = [
+        Entry(key, path, mask_paths[key]) for key, path in sorted(image_paths.items()) if key in mask_paths
+    ]
+    rejected = [
+        Rejection(path, Reason.IMAGE_WITHOUT_MASK, f"no mask for the name {key!r}")
+        for key, path in sorted(image_paths.items())
+        if key not in mask_paths
+    ]
+    rejected += [
+        Rejection(path, Reason.MASK_WITHOUT_IMAGE, f"no image for the name {key!r}")
+        for key, path in sorted(mask_paths.items())
+        if key not in image_paths
+    ]
+    return entries, rejected
+
+
+def _by_key(files: Iterable[tuple[str, str]], kind: str) -> dict[str, str]:
+    paths: dict[str, str] = {}
+    for key, path in files:
+        if key in paths:
+            raise StageError(
+                f"Two {kind} have the same name {key!r}: {paths[key]} and {path}. Rename or remove one, "
+                "or narrow the pattern: names must be unique."
+            )
+        paths[key] = path
+    return paths

@@ -1,0 +1,134 @@
+"""The recipe's dataset part: what is accepted, what is refused and in which words."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.layouts.registry import check_root
+
+FOLDER: dict[str, Any] = {
+    "layout": "folder",
+    "root": "data",
+    "images": "images/*.jpg",
+    "masks": "masks/*.png",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"layout": "folders"}, "oxford_iiit_pet"),
+        ({"root_dir": "x"}, "root_dir"),
+        ({"layout": "kitti_semantics"}, "dataset.root"),
+        ({"layout": "folder", "root": "x", "classes": ["a", "b"]}, "dataset.images"),
+        (FOLDER, "dataset.classes"),
+        (FOLDER | {"classes": ["a", "b"], "images": "/etc/*"}, "under dataset.root"),
+        (FOLDER | {"classes": ["a", "b"], "masks": "../m/*"}, "under dataset.root"),
+        (FOLDER | {"classes": ["a"]}, "at least 2"),
+        (FOLDER | {"classes": ["a", "b", "a"]}, "'a'"),
+        (FOLDER | {"classes": ["a", "b"], "ignore_label": 1}, "is the class 'b'"),
+        (FOLDER | {"classes": ["a", "b"], "ignore_label": [0, 0, 0]}, "both be colours"),
+        (
+            FOLDER | {"classes": ["a", "c"], "label_values": {"a": 0, "b": 1}},
+            "no class 'c'; choose from a, b",
+        ),
+        (FOLDER | {"label_values": {"a": 0, "b": 0}}, "more than one class"),
+        (FOLDER | {"label_values": {"a": 0, "b": [0, 0, 1]}}, "mixes"),
+        (FOLDER | {"label_values": {"a": 0, "b": 70_000}}, "65535"),
+        (FOLDER | {"label_values": {"a": [0, 0, 0], "b": [0, 0, 256]}}, "no colour"),
+        ({"layout": "oxford_iiit_pet", "root": "x", "ignore_label": 3}, "leave it out of dataset.classes"),
+        (
+            {"layout": "oxford_iiit_pet", "root": "x", "classes": ["pet", "dog"]},
+            "choose from pet, background",
+        ),
+        ({"splits": {"val": 0.5, "test": 0.5}}, "nothing to train on"),
+        ({"splits": {"group": "("}}, "not a regular expression"),
+        ({"max_pixels": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_impossible_settings_are_refused_with_a_remedy(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        DatasetConfig.model_validate(settings)
+    assert words in str(caught.value)
+
+
+def test_defaults_are_the_drawn_dataset() -> None:
+    assert DatasetConfig().label_set().names == ("background", "disc", "square", "triangle", "boundary")
+
+
+def test_json_round_trip_keeps_everything() -> None:
+    config = DatasetConfig.model_validate(
+        FOLDER | {"label_values": {"sky": [0, 0, 255], "road": [9, 9, 9]}, "ignore_label": [0, 0, 0]}
+    )
+    assert DatasetConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_colors_of_the_masks_become_the_palette() -> None:
+    config = DatasetConfig.model_validate(FOLDER | {"label_values": {"sky": [0, 0, 255], "road": [9, 9, 9]}})
+    assert config.label_set().colors == ((0, 0, 255), (9, 9, 9))
+
+
+def test_kitti_has_20_usual_classes_and_ignores_the_others() -> None:
+    config = DatasetConfig(layout="kitti_semantics", root="x")
+    names, ignored = config.raw_labels()
+    assert len(config.label_set().names) == 20
+    assert len(names) + len(ignored) == 34
+    assert names[7] == "road"
+    assert 0 in ignored
+
+
+def test_chosen_classes_take_ids_in_the_order_given() -> None:
+    config = DatasetConfig(layout="kitti_semantics", root="x", classes=("car", "road"))
+    assert config.label_set().names == ("car", "road")
+    assert config.raw_labels()[0] == {26: "car", 7: "road"}
+
+
+def test_pets_border_can_be_ignored_by_leaving_it_out() -> None:
+    config = DatasetConfig(layout="oxford_iiit_pet", root="x", classes=("pet", "background"))
+    assert config.raw_labels() == ({1: "pet", 2: "background"}, frozenset({3}))
+
+
+def test_clothing_reads_its_names_from_the_dataset(shared_data: Path, tmp_path: Path) -> None:
+    root = shared_data / "clothing_co_parsing"
+    names = DatasetConfig(layout="clothing_co_parsing", root=str(root)).label_set().names
+    assert names[:3] == ("null", "accessories", "bag")
+    assert len(names) == 59
+
+    (tmp_path / "labels.txt").write_bytes((root / "labels.txt").read_bytes())
+    assert DatasetConfig(layout="clothing_co_parsing", root=str(tmp_path)).label_set().names == names
+
+
+def test_clothing_without_its_names_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"label_list\.mat"):
+        DatasetConfig(layout="clothing_co_parsing", root=str(tmp_path)).label_set()
+
+
+def test_check_root_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no folder"):
+        check_root(DatasetConfig(layout="kitti_semantics", root=str(tmp_path / "nowhere")))
+    with pytest.raises(ValueError, match="training/image_2"):
+        check_root(DatasetConfig(layout="kitti_semantics", root=str(tmp_path)))
+    with pytest.raises(ValueError, match=r"dataset\.images='images/\*\.jpg'"):
+        check_root(DatasetConfig.model_validate(FOLDER | {"root": str(tmp_path), "classes": ["a", "b"]}))
+
+
+def test_check_root_finds_the_dataset_one_folder_deeper(tmp_path: Path) -> None:
+    for folder in ("training/image_2", "training/semantic"):
+        (tmp_path / "data_semantics" / folder).mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"did you mean '.*data_semantics'"):
+        check_root(DatasetConfig(layout="kitti_semantics", root=str(tmp_path)))
+    check_root(DatasetConfig(layout="kitti_semantics", root=str(tmp_path / "data_semantics")))
+
+
+def test_settings_and_root_check_import_neither_tensorflow_nor_numpy() -> None:
+    code = (
+        "import sys; from components.image_mask_example_gen import config, report; "
+        "from components.image_mask_example_gen.layouts import registry; "
+        "sys.exit(bool({'tensorflow', 'tfx', 'numpy', 'PIL'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,163 @@
+"""Which files belong together, from their names alone."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from components.errors import StageError
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.fingerprint import fingerprint_inputs
+from components.image_mask_example_gen.layouts.registry import LAYOUTS
+from components.image_mask_example_gen.layouts.scan import Scan
+from components.image_mask_example_gen.plan import plan_ingestion
+from components.image_mask_example_gen.rejections import Reason
+
+
+def touch(root: Path, files: Iterable[str]) -> None:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(b"x")
+
+
+def scan_folder(root: Path, images: str, masks: str) -> Scan:
+    config = DatasetConfig(layout="folder", root=str(root), images=images, masks=masks, classes=("a", "b"))
+    return LAYOUTS["folder"].scan(config, root)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "files", "keys"),
+    [
+        ("images/*.jpg", "masks/*.png", ["images/a.jpg", "masks/a.png"], ["a"]),
+        ("images/*", "masks/*", ["images/a.b.jpg", "masks/a.b.png"], ["a.b"]),
+        ("*.jpg", "*.png", ["a.jpg", "a.png"], ["a"]),
+        ("*.jpg", "*_mask.png", ["a.jpg", "a_mask.png"], ["a"]),
+        ("i/*_left.png", "m/*_ids.png", ["i/x_left.png", "m/x_ids.png"], ["x"]),
+        ("i/**/*.jpg", "m/**/*.png", ["i/s/1.jpg", "i/t/1.jpg", "m/s/1.png", "m/t/1.png"], ["s/1", "t/1"]),
+        ("i/**/*.jpg", "m/*.png", ["i/s/u/1.jpg", "m/1.png"], ["1"]),
+        (
+            "*/rgb/*.jpg",
+            "*/id/*.png",
+            ["s/rgb/1.jpg", "t/rgb/1.jpg", "s/id/1.png", "t/id/1.png"],
+            ["s/1", "t/1"],
+        ),
+        ("i/[0-4].jpg", "m/?.png", ["i/3.jpg", "i/7.jpg", "m/3.png"], ["3"]),
+        ("i/(1)+/*.jpg", "m/*.png", ["i/(1)+/a.jpg", "m/a.png"], ["a"]),
+    ],
+)
+def test_folder_pairs_by_what_the_patterns_leave_open(
+    tmp_path: Path, images: str, masks: str, files: list[str], keys: list[str]
+) -> None:
+    touch(tmp_path, files)
+    scan = scan_folder(tmp_path, images, masks)
+    assert [entry.key for entry in scan.entries] == keys
+    assert scan.rejected == []
+
+
+def test_hidden_files_are_no_input(tmp_path: Path) -> None:
+    touch(tmp_path, ["i/a.jpg", "i/._a.jpg", "i/.DS_Store", "i/.trash/b.jpg", "m/a.png", "m/._a.png"])
+    scan = scan_folder(tmp_path, "i/**/*", "m/**/*")
+    assert scan.files == ["i/a.jpg", "m/a.png"]
+
+
+def test_files_without_a_partner_are_rejected(tmp_path: Path) -> None:
+    touch(tmp_path, ["i/a.jpg", "i/b.jpg", "m/a.png", "m/c.png"])
+    scan = scan_folder(tmp_path, "i/*", "m/*")
+    assert [(item.file, item.reason) for item in scan.rejected] == [
+        ("i/b.jpg", Reason.IMAGE_WITHOUT_MASK),
+        ("m/c.png", Reason.MASK_WITHOUT_IMAGE),
+    ]
+
+
+def test_two_files_of_one_name_are_an_error_that_names_both(tmp_path: Path) -> None:
+    touch(tmp_path, ["i/a.jpg", "i/a.png", "m/a.png"])
+    with pytest.raises(StageError, match=r"'a': i/a\.jpg and i/a\.png"):
+        scan_folder(tmp_path, "i/*", "m/*")
+
+
+def test_a_root_without_pairs_is_an_error_that_shows_the_names(tmp_path: Path) -> None:
+    touch(tmp_path, ["i/a.jpg", "m/a_label.png"])
+    config = DatasetConfig(layout="folder", root=str(tmp_path), images="i/*", masks="m/*", classes=("a", "b"))
+    with pytest.raises(StageError, match="a_label"):
+        plan_ingestion(config, tmp_path)
+
+
+PET_FILES = [
+    *(f"images/{name}.jpg" for name in ("Abyssinian_1", "great_pyrenees_2", "Bengal_3")),
+    *(f"annotations/trimaps/{name}.png" for name in ("Abyssinian_1", "great_pyrenees_2", "Bengal_3")),
+    "images/Abyssinian_1.mat",
+    "annotations/trimaps/._Abyssinian_1.png",
+]
+
+
+def pets(root: Path, trainval: str, test: str) -> Scan:
+    touch(root, PET_FILES)
+    (root / "annotations/trainval.txt").write_text(trainval)
+    (root / "annotations/test.txt").write_text(test)
+    return LAYOUTS["oxford_iiit_pet"].scan(DatasetConfig(layout="oxford_iiit_pet", root=str(root)), root)
+
+
+def test_pets_come_with_official_splits_species_and_breed(tmp_path: Path) -> None:
+    scan = pets(tmp_path, "#name\nAbyssinian_1 1 1 1\n", "great_pyrenees_2 16 2 10\n")
+    assert [(entry.key, entry.official_split, dict(entry.attributes)) for entry in scan.entries] == [
+        ("Abyssinian_1", "trainval", {"attribute/species": "cat", "attribute/breed": "Abyssinian"}),
+        ("great_pyrenees_2", "test", {"attribute/species": "dog", "attribute/breed": "great_pyrenees"}),
+    ]
+    assert [(item.file, item.reason) for item in scan.rejected] == [("images/Bengal_3.jpg", Reason.UNLISTED)]
+
+
+@pytest.mark.parametrize("test_list", ["Abyssinian_1 1 1 1\n", "Bengal_3 one\n", "Bengal_3 6 3 1\n"])
+def test_pets_with_a_broken_list_name_file_and_line(tmp_path: Path, test_list: str) -> None:
+    with pytest.raises(StageError, match=r"annotations/test\.txt, line 1"):
+        pets(tmp_path, "Abyssinian_1 1 1 1\n", test_list)
+
+
+def test_clothing_photos_with_image_level_labels_only_are_unlisted(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        [
+            *("photos/0001.jpg", "photos/0002.jpg", "photos/0003.jpg", "label_list.mat"),
+            *("annotations/pixel-level/0001.mat", "annotations/image-level/0002.mat"),
+        ],
+    )
+    config = DatasetConfig(layout="clothing_co_parsing", root=str(tmp_path))
+    scan = LAYOUTS["clothing_co_parsing"].scan(config, tmp_path)
+    assert [item.reason for item in scan.rejected] == [Reason.UNLISTED, Reason.IMAGE_WITHOUT_MASK]
+
+
+def test_the_fingerprint_follows_content_and_names(tmp_path: Path) -> None:
+    touch(tmp_path, ["i/a.jpg", "m/a.png", "notes.txt"])
+    config = DatasetConfig(layout="folder", root=str(tmp_path), images="i/*", masks="m/*", classes=("a", "b"))
+    first = fingerprint_inputs(config)
+    (tmp_path / "notes.txt").write_bytes(b"not an input")
+    assert fingerprint_inputs(config) == first
+    (tmp_path / "m/a.png").write_bytes(b"changed")
+    second = fingerprint_inputs(config)
+    touch(tmp_path, ["i/b.jpg"])
+    assert len({first, second, fingerprint_inputs(config)}) == 3
+
+
+def test_a_missing_root_stops_the_driver_in_plain_words(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no folder"):
+        fingerprint_inputs(DatasetConfig(layout="kitti_semantics", root=str(tmp_path / "gone")))
+
+
+def test_limit_takes_the_same_pairs_every_time_and_a_fair_share_of_orphans(tmp_path: Path) -> None:
+    touch(tmp_path, [f"{kind}/{index}.png" for kind in "im" for index in range(200)])
+    touch(tmp_path, [f"i/orphan{index}.png" for index in range(20)])
+    config = DatasetConfig(
+        layout="folder", root=str(tmp_path), images="i/*", masks="m/*", classes=("a", "b"), limit=20
+    )
+    plan = plan_ingestion(config, tmp_path)
+    assert sum(plan.num_pairs(split) for split in ("train", "val", "test")) == 20
+    assert len(plan.rejected) < 10
+    assert plan == plan_ingestion(config, tmp_path)
+
+
+def test_shards_hold_every_pair_once(tmp_path: Path) -> None:
+    touch(tmp_path, [f"{kind}/{index}.png" for kind in "im" for index in range(300)])
+    config = DatasetConfig(layout="folder", root=str(tmp_path), images="i/*", masks="m/*", classes=("a", "b"))
+    shards = plan_ingestion(config, tmp_path).shards
+    keys = [entry.key for shard in shards for entry in shard.entries]
+    assert sorted(keys) == sorted(str(index) for index in range(300))
+    assert {len(shard.entries) for shard in shards if shard.split == "train"} <= {52, 53}

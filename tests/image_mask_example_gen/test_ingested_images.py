@@ -1,0 +1,157 @@
+"""Images: what passes is what TensorFlow decodes, unchanged where it can be."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from components.image_mask_example_gen import jpeg
+from components.image_mask_example_gen.images import check_image
+from components.image_mask_example_gen.rejections import InputRejectedError, Reason
+
+MAX_PIXELS = 10**7
+
+
+def picture(mode: str = "RGB", height: int = 37, width: int = 53) -> Image.Image:
+    rows, columns = np.mgrid[:height, :width]
+    rgb = np.stack([columns * 4, rows * 6, (rows + columns) * 2], axis=-1).astype(np.uint8)
+    if mode == "I;16":
+        return Image.fromarray((columns * 1000 + rows * 10).astype(np.uint16))
+    return Image.fromarray(rgb).convert(mode)
+
+
+def save(image: Image.Image, file_format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def decode(data: bytes) -> np.ndarray:
+    return tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
+
+
+KEPT = {
+    "jpeg": save(picture(), "JPEG"),
+    "progressive jpeg": save(picture(), "JPEG", progressive=True),
+    "gray jpeg": save(picture("L"), "JPEG"),
+    "cmyk jpeg": save(picture("CMYK"), "JPEG"),
+    "jpeg with restart markers": save(picture(), "JPEG", restart_marker_rows=1),
+    "jpeg with trailing bytes": save(picture(), "JPEG") + b"\0" * 100,
+    "png": save(picture(), "PNG"),
+    "rgba png": save(picture("RGBA"), "PNG"),
+    "palette png": save(picture("P"), "PNG"),
+    "1-bit png": save(picture("1"), "PNG"),
+    "16-bit png": save(picture("I;16"), "PNG"),
+    "gif": save(picture("P"), "GIF"),
+    "bmp": save(picture(), "BMP"),
+}
+REENCODED = {
+    "palette bmp": save(picture("P"), "BMP"),
+    "1-bit bmp": save(picture("1"), "BMP"),
+    "animated gif": save(picture("P"), "GIF", save_all=True, append_images=[picture("P").rotate(180)]),
+    "tiff": save(picture(), "TIFF"),
+    "16-bit tiff": save(picture("I;16"), "TIFF"),
+    "lossless webp": save(picture(), "WEBP", lossless=True),
+    "ppm": save(picture(), "PPM"),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_bytes_are_kept_where_tensorflow_decodes_them(name: str) -> None:
+    image = check_image(KEPT[name], MAX_PIXELS)
+    assert image.data == KEPT[name]
+    assert (image.height, image.width) == (37, 53)
+    assert image.format in name
+    assert decode(image.data).shape == (37, 53, 3)
+
+
+@pytest.mark.parametrize("name", REENCODED)
+def test_other_formats_become_a_png_of_the_same_pixels(name: str) -> None:
+    image = check_image(REENCODED[name], MAX_PIXELS)
+    assert image.format == "png"
+    original = Image.open(io.BytesIO(REENCODED[name]))
+    if original.mode == "I;16":
+        expected = np.asarray(original)
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(image.data))), expected)
+    else:
+        np.testing.assert_array_equal(decode(image.data), np.asarray(original.convert("RGB")))
+
+
+@pytest.mark.parametrize("name", [name for name in KEPT if "trailing" not in name])
+def test_a_cut_file_is_truncated(name: str) -> None:
+    data = KEPT[name]
+    # A GIF's last two bytes end blocks that are complete without them.
+    for length in (len(data) // 2, len(data) - (20 if name == "gif" else 2)):
+        with pytest.raises(InputRejectedError) as caught:
+            check_image(data[:length], MAX_PIXELS)
+        assert caught.value.reason in (Reason.TRUNCATED, Reason.NOT_DECODABLE)
+        if name.endswith(("jpeg", "png")):
+            assert caught.value.reason is Reason.TRUNCATED
+
+
+def test_text_is_not_decodable_and_the_message_shows_it() -> None:
+    with pytest.raises(InputRejectedError) as caught:
+        check_image(b"<html>404 not found</html>", MAX_PIXELS)
+    assert caught.value.reason is Reason.NOT_DECODABLE
+    assert "<html>" in caught.value.found
+
+
+def test_a_flipped_bit_in_a_png_fails_its_checksum() -> None:
+    data = bytearray(KEPT["png"])
+    data[len(data) // 2] ^= 1
+    with pytest.raises(InputRejectedError, match="checksum"):
+        check_image(bytes(data), MAX_PIXELS)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "GIF", "TIFF", "BMP"])
+def test_a_decompression_bomb_is_refused_by_its_header(file_format: str) -> None:
+    bomb = save(Image.new("1", (4000, 3000)), file_format)
+    with pytest.raises(InputRejectedError) as caught:
+        check_image(bomb, MAX_PIXELS)
+    assert caught.value.reason is Reason.TOO_MANY_PIXELS
+    assert "4000 x 3000 = 12,000,000 pixels" in caught.value.found
+
+
+def test_orientation_in_exif_changes_nothing() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = check_image(save(picture(), "JPEG", exif=exif), MAX_PIXELS)
+    assert (image.height, image.width) == (37, 53)
+
+
+def test_whatever_passes_tensorflow_decodes(shared_data: Path) -> None:
+    """Random damage to real files: cuts, flipped bytes anywhere, flipped bytes in the headers."""
+    rng = np.random.default_rng(0)
+    originals = [KEPT["jpeg"], KEPT["progressive jpeg"], KEPT["png"], KEPT["gif"], KEPT["bmp"]]
+    pets = sorted(
+        (shared_data / "oxford_iiit_pet/images").glob("*.jpg"), key=lambda path: path.stat().st_size
+    )
+    originals += [path.read_bytes() for path in pets[:3]]
+    passed = 0
+    for original in originals:
+        for trial in range(60):
+            damaged = bytearray(original)
+            if trial % 3 == 0:
+                del damaged[rng.integers(1, len(damaged)) :]
+            else:
+                reach = len(damaged) if trial % 3 == 1 else min(len(damaged), 700)
+                for position in rng.integers(0, reach, size=rng.integers(1, 6)):
+                    damaged[position] = rng.integers(256)
+            try:
+                image = check_image(bytes(damaged), MAX_PIXELS)
+            except InputRejectedError:
+                continue
+            assert decode(image.data).shape == (image.height, image.width, 3)
+            passed += 1
+    assert passed > 50
+
+
+def test_real_jpegs_are_structurally_whole(shared_data: Path) -> None:
+    for path in sorted((shared_data / "clothing_co_parsing/photos").glob("*.jpg"))[:20]:
+        data = path.read_bytes()
+        assert jpeg.find_defect(data) is None
+        assert jpeg.find_defect(data[:-2]) is not None

@@ -1,0 +1,188 @@
+"""Masks: every way of writing class ids comes out the same."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from scipy.io import savemat
+
+from components.image_mask_example_gen.config import RawLabel
+from components.image_mask_example_gen.masks import LabelMapping, open_mask
+from components.image_mask_example_gen.png import encode_grayscale
+from components.image_mask_example_gen.rejections import InputRejectedError, Reason
+
+MAX_PIXELS = 10**6
+IDS = np.random.default_rng(0).integers(0, 2, size=(13, 17)).astype(np.uint8)
+
+
+def save(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def palette_image(ids: np.ndarray) -> Image.Image:
+    image = Image.fromarray(ids, "L").convert("P")
+    image.putdata(ids.ravel().tolist())
+    image.putpalette([200, 10, 10, 10, 200, 10, 9, 9, 9])
+    return image
+
+
+def mat_file(**variables: Any) -> bytes:
+    file = io.BytesIO()
+    savemat(file, variables, do_compression=True)
+    return file.getvalue()
+
+
+def class_ids(
+    data: bytes, values: dict[str, RawLabel], *ignored: RawLabel, file: str = "m.png"
+) -> np.ndarray:
+    mapping = LabelMapping({raw: name for name, raw in values.items()}, ignored, list(values))
+    mask = open_mask(data, file, MAX_PIXELS)
+    raw = mask.read(mapping.of_colors)
+    assert raw.shape[:2] == (mask.height, mask.width)
+    return mapping.class_ids(raw)
+
+
+PLAIN: dict[str, RawLabel] = {"a": 0, "b": 1}
+BINARY: dict[str, RawLabel] = {"a": 0, "b": 255}
+COLORS: dict[str, RawLabel] = {"a": (200, 10, 10), "b": (10, 200, 10)}
+RGB = np.asarray(list(COLORS.values()), np.uint8)[IDS]
+
+
+@pytest.mark.parametrize(
+    ("data", "values", "file"),
+    [
+        (save(Image.fromarray(IDS)), PLAIN, "m.png"),
+        (save(Image.fromarray(IDS * 255)), BINARY, "m.png"),
+        (save(Image.fromarray(IDS.astype(bool))), PLAIN, "m.png"),
+        (save(palette_image(IDS)), PLAIN, "m.png"),
+        (save(palette_image(IDS), bits=2), PLAIN, "m.png"),
+        (save(palette_image(IDS)), COLORS, "m.png"),
+        (save(palette_image(IDS), "GIF"), COLORS, "m.gif"),
+        (save(Image.fromarray(IDS.astype(np.uint16) * 1000)), {"a": 0, "b": 1000}, "m.png"),
+        (save(Image.fromarray(IDS.astype(np.uint16) * 1000), "TIFF"), {"a": 0, "b": 1000}, "m.tif"),
+        (save(Image.fromarray(IDS.astype(np.int32)), "TIFF"), PLAIN, "m.tif"),
+        (save(Image.fromarray(RGB)), COLORS, "m.png"),
+        (save(Image.fromarray(RGB).convert("RGBA")), COLORS, "m.png"),
+        (save(Image.fromarray(RGB), "BMP"), COLORS, "m.bmp"),
+        (save(Image.fromarray(IDS * 255).convert("RGB")), BINARY, "m.png"),
+        (save(Image.fromarray(IDS * 255).convert("LA")), BINARY, "m.png"),
+        (save(Image.fromarray(IDS * 255)), {"a": (0, 0, 0), "b": (255, 255, 255)}, "m.png"),
+        (mat_file(groundtruth=IDS), PLAIN, "m.mat"),
+        (mat_file(groundtruth=IDS.astype(np.float64)), PLAIN, "m.mat"),
+    ],
+)
+def test_every_notation_gives_the_same_class_ids(data: bytes, values: dict[str, RawLabel], file: str) -> None:
+    result = class_ids(data, values, file=file)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, IDS)
+
+
+def test_two_and_four_bit_gray_keeps_its_raw_values() -> None:
+    import struct
+    import zlib
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    for bits, row in ((2, bytes([0b00_01_10_11])), (4, bytes([0x01, 0x23]))):
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 1, bits, 0, 0, 0, 0))
+        data = (
+            b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+        )
+        assert class_ids(data, {"a": 0, "b": 1, "c": 2, "d": 3}).tolist() == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_ignored_values_become_255(dtype: type) -> None:
+    raw = np.array([[0, 1, 7]], dtype)
+    assert class_ids(save(Image.fromarray(raw)), PLAIN, 7).tolist() == [[0, 1, 255]]
+
+
+def test_255_classes_leave_no_value_free_and_still_map() -> None:
+    raw = np.arange(256, dtype=np.uint8)[np.newaxis]
+    values: dict[str, RawLabel] = {f"class {value}": value for value in range(255)}
+    assert class_ids(save(Image.fromarray(raw)), values, 255).tolist() == raw.tolist()
+    with pytest.raises(InputRejectedError, match="raw value 255"):
+        class_ids(save(Image.fromarray(raw)), values)
+
+
+def test_an_ignored_color_becomes_255() -> None:
+    data = save(Image.fromarray(np.array([[[200, 10, 10], [0, 0, 0]]], np.uint8)))
+    assert class_ids(data, COLORS, (0, 0, 0)).tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize(
+    ("data", "values", "words"),
+    [
+        (save(Image.fromarray(IDS * 255)), PLAIN, "label_values {a: 0, b: 255}"),
+        (save(Image.fromarray(np.array([[0, 1, 2, 255]], np.uint8))), PLAIN | {"c": 2}, "ignore_label=255"),
+        (
+            save(Image.fromarray(np.array([[0, 1, 1, 9]], np.uint8))),
+            PLAIN,
+            "9 (25 %) of the pixels; expected 0 a",
+        ),
+        (save(Image.fromarray(np.array([[0, 300]], np.uint16))), PLAIN, "300 (50 %"),
+        (save(Image.fromarray(np.array([[0, -4]], np.int32)), "TIFF"), PLAIN, "-4 (50 %"),
+        (save(Image.fromarray(RGB)), PLAIN, "[red, green, blue]"),
+        (save(Image.fromarray(255 - RGB)), COLORS, "[55, 245, 245]"),
+        (save(Image.fromarray(RGB), "JPEG", quality=60), COLORS, "lossy"),
+    ],
+)
+def test_an_unknown_value_is_named_with_its_share_and_a_remedy(
+    data: bytes, values: dict[str, RawLabel], words: str
+) -> None:
+    with pytest.raises(InputRejectedError) as caught:
+        class_ids(data, values)
+    assert caught.value.reason is Reason.LABEL_OUTSIDE_CLASSES
+    assert words in caught.value.found
+
+
+def test_a_damaged_png_mask_is_rejected() -> None:
+    data = save(Image.fromarray(IDS))
+    with pytest.raises(InputRejectedError) as cut:
+        class_ids(data[:-6], PLAIN)
+    assert cut.value.reason is Reason.TRUNCATED
+    flipped = bytearray(data)
+    flipped[-20] ^= 4
+    with pytest.raises(InputRejectedError) as damaged:
+        class_ids(bytes(flipped), PLAIN)
+    assert damaged.value.reason is Reason.NOT_DECODABLE
+
+
+def test_a_damaged_or_foreign_mat_file_is_rejected(shared_data: Path) -> None:
+    data = (shared_data / "clothing_co_parsing/annotations/pixel-level/0001.mat").read_bytes()
+    with pytest.raises(InputRejectedError) as cut:
+        class_ids(data[: len(data) // 2], PLAIN, file="m.mat")
+    assert cut.value.reason is Reason.TRUNCATED
+    with pytest.raises(InputRejectedError, match="the file holds labels"):
+        class_ids(mat_file(labels=IDS), PLAIN, file="m.mat")
+
+
+def test_a_mask_bomb_is_refused_before_it_is_decoded() -> None:
+    for data, file in (
+        (save(Image.new("1", (2000, 2000))), "m.png"),
+        (mat_file(groundtruth=np.zeros((2000, 2000), np.uint8)), "m.mat"),
+    ):
+        with pytest.raises(InputRejectedError) as caught:
+            open_mask(data, file, MAX_PIXELS)
+        assert caught.value.reason is Reason.TOO_MANY_PIXELS
+
+
+@given(
+    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.integers(0, 255))
+)
+def test_written_masks_read_back_the_same(pixels: np.ndarray) -> None:
+    data = encode_grayscale(pixels)
+    decoded = tf.io.decode_png(data, channels=0)
+    assert decoded.shape[-1] == 1
+    np.testing.assert_array_equal(decoded[..., 0], pixels)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
