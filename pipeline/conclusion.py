@@ -14,7 +14,7 @@ def conclude(summary: Mapping[str, Any], recipe: Recipe, workdir: WorkDir, log: 
     """Yields the lines that end a run that was not interrupted."""
     yield ""
     if summary["metrics"]:
-        yield from _metrics_lines(summary["metrics"], summary["baseline"])
+        yield from _metrics_lines(summary["metrics"], summary["slices"], summary["baseline"])
     match summary["outcome"]:
         case "pushed":
             yield from _pushed_lines(summary, recipe)
@@ -28,7 +28,9 @@ def conclude(summary: Mapping[str, Any], recipe: Recipe, workdir: WorkDir, log: 
     yield f"Summary: {short_path(workdir.summary)}"
 
 
-def _metrics_lines(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> Iterator[str]:
+def _metrics_lines(
+    metrics: Mapping[str, Any], slices: Mapping[str, float | None], baseline: Mapping[str, Any] | None
+) -> Iterator[str]:
     yield (
         f"On {metrics['examples']} test images at their original resolution: "
         f"mean IoU {_figure(metrics['mean_iou'])}, mean Dice {_figure(metrics['mean_dice'])}, "
@@ -39,6 +41,7 @@ def _metrics_lines(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | Non
         yield f"  version {baseline['version']}, served before this run: mean IoU {served}"
     width = max(map(len, metrics["iou"]))
     yield from (f"  IoU of {name:{width}}  {_figure(iou)}" for name, iou in metrics["iou"].items())
+    yield from (f"  mean IoU where {name}  {_figure(iou)}" for name, iou in slices.items())
 
 
 def _pushed_lines(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:

@@ -49,6 +49,7 @@ def build_summary(
         "serving_dir": str(serving_dir),
         **_ingestion(artifacts),
         "metrics": evaluation["metrics"],
+        "slices": evaluation["slices"],
         "baseline": evaluation["baseline"],
         "stages": [
             {"name": stage.name, "seconds": round(stage.seconds, 3), "cached": stage.cached}
@@ -80,7 +81,7 @@ def _ingestion(artifacts: Mapping[tuple[str, str], list[Any]]) -> dict[str, Any]
 def _evaluation(artifacts: Mapping[tuple[str, str], list[Any]]) -> dict[str, Any]:
     found = artifacts.get(("Evaluator", "evaluation"))
     if not found:
-        return {"metrics": None, "baseline": None, "reasons": []}
+        return {"metrics": None, "slices": {}, "baseline": None, "reasons": []}
     from components.evaluator.results import load_evaluation
 
     version = found[0].get_string_custom_property("baseline_version")
@@ -88,6 +89,7 @@ def _evaluation(artifacts: Mapping[tuple[str, str], list[Any]]) -> dict[str, Any
     baseline = result.baseline_metrics
     return {
         "metrics": result.metrics,
+        "slices": result.slices,
         "baseline": None if baseline is None else {"version": int(version), "metrics": baseline},
         "reasons": result.reasons,
     }

@@ -124,7 +124,7 @@ def _datasets(
         )
     if devices > 1 and (training.batch_size % devices or train_count < training.batch_size):
         raise StageError(
-            f"training.batch_size {training.batch_size} cannot be dealt out to {devices} GPUs with {train_count} "
+            f"training.batch_size {training.batch_size} does not suit {devices} GPUs and {train_count} "
             f"training examples; take a multiple of {devices}, at most the number of examples"
         )
     val_pairs, val_count = pairs(fn_args.eval_files, "val")

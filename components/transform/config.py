@@ -19,4 +19,4 @@ class TransformConfig(Settings):
     normalization: Literal["unit", "signed", "imagenet", "dataset"] = "unit"
     """``unit`` 0…1, ``signed`` -1…1, ``imagenet`` or ``dataset``: zero mean and unit variance a channel."""
     materialize: bool = False
-    """True: Beam writes the resized pixels, for a cluster; False: the Trainer applies the same graph itself."""
+    """True: Beam writes the resized pixels, for a cluster; False: the Trainer applies the graph itself."""

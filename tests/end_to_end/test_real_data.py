@@ -67,6 +67,13 @@ def test_official_lists_decide_and_unlisted_images_are_said(pets: Finished) -> N
     assert "2 set aside, in no official list" in pets.output
 
 
+def test_the_slices_of_the_recipe_are_measured(pets: Finished) -> None:
+    slices = pets.summary["slices"]
+    assert slices.keys() == {"species=cat", "species=dog"}
+    assert all(0 < iou < 1 for iou in slices.values())
+    assert f"species=cat  {slices['species=cat']:.3f}" in pets.output
+
+
 def test_every_metric_equals_one_computed_from_the_pushed_model_and_the_original_files(
     pets: Finished, shared_data: Path, tmp_path: Path
 ) -> None:
