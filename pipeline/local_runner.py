@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from absl import flags
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler, constants
@@ -14,6 +15,7 @@ from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import execution_lib
+from tfx_bsl.coders import batch_util  # noqa: F401  (defines the flag set below)
 
 _Execution = metadata_store_pb2.Execution
 
@@ -71,6 +73,7 @@ class Stage:
 
 def stages_of(pipeline: tfx.dsl.Pipeline, run_id: str) -> list[Stage]:
     """Compiles a pipeline for a new run and returns its stages in the order they must run."""
+    _batch_by_bytes()
     compiled = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
         compiled, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
@@ -79,6 +82,12 @@ def stages_of(pipeline: tfx.dsl.Pipeline, run_id: str) -> list[Stage]:
     connection_config = deployment.metadata_connection_config
     connection = getattr(connection_config, connection_config.WhichOneof("connection_config"))
     return [Stage(node.pipeline_node, compiled, deployment, connection) for node in compiled.nodes]
+
+
+def _batch_by_bytes() -> None:
+    """Has TFX read Examples in batches of some megabytes, rather than of up to 1,000 images at once."""
+    flags.FLAGS.mark_as_parsed()
+    flags.FLAGS.tfxio_use_byte_size_batching = True
 
 
 def _recorded_reason(execution: Any) -> str:

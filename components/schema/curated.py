@@ -8,15 +8,14 @@ from components.dataset import features
 
 SCALAR_FEATURES = (
     features.IMAGE_FORMAT,
-    features.IMAGE_FILENAME,
     features.IMAGE_HEIGHT,
     features.IMAGE_WIDTH,
     features.MASK_FORMAT,
 )
-"""Features worth statistics; encoded bytes are checked where they are decoded, at ingestion."""
+"""Features worth statistics: not the bytes, which ingestion has checked, nor the names, all different."""
 
 STATISTICS = "statistics"
-"""The environment of the features that have statistics, in which the encoded bytes are not looked for."""
+"""The environment of the features that have statistics, in which the others are not looked for."""
 
 _IMAGE_FORMATS = ("jpeg", "png", "gif", "bmp")
 
@@ -29,9 +28,9 @@ def curated_schema(attributes: Sequence[str], max_pixels: int) -> schema_pb2.Sch
         max_pixels: the most pixels an image may have, and so the most a side may have.
     """
     schema = schema_pb2.Schema(default_environment=[STATISTICS])
-    for name in (features.IMAGE_ENCODED, features.MASK_ENCODED):
+    for name in (features.IMAGE_ENCODED, features.MASK_ENCODED, features.IMAGE_FILENAME):
         _required(schema, name, schema_pb2.BYTES).not_in_environment.append(STATISTICS)
-    for name in (features.IMAGE_FILENAME, *attributes):
+    for name in attributes:
         _required(schema, name, schema_pb2.BYTES)
     for name, values in ((features.IMAGE_FORMAT, _IMAGE_FORMATS), (features.MASK_FORMAT, ("png",))):
         feature = _required(schema, name, schema_pb2.BYTES)
