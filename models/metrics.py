@@ -48,7 +48,9 @@ class ResizedMeanIoU(keras.metrics.Metric):
         cells = self.num_classes**2
         # Ignored pixels fall into one extra cell, which is cut off.
         cell = ops.where(truth == self.ignore_label, cells, truth * self.num_classes + predicted)
-        counts = ops.bincount(ops.reshape(cell, (-1,)), minlength=cells + 1)[:cells]
+        cell = ops.reshape(cell, (-1,))
+        # Not ops.bincount: the size of its result depends on the data, which XLA cannot compile.
+        counts = ops.segment_sum(ops.ones_like(cell), cell, num_segments=cells + 1)[:cells]
         counts = ops.reshape(counts, (self.num_classes, self.num_classes))
         self.confusion_matrix.assign_add(ops.cast(counts, self.confusion_matrix.dtype))
 

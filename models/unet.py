@@ -17,9 +17,9 @@ def unet(
     input_shape: tuple[int | None, int | None, int],
     num_classes: int,
     *,
-    filters: int = 32,
-    depth: int = 5,
-    dropout: float = 0.2,
+    filters: int,
+    depth: int,
+    dropout: float = 0.0,
     normalization: Normalization = "none",
     scale: Sequence[float] = (1 / 255,) * IMAGE_CHANNELS,
     offset: Sequence[float] = (0.0,) * IMAGE_CHANNELS,
@@ -50,7 +50,7 @@ def unet(
         ValueError: an argument makes no network; the message says what would.
 
     Example:
-        >>> model = unet((256, 256, 3), num_classes=3)
+        >>> model = unet((256, 256, 3), num_classes=3, filters=32, depth=5, dropout=0.2)
         >>> model.count_params()
         8639811
     """

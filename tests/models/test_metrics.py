@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from models.losses import SparseCrossEntropy
 from models.metrics import ResizedMeanIoU
+from models.unet import unet
 
 
 def reference(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> float:
@@ -80,3 +81,14 @@ def test_metric_survives_serialisation() -> None:
     copy = keras.metrics.deserialize(keras.metrics.serialize(metric))
     assert isinstance(copy, ResizedMeanIoU)
     assert copy.get_config() == metric.get_config()
+
+
+def test_a_training_step_with_loss_and_metric_compiles_with_xla() -> None:
+    """What GPUs run; XLA refuses any shape that depends on the data."""
+    model = unet((8, 8, 3), 3, filters=2, depth=2, dropout=0.1, normalization="batch")
+    model.compile("adam", SparseCrossEntropy(), metrics=[ResizedMeanIoU(3)], jit_compile=True)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 8, 8, 3), np.uint8)
+    masks = rng.choice(np.array([0, 1, 2, 255], np.uint8), (5, 8, 8))
+    history = model.fit(images, masks, batch_size=2, validation_data=(images, masks), verbose=0).history
+    assert 0 < history["val_iou_at_input_size"][0] < 1

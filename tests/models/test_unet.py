@@ -58,7 +58,7 @@ def test_mixed_precision_leaves_normalisation_and_logits_in_float32(mixed_precis
 
 
 def test_dropout_follows_the_two_deepest_levels_only() -> None:
-    names = [layer.name for layer in unet((16, 16, 3), 2, filters=2, depth=4).layers]
+    names = [layer.name for layer in unet((16, 16, 3), 2, filters=2, depth=4, dropout=0.2).layers]
     assert [name for name in names if "dropout" in name] == ["encoder3_dropout", "encoder4_dropout"]
 
 
@@ -93,7 +93,7 @@ def test_a_saved_model_predicts_the_same_after_loading(tmp_path: Path) -> None:
     ],
 )
 def test_impossible_arguments_are_refused_with_the_remedy(arguments: dict[str, Any], message: str) -> None:
-    possible: dict[str, Any] = {"input_shape": (96, 96, 3), "num_classes": 2, "filters": 2}
+    possible: dict[str, Any] = {"input_shape": (96, 96, 3), "num_classes": 2, "filters": 2, "depth": 5}
     with pytest.raises(ValueError, match=message):
         unet(**(possible | arguments))
 
