@@ -44,7 +44,6 @@ class LabelSet(Settings):
     """Class names; two at least, or there is nothing to tell apart."""
     colors: tuple[Color, ...] = ()
     """RGB, 0 … 255, one a class; empty means the default palette."""
-    ignore_label: int = IGNORE_LABEL
 
     @property
     def num_classes(self) -> int:

@@ -6,7 +6,7 @@ import tensorflow_model_analysis as tfma
 from google.protobuf.wrappers_pb2 import BoolValue, DoubleValue
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.dataset.features import ATTRIBUTE_PREFIX, MASK_ENCODED
+from components.dataset.features import ATTRIBUTE_PREFIX, IGNORE_LABEL, MASK_ENCODED
 from components.dataset.labels import LabelSet
 from components.evaluator.config import EvaluationConfig
 from components.evaluator.metric_names import IOU_PREFIX, MEAN_IOU
@@ -25,7 +25,7 @@ def build_eval_config(
         labels: names the classes.
         code_fingerprint: a digest of the code that evaluates; a new one means TFX's cache does not answer.
     """
-    metric = SegmentationMetrics(list(labels.names), labels.ignore_label, code_fingerprint)
+    metric = SegmentationMetrics(list(labels.names), IGNORE_LABEL, code_fingerprint)
     overall = config_pb2.SlicingSpec()
     mean_iou = [_threshold(overall, value=_at_least(config.min_mean_iou))]
     if config.max_regression is not None:

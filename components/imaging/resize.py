@@ -55,9 +55,13 @@ def resize_image(image: tf.Tensor, size: InputSize) -> tf.Tensor:
         uint8 [size.height, size.width, 3]; letterbox padding is 0.
     """
     area = content_area(size, tf.shape(image)[0], tf.shape(image)[1])
+    return _pad(resize_content(image, area), area, size, value=0)
+
+
+def resize_content(image: tf.Tensor, area: Content) -> tf.Tensor:
+    """Brings an image, uint8 [height, width, 3], to the size of its area within the input, unpadded."""
     resized = tf.image.resize(image, (area.height, area.width), method="bilinear", antialias=True)
-    resized = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
-    return _pad(resized, area, size, value=0)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
 
 
 def resize_mask(class_ids: tf.Tensor, size: InputSize) -> tf.Tensor:

@@ -1,6 +1,6 @@
 """The recipe's ``model``, ``augmentation`` and ``training`` blocks, and what the Trainer is handed."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -43,7 +43,8 @@ class TrainingConfig(Settings):
     mixed_precision: bool | None = None
     """Compute in float16; null decides by the hardware."""
     cache_bytes: int = Field(default=4 * 2**30, ge=0)
-    """Decoded uint8 pixels up to this size are kept in memory after the first epoch; more goes to disk."""
+    """Decoded uint8 pixels of train and val are kept in memory after the first epoch if they take no more
+    than this, otherwise on disk."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Initial weights, shuffling, augmentation and dropout."""
 
@@ -51,11 +52,11 @@ class TrainingConfig(Settings):
 class TrainerSettings(Settings):
     """Everything ``run_fn`` needs to know, as JSON in the Trainer's ``custom_config``.
 
-    Part of the component's parameters, and so of TFX's cache key: it holds what changes the model and
-    nothing else.
+    Part of the component's parameters, and so of TFX's cache key: a change to any of it trains anew.
     """
 
-    recipe_name: str
+    recipe: dict[str, Any]
+    """What the model is made from, as it is written into the model."""
     labels: LabelSet
     height: int
     """Of the network's input, pixels."""

@@ -1,6 +1,5 @@
 """The input pipeline: from the splits' TFRecords to batches of uint8 pixels, cached after the first epoch."""
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +9,6 @@ import tensorflow_transform as tft
 
 from components.dataset import features, transformed
 from components.imaging.resize import InputSize
-
-logger = logging.getLogger(__name__)
 
 Pair = tuple[tf.Tensor, tf.Tensor]
 
@@ -68,24 +65,23 @@ def materialized_pairs(files: Sequence[str], size: InputSize) -> tf.data.Dataset
     def parse(examples: tf.Tensor) -> Pair:
         return _unpack(tf.io.parse_example(examples, specification), size)
 
-    records = tf.data.TFRecordDataset(
-        list(files), compression_type="GZIP", num_parallel_reads=tf.data.AUTOTUNE
-    )
+    records = tf.data.TFRecordDataset(list(files), compression_type="GZIP")
     return records.batch(_DECODE_BATCH).map(parse, tf.data.AUTOTUNE).unbatch()
 
 
-def cached(
-    pairs: tf.data.Dataset, count: int, size: InputSize, memory: int, directory: Path
-) -> tf.data.Dataset:
-    """Keeps decoded pixels after the first epoch: up to ``memory`` bytes in memory, more in ``directory``."""
+def decoded_bytes(count: int, size: InputSize) -> int:
+    """Returns what the pixels and class ids of ``count`` examples take."""
+    return count * size.height * size.width * 4
+
+
+def cached(pairs: tf.data.Dataset, count: int, directory: Path | None) -> tf.data.Dataset:
+    """Keeps ``count`` decoded pairs after the first epoch: in ``directory``, or in memory without one."""
     # Unbatching has lost the number of examples; Keras wants to know how long an epoch is.
     pairs = pairs.apply(tf.data.experimental.assert_cardinality(count))
-    needed = count * size.height * size.width * 4
-    if needed <= memory:
+    if directory is None:
         return pairs.cache()
-    logger.info("%.1f GB of decoded pixels are cached on disk", needed / 1e9)
-    directory.mkdir(parents=True, exist_ok=True)
-    return pairs.cache(str(directory / "pixels"))
+    directory.mkdir(parents=True)
+    return pairs.cache(str(directory / "cache"))
 
 
 def training_batches(
@@ -98,7 +94,7 @@ def training_batches(
     augment: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Pair] | None,
 ) -> tf.data.Dataset:
     """Shuffles anew each epoch, batches, and applies ``augment(images, masks, seed)`` to each batch."""
-    buffer = max(1, min(count, _SHUFFLE_BYTES // (size.height * size.width * 4)))
+    buffer = max(1, min(count, _SHUFFLE_BYTES // decoded_bytes(1, size)))
     batches = pairs.shuffle(buffer, seed=seed).batch(batch_size, drop_remainder, tf.data.AUTOTUNE)
     if augment is not None:
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)

@@ -144,7 +144,7 @@ def export(
     assets = directory / "assets.extra"
     assets.mkdir(exist_ok=True)
     description = {
-        "labels": labels.model_dump(mode="json") | {"colors": labels.palette},
+        "labels": {"names": labels.names, "colors": labels.palette, "ignore_label": features.IGNORE_LABEL},
         "recipe": dict(recipe),
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }

@@ -20,13 +20,14 @@ from components.trainer import data
 from components.trainer.checkpoints import Checkpoints
 from components.trainer.config import TrainerSettings
 from components.trainer.export import export
+from components.trainer.network import all_devices, build_network, compile_network, training_policy
 from components.trainer.progress import Progress
 from models.augmentation import random_horizontal_flip
-from models.losses import SparseCrossEntropy, median_frequency_weights
-from models.metrics import ResizedMeanIoU
-from models.unet import unet
 
 logger = logging.getLogger(__name__)
+
+_KEPT_TRAININGS = 3
+"""Checkpoints of other settings or data that wait to be gone on with."""
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -43,30 +44,24 @@ def run_fn(fn_args: FnArgs) -> None:
     size = InputSize(settings.height, settings.width, settings.resize)
     graph = tft.TFTransformOutput(fn_args.transform_output)
     constants = data.read_constants(graph)
-    keras.utils.set_random_seed(training.seed)
+    strategy = all_devices()
 
-    with _scratch_directory() as scratch:
-        strategy = _strategy()
+    with _training_directory(fn_args, settings.checkpoint_dir) as directory:
+        checkpoints = Checkpoints(directory, training.early_stopping_patience)
+        # Other random numbers for the epochs to come than for those that are done.
+        seed = training.seed + checkpoints.epochs_done
+        keras.utils.set_random_seed(seed)
         train, val, examples = _datasets(
-            fn_args, settings, graph, size, strategy.num_replicas_in_sync, scratch
+            fn_args, settings, graph, seed, strategy.num_replicas_in_sync, directory / "pixels"
         )
         with strategy.scope():
-            network = _network(
-                settings,
-                constants,
-                "mixed_float16" if _mixed_precision(training.mixed_precision) else "float32",
-            )
-            _compile(network, settings, constants)
+            network = build_network(settings, constants, training_policy(training.mixed_precision))
+            compile_network(network, settings, constants)
+            checkpoints.restore(network)
         logger.info("%s parameters, %d training examples", f"{network.count_params():,}", examples)
-
-        directory = Path(settings.checkpoint_dir or scratch) / _training_key(fn_args)
-        _remove_other_trainings(directory)
-        checkpoints = Checkpoints(directory, training.early_stopping_patience)
         if checkpoints.epochs_done:
             logger.info("going on after epoch %d", checkpoints.epochs_done)
         if not checkpoints.history.has_stalled:
-            with strategy.scope():
-                checkpoints.restore(network)
             network.fit(
                 train,
                 validation_data=val,
@@ -77,139 +72,95 @@ def run_fn(fn_args: FnArgs) -> None:
                 verbose=0,
             )
         checkpoints.load_best(network)
-        # float32 and outside of any strategy: what is served runs on one device, with or without a GPU.
-        # Not compiled: a SavedModel would carry the optimiser's state along, twice the weights again.
-        served = _network(settings, constants, "float32")
-        served.set_weights(network.get_weights())
 
-    history = checkpoints.history
-    best = history.best_epoch
-    logger.info("exporting epoch %d of %d", best + 1, checkpoints.epochs_done)
+    # float32 and outside of any strategy: what is served runs on one device, with or without a GPU.
+    # Not compiled: a SavedModel would carry the optimiser's state along, twice the weights again.
+    served = build_network(settings, constants, "float32")
+    served.set_weights(network.get_weights())
+
+    epochs, best = checkpoints.history.epochs, checkpoints.history.best_epoch
+    logger.info("exporting epoch %d of %d", best + 1, len(epochs))
     run_directory = Path(fn_args.model_run_dir)
     run_directory.mkdir(parents=True, exist_ok=True)
-    (run_directory / "history.json").write_text(
-        json.dumps({"best_epoch": best + 1, "epochs": history.epochs}, indent=2)
-    )
-    origin = settings.model_dump(
-        mode="json", exclude={"labels", "checkpoint_dir", "code_fingerprint", "materialized"}
-    )
-    export(served, graph, size, settings.labels, origin, Path(fn_args.serving_model_dir))
+    history = {"best_epoch": best + 1, "epochs": epochs}
+    (run_directory / "history.json").write_text(json.dumps(history, indent=2) + "\n")
+    export(served, graph, size, settings.labels, settings.recipe, Path(fn_args.serving_model_dir))
 
 
 def _datasets(
     fn_args: FnArgs,
     settings: TrainerSettings,
     graph: tft.TFTransformOutput,
-    size: InputSize,
+    seed: int,
     devices: int,
-    scratch: Path,
+    cache_directory: Path,
 ) -> tuple[tf.data.Dataset, tf.data.Dataset | None, int]:
     """Returns the training and validation batches (None without any) and the number of training examples."""
     training = settings.training
+    size = InputSize(settings.height, settings.width, settings.resize)
     compression = "GZIP" if settings.materialized else ""
-
-    def pairs(patterns: list[str], split: str) -> tuple[tf.data.Dataset, int]:
-        files = sorted(tf.io.gfile.glob(patterns))
-        count = data.count_examples(files, compression)
-        if settings.materialized:
-            decoded = data.materialized_pairs(files, size)
-        else:
-            decoded = data.raw_pairs(files, graph, size)
-        return data.cached(decoded, count, size, training.cache_bytes // 2, scratch / split), count
-
-    train_pairs, train_count = pairs(fn_args.train_files, "train")
-    if not train_count:
+    files = {
+        "train": sorted(tf.io.gfile.glob(fn_args.train_files)),
+        "val": sorted(tf.io.gfile.glob(fn_args.eval_files)),
+    }
+    counts = {split: data.count_examples(paths, compression) for split, paths in files.items()}
+    if not counts["train"]:
         raise StageError(
             "the train split has no examples; give the dataset more pairs or lower dataset.splits"
         )
-    if devices > 1 and (training.batch_size % devices or train_count < training.batch_size):
+    if devices > 1 and (training.batch_size % devices or counts["train"] < training.batch_size):
         raise StageError(
-            f"training.batch_size {training.batch_size} does not suit {devices} GPUs and {train_count} "
+            f"training.batch_size {training.batch_size} does not suit {devices} GPUs and {counts['train']} "
             f"training examples; take a multiple of {devices}, at most the number of examples"
         )
-    val_pairs, val_count = pairs(fn_args.eval_files, "val")
+    in_memory = data.decoded_bytes(sum(counts.values()), size) <= training.cache_bytes
+    if not in_memory:
+        logger.info("more decoded pixels than training.cache_bytes: they are cached on disk")
+
+    def pairs(split: str) -> tf.data.Dataset:
+        if settings.materialized:
+            decoded = data.materialized_pairs(files[split], size)
+        else:
+            decoded = data.raw_pairs(files[split], graph, size)
+        return data.cached(decoded, counts[split], None if in_memory else cache_directory / split)
+
     augment = random_horizontal_flip if settings.augmentation.horizontal_flip else None
     # A smaller last batch could leave a device with nothing, and batch normalisation without a mean.
     drop_remainder = devices > 1
     train = data.training_batches(
-        train_pairs, train_count, size, training.batch_size, drop_remainder, training.seed, augment
+        pairs("train"), counts["train"], size, training.batch_size, drop_remainder, seed, augment
     )
-    val = val_pairs.batch(training.batch_size).prefetch(tf.data.AUTOTUNE) if val_count else None
-    return train, val, train_count
+    val = pairs("val").batch(training.batch_size).prefetch(tf.data.AUTOTUNE) if counts["val"] else None
+    return train, val, counts["train"]
 
 
-def _network(settings: TrainerSettings, constants: data.Constants, dtype_policy: str) -> keras.Model:
-    model = settings.model
-    previous = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype_policy)
-    try:
-        return unet(
-            (settings.height, settings.width, 3),
-            settings.labels.num_classes,
-            filters=model.filters,
-            depth=model.depth,
-            dropout=model.dropout,
-            normalization=model.normalization,
-            scale=constants.pixel_scale,
-            offset=constants.pixel_offset,
-        )
-    finally:
-        keras.config.set_dtype_policy(previous)
+@contextmanager
+def _training_directory(fn_args: FnArgs, checkpoint_dir: str | None) -> Iterator[Path]:
+    """The directory of this training's checkpoints and cached pixels.
 
-
-def _compile(network: keras.Model, settings: TrainerSettings, constants: data.Constants) -> None:
-    training = settings.training
-    weights = (
-        median_frequency_weights(constants.class_pixels)
-        if training.class_weights == "median_frequency"
-        else None
-    )
-    network.compile(
-        keras.optimizers.Adam(training.learning_rate),
-        SparseCrossEntropy(class_weights=weights),
-        metrics=[ResizedMeanIoU(settings.labels.num_classes)],
-        # XLA pays on accelerators; on a CPU, TensorFlow's own kernels train U-Nets three times as fast.
-        jit_compile=bool(tf.config.list_physical_devices("GPU")),
-    )
-
-
-def _strategy() -> tf.distribute.Strategy:
-    """Every GPU there is, in this process."""
-    gpus = tf.config.list_logical_devices("GPU")
-    return tf.distribute.MirroredStrategy(gpus) if len(gpus) > 1 else tf.distribute.get_strategy()
-
-
-def _mixed_precision(wanted: bool | None) -> bool:
-    """Whether to compute in float16: as wanted, otherwise where every GPU has tensor cores for it."""
-    if wanted is not None:
-        return wanted
-    gpus = tf.config.list_physical_devices("GPU")
-    capabilities = [
-        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus
-    ]
-    return bool(capabilities) and min(capabilities) >= (7, 0)
-
-
-def _training_key(fn_args: FnArgs) -> str:
-    """Names a training by everything that goes into it: equal keys share their checkpoints."""
+    Trainings of the same settings and data share one, and so go on from each other's checkpoints. Without
+    a place to keep it, it lasts as long as the training.
+    """
+    if checkpoint_dir is None:
+        with tempfile.TemporaryDirectory(prefix="segmentation-training-") as temporary:
+            yield Path(temporary)
+        return
     parts = [
         fn_args.custom_config["settings"],
         *fn_args.train_files,
         *fn_args.eval_files,
         fn_args.transform_output,
     ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _remove_other_trainings(directory: Path) -> None:
-    """Checkpoints of other settings or other data will not be asked for again."""
-    if directory.parent.is_dir():
-        for other in directory.parent.iterdir():
-            if other.is_dir() and other != directory and (other / "state.json").exists():
-                shutil.rmtree(other)
-
-
-@contextmanager
-def _scratch_directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="segmentation-training-") as path:
-        yield Path(path)
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    directory = Path(checkpoint_dir) / key
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.touch()
+    others = sorted(Path(checkpoint_dir).iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for outdated in others[1 + _KEPT_TRAININGS :]:
+        shutil.rmtree(outdated)
+    # A killed training could not take its pixels along, and half a cache is none.
+    shutil.rmtree(directory / "pixels", ignore_errors=True)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory / "pixels", ignore_errors=True)

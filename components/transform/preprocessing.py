@@ -13,7 +13,7 @@ import tensorflow_transform as tft
 
 from components.dataset import features, transformed
 from components.imaging.decode import decode_image, decode_mask
-from components.imaging.resize import InputSize, resize_image, resize_mask
+from components.imaging.resize import InputSize, content_area, resize_content, resize_image, resize_mask
 from components.transform.config import TransformConfig
 
 # Per-channel moments of ImageNet's training images on the 0…1 scale, as the pretrained networks of
@@ -101,10 +101,11 @@ def _channel_moments(images: tf.Tensor, size: InputSize) -> tuple[tf.Tensor, tf.
 
     Padding is no pixel of any image and stays out of both.
     """
-    stretched = size._replace(method="stretch")
 
     def sums(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        pixels = tf.cast(tf.reshape(resize_image(decode_image(encoded), stretched), [-1, 3]), tf.float64)
+        image = decode_image(encoded)
+        area = content_area(size, tf.shape(image)[0], tf.shape(image)[1])
+        pixels = tf.cast(tf.reshape(resize_content(image, area), [-1, 3]), tf.float64)
         count = tf.cast(tf.shape(pixels)[:1], tf.float64)
         return tf.reduce_sum(pixels, axis=0), tf.reduce_sum(pixels**2, axis=0), count
 

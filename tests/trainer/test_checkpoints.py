@@ -44,6 +44,8 @@ class DiesInEpoch(keras.callbacks.Callback):
 
 
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    for name in ("through", "interrupted"):
+        (tmp_path / name).mkdir()
     through = network()
     fit(through, Checkpoints(tmp_path / "through", None), epochs=5)
 
@@ -74,6 +76,55 @@ def test_a_checkpoint_cut_short_is_not_taken_for_one(tmp_path: Path) -> None:
     checkpoints.restore(restored)
     for expected, actual in zip(model.get_weights(), restored.get_weights(), strict=True):
         np.testing.assert_array_equal(actual, expected)
+
+
+def test_a_kill_between_weights_and_state_cannot_change_which_epoch_is_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.5, 0.9])
+
+    class Scored(Checkpoints):
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            super().on_epoch_end(epoch, {MONITOR: next(scores)})
+
+    model = network()
+    fit(model, Scored(tmp_path, None), epochs=1)
+    best = model.get_weights()
+    monkeypatch.setattr(Checkpoints, "_replace_state", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, Scored(tmp_path, None), epochs=2)
+
+    found = Checkpoints(tmp_path, None)
+    assert found.history.epochs == [{MONITOR: 0.5}]
+    restored = network()
+    found.load_best(restored)
+    for expected, actual in zip(best, restored.get_weights(), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def interrupted(_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_only_the_latest_and_the_best_epoch_are_kept(tmp_path: Path) -> None:
+    scores = iter([0.1, 0.9, 0.3, 0.2])
+
+    class Scored(Checkpoints):
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            super().on_epoch_end(epoch, {MONITOR: next(scores)})
+
+    fit(network(), Scored(tmp_path, None), epochs=4)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == ["epoch-0002.weights.h5", "epoch-0004.weights.h5", "state.json"]
+
+
+def test_a_damaged_checkpoint_means_training_anew(tmp_path: Path) -> None:
+    fit(network(), Checkpoints(tmp_path, None), epochs=2)
+    weights = tmp_path / "epoch-0002.weights.h5"
+    weights.write_bytes(weights.read_bytes()[:100])
+    checkpoints = Checkpoints(tmp_path, None)
+    checkpoints.restore(network())
+    assert checkpoints.epochs_done == 0
 
 
 @pytest.mark.parametrize(

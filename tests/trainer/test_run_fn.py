@@ -43,7 +43,7 @@ def train(transform_run: TransformRun, tmp_path: Path) -> Train:
 
     def run(name: str = "training", patience: int | None = None, **training: Any) -> Path:
         settings = TrainerSettings(
-            recipe_name="discs",
+            recipe={"name": "discs"},
             labels=LABELS,
             height=16,
             width=24,
@@ -81,7 +81,7 @@ def history(directory: Path) -> dict[str, Any]:
 def exported(transform_run: TransformRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("exported")
     settings = TrainerSettings(
-        recipe_name="discs",
+        recipe={"name": "discs"},
         labels=LABELS,
         height=16,
         width=24,

@@ -21,7 +21,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from tfx.v1.components import FnArgs
 from components.trainer import run_fn as trainer
 
-trainer._strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+trainer.all_devices = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 trainer.run_fn(FnArgs(**json.load(sys.stdin)))
 """
 
@@ -30,7 +30,7 @@ trainer.run_fn(FnArgs(**json.load(sys.stdin)))
 def test_a_mirrored_training_learns_and_exports(run_transform: RunTransform, tmp_path: Path) -> None:
     run = run_transform(height=16, width=16)
     settings = TrainerSettings(
-        recipe_name="discs",
+        recipe={"name": "discs"},
         labels=LabelSet(names=("ground", "disc")),
         height=16,
         width=16,

@@ -33,12 +33,15 @@ def test_class_pixels_are_counted_over_train_alone_without_ignored_ones(run: Tra
 def test_dataset_moments_normalise_the_training_pixels(run: TransformRun) -> None:
     """An independent mean and deviation over every resized training pixel, padding left out."""
     constants = data.read_constants(tft.TFTransformOutput(str(run.graph)))
-    stretched = SIZE._replace(method="stretch")
-    pixels = np.concatenate(
-        [resize_image(pair.image, stretched).numpy().reshape(-1, 3) for pair in run.pairs["train"]]
-    ).astype(np.float64)
+    pixels = np.concatenate([without_padding(pair) for pair in run.pairs["train"]]).astype(np.float64)
     np.testing.assert_allclose(constants.pixel_scale, 1 / pixels.std(0), rtol=1e-4)
     np.testing.assert_allclose(constants.pixel_offset, -pixels.mean(0) / pixels.std(0), rtol=1e-4)
+
+
+def without_padding(pair: Pair) -> np.ndarray:
+    """The resized pixels where a mask of nothing but class 0 is not padded with the ignore label."""
+    inside = resize_mask(np.zeros_like(pair.class_ids), SIZE).numpy() == 0
+    return resize_image(pair.image, SIZE).numpy()[inside]
 
 
 @pytest.mark.parametrize(
