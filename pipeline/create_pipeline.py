@@ -26,6 +26,8 @@ from components.trainer.config import TrainerSettings
 from pipeline.config import Recipe
 from pipeline.fingerprint import source_fingerprint
 
+_MAKES_THE_MODEL = {"name", "dataset", "transform", "model", "augmentation", "training"}
+
 
 def create_pipeline(
     recipe: Recipe,
@@ -89,18 +91,20 @@ def create_pipeline(
         disable_analyzer_cache=True,
     )
 
+    # The artifacts alone would let Transform run beside the validation.
+    transform.add_upstream_node(example_validator)
+
     trainer = tfx.components.Trainer(
         examples=transform.outputs["transformed_examples"]
         if materialize
         else example_gen.outputs["examples"],
         transform_graph=transform.outputs["transform_graph"],
-        schema=schema.outputs["schema"],
         run_fn="components.trainer.run_fn.run_fn",
         train_args=tfx.proto.TrainArgs(splits=["train"]),
         eval_args=tfx.proto.EvalArgs(splits=["val"]),
         custom_config={
             "settings": TrainerSettings(
-                recipe_name=recipe.name,
+                recipe=recipe.model_dump(mode="json", include=_MAKES_THE_MODEL),
                 labels=labels,
                 height=recipe.transform.height,
                 width=recipe.transform.width,
@@ -157,7 +161,6 @@ def create_pipeline(
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
             metadata_path
         ),
-        beam_pipeline_args=recipe.beam.pipeline_args(),
     )
 
 

@@ -1,18 +1,28 @@
 """A stage's code as part of its parameters: TFX's cache sees parameters and inputs, but not code."""
 
 import hashlib
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
-_SUFFIXES = (".py", ".pbtxt")
+_LIBRARIES = (
+    *("apache-beam", "keras", "numpy", "pillow", "scipy", "tensorflow", "tensorflow-data-validation"),
+    *("tensorflow-model-analysis", "tensorflow-transform", "tfx"),
+)
+"""Those whose versions can change what a stage produces."""
 
 
 def source_fingerprint(*packages: ModuleType) -> str:
-    """Returns a digest of the packages' sources; it changes with any of them, not with where they lie."""
+    """Returns a digest of the packages' sources and of the libraries' versions.
+
+    It changes with any of them, but not with where they lie.
+    """
     digest = hashlib.sha256()
+    for library in _LIBRARIES:
+        digest.update(f"{library}=={version(library)}\n".encode())
     for package in packages:
         for root in map(Path, package.__path__):
-            for path in sorted(path for path in root.rglob("*") if path.suffix in _SUFFIXES):
+            for path in sorted(root.rglob("*.py")):
                 name = f"{package.__name__}/{path.relative_to(root).as_posix()}"
                 content = path.read_bytes()
                 digest.update(f"{name}\0{len(content)}\0".encode() + content)

@@ -4,6 +4,7 @@ TFX's own LocalDagRunner does the same, but says neither when a stage starts nor
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,9 @@ from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.orchestration.portable import beam_executor_operator, launcher, runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import execution_lib
+from tfx.proto.orchestration import executable_spec_pb2
 from tfx_bsl.coders import batch_util  # noqa: F401  (defines the flag set below)
 
 _Execution = metadata_store_pb2.Execution
@@ -35,12 +37,15 @@ class StageResult:
 class Stage:
     """One node of a compiled pipeline, ready to run."""
 
-    def __init__(self, node: Any, pipeline: Any, deployment: Any, connection: Any):
+    def __init__(
+        self, node: Any, pipeline: Any, deployment: Any, connection: Any, beam_pipeline_args: Sequence[str]
+    ):
         self.name: str = node.node_info.id
         self._node = node
         self._pipeline = pipeline
         self._deployment = deployment
         self._connection = connection
+        self._beam_pipeline_args = beam_pipeline_args
 
     def run(self) -> StageResult:
         """Runs the stage, or takes the outputs of an equal earlier execution from the cache.
@@ -56,6 +61,7 @@ class Stage:
             pipeline_runtime_spec=self._pipeline.runtime_spec,
             executor_spec=runner_utils.extract_executor_spec(self._deployment, self.name),
             custom_driver_spec=runner_utils.extract_custom_driver_spec(self._deployment, self.name),
+            custom_executor_operators={executable_spec_pb2.BeamExecutableSpec: self._beam_operator},
         ).launch()
         with metadata.Metadata(self._connection) as store:
             [execution] = store.store.get_executions_by_id([execution_info.execution_id])
@@ -70,9 +76,25 @@ class Stage:
             outputs={key: list(artifacts) for key, artifacts in outputs.items()},
         )
 
+    def _beam_operator(
+        self, executor_spec: Any, platform_config: Any
+    ) -> beam_executor_operator.BeamExecutorOperator:
+        """Adds Beam's arguments as late as here, behind the cache: who does the work changes no result."""
+        spec = executable_spec_pb2.BeamExecutableSpec()
+        spec.CopyFrom(executor_spec)
+        for argument in self._beam_pipeline_args:
+            spec.beam_pipeline_args_placeholders.add().value.string_value = argument
+        return beam_executor_operator.BeamExecutorOperator(spec, platform_config)
 
-def stages_of(pipeline: tfx.dsl.Pipeline, run_id: str) -> list[Stage]:
-    """Compiles a pipeline for a new run and returns its stages in the order they must run."""
+
+def stages_of(pipeline: tfx.dsl.Pipeline, run_id: str, beam_pipeline_args: Sequence[str] = ()) -> list[Stage]:
+    """Compiles a pipeline for a new run and returns its stages in the order they must run.
+
+    Args:
+        pipeline: what to run.
+        run_id: no other run of the pipeline has it.
+        beam_pipeline_args: for the stages that work with Beam; not part of what the cache compares.
+    """
     _batch_by_bytes()
     compiled = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
@@ -81,7 +103,10 @@ def stages_of(pipeline: tfx.dsl.Pipeline, run_id: str) -> list[Stage]:
     deployment = runner_utils.extract_local_deployment_config(compiled)
     connection_config = deployment.metadata_connection_config
     connection = getattr(connection_config, connection_config.WhichOneof("connection_config"))
-    return [Stage(node.pipeline_node, compiled, deployment, connection) for node in compiled.nodes]
+    return [
+        Stage(node.pipeline_node, compiled, deployment, connection, beam_pipeline_args)
+        for node in compiled.nodes
+    ]
 
 
 def _batch_by_bytes() -> None:

@@ -15,7 +15,7 @@ from components.errors import StageError
 from components.example_validator.component import Executor
 from components.schema.curated import curated_schema
 
-GOOD = {
+GOOD: dict[str, list[Any]] = {
     features.IMAGE_FORMAT: ["jpeg", "png"],
     features.IMAGE_HEIGHT: [1, 300],
     features.IMAGE_WIDTH: [400, 2],
