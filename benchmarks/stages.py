@@ -66,7 +66,8 @@ def _run_one(workdir: Path, wanted: str, arguments: list[str]) -> Cost:
         metadata_path=str(workdir / "metadata.sqlite"),
         checkpoint_dir=str(workdir / "checkpoints"),
     )
-    [stage] = [stage for stage in stages_of(pipeline, "benchmark") if stage.name == wanted]
+    stages = stages_of(pipeline, "benchmark", recipe.beam.pipeline_args())
+    [stage] = [stage for stage in stages if stage.name == wanted]
     started = time.perf_counter()
     stage.run()
     return _cost(wanted, started)
@@ -84,8 +85,9 @@ def _read_once(workdir: Path, height: int, width: int) -> Cost:
         for split in ("train", "val")
         for path in sorted((workdir / "artifacts").glob(f"ImageMaskExampleGen/examples/*/Split-{split}/*"))
     ]
-    pairs = data.raw_pairs(files, tft.TFTransformOutput(str(graph)), InputSize(height, width, "stretch"))
     started = time.perf_counter()
+    data.count_examples(files)
+    pairs = data.raw_pairs(files, tft.TFTransformOutput(str(graph)), InputSize(height, width, "stretch"))
     for _ in pairs.batch(64):
         pass
     return _cost(FIRST_EPOCH, started)

@@ -8,7 +8,6 @@ turn by turn, an epoch each; the first epoch of each, which compiles and fills t
 """
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 
@@ -19,11 +18,15 @@ import tensorflow_transform as tft
 from components.dataset.labels import LabelSet
 from components.imaging.resize import InputSize
 from components.trainer import data
+from components.trainer.config import TrainerSettings
+from components.trainer.network import build_network, compile_network
 from models.augmentation import random_horizontal_flip
-from models.losses import SparseCrossEntropy
-from models.metrics import ResizedMeanIoU
-from models.unet import unet
 from pipeline.config import load_recipe
+
+
+def newest(directory: Path) -> Path:
+    """Returns the artifact with the highest id."""
+    return max(directory.iterdir(), key=lambda path: int(path.name))
 
 
 def main() -> None:
@@ -39,44 +42,44 @@ def main() -> None:
     labels: LabelSet = recipe.dataset.label_set()
     size = InputSize(recipe.transform.height, recipe.transform.width, recipe.transform.resize)
     artifacts = args.workdir / "artifacts"
-    graph = tft.TFTransformOutput(str(max((artifacts / "Transform" / "transform_graph").iterdir())))
-    newest = max((artifacts / "ImageMaskExampleGen" / "examples").iterdir(), key=lambda path: int(path.name))
-    files = sorted(str(path) for path in newest.glob("Split-train/*"))
+    graph = tft.TFTransformOutput(str(newest(artifacts / "Transform" / "transform_graph")))
+    examples = newest(artifacts / "ImageMaskExampleGen" / "examples")
+    files = sorted(str(path) for path in examples.glob("Split-train/*"))
     constants = data.read_constants(graph)
     count = data.count_examples(files)
     batch_size = recipe.training.batch_size
 
+    settings = TrainerSettings(
+        recipe={},
+        labels=labels,
+        height=size.height,
+        width=size.width,
+        resize=size.method,
+        materialized=False,
+        model=recipe.model,
+        augmentation=recipe.augmentation,
+        training=recipe.training,
+    )
+
     def network() -> keras.Model:
         keras.utils.set_random_seed(0)
-        model = unet(
-            (size.height, size.width, 3),
-            labels.num_classes,
-            filters=recipe.model.filters,
-            depth=recipe.model.depth,
-            dropout=recipe.model.dropout,
-            normalization=recipe.model.normalization,
-            scale=constants.pixel_scale,
-            offset=constants.pixel_offset,
-        )
-        model.compile(
-            "adam", SparseCrossEntropy(), metrics=[ResizedMeanIoU(labels.num_classes)], jit_compile=False
-        )
+        model = build_network(settings, constants, "float32")
+        compile_network(model, settings, constants)
         return model
 
-    with tempfile.TemporaryDirectory() as scratch:
-        pairs = data.cached(data.raw_pairs(files, graph, size), count, size, 2**31, Path(scratch))
-        augment = random_horizontal_flip if recipe.augmentation.horizontal_flip else None
-        batches = data.training_batches(pairs, count, size, batch_size, False, 0, augment)
-        images, masks = (np.stack(values) for values in zip(*pairs.as_numpy_iterator(), strict=True))
-        through_pipeline, in_memory = network(), network()
-        seconds: dict[str, list[float]] = {"pipeline": [], "in memory": []}
-        for _ in range(args.epochs + 1):
-            started = time.perf_counter()
-            through_pipeline.fit(batches, shuffle=False, verbose=0)
-            seconds["pipeline"].append(time.perf_counter() - started)
-            started = time.perf_counter()
-            in_memory.fit(images, masks, batch_size=batch_size, verbose=0)
-            seconds["in memory"].append(time.perf_counter() - started)
+    pairs = data.cached(data.raw_pairs(files, graph, size), count, None)
+    augment = random_horizontal_flip if recipe.augmentation.horizontal_flip else None
+    batches = data.training_batches(pairs, count, size, batch_size, False, 0, augment)
+    images, masks = (np.stack(values) for values in zip(*pairs.as_numpy_iterator(), strict=True))
+    through_pipeline, in_memory = network(), network()
+    seconds: dict[str, list[float]] = {"pipeline": [], "in memory": []}
+    for _ in range(args.epochs + 1):
+        started = time.perf_counter()
+        through_pipeline.fit(batches, shuffle=False, verbose=0)
+        seconds["pipeline"].append(time.perf_counter() - started)
+        started = time.perf_counter()
+        in_memory.fit(images, masks, batch_size=batch_size, verbose=0)
+        seconds["in memory"].append(time.perf_counter() - started)
     rates = {side: count / float(np.median(times[1:])) for side, times in seconds.items()}
     for side, rate in rates.items():
         print(f"{side:10} {rate:7.1f} images/s (median of {args.epochs} epochs of {count} images)")
