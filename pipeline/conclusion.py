@@ -36,20 +36,26 @@ def _metrics_lines(
         f"mean IoU {_figure(metrics['mean_iou'])}, mean Dice {_figure(metrics['mean_dice'])}, "
         f"pixel accuracy {_figure(metrics['pixel_accuracy'])}"
     )
-    if baseline:
+    if baseline and baseline["metrics"]:
         served = _figure(baseline["metrics"]["mean_iou"])
         yield f"  version {baseline['version']}, served before this run: mean IoU {served}"
+    elif baseline:
+        obstacle = baseline["obstacle"]
+        yield f"  not compared with version {baseline['version']}, which was being served: {obstacle}"
     width = max(map(len, metrics["iou"]))
     yield from (f"  IoU of {name:{width}}  {_figure(iou)}" for name, iou in metrics["iou"].items())
     yield from (f"  mean IoU where {name}  {_figure(iou)}" for name, iou in slices.items())
 
 
 def _pushed_lines(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
-    model = Path(summary["serving_dir"], str(summary["pushed_version"]))
-    if all(stage["cached"] for stage in summary["stages"]):
-        yield f"Nothing has changed, version {summary['pushed_version']} stays: {short_path(model)}"
+    version = summary["pushed_version"]
+    model = short_path(Path(summary["serving_dir"], str(version)))
+    if summary["pushed_now"]:
+        yield f"Pushed version {version}: {model}"
+    elif all(stage["cached"] for stage in summary["stages"]):
+        yield f"Nothing has changed, version {version} stays: {model}"
     else:
-        yield f"Pushed version {summary['pushed_version']}: {short_path(model)}"
+        yield f"This model is already served as version {version}, nothing was copied: {model}"
     if recipe.dataset.root is None:
         yield "Next: your own images and masks, see README.md:"
         python = short_path(Path(sys.executable))

@@ -1,7 +1,8 @@
 """What a failed stage says to the person who runs it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from components.errors import StageError
 
@@ -26,6 +27,12 @@ def explain_failure(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return _root_cause(error)
+
+
+def rejected_files(error: BaseException) -> tuple[Mapping[str, Any], ...]:
+    """Returns the input files that a StageError behind the exception came from; empty without any."""
+    stage_errors = [link for link in _chain(error) if isinstance(link, StageError)]
+    return stage_errors[0].rejected_files if stage_errors else ()
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

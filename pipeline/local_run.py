@@ -1,11 +1,14 @@
 """One run of a recipe in a work directory, whatever comes of it summed up."""
 
 import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Recipe
-from pipeline.failures import explain_failure
+from pipeline.failures import explain_failure, rejected_files
 from pipeline.interrupt import Interrupt
 from pipeline.summary import build_summary, write_summary
 from pipeline.terminal import Terminal
@@ -42,7 +45,8 @@ class LocalRun:
         Raises:
             KeyboardInterrupt: after writing the summary; its text says where the run was.
         """
-        failure = None
+        failure: str | None = None
+        rejected: Sequence[Mapping[str, Any]] = ()
         try:
             with self._terminal.showing("components"):
                 self._run_stages()
@@ -52,16 +56,25 @@ class LocalRun:
                 failure = f"interrupted in {self._doing}"
             else:
                 failure = f"{self._doing} failed: {explain_failure(error)}"
-        summary = build_summary(
-            self._recipe,
-            self._run_id,
-            self._workdir.serving(self._recipe.serving.model_name),
-            self._done,
-            failure,
-        )
-        write_summary(summary, self._workdir.summary)
+            rejected = rejected_files(error)
+        summary = self._sum_up(failure, rejected)
         if self._interrupt.received:
             raise KeyboardInterrupt(failure)
+        return summary
+
+    def _sum_up(self, failure: str | None, rejected: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        serving_dir = self._workdir.serving(self._recipe.serving.model_name)
+        try:
+            summary = build_summary(self._recipe, self._run_id, serving_dir, self._done, failure, rejected)
+            write_summary(summary, self._workdir.summary)
+        except Exception as error:
+            logger.exception("Summing up did not finish")
+            failure = failure or f"Summing up failed: {explain_failure(error)}"
+            # Without the artifacts, one of which may be what cannot be read.
+            stages = [replace(stage, outputs={}) for stage in self._done]
+            summary = build_summary(self._recipe, self._run_id, serving_dir, stages, failure, rejected)
+            with suppress(OSError):
+                write_summary(summary, self._workdir.summary)
         return summary
 
     def _run_stages(self) -> None:
@@ -77,7 +90,7 @@ class LocalRun:
             metadata_path=str(self._workdir.metadata),
             checkpoint_dir=str(self._workdir.checkpoints),
         )
-        stages = stages_of(pipeline, self._run_id)
+        stages = stages_of(pipeline, self._run_id, self._recipe.beam.pipeline_args())
         for number, stage in enumerate(stages, start=1):
             self._doing = stage.name
             self._terminal.stage_starts(number, len(stages), stage.name)

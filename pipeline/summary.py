@@ -11,6 +11,8 @@ from pipeline.config import Recipe
 if TYPE_CHECKING:
     from pipeline.local_runner import StageResult
 
+_PUSHED_MODEL = ("Pusher", "pushed_model")
+
 
 def build_summary(
     recipe: Recipe,
@@ -18,6 +20,7 @@ def build_summary(
     serving_dir: Path,
     stages: Sequence["StageResult"],
     failure: str | None = None,
+    rejected_files: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Returns the summary of a run, read from the artifacts of its stages.
 
@@ -29,10 +32,12 @@ def build_summary(
         serving_dir: the directory of the model's versions.
         stages: those that are done.
         failure: why the run ended early; None if it did not.
+        rejected_files: what the failed stage itself says of them, where it left no report.
     """
     artifacts = {(stage.name, key): found for stage in stages for key, found in stage.outputs.items()}
     evaluation = _evaluation(artifacts)
     version = _pushed_version(artifacts)
+    pushed_now = version is not None and not _pusher_found_it_served(artifacts, stages)
     if failure is not None:
         outcome, reasons = "failed", [failure]
     elif version is not None:
@@ -46,11 +51,12 @@ def build_summary(
         "reasons": reasons,
         "model_name": recipe.serving.model_name,
         "pushed_version": version,
+        "pushed_now": pushed_now,
         "serving_dir": str(serving_dir),
-        **_ingestion(artifacts),
+        **_ingestion(artifacts, rejected_files),
         "metrics": evaluation["metrics"],
         "slices": evaluation["slices"],
-        "baseline": evaluation["baseline"],
+        "baseline": evaluation["baseline"] or _incomparable_baseline(artifacts),
         "stages": [
             {"name": stage.name, "seconds": round(stage.seconds, 3), "cached": stage.cached}
             for stage in stages
@@ -61,14 +67,18 @@ def build_summary(
 def write_summary(summary: Mapping[str, Any], path: Path) -> None:
     """Writes the summary so that a reader sees the old one or the new one, never half of one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+    # What UTF-8 cannot say, a lone surrogate, becomes \uXXXX, which in JSON is the very same character.
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     temporary.replace(path)
 
 
-def _ingestion(artifacts: Mapping[tuple[str, str], list[Any]]) -> dict[str, Any]:
+def _ingestion(
+    artifacts: Mapping[tuple[str, str], list[Any]], rejected_files: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     found = artifacts.get(("ImageMaskExampleGen", "ingestion"))
     if not found:
-        return {"examples": None, "rejected_files": []}
+        return {"examples": None, "rejected_files": list(rejected_files)}
     from components.image_mask_example_gen.report import load_ingestion_report
 
     report = load_ingestion_report(found[0].uri)
@@ -82,22 +92,48 @@ def _evaluation(artifacts: Mapping[tuple[str, str], list[Any]]) -> dict[str, Any
     found = artifacts.get(("Evaluator", "evaluation"))
     if not found:
         return {"metrics": None, "slices": {}, "baseline": None, "reasons": []}
+    from components.evaluator.component import BASELINE_VERSION_PROPERTY
     from components.evaluator.results import load_evaluation
 
-    version = found[0].get_string_custom_property("baseline_version")
+    version = found[0].get_string_custom_property(BASELINE_VERSION_PROPERTY)
     result = load_evaluation(found[0].uri, version)
     baseline = result.baseline_metrics
     return {
         "metrics": result.metrics,
         "slices": result.slices,
-        "baseline": None if baseline is None else {"version": int(version), "metrics": baseline},
+        "baseline": None if baseline is None else _baseline(version, baseline),
         "reasons": result.reasons,
     }
 
 
+def _incomparable_baseline(artifacts: Mapping[tuple[str, str], list[Any]]) -> dict[str, Any] | None:
+    """The served version that the candidate could not be compared with, and why; None without any."""
+    found = artifacts.get(("Baseline", "baseline_model"))
+    if not found:
+        return None
+    from components.baseline.executor import INCOMPARABLE_VERSION_PROPERTY, OBSTACLE_PROPERTY
+
+    version = found[0].get_string_custom_property(INCOMPARABLE_VERSION_PROPERTY)
+    obstacle = found[0].get_string_custom_property(OBSTACLE_PROPERTY)
+    return _baseline(version, None, obstacle) if version else None
+
+
+def _baseline(version: str, metrics: Mapping[str, Any] | None, obstacle: str | None = None) -> dict[str, Any]:
+    return {"version": int(version), "metrics": metrics, "obstacle": obstacle}
+
+
 def _pushed_version(artifacts: Mapping[tuple[str, str], list[Any]]) -> int | None:
     """The version under which the candidate is served, also if an earlier run pushed it."""
-    found = artifacts.get(("Pusher", "pushed_model"))
+    found = artifacts.get(_PUSHED_MODEL)
     if not found or not found[0].get_int_custom_property("pushed"):
         return None
     return int(found[0].get_string_custom_property("pushed_version"))
+
+
+def _pusher_found_it_served(
+    artifacts: Mapping[tuple[str, str], list[Any]], stages: Sequence["StageResult"]
+) -> bool:
+    from components.pusher.executor import ALREADY_SERVED_PROPERTY
+
+    cached = any(stage.cached for stage in stages if stage.name == _PUSHED_MODEL[0])
+    return cached or bool(artifacts[_PUSHED_MODEL][0].get_int_custom_property(ALREADY_SERVED_PROPERTY))

@@ -29,8 +29,11 @@ def output_diverted(log: Path) -> Iterator[TextIO]:
     root = logging.getLogger()
     level = root.level
     with (
-        log.open("a", buffering=1, encoding="utf-8") as file,
-        os.fdopen(os.dup(saved[1]), "w", buffering=1, encoding=sys.stdout.encoding) as terminal,
+        # File names may hold what an encoding cannot say; a run must not end over that.
+        log.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
+        os.fdopen(
+            os.dup(saved[1]), "w", buffering=1, encoding=sys.stdout.encoding, errors="backslashreplace"
+        ) as terminal,
     ):
         handler = logging.StreamHandler(file)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -65,10 +68,13 @@ class Terminal(logging.Handler):
 
     @contextmanager
     def showing(self, logger_name: str) -> Iterator[None]:
-        """Prints the logger's INFO records and those of its children, indented."""
+        """Prints the logger's INFO records and those of its children, indented.
+
+        Their DEBUG records go to the log alone.
+        """
         logger = logging.getLogger(logger_name)
         level = logger.level
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.DEBUG)
         logger.addHandler(self)
         try:
             yield

@@ -29,8 +29,9 @@ class Baseline(base_component.BaseComponent):
     used only while the same version is the one to compare with.
 
     Its output ``baseline_model`` is a Model artifact. Nothing comparable served, it has no files and its
-    custom property ``version`` is empty. A candidate that is itself the newest version is not compared
-    with itself but with what it was compared with when it was pushed.
+    custom property ``version`` is empty; where what is served cannot be compared with, the custom
+    properties ``incomparable_version`` and ``obstacle`` say what and why. A candidate that is itself the
+    newest version is not compared with itself but with what it was compared with when it was pushed.
 
     Args:
         model: the candidate.

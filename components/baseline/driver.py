@@ -8,7 +8,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
 from components.baseline.served_model import baseline_token
-from components.model_store.driver import InputArtifacts, TokenDriver
+from components.token_driver import InputArtifacts, TokenDriver
 
 SERVED_MODEL_KEY: Final = "served_model"
 SERVING_DIR_KEY: Final = "serving_dir"

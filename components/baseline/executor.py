@@ -17,7 +17,11 @@ from components.errors import StageError
 from components.model_store import store
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
-VERSION_PROPERTY: Final = "version"
+"""Custom property of the baseline: the served version to compare with, empty if there is none."""
+INCOMPARABLE_VERSION_PROPERTY: Final = "incomparable_version"
+"""Custom property of the baseline: the served version that cannot be compared with, or empty."""
+OBSTACLE_PROPERTY: Final = "obstacle"
+"""Custom property of the baseline: why that version cannot be compared with."""
 
 _EVALUATE = "evaluate"
 """The signature the Evaluator calls."""
@@ -40,8 +44,9 @@ class Executor(base_executor.BaseExecutor):
         Args:
             input_dict: ``model``, the candidate.
             output_dict: ``baseline_model``; its custom properties are ``version``, empty when there is
-                nothing to compare with, and ``baseline_token``, which the Pusher keeps with the version
-                it pushes.
+                nothing to compare with, ``incomparable_version`` and ``obstacle``, empty unless what is
+                served cannot be compared with, and ``baseline_token``, which the Pusher keeps with the
+                version it pushes.
             exec_properties: ``serving_dir``, and ``served_model`` where a driver has set it.
 
         Raises:
@@ -55,15 +60,25 @@ class Executor(base_executor.BaseExecutor):
         token = exec_properties.get(SERVED_MODEL_KEY) or resolve_token(input_dict, exec_properties)
 
         served = _served_version(token, candidate_dir, serving_dir)
-        baseline.set_string_custom_property(store.BASELINE_TOKEN_KEY, token)
-        baseline.set_string_custom_property(VERSION_PROPERTY, str(served.number) if served else "")
-        if served:
+        obstacle = _obstacle(served.path, candidate_dir) if served else ""
+        number = str(served.number) if served else ""
+        properties = {
+            store.BASELINE_TOKEN_KEY: token,
+            store.VERSION_PROPERTY: "" if obstacle else number,
+            INCOMPARABLE_VERSION_PROPERTY: number if obstacle else "",
+            OBSTACLE_PROPERTY: obstacle,
+        }
+        for key, value in properties.items():
+            baseline.set_string_custom_property(key, value)
+        if obstacle:
+            logger.info("not comparing with version %s, which is being served: %s", number, obstacle)
+        elif served:
             store.link_tree(served.path, Path(path_utils.serving_model_dir(baseline.uri)))
-            logger.info("comparing with version %d, which is being served", served.number)
+            logger.info("comparing with version %s, which is being served", number)
 
 
 def _served_version(token: str, candidate_dir: Path, serving_dir: Path) -> store.Version | None:
-    """The version to compare with; None, said in a log line, if there is none."""
+    """The version that the token asks for; None, said in a log line, if there is none."""
     if token == NOTHING:
         logger.info("no earlier model to compare with")
         return None
@@ -75,16 +90,11 @@ def _served_version(token: str, candidate_dir: Path, serving_dir: Path) -> store
                 f"the versions under {serving_dir} changed while this stage started; run the pipeline again"
             )
         logger.info("the version this model was once compared with is no longer there")
-        return None
-    obstacle = _obstacle(served.path, candidate_dir)
-    if obstacle:
-        logger.info("not comparing with version %d, which is being served: %s", served.number, obstacle)
-        return None
     return served
 
 
-def _obstacle(served_dir: Path, candidate_dir: Path) -> str | None:
-    """Why the two models cannot be compared; None if they can."""
+def _obstacle(served_dir: Path, candidate_dir: Path) -> str:
+    """Why the two models cannot be compared; empty if they can."""
     served_classes, candidate_classes = _class_names(served_dir), _class_names(candidate_dir)
     if served_classes is None:
         return "it does not say what its classes are"
@@ -93,7 +103,7 @@ def _obstacle(served_dir: Path, candidate_dir: Path) -> str | None:
     graphs = saved_model_pb2.SavedModel.FromString((served_dir / store.MODEL_FILE).read_bytes()).meta_graphs
     if not any(_EVALUATE in graph.signature_def for graph in graphs):
         return f"it has no signature {_EVALUATE!r}"
-    return None
+    return ""
 
 
 def _class_names(model_dir: Path) -> list[str] | None:

@@ -17,6 +17,7 @@ from components.evaluator import extractors
 from components.evaluator.config import EvaluationConfig
 from components.evaluator.eval_config import build_eval_config
 from components.evaluator.results import EvaluationResult, load_evaluation
+from components.model_store.store import VERSION_PROPERTY
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class EvaluatorExecutor(tfx_executor.Executor):
         for baseline in inputs.pop(standard_component_specs.BASELINE_MODEL_KEY, []):
             if _holds_model(baseline):
                 inputs[standard_component_specs.BASELINE_MODEL_KEY] = [baseline]
-                baseline_version = baseline.get_string_custom_property("version")
+                baseline_version = baseline.get_string_custom_property(VERSION_PROPERTY)
 
         super().Do(inputs, output_dict, exec_properties)
 

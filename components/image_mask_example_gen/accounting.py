@@ -5,9 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from components.dataset.features import SPLITS
-from components.errors import StageError
 from components.image_mask_example_gen.plan import Plan
-from components.image_mask_example_gen.rejections import Reason, Rejection
+from components.image_mask_example_gen.rejections import Reason, Rejection, UnusableDatasetError
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +25,21 @@ def log_plan(plan: Plan) -> None:
 
 
 def check_rejected(rejected: Sequence[Rejection], num_examples: int, allowed: float) -> None:
-    """Logs the damage, and raises StageError for more than is allowed."""
+    """Logs every rejection in the run's log and the damage on the terminal.
+
+    Raises:
+      UnusableDatasetError: more is damaged than is allowed.
+    """
+    for item in rejected:
+        logger.debug("rejected %s: %s. %s", item.file, item.reason, item.found)
     damaged = [item for item in rejected if item.reason is not Reason.UNLISTED]
     if not damaged:
         return
     total = num_examples + len(damaged)
     reasons = Counter(item.reason for item in damaged)
     by_reason = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    if len(damaged) <= allowed * total:
+    # Not multiplied: 29 is more than 0.29 * 100, which is 28.999999999999996.
+    if len(damaged) / total <= allowed:
         logger.info("%d of %d pairs rejected: %s", len(damaged), total, by_reason)
         return
     shown = [f"  {item.file}: {item.reason}. {item.found}" for item in damaged[:_SHOWN_REJECTIONS]]
@@ -51,14 +57,15 @@ def check_rejected(rejected: Sequence[Rejection], num_examples: int, allowed: fl
         f"{len(damaged)} of {total} pairs cannot be used ({len(damaged) / total:.1%}), more than "
         f"dataset.max_rejected_fraction={allowed:g} allows: {by_reason}."
     )
-    raise StageError("\n".join([heading, *shown, remedy]))
+    raise UnusableDatasetError("\n".join([heading, *shown, remedy]), rejected)
 
 
-def check_filled(plan: Plan, counts: dict[str, int]) -> None:
-    """Raises StageError if rejections have emptied a split."""
+def check_filled(plan: Plan, counts: dict[str, int], rejected: Sequence[Rejection]) -> None:
+    """Raises UnusableDatasetError if rejections have emptied a split."""
     for split, count in counts.items():
         if plan.num_pairs(split) and not count:
-            raise StageError(
+            raise UnusableDatasetError(
                 f"All {plan.num_pairs(split)} pairs of the split {split!r} were rejected; "
-                "mend the files or change dataset.splits."
+                "mend the files or change dataset.splits.",
+                rejected,
             )

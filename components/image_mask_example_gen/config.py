@@ -64,8 +64,7 @@ class DatasetConfig(Settings):
     layout: LayoutName = "shapes"
     """How the files are arranged; ``folder`` is for your own data."""
     root: str | None = None
-    """Folder of the dataset, as its official download unpacks. ``shapes`` draws here what is missing,
-    or into a temporary folder when there is no root."""
+    """Folder of the dataset, as its official download unpacks; null for ``shapes`` and only for it."""
     images: str | None = None
     """``folder``: pattern under root, such as ``images/*.jpg``; ``**`` stands for any folders."""
     masks: str | None = None
@@ -180,7 +179,12 @@ class DatasetConfig(Settings):
 
     @model_validator(mode="after")
     def _keys_belong_to_the_layout(self) -> Self:
-        if self.layout != "shapes" and not self.root:
+        if self.layout == "shapes":
+            if self.root is not None:
+                raise ValueError(
+                    "layout shapes draws its own data; for your own folder set dataset.layout to folder"
+                )
+        elif not self.root:
             raise ValueError(f"layout {self.layout} needs dataset.root, the dataset's folder (--data DIR)")
         if self.layout != "folder":
             for key in ("images", "masks", "label_values", "ignore_label"):

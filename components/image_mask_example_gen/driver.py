@@ -1,32 +1,22 @@
-"""Runs before the cache is asked: adds the fingerprint of the input files to what the cache compares.
+"""Looks at the input files before TFX looks for cached Examples."""
 
-TFX's local orchestration runs drivers; Kubeflow Pipelines does not, there the fingerprint stays empty.
-"""
-
-from tfx.dsl.components.base import base_driver
-from tfx.orchestration import metadata
-from tfx.orchestration.portable import base_driver as portable_base_driver
-from tfx.orchestration.portable.data_types import ExecutionInfo
-from tfx.proto.orchestration import driver_output_pb2
+from collections.abc import Mapping
+from typing import Any
 
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.fingerprint import fingerprint_inputs
+from components.token_driver import InputArtifacts, TokenDriver
 
 
-class Driver(base_driver.BaseDriver, portable_base_driver.BaseDriver):
-    """Sets the execution property ``fingerprint``."""
+class Driver(TokenDriver):
+    """Cached Examples are used as long as the input files are the same."""
 
-    def __init__(self, metadata_handle: metadata.Metadata):
-        base_driver.BaseDriver.__init__(self, metadata_handle)
-        portable_base_driver.BaseDriver.__init__(self, metadata_handle)
+    PROPERTY = "fingerprint"
 
-    def run(self, execution_info: ExecutionInfo) -> driver_output_pb2.DriverOutput:
-        """Returns the property for this run.
+    def token(self, inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
+        """Returns the fingerprint of the input files.
 
         Raises:
           StageError: the dataset's folder is missing or not what its layout says.
         """
-        config = DatasetConfig.model_validate_json(execution_info.exec_properties["dataset"])
-        output = driver_output_pb2.DriverOutput()
-        output.exec_properties["fingerprint"].string_value = fingerprint_inputs(config)
-        return output
+        return fingerprint_inputs(DatasetConfig.model_validate_json(exec_properties["dataset"]))

@@ -70,7 +70,7 @@ class Executor(BaseBeamExecutor):
             for split in SPLITS
         }
         check_rejected(rejected, sum(counts.values()), config.max_rejected_fraction)
-        check_filled(plan, counts)
+        check_filled(plan, counts, rejected)
         report = {"examples": counts, "rejected": [asdict(rejection) for rejection in rejected]}
         with fileio.open(f"{ingestion.uri}/{REPORT_FILE}", "w") as file:
             file.write(json.dumps(report, indent=1))
@@ -120,17 +120,15 @@ def _load_outcomes(path: str) -> list[ShardOutcome]:
 
 @contextmanager
 def _dataset_root(config: DatasetConfig) -> Iterator[Path]:
-    """The folder to read from; for the drawn dataset it is filled first."""
-    if config.layout == "shapes":
+    """The folder to read from; the drawn dataset has one only as long as it is needed."""
+    if config.root is None:
         with tempfile.TemporaryDirectory() as temporary:
-            root = Path(config.root or temporary)
-            if draw_dataset(root, config.shapes):
-                logger.info("%d images and masks drawn", config.shapes.num_images)
-            yield root
+            draw_dataset(Path(temporary), config.shapes)
+            logger.info("%d images and masks drawn", config.shapes.num_images)
+            yield Path(temporary)
         return
     try:
         check_root(config)
     except ValueError as error:
         raise StageError(str(error)) from error
-    assert config.root is not None  # DatasetConfig sees to it for every layout but shapes.
     yield Path(config.root)

@@ -1,16 +1,15 @@
 """What an ingestion will do, decided from names alone: which pair goes to which file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.dataset.features import SPLITS
-from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.hashing import stable_rank
 from components.image_mask_example_gen.layouts.registry import LAYOUTS
 from components.image_mask_example_gen.layouts.scan import Entry, Scan
-from components.image_mask_example_gen.rejections import Rejection
+from components.image_mask_example_gen.rejections import Rejection, UnusableDatasetError
 from components.image_mask_example_gen.splits import assign_splits
 
 _PAIRS_PER_SHARD = 64
@@ -51,7 +50,9 @@ def plan_ingestion(config: DatasetConfig, root: Path) -> Plan:
     scan = _limited(LAYOUTS[config.layout].scan(config, root), config)
     if not scan.entries:
         orphans = "; ".join(f"{item.file}: {item.found}" for item in scan.rejected[:4])
-        raise StageError(f"{root}: no image has a mask. {orphans or 'There are no files.'}")
+        raise UnusableDatasetError(
+            f"{root}: no image has a mask. {orphans or 'There are no files.'}", scan.rejected
+        )
     splits = assign_splits(scan.entries, config.splits)
     shards = [shard for split in SPLITS for shard in _shards(split, splits[split])]
     return Plan(tuple(shards), tuple(scan.rejected))
@@ -65,7 +66,7 @@ def _limited(scan: Scan, config: DatasetConfig) -> Scan:
     entries = sorted(scan.entries, key=lambda entry: ranks[entry.key])[: config.limit]
     last = ranks[entries[-1].key]
     rejected = [item for item in scan.rejected if stable_rank(item.file, "limit") <= last]
-    return Scan(sorted(entries, key=lambda entry: entry.key), rejected, scan.side_files)
+    return replace(scan, entries=sorted(entries, key=lambda entry: entry.key), rejected=rejected)
 
 
 def _shards(split: str, entries: Sequence[Entry]) -> list[Shard]:

@@ -4,7 +4,6 @@ Colours are random, so a class shows only in its texture and outline: discs are 
 chequered, triangles speckled. The rim is a class of its own, as in Oxford-IIIT Pet.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,6 @@ from components.image_mask_example_gen.layouts.shapes import image_path, mask_pa
 BACKGROUND, DISC, SQUARE, TRIANGLE, BOUNDARY = range(5)
 """Class ids, in the order of ``label_schemes.SHAPES``."""
 
-_DRAWING_VERSION = 1
-"""Raise it with every change to what is drawn, so that files of an older version are drawn anew."""
-_STAMP = "shapes.json"
-
 _SIDES = (96, 161)
 _RADIUS_FRACTION = (0.2, 0.36)
 _RIM_FRACTION = 0.06
@@ -27,26 +22,13 @@ _MAX_SHAPES = 3
 _JPEG_QUALITY = 92
 
 
-def draw_dataset(root: Path, config: ShapesConfig) -> bool:
-    """Draws the images and masks that the settings ask for, unless they are there.
-
-    Returns:
-      Whether anything was drawn.
-    """
-    stamp = json.dumps({"version": _DRAWING_VERSION, **config.model_dump()})
-    stamp_file = root / _STAMP
-    if stamp_file.is_file():
-        if stamp_file.read_text(encoding="utf-8") == stamp:
-            return False
-        # While the folder is half old and half new it must not pass for either.
-        stamp_file.unlink()
+def draw_dataset(root: Path, config: ShapesConfig) -> None:
+    """Draws the images and masks that the settings ask for into an empty folder."""
     for index in range(config.num_images):
         image, mask = draw_example(config.seed, index)
         for pixels, path in ((image, image_path(index)), (mask, mask_path(index))):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(root / path, quality=_JPEG_QUALITY, compress_level=1)
-    stamp_file.write_text(stamp, encoding="utf-8")
-    return True
 
 
 def draw_example(seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:

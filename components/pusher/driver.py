@@ -11,7 +11,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils, proto_utils
 
 from components.model_store import store
-from components.model_store.driver import InputArtifacts, TokenDriver
+from components.token_driver import InputArtifacts, TokenDriver
 
 _REFUSED = "refused"
 

@@ -13,6 +13,8 @@ from components.pusher.driver import already_served, resolve_token, serving_dir
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
 KEEP_VERSIONS_KEY: Final = "keep_versions"
+ALREADY_SERVED_PROPERTY: Final = "already_served"
+"""Custom property of the pushed model, 0 or 1: the newest version was this model, nothing was copied."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,8 @@ class Executor(tfx_pusher.Executor):
         Args:
             input_dict: ``model``, ``model_blessing``, and ``baseline_model``, what it was compared with.
             output_dict: ``pushed_model``, the model and the custom properties that TFX's Pusher sets:
-                ``pushed`` (0 or 1), ``pushed_destination`` and ``pushed_version``.
+                ``pushed`` (0 or 1), ``pushed_destination`` and ``pushed_version``, and besides
+                ``already_served`` (0 or 1).
             exec_properties: ``push_destination``, ``keep_versions``, and ``push_token`` where a driver
                 has set it.
         """
@@ -68,6 +71,7 @@ class Executor(tfx_pusher.Executor):
         if removed:
             logger.info("removed old versions: %s", ", ".join(map(str, removed)))
 
+        pushed_model.set_int_custom_property(ALREADY_SERVED_PROPERTY, int(served is not None))
         # The artifact outlives the version, which a later push may remove.
         store.link_tree(model_dir, Path(pushed_model.uri))
         self._MarkPushed(

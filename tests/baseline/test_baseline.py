@@ -49,6 +49,7 @@ def test_nothing_served_is_an_empty_baseline(candidate: Path, serving_dir: Path)
     baseline = run(candidate, serving_dir)
     assert_empty(baseline)
     assert baseline.get_string_custom_property("baseline_token") == NOTHING
+    assert baseline.get_string_custom_property("incomparable_version") == ""
 
 
 def test_the_newest_version_is_the_baseline(candidate: Path, serving_dir: Path, tmp_path: Path) -> None:
@@ -60,6 +61,7 @@ def test_the_newest_version_is_the_baseline(candidate: Path, serving_dir: Path, 
     assert store.content_fingerprint(model) == store.content_fingerprint(tmp_path / "new")
     token = baseline.get_string_custom_property("baseline_token")
     assert find(token, serving_dir) == store.newest(serving_dir)
+    assert baseline.get_string_custom_property("obstacle") == ""
 
 
 @pytest.mark.parametrize(
@@ -81,9 +83,12 @@ def test_a_version_that_cannot_be_compared_is_left_out_and_said_so(
 ) -> None:
     number = push(tmp_path, serving_dir, "served", **options)
     with caplog.at_level(logging.INFO, logger="components.baseline"):
-        assert_empty(run(candidate, serving_dir))
+        baseline = run(candidate, serving_dir)
+    assert_empty(baseline)
     assert f"not comparing with version {number}" in caplog.text
     assert reason in caplog.text
+    assert baseline.get_string_custom_property("incomparable_version") == str(number)
+    assert reason in baseline.get_string_custom_property("obstacle")
 
 
 def test_the_token_changes_with_the_newest_version_and_with_its_bytes(

@@ -1,5 +1,7 @@
 """The recipe's dataset part: what is accepted, what is refused and in which words."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +50,7 @@ FOLDER: dict[str, Any] = {
         ),
         ({"splits": {"val": 0.5, "test": 0.5}}, "nothing to train on"),
         ({"splits": {"group": "("}}, "not a regular expression"),
+        ({"layout": "shapes", "root": "x"}, "set dataset.layout to folder"),
         ({"max_pixels": 0}, "greater than or equal to 1"),
     ],
 )
@@ -123,6 +126,80 @@ def test_check_root_finds_the_dataset_one_folder_deeper(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"did you mean '.*data_semantics'"):
         check_root(DatasetConfig(layout="kitti_semantics", root=str(tmp_path)))
     check_root(DatasetConfig(layout="kitti_semantics", root=str(tmp_path / "data_semantics")))
+
+
+PETS_FILES = ("annotations/trainval.txt", "annotations/test.txt")
+PETS_FOLDERS = ("images", "annotations/trimaps")
+
+
+@pytest.mark.parametrize("wrong", [*PETS_FILES, *PETS_FOLDERS])
+def test_check_root_takes_no_file_for_a_folder_and_no_folder_for_a_file(tmp_path: Path, wrong: str) -> None:
+    for path in (*PETS_FOLDERS, *PETS_FILES):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        if (path in PETS_FOLDERS) != (path == wrong):
+            (tmp_path / path).mkdir()
+        else:
+            (tmp_path / path).touch()
+    kind = "folder" if wrong in PETS_FOLDERS else "file"
+    with pytest.raises(ValueError, match=f"it has no {kind} {wrong}; "):
+        check_root(DatasetConfig(layout="oxford_iiit_pet", root=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"layout": "kitti_semantics"},
+        {"layout": "folder", "images": "i/*", "masks": "m/*", "classes": ["a", "b"]},
+    ],
+)
+def test_check_root_says_that_a_file_is_no_folder(tmp_path: Path, settings: dict[str, Any]) -> None:
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match="no folder"):
+            check_root(DatasetConfig.model_validate(settings | {"root": str(root)}))
+    (tmp_path / "i").touch()
+    with pytest.raises(ValueError, match="it has no"):
+        check_root(DatasetConfig.model_validate(settings | {"root": str(tmp_path)}))
+
+
+@pytest.mark.parametrize("unreadable", [".", "training/image_2", "i"])
+def test_check_root_says_what_it_may_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unreadable: str
+) -> None:
+    for folder in ("training/image_2", "training/semantic", "i", "m"):
+        (tmp_path / folder).mkdir(parents=True)
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        # Not by permissions, which do not hold for the superuser.
+        if Path(path) == tmp_path / unreadable:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    settings: dict[str, Any] = {"layout": "kitti_semantics", "root": str(tmp_path)}
+    if unreadable != "training/image_2":
+        settings |= {"layout": "folder", "images": "i/*", "masks": "m/*", "classes": ["a", "b"]}
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(ValueError, match="cannot be read: Permission denied") as caught:
+        check_root(DatasetConfig.model_validate(settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unreadable_neighbour_does_not_hide_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_dir = Path.is_dir
+
+    def refuse(path: Path) -> bool:
+        if path == tmp_path / "lost+found/training/image_2":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_dir(path)
+
+    (tmp_path / "lost+found").mkdir()
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(ValueError, match="it has no folder training/image_2"):
+        check_root(DatasetConfig(layout="kitti_semantics", root=str(tmp_path)))
 
 
 def test_settings_and_root_check_import_neither_tensorflow_nor_numpy() -> None:

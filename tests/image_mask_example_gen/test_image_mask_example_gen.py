@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from components.image_mask_example_gen.artifacts import IngestionReportArtifact
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.executor import Executor
+from components.image_mask_example_gen.fingerprint import fingerprint_inputs
 from components.image_mask_example_gen.report import IngestionReport, load_ingestion_report
 
 
@@ -331,10 +333,53 @@ def test_unchanged_files_are_cached_and_a_touched_one_is_not(shared_data: Path, 
         run()
 
 
-def test_shapes_are_drawn_where_nothing_is_there(tmp_path: Path) -> None:
-    config = DatasetConfig.model_validate({"shapes": {"num_images": 12}, "root": str(tmp_path / "data")})
+def test_shapes_are_drawn_for_the_run_and_leave_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    config = DatasetConfig.model_validate({"shapes": {"num_images": 12}})
     assert sum(ingest(config, tmp_path / "out").examples.values()) == 12
-    assert len(list((tmp_path / "data/images").iterdir())) == 12
-    without_root = DatasetConfig.model_validate({"shapes": {"num_images": 12}})
-    ingest(without_root, tmp_path / "again")
-    assert read_split(tmp_path / "again", "val").keys() == read_split(tmp_path / "out", "val").keys()
+    assert not list((tmp_path / "temporary").rglob("*.jpg"))
+
+
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
+
+
+def test_file_names_that_are_not_utf8_are_ingested_and_reported_printable(
+    spoilt: Path, tmp_path: Path
+) -> None:
+    good, bad = (path.stem for path in sorted((spoilt / "images").iterdir())[50:52])
+    for name, kind in ((good, "good"), (bad, "bad")):
+        (spoilt / f"images/{name}.jpg").rename(spoilt / f"images/{NOT_UTF8}_{kind}.jpg")
+        (spoilt / f"masks/{name}.png").rename(spoilt / f"masks/{NOT_UTF8}_{kind}.png")
+    (spoilt / f"masks/{NOT_UTF8}_bad.png").unlink()
+    (spoilt / f"masks/{NOT_UTF8}_bad.png").touch()
+    (spoilt / f"images/{NOT_UTF8}_alone.jpg").write_bytes(b"x")
+
+    config = spoilt_config(spoilt, 0.1)
+    assert fingerprint_inputs(config)
+    report = ingest(
+        config, tmp_path / "out", "--direct_running_mode=multi_threading", "--direct_num_workers=2"
+    )
+    assert sum(report.examples.values()) == 191
+    reported = {item.file: item for item in report.rejected}
+    assert "images/caf\\xe9_alone.jpg" in reported
+    assert "images/caf\\xe9_bad.jpg is left out" in reported["masks/caf\\xe9_bad.png"].found
+    report.model_dump_json()
+
+
+def test_all_rejected_files_travel_with_the_error_and_stand_in_the_log(
+    spoilt: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in sorted((spoilt / "masks").iterdir())[-20:]:
+        path.unlink()
+    caplog.set_level(logging.DEBUG, "components")
+    with pytest.raises(StageError) as caught:
+        ingest(spoilt_config(spoilt, 0.0), tmp_path / "out")
+    rejected = caught.value.rejected_files
+    assert len(rejected) == 28 > str(caught.value).count("image without mask.")
+    assert set(rejected[0]) == {"file", "reason", "found"}
+    json.dumps(rejected)
+    logged = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
+    assert all(any(f"rejected {item['file']}: " in line for line in logged) for item in rejected)

@@ -78,7 +78,7 @@ def test_a_relative_root_counts_from_the_current_directory(
 ) -> None:
     elsewhere = tmp_path / "recipes"
     elsewhere.mkdir()
-    (elsewhere / "mine.yaml").write_text("dataset: {layout: shapes, root: data/x}\n")
+    (elsewhere / "mine.yaml").write_text("dataset: {layout: kitti_semantics, root: data/x}\n")
     monkeypatch.chdir(tmp_path)
     assert load_recipe("recipes/mine.yaml").dataset.root == str(tmp_path / "data" / "x")
 
@@ -173,7 +173,7 @@ def test_all_contradictions_are_told_at_once() -> None:
 
 def test_data_for_the_drawn_shapes_is_a_mistake() -> None:
     assert problems_of(data="mine") == [
-        "--data mine: the layout shapes draws its own images; choose another --recipe"
+        "layout shapes draws its own data; for your own folder set dataset.layout to folder"
     ]
 
 

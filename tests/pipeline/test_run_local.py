@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import toy_pipeline
 
+from pipeline import summary as summary_module
 from pipeline.run_local import main
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -115,13 +116,64 @@ def test_a_rerun_with_nothing_changed_is_all_cached_and_sums_up_the_same(run: Ru
     assert "Nothing has changed, version 7 stays" in rerun.out
     after = summary_of(tmp_path)
     assert all(stage["cached"] for stage in after["stages"])
-    assert {key for key in before if before[key] != after[key]} == {"run_id", "stages"}
+    assert (before["pushed_now"], after["pushed_now"]) == (True, False)
+    assert {key for key in before if before[key] != after[key]} == {"run_id", "stages", "pushed_now"}
 
 
 def test_a_changed_setting_runs_its_stage_and_those_after_it_anew(run: Run, tmp_path: Path) -> None:
     run(tmp_path, "--set", "training.epochs=4")
     run(tmp_path, "--set", "training.epochs=5")
     assert [stage["cached"] for stage in summary_of(tmp_path)["stages"]] == [False, False, False]
+
+
+def test_a_model_that_the_pusher_found_served_is_not_said_to_be_pushed(run: Run, tmp_path: Path) -> None:
+    finished = run(tmp_path, trouble="served")
+    assert finished.code == 0
+    assert "already served as version 7, nothing was copied" in finished.out
+    assert "Pushed version" not in finished.out
+    assert summary_of(tmp_path)["pushed_now"] is False
+
+
+def test_a_failed_run_keeps_the_whole_list_of_rejected_files(run: Run, tmp_path: Path) -> None:
+    assert run(tmp_path, trouble="unusable_dataset").code == 1
+    summary = summary_of(tmp_path)
+    assert summary["examples"] is None
+    assert len(summary["rejected_files"]) == 30
+    assert summary["rejected_files"][7] == {"file": "7.jpg", "reason": "empty file", "found": "0 bytes"}
+
+
+def test_a_name_that_is_not_utf8_spoils_neither_terminal_nor_log_nor_summary(
+    run: Run, tmp_path: Path
+) -> None:
+    finished = run(tmp_path, trouble="strange_name")
+    assert finished.code == 1
+    assert "rejected caf\\udce9.jpg" in finished.out
+    assert "Worker failed: Two files are named caf\\udce9.jpg; rename one" in finished.out.splitlines()
+    summary = summary_of(tmp_path)
+    assert summary["reasons"] == ["Worker failed: Two files are named caf\udce9.jpg; rename one"]
+    log = tmp_path / "logs" / f"{summary['run_id']}.log"
+    assert "rejected caf\\udce9.jpg" in log.read_text(encoding="utf-8")
+    assert "Logging error" not in log.read_text(encoding="utf-8")
+
+
+def test_an_artifact_that_cannot_be_summed_up_ends_with_1_and_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = summary_module._pushed_version
+
+    def garbled(artifacts: Mapping[tuple[str, str], list[Any]]) -> int | None:
+        if artifacts:
+            raise ValueError("the report is garbled")
+        return read(artifacts)
+
+    monkeypatch.setattr(summary_module, "_pushed_version", garbled)
+    finished = run(tmp_path)
+    assert finished.code == 1
+    assert "Summing up failed: ValueError: the report is garbled" in finished.out.splitlines()
+    assert "Traceback" not in finished.out + finished.err
+    summary = summary_of(tmp_path)
+    assert summary["outcome"] == "failed"
+    assert [stage["name"] for stage in summary["stages"]] == ["Numbers", "Worker", "Pusher"]
 
 
 def test_a_refused_model_ends_with_3(run: Run, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import apache_beam as beam
 from tfx import v1 as tfx
 
 from components.errors import StageError
+from components.image_mask_example_gen.rejections import Reason, Rejection, UnusableDatasetError
 from pipeline.config import Recipe
 
 logger = logging.getLogger("components.toy")
@@ -50,6 +51,12 @@ def Worker(
             raise RuntimeError("what native code makes of an interrupt") from None
     if trouble == "stage_error":
         raise StageError("the images are upside down; turn them round")
+    if trouble == "unusable_dataset":
+        rejected = [Rejection(f"{number}.jpg", Reason.EMPTY_FILE, "0 bytes") for number in range(30)]
+        raise UnusableDatasetError("30 of 30 pairs cannot be used", rejected)
+    if trouble == "strange_name":
+        logger.info("rejected %s", os.fsdecode(b"caf\xe9.jpg"))
+        raise StageError(f"Two files are named {os.fsdecode(b'caf' + bytes([0xE9]))}.jpg; rename one")
     if trouble == "value_error":
         raise ValueError("first line\nsecond line")
     if trouble.startswith("beam"):
@@ -66,6 +73,7 @@ def Pusher(
     refuses = not Path(model.uri, "count").exists() or os.environ.get("TOY_TROUBLE") == "refused"
     pushed_model.set_int_custom_property("pushed", 0 if refuses else 1)
     pushed_model.set_string_custom_property("pushed_version", "" if refuses else "7")
+    pushed_model.set_int_custom_property("already_served", int(os.environ.get("TOY_TROUBLE") == "served"))
 
 
 def _hang() -> None:

@@ -97,6 +97,13 @@ def test_without_a_driver_a_served_model_is_not_pushed_twice_but_a_new_one_is(
         "pushed_version"
     )
     assert again.get_int_custom_property("pushed") == 1
+    assert (
+        first.get_int_custom_property("already_served"),
+        again.get_int_custom_property("already_served"),
+    ) == (
+        0,
+        1,
+    )
     push(tmp_path, serving_dir, "other")
     tokens = {
         store.Version(number, serving_dir / str(number)).provenance()["push_token"]

@@ -3,6 +3,7 @@
 Yang, Luo and Lin, "Clothing Co-Parsing by Joint Image Segmentation and Labeling", CVPR 2014.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from components.image_mask_example_gen.config import DatasetConfig
@@ -13,18 +14,17 @@ IMAGES = "photos"
 MASKS = "annotations/pixel-level"
 IMAGE_LEVEL = "annotations/image-level"
 LABEL_LISTS = ("label_list.mat", "labels.txt")
-EXPECTED = (IMAGES, MASKS)
 
 
 def scan(config: DatasetConfig, root: Path) -> Scan:
     """Finds the pairs; photos that officially have labels but no mask are set aside as unlisted."""
-    entries, rejected = pair_files(
+    pairs = pair_files(
         ((stem(path), path) for path in list_files(root, IMAGES, ".jpg")),
         ((stem(path), path) for path in list_files(root, MASKS, ".mat")),
     )
-    rejected = [_unlisted_if_only_labelled(rejection, root) for rejection in rejected]
-    side_files = [path for path in LABEL_LISTS if (root / path).is_file()]
-    return Scan(entries, rejected, side_files)
+    rejected = [_unlisted_if_only_labelled(rejection, root) for rejection in pairs.rejected]
+    lists = [path for path in LABEL_LISTS if (root / path).is_file()]
+    return replace(pairs, rejected=rejected, files=sorted([*pairs.files, *lists]))
 
 
 def _unlisted_if_only_labelled(rejection: Rejection, root: Path) -> Rejection:

@@ -20,8 +20,7 @@ def scan(config: DatasetConfig, root: Path) -> Scan:
     """
     images, masks = FilePattern(config.images or ""), FilePattern(config.masks or "")
     with_folders = images.open_folders == masks.open_folders
-    entries, rejected = pair_files(images.find(root, with_folders), masks.find(root, with_folders))
-    return Scan(entries, rejected)
+    return pair_files(images.find(root, with_folders), masks.find(root, with_folders))
 
 
 class FilePattern:
@@ -51,7 +50,7 @@ class FilePattern:
 
     def _walk(self, root: Path) -> Iterator[str]:
         start = root / self._base
-        for folder, subfolders, files in os.walk(start, followlinks=True):
+        for folder, subfolders, files in os.walk(start, onerror=_raise_unless_missing, followlinks=True):
             parent = Path(folder)
             depth = len(parent.relative_to(start).parts)
             deep_enough = self._depth is not None and depth >= self._depth
@@ -61,6 +60,12 @@ class FilePattern:
             for file in sorted(files):
                 if not file.startswith(".") and (parent / file).is_file():
                     yield (below_root / file).as_posix()
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    """A folder that cannot be read must not pass for an empty one, as it does with ``os.walk``."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _folder_regex(part: str) -> str:

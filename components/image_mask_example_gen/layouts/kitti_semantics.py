@@ -10,13 +10,11 @@ from components.image_mask_example_gen.layouts.scan import Scan, list_files, pai
 
 IMAGES = "training/image_2"
 MASKS = "training/semantic"
-EXPECTED = (IMAGES, MASKS)
 
 
 def scan(config: DatasetConfig, root: Path) -> Scan:
     """Finds the pairs of the training part; the testing part has no masks to learn from."""
-    entries, rejected = pair_files(
+    return pair_files(
         ((stem(path), path) for path in list_files(root, IMAGES, ".png")),
         ((stem(path), path) for path in list_files(root, MASKS, ".png")),
     )
-    return Scan(entries, rejected)

@@ -23,7 +23,6 @@ from components.image_mask_example_gen.rejections import Reason, Rejection
 IMAGES = "images"
 TRIMAPS = "annotations/trimaps"
 LISTS = {OFFICIAL_TRAINVAL: "annotations/trainval.txt", OFFICIAL_TEST: "annotations/test.txt"}
-EXPECTED = (IMAGES, TRIMAPS, *LISTS.values())
 
 _SPECIES = {"1": "cat", "2": "dog"}
 
@@ -33,20 +32,20 @@ def scan(config: DatasetConfig, root: Path) -> Scan:
 
     Only ``*.jpg`` counts as an image: the official archive has stray ``.mat`` files among them.
     """
-    pairs, rejected = pair_files(
+    pairs = pair_files(
         ((stem(path), path) for path in list_files(root, IMAGES, ".jpg")),
         ((stem(path), path) for path in list_files(root, TRIMAPS, ".png")),
     )
     listed = _read_lists(root)
-    entries = []
-    for pair in pairs:
+    entries, rejected = [], list(pairs.rejected)
+    for pair in pairs.entries:
         if pair.key in listed:
             split, species = listed[pair.key]
             entries.append(replace(pair, official_split=split, attributes=_attributes(pair, species)))
         else:
             found = f"in neither of {' and '.join(LISTS.values())}; its mask {pair.mask} stays aside as well"
             rejected.append(Rejection(pair.image, Reason.UNLISTED, found))
-    return Scan(entries, rejected, side_files=list(LISTS.values()))
+    return Scan(entries, rejected, sorted([*pairs.files, *LISTS.values()]))
 
 
 def _attributes(pair: Entry, species: str) -> tuple[tuple[str, str], ...]:

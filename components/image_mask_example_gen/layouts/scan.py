@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from components.errors import StageError
-from components.image_mask_example_gen.rejections import Reason, Rejection
+from components.image_mask_example_gen.rejections import Reason, Rejection, printable
 
 OFFICIAL_TRAINVAL: Final = "trainval"
 OFFICIAL_TEST: Final = "test"
@@ -33,14 +33,8 @@ class Scan:
 
     entries: list[Entry]
     rejected: list[Rejection]
-    side_files: list[str] = field(default_factory=list)
-    """Lists and the like that decided about the entries."""
-
-    @property
-    def files(self) -> list[str]:
-        """All input files, sorted, relative to the root."""
-        paths = {path for entry in self.entries for path in (entry.image, entry.mask)}
-        return sorted(paths.union((rejection.file for rejection in self.rejected), self.side_files))
+    files: list[str] = field(default_factory=list)
+    """All input files relative to the root, lists that decided about the entries among them; sorted."""
 
 
 def list_files(root: Path, folder: str, suffix: str) -> list[str]:
@@ -60,9 +54,7 @@ def stem(path: str) -> str:
     return PurePosixPath(path).stem
 
 
-def pair_files(
-    images: Iterable[tuple[str, str]], masks: Iterable[tuple[str, str]]
-) -> tuple[list[Entry], list[Rejection]]:
+def pair_files(images: Iterable[tuple[str, str]], masks: Iterable[tuple[str, str]]) -> Scan:
     """Pairs (key, path) lists by key; a file without its counterpart is rejected.
 
     Raises:
@@ -82,7 +74,7 @@ def pair_files(
         for key, path in sorted(mask_paths.items())
         if key not in image_paths
     ]
-    return entries, rejected
+    return Scan(entries, rejected, sorted({*image_paths.values(), *mask_paths.values()}))
 
 
 def _by_key(files: Iterable[tuple[str, str]], kind: str) -> dict[str, str]:
@@ -90,8 +82,8 @@ def _by_key(files: Iterable[tuple[str, str]], kind: str) -> dict[str, str]:
     for key, path in files:
         if key in paths:
             raise StageError(
-                f"Two {kind} have the same name {key!r}: {paths[key]} and {path}. Rename or remove one, "
-                "or narrow the pattern: names must be unique."
+                f"Two {kind} have the same name {key!r}: {printable(paths[key])} and {printable(path)}. "
+                "Rename or remove one, or narrow the pattern: names must be unique."
             )
         paths[key] = path
     return paths

@@ -1,4 +1,4 @@
-"""A TFX driver that lets the state of the served versions take part in TFX's cache key."""
+"""A TFX driver that lets what a stage reads from disk take part in TFX's cache key."""
 
 import abc
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ InputArtifacts = Mapping[str, Sequence[types.Artifact]]
 class TokenDriver(base_driver.BaseDriver, portable_base_driver.BaseDriver):
     """Sets one execution property just before TFX looks for a cached answer.
 
-    TFX's cache knows inputs and parameters only. What a stage reads besides, the directory of served
+    TFX's cache knows inputs and parameters only. What a stage reads besides, the user's files or the served
     versions, is put into words here: as long as the token is the same, an earlier answer still holds.
 
     It derives from both of TFX's base drivers: components demand the one, the launcher runs the other.

@@ -1,0 +1,41 @@
+"""What README tells people to type is what the commands understand."""
+
+import re
+from pathlib import Path
+
+from pipeline.config import list_recipes, load_recipe
+from pipeline.run_local import main
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+README = (REPOSITORY / "README.md").read_text()
+
+
+def test_the_recipe_for_own_data_is_valid_with_the_changes_shown(tmp_path: Path) -> None:
+    [text] = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    path = tmp_path / "street.yaml"
+    path.write_text(text)
+    overrides = re.findall(r"--recipe street\.yaml.*?--set (\S+) --set (\S+)", README)
+    recipe = load_recipe(str(path), overrides=overrides[0])
+    assert recipe.name == "street" and recipe.training.epochs == 60
+
+
+def test_every_recipe_is_in_the_table_and_every_file_named_is_there() -> None:
+    assert all(f"| `{name}` |" in README for name in list_recipes())
+    linked = re.findall(r"\]\(((?!http)[^)]+)\)", README) + re.findall(
+        r"`((?:docs|pipeline)/[\w/]+\.\w+)`", README
+    )
+    assert linked
+    assert [path for path in linked if not (REPOSITORY / path).exists()] == []
+
+
+def test_a_folder_that_does_not_exist_is_answered_with_exit_2(tmp_path: Path) -> None:
+    arguments = [
+        "--recipe",
+        "pets_unet",
+        "--data",
+        str(tmp_path / "nowhere"),
+        "--workdir",
+        str(tmp_path / "work"),
+    ]
+    assert main(arguments) == 2
+    assert not (tmp_path / "work").exists()
