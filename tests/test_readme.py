@@ -21,7 +21,7 @@ def test_the_recipe_for_own_data_is_valid_with_the_changes_shown(tmp_path: Path)
 
 def test_every_recipe_is_in_the_table_and_every_file_named_is_there() -> None:
     assert all(f"| `{name}` |" in README for name in list_recipes())
-    linked = re.findall(r"\]\(((?!http)[^)]+)\)", README) + re.findall(
+    linked = re.findall(r"\]\(([\w/.-]+)\)", README) + re.findall(
         r"`((?:docs|pipeline)/[\w/]+\.\w+)`", README
     )
     assert linked

@@ -2,6 +2,7 @@
 
 import faulthandler
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -143,8 +144,12 @@ def test_a_failed_run_keeps_the_whole_list_of_rejected_files(run: Run, tmp_path:
 
 
 def test_a_name_that_is_not_utf8_spoils_neither_terminal_nor_log_nor_summary(
-    run: Run, tmp_path: Path
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What pytest itself captures must be UTF-8 to travel between the processes that share the tests.
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, type(caplog.handler)):
+            monkeypatch.setattr(handler, "emit", lambda record: None)
     finished = run(tmp_path, trouble="strange_name")
     assert finished.code == 1
     assert "rejected caf\\udce9.jpg" in finished.out
