@@ -21,7 +21,7 @@ def conclude(summary: Mapping[str, Any], recipe: Recipe, workdir: WorkDir, log: 
         case "rejected":
             yield "Refused, nothing was pushed:"
             yield from (f"  {reason}" for reason in summary["reasons"])
-            yield "Next: train longer (--set training.epochs=N), add data, or change the threshold above."
+            yield "Next: mend what is said above; more data or epochs (--set training.epochs=N) may help."
         case "failed":
             yield from summary["reasons"]
             yield f"All details are in {short_path(log)}; run the same command again to go on from there."

@@ -127,7 +127,11 @@ def load_recipe(name_or_path: str, data: str | None = None, overrides: Sequence[
         values["dataset"]["root"] = os.path.abspath(Path(root).expanduser())
     try:
         # By way of JSON, in which pydantic's strict mode takes a list where a tuple is declared.
-        return Recipe.model_validate_json(json.dumps(values))
+        text = json.dumps(values)
+    except (RecursionError, ValueError):
+        raise RecipeError([f"{path}: an alias stands inside its own anchor; write the block out"]) from None
+    try:
+        return Recipe.model_validate_json(text)
     except ValidationError as error:
         raise RecipeError(explain(error, values, Recipe)) from None
 
@@ -144,7 +148,8 @@ def _recipe_path(name_or_path: str) -> Path:
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
         if not path.is_file():
-            raise RecipeError([f"recipe file {path} does not exist in {Path.cwd()}"])
+            problem = "is no file" if path.exists() else "does not exist"
+            raise RecipeError([f"recipe {path.absolute()} {problem}; give a YAML file or a recipe's name"])
         return path
     names = [path.stem for path in sorted(_RECIPES.glob("*.yaml"))]
     if name_or_path not in names:

@@ -13,8 +13,10 @@ _REQUIREMENTS = {
     "dict_type": "should be a block of keys",
     "tuple_type": "should be a list",
     "list_type": "should be a list",
+    "float_type": "should be a number, and finite",
+    "finite_number": "should be a finite number",
 }
-"""Where pydantic's own words are those of JSON."""
+"""Where pydantic's own words are those of JSON or Python."""
 
 
 class RecipeError(Exception):
@@ -35,13 +37,26 @@ def explain(error: ValidationError, values: Any, model: type[BaseModel]) -> list
             lines += known.splitlines()
         else:
             # A key that takes several types has a complaint from each.
-            requirement = _REQUIREMENTS.get(details["type"]) or details["msg"].removeprefix("Input ")
+            requirement = _REQUIREMENTS.get(details["type"]) or _requirement(details)
             start = f"{path} is {shown(details['input'])}: it"
             alternatives[start] = (
                 f"{alternatives[start]}, or {requirement}" if start in alternatives else requirement
             )
     lines += [f"{start} {requirements}" for start, requirements in alternatives.items()]
     return list(dict.fromkeys(lines))
+
+
+def _requirement(details: ErrorDetails) -> str:
+    context = details.get("ctx", {})
+    match details["type"]:
+        case "string_pattern_mismatch":
+            return f"should be a name of letters, digits and _ . - only ({context['pattern']})"
+        case "too_short":
+            return f"should have at least {context['min_length']} items"
+        case "too_long":
+            return f"should have at most {context['max_length']} items"
+        case _:
+            return details["msg"].removeprefix("Input ")
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:

@@ -28,7 +28,7 @@ class _RecipeLoader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             problem = None
             if not isinstance(key, str):
-                problem = f"key {key_node.value} is not a word; put it in quotes"
+                problem = f"key {key!r} is not a word; put it in quotes"
             elif key in seen:
                 problem = f"key {key} is given twice; keep one"
             if problem:
@@ -55,5 +55,7 @@ def load_yaml(text: str) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ValueError(f"{where}{error.problem or error.context}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None

@@ -29,6 +29,7 @@ _EXIT_CODES = {"pushed": 0, "failed": 1, "rejected": 3}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    _open_missing_streams()
     args = _parser().parse_args(argv)
     if args.list_recipes:
         for name, description in list_recipes().items():
@@ -68,6 +69,23 @@ def _run(recipe: Recipe, workdir: WorkDir) -> int:
     return _EXIT_CODES[summary["outcome"]]
 
 
+def _open_missing_streams() -> None:
+    """Gives a process started with closed stdout or stderr (``>&-``) something to write to."""
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            setattr(sys, name, os.fdopen(descriptor, "w"))
+
+
+def _workdir(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; name a directory, or leave --workdir out")
+    return Path(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.run_local",
@@ -80,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data", metavar="DIR", help="where the dataset lies; replaces dataset.root")
     parser.add_argument(
-        "--workdir", type=Path, metavar="DIR", help="where all results go; default: runs/RECIPE"
+        "--workdir", type=_workdir, metavar="DIR", help="where all results go; default: runs/RECIPE"
     )
     parser.add_argument(
         "--set",

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -31,9 +31,7 @@ def output_diverted(log: Path) -> Iterator[TextIO]:
     with (
         # File names may hold what an encoding cannot say; a run must not end over that.
         log.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
-        os.fdopen(
-            os.dup(saved[1]), "w", buffering=1, encoding=sys.stdout.encoding, errors="backslashreplace"
-        ) as terminal,
+        _terminal(os.dup(saved[1]), sys.stdout.encoding) as terminal,
     ):
         handler = logging.StreamHandler(file)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -56,6 +54,17 @@ def output_diverted(log: Path) -> Iterator[TextIO]:
             logging.captureWarnings(False)
             root.setLevel(level)
             root.removeHandler(handler)
+
+
+@contextmanager
+def _terminal(descriptor: int, encoding: str) -> Iterator[TextIO]:
+    stream = os.fdopen(descriptor, "w", buffering=1, encoding=encoding, errors="backslashreplace")
+    try:
+        yield stream
+    finally:
+        # What could not be printed because nobody reads any more is still buffered.
+        with suppress(BrokenPipeError):
+            stream.close()
 
 
 class Terminal(logging.Handler):
@@ -88,20 +97,25 @@ class Terminal(logging.Handler):
     def line(self, text: str = "") -> None:
         """Prints a line of its own."""
         self._close_line()
-        print(text, file=self._stream, flush=True)
+        self._print(text)
 
     def stage_starts(self, number: int, count: int, name: str) -> None:
         self._close_line()
-        print(f"[{number}/{count}] {name} …", end="", file=self._stream, flush=True)
+        self._print(f"[{number}/{count}] {name} …", end="")
         self._line_is_open = True
 
     def stage_ends(self, seconds: float, cached: bool) -> None:
         took = "cached" if cached else f"{seconds:.1f} s"
         lead = " " if self._line_is_open else _INDENT
-        print(lead + took, file=self._stream, flush=True)
+        self._print(lead + took)
         self._line_is_open = False
 
     def _close_line(self) -> None:
         if self._line_is_open:
-            print(file=self._stream, flush=True)
+            self._print("")
             self._line_is_open = False
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        # Nobody reads any more (``| head``): no reason to give up hours of training.
+        with suppress(BrokenPipeError):
+            print(text, end=end, file=self._stream, flush=True)

@@ -40,7 +40,9 @@ def check_rejected(rejected: Sequence[Rejection], num_examples: int, allowed: fl
     by_reason = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
     # Not multiplied: 29 is more than 0.29 * 100, which is 28.999999999999996.
     if len(damaged) / total <= allowed:
-        logger.info("%d of %d pairs rejected: %s", len(damaged), total, by_reason)
+        logger.info(
+            "%d of %d pairs rejected, %d examples written: %s", len(damaged), total, num_examples, by_reason
+        )
         return
     shown = [f"  {item.file}: {item.reason}. {item.found}" for item in damaged[:_SHOWN_REJECTIONS]]
     if len(damaged) > len(shown):

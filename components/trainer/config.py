@@ -31,8 +31,8 @@ class AugmentationConfig(Settings):
 class TrainingConfig(Settings):
     """How the model is fitted."""
 
-    epochs: int = Field(default=30, ge=1)
-    batch_size: int = Field(default=16, ge=1)
+    epochs: int = Field(default=30, ge=1, le=1_000_000)
+    batch_size: int = Field(default=16, ge=1, le=65_536)
     """Examples a step, over all devices together."""
     learning_rate: float = Field(default=1e-3, gt=0.0)
     """Adam's step size."""

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from components.dataset.features import IGNORE_LABEL
+from components.errors import StageError
 from components.trainer.config import TrainerSettings
 from components.trainer.data import Constants
 from models.losses import SparseCrossEntropy, median_frequency_weights
@@ -40,8 +41,11 @@ def build_network(settings: TrainerSettings, constants: Constants, dtype_policy:
 def compile_network(network: keras.Model, settings: TrainerSettings, constants: Constants) -> None:
     """Gives the network its optimiser, its loss, and the metric that chooses the checkpoint."""
     training = settings.training
-    weighted = training.class_weights == "median_frequency"
-    weights = median_frequency_weights(constants.class_pixels) if weighted else None
+    weights = None
+    if training.class_weights == "median_frequency":
+        if not any(constants.class_pixels):
+            raise StageError("every pixel of the train split is ignored: there is nothing to learn")
+        weights = median_frequency_weights(constants.class_pixels)
     network.compile(
         keras.optimizers.Adam(training.learning_rate),
         SparseCrossEntropy(ignore_label=IGNORE_LABEL, class_weights=weights),

@@ -100,7 +100,7 @@ def test_a_relative_root_counts_from_the_current_directory(
         ("training.epochs=true", "training.epochs is true: it should be a valid integer"),
         ("training.epochs=null", "training.epochs is null: it should be a valid integer"),
         ("training.epochs=0", "training.epochs is 0: it should be greater than or equal to 1"),
-        ("training.learning_rate=.nan", "training.learning_rate is '.nan': it should be a valid number"),
+        ("training.learning_rate=.nan", "training.learning_rate is '.nan': it should be a number, and finite"),
         ("evaluation.min_mean_iou=75", "evaluation.min_mean_iou is 75: it should be less than or equal to 1"),
         ("transform.resize=strech", "transform.resize is 'strech'; did you mean stretch?"),
         ("transform.resize=zzz", "transform.resize is 'zzz'; there is stretch, letterbox"),
@@ -188,7 +188,9 @@ def test_a_recipe_file_that_is_absent_says_where_it_was_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert problems_of(recipe="mine.yaml") == [f"recipe file mine.yaml does not exist in {tmp_path}"]
+    assert problems_of(recipe="mine.yaml") == [
+        f"recipe {tmp_path / 'mine.yaml'} does not exist; give a YAML file or a recipe's name"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -210,6 +212,17 @@ def test_a_file_that_is_no_recipe_says_where_it_goes_wrong(tmp_path: Path, text:
     [problem] = problems_of(recipe=str(file))
     assert str(file) in problem
     assert expected in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("training: &x\n  epochs: *x\n", "alias"), ("training: " + "[" * 3000, "nested too deeply")],
+)
+def test_a_recipe_without_an_end_is_no_recipe(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "endless.yaml"
+    file.write_text(text)
+    [problem] = problems_of(recipe=str(file))
+    assert str(file) in problem and said in problem
 
 
 def test_a_file_that_is_not_text_says_so(tmp_path: Path) -> None:

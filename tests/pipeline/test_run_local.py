@@ -300,3 +300,26 @@ def test_a_work_directory_that_cannot_be_made_ends_with_2(run: Run, tmp_path: Pa
     finished = run(tmp_path / "file")
     assert finished.code == 2
     assert f"cannot work in {tmp_path / 'file'}" in finished.err
+
+
+@pytest.mark.parametrize("redirection", ["| head -1", ">&-", ">&- 2>&-"])
+def test_a_run_goes_on_when_nobody_reads(tmp_path: Path, redirection: str) -> None:
+    toy = Path(__file__).with_name("toy_pipeline.py")
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} {toy} --workdir {tmp_path} {redirection}"],
+        cwd=_REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(_REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert summary_of(tmp_path)["outcome"] == "pushed"
+
+
+def test_an_empty_work_directory_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--workdir", ""])
+    assert ended.value.code == 2
+    assert "--workdir: it is empty" in capsys.readouterr().err
