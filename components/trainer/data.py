@@ -14,8 +14,8 @@ Pair = tuple[tf.Tensor, tf.Tensor]
 
 _DECODE_BATCH = 4
 """Examples a call of the transform graph: enough to hide the call, few enough to fill every core."""
-_SHUFFLE_BYTES = 2**29
-"""Decoded pixels that the shuffle buffer may hold."""
+_SHUFFLE_BYTES = 2**27
+"""Decoded pixels that the shuffle buffer may hold; ingestion has dealt the examples out at random already."""
 
 
 class Constants(NamedTuple):

@@ -100,7 +100,10 @@ def test_a_relative_root_counts_from_the_current_directory(
         ("training.epochs=true", "training.epochs is true: it should be a valid integer"),
         ("training.epochs=null", "training.epochs is null: it should be a valid integer"),
         ("training.epochs=0", "training.epochs is 0: it should be greater than or equal to 1"),
-        ("training.learning_rate=.nan", "training.learning_rate is '.nan': it should be a number, and finite"),
+        (
+            "training.learning_rate=.nan",
+            "training.learning_rate is '.nan': it should be a number, and finite",
+        ),
         ("evaluation.min_mean_iou=75", "evaluation.min_mean_iou is 75: it should be less than or equal to 1"),
         ("transform.resize=strech", "transform.resize is 'strech'; did you mean stretch?"),
         ("transform.resize=zzz", "transform.resize is 'zzz'; there is stretch, letterbox"),
