@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.losses import SparseCrossEntropy
+from models.losses import SegmentationLoss
 from models.metrics import ResizedMeanIoU
 from models.unet import unet
 
@@ -62,7 +62,7 @@ def test_in_a_compiled_fit_it_is_the_mean_iou_of_the_validation_split() -> None:
     images = rng.normal(size=(6, 4, 4, 3)).astype(np.float32)
     masks = rng.choice([0, 1, 255], size=(6, 4, 4)).astype(np.uint8)
     model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 1)])
-    model.compile("sgd", SparseCrossEntropy(), metrics=[ResizedMeanIoU(2)])
+    model.compile("sgd", SegmentationLoss({"cross_entropy": 1.0}), metrics=[ResizedMeanIoU(2)])
     history = model.fit(images, masks, batch_size=4, validation_data=(images, masks), verbose=0).history
     predicted = model.predict(images, verbose=0).argmax(-1)
     assert history["val_iou_at_input_size"] == [pytest.approx(reference(masks, predicted, 2), abs=1e-6)]
@@ -86,7 +86,9 @@ def test_metric_survives_serialisation() -> None:
 def test_a_training_step_with_loss_and_metric_compiles_with_xla() -> None:
     """What GPUs run; XLA refuses any shape that depends on the data."""
     model = unet((8, 8, 3), 3, filters=2, depth=2, dropout=0.1, normalization="batch")
-    model.compile("adam", SparseCrossEntropy(), metrics=[ResizedMeanIoU(3)], jit_compile=True)
+    model.compile(
+        "adam", SegmentationLoss({"cross_entropy": 1.0}), metrics=[ResizedMeanIoU(3)], jit_compile=True
+    )
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 8, 8, 3), np.uint8)
     masks = rng.choice(np.array([0, 1, 2, 255], np.uint8), (5, 8, 8))
