@@ -1,0 +1,118 @@
+"""Moves of the picture in its frame: exact ones pixel for pixel, all others by one resampling.
+
+A change is described by a homogeneous matrix (N, 3, 3) that takes a point (x, y, 1) of the changed picture to
+the point of the original that is seen there. The origin is the centre of the frame, x points right, y down,
+and a unit is the distance of two pixels, so a turn by 90 degrees and a flip meet pixel centres exactly.
+"""
+
+from typing import Any
+
+from keras import ops
+
+
+def turn_and_flip(pictures: Any, transpose: Any, vertical: Any, horizontal: Any) -> Any:
+    """Transposes rows and columns, then flips, each where its coin says so; together all 8 symmetries.
+
+    Args:
+        pictures: (N, H, W, ...), any dtype.
+        transpose: bool (N,), H = W then; or None: no picture is transposed. Likewise
+        vertical: top and bottom change places.
+        horizontal: left and right change places.
+    """
+    if transpose is not None:
+        pictures = _choose(transpose, ops.swapaxes(pictures, 1, 2), pictures)
+    if vertical is not None:
+        pictures = _choose(vertical, ops.flip(pictures, axis=1), pictures)
+    if horizontal is not None:
+        pictures = _choose(horizontal, ops.flip(pictures, axis=2), pictures)
+    return pictures
+
+
+def turn_and_flip_matrix(transpose: Any, vertical: Any, horizontal: Any) -> Any:
+    """Returns the matrix of ``turn_and_flip``; the coins as there, at least one not None."""
+    swap, vertical, horizontal = (
+        0.0 if coins is None else ops.cast(coins, "float32") for coins in (transpose, vertical, horizontal)
+    )
+    x, y = 1.0 - 2.0 * horizontal, 1.0 - 2.0 * vertical
+    return matrix([[(1.0 - swap) * x, swap * y], [swap * x, (1.0 - swap) * y]])
+
+
+def affine_matrix(rotation: Any, shear: Any, zoom: Any, shift_x: Any, shift_y: Any) -> Any:
+    """Returns the matrix of a picture sheared, turned and enlarged about its centre, then shifted.
+
+    Args:
+        rotation: counter-clockwise as one sees it, radians (N,).
+        shear: what was upright leans to the right by this angle, radians (N,).
+        zoom: factor of both sides (N,).
+        shift_x, shift_y: to the right and down, pixels (N,).
+    """
+    cosine, sine = ops.cos(rotation), ops.sin(rotation)
+    unshift = matrix([[1.0, 0.0], [0.0, 1.0]], [-shift_x, -shift_y])
+    turn_back = matrix([[cosine / zoom, -sine / zoom], [sine / zoom, cosine / zoom]])
+    straighten = matrix([[1.0, ops.tan(shear)], [0.0, 1.0]])
+    return straighten @ turn_back @ unshift
+
+
+def crop_matrix(scale: Any, place_x: Any, place_y: Any, height: int, width: int) -> Any:
+    """Returns the matrix of a scaled picture of which, or on which, a frame of H x W is placed.
+
+    Args:
+        scale: factor of both sides (N,). An enlarged picture loses what lies outside the frame, a shrunk one
+            leaves ground around it.
+        place_x, place_y: from -1, frame and picture share their left or upper edge, over 0, they share their
+            centre, to 1, they share their right or lower edge (N,).
+        height, width: the frame, pixels.
+    """
+    spare = (scale - 1.0) / (2.0 * scale)
+    return matrix(
+        [[1.0 / scale, 0.0], [0.0, 1.0 / scale]], [width * spare * place_x, height * spare * place_y]
+    )
+
+
+def resample(images: Any, masks: Any, output_to_input: Any, ignore_label: int) -> tuple[Any, Any]:
+    """Looks up every pixel of the changed pictures, bilinearly in images, the nearest one in masks.
+
+    Args:
+        images: (N, H, W, channels) float.
+        masks: class ids (N, H, W), any integer dtype, below 2**24.
+        output_to_input: (N, 3, 3) as above.
+        ignore_label: the class id of what lies outside the original; images are 0 there.
+    """
+    height, width = images.shape[1:3]
+    centre_x, centre_y = (width - 1) / 2.0, (height - 1) / 2.0
+    to_centre = ops.convert_to_tensor([[1.0, 0.0, -centre_x], [0.0, 1.0, -centre_y], [0.0, 0.0, 1.0]])
+    from_centre = ops.convert_to_tensor([[1.0, 0.0, centre_x], [0.0, 1.0, centre_y], [0.0, 0.0, 1.0]])
+    pixels = from_centre @ output_to_input @ to_centre
+    transform = ops.reshape(pixels, (-1, 9))[:, :8]
+    images = ops.image.affine_transform(
+        images, transform, interpolation="bilinear", fill_value=0.0, data_format="channels_last"
+    )
+    # As float32, which holds class ids exactly and which every backend looks up.
+    ids = ops.image.affine_transform(
+        ops.cast(masks, "float32")[..., None],
+        transform,
+        interpolation="nearest",
+        fill_value=float(ignore_label),
+        data_format="channels_last",
+    )
+    return images, ops.cast(ids[..., 0], masks.dtype)
+
+
+def matrix(linear: list[list[Any]], offset: list[Any] | None = None) -> Any:
+    """Returns homogeneous matrices (N, 3, 3) of numbers and tensors (N,); at least one must be a tensor."""
+    offset = offset or [0.0, 0.0]
+    entries = [*linear[0], offset[0], *linear[1], offset[1], 0.0, 0.0, 1.0]
+    count = ops.shape(next(entry for entry in entries if not isinstance(entry, float)))[0]
+    entries = [ops.broadcast_to(ops.cast(entry, "float32"), (count,)) for entry in entries]
+    return ops.reshape(ops.stack(entries, axis=1), (-1, 3, 3))
+
+
+def _choose(coins: Any, heads: Any, tails: Any) -> Any:
+    """Returns for each coin the picture out of heads or out of tails."""
+    frame = tails.shape[1:]
+    size = 1
+    for side in frame:
+        size *= side
+    # Flat pictures: `where` broadcasts a vector over a matrix four times as fast as over higher ranks.
+    chosen = ops.where(coins[:, None], ops.reshape(heads, (-1, size)), ops.reshape(tails, (-1, size)))
+    return ops.reshape(chosen, (-1, *frame))
