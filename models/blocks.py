@@ -1,34 +1,92 @@
 """The building blocks of an encoder-decoder network, as functions on Keras tensors."""
 
-from typing import Any, Final, Literal, get_args
+from collections.abc import Callable, Sequence
+from math import gcd
+from typing import Any, Final, get_args
 
 import keras
 
-Normalization = Literal["none", "batch"]
-NORMALIZATIONS: Final[tuple[str, ...]] = get_args(Normalization)
+from models.options import Normalization, Upsampling
+
+InputShape = tuple[int | None, int | None, int]
+"""Height, width, channels; None is any."""
+
+DROPOUT_LEVELS: Final = 2
+"""Dropout follows the deepest levels only, where nearly all of the weights are."""
+
+_GROUP_CHANNELS: Final = 16
 
 
-def convolution(x: Any, filters: int, *, normalization: Normalization, name: str) -> Any:
-    """3x3 convolution that keeps the size, optional batch normalization, ReLU.
+def raw_images(
+    input_shape: InputShape, scale: Sequence[float] | float, offset: Sequence[float] | float
+) -> tuple[Any, Any]:
+    """The network's input and its first layer, which normalises raw pixels.
 
-    The weights start as He et al. 2015 propose for ReLU. Batch normalization brings its own offset,
-    so the convolution before it has no bias.
+    Args:
+        input_shape: of one image.
+        scale: pixels are multiplied by this, one factor, or one a channel …
+        offset: … and this is added.
+
+    Returns:
+        The input (N, H, W, channels), uint8 or float, 0 … 255, and the normalised images, float32: under
+        mixed precision, too, as half precision would round resized pixels before they are seen.
     """
-    if normalization not in NORMALIZATIONS:
-        choices = ", ".join(NORMALIZATIONS)
-        raise ValueError(f"normalization {normalization!r} is unknown; choose one of {choices}")
+    if len(input_shape) != 3 or not input_shape[-1] or input_shape[-1] < 1:
+        raise ValueError(f"input_shape is {input_shape}; give (height, width, channels)")
+    channels = input_shape[-1]
+    for argument, values in (("scale", scale), ("offset", offset)):
+        if isinstance(values, Sequence) and len(values) != channels:
+            raise ValueError(f"{argument} has {len(values)} values; give {channels}, one a channel")
+    images = keras.Input(input_shape, name="images", dtype="float32")
+    rescaling = keras.layers.Rescaling(
+        _numbers(scale), _numbers(offset), name="normalization", dtype="float32"
+    )
+    return images, rescaling(images)
+
+
+def convolution(
+    x: Any, filters: int, *, normalization: Normalization, name: str, kernel_size: int = 3
+) -> Any:
+    """Convolution that keeps the size, normalisation if wanted, ReLU.
+
+    The weights start as He et al. 2015 propose for ReLU. A normalisation brings its own offset, so the
+    convolution before it has no bias.
+
+    Args:
+        x: (N, H, W, any).
+        filters: channels of the result, (N, H, W, filters).
+        normalization: ``none``; ``batch``, over the batch (Ioffe and Szegedy 2015); or ``group``, over groups
+            of up to 16 channels of each image by itself (Wu and He 2018), for batches of few images.
+        name: prefix of the layers' names.
+        kernel_size: pixels a side.
+    """
+    if filters < 1:
+        raise ValueError(f"filters is {filters}; a level has at least 1")
     x = keras.layers.Conv2D(
         filters,
-        3,
+        kernel_size,
         padding="same",
         kernel_initializer="he_normal",
         use_bias=normalization == "none",
         name=f"{name}_conv",
     )(x)
+    x = normalize(x, normalization, name=f"{name}_norm")
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def normalize(x: Any, normalization: Normalization, *, name: str) -> Any:
+    """Normalises features (N, H, W, channels); see `convolution` for the choices."""
+    if normalization not in get_args(Normalization):
+        choices = ", ".join(get_args(Normalization))
+        raise ValueError(f"normalization {normalization!r} is unknown; choose one of {choices}")
+    if normalization == "none":
+        return x
     if normalization == "batch":
         # Keras' own momentum, 0.99, needs hundreds of steps to know the activations; small datasets have few.
-        x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
-    return keras.layers.ReLU(name=f"{name}_relu")(x)
+        return keras.layers.BatchNormalization(momentum=0.9, name=name)(x)
+    channels = x.shape[-1]
+    groups = channels // gcd(channels, _GROUP_CHANNELS)
+    return keras.layers.GroupNormalization(groups, name=name)(x)
 
 
 def double_convolution(x: Any, filters: int, *, normalization: Normalization, name: str) -> Any:
@@ -42,16 +100,97 @@ def down(x: Any, *, name: str) -> Any:
     return keras.layers.MaxPooling2D(2, name=f"{name}_pool")(x)
 
 
-def up(x: Any, skip: Any, filters: int, *, normalization: Normalization, name: str) -> Any:
-    """Doubles height and width, joins the encoder's features of that size, and convolves twice.
+def dropout(x: Any, rate: float, *, name: str) -> Any:
+    """Leaves out a share of the features in training."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout is {rate}; give a share from 0 (none) to below 1")
+    return keras.layers.Dropout(rate, name=f"{name}_dropout")(x) if rate else x
+
+
+def up(
+    x: Any, skip: Any | None, filters: int, *, upsampling: Upsampling, normalization: Normalization, name: str
+) -> Any:
+    """Doubles height and width and joins the encoder's features of that size.
 
     Args:
         x: (N, H, W, any) features of the deeper level.
-        skip: (N, 2H, 2W, any) features of the encoder.
-        filters: channels of the upsampled features and of the result, (N, 2H, 2W, filters).
-        normalization: as for `convolution`.
+        skip: (N, 2H, 2W, any) features of the encoder; None where it has none of that size.
+        filters: channels of the upsampled features.
+        upsampling: one of
+
+            - ``transposed``: transposed convolution, then two convolutions on the joined features.
+            - ``resize``: each pixel four times, smoothed by a 2x2 convolution, then the same two: cannot
+              leave a checkerboard (Odena et al. 2016, "Deconvolution and Checkerboard Artifacts").
+            - ``pix2pix``: transposed convolution, batch normalisation and ReLU (Isola et al. 2017); the
+              joined features stay as they are. Batch normalisation belongs to it, whatever
+              ``normalization`` says.
+        normalization: of the other convolutions, as for `convolution`.
         name: prefix of the layers' names.
+
+    Returns:
+        (N, 2H, 2W, filters); with ``pix2pix`` the channels of the skip come on top.
     """
-    x = keras.layers.Conv2DTranspose(filters, 3, strides=2, padding="same", name=f"{name}_upsample")(x)
-    x = keras.layers.Concatenate(name=f"{name}_concat")([x, skip])
+    if upsampling not in _DOUBLING:
+        raise ValueError(f"upsampling {upsampling!r} is unknown; choose one of {', '.join(_DOUBLING)}")
+    x = _DOUBLING[upsampling](x, filters, normalization, f"{name}_upsample")
+    if skip is not None:
+        x = keras.layers.Concatenate(name=f"{name}_concat")([x, skip])
+    if upsampling == "pix2pix":
+        return x
     return double_convolution(x, filters, normalization=normalization, name=name)
+
+
+def class_logits(x: Any, num_classes: int, *, double_size: bool = False) -> Any:
+    """Reads the classes from the features, in float32 under mixed precision, too.
+
+    Args:
+        x: (N, H, W, any).
+        num_classes: C, 2 at least.
+        double_size: by a 3x3 transposed convolution that doubles height and width, instead of pixel by pixel.
+
+    Returns:
+        Logits float32 (N, H, W, C), or (N, 2H, 2W, C).
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes is {num_classes}; there are at least 2 classes to tell apart")
+    if double_size:
+        layer = keras.layers.Conv2DTranspose(
+            num_classes, 3, strides=2, padding="same", name="logits", dtype="float32"
+        )
+    else:
+        layer = keras.layers.Conv2D(num_classes, 1, name="logits", dtype="float32")
+    return layer(x)
+
+
+def _transposed(x: Any, filters: int, normalization: Normalization, name: str) -> Any:
+    return keras.layers.Conv2DTranspose(filters, 3, strides=2, padding="same", name=name)(x)
+
+
+def _resize(x: Any, filters: int, normalization: Normalization, name: str) -> Any:
+    x = keras.layers.UpSampling2D(2, name=name)(x)
+    return convolution(x, filters, normalization=normalization, kernel_size=2, name=name)
+
+
+def _pix2pix(x: Any, filters: int, normalization: Normalization, name: str) -> Any:
+    x = keras.layers.Conv2DTranspose(
+        filters,
+        3,
+        strides=2,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+        name=name,
+    )(x)
+    x = normalize(x, "batch", name=f"{name}_norm")
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+_DOUBLING: Final[dict[Upsampling, Callable[[Any, int, Normalization, str], Any]]] = {
+    "transposed": _transposed,
+    "resize": _resize,
+    "pix2pix": _pix2pix,
+}
+
+
+def _numbers(values: Sequence[float] | float) -> list[float] | float:
+    return list(values) if isinstance(values, Sequence) else values

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from models.geometry import stride
+from models.geometry import check_size, stride
+from models.options import Normalization, Upsampling
 from models.unet import unet
 
 
@@ -23,6 +24,28 @@ def mixed_precision() -> Iterator[None]:
 
 def test_the_tutorials_network_has_its_number_of_parameters() -> None:
     assert unet((256, 256, 3), num_classes=3, filters=32, depth=5).count_params() == 8_639_811
+
+
+def test_the_street_scene_network_has_its_number_of_parameters() -> None:
+    model = unet(
+        (256, 256, 3),
+        num_classes=20,
+        filters=64,
+        depth=4,
+        dropout=0.5,
+        upsampling="resize",
+        head_convolution=False,
+    )
+    assert model.count_params() == 7_698_580
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "resize", "pix2pix"])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_every_way_up_and_any_number_of_channels_give_logits_of_the_images_size(
+    upsampling: Upsampling, channels: int
+) -> None:
+    model = unet((None, 20, channels), 2, filters=3, depth=3, upsampling=upsampling, head_convolution=False)
+    assert model(np.zeros((1, 12, 20, channels), np.uint8)).shape == (1, 12, 20, 2)
 
 
 def test_logits_have_the_size_of_the_image_and_one_channel_a_class() -> None:
@@ -62,8 +85,9 @@ def test_dropout_follows_the_two_deepest_levels_only() -> None:
     assert [name for name in names if "dropout" in name] == ["encoder3_dropout", "encoder4_dropout"]
 
 
-def test_batch_normalization_replaces_the_biases() -> None:
-    model = unet((8, 8, 3), 2, filters=2, depth=2, normalization="batch")
+@pytest.mark.parametrize("normalization", ["batch", "group"])
+def test_normalization_replaces_the_biases(normalization: Normalization) -> None:
+    model = unet((8, 8, 3), 2, filters=2, depth=2, normalization=normalization)
     convolutions = [layer for layer in model.layers if layer.name.endswith("_conv")]
     norms = [layer for layer in model.layers if layer.name.endswith("_norm")]
     assert len(convolutions) == len(norms) == 7
@@ -83,13 +107,16 @@ def test_a_saved_model_predicts_the_same_after_loading(tmp_path: Path) -> None:
     [
         ({"input_shape": (100, 96, 3)}, "height 100 is not divisible by 16.*take 96 or 112"),
         ({"input_shape": (96, 8, 3)}, "width 8 is not divisible by 16.*take 16"),
-        ({"input_shape": (96, 96, 1)}, r"give \(height, width, 3\)"),
+        ({"input_shape": (96, 96)}, r"give \(height, width, channels\)"),
+        ({"input_shape": (96, 96, None)}, r"give \(height, width, channels\)"),
         ({"num_classes": 1}, "at least 2"),
         ({"filters": 0}, "at least 1"),
         ({"depth": 0}, "at least 1 level"),
         ({"dropout": 1.0}, "below 1"),
         ({"scale": (1.0,)}, "scale has 1 values; give 3"),
-        ({"normalization": "group"}, "choose one of none, batch"),
+        ({"offset": (0.0,) * 4}, "offset has 4 values; give 3"),
+        ({"normalization": "layer"}, "choose one of none, batch, group"),
+        ({"upsampling": "bilinear"}, "choose one of transposed, resize, pix2pix"),
     ],
 )
 def test_impossible_arguments_are_refused_with_the_remedy(arguments: dict[str, Any], message: str) -> None:
@@ -102,3 +129,24 @@ def test_stride_doubles_with_every_level_and_needs_no_keras() -> None:
     assert [stride(depth) for depth in (1, 2, 5)] == [1, 2, 16]
     code = "import sys, models.geometry; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_sizes_are_checked_for_any_stride_and_none_is_any_size() -> None:
+    check_size(None, 64, 32)
+    with pytest.raises(ValueError, match=r"width 80 is not divisible by 32.*take 64 or 96"):
+        check_size(None, 80, 32)
+
+
+def test_each_level_may_have_filters_of_its_own() -> None:
+    model = unet((16, 16, 3), 2, filters=[2, 8, 4], depth=3)
+    widths = [model.get_layer(f"encoder{level}_2_conv").filters for level in (1, 2, 3)]
+    assert widths == [2, 8, 4]
+    assert model.get_layer("decoder2_2_conv").filters == 8
+    doubled = unet((16, 16, 3), 2, filters=4, depth=3)
+    same = unet((16, 16, 3), 2, filters=[4, 8, 16], depth=3)
+    assert doubled.count_params() == same.count_params()
+
+
+def test_filters_for_other_levels_than_there_are_are_refused() -> None:
+    with pytest.raises(ValueError, match="filters has 2 values for a depth of 3; give one a level"):
+        unet((16, 16, 3), 2, filters=[2, 4], depth=3)
