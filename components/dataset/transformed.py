@@ -3,7 +3,7 @@
 from typing import Final
 
 IMAGE: Final = "image"
-"""string [N]: serialised uint8 tensor [height, width, 3], the network's input."""
+"""string [N]: serialised uint8 tensor [height, width, channels], the network's input."""
 MASK: Final = "mask"
 """string [N]: serialised uint8 tensor [height, width], class ids at the network's input size."""
 IMAGE_HEIGHT: Final = "image_height"
@@ -13,6 +13,6 @@ IMAGE_WIDTH: Final = "image_width"
 CLASS_PIXELS: Final = "class_pixels"
 """int64 [N, C]: pixels a class in the training split, the same in every row."""
 PIXEL_SCALE: Final = "pixel_scale"
-"""float32 [N, 3]: the network normalises to ``pixels * scale + offset``; the same in every row."""
+"""float32 [N, channels]: the network normalises to ``pixels * scale + offset``; the same in every row."""
 PIXEL_OFFSET: Final = "pixel_offset"
-"""float32 [N, 3]: see ``PIXEL_SCALE``."""
+"""float32 [N, channels]: see ``PIXEL_SCALE``."""

@@ -82,7 +82,7 @@ def _decode(data: bytes) -> np.ndarray | None:
 
 
 def _reencoded(data: bytes, picture: Image.Image) -> EncodedImage:
-    """Saves what Pillow reads as PNG: alpha is left out, 16 bits a channel are kept where they are gray."""
+    """Saves what Pillow reads as PNG, alpha included; 16 bits a channel are kept where they are gray."""
     defect = damage(data, "")
     if defect.reason is Reason.TRUNCATED:
         raise defect
@@ -92,8 +92,10 @@ def _reencoded(data: bytes, picture: Image.Image) -> EncodedImage:
             raise InputRejectedError(
                 Reason.NOT_DECODABLE, f"{picture.format} with 32 bits a pixel; an image has 8 or 16 a channel"
             )
-        if picture.mode not in ("1", "L", "RGB", "I;16"):
-            picture = picture.convert("I;16" if picture.mode.startswith("I;16") else "RGB")
+        if picture.mode.startswith("I;16"):
+            picture = picture.convert("I;16")
+        elif picture.mode not in ("1", "L", "RGB", "RGBA"):
+            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
         file = io.BytesIO()
         picture.save(file, "PNG", compress_level=3)
     encoded = file.getvalue()

@@ -49,17 +49,17 @@ def resize_image(image: tf.Tensor, size: InputSize) -> tf.Tensor:
     """Brings an image to the network's input size: bilinear, low-pass filtered when it shrinks.
 
     Args:
-        image: uint8 [height, width, 3].
+        image: uint8 [height, width, channels].
 
     Returns:
-        uint8 [size.height, size.width, 3]; letterbox padding is 0.
+        uint8 [size.height, size.width, channels]; letterbox padding is 0, in alpha too.
     """
     area = content_area(size, tf.shape(image)[0], tf.shape(image)[1])
     return _pad(resize_content(image, area), area, size, value=0)
 
 
 def resize_content(image: tf.Tensor, area: Content) -> tf.Tensor:
-    """Brings an image, uint8 [height, width, 3], to the size of its area within the input, unpadded."""
+    """Brings an image, uint8 [height, width, channels], to the size of its area in the input, unpadded."""
     resized = tf.image.resize(image, (area.height, area.width), method="bilinear", antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
 

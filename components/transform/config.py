@@ -1,8 +1,8 @@
 """The recipe's ``transform`` block."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.settings import Settings
 
@@ -11,12 +11,24 @@ class TransformConfig(Settings):
     """What the network sees of an image."""
 
     height: int = Field(default=128, ge=1, le=8192)
-    """Height of the network's input in pixels; a multiple of the U-Net's stride, 2^(depth - 1)."""
+    """Height of the network's input in pixels; a multiple of the network's stride."""
     width: int = Field(default=128, ge=1, le=8192)
-    """Width of the network's input in pixels; a multiple of the U-Net's stride, 2^(depth - 1)."""
+    """Width of the network's input in pixels; a multiple of the network's stride."""
+    channels: Literal[1, 3, 4] = 3
+    """What is read of an image: 1 its luma, 3 RGB, 4 RGB and alpha, 255 where it has none."""
     resize: Literal["stretch", "letterbox"] = "stretch"
     """``stretch`` fills the input; ``letterbox`` keeps the aspect ratio and pads, ignored in masks."""
-    normalization: Literal["unit", "signed", "imagenet", "dataset"] = "unit"
-    """``unit`` 0…1, ``signed`` -1…1, ``imagenet`` or ``dataset``: zero mean and unit variance a channel."""
+    normalization: Literal["unit", "signed", "imagenet", "dataset"] | None = None
+    """``unit`` 0…1, ``signed`` -1…1, ``imagenet`` or ``dataset``: zero mean and unit variance a channel;
+    null is what a pretrained encoder was trained with, and ``unit`` without one."""
     materialize: bool = False
     """True: Beam writes the resized pixels, for a cluster; False: the Trainer applies the graph itself."""
+
+    @model_validator(mode="after")
+    def _channels_have_moments(self) -> Self:
+        if self.normalization == "imagenet" and self.channels != 3:
+            raise ValueError(
+                f"transform.normalization is imagenet, whose moments are those of 3 channels, but "
+                f"transform.channels is {self.channels}; use unit, signed or dataset, or 3 channels"
+            )
+        return self

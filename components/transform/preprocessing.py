@@ -29,7 +29,8 @@ def preprocessing_fn(
 
     Args:
         inputs: the Example's features, each [N]; of these, the encoded image and mask are used.
-        custom_config: ``transform``, a ``TransformConfig`` as JSON, and ``num_classes``.
+        custom_config: ``transform``, a ``TransformConfig`` as JSON, and ``num_classes``. What its
+            normalisation must be for a pretrained encoder is not known here, so null is ``unit``.
 
     Returns:
         The features named in ``components.dataset.transformed``.
@@ -42,7 +43,7 @@ def preprocessing_fn(
     masks = inputs[features.MASK_ENCODED]
 
     def image_and_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image = decode_image(encoded)
+        image = decode_image(encoded, config.channels)
         shape = tf.shape(image, out_type=tf.int64)
         return tf.io.serialize_tensor(resize_image(image, size)), shape[0], shape[1]
 
@@ -70,17 +71,18 @@ def preprocessing_fn(
 def _normalization(
     config: TransformConfig, images: tf.Tensor, size: InputSize
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scale and offset a channel, float32 [3] each: a network sees ``pixels * scale + offset``."""
-    if config.normalization == "unit":
-        mean, deviation = tf.zeros(3), tf.fill([3], 255.0)
-    elif config.normalization == "signed":
-        mean, deviation = tf.fill([3], 127.5), tf.fill([3], 127.5)
-    elif config.normalization == "imagenet":
-        mean, deviation = 255.0 * tf.constant(_IMAGENET_MEAN), 255.0 * tf.constant(_IMAGENET_DEVIATION)
-    else:
-        mean, deviation = _channel_moments(images, size)
-        # A channel without any contrast (a synthetic set's blue, say) must not divide by zero.
-        deviation = tf.maximum(deviation, 1.0)
+    """Scale and offset, float32 [channels] each: a network sees ``pixels * scale + offset``."""
+    match config.normalization:
+        case "unit" | None:
+            mean, deviation = tf.zeros(config.channels), tf.fill([config.channels], 255.0)
+        case "signed":
+            mean = deviation = tf.fill([config.channels], 127.5)
+        case "imagenet":
+            mean, deviation = 255.0 * tf.constant(_IMAGENET_MEAN), 255.0 * tf.constant(_IMAGENET_DEVIATION)
+        case "dataset":
+            mean, deviation = _channel_moments(images, size, config.channels)
+            # A channel without any contrast (alpha, mostly) must not divide by zero.
+            deviation = tf.maximum(deviation, 1.0)
     return 1.0 / deviation, -mean / deviation
 
 
@@ -96,23 +98,23 @@ def _class_pixels(masks: tf.Tensor, num_classes: int) -> tf.Tensor:
     return tft.sum(counts, reduce_instance_dims=False)
 
 
-def _channel_moments(images: tf.Tensor, size: InputSize) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and standard deviation a channel over all resized training pixels, 0…255: float32 [3] each.
+def _channel_moments(images: tf.Tensor, size: InputSize, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and standard deviation over all resized training pixels, 0…255: float32 [channels] each.
 
     Padding is no pixel of any image and stays out of both.
     """
 
     def sums(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image = decode_image(encoded)
+        image = decode_image(encoded, channels)
         area = content_area(size, tf.shape(image)[0], tf.shape(image)[1])
-        pixels = tf.cast(tf.reshape(resize_content(image, area), [-1, 3]), tf.float64)
+        pixels = tf.cast(tf.reshape(resize_content(image, area), [-1, channels]), tf.float64)
         count = tf.cast(tf.shape(pixels)[:1], tf.float64)
         return tf.reduce_sum(pixels, axis=0), tf.reduce_sum(pixels**2, axis=0), count
 
     totals = tf.map_fn(
         sums,
         images,
-        fn_output_signature=tuple(tf.TensorSpec([length], tf.float64) for length in (3, 3, 1)),
+        fn_output_signature=tuple(tf.TensorSpec([length], tf.float64) for length in (channels, channels, 1)),
     )
     # Sums, not averages: they add up exactly over batches and workers. float64, for billions of pixels.
     total, squares, count = (tft.sum(value, reduce_instance_dims=False) for value in totals)

@@ -16,21 +16,80 @@ def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("mode", "file_format"),
-    [
-        ("RGB", "PNG"),
-        ("RGBA", "PNG"),
-        ("L", "PNG"),
-        ("P", "PNG"),
-        ("P", "GIF"),
-        ("RGB", "BMP"),
-        ("L", "JPEG"),
-    ],
-)
-def test_every_kind_of_image_becomes_three_channels(mode: str, file_format: str) -> None:
-    image = Image.new(mode, (7, 5))
-    assert decode_image(tf.constant(encoded(image, file_format))).shape == (5, 7, 3)
+def random_image(mode: str) -> Image.Image:
+    """7 × 5 pixels of noise, alpha included; a palette has some transparent entry."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    if mode == "P":
+        image = Image.fromarray(pixels[..., :3]).quantize(8)
+        image.info["transparency"] = 0
+        return image
+    bands = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}[mode]
+    return Image.merge(mode, [Image.fromarray(pixels[..., band]) for band in range(bands)])
+
+
+FILES = [
+    ("RGB", "PNG"),
+    ("RGBA", "PNG"),
+    ("L", "PNG"),
+    ("LA", "PNG"),
+    ("P", "PNG"),
+    ("P", "GIF"),
+    ("RGB", "BMP"),
+    ("RGBA", "BMP"),
+    ("L", "JPEG"),
+    ("RGB", "JPEG"),
+    ("CMYK", "JPEG"),
+]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(("mode", "file_format"), FILES)
+def test_every_kind_of_image_gets_the_channels_asked_for(mode: str, file_format: str, channels: int) -> None:
+    data = encoded(random_image(mode), file_format)
+    image = tf.function(decode_image, autograph=False)(tf.constant(data), channels)
+    assert image.shape == (5, 7, channels) and image.dtype == tf.uint8
+
+
+@pytest.mark.parametrize(("mode", "file_format"), FILES)
+def test_rgb_is_what_tensorflow_decodes_and_part_of_rgba(mode: str, file_format: str) -> None:
+    data = tf.constant(encoded(random_image(mode), file_format))
+    rgb = tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
+    np.testing.assert_array_equal(decode_image(data).numpy(), rgb)
+    np.testing.assert_array_equal(decode_image(data, 4).numpy()[..., :3], rgb)
+
+
+@pytest.mark.parametrize(("mode", "file_format"), FILES)
+def test_grey_is_the_luma_of_rgb(mode: str, file_format: str) -> None:
+    data = tf.constant(encoded(random_image(mode), file_format))
+    red, green, blue = np.moveaxis(decode_image(data).numpy().astype(np.float64), -1, 0)
+    luma = 0.2989 * red + 0.587 * green + 0.114 * blue
+    np.testing.assert_allclose(decode_image(data, 1).numpy()[..., 0], luma, atol=1.0)
+
+
+def test_grey_stays_as_it_was() -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    data = tf.constant(encoded(Image.fromarray(values), "PNG"))
+    np.testing.assert_array_equal(decode_image(data, 1).numpy()[..., 0], values)
+
+
+@pytest.mark.parametrize(("mode", "file_format"), FILES)
+def test_alpha_is_a_pngs_own_or_opaque(mode: str, file_format: str) -> None:
+    image = random_image(mode)
+    alpha = decode_image(tf.constant(encoded(image, file_format)), 4).numpy()[..., 3]
+    has_alpha = file_format == "PNG" and mode in ("RGBA", "LA", "P")
+    expected = np.asarray(image.convert("RGBA"))[..., 3] if has_alpha else np.full((5, 7), 255, np.uint8)
+    assert has_alpha == (expected < 255).any()
+    np.testing.assert_array_equal(alpha, expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_transparent_colour_of_a_png_becomes_alpha(mode: str) -> None:
+    image = random_image(mode)
+    transparent = image.getpixel((2, 3))
+    alpha = decode_image(tf.constant(encoded(image, "PNG", transparency=transparent)), 4).numpy()[..., 3]
+    is_transparent = (np.asarray(image).reshape(5, 7, -1) == transparent).all(axis=-1)
+    np.testing.assert_array_equal(alpha, np.where(is_transparent, 0, 255))
 
 
 def test_an_animated_gif_gives_its_first_frame() -> None:

@@ -41,6 +41,20 @@ def test_image_and_mask_get_the_inputs_size_whatever_theirs_was(
         assert inside.all()
 
 
+@given(height=sides, width=sides, method=methods, channels=st.sampled_from([1, 4]))
+@settings(max_examples=25, deadline=None)
+def test_channels_are_resized_as_those_of_rgb(
+    height: int, width: int, method: ResizeMethod, channels: int
+) -> None:
+    size = InputSize(9, 12, method)
+    image = np.random.default_rng(height).integers(0, 256, (height, width, channels), np.uint8)
+    resized = resize_image(tf.constant(image), size).numpy()
+    assert resized.shape == (9, 12, channels) and resized.dtype == np.uint8
+    for channel in range(channels):
+        as_rgb = resize_image(tf.constant(np.repeat(image[..., channel, None], 3, axis=-1)), size).numpy()
+        np.testing.assert_array_equal(resized[..., channel], as_rgb[..., 0])
+
+
 @given(height=sides, width=sides, method=methods, seed=st.integers(0, 2**16))
 @settings(max_examples=50, deadline=None)
 def test_a_resized_mask_invents_no_class(height: int, width: int, method: ResizeMethod, seed: int) -> None:

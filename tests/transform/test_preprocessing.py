@@ -7,6 +7,7 @@ import pytest
 import tensorflow_transform as tft
 from conftest import Pair, RunTransform, TransformRun
 
+from components.imaging.decode import decode_image
 from components.imaging.resize import InputSize, resize_image, resize_mask
 from components.trainer import data
 
@@ -47,13 +48,14 @@ def without_padding(pair: Pair) -> np.ndarray:
 @pytest.mark.parametrize(
     ("normalization", "of_0", "of_255"),
     [
+        (None, [0.0] * 3, [1.0] * 3),
         ("unit", [0.0] * 3, [1.0] * 3),
         ("signed", [-1.0] * 3, [1.0] * 3),
         ("imagenet", [-2.1179, -2.0357, -1.8044], [2.2489, 2.4286, 2.64]),
     ],
 )
 def test_fixed_normalisations_span_the_range_they_name(
-    run_transform: RunTransform, normalization: str, of_0: list[float], of_255: list[float]
+    run_transform: RunTransform, normalization: str | None, of_0: list[float], of_255: list[float]
 ) -> None:
     run = run_transform(height=8, width=8, normalization=normalization)
     constants = data.read_constants(tft.TFTransformOutput(str(run.graph)))
@@ -63,14 +65,29 @@ def test_fixed_normalisations_span_the_range_they_name(
 
 
 def test_pixels_are_those_of_resizing_the_files_by_hand(run: TransformRun) -> None:
-    pairs = data.raw_pairs(files(run.examples, "val"), tft.TFTransformOutput(str(run.graph)), SIZE)
+    pairs = data.raw_pairs(files(run.examples, "val"), tft.TFTransformOutput(str(run.graph)), SIZE, 3)
     assert_equal(list(pairs.as_numpy_iterator()), run.pairs["val"])
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_pixels_have_the_channels_of_the_recipe(run_transform: RunTransform, channels: int) -> None:
+    run = run_transform(height=16, width=24, resize="letterbox", channels=channels, normalization="dataset")
+    graph = tft.TFTransformOutput(str(run.graph))
+    pairs = data.raw_pairs(files(run.examples, "val"), graph, SIZE, channels)
+    for (image, _), pair in zip(pairs.as_numpy_iterator(), run.pairs["val"], strict=True):
+        by_hand = resize_image(decode_image(pair.png(), channels), SIZE).numpy()
+        np.testing.assert_array_equal(image, by_hand)
+    constants = data.read_constants(graph)
+    assert len(constants.pixel_scale) == len(constants.pixel_offset) == channels
+    if channels == 4:
+        # Opaque throughout: a channel without contrast is no division by zero.
+        assert (constants.pixel_scale[3], constants.pixel_offset[3]) == (1.0, -255.0)
 
 
 def test_materialised_pixels_equal_those_made_on_the_fly(run_transform: RunTransform) -> None:
     run = run_transform(height=16, width=24, resize="letterbox", materialize=True)
     assert_equal(
-        list(data.materialized_pairs(files(run.transformed, "val"), SIZE).as_numpy_iterator()),
+        list(data.materialized_pairs(files(run.transformed, "val"), SIZE, 3).as_numpy_iterator()),
         run.pairs["val"],
     )
 
