@@ -1,6 +1,7 @@
 """The input pipeline: from the splits' TFRecords to batches of uint8 pixels, cached after the first epoch."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +12,12 @@ from components.dataset import features, transformed
 from components.imaging.resize import InputSize
 
 Pair = tuple[tf.Tensor, tf.Tensor]
+"""An image and its class ids, or a batch of both."""
+Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Pair]
+Variant = Callable[[tf.Tensor, tf.Tensor], Pair]
 
 _DECODE_BATCH = 4
 """Examples a call of the transform graph: enough to hide the call, few enough to fill every core."""
-_SHUFFLE_BYTES = 2**27
-"""Decoded pixels that the shuffle buffer may hold; ingestion has dealt the examples out at random already."""
 
 
 class Constants(NamedTuple):
@@ -41,37 +43,40 @@ def read_constants(graph: tft.TFTransformOutput) -> Constants:
     return Constants(tuple(scale), tuple(offset), tuple(pixels))
 
 
-def raw_pairs(files: Sequence[str], graph: tft.TFTransformOutput, size: InputSize) -> tf.data.Dataset:
+def raw_pairs(
+    files: Sequence[str], graph: tft.TFTransformOutput, size: InputSize, channels: int
+) -> tf.data.Dataset:
     """Applies the transform graph to the examples of ``files``, on every core.
 
     Returns:
-        Pairs of uint8 [height, width, 3] pixels and uint8 [height, width] class ids, in the files' order.
+        Pairs of uint8 [height, width, channels] pixels and uint8 [height, width] class ids, in the files'
+        order.
     """
     layer = graph.transform_features_layer()
 
     def transform(examples: tf.Tensor) -> Pair:
-        return _unpack(layer(_parse_raw(examples)), size)
+        return _unpack(layer(_parse_raw(examples)), size, channels)
 
     records = tf.data.TFRecordDataset(list(files))
     return records.batch(_DECODE_BATCH).map(transform, tf.data.AUTOTUNE).unbatch()
 
 
-def materialized_pairs(files: Sequence[str], size: InputSize) -> tf.data.Dataset:
+def materialized_pairs(files: Sequence[str], size: InputSize, channels: int) -> tf.data.Dataset:
     """Reads what Transform wrote (``transform.materialize: true``); returns the same as ``raw_pairs``."""
     specification = {
         name: tf.io.FixedLenFeature([], tf.string) for name in (transformed.IMAGE, transformed.MASK)
     }
 
     def parse(examples: tf.Tensor) -> Pair:
-        return _unpack(tf.io.parse_example(examples, specification), size)
+        return _unpack(tf.io.parse_example(examples, specification), size, channels)
 
     records = tf.data.TFRecordDataset(list(files), compression_type="GZIP")
     return records.batch(_DECODE_BATCH).map(parse, tf.data.AUTOTUNE).unbatch()
 
 
-def decoded_bytes(count: int, size: InputSize) -> int:
+def decoded_bytes(count: int, size: InputSize, channels: int) -> int:
     """Returns what the pixels and class ids of ``count`` examples take."""
-    return count * size.height * size.width * 4
+    return count * size.height * size.width * (channels + 1)
 
 
 def cached(pairs: tf.data.Dataset, count: int, directory: Path | None) -> tf.data.Dataset:
@@ -86,22 +91,82 @@ def cached(pairs: tf.data.Dataset, count: int, directory: Path | None) -> tf.dat
 
 def training_batches(
     pairs: tf.data.Dataset,
-    count: int,
-    size: InputSize,
+    epochs: range,
+    *,
+    buffer: int,
     batch_size: int,
     drop_remainder: bool,
     seed: int,
-    augment: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Pair] | None,
+    augment: Augment | None = None,
+    variants: Sequence[Variant] = (),
 ) -> tf.data.Dataset:
-    """Shuffles anew each epoch, batches, and applies ``augment(images, masks, seed)`` to each batch."""
-    buffer = max(1, min(count, _SHUFFLE_BYTES // decoded_bytes(1, size)))
-    batches = pairs.shuffle(buffer, seed=seed).batch(batch_size, drop_remainder, tf.data.AUTOTUNE)
-    if augment is not None:
-        seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
-        batches = tf.data.Dataset.zip(batches, seeds).map(
-            lambda pair, batch_seed: augment(pair[0], pair[1], batch_seed), tf.data.AUTOTUNE
+    """Returns the batches of ``epochs`` one after the other: shuffled, multiplied, augmented.
+
+    What is in a batch follows from ``seed``, the epoch's number and the batch's place in the epoch alone, so
+    a training that goes on after some epochs sees what it would have seen without the interruption.
+
+    Args:
+        pairs: cached pairs of image and mask.
+        epochs: the numbers of the epochs, in order.
+        buffer: pairs that may be held for shuffling.
+        batch_size: pairs a batch.
+        drop_remainder: leave out what does not fill a batch.
+        seed: of the order and of ``augment``.
+        augment: called with images [N, H, W, channels], masks [N, H, W] and a seed, int64 [].
+        variants: each adds a changed copy of every pair beside the original.
+    """
+    pairs = _with_variants(pairs, variants)
+
+    def batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        # Of this function's graph alone: shuffling cannot combine a global seed with one that is a tensor.
+        tf.random.set_seed(None)
+        order = pairs.shuffle(
+            max(1, buffer) * (1 + len(variants)),
+            seed=_random_word(seed, epoch, 0),
+            reshuffle_each_iteration=False,
         )
-    return batches.prefetch(tf.data.AUTOTUNE)
+        chosen = order.map(_application(variants), tf.data.AUTOTUNE) if variants else order
+        batched = chosen.batch(batch_size, drop_remainder, tf.data.AUTOTUNE)
+        if augment is None:
+            return batched
+        return tf.data.Dataset.zip(batched, tf.data.Dataset.counter(1)).map(
+            lambda pair, batch: augment(pair[0], pair[1], _random_word(seed, epoch, batch)), tf.data.AUTOTUNE
+        )
+
+    # The cache lies outside of the function, so it is filled once and not anew in each epoch.
+    numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
+    return numbers.flat_map(batches).prefetch(tf.data.AUTOTUNE)
+
+
+def _with_variants(pairs: tf.data.Dataset, variants: Sequence[Variant]) -> tf.data.Dataset:
+    """Repeats each pair with the number of a variant, 0 for none; the copies share their memory."""
+    if not variants:
+        return pairs
+    return pairs.flat_map(
+        lambda image, mask: tf.data.Dataset.range(1 + len(variants)).map(
+            lambda variant: (image, mask, variant)
+        )
+    )
+
+
+def _application(variants: Sequence[Variant]) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Pair]:
+    """Returns what applies the variant of a number, or none for 0, to one pair."""
+
+    def apply(image: tf.Tensor, mask: tf.Tensor, number: tf.Tensor) -> Pair:
+        def changed_by(variant: Variant) -> Pair:
+            images, masks = variant(image[tf.newaxis], mask[tf.newaxis])
+            return images[0], masks[0]
+
+        changes = [partial(changed_by, variant) for variant in variants]
+        return tf.switch_case(tf.cast(number, tf.int32), [lambda: (image, mask), *changes])
+
+    return apply
+
+
+def _random_word(seed: int, epoch: tf.Tensor, position: tf.Tensor | int) -> tf.Tensor:
+    """Returns an int64 [] that looks random and is a function of its arguments."""
+    key = tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int64), epoch]), position)
+    return tf.random.stateless_uniform([], key, minval=None, maxval=None, dtype=tf.int64)
 
 
 def count_examples(files: Sequence[str], compression: str = "") -> int:
@@ -115,9 +180,9 @@ def _parse_raw(examples: tf.Tensor) -> dict[str, tf.Tensor]:
     return tf.io.parse_example(examples, {name: tf.io.FixedLenFeature([], tf.string) for name in wanted})
 
 
-def _unpack(outputs: dict[str, tf.Tensor], size: InputSize) -> Pair:
+def _unpack(outputs: dict[str, tf.Tensor], size: InputSize, channels: int) -> Pair:
     return (
-        unpack_pixels(outputs[transformed.IMAGE], (size.height, size.width, 3)),
+        unpack_pixels(outputs[transformed.IMAGE], (size.height, size.width, channels)),
         unpack_pixels(outputs[transformed.MASK], (size.height, size.width)),
     )
 

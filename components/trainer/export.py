@@ -1,6 +1,5 @@
 """The SavedModel that leaves the Trainer: from a file's bytes to a mask of the image's own size."""
 
-import io
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -10,7 +9,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 import tensorflow_transform as tft
-from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components.dataset import features, transformed
@@ -35,6 +33,9 @@ class SegmentationModule(tf.Module):
         self._transform = graph.transform_features_layer()
         self._size = size
         self._num_classes = num_classes
+        self._channels = network.input_shape[-1]
+        images = tf.TensorSpec([None, None, None, self._channels], tf.uint8, name="images")
+        self.serving_pixels = tf.function(self._segment_pixels, input_signature=[images])
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -62,9 +63,8 @@ class SegmentationModule(tf.Module):
         )
         return {"mask_bytes": mask_bytes, "class_fraction": class_fraction}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
-    def serving_pixels(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Segments decoded images, uint8 [N, H, W, 3], all of one size.
+    def _segment_pixels(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Segments decoded images, uint8 [N, H, W, channels], all of one size.
 
         Returns:
             class_ids: uint8 [N, H, W].
@@ -74,7 +74,9 @@ class SegmentationModule(tf.Module):
         inputs = tf.map_fn(
             lambda image: resize_image(image, self._size),
             images,
-            fn_output_signature=tf.TensorSpec([self._size.height, self._size.width, 3], tf.uint8),
+            fn_output_signature=tf.TensorSpec(
+                [self._size.height, self._size.width, self._channels], tf.uint8
+            ),
         )
         class_ids, confidence = tf.map_fn(
             lambda logits: restore_class_ids(logits, self._size, height, width),
@@ -106,7 +108,7 @@ class SegmentationModule(tf.Module):
     def _pixels_and_sizes(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         outputs = self._transform({features.IMAGE_ENCODED: image_bytes})
         return (
-            unpack_pixels(outputs[transformed.IMAGE], (self._size.height, self._size.width, 3)),
+            unpack_pixels(outputs[transformed.IMAGE], (self._size.height, self._size.width, self._channels)),
             tf.cast(outputs[transformed.IMAGE_HEIGHT], tf.int32),
             tf.cast(outputs[transformed.IMAGE_WIDTH], tf.int32),
         )
@@ -127,7 +129,7 @@ def export(
     """Writes the SavedModel with its three signatures, its label set and its warm-up requests.
 
     Args:
-        network: pixels uint8 [N, height, width, 3] to logits float32 [N, height, width, C].
+        network: pixels uint8 [N, height, width, channels] to logits float32 [N, height, width, C].
         graph: the Transform component's output, whose decode and resize become part of the model.
         size: the network's input.
         labels: the classes' names and colours.
@@ -149,17 +151,16 @@ def export(
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }
     (assets / "labels.json").write_text(json.dumps(description, indent=2) + "\n")
-    _write_warmup_requests(assets / "tf_serving_warmup_requests", size)
+    _write_warmup_requests(assets / "tf_serving_warmup_requests", size, network.input_shape[-1])
 
 
-def _write_warmup_requests(path: Path, size: InputSize) -> None:
+def _write_warmup_requests(path: Path, size: InputSize, channels: int) -> None:
     """One request a signature, on a grey picture: the first real one must not pay for TensorFlow's start."""
-    grey = Image.new("RGB", (size.width, size.height), (128, 128, 128))
-    jpeg = io.BytesIO()
-    grey.save(jpeg, "JPEG")
-    pixels = tf.fill([1, size.height, size.width, 3], tf.constant(128, tf.uint8))
+    pixels = tf.fill([1, size.height, size.width, channels], tf.constant(128, tf.uint8))
+    # JPEG, the likeliest format, has no fourth channel.
+    encode = tf.io.encode_png if channels == 4 else tf.io.encode_jpeg
     requests = {
-        "serving_default": {"image_bytes": tf.make_tensor_proto([jpeg.getvalue()])},
+        "serving_default": {"image_bytes": tf.make_tensor_proto([encode(pixels[0]).numpy()])},
         "serving_pixels": {"images": tf.make_tensor_proto(pixels)},
     }
     with tf.io.TFRecordWriter(str(path)) as writer:

@@ -1,73 +1,144 @@
 """The network of a recipe, ready to be fitted on the devices there are."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from components.dataset.features import IGNORE_LABEL
 from components.errors import StageError
-from components.trainer.config import TrainerSettings
+from components.trainer.config import TrainerSettings, TrainingConfig
 from components.trainer.data import Constants
-from models.losses import SparseCrossEntropy, median_frequency_weights
+from models.class_weights import class_weights
+from models.encoder_unet import encoder_unet
+from models.losses import SegmentationLoss
 from models.metrics import ResizedMeanIoU
 from models.unet import unet
 
+_TENSOR_CORES = (7, 0)
+"""The first compute capability of NVIDIA's that multiplies float16 faster than float32."""
+
 
 def build_network(settings: TrainerSettings, constants: Constants, dtype_policy: str) -> keras.Model:
-    """Returns the network with fresh weights.
+    """Returns the network with fresh weights, those of an encoder's ``encoder_weights`` loaded.
 
     Args:
         settings: the recipe's part for the Trainer.
         constants: what the transform graph learnt, the normalisation among it.
-        dtype_policy: ``float32`` or ``mixed_float16``.
+        dtype_policy: ``float32``, ``mixed_float16`` or ``mixed_bfloat16``.
+
+    Raises:
+        StageError: the settings make no network, or the encoder's weights cannot be had.
     """
     model = settings.model
+    input_shape = (settings.height, settings.width, settings.channels)
+    common: dict[str, Any] = {
+        "filters": model.filters,
+        "dropout": model.dropout,
+        "normalization": model.normalization,
+        "upsampling": model.upsampling,
+        "head_convolution": model.head_convolution,
+        "scale": constants.pixel_scale,
+        "offset": constants.pixel_offset,
+    }
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype_policy)
     try:
-        return unet(
-            (settings.height, settings.width, 3),
+        if model.encoder is None:
+            return unet(input_shape, settings.labels.num_classes, depth=model.levels, **common)
+        return encoder_unet(
+            input_shape,
             settings.labels.num_classes,
-            filters=model.filters,
-            depth=model.depth,
-            dropout=model.dropout,
-            normalization=model.normalization,
-            scale=constants.pixel_scale,
-            offset=constants.pixel_offset,
+            encoder=model.encoder,
+            encoder_weights=model.encoder_weights,
+            freeze_encoder=model.freeze_encoder,
+            **common,
         )
+    except ValueError as error:
+        raise StageError(f"the recipe's model cannot be built: {error}") from error
     finally:
         keras.config.set_dtype_policy(previous)
 
 
-def compile_network(network: keras.Model, settings: TrainerSettings, constants: Constants) -> None:
+def build_served_network(settings: TrainerSettings, constants: Constants) -> keras.Model:
+    """Returns the network whose weights will be set and which will be served.
+
+    In float32 and outside of any strategy: it runs on one device, with or without a GPU. Not compiled:
+    a SavedModel would carry the optimiser's state along, twice the weights again.
+    """
+    model = settings.model.model_copy(update={"encoder_weights": None})
+    return build_network(settings.model_copy(update={"model": model}), constants, "float32")
+
+
+def compile_network(
+    network: keras.Model,
+    settings: TrainerSettings,
+    constants: Constants,
+    optimizer: keras.optimizers.Optimizer,
+) -> None:
     """Gives the network its optimiser, its loss, and the metric that chooses the checkpoint."""
     training = settings.training
-    weights = None
-    if training.class_weights == "median_frequency":
-        if not any(constants.class_pixels):
-            raise StageError("every pixel of the train split is ignored: there is nothing to learn")
-        weights = median_frequency_weights(constants.class_pixels)
+    loss = SegmentationLoss(
+        training.loss,
+        ignore_label=IGNORE_LABEL,
+        class_weights=_class_weights(training, constants),
+        label_smoothing=training.label_smoothing,
+        focal_gamma=training.focal_gamma,
+        tversky_alpha=training.tversky_alpha,
+        tversky_beta=training.tversky_beta,
+    )
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if training.jit_compile and replicas > 1:
+        raise StageError(
+            f"training.jit_compile is true, but XLA cannot compile a step that {replicas} devices share; "
+            "set it to null"
+        )
+    # XLA pays on accelerators; on a CPU, TensorFlow's own kernels train U-Nets three times as fast.
+    by_hardware = replicas == 1 and bool(tf.config.list_physical_devices("GPU"))
     network.compile(
-        keras.optimizers.Adam(training.learning_rate),
-        SparseCrossEntropy(ignore_label=IGNORE_LABEL, class_weights=weights),
+        optimizer,
+        loss,
         metrics=[ResizedMeanIoU(settings.labels.num_classes, ignore_label=IGNORE_LABEL)],
-        # XLA pays on accelerators; on a CPU, TensorFlow's own kernels train U-Nets three times as fast.
-        jit_compile=bool(tf.config.list_physical_devices("GPU")),
+        jit_compile=by_hardware if training.jit_compile is None else training.jit_compile,
     )
 
 
-def all_devices() -> tf.distribute.Strategy:
-    """Every GPU there is, in this process; the CPU where there is none."""
-    gpus = tf.config.list_logical_devices("GPU")
-    return tf.distribute.MirroredStrategy(gpus) if len(gpus) > 1 else tf.distribute.get_strategy()
-
-
-def training_policy(mixed_precision: bool | None) -> str:
+def training_policy(training: TrainingConfig) -> str:
     """The dtype policy to train with: as wanted, else float16 where every GPU has tensor cores for it."""
-    if mixed_precision is None:
+    precision = training.mixed_precision
+    if precision is None:
         gpus = tf.config.list_physical_devices("GPU")
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        mixed_precision = bool(gpus) and min(gpu.get("compute_capability", (0, 0)) for gpu in details) >= (
-            7,
-            0,
-        )
-    return "mixed_float16" if mixed_precision else "float32"
+        capable = [gpu.get("compute_capability", (0, 0)) >= _TENSOR_CORES for gpu in details]
+        precision = "float16" if gpus and all(capable) else "none"
+    return "float32" if precision == "none" else f"mixed_{precision}"
+
+
+class DropoutByEpoch(keras.callbacks.Callback):
+    """Makes what dropout drops a function of seed, epoch and step.
+
+    Keras counts its calls since the start of the process, which an interrupted training cannot go on
+    counting, and which no checkpoint holds.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        states = [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
+        for index, state in enumerate(states):
+            [word] = np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)
+            state.assign(np.array([word, 0], state.dtype))
+
+
+def _class_weights(training: TrainingConfig, constants: Constants) -> list[float] | None:
+    if training.class_weights == "none":
+        return None
+    if isinstance(training.class_weights, tuple):
+        return list(training.class_weights)
+    if not any(constants.class_pixels):
+        raise StageError("every pixel of the train split is ignored: there is nothing to learn")
+    return class_weights(training.class_weights, constants.class_pixels)

@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+from keras import ops
 
 from components.errors import StageError
-from components.trainer.checkpoints import MONITOR
+from components.trainer.checkpoints import IOU
 
 logger = logging.getLogger(__name__)
 
 
 class Progress(keras.callbacks.Callback):
-    """Logs each epoch and adds ``seconds`` to what it measured; ends a training that has diverged."""
+    """Logs each epoch, and adds ``seconds`` and ``learning_rate`` to what it measured.
+
+    Ends a training that has diverged.
+    """
 
     def __init__(self, epochs: int, examples: int):
         super().__init__()
@@ -34,12 +38,15 @@ class Progress(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         seconds = time.perf_counter() - self._begun
         logs["seconds"] = seconds
+        # That of the next step, as Keras's own callbacks report it.
+        logs["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         if not math.isfinite(logs["loss"]):
             raise StageError(
                 f"training diverged in epoch {epoch + 1}: the loss is {logs['loss']}; "
-                "a lower training.learning_rate usually helps"
+                "a lower training.learning_rate or a training.gradient_clip_norm usually helps"
             )
-        validated = f", IoU {logs[MONITOR]:.3f} on val (at input size)" if MONITOR in logs else ""
+        val_iou = logs.get(f"val_{IOU}")
+        validated = "" if val_iou is None else f", IoU {val_iou:.3f} on val (at input size)"
         rate = self._examples / (self._trained or seconds)
         logger.info(
             "epoch %d/%d: loss %.4f%s, %.0f images/s", epoch + 1, self._epochs, logs["loss"], validated, rate

@@ -1,36 +1,52 @@
 """What survives when a training is killed."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
-from components.trainer.checkpoints import MONITOR, Checkpoints, History
+from components.trainer.checkpoints import IOU, Checkpoints, History
+from components.trainer.config import TrainingConfig
+from components.trainer.optimizers import averaged_weights, build_optimizer, phases
+
+SCORE = f"val_{IOU}"
 
 
 def network() -> keras.Model:
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(0.05), "mse")
+    training = TrainingConfig(
+        epochs=5, optimizer="adamw", learning_rate=0.05, schedule="cosine", ema_momentum=0.8
+    )
+    model.compile(build_optimizer(training, phases(training)[0], steps_per_epoch=4), "mse")
     return model
+
+
+def measured_weights(model: keras.Model) -> list[np.ndarray]:
+    with averaged_weights(model):
+        return model.get_weights()
+
+
+def assert_same(actual: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 X = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
 Y = X.sum(1, keepdims=True)
 
 
-def fit(model: keras.Model, checkpoints: Checkpoints, epochs: int) -> None:
-    model.fit(
-        X,
-        Y,
-        4,
-        epochs,
-        initial_epoch=checkpoints.epochs_done,
-        shuffle=False,
-        callbacks=[checkpoints],
-        verbose=0,
-    )
+class Scored(Checkpoints):
+    """Hears given scores instead of measured ones."""
+
+    def __init__(self, directory: Path, *scores: float):
+        super().__init__(directory)
+        self._scores = iter(scores)
+
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        super().on_epoch_end(epoch, {SCORE: next(self._scores)})
 
 
 class DiesInEpoch(keras.callbacks.Callback):
@@ -43,88 +59,101 @@ class DiesInEpoch(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+def fit(
+    model: keras.Model, checkpoints: Checkpoints, epochs: int, *callbacks: keras.callbacks.Callback
+) -> None:
+    model.fit(
+        X,
+        Y,
+        4,
+        epochs,
+        initial_epoch=checkpoints.epochs_done,
+        shuffle=False,
+        callbacks=[checkpoints, *callbacks],
+        verbose=0,
+    )
+
+
+def test_an_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(tmp_path: Path) -> None:
     for name in ("through", "interrupted"):
         (tmp_path / name).mkdir()
     through = network()
-    fit(through, Checkpoints(tmp_path / "through", None), epochs=5)
-
-    interrupted = network()
-    first = Checkpoints(tmp_path / "interrupted", None)
+    fit(through, Checkpoints(tmp_path / "through"), 5)
     with pytest.raises(KeyboardInterrupt):
-        interrupted.fit(X, Y, 4, 5, shuffle=False, callbacks=[first, DiesInEpoch(3)], verbose=0)
+        fit(network(), Checkpoints(tmp_path / "interrupted"), 5, DiesInEpoch(3))
 
     resumed = network()
-    second = Checkpoints(tmp_path / "interrupted", None)
-    assert second.epochs_done == 3
-    second.restore(resumed)
+    checkpoints = Checkpoints(tmp_path / "interrupted")
+    assert checkpoints.epochs_done == 3
+    checkpoints.restore(resumed)
     assert int(resumed.optimizer.iterations) == 12
-    fit(resumed, second, epochs=5)
-    assert second.epochs_done == 5
-    for expected, actual in zip(through.get_weights(), resumed.get_weights(), strict=True):
-        np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    fit(resumed, checkpoints, 5)
+    assert checkpoints.epochs_done == 5
+    assert_same(resumed.get_weights(), through.get_weights())
 
 
 def test_a_checkpoint_cut_short_is_not_taken_for_one(tmp_path: Path) -> None:
     model = network()
-    fit(model, Checkpoints(tmp_path, None), epochs=2)
+    fit(model, Checkpoints(tmp_path), 2)
     # Killed while the third epoch's weights were being written: the state still names the second's.
     (tmp_path / "epoch-0003.weights.h5").write_bytes(b"half a fi")
-    checkpoints = Checkpoints(tmp_path, None)
+    checkpoints = Checkpoints(tmp_path)
     assert checkpoints.epochs_done == 2
     restored = network()
     checkpoints.restore(restored)
-    for expected, actual in zip(model.get_weights(), restored.get_weights(), strict=True):
-        np.testing.assert_array_equal(actual, expected)
+    assert_same(measured_weights(restored), model.get_weights())
 
 
 def test_a_kill_between_weights_and_state_cannot_change_which_epoch_is_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = iter([0.5, 0.9])
-
-    class Scored(Checkpoints):
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-            super().on_epoch_end(epoch, {MONITOR: next(scores)})
-
     model = network()
-    fit(model, Scored(tmp_path, None), epochs=1)
+    fit(model, Scored(tmp_path, 0.5), 1)
     best = model.get_weights()
     monkeypatch.setattr(Checkpoints, "_replace_state", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fit(model, Scored(tmp_path, None), epochs=2)
+        fit(model, Scored(tmp_path, 0.9), 2)
 
-    found = Checkpoints(tmp_path, None)
-    assert found.history.epochs == [{MONITOR: 0.5}]
+    found = Checkpoints(tmp_path)
+    assert [epoch[SCORE] for epoch in found.history.epochs] == [0.5]
     restored = network()
     found.load_best(restored)
-    for expected, actual in zip(best, restored.get_weights(), strict=True):
-        np.testing.assert_array_equal(actual, expected)
+    assert_same(restored.get_weights(), best)
 
 
 def interrupted(_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_only_the_latest_and_the_best_epoch_are_kept(tmp_path: Path) -> None:
-    scores = iter([0.1, 0.9, 0.3, 0.2])
-
-    class Scored(Checkpoints):
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-            super().on_epoch_end(epoch, {MONITOR: next(scores)})
-
-    fit(network(), Scored(tmp_path, None), epochs=4)
+def test_only_what_to_go_on_from_and_the_best_weights_are_kept(tmp_path: Path) -> None:
+    fit(network(), Scored(tmp_path, 0.1, 0.9, 0.3, 0.2), 4)
     kept = sorted(path.name for path in tmp_path.iterdir())
-    assert kept == ["epoch-0002.weights.h5", "epoch-0004.weights.h5", "state.json"]
+    assert kept == ["epoch-0002.npz", "epoch-0004.weights.h5", "state.json"]
 
 
-def test_a_damaged_checkpoint_means_training_anew(tmp_path: Path) -> None:
-    fit(network(), Checkpoints(tmp_path, None), epochs=2)
-    weights = tmp_path / "epoch-0002.weights.h5"
+def test_the_averaged_weights_are_the_best_epochs_and_the_trained_ones_go_on(tmp_path: Path) -> None:
+    fit(network(), checkpoints := Checkpoints(tmp_path), 2)
+    restored, best = network(), network()
+    checkpoints.restore(restored)
+    checkpoints.load_best(best)
+    assert_same(best.get_weights(), measured_weights(restored))
+    assert not np.allclose(best.get_weights()[0], restored.get_weights()[0])
+
+
+@pytest.mark.parametrize("damaged", ["epoch-0002.weights.h5", "epoch-0002.npz"])
+def test_a_damaged_checkpoint_means_training_anew(tmp_path: Path, damaged: str) -> None:
+    fit(network(), Checkpoints(tmp_path), 2)
+    weights = tmp_path / damaged
     weights.write_bytes(weights.read_bytes()[:100])
-    checkpoints = Checkpoints(tmp_path, None)
-    checkpoints.restore(network())
-    assert checkpoints.epochs_done == 0
+    assert Checkpoints(tmp_path).epochs_done == 0
+    weights.unlink()
+    assert Checkpoints(tmp_path).epochs_done == 0
+
+
+def history(*phases: list[float], patience: int | None = None, monitor: Any = "iou") -> History:
+    key = SCORE if monitor == "iou" else "val_loss"
+    epochs = [{"phase": phase, key: score} for phase, scores in enumerate(phases, 1) for score in scores]
+    return History(epochs, patience, monitor)
 
 
 @pytest.mark.parametrize(
@@ -140,9 +169,20 @@ def test_a_damaged_checkpoint_means_training_anew(tmp_path: Path) -> None:
 def test_the_best_epoch_is_the_first_highest_and_patience_counts_from_it(
     scores: list[float], patience: int | None, best: int, stalled: bool
 ) -> None:
-    history = History([{MONITOR: score} for score in scores], patience)
-    assert (history.best_epoch, history.has_stalled) == (best, stalled)
+    watched = history(scores, patience=patience)
+    assert (watched.best_epoch, watched.has_stalled(1)) == (best, stalled)
+
+
+def test_of_losses_the_lowest_is_best() -> None:
+    watched = history([0.3, 0.1, 0.1, 0.2], patience=2, monitor="loss")
+    assert (watched.best_epoch, watched.has_stalled(1)) == (1, True)
+
+
+def test_patience_begins_anew_with_each_phase_and_the_best_is_the_best_of_all() -> None:
+    watched = history([0.5, 0.4, 0.3], [0.1, 0.2], patience=2)
+    assert (watched.has_stalled(1), watched.has_stalled(2)) == (True, False)
+    assert watched.best_epoch == 0
 
 
 def test_without_validation_the_last_epoch_is_the_one_to_keep() -> None:
-    assert History([{"loss": 1.0}, {"loss": 2.0}], None).best_epoch == 1
+    assert History([{"phase": 1, "loss": 1.0}, {"phase": 1, "loss": 2.0}], None, "iou").best_epoch == 1

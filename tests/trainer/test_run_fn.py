@@ -22,8 +22,16 @@ from tfx.v1.components import FnArgs
 from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.imaging.resize import InputSize
-from components.trainer import data
-from components.trainer.config import AugmentationConfig, ModelConfig, TrainerSettings, TrainingConfig
+from components.trainer import data, network
+from components.trainer import run_fn as trainer
+from components.trainer.config import (
+    AugmentationConfig,
+    ModelConfig,
+    TrainerSettings,
+    TrainingConfig,
+    VariantConfig,
+)
+from components.trainer.progress import Progress
 from components.trainer.run_fn import run_fn
 
 LABELS = LabelSet(names=("ground", "disc"))
@@ -41,7 +49,7 @@ Train = Callable[..., Path]
 def train(transform_run: TransformRun, tmp_path: Path) -> Train:
     """Trains a tiny network; returns the directory with ``model``, ``run`` and ``checkpoints``."""
 
-    def run(name: str = "training", patience: int | None = None, **training: Any) -> Path:
+    def run(name: str = "training", model: Any = None, augmentation: Any = None, **training: Any) -> Path:
         settings = TrainerSettings(
             recipe={"name": "discs"},
             labels=LABELS,
@@ -49,10 +57,10 @@ def train(transform_run: TransformRun, tmp_path: Path) -> Train:
             width=24,
             resize="letterbox",
             materialized=False,
-            model=ModelConfig(filters=4, depth=3, normalization="batch"),
-            augmentation=AugmentationConfig(horizontal_flip=True),
+            model=ModelConfig(**{"filters": 4, "normalization": "batch"} | (model or {"depth": 2})),
+            augmentation=AugmentationConfig(**augmentation or {}),
             training=TrainingConfig(
-                **{"epochs": 2, "batch_size": 5, "early_stopping_patience": patience} | training
+                **{"epochs": 2, "batch_size": 5, "early_stopping_patience": None} | training
             ),
             checkpoint_dir=str(tmp_path / name / "checkpoints"),
         )
@@ -137,7 +145,7 @@ def test_training_and_serving_see_the_same_pixels_bit_for_bit(
     graph = tft.TFTransformOutput(str(transform_run.graph))
     constants = data.read_constants(graph)
     files = [str(path) for path in (transform_run.examples / "Split-val").iterdir()]
-    trained_on = np.stack([image for image, _ in data.raw_pairs(files, graph, size).as_numpy_iterator()])
+    trained_on = np.stack([image for image, _ in data.raw_pairs(files, graph, size, 3).as_numpy_iterator()])
     normalise = keras.layers.Rescaling(list(constants.pixel_scale), list(constants.pixel_offset))
 
     model = tf.saved_model.load(str(exported / "model"))
@@ -159,27 +167,122 @@ def normalised_inside(signature: Any, image_bytes: tf.Tensor) -> np.ndarray:
     return inlined.prune(inlined.inputs, normalised)(image_bytes).numpy()
 
 
-def test_the_best_epoch_is_exported_not_the_last(train: Train) -> None:
-    directory = train(epochs=6, learning_rate=0.05)
+def test_training_stops_when_patience_is_over_and_exports_the_best_epoch(train: Train) -> None:
+    directory = train(epochs=50, early_stopping_patience=1, learning_rate=1e-12)
     recorded = history(directory)
     scores = [epoch["val_iou_at_input_size"] for epoch in recorded["epochs"]]
-    assert len(scores) == 6
     assert recorded["best_epoch"] == 1 + int(np.argmax(scores))
+    assert len(scores) == recorded["best_epoch"] + 1 < 50
 
 
-def test_training_stops_when_patience_is_over(train: Train) -> None:
-    directory = train(epochs=50, patience=1, learning_rate=1e-12)
-    recorded = history(directory)
-    assert len(recorded["epochs"]) == recorded["best_epoch"] + 1 < 50
+def kill_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Lets the process die while an epoch is trained, until ``monkeypatch.undo``."""
+
+    def die(self: Progress, epoch: int, logs: object = None) -> None:
+        if epoch + 1 == number:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "on_epoch_begin", die)
 
 
-def test_training_repeats_itself_for_one_seed_and_differs_for_another(train: Train) -> None:
-    first, second, other = (
-        history(train(name, seed=seed))["epochs"] for name, seed in (("a", 1), ("b", 1), ("c", 2))
+def assert_same_training(actual: Path, expected: Path) -> None:
+    """What was measured, what is served, and what there is to look at."""
+
+    def measured(directory: Path) -> list[dict[str, float]]:
+        return [
+            {name: value for name, value in epoch.items() if name != "seconds"}
+            for epoch in history(directory)["epochs"]
+        ]
+
+    assert measured(actual) == measured(expected)
+    ours, theirs = (
+        tf.train.load_checkpoint(str(directory / "model" / "variables" / "variables"))
+        for directory in (actual, expected)
     )
-    losses = [[epoch["loss"] for epoch in epochs] for epochs in (first, second, other)]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
-    assert abs(losses[0][0] - losses[2][0]) > 1e-4
+    names = [name for name in theirs.get_variable_to_dtype_map() if "network" in name]
+    assert len(names) > 10
+    for name in names:
+        np.testing.assert_array_equal(ours.get_tensor(name), theirs.get_tensor(name), err_msg=name)
+    for picture in sorted((expected / "run" / "predictions").iterdir()):
+        assert (actual / "run" / "predictions" / picture.name).read_bytes() == picture.read_bytes()
+
+
+def test_a_killed_training_goes_on_and_ends_bit_for_bit_as_if_nothing_had_happened(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With everything in play that draws random numbers or keeps a state."""
+    settings: dict[str, Any] = {
+        "model": {"depth": 2, "dropout": 0.3},
+        "augmentation": {
+            "horizontal_flip": True,
+            "rotate": 20.0,
+            "noise": 0.1,
+            "variants": (VariantConfig(gamma=0.5),),
+        },
+        "epochs": 3,
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "learning_rate": 0.01,
+        "schedule": "cosine",
+        "warmup_epochs": 1,
+        "ema_momentum": 0.9,
+        "gradient_clip_norm": 1.0,
+        "loss": {"cross_entropy": 1.0, "dice": 1.0},
+        "seed": 3,
+    }
+    through = train("through", **settings)
+    kill_in_epoch(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        train("killed", **settings)
+    monkeypatch.undo()
+    assert_same_training(train("killed", **settings), through)
+
+
+def test_fine_tuning_is_a_second_phase_and_survives_kills(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two epochs with half of the network frozen, two with all of it; killed in both of these."""
+    keeps_a_small_network_for_an_encoder(monkeypatch)
+    settings: dict[str, Any] = {
+        "model": {"encoder": "MobileNetV2", "freeze_encoder": True},
+        "learning_rate": 0.01,
+        "fine_tuning_epochs": 2,
+    }
+    through = train("through", **settings)
+    epochs = history(through)["epochs"]
+    assert [epoch["phase"] for epoch in epochs] == [1, 1, 2, 2]
+    assert epochs[2]["learning_rate"] == pytest.approx(0.001)
+    for number in (3, 4):
+        with monkeypatch.context() as killing:
+            kill_in_epoch(killing, number)
+            with pytest.raises(KeyboardInterrupt):
+                train("killed", **settings)
+    assert_same_training(train("killed", **settings), through)
+
+
+def keeps_a_small_network_for_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real encoders take half a minute each to trace."""
+
+    def frozen_unet(
+        *args: Any, encoder: str, encoder_weights: None, freeze_encoder: bool, **kwargs: Any
+    ) -> Any:
+        model = network.unet(*args, depth=2, **kwargs)
+        for layer in model.layers:
+            layer.trainable = not (freeze_encoder and layer.name.startswith("encoder"))
+        return model
+
+    def unfreeze(model: keras.Model) -> None:
+        assert not all(layer.trainable for layer in model.layers)
+        for layer in model.layers:
+            layer.trainable = True
+
+    monkeypatch.setattr(network, "encoder_unet", frozen_unet)
+    monkeypatch.setattr(trainer, "unfreeze", unfreeze)
+
+
+def test_a_model_that_cannot_be_built_is_an_error_of_the_recipe(train: Train) -> None:
+    with pytest.raises(StageError, match=r"model cannot be built.*height 16 is not divisible by 128"):
+        train(model={"depth": 8})
 
 
 def test_divergence_is_said_in_plain_words(train: Train) -> None:

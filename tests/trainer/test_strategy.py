@@ -9,7 +9,13 @@ import pytest
 from conftest import RunTransform
 
 from components.dataset.labels import LabelSet
-from components.trainer.config import AugmentationConfig, ModelConfig, TrainerSettings, TrainingConfig
+from components.trainer.config import (
+    AugmentationConfig,
+    ModelConfig,
+    TrainerSettings,
+    TrainingConfig,
+    VariantConfig,
+)
 
 _TRAIN_ON_TWO_DEVICES = """
 import json, sys
@@ -21,7 +27,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from tfx.v1.components import FnArgs
 from components.trainer import run_fn as trainer
 
-trainer.all_devices = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+trainer.training_strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 trainer.run_fn(FnArgs(**json.load(sys.stdin)))
 """
 
@@ -36,9 +42,11 @@ def test_a_mirrored_training_learns_and_exports(run_transform: RunTransform, tmp
         width=16,
         resize="stretch",
         materialized=False,
-        model=ModelConfig(filters=4, depth=2, normalization="batch"),
-        augmentation=AugmentationConfig(horizontal_flip=True),
-        training=TrainingConfig(epochs=3, batch_size=4, learning_rate=1e-2),
+        model=ModelConfig(filters=4, depth=2, normalization="batch", dropout=0.1),
+        augmentation=AugmentationConfig(horizontal_flip=True, variants=(VariantConfig(vertical_flip=True),)),
+        training=TrainingConfig(
+            epochs=3, batch_size=10, learning_rate=1e-2, schedule="cosine", ema_momentum=0.5
+        ),
         checkpoint_dir=str(tmp_path / "checkpoints"),
     )
     arguments = {

@@ -1,0 +1,209 @@
+"""Several GPUs, several machines: who trains with whom, and what Keras needs for it.
+
+A cluster is described by the environment variable ``TF_CONFIG``, as TensorFlow defines it and training
+operators set it, one for each process::
+
+    {"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}
+
+Every worker runs the whole training on its part of each batch, with the same seeds. What reads or writes
+variables for all of them (``fit``, ``evaluate``, ``save_weights``, a metric's result) is a collective
+operation: all workers must do it, in the same order, or they wait for each other for ever. Hence each worker
+measures, stops and saves as the others do, and the chief alone keeps what it saved. They come to the same
+decisions because metrics are summed over all of them. A worker that dies ends the others' training
+within half a minute; started again together, all go on from the chief's last checkpoint.
+
+What is tested: two processes with a CPU each, and two virtual CPUs in one process, against one process that
+sees whole batches. What is not: GPUs, and so NCCL, and machines with several GPUs each.
+
+Three properties of data-parallel training remain whatever the devices. A loss is averaged over the replicas'
+own losses, so with ignored pixels or a Dice term it is not quite that of the whole batch. Batch normalisation
+uses the moments of a replica's part. And the optimiser clips each replica's share of the gradient, before
+they are summed. XLA failed, on CPUs, to compile a step that replicas share: ``jit_compile`` must be False.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import keras
+import tensorflow as tf
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.dataset.features import IGNORE_LABEL
+from components.errors import StageError
+
+_VARIABLE = "TF_CONFIG"
+
+_Address = Annotated[str, Field(pattern=r"^[^\s/]+:\d{1,5}$")]
+
+
+class _Cluster(BaseModel):
+    """Addresses, ``host:port``, of the processes that train together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    chief: Annotated[tuple[_Address, ...], Field(max_length=1)] = ()
+    worker: tuple[_Address, ...] = ()
+
+
+class _Task(BaseModel):
+    """Which of them this process is."""
+
+    type: Literal["chief", "worker"]
+    index: Annotated[int, Field(ge=0)]
+
+
+class _Membership(BaseModel):
+    cluster: _Cluster
+    task: _Task
+
+
+def training_strategy() -> tf.distribute.Strategy:
+    """Returns how to spread a training over the devices there are.
+
+    Over the workers of a cluster where ``TF_CONFIG`` names several, over the GPUs of this machine where it
+    has several, otherwise not at all. Call it before TensorFlow computes anything: joining a cluster
+    invalidates the tensors and tables that exist by then.
+
+    Raises:
+        StageError: ``TF_CONFIG`` is malformed, or describes a cluster with parameter servers.
+    """
+    if _membership() is not None:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    gpus = tf.config.list_logical_devices("GPU")
+    return tf.distribute.MirroredStrategy(gpus) if len(gpus) > 1 else tf.distribute.get_strategy()
+
+
+def is_chief() -> bool:
+    """Whether this process keeps the checkpoints and exports; true where it trains alone.
+
+    Raises:
+        StageError: ``TF_CONFIG`` is malformed.
+    """
+    membership = _membership()
+    if membership is None or membership.task.type == "chief":
+        return True
+    return not membership.cluster.chief and membership.task.index == 0
+
+
+def replicated(network: keras.Model, strategy: tf.distribute.Strategy) -> keras.Model:
+    """Returns the network as ``fit`` needs it under a strategy: the same layers, variables and name.
+
+    Build ``network`` within ``strategy.scope()``, call this outside of it, and compile, fit, save and load
+    what is returned within it again. Where there is a single replica, that is ``network`` itself.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return network
+    return _ReplicatedModel(network.inputs, network.outputs[0], name=network.name)
+
+
+def replica_batches(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Makes each replica take its own part of every batch.
+
+    Batches are the same, and in the same order, as those that one machine sees. The price is that every
+    worker decodes and augments whole batches. ``batches`` must be deterministic, and hold a multiple of
+    the replicas in every batch: an empty part ends the training.
+    """
+    options = tf.data.Options()
+    # By default TensorFlow deals out files, where there are enough of them: each worker's epoch would then
+    # have a length of its own.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return batches.with_options(options)
+
+
+def full_batches(pairs: tf.data.Dataset, count: int, batch_size: int) -> tf.data.Dataset:
+    """Batches ``count`` pairs of image and class ids, the last batch filled up with pairs that do not count.
+
+    Those are black and ignored throughout. For validation, where leaving examples out would be wrong and a
+    smaller last batch would leave a replica with nothing.
+    """
+    missing = -count % batch_size
+    image, class_ids = pairs.element_spec
+    filler = tf.data.Dataset.from_tensors(
+        (tf.zeros(image.shape, image.dtype), tf.fill(class_ids.shape, tf.cast(IGNORE_LABEL, class_ids.dtype)))
+    )
+    return pairs.concatenate(filler.repeat(missing)).batch(batch_size, drop_remainder=True)
+
+
+class _ReplicatedModel(keras.Model):
+    """Makes up for what Keras 3.15 lacks to ``fit`` under ``MultiWorkerMirroredStrategy``.
+
+    Whether Keras supports that strategy is an open question there, see
+    https://github.com/keras-team/keras/issues/20585. Four things stand in the way:
+
+    1. A model that is made within the strategy's scope reads its first batch to build itself, which fails
+       for parts of batches on other workers. This one is made outside, of layers that are built already.
+    2. What steps return is averaged over axis 0, which scalars do not have. Here they are vectors.
+    3. An optimiser that makes its variables in the first step fails in it. Here it has them before.
+    4. Moving statistics of batch normalisation are not averaged over replicas, so workers drift apart.
+       Here they are, after each step.
+
+    ``MirroredStrategy`` needs the last two as well.
+    """
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        super().compile(*args, **kwargs)
+        self.optimizer.build(self.trainable_variables)
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        logs = super().train_step(data)
+        _average(_moving_statistics(self.layers))
+        return _as_vectors(logs)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        return _as_vectors(super().test_step(data))
+
+
+def _moving_statistics(layers: Sequence[keras.Layer]) -> list[tf.Variable]:
+    statistics = []
+    for layer in layers:
+        if isinstance(layer, keras.Model):
+            statistics += _moving_statistics(layer.layers)
+        elif isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+            statistics += [variable.value for variable in layer.non_trainable_variables]
+    return statistics
+
+
+def _average(variables: list[tf.Variable]) -> None:
+    """Gives all replicas the mean of what each of them holds."""
+    if not variables:
+        return
+    means = tf.distribute.get_replica_context().all_reduce(
+        "MEAN", [tf.identity(value) for value in variables]
+    )
+    for variable, mean in zip(variables, means, strict=True):
+        variable.assign(mean)
+
+
+def _as_vectors(logs: dict[str, Any]) -> dict[str, tf.Tensor]:
+    return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+
+def _membership() -> _Membership | None:
+    """Returns what ``TF_CONFIG`` says of the cluster; None without one, or with a single member."""
+    try:
+        values = json.loads(os.environ.get(_VARIABLE, "{}"))
+        if not isinstance(values, dict):
+            raise _malformed("no JSON object")
+        if not values.get("cluster"):
+            return None
+        membership = _Membership.model_validate(values)
+    except json.JSONDecodeError as error:
+        raise _malformed(f"no JSON: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _malformed(f"{where}: {first['msg']}") from None
+    cluster, task = membership.cluster, membership.task
+    members: tuple[str, ...] = getattr(cluster, task.type)
+    if task.index >= len(members):
+        raise _malformed(f"task.index is {task.index}, but cluster.{task.type} has {len(members)} addresses")
+    return membership if len(cluster.chief) + len(cluster.worker) > 1 else None
+
+
+def _malformed(problem: str) -> StageError:
+    return StageError(
+        f"{_VARIABLE} is no description of a cluster ({problem}); it should look like "
+        '{"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]}, "task": {"type": "worker", "index": 0}}'
+    )

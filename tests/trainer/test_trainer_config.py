@@ -1,0 +1,149 @@
+"""The Trainer's part of the recipe: what goes together, and what does not."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from components.dataset.labels import LabelSet
+from components.settings import Settings
+from components.trainer.config import (
+    AugmentationConfig,
+    ModelConfig,
+    TrainingConfig,
+    VariantConfig,
+    contradictions,
+)
+
+LABELS = LabelSet(names=("ground", "disc", "square"))
+
+
+def read(config: type[Settings], values: dict[str, Any]) -> Any:
+    """As a recipe is read: by way of JSON."""
+    return config.model_validate_json(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "message"),
+    [
+        (
+            ModelConfig,
+            {"encoder": "MobileNetV2", "depth": 4},
+            "model.depth is 4, but the depth of MobileNetV2",
+        ),
+        (ModelConfig, {"freeze_encoder": True}, "model.freeze_encoder is true, but there is no encoder"),
+        (
+            ModelConfig,
+            {"encoder_weights": "imagenet"},
+            "model.encoder_weights is 'imagenet', but there is no",
+        ),
+        (ModelConfig, {"encoder": "VGG"}, "Input should be 'MobileNetV2'"),
+        (VariantConfig, {"gamma": 0.1, "hue": 0.1}, "a variant is one change"),
+        (VariantConfig, {}, "a variant is one change"),
+        (VariantConfig, {"rot90": 4}, "less than or equal to 3"),
+        (AugmentationConfig, {"scale_crop": [2.0, 0.5]}, "scale_crop is [2.0, 0.5]; give the smaller first"),
+        (TrainingConfig, {"loss": {}}, "at least 1 item"),
+        (TrainingConfig, {"loss": {"dice": 0.0}}, "greater than 0"),
+        (TrainingConfig, {"loss": {"dise": 1.0}}, "Input should be 'cross_entropy', 'dice'"),
+        (TrainingConfig, {"class_weights": "rare"}, "Input should be 'none', 'inverse'"),
+        (TrainingConfig, {"class_weights": [0.0, 0.0]}, "training.class_weights are all 0"),
+        (TrainingConfig, {"epochs": 3, "warmup_epochs": 3}, "leaves nothing of the 3 training.epochs"),
+        (TrainingConfig, {"momentum": 0.5}, "training.momentum is 0.5, but training.optimizer is adam; it"),
+        (TrainingConfig, {"weight_decay": 0.1, "optimizer": "rmsprop"}, "it belongs to adamw and sgd"),
+        (
+            TrainingConfig,
+            {"focal_gamma": 1.0},
+            "training.focal_gamma is 1.0, but training.loss is cross_entr",
+        ),
+        (TrainingConfig, {"label_smoothing": 0.1, "loss": {"dice": 1}}, "belongs to cross_entropy and focal"),
+        (TrainingConfig, {"tversky_beta": 0.5}, "it belongs to tversky"),
+        (TrainingConfig, {"fine_tuning_learning_rate": 1e-5}, "but training.fine_tuning_epochs is 0"),
+        (TrainingConfig, {"ema_momentum": 1.0}, "less than 1"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_in_one_line(
+    config: type[Settings], values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        read(config, values)
+    [problem] = caught.value.errors()
+    assert message in problem["msg"]
+    assert "\n" not in problem["msg"]
+
+
+@pytest.mark.parametrize(
+    ("config", "values"),
+    [
+        (ModelConfig, {"encoder": "DenseNet121", "freeze_encoder": True, "filters": 64}),
+        (ModelConfig, {"depth": 3}),
+        (AugmentationConfig, {"variants": [{"hue": -0.1}, {"rot90": 1}, {"horizontal_flip": True}]}),
+        (AugmentationConfig, {"scale_crop": [0.5, 2], "rotate": 15}),
+        (TrainingConfig, {"loss": {"cross_entropy": 1, "tversky": 0.5}, "tversky_alpha": 0.5}),
+        (TrainingConfig, {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 1e-4}),
+        (TrainingConfig, {"class_weights": [1, 2.5, 0]}),
+        (TrainingConfig, {"mixed_precision": "none", "jit_compile": False, "monitor": "loss"}),
+    ],
+)
+def test_settings_survive_the_way_to_the_trainer(config: type[Settings], values: dict[str, Any]) -> None:
+    settings = read(config, values)
+    assert config.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_the_stride_is_that_of_the_levels_or_the_encoder() -> None:
+    assert [ModelConfig().stride, ModelConfig(depth=3).stride] == [16, 4]
+    assert ModelConfig(encoder="MobileNetV2").stride == 32
+
+
+@pytest.mark.parametrize(
+    ("model", "augmentation", "training", "shape", "message"),
+    [
+        ({}, {}, {"fine_tuning_epochs": 2}, (32, 32, 3), "fine_tuning_epochs is 2, but nothing is frozen"),
+        (
+            {},
+            {},
+            {"class_weights": [1, 2]},
+            (32, 32, 3),
+            "2 values for 3 classes; give one each for ground, ",
+        ),
+        ({}, {"rot90": True}, {}, (32, 64, 3), "turns by rot90, but the input is 32 x 64"),
+        ({}, {"variants": [{"rot90": 1}]}, {}, (32, 64, 3), "turns by rot90, but the input is 32 x 64"),
+        ({}, {"hue": 0.1}, {}, (32, 32, 1), "changes hue, but images have 1 channels"),
+        ({}, {"variants": [{"rot90": 2}]}, {}, (32, 64, 1), None),
+        (
+            {"encoder": "MobileNetV2", "freeze_encoder": True},
+            {},
+            {"fine_tuning_epochs": 2},
+            (32, 32, 3),
+            None,
+        ),
+    ],
+)
+def test_blocks_must_agree(
+    model: dict[str, Any],
+    augmentation: dict[str, Any],
+    training: dict[str, Any],
+    shape: tuple[int, int, int],
+    message: str | None,
+) -> None:
+    problems = list(
+        contradictions(
+            read(ModelConfig, model),
+            read(AugmentationConfig, augmentation),
+            read(TrainingConfig, training),
+            LABELS,
+            shape,
+        )
+    )
+    assert len(problems) == (message is not None)
+    assert message is None or message in problems[0]
+
+
+def test_settings_need_neither_tensorflow_nor_keras() -> None:
+    script = (
+        "import sys, components.trainer.config; print({'keras', 'tensorflow', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
