@@ -87,7 +87,7 @@ def _read_once(workdir: Path, height: int, width: int) -> Cost:
     ]
     started = time.perf_counter()
     data.count_examples(files)
-    pairs = data.raw_pairs(files, tft.TFTransformOutput(str(graph)), InputSize(height, width, "stretch"))
+    pairs = data.raw_pairs(files, tft.TFTransformOutput(str(graph)), InputSize(height, width, "stretch"), 3)
     for _ in pairs.batch(64):
         pass
     return _cost(FIRST_EPOCH, started)

@@ -16,9 +16,15 @@ from components.evaluator.config import EvaluationConfig
 from components.image_mask_example_gen.config import DatasetConfig
 from components.pusher.config import ServingConfig
 from components.settings import Settings
-from components.trainer.config import AugmentationConfig, ModelConfig, TrainingConfig
+from components.trainer.config import (
+    AugmentationConfig,
+    ModelConfig,
+    TrainerSettings,
+    TrainingConfig,
+    contradictions,
+)
 from components.transform.config import TransformConfig
-from models.geometry import stride
+from models.options import ENCODER_PIXELS
 from pipeline.recipe_errors import RecipeError, explain, shown, suggestion
 from pipeline.recipe_yaml import load_yaml
 
@@ -26,6 +32,7 @@ DEFAULT_RECIPE = "shapes"
 
 _RECIPES = Path(__file__).parent / "recipes"
 _LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
+_MAKES_THE_MODEL = {"name", "dataset", "transform", "model", "augmentation", "training"}
 
 
 class BeamConfig(Settings):
@@ -71,16 +78,55 @@ class Recipe(Settings):
             raise ValueError("\n".join(problems))
         return self
 
+    def normalized_transform(self) -> TransformConfig:
+        """Returns the ``transform`` block with the normalisation that null stands for.
+
+        A pretrained encoder gets the pixels it was trained with, everything else 0 … 1.
+        """
+        if self.transform.normalization is not None:
+            return self.transform
+        encoder = self.model.encoder
+        if encoder is None or self.model.encoder_weights is None:
+            normalization = "unit"
+        else:
+            normalization = ENCODER_PIXELS[encoder]
+        return self.transform.model_copy(update={"normalization": normalization})
+
+    def trainer_settings(
+        self, *, checkpoint_dir: str | None = None, code_fingerprint: str = ""
+    ) -> TrainerSettings:
+        """Returns what the Trainer is handed; the arguments as in ``TrainerSettings``."""
+        return TrainerSettings(
+            recipe=self.model_dump(mode="json", include=_MAKES_THE_MODEL),
+            labels=self.dataset.label_set(),
+            height=self.transform.height,
+            width=self.transform.width,
+            channels=self.transform.channels,
+            resize=self.transform.resize,
+            materialized=self.transform.materialize,
+            model=self.model,
+            augmentation=self.augmentation,
+            training=self.training,
+            checkpoint_dir=checkpoint_dir,
+            code_fingerprint=code_fingerprint,
+        )
+
     def _contradictions(self) -> Iterator[str]:
-        step = stride(self.model.depth)
+        step = self.model.stride
         for key in ("height", "width"):
             pixels = getattr(self.transform, key)
             if pixels % step:
                 nearest = max(step, round(pixels / step) * step)
-                yield (
-                    f"transform.{key} is {pixels}, not a multiple of {step}, the stride of model.depth "
-                    f"{self.model.depth}; use {nearest}, or a smaller model.depth"
+                whose = (
+                    f"model.encoder {self.model.encoder}; use {nearest}"
+                    if self.model.encoder
+                    else f"model.depth {self.model.levels}; use {nearest}, or a smaller model.depth"
                 )
+                yield f"transform.{key} is {pixels}, not a multiple of {step}, the stride of {whose}"
+        input_shape = (self.transform.height, self.transform.width, self.transform.channels)
+        yield from contradictions(
+            self.model, self.augmentation, self.training, self.dataset.label_set(), input_shape
+        )
         patience = self.training.early_stopping_patience
         if patience is not None and self.dataset.splits.val == 0.0:
             yield (

@@ -22,11 +22,8 @@ from components.example_validator.component import ExampleValidator
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.pusher.component import Pusher
 from components.schema.curated import SCALAR_FEATURES, curated_schema
-from components.trainer.config import TrainerSettings
 from pipeline.config import Recipe
 from pipeline.fingerprint import source_fingerprint
-
-_MAKES_THE_MODEL = {"name", "dataset", "transform", "model", "augmentation", "training"}
 
 
 def create_pipeline(
@@ -79,7 +76,7 @@ def create_pipeline(
         schema=schema.outputs["schema"],
         preprocessing_fn="components.transform.preprocessing.preprocessing_fn",
         custom_config={
-            "transform": recipe.transform.model_dump_json(),
+            "transform": recipe.normalized_transform().model_dump_json(),
             "num_classes": labels.num_classes,
             "code_fingerprint": source_fingerprint(
                 components.transform, components.imaging, components.dataset
@@ -103,16 +100,7 @@ def create_pipeline(
         train_args=tfx.proto.TrainArgs(splits=["train"]),
         eval_args=tfx.proto.EvalArgs(splits=["val"]),
         custom_config={
-            "settings": TrainerSettings(
-                recipe=recipe.model_dump(mode="json", include=_MAKES_THE_MODEL),
-                labels=labels,
-                height=recipe.transform.height,
-                width=recipe.transform.width,
-                resize=recipe.transform.resize,
-                materialized=materialize,
-                model=recipe.model,
-                augmentation=recipe.augmentation,
-                training=recipe.training,
+            "settings": recipe.trainer_settings(
                 checkpoint_dir=checkpoint_dir,
                 code_fingerprint=source_fingerprint(
                     components.trainer, components.imaging, components.dataset, models

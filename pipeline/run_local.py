@@ -32,8 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_missing_streams()
     args = _parser().parse_args(argv)
     if args.list_recipes:
-        for name, description in list_recipes().items():
-            print(f"{name:12} {description}")
+        recipes = list_recipes()
+        width = max(map(len, recipes))
+        for name, description in recipes.items():
+            print(f"{name:{width}}  {description}")
         return 0
     try:
         recipe = load_recipe(args.recipe, args.data, args.set)
