@@ -28,10 +28,10 @@ import keras
 import numpy as np
 
 from components.trainer.config import TrainerSettings
+from components.trainer.constants import Constants
+from components.trainer.network import build_network, compile_network
+from components.trainer.optimizers import build_optimizer, phases
 from models.augmentation import RandomAugmentation
-from models.encoder_unet import encoder_unet
-from models.losses import SegmentationLoss
-from models.unet import unet
 from pipeline.config import load_recipe
 
 RECIPES = ("pets_unet", "pets_mobilenetv2", "kitti_unet", "ccp_densenet121", "pets_best")
@@ -57,39 +57,13 @@ class EpochTimer(keras.callbacks.Callback):
 
 
 def build(settings: TrainerSettings, precision: str) -> keras.Model:
-    """Returns the recipe's network with random weights, compiled; needs no TensorFlow."""
-    model, training = settings.model, settings.training
+    """Returns the recipe's network with random weights, compiled."""
     keras.utils.set_random_seed(0)
-    keras.config.set_dtype_policy("float32" if precision == "none" else f"mixed_{precision}")
-    shape = (settings.height, settings.width, settings.channels)
-    common: dict[str, Any] = {
-        "dropout": model.dropout,
-        "normalization": model.normalization,
-        "upsampling": model.upsampling,
-        "head_convolution": model.head_convolution,
-    }
-    classes = settings.labels.num_classes
-    if model.encoder is None:
-        network = unet(shape, classes, filters=model.filters, depth=model.levels, **common)
-    else:
-        assert isinstance(model.filters, int)
-        network = encoder_unet(
-            shape,
-            classes,
-            encoder=model.encoder,
-            encoder_weights=None,
-            freeze_encoder=model.freeze_encoder,
-            filters=model.filters,
-            **common,
-        )
-    keras.config.set_dtype_policy("float32")
-    network.compile(
-        keras.optimizers.get(
-            {"class_name": training.optimizer, "config": {"learning_rate": training.learning_rate}}
-        ),
-        SegmentationLoss(training.loss),
-        jit_compile=keras.backend.backend() == "jax",
-    )
+    channels, classes = settings.channels, settings.labels.num_classes
+    constants = Constants((1 / 255,) * channels, (0.0,) * channels, (1,) * classes)
+    network = build_network(settings, constants, "float32" if precision == "none" else f"mixed_{precision}")
+    optimizer = build_optimizer(settings.training, phases(settings.training)[0], steps_per_epoch=1000)
+    compile_network(network, settings, constants, optimizer, jit_compile=keras.backend.backend() == "jax")
     return network
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.dataset import features, transformed
 from components.imaging.resize import InputSize
+from components.trainer.constants import Constants
 
 Pair = tuple[tf.Tensor, tf.Tensor]
 """An image and its class ids, or a batch of both."""
@@ -18,14 +18,6 @@ Variant = Callable[[tf.Tensor, tf.Tensor], Pair]
 
 _DECODE_BATCH = 4
 """Examples a call of the transform graph: enough to hide the call, few enough to fill every core."""
-
-
-class Constants(NamedTuple):
-    """What the transform graph learnt from the training split."""
-
-    pixel_scale: tuple[float, ...]
-    pixel_offset: tuple[float, ...]
-    class_pixels: tuple[int, ...]
 
 
 def read_constants(graph: tft.TFTransformOutput) -> Constants:

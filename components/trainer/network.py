@@ -1,24 +1,20 @@
-"""The network of a recipe, ready to be fitted on the devices there are."""
+"""The network of a recipe, ready to be fitted; Keras alone, whatever its backend."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from components.dataset.features import IGNORE_LABEL
 from components.errors import StageError
 from components.trainer.config import TrainerSettings, TrainingConfig
-from components.trainer.data import Constants
+from components.trainer.constants import Constants
 from models.class_weights import class_weights
 from models.encoder_unet import encoder_unet
 from models.losses import SegmentationLoss
 from models.metrics import ResizedMeanIoU
 from models.unet import unet
-
-_TENSOR_CORES = (7, 0)
-"""The first compute capability of NVIDIA's that multiplies float16 faster than float32."""
 
 
 def build_network(settings: TrainerSettings, constants: Constants, dtype_policy: str) -> keras.Model:
@@ -77,6 +73,7 @@ def compile_network(
     settings: TrainerSettings,
     constants: Constants,
     optimizer: keras.optimizers.Optimizer,
+    jit_compile: bool,
 ) -> None:
     """Gives the network its optimiser, its loss, and the metric that chooses the checkpoint."""
     training = settings.training
@@ -89,31 +86,12 @@ def compile_network(
         tversky_alpha=training.tversky_alpha,
         tversky_beta=training.tversky_beta,
     )
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if training.jit_compile and replicas > 1:
-        raise StageError(
-            f"training.jit_compile is true, but XLA cannot compile a step that {replicas} devices share; "
-            "set it to null"
-        )
-    # XLA pays on accelerators; on a CPU, TensorFlow's own kernels train U-Nets three times as fast.
-    by_hardware = replicas == 1 and bool(tf.config.list_physical_devices("GPU"))
     network.compile(
         optimizer,
         loss,
         metrics=[ResizedMeanIoU(settings.labels.num_classes, ignore_label=IGNORE_LABEL)],
-        jit_compile=by_hardware if training.jit_compile is None else training.jit_compile,
+        jit_compile=jit_compile,
     )
-
-
-def training_policy(training: TrainingConfig) -> str:
-    """The dtype policy to train with: as wanted, else float16 where every GPU has tensor cores for it."""
-    precision = training.mixed_precision
-    if precision is None:
-        gpus = tf.config.list_physical_devices("GPU")
-        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        capable = [gpu.get("compute_capability", (0, 0)) >= _TENSOR_CORES for gpu in details]
-        precision = "float16" if gpus and all(capable) else "none"
-    return "float32" if precision == "none" else f"mixed_{precision}"
 
 
 class DropoutByEpoch(keras.callbacks.Callback):

@@ -10,17 +10,18 @@ from tfx.v1.components import FnArgs
 from components.imaging.resize import InputSize
 from components.trainer.checkpoints import Checkpoints
 from components.trainer.config import TrainerSettings
-from components.trainer.data import Constants, read_constants
+from components.trainer.constants import Constants
+from components.trainer.data import read_constants
 from components.trainer.directory import PIXELS, training_directory
 from components.trainer.distribution import is_chief, replicated, training_strategy
 from components.trainer.examples import Examples
 from components.trainer.export import export
+from components.trainer.hardware import compiles_steps, training_policy
 from components.trainer.network import (
     DropoutByEpoch,
     build_network,
     build_served_network,
     compile_network,
-    training_policy,
 )
 from components.trainer.optimizers import ValidateAveragedWeights, build_optimizer, phases
 from components.trainer.progress import Progress
@@ -93,7 +94,7 @@ def train(
             if checkpoints.last_phase == 1:
                 checkpoints.load_best(network)
         optimizer = build_optimizer(training, phase, examples.steps_per_epoch)
-        compile_network(network, settings, constants, optimizer)
+        compile_network(network, settings, constants, optimizer, compiles_steps(training))
         if checkpoints.last_phase == phase.number:
             logger.info("going on after epoch %d", checkpoints.epochs_done)
             checkpoints.restore(network)
