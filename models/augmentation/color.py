@@ -30,6 +30,16 @@ def color_matrix(contrast: Any, saturation: Any, hue: Any) -> Any:
     return contrast * (_GREY + saturation * colour)
 
 
+def split_alpha(images: Any) -> tuple[Any, Any | None]:
+    """Returns the colours of images (N, H, W, channels), and alpha (N, H, W, 1) where there are 4."""
+    return (images[..., :3], images[..., 3:]) if images.shape[-1] == 4 else (images, None)
+
+
+def join_alpha(colors: Any, alpha: Any | None) -> Any:
+    """Undoes `split_alpha`."""
+    return colors if alpha is None else ops.concatenate([colors, alpha], axis=-1)
+
+
 def multiply_colors(images: Any, matrices: Any) -> Any:
     """Multiplies every pixel of images (N, H, W, 3) float with its image's matrix (N, 3, 3)."""
     frame = images.shape[1:]

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import backend, ops
 
-from models.augmentation.color import color_matrix, multiply_colors, power
+from models.augmentation.color import color_matrix, join_alpha, multiply_colors, power, split_alpha
 from models.augmentation.filters import gaussian_blur
 from models.augmentation.geometry import (
     affine_matrix,
@@ -38,7 +38,8 @@ class RandomAugmentation:
 
     All moves of a pair but pure flips and quarter turns, which are exact, are one resampling: bilinear in the
     image, the nearest pixel in the mask. Where nothing of the original is seen, the image shows the grey of
-    its own mean and the mask ``ignore_label``. Colours change after that, linear changes in one matrix, then
+    its own mean and the mask ``ignore_label``. Alpha, the fourth of four channels, moves along but is no
+    colour; outside it is 0. Colours change after that, linear changes in one matrix, then
     gamma, blur and noise. Strengths of 0 cost nothing.
 
     Attributes:
@@ -141,14 +142,15 @@ class RandomAugmentation:
             if not self._changes_pixels:
                 return images, masks
 
-        values = ops.cast(images, "float32")
-        means = ops.mean(values, axis=(1, 2, 3))
+        colors, alpha = split_alpha(ops.cast(images, "float32"))
+        means = ops.mean(colors, axis=(1, 2, 3))
         # From here on 0 stands for the image's mean: the centre of contrast, and the ground of moved images.
-        values = _add(values, -means)
+        values = join_alpha(_add(colors, -means), alpha)
         if self._resamples:
             values, masks = resample(values, masks, self._matrix(draws, values), self.ignore_label)
-        values = self._change_colors(values, means, draws)
-        values = self._degrade(values, draws, seed)
+        colors, alpha = split_alpha(values)
+        colors = self._degrade(self._change_colors(colors, means, draws), draws, seed)
+        values = join_alpha(colors, alpha)
         return ops.cast(ops.round(ops.clip(values, 0.0, 255.0)), "uint8"), masks
 
     def draw(self, seed: Any, count: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from keras import ops
 
-from models.augmentation.color import power
+from models.augmentation.color import join_alpha, power, split_alpha
 from models.options import VariantName
 
 
@@ -12,7 +12,7 @@ def apply_variant(images: Any, masks: Any, name: str, value: float | bool) -> tu
     """Changes all pairs of a batch in the one named way.
 
     Args:
-        images: uint8 (N, H, W, channels).
+        images: uint8 (N, H, W, channels); alpha, the fourth of four, only moves.
         masks: class ids (N, H, W), any integer dtype.
         name: what is changed, one of `VariantName`.
         value: by how much: ``brightness`` what is added, share of the full range; ``gamma`` the power that
@@ -30,11 +30,13 @@ def apply_variant(images: Any, masks: Any, name: str, value: float | bool) -> tu
     height, width, channels = images.shape[1:]
     match name:
         case "brightness":
-            return _pixels(_floats(images) + 255.0 * value), masks
+            colors, alpha = split_alpha(_floats(images))
+            return _pixels(join_alpha(colors + 255.0 * value, alpha)), masks
         case "gamma":
             if value <= 0:
                 raise ValueError(f"gamma is {value}; an exponent must be above 0")
-            return _pixels(power(_floats(images), value)), masks
+            colors, alpha = split_alpha(_floats(images))
+            return _pixels(join_alpha(power(colors, value), alpha)), masks
         case "hue":
             if channels != 3:
                 raise ValueError(f"hue needs images of 3 channels; these have {channels}")

@@ -119,3 +119,28 @@ def test_noise_is_centred_and_as_strong_as_drawn() -> None:
     np.testing.assert_allclose(noise.std(axis=(1, 2, 3)), np.sqrt(strengths**2 + rounding), rtol=0.05)
     assert (np.abs(noise.mean(axis=(1, 2, 3))) < 5 * strengths / np.sqrt(64 * 64 * 3) + 0.02).all()
     assert np.abs(np.corrcoef(noise.reshape(8, -1)) - np.eye(8)).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    "strengths", [{"brightness": 0.5}, {"contrast": 0.5}, {"gamma": 1.0}, {"noise": 0.2}, {"blur": 2.0}]
+)
+def test_alpha_is_no_color(strengths: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 6, 5, 4)).astype(np.uint8)
+    images[..., 3] = 255
+    masks = np.zeros((4, 6, 5), np.uint8)
+    changed, _ = RandomAugmentation(**strengths)(images, masks, seed=3)
+    np.testing.assert_array_equal(np.asarray(changed)[..., 3], 255)
+    of_colors, _ = RandomAugmentation(**strengths)(images[..., :3], masks, seed=3)
+    np.testing.assert_array_equal(np.asarray(changed)[..., :3], of_colors)
+
+
+def test_a_flat_image_with_alpha_stays_flat_and_what_lies_outside_is_transparent() -> None:
+    images = np.full((1, 9, 9, 4), 60, np.uint8)
+    images[..., 3] = 255
+    changed, masks = RandomAugmentation(rotate=45.0, contrast=0.5)(
+        images, np.zeros((1, 9, 9), np.uint8), seed=1
+    )
+    np.testing.assert_array_equal(np.asarray(changed)[..., :3], 60)
+    alpha, outside = np.asarray(changed)[..., 3], np.asarray(masks) == 255
+    assert outside.any() and (alpha[outside] < 255).all()

@@ -29,7 +29,7 @@ def variant(
 
 @pytest.mark.parametrize("share", [0.1, -0.3])
 def test_brightness_is_added_as_share_of_the_full_range(share: float) -> None:
-    images, masks = batch(channels=4)
+    images, masks = batch(channels=1)
     changed, same = variant(images, masks, "brightness", share)
     np.testing.assert_array_equal(changed, np.clip(np.round(images + np.float32(255 * share)), 0, 255))
     np.testing.assert_array_equal(same, masks)
@@ -126,3 +126,13 @@ def test_a_half_turn_needs_no_square() -> None:
 def test_impossible_variants_are_refused(name: Any, value: Any, channels: int, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         apply_variant(*batch(10, 12, channels), name, value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("brightness", 0.3), ("gamma", 0.1)])
+def test_alpha_is_left_alone_by_changes_of_color(name: str, value: float) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4)).astype(np.uint8)
+    masks = np.zeros((2, 3, 4), np.uint8)
+    changed, _ = apply_variant(images, masks, name, value)
+    of_colors, _ = apply_variant(images[..., :3], masks, name, value)
+    np.testing.assert_array_equal(np.asarray(changed)[..., 3], images[..., 3])
+    np.testing.assert_array_equal(np.asarray(changed)[..., :3], of_colors)
