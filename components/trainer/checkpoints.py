@@ -2,7 +2,10 @@
 
 import json
 import logging
+import math
 import os
+import shutil
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +15,7 @@ import h5py
 import keras
 import numpy as np
 
+from components.errors import StageError
 from components.trainer.optimizers import averaged_weights
 
 logger = logging.getLogger(__name__)
@@ -45,7 +49,12 @@ class History:
     def _best(self, indices: Sequence[int]) -> int:
         if self._key not in self.epochs[indices[-1]]:
             return indices[-1]
-        return max(indices, key=lambda index: (self._sign * self.epochs[index][self._key], -index))
+        return max(indices, key=lambda index: (self._score(index), -index))
+
+    def _score(self, index: int) -> float:
+        """What was monitored, higher where better; what is no number is worse than any."""
+        value = self.epochs[index][self._key]
+        return self._sign * value if math.isfinite(value) else -math.inf
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -63,11 +72,12 @@ class Checkpoints(keras.callbacks.Callback):
         self._phase = 1
         self._directory = directory
         self._state_file = directory / "state.json"
-        epochs = json.loads(self._state_file.read_text())["epochs"] if self._state_file.exists() else []
-        self.history = History(epochs, patience, monitor)
-        if epochs and not self._is_intact():
+        self.history = History([], patience, monitor)
+        if self._state_file.exists() and not self._read_state():
             logger.warning("the checkpoint in %s is damaged: training anew", directory)
-            epochs.clear()
+            # With the record of what was trained, which would otherwise go on from there.
+            shutil.rmtree(directory)
+            directory.mkdir()
 
     @property
     def epochs_done(self) -> int:
@@ -84,10 +94,25 @@ class Checkpoints(keras.callbacks.Callback):
         return sum(epoch["phase"] < phase for epoch in self.history.epochs)
 
     def restore(self, model: keras.Model) -> None:
-        """Puts weights and optimiser back to where the last whole epoch left them."""
-        # Unbuilt, the optimiser has no moments to load into, and would silently start from none.
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(self._latest(self.epochs_done - 1))
+        """Puts weights and optimiser back to where the last whole epoch left them.
+
+        Raises:
+            StageError: the checkpoint is that of another network or another optimiser.
+        """
+        # Unbuilt, the optimiser has no moments to load into. Built twice, it would have some of them twice.
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        with warnings.catch_warnings():
+            # Keras only warns that it leaves an optimiser's state out, which would then start from none.
+            warnings.filterwarnings("error", "Skipping variable loading")
+            try:
+                model.load_weights(self._latest(self.epochs_done - 1))
+            except ValueError as error:
+                raise StageError(
+                    f"the checkpoint in {self._directory} is not that of this network and its optimiser; on "
+                    "other hardware, set training.mixed_precision to what it was trained with, or remove "
+                    "the directory to train anew"
+                ) from error
 
     def load_best(self, model: keras.Model) -> None:
         """Loads the weights of the best epoch, as they were measured."""
@@ -117,14 +142,18 @@ class Checkpoints(keras.callbacks.Callback):
     def _best(self, epoch: int) -> Path:
         return self._directory / f"epoch-{epoch + 1:04d}.npz"
 
-    def _is_intact(self) -> bool:
-        """Whether the files that the state names are whole, as far as their tables of contents tell."""
+    def _read_state(self) -> bool:
+        """Reads what was trained; returns whether all of it is there, as far as the files' formats tell."""
         try:
+            self.history.epochs = json.loads(self._state_file.read_text())["epochs"]
             h5py.File(self._latest(self.epochs_done - 1)).close()
-            zipfile.ZipFile(self._best(self.history.best_epoch)).close()
-        except (OSError, zipfile.BadZipFile):
-            return False
-        return True
+            with zipfile.ZipFile(self._best(self.history.best_epoch)) as best:
+                intact = best.testzip() is None
+        except (OSError, ValueError, zipfile.BadZipFile):
+            intact = False
+        if not intact:
+            self.history.epochs = []
+        return intact
 
     def _replace_state(self) -> None:
         temporary = self._state_file.with_suffix(".tmp")

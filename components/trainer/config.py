@@ -17,6 +17,11 @@ MAX_DEPTH = 8
 _ODD_TURNS = (("rot90", 1), ("rot90", 3))
 
 LevelFilters = Annotated[int, Field(ge=1, le=1024)]
+Filters = Annotated[
+    Annotated[LevelFilters, Tag("finest")] | Annotated[tuple[LevelFilters, ...], Tag("each")],
+    Discriminator(lambda value: "each" if isinstance(value, list | tuple) else "finest"),
+]
+Scale = Annotated[float, Field(ge=0.1, le=10.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -36,7 +41,7 @@ class ModelConfig(Settings):
     """``imagenet``, or a weights file in Keras's format; null starts the encoder at random."""
     freeze_encoder: bool = False
     """Train the decoder alone, as long as ``training.fine_tuning_epochs`` does not begin."""
-    filters: LevelFilters | tuple[LevelFilters, ...] = 32
+    filters: Filters = 32
     """Filters of the finest level, with an encoder of the decoder's; each deeper level has twice as many.
     Or a list, one number a level of a U-Net from scratch, finest first."""
     depth: int | None = Field(default=None, ge=2, le=MAX_DEPTH)
@@ -150,7 +155,7 @@ class AugmentationConfig(Settings):
     """Largest shift either way, as a share of the side."""
     shear: float = Field(default=0.0, ge=0.0, lt=90.0)
     """Largest angle either way, degrees."""
-    scale_crop: tuple[Positive, Positive] | None = None
+    scale_crop: tuple[Scale, Scale] | None = None
     """Enlarge by a factor from this range and cut the input's size out, e.g. ``[0.5, 2.0]``."""
     brightness: Share = 0.0
     """Largest change either way, as a share of the full range."""
@@ -199,7 +204,8 @@ class TrainingConfig(Settings):
     warmup_epochs: int = Field(default=0, ge=0)
     """Epochs in which the learning rate rises to its value, before the schedule begins."""
     ema_momentum: float | None = Field(default=None, gt=0.0, lt=1.0)
-    """Validate and export an exponential moving average of the weights, e.g. 0.99; null the last weights."""
+    """Validate and export an exponential moving average of the weights, e.g. 0.99; null the last weights.
+    It starts at the initial weights and takes about 5 / (1 - momentum) steps to forget them: 500 for 0.99."""
     gradient_clip_norm: Positive | None = None
     """Longest gradient, over all weights together; null clips nothing."""
     loss: dict[LossName, Positive] = Field(default={"cross_entropy": 1.0}, min_length=1)
@@ -223,7 +229,8 @@ class TrainingConfig(Settings):
     fine_tuning_learning_rate: Positive | None = None
     """The learning rate of these; null is a tenth of ``learning_rate``."""
     mixed_precision: Literal["none", "float16", "bfloat16"] | None = None
-    """Number format of the network's activations; null decides by the hardware."""
+    """Number format of the network's activations; null decides by the GPUs: bfloat16 from compute capability
+    8.0 on, float16 from 7.0 on. It is 32 bits on CPUs, where bfloat16 pays with AVX512-BF16 or AMX only."""
     jit_compile: bool | None = None
     """Compile steps with XLA; null decides by the hardware."""
     cache_bytes: int = Field(default=4 * 2**30, ge=0)
@@ -333,6 +340,9 @@ class TrainerSettings(Settings):
     training: TrainingConfig
     checkpoint_dir: str | None = None
     """Where an interrupted training finds itself again; None keeps no checkpoints beyond the run."""
+    encoder_digest: str = ""
+    """Changes with the content of the file that model.encoder_weights names, so that other weights train
+    anew."""
     code_fingerprint: str = ""
     """Changes with the code, so that changed code trains anew."""
 

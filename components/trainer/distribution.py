@@ -95,7 +95,10 @@ def replicated(network: keras.Model, strategy: tf.distribute.Strategy) -> keras.
     """
     if strategy.num_replicas_in_sync == 1:
         return network
-    return _ReplicatedModel(network.inputs, network.outputs[0], name=network.name)
+    replica = _ReplicatedModel(network.inputs, network.outputs[0], name=network.name)
+    # Its own would be the global policy, and decides whether ``compile`` adds loss scaling.
+    replica.dtype_policy = network.dtype_policy
+    return replica
 
 
 def replica_batches(batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -130,7 +133,7 @@ class _ReplicatedModel(keras.Model):
     """Makes up for what Keras 3.15 lacks to ``fit`` under ``MultiWorkerMirroredStrategy``.
 
     Whether Keras supports that strategy is an open question there, see
-    https://github.com/keras-team/keras/issues/20585. Four things stand in the way:
+    https://github.com/keras-team/keras/issues/20585. Five things stand in the way:
 
     1. A model that is made within the strategy's scope reads its first batch to build itself, which fails
        for parts of batches on other workers. This one is made outside, of layers that are built already.
@@ -138,12 +141,15 @@ class _ReplicatedModel(keras.Model):
     3. An optimiser that makes its variables in the first step fails in it. Here it has them before.
     4. Moving statistics of batch normalisation are not averaged over replicas, so workers drift apart.
        Here they are, after each step.
+    5. Under mixed_float16, replicas do not agree on which steps overflow, see `_CommonLossScale`.
 
-    ``MirroredStrategy`` needs the last two as well.
+    ``MirroredStrategy`` needs the last three as well.
     """
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        super().compile(*args, **kwargs)
+    def compile(self, optimizer: keras.optimizers.Optimizer, *args: Any, **kwargs: Any) -> None:
+        if self.dtype_policy.name == "mixed_float16":
+            optimizer = _CommonLossScale(optimizer)
+        super().compile(optimizer, *args, **kwargs)
         self.optimizer.build(self.trainable_variables)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -153,6 +159,18 @@ class _ReplicatedModel(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         return _as_vectors(super().test_step(data))
+
+
+class _CommonLossScale(keras.optimizers.LossScaleOptimizer):
+    """Leaves a step out, on all replicas, if the gradients of any of them overflow.
+
+    Keras 3.15 asks the first replica for all, and adds the others' infinite gradients to the weights; or, on
+    GPUs, each for itself, so that those that go on would wait for the others' gradients for ever.
+    """
+
+    def check_finite(self, grads: Sequence[tf.Tensor | None]) -> tf.Tensor:
+        overflows = tf.cast(tf.logical_not(super().check_finite(grads)), tf.float32)
+        return tf.distribute.get_replica_context().all_reduce("SUM", overflows) < 0.5
 
 
 def _moving_statistics(layers: Sequence[keras.Layer]) -> list[tf.Variable]:

@@ -1,23 +1,36 @@
 """What the recipe leaves to the hardware."""
 
+from typing import Literal
+
 import tensorflow as tf
 
 from components.errors import StageError
 from components.trainer.config import TrainingConfig
 
-_TENSOR_CORES = (7, 0)
-"""The first compute capability of NVIDIA's that multiplies float16 faster than float32."""
+_FLOAT16 = (7, 0)
+"""The first compute capability of NVIDIA's whose tensor cores multiply float16."""
+_BFLOAT16 = (8, 0)
+"""The first whose tensor cores multiply bfloat16, as fast."""
 
 
 def training_policy(training: TrainingConfig) -> str:
-    """The dtype policy to train with: as wanted, else float16 where every GPU has tensor cores for it."""
-    precision = training.mixed_precision
-    if precision is None:
-        gpus = tf.config.list_physical_devices("GPU")
-        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        capable = [gpu.get("compute_capability", (0, 0)) >= _TENSOR_CORES for gpu in details]
-        precision = "float16" if gpus and all(capable) else "none"
+    """The dtype policy to train with: as wanted, else the best that every GPU has tensor cores for.
+
+    That is bfloat16 before float16: it has float32's range, so nothing overflows and no loss is scaled.
+    Without GPUs, or with older ones, it is float32.
+    """
+    precision = _fastest_precision() if training.mixed_precision is None else training.mixed_precision
     return "float32" if precision == "none" else f"mixed_{precision}"
+
+
+def _fastest_precision() -> Literal["none", "float16", "bfloat16"]:
+    gpus = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    # GPUs of other makers have none.
+    capability = min((gpu.get("compute_capability", (0, 0)) for gpu in details), default=(0, 0))
+    if capability >= _BFLOAT16:
+        return "bfloat16"
+    return "float16" if capability >= _FLOAT16 else "none"
 
 
 def compiles_steps(training: TrainingConfig) -> bool:

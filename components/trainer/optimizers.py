@@ -74,7 +74,10 @@ def learning_rate_schedule(
     schedules = keras.optimizers.schedules
     match training.schedule:
         case "constant":
-            schedule = schedules.PolynomialDecay(phase.learning_rate, steps, phase.learning_rate)
+            # Keras has no constant schedule; one that decays from a rate to the same rate is constant.
+            schedule = schedules.PolynomialDecay(
+                phase.learning_rate, decay_steps=1, end_learning_rate=phase.learning_rate
+            )
         case "cosine":
             schedule = schedules.CosineDecay(phase.learning_rate, steps)
         case "polynomial":

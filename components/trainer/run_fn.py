@@ -43,6 +43,12 @@ def run_fn(fn_args: FnArgs) -> None:
     """
     settings = TrainerSettings.model_validate_json(fn_args.custom_config["settings"])
     training = settings.training
+    if settings.model.freeze_encoder and settings.model.encoder_weights is None:
+        logger.warning(
+            "model.freeze_encoder is true, but model.encoder_weights is null: the frozen encoder has "
+            "random weights and knows nothing; set model.encoder_weights to imagenet, or "
+            "model.freeze_encoder to false"
+        )
     # First of all: joining other machines must precede whatever TensorFlow computes.
     strategy = training_strategy()
     graph = tft.TFTransformOutput(fn_args.transform_output)

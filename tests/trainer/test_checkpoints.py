@@ -1,5 +1,6 @@
 """What survives when a training is killed."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from components.errors import StageError
 from components.trainer.checkpoints import IOU, Checkpoints, History
 from components.trainer.config import TrainingConfig
 from components.trainer.optimizers import averaged_weights, build_optimizer, phases
@@ -14,11 +16,15 @@ from components.trainer.optimizers import averaged_weights, build_optimizer, pha
 SCORE = f"val_{IOU}"
 
 
-def network() -> keras.Model:
+def network(policy: str = "float32", name: Any = "adamw") -> keras.Model:
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(1)])
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(1)])
+    finally:
+        keras.config.set_dtype_policy("float32")
     training = TrainingConfig(
-        epochs=5, optimizer="adamw", learning_rate=0.05, schedule="cosine", ema_momentum=0.8
+        epochs=5, optimizer=name, learning_rate=0.05, schedule="cosine", ema_momentum=0.8
     )
     model.compile(build_optimizer(training, phases(training)[0], steps_per_epoch=4), "mse")
     return model
@@ -36,6 +42,10 @@ def assert_same(actual: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 X = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
 Y = X.sum(1, keepdims=True)
+
+
+def optimizer_state(model: keras.Model) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables]
 
 
 class Scored(Checkpoints):
@@ -74,22 +84,36 @@ def fit(
     )
 
 
-def test_an_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_an_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(
+    tmp_path: Path, policy: str
+) -> None:
     for name in ("through", "interrupted"):
         (tmp_path / name).mkdir()
-    through = network()
+    through, killed = network(policy), network(policy)
     fit(through, Checkpoints(tmp_path / "through"), 5)
     with pytest.raises(KeyboardInterrupt):
-        fit(network(), Checkpoints(tmp_path / "interrupted"), 5, DiesInEpoch(3))
+        fit(killed, Checkpoints(tmp_path / "interrupted"), 5, DiesInEpoch(3))
 
-    resumed = network()
+    resumed = network(policy)
     checkpoints = Checkpoints(tmp_path / "interrupted")
     assert checkpoints.epochs_done == 3
     checkpoints.restore(resumed)
-    assert int(resumed.optimizer.iterations) == 12
+    # The step, the moments and the averages; the step lags behind where loss scaling left some out.
+    assert_same(optimizer_state(resumed), optimizer_state(killed))
+    assert 0 < int(resumed.optimizer.iterations) <= 12
     fit(resumed, checkpoints, 5)
     assert checkpoints.epochs_done == 5
     assert_same(resumed.get_weights(), through.get_weights())
+
+
+@pytest.mark.parametrize(("policy", "name"), [("mixed_float16", "adamw"), ("float32", "sgd")])
+def test_a_checkpoint_is_not_gone_on_from_without_its_optimisers_state(
+    tmp_path: Path, policy: str, name: str
+) -> None:
+    fit(network(), Checkpoints(tmp_path), 1)
+    with pytest.raises(StageError, match=r"not that of this network and its optimiser; .*mixed_precision"):
+        Checkpoints(tmp_path).restore(network(policy, name))
 
 
 def test_a_checkpoint_cut_short_is_not_taken_for_one(tmp_path: Path) -> None:
@@ -140,14 +164,37 @@ def test_the_averaged_weights_are_the_best_epochs_and_the_trained_ones_go_on(tmp
     assert not np.allclose(best.get_weights()[0], restored.get_weights()[0])
 
 
-@pytest.mark.parametrize("damaged", ["epoch-0002.weights.h5", "epoch-0002.npz"])
-def test_a_damaged_checkpoint_means_training_anew(tmp_path: Path, damaged: str) -> None:
-    fit(network(), Checkpoints(tmp_path), 2)
-    weights = tmp_path / damaged
-    weights.write_bytes(weights.read_bytes()[:100])
-    assert Checkpoints(tmp_path).epochs_done == 0
-    weights.unlink()
-    assert Checkpoints(tmp_path).epochs_done == 0
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def overwrite_the_middle(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("epoch-0002.weights.h5", cut_short),
+        ("epoch-0002.weights.h5", Path.unlink),
+        ("epoch-0002.npz", cut_short),
+        ("epoch-0002.npz", overwrite_the_middle),
+        ("state.json", cut_short),
+    ],
+)
+def test_a_damaged_checkpoint_means_training_anew_and_without_what_was_recorded(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    directory = tmp_path / "training"
+    directory.mkdir()
+    fit(network(), Checkpoints(directory), 2)
+    (directory / "tensorboard").mkdir()
+    damage(directory / name)
+    assert Checkpoints(directory).epochs_done == 0
+    assert list(directory.iterdir()) == []
 
 
 def history(*phases: list[float], patience: int | None = None, monitor: Any = "iou") -> History:
@@ -176,6 +223,15 @@ def test_the_best_epoch_is_the_first_highest_and_patience_counts_from_it(
 def test_of_losses_the_lowest_is_best() -> None:
     watched = history([0.3, 0.1, 0.1, 0.2], patience=2, monitor="loss")
     assert (watched.best_epoch, watched.has_stalled(1)) == (1, True)
+
+
+@pytest.mark.parametrize("monitor", ["iou", "loss"])
+@pytest.mark.parametrize("none", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_never_best(monitor: str, none: float) -> None:
+    assert history([none, 0.3, none], monitor=monitor).best_epoch == 1
+    assert history([0.3, none, none], monitor=monitor).best_epoch == 0
+    watched = history([none, none], patience=1, monitor=monitor)
+    assert (watched.best_epoch, watched.has_stalled(1)) == (0, True)
 
 
 def test_patience_begins_anew_with_each_phase_and_the_best_is_the_best_of_all() -> None:

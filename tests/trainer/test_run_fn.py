@@ -4,7 +4,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
-from conftest import RunTransform, TransformRun
+from conftest import Pair, RunTransform, TransformRun
 from PIL import Image
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow_serving.apis import prediction_log_pb2
@@ -24,6 +24,7 @@ from components.errors import StageError
 from components.imaging.resize import InputSize
 from components.trainer import data, network
 from components.trainer import run_fn as trainer
+from components.trainer.checkpoints import IOU, Checkpoints
 from components.trainer.config import (
     AugmentationConfig,
     ModelConfig,
@@ -33,6 +34,7 @@ from components.trainer.config import (
 )
 from components.trainer.progress import Progress
 from components.trainer.run_fn import run_fn
+from models.mirror import average_with_mirror
 
 LABELS = LabelSet(names=("ground", "disc"))
 
@@ -124,7 +126,11 @@ def test_a_disc_is_learnt_and_found_at_the_images_own_size(
 
 def test_all_signatures_give_the_same_masks(exported: Path, transform_run: TransformRun) -> None:
     signatures = tf.saved_model.load(str(exported / "model")).signatures
-    for pair in transform_run.pairs["val"]:
+    check_that_signatures_agree(signatures, transform_run.pairs["val"])
+
+
+def check_that_signatures_agree(signatures: Any, pairs: Sequence[Pair]) -> None:
+    for pair in pairs:
         from_bytes = signatures["serving_default"](image_bytes=tf.constant([pair.png()]))[
             "mask_bytes"
         ].numpy()
@@ -173,6 +179,33 @@ def test_training_stops_when_patience_is_over_and_exports_the_best_epoch(train: 
     scores = [epoch["val_iou_at_input_size"] for epoch in recorded["epochs"]]
     assert recorded["best_epoch"] == 1 + int(np.argmax(scores))
     assert len(scores) == recorded["best_epoch"] + 1 < 50
+
+
+def test_the_exported_model_averages_what_it_says_of_an_image_and_its_mirror_image(
+    train: Train, transform_run: TransformRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[keras.Model] = []
+
+    def average(network: keras.Model) -> keras.Model:
+        trained.append(network)
+        return average_with_mirror(network)
+
+    monkeypatch.setattr(trainer, "average_with_mirror", average)
+    directory = train(model={"depth": 2, "average_mirrored": True}, epochs=1)
+    signatures = tf.saved_model.load(str(directory / "model")).signatures
+    check_that_signatures_agree(signatures, transform_run.pairs["val"])
+
+    # Of the network's own size, so that nothing is resized.
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), dtype=np.uint8)
+    [network] = trained
+    straight = network.predict(images, verbose=0)
+    turned = network.predict(images[:, :, ::-1], verbose=0)[:, :, ::-1]
+    assert not np.allclose(straight, turned, atol=0.01)
+    odds = np.exp((straight + turned) / 2)
+    probabilities = odds / odds.sum(axis=-1, keepdims=True)
+    answer = signatures["serving_pixels"](tf.constant(images))
+    np.testing.assert_array_equal(answer["class_ids"], probabilities.argmax(axis=-1))
+    np.testing.assert_allclose(answer["confidence"], probabilities.max(axis=-1), rtol=1e-4)
 
 
 def kill_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -258,6 +291,62 @@ def test_fine_tuning_is_a_second_phase_and_survives_kills(
             with pytest.raises(KeyboardInterrupt):
                 train("killed", **settings)
     assert_same_training(train("killed", **settings), through)
+
+
+def test_fine_tuning_stops_by_itself_and_may_be_worse_than_what_came_before(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With given scores: the second epoch of all is best, and fine-tuning is at its best in its second."""
+    keeps_a_small_network_for_an_encoder(monkeypatch)
+    scores = [0.5, 0.9, 0.6, 0.2, 0.4, 0.3, 0.1]
+    weights: list[list[np.ndarray]] = []
+    measured = Checkpoints.on_epoch_end
+
+    def scored(self: Checkpoints, epoch: int, logs: Mapping[str, Any]) -> None:
+        weights.append(self.model.get_weights())
+        measured(self, epoch, {**logs, f"val_{IOU}": scores[epoch]})
+
+    monkeypatch.setattr(Checkpoints, "on_epoch_end", scored)
+    directory = train(
+        model={"encoder": "MobileNetV2", "freeze_encoder": True},
+        learning_rate=0.01,
+        epochs=3,
+        fine_tuning_epochs=20,
+        early_stopping_patience=2,
+    )
+    recorded = history(directory)
+    assert [epoch["phase"] for epoch in recorded["epochs"]] == [1, 1, 1, 2, 2, 2, 2]
+    assert recorded["best_epoch"] == 2
+    served = tf.train.load_checkpoint(str(directory / "model" / "variables" / "variables"))
+    exported = [served.get_tensor(name) for name in served.get_variable_to_dtype_map() if "network" in name]
+
+    def missing(expected: list[np.ndarray]) -> int:
+        return sum(not any(np.array_equal(one, other) for other in exported) for one in expected)
+
+    assert missing(weights[1]) == 0
+    assert all(missing(weights[epoch]) for epoch in (0, 2, 3, 4, 5, 6))
+
+
+@pytest.mark.parametrize(
+    ("weights", "frozen", "warns"), [(None, True, True), ("imagenet", True, False), (None, False, False)]
+)
+def test_a_frozen_encoder_that_knows_nothing_is_warned_of(
+    train: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    weights: str | None,
+    frozen: bool,
+    warns: bool,
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "training_strategy", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(model={"encoder": "MobileNetV2", "encoder_weights": weights, "freeze_encoder": frozen})
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == warns
+    assert all("frozen encoder" in line and "model.encoder_weights to" in line for line in warnings)
 
 
 def keeps_a_small_network_for_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:

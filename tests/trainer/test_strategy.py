@@ -1,9 +1,11 @@
 """Several devices: GPUs are absent from most test machines, so two virtual CPUs stand in for them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import RunTransform
@@ -69,3 +71,33 @@ def test_a_mirrored_training_learns_and_exports(run_transform: RunTransform, tmp
     epochs = json.loads((tmp_path / "run" / "history.json").read_text())["epochs"]
     assert epochs[-1]["loss"] < epochs[0]["loss"]
     assert (tmp_path / "model" / "saved_model.pb").exists()
+
+
+@pytest.fixture(scope="module")
+def float16_outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    program = Path(__file__).with_name("replica_precision.py")
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path_factory.mktemp("float16"))],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_shared_float16_training_scales_its_loss_and_goes_on_where_it_was(
+    float16_outcome: dict[str, Any],
+) -> None:
+    assert float16_outcome["scales the loss"]
+    assert float16_outcome["steps"] > 0
+    assert float16_outcome["weights restored"] and float16_outcome["optimiser restored"]
+
+
+@pytest.mark.parametrize("replica", [0, 1])
+def test_an_overflow_on_one_replica_leaves_the_step_out_on_all(
+    float16_outcome: dict[str, Any], replica: int
+) -> None:
+    assert float16_outcome[f"overflow on {replica}"] == {"weights untouched": True, "scale": 0.5}

@@ -1,0 +1,91 @@
+"""What is left to the hardware, on machines with GPUs that are not there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from components.errors import StageError
+from components.trainer.config import TrainingConfig
+from components.trainer.hardware import compiles_steps, training_policy
+
+SetUp = Callable[..., None]
+
+AMPERE, TURING, PASCAL = (
+    {"device_name": name, "compute_capability": capability}
+    for name, capability in (("A100", (8, 0)), ("T4", (7, 5)), ("P100", (6, 0)))
+)
+OTHER_MAKER: dict[str, Any] = {"device_name": "MI300X"}
+
+
+@pytest.fixture
+def has_gpus(monkeypatch: pytest.MonkeyPatch) -> SetUp:
+    """Gives the machine GPUs of which TensorFlow says this."""
+
+    def set_up(*details: dict[str, Any]) -> None:
+        gpus = list(range(len(details)))
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus if kind == "GPU" else [])
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details[gpu])
+
+    return set_up
+
+
+@pytest.mark.parametrize(
+    ("gpus", "policy"),
+    [
+        ([], "float32"),
+        ([PASCAL], "float32"),
+        ([OTHER_MAKER], "float32"),
+        ([TURING], "mixed_float16"),
+        ([AMPERE], "mixed_bfloat16"),
+        ([AMPERE, AMPERE], "mixed_bfloat16"),
+        ([AMPERE, TURING], "mixed_float16"),
+        ([PASCAL, AMPERE], "float32"),
+        ([AMPERE, OTHER_MAKER], "float32"),
+    ],
+)
+def test_the_precision_is_the_best_that_every_gpu_is_fast_at(
+    has_gpus: SetUp, gpus: list[dict[str, Any]], policy: str
+) -> None:
+    has_gpus(*gpus)
+    assert training_policy(TrainingConfig()) == policy
+
+
+@pytest.mark.parametrize(
+    ("wanted", "policy"),
+    [("none", "float32"), ("float16", "mixed_float16"), ("bfloat16", "mixed_bfloat16")],
+)
+@pytest.mark.parametrize("gpus", [[], [TURING], [AMPERE]])
+def test_a_wanted_precision_is_taken_on_any_hardware(
+    has_gpus: SetUp, gpus: list[dict[str, Any]], wanted: Any, policy: str
+) -> None:
+    has_gpus(*gpus)
+    assert training_policy(TrainingConfig(mixed_precision=wanted)) == policy
+
+
+class TwoReplicas:
+    num_replicas_in_sync = 2
+
+
+def test_steps_are_compiled_for_a_single_gpu_alone(has_gpus: SetUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_gpus()
+    assert not compiles_steps(TrainingConfig())
+    has_gpus(AMPERE)
+    assert compiles_steps(TrainingConfig())
+    has_gpus(AMPERE, AMPERE)
+    monkeypatch.setattr(tf.distribute, "get_strategy", TwoReplicas)
+    assert not compiles_steps(TrainingConfig())
+
+
+def test_compiling_can_be_chosen_except_where_devices_share_a_step(
+    has_gpus: SetUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_gpus()
+    assert compiles_steps(TrainingConfig(jit_compile=True))
+    has_gpus(AMPERE)
+    assert not compiles_steps(TrainingConfig(jit_compile=False))
+    monkeypatch.setattr(tf.distribute, "get_strategy", TwoReplicas)
+    assert not compiles_steps(TrainingConfig(jit_compile=False))
+    with pytest.raises(StageError, match=r"jit_compile is true, but .* 2 devices share; set it to null"):
+        compiles_steps(TrainingConfig(jit_compile=True))
