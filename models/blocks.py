@@ -123,7 +123,8 @@ def up(
               leave a checkerboard (Odena et al. 2016, "Deconvolution and Checkerboard Artifacts").
             - ``pix2pix``: transposed convolution, batch normalisation and ReLU (Isola et al. 2017); the
               joined features stay as they are. Batch normalisation belongs to it, whatever
-              ``normalization`` says.
+              ``normalization`` says; its statistics follow as fast as those of `normalize` (Keras' own
+              momentum would need hundreds of steps).
         normalization: of the other convolutions, as for `convolution`.
         name: prefix of the layers' names.
 

@@ -9,7 +9,7 @@ import keras
 
 from models.blocks import InputShape
 from models.geometry import encoder_stride
-from models.options import EncoderName
+from models.options import IMAGENET, EncoderName
 
 _DEEPEST: Final[dict[EncoderName, str]] = {
     # These end in a 1x1 convolution that multiplies the channels for the classifier; a decoder starts before.
@@ -69,9 +69,9 @@ def _backbone(name: EncoderName, input_shape: InputShape, weights: str | None) -
     if "include_preprocessing" in inspect.signature(build).parameters:
         # The network is handed normalised pixels, whichever it is.
         options["include_preprocessing"] = False
-    if weights == "imagenet":
+    if weights == IMAGENET:
         try:
-            return build(weights="imagenet", **options)
+            return build(weights=IMAGENET, **options)
         except Exception as error:  # a failed download is a plain Exception
             raise ValueError(
                 f"the ImageNet weights of {name} could not be loaded ({_first_line(error)}); "

@@ -22,6 +22,8 @@ EncoderName = Literal[
     "EfficientNetV2B3",
     "ConvNeXtTiny",
 ]
+IMAGENET: Final = "imagenet"
+"""The weights that Keras offers, where a path could stand."""
 PixelNormalization = Literal["signed", "imagenet"]
 
 ENCODER_PIXELS: Final[dict[EncoderName, PixelNormalization]] = {

@@ -3,6 +3,7 @@
 Imports neither TensorFlow nor TFX, so that help and mistakes appear at once.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from components.trainer.config import (
     contradictions,
 )
 from components.transform.config import TransformConfig
-from models.options import ENCODER_PIXELS
+from models.options import ENCODER_PIXELS, IMAGENET
 from pipeline.recipe_errors import RecipeError, explain, shown, suggestion
 from pipeline.recipe_yaml import load_yaml
 
@@ -108,6 +109,7 @@ class Recipe(Settings):
             augmentation=self.augmentation,
             training=self.training,
             checkpoint_dir=checkpoint_dir,
+            encoder_digest=_digest_of_weights(self.model),
             code_fingerprint=code_fingerprint,
         )
 
@@ -151,7 +153,7 @@ def load_recipe(name_or_path: str, data: str | None = None, overrides: Sequence[
 
     Args:
         name_or_path: a name that ``list_recipes`` knows, or a YAML file.
-        data: replaces ``dataset.root``. Relative roots count from the current directory.
+        data: replaces ``dataset.root``. Relative paths count from the current directory.
         overrides: ``a.b=value`` each, the value in YAML; later ones win.
 
     Raises:
@@ -171,6 +173,8 @@ def load_recipe(name_or_path: str, data: str | None = None, overrides: Sequence[
         _set(values, ["dataset", "root"], data, f"--data {data}")
     if isinstance(values.get("dataset"), dict) and isinstance(root := values["dataset"].get("root"), str):
         values["dataset"]["root"] = os.path.abspath(Path(root).expanduser())
+    if isinstance(values.get("model"), dict):
+        values["model"] |= _local_weights(values["model"])
     try:
         # By way of JSON, in which pydantic's strict mode takes a list where a tuple is declared.
         text = json.dumps(values)
@@ -180,6 +184,26 @@ def load_recipe(name_or_path: str, data: str | None = None, overrides: Sequence[
         return Recipe.model_validate_json(text)
     except ValidationError as error:
         raise RecipeError(explain(error, values, Recipe)) from None
+
+
+def _local_weights(model: dict[str, Any]) -> dict[str, str]:
+    """Returns ``encoder_weights`` as an absolute path, or nothing where it is no path."""
+    weights = model.get("encoder_weights")
+    if not isinstance(weights, str) or weights == IMAGENET:
+        return {}
+    path = os.path.abspath(Path(weights).expanduser())
+    if not os.path.isfile(path):
+        raise RecipeError(
+            [f"model.encoder_weights is {path!r}, and there is no such file; give one, {IMAGENET} or null"]
+        )
+    return {"encoder_weights": path}
+
+
+def _digest_of_weights(model: ModelConfig) -> str:
+    if model.encoder_weights in (None, IMAGENET):
+        return ""
+    with open(str(model.encoder_weights), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def list_recipes() -> dict[str, str]:

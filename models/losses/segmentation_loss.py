@@ -30,9 +30,9 @@ class SegmentationLoss(keras.losses.Loss):
       for another.
 
     Call it with ``y_true``, class ids (N, H, W) of any integer type, 0 … C-1 or the ignore label, and
-    ``y_pred``, logits (N, H, W, C). The result is a scalar, float32 under mixed precision, too; per-image
-    sample weights have nothing to act on. On several devices each averages over its own share of the
-    batch.
+    ``y_pred``, logits (N, H, W, C). The result is a scalar, float32 under mixed precision, too (``call``
+    alone returns it as a vector of one); per-image sample weights have nothing to act on. On several
+    devices each averages over its own share of the batch.
 
     Args:
         terms: name → factor, 0 or more, not all 0. Terms of factor 0 cost nothing.

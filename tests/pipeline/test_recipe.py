@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.trainer.config import TrainerSettings
 from pipeline.config import BeamConfig, Recipe, list_recipes, load_recipe
 from pipeline.recipe_errors import RecipeError
 from pipeline.recipe_yaml import load_yaml
@@ -323,3 +324,45 @@ def test_recipes_and_help_need_no_tensorflow() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "shapes" in result.stdout
+
+
+def test_a_weights_file_is_found_from_the_current_directory_and_its_content_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("encoder.weights.h5")
+
+    def settings() -> TrainerSettings:
+        overrides = [f"model.encoder_weights={file}"]
+        return load_recipe("pets_mobilenetv2", str(tmp_path), overrides).trainer_settings()
+
+    file.write_bytes(b"once")
+    first = settings()
+    assert first.model.encoder_weights == str(tmp_path / file)
+    file.write_bytes(b"anew")
+    assert settings().encoder_digest != first.encoder_digest
+    file.unlink()
+    with pytest.raises(
+        RecipeError, match=r"model\.encoder_weights is .*, and there is no such file; give one"
+    ):
+        settings()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "normalization"),
+    [
+        ((), "unit"),
+        (("model.encoder=MobileNetV2",), "unit"),
+        (("model.encoder=MobileNetV2", "model.encoder_weights=imagenet"), "signed"),
+        (("model.encoder=DenseNet121", "model.encoder_weights=imagenet"), "imagenet"),
+        (
+            ("model.encoder=DenseNet121", "model.encoder_weights=imagenet", "transform.normalization=unit"),
+            "unit",
+        ),
+    ],
+)
+def test_a_pretrained_encoder_sees_the_pixels_it_was_trained_with(
+    overrides: tuple[str, ...], normalization: str
+) -> None:
+    recipe = load_recipe("pets_unet", "/somewhere", ["model.depth=null", *overrides])
+    assert recipe.normalized_transform().normalization == normalization
