@@ -5,24 +5,25 @@
 
 For each recipe, with pictures of noise at the recipe's input size (speed does not depend on what they show):
 
-- ``memory``: the network fitted on batches that lie in memory as tensors, images a second;
-- ``trainer``: the same through the Trainer's input pipeline, cached pixels shuffled, batched and augmented;
+- ``tensors``: the network fitted on one batch that lies in memory, images a second;
+- ``trainer``: the same through the Trainer's input pipeline after its first epoch, so that cached pixels are
+  shuffled, batched and augmented; ``ratio`` is the one over the other;
 - ``input``: that pipeline alone, nothing trained;
-- ``augmentation``: its processor time over that of a training step, per cent. Where the processor also
-  trains, this is what a run pays; where an accelerator trains, it runs beside.
+- ``augm.``: the processor time that augmentation adds to the pipeline, over that of a training step. Where
+  the processor also trains, this is what a run pays; where an accelerator trains, it runs beside.
 
-``--precision`` repeats ``memory`` in other number formats. ``memory`` and ``trainer`` take turns, as often as
-``--rounds`` says; the first epoch of every turn, in which things are compiled and cached, does not count.
+``--precision`` repeats ``tensors`` in other number formats. ``tensors`` and ``trainer`` take turns, as often
+as ``--rounds`` says; the first epoch of every turn, in which things are compiled and cached, does not count.
 
-Without TensorFlow (``KERAS_BACKEND=jax`` or ``torch``), ``memory`` alone is measured, on NumPy arrays.
+Without TensorFlow (``KERAS_BACKEND=jax`` or ``torch``), ``tensors`` alone is measured, on NumPy arrays.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -31,12 +32,18 @@ from components.trainer.config import TrainerSettings
 from components.trainer.constants import Constants
 from components.trainer.network import build_network, compile_network
 from components.trainer.optimizers import build_optimizer, phases
-from models.augmentation import RandomAugmentation
-from pipeline.config import load_recipe
+from pipeline.config import list_recipes, load_recipe
 
-RECIPES = ("pets_unet", "pets_mobilenetv2", "kitti_unet", "ccp_densenet121", "pets_best")
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 EPOCHS = 2
 """Counted in each turn."""
+
+
+class Pictures(NamedTuple):
+    """Noise: images uint8 (N, H, W, channels) and class ids uint8 (N, H, W)."""
+
+    images: np.ndarray
+    masks: np.ndarray
 
 
 class EpochTimer(keras.callbacks.Callback):
@@ -56,63 +63,56 @@ class EpochTimer(keras.callbacks.Callback):
         self.processor.append(time.process_time() - self._begun[1])
 
 
-def build(settings: TrainerSettings, precision: str) -> keras.Model:
-    """Returns the recipe's network with random weights, compiled."""
+def build(settings: TrainerSettings, policy: str) -> keras.Model:
+    """Returns the recipe's network with random weights, compiled as the Trainer would."""
+    jit_compile = keras.backend.backend() == "jax"
+    if ON_TENSORFLOW:
+        from components.trainer.hardware import compiles_steps
+
+        jit_compile = compiles_steps(settings.training)
     keras.utils.set_random_seed(0)
     channels, classes = settings.channels, settings.labels.num_classes
     constants = Constants((1 / 255,) * channels, (0.0,) * channels, (1,) * classes)
-    network = build_network(settings, constants, "float32" if precision == "none" else f"mixed_{precision}")
+    network = build_network(settings, constants, policy)
     optimizer = build_optimizer(settings.training, phases(settings.training)[0], steps_per_epoch=1000)
-    compile_network(network, settings, constants, optimizer, jit_compile=keras.backend.backend() == "jax")
+    compile_network(network, settings, constants, optimizer, jit_compile)
     return network
 
 
-def pictures(settings: TrainerSettings, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns noise: images uint8 (count, H, W, channels) and class ids uint8 (count, H, W)."""
+def dtype_policy(settings: TrainerSettings, precision: str | None) -> str:
+    """Returns the policy of a number format; None is what the Trainer would take."""
+    if precision is None and ON_TENSORFLOW:
+        from components.trainer.hardware import training_policy
+
+        return training_policy(settings.training)
+    precision = precision or settings.training.mixed_precision or "none"
+    return "float32" if precision == "none" else f"mixed_{precision}"
+
+
+def draw(settings: TrainerSettings, count: int) -> Pictures:
+    """Returns ``count`` pictures for the recipe's network."""
     random = np.random.default_rng(0)
     size = (count, settings.height, settings.width)
     images = random.integers(0, 256, (*size, settings.channels), np.uint8)
-    return images, random.integers(0, settings.labels.num_classes, size).astype(np.uint8)
+    return Pictures(images, random.integers(0, settings.labels.num_classes, size).astype(np.uint8))
 
 
-def memory_turn(
-    network: keras.Model, images: np.ndarray, masks: np.ndarray, batch: int, steps: int
-) -> EpochTimer:
-    """Fits on batches in memory."""
+def fit_tensors(network: keras.Model, pictures: Pictures, batch: int, steps: int) -> EpochTimer:
+    """Fits on a batch in memory."""
     timer = EpochTimer()
     options: dict[str, Any] = {"epochs": 1 + EPOCHS, "callbacks": [timer], "verbose": 0, "shuffle": False}
-    if keras.backend.backend() == "tensorflow":
+    if ON_TENSORFLOW:
         import tensorflow as tf
 
-        data = tf.data.Dataset.from_tensors((images[:batch], masks[:batch])).repeat()
+        data = tf.data.Dataset.from_tensors((pictures.images[:batch], pictures.masks[:batch])).repeat()
         network.fit(data, steps_per_epoch=steps, **options)
     else:
-        repeats = -(-steps * batch // len(images))
-        images, masks = (np.concatenate([part] * repeats)[: steps * batch] for part in (images, masks))
+        images, masks = (np.concatenate([part[:batch]] * steps) for part in pictures)
         network.fit(images, masks, batch_size=batch, **options)
     return timer
 
 
-def trainer_batches(settings: TrainerSettings, images: np.ndarray, masks: np.ndarray, epochs: int) -> Any:
-    """Returns what the Trainer would train on, its pixels cached."""
-    import tensorflow as tf
-
-    from components.trainer import data
-    from components.trainer.examples import augmentation, variants
-
-    return data.training_batches(
-        tf.data.Dataset.from_tensor_slices((images, masks)).cache(),
-        range(epochs),
-        buffer=len(images),
-        batch_size=settings.training.batch_size,
-        drop_remainder=True,
-        seed=0,
-        augment=augmentation(settings.augmentation),
-        variants=variants(settings.augmentation),
-    )
-
-
-def trainer_turn(network: keras.Model, batches: Any, steps: int) -> EpochTimer:
+def fit_trainer(network: keras.Model, batches: Any, steps: int) -> EpochTimer:
     """Fits through the input pipeline."""
     timer = EpochTimer()
     network.fit(
@@ -121,32 +121,36 @@ def trainer_turn(network: keras.Model, batches: Any, steps: int) -> EpochTimer:
     return timer
 
 
-def augmentation_seconds(
-    settings: TrainerSettings, images: np.ndarray, masks: np.ndarray, steps: int
-) -> float:
-    """Returns the processor time that augmenting one batch takes, as a graph of its own."""
+def trainer_batches(settings: TrainerSettings, pictures: Pictures, steps: int, augmented: bool = True) -> Any:
+    """Returns at least ``steps`` batches as the Trainer would train on, their pixels cached."""
     import tensorflow as tf
 
+    from components.trainer import data
     from components.trainer.examples import augmentation, variants
 
-    changes: list[Callable[..., Any]] = [
-        lambda images, masks, seed, variant=variant: variant(images, masks)
-        for variant in variants(settings.augmentation)
-    ]
-    random: RandomAugmentation | None = augmentation(settings.augmentation)
-    if random is None and not changes:
-        return 0.0
-    # Of the copies of a picture one is the picture itself, and costs nothing.
-    share = len(changes) / (len(changes) + 1) if changes else 1.0
-    functions = [tf.function(change) for change in ([random] if random else changes)]
-    batch = (tf.constant(images), tf.constant(masks))
-    for function in functions:
-        function(*batch, tf.constant(0, tf.int64))
-    begun = time.process_time()
-    for step in range(steps):
-        for function in functions:
-            function(*batch, tf.constant(step, tf.int64))
-    return share * (time.process_time() - begun) / steps / len(functions)
+    changes = variants(settings.augmentation)
+    batch, copies = settings.training.batch_size, 1 + len(changes)
+    return data.training_batches(
+        tf.data.Dataset.from_tensor_slices(tuple(pictures)).cache(),
+        range(-(-steps * batch // (len(pictures.images) * (copies if augmented else 1)))),
+        buffer=len(pictures.images),
+        batch_size=batch,
+        drop_remainder=True,
+        seed=0,
+        augment=augmentation(settings.augmentation) if augmented else None,
+        variants=changes if augmented else (),
+    )
+
+
+def iterate(batches: Any, steps: int) -> tuple[float, float]:
+    """Takes ``steps`` batches after two that do not count; returns seconds by clock and by processor."""
+    iterator = iter(batches)
+    for _ in range(2):
+        next(iterator)
+    begun = (time.perf_counter(), time.process_time())
+    for _ in range(steps):
+        next(iterator)
+    return time.perf_counter() - begun[0], time.process_time() - begun[1]
 
 
 def measure(name: str, overrides: Sequence[str], steps: int, rounds: int, precisions: Sequence[str]) -> str:
@@ -154,41 +158,37 @@ def measure(name: str, overrides: Sequence[str], steps: int, rounds: int, precis
     with tempfile.TemporaryDirectory() as root:
         # As much of a dataset as decides about a network: Clothing Co-Parsing keeps its class names there.
         Path(root, "labels.txt").write_text("\n".join(f"garment {number}" for number in range(59)))
-        encoder = load_recipe(name, root).model.encoder
-        recipe = load_recipe(name, root, [*(["model.encoder_weights=null"] if encoder else []), *overrides])
+        data = None if name == "shapes" else root
+        encoder = load_recipe(name, data).model.encoder
+        recipe = load_recipe(name, data, [*(["model.encoder_weights=null"] if encoder else []), *overrides])
     settings = recipe.trainer_settings()
     batch = settings.training.batch_size
-    images, masks = pictures(settings, 2 * batch)
-    count = steps * batch
+    pictures = draw(settings, 2 * batch)
 
     def rate(timers: Sequence[EpochTimer]) -> float:
-        return count / float(np.median([seconds for timer in timers for seconds in timer.wall[1:]]))
+        epoch = np.median([seconds for timer in timers for seconds in timer.wall[1:]])
+        return steps * batch / float(epoch)
 
-    precision = recipe.training.mixed_precision or "none"
-    on_tensorflow = keras.backend.backend() == "tensorflow"
-    in_memory = build(settings, precision)
-    memory: list[EpochTimer] = []
+    policy = dtype_policy(settings, None)
+    network = build(settings, policy)
+    tensors: list[EpochTimer] = []
     trainer: list[EpochTimer] = []
-    through_trainer = build(settings, precision) if on_tensorflow else None
     for _ in range(rounds):
-        memory.append(memory_turn(in_memory, images, masks, batch, steps))
-        if through_trainer is not None:
-            epochs = -(-(1 + EPOCHS) * steps * batch // len(images)) + 1
-            batches = trainer_batches(settings, images, masks, epochs)
-            trainer.append(trainer_turn(through_trainer, batches, steps))
-    line = f"{name:18} {precision:9} {in_memory.count_params():12,} {rate(memory):8.1f}"
-    if on_tensorflow:
-        epochs = max(2, 4 * count // len(images))
-        begun, seen = time.perf_counter(), 0
-        for batch_images, _ in trainer_batches(settings, images, masks, epochs):
-            seen += len(batch_images)
-        alone = seen / (time.perf_counter() - begun)
-        step = float(np.median([seconds for timer in memory for seconds in timer.processor[1:]])) / steps
-        share = augmentation_seconds(settings, images[:batch], masks[:batch], steps) / step
-        line += f" {rate(trainer):8.1f} {rate(trainer) / rate(memory):6.3f} {alone:8.0f} {share:7.1%}"
-    for other in precisions:
-        faster = rate([memory_turn(build(settings, other), images, masks, batch, steps)])
-        line += f"  {other} {faster:.1f}"
+        tensors.append(fit_tensors(network, pictures, batch, steps))
+        if ON_TENSORFLOW:
+            batches = trainer_batches(settings, pictures, (1 + EPOCHS) * steps)
+            trainer.append(fit_trainer(network, batches, steps))
+    line = f"{name:18} {policy:15} {network.count_params():12,} {rate(tensors):8.1f}"
+    if ON_TENSORFLOW:
+        wall, augmented = iterate(trainer_batches(settings, pictures, steps + 2), steps)
+        _, plain = iterate(trainer_batches(settings, pictures, steps + 2, augmented=False), steps)
+        epoch = float(np.median([seconds for timer in tensors for seconds in timer.processor[1:]]))
+        share = max(0.0, augmented - plain) / epoch
+        ratio = rate(trainer) / rate(tensors)
+        line += f" {rate(trainer):8.1f} {ratio:6.3f} {steps * batch / wall:8.0f} {share:7.1%}"
+    for precision in precisions:
+        other = build(settings, dtype_policy(settings, precision))
+        line += f"  {precision} {rate([fit_tensors(other, pictures, batch, steps)]):.1f}"
     return line
 
 
@@ -196,18 +196,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipes", nargs="*", default=RECIPES)
+    parser.add_argument("recipes", nargs="*", default=tuple(list_recipes()))
     parser.add_argument("--steps", type=int, default=20, help="of an epoch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", nargs="*", default=(), choices=("none", "float16", "bfloat16"))
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     args = parser.parse_args()
-    print(f"{'recipe':18} {'numbers':9} {'parameters':>12} {'memory':>8}", end="")
-    print(
-        f" {'trainer':>8} {'ratio':>6} {'input':>8} {'augm.':>7}"
-        if keras.backend.backend() == "tensorflow"
-        else ""
-    )
+    columns = f"{'recipe':18} {'numbers':15} {'parameters':>12} {'tensors':>8}"
+    print(columns + (f" {'trainer':>8} {'ratio':>6} {'input':>8} {'augm.':>7}" if ON_TENSORFLOW else ""))
     for name in args.recipes:
         print(measure(name, args.overrides, args.steps, args.rounds, args.precision), flush=True)
 
