@@ -9,7 +9,7 @@ VariantName = Literal[
 ]  # fixed changes that multiply a training set
 
 Normalization = Literal["none", "batch", "group"]
-Upsampling = Literal["transposed", "resize", "pix2pix"]
+Upsampling = Literal["transposed", "resize", "bilinear", "pix2pix"]
 EncoderName = Literal[
     "MobileNetV2",
     "MobileNetV3Small",

@@ -46,7 +46,9 @@ def test_a_normalised_convolution_has_no_bias(normalization: Normalization, bias
     assert ("a_norm" in layers) is not biased
 
 
-@pytest.mark.parametrize(("upsampling", "channels"), [("transposed", 4), ("resize", 4), ("pix2pix", 4 + 5)])
+@pytest.mark.parametrize(
+    ("upsampling", "channels"), [("transposed", 4), ("resize", 4), ("bilinear", 4), ("pix2pix", 4 + 5)]
+)
 def test_a_level_up_doubles_the_size_with_and_without_a_skip(upsampling: Upsampling, channels: int) -> None:
     deep, skip = keras.Input((3, 1, 7)), keras.Input((6, 2, 5))
     joined = blocks.up(deep, skip, 4, upsampling=upsampling, normalization="none", name="joined")
@@ -83,5 +85,5 @@ def test_without_a_rate_there_is_no_dropout() -> None:
 
 def test_an_unknown_way_up_is_refused_with_the_choices() -> None:
     deep = keras.Input((1, 1, 1))
-    with pytest.raises(ValueError, match="choose one of transposed, resize, pix2pix"):
-        blocks.up(deep, None, 1, upsampling="bilinear", normalization="none", name="up")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="choose one of transposed, resize, bilinear, pix2pix"):
+        blocks.up(deep, None, 1, upsampling="nearest", normalization="none", name="up")  # type: ignore[arg-type]

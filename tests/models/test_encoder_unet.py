@@ -70,7 +70,7 @@ def test_the_tutorials_networks_have_their_number_of_parameters(
 
 
 @pytest.mark.parametrize("encoder", ["MobileNetV3Small", "ConvNeXtTiny"])
-@pytest.mark.parametrize("upsampling", ["transposed", "resize", "pix2pix"])
+@pytest.mark.parametrize("upsampling", ["transposed", "resize", "bilinear", "pix2pix"])
 def test_logits_have_the_size_of_the_image_whether_or_not_the_encoder_has_half_of_it(
     encoder: EncoderName, upsampling: Upsampling
 ) -> None:
@@ -205,7 +205,7 @@ def test_mixed_precision_leaves_normalisation_and_logits_in_float32(
         ({"input_shape": (96, 96)}, r"give \(height, width, channels\)"),
         ({"encoder": "VGG16"}, "encoder 'VGG16' is unknown; choose one of MobileNetV2"),
         ({"encoder_weights": "/none.weights.h5"}, "/none.weights.h5.*no such file"),
-        ({"upsampling": "bilinear"}, "choose one of transposed, resize, pix2pix"),
+        ({"upsampling": "nearest"}, "choose one of transposed, resize, bilinear, pix2pix"),
         ({"dropout": 1.0}, "below 1"),
         ({"scale": (1.0,)}, "scale has 1 values; give 3"),
     ],

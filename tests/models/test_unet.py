@@ -39,7 +39,7 @@ def test_the_street_scene_network_has_its_number_of_parameters() -> None:
     assert model.count_params() == 7_698_580
 
 
-@pytest.mark.parametrize("upsampling", ["transposed", "resize", "pix2pix"])
+@pytest.mark.parametrize("upsampling", ["transposed", "resize", "bilinear", "pix2pix"])
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_every_way_up_and_any_number_of_channels_give_logits_of_the_images_size(
     upsampling: Upsampling, channels: int
@@ -116,7 +116,7 @@ def test_a_saved_model_predicts_the_same_after_loading(tmp_path: Path) -> None:
         ({"scale": (1.0,)}, "scale has 1 values; give 3"),
         ({"offset": (0.0,) * 4}, "offset has 4 values; give 3"),
         ({"normalization": "layer"}, "choose one of none, batch, group"),
-        ({"upsampling": "bilinear"}, "choose one of transposed, resize, pix2pix"),
+        ({"upsampling": "nearest"}, "choose one of transposed, resize, bilinear, pix2pix"),
     ],
 )
 def test_impossible_arguments_are_refused_with_the_remedy(arguments: dict[str, Any], message: str) -> None:
