@@ -1,0 +1,68 @@
+"""What docs/operations.md says of the manifests is what they are."""
+
+import re
+
+import pytest
+from known_server import SERIES
+from manifests import SERVING, build, builder
+
+from components.pusher.config import ServingConfig
+
+REPOSITORY = SERVING.parents[1]
+GUIDE = (REPOSITORY / "docs" / "operations.md").read_text()
+
+# Of the kubelet, by way of its cAdvisor; the server does not export its own memory.
+CLUSTER_SERIES = {"container_memory_working_set_bytes"}
+
+needs_kustomize = pytest.mark.skipif(builder() is None, reason="neither kubectl nor kustomize is installed")
+
+
+@needs_kustomize
+def test_every_alert_is_explained_and_no_other() -> None:
+    [group] = build(SERVING / "overlays/cpu").the("PrometheusRule")["spec"]["groups"]
+    explained = re.findall(r"^\| `(Model\w+)`", GUIDE, flags=re.MULTILINE)
+    assert sorted(explained) == sorted(rule["alert"] for rule in group["rules"])
+
+
+@needs_kustomize
+def test_addresses_are_those_of_the_services() -> None:
+    services = build(SERVING / "overlays/cpu").of_kind("Service")
+    addresses = {
+        f"{item['metadata']['name']}.{item['metadata']['namespace']}.svc:{item['spec']['ports'][0]['port']}"
+        for item in services
+    }
+    assert set(re.findall(r"model-server-\w+\.\w+\.svc:\d+", GUIDE)) == addresses
+
+
+def test_queries_ask_only_for_series_that_exist() -> None:
+    series = set(re.findall(r"(:tensorflow:[\w:]+|container_\w+)\{?", GUIDE))
+    assert series and series <= SERIES.keys() | CLUSTER_SERIES
+
+
+def test_every_file_and_folder_named_is_there() -> None:
+    named = set(re.findall(r"`((?:foundation|base|monitoring|overlays)/[\w/.-]+)`", GUIDE))
+    named |= set(re.findall(r"kubernetes/serving/([\w/]+\w)", GUIDE))
+    assert len(named) > 5
+    assert [path for path in named if not (SERVING / path).exists()] == []
+
+
+def test_links_lead_to_headings() -> None:
+    headings = re.findall(r"^#+ (.*)$", GUIDE, flags=re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\(#([^)]+)\)", GUIDE)
+    assert links and set(links) <= anchors
+
+
+def test_the_number_of_versions_kept_is_the_recipes_default() -> None:
+    [kept] = re.findall(r"`serving\.keep_versions` \((\d+)\)", GUIDE)
+    assert int(kept) == ServingConfig().keep_versions
+
+
+def test_the_placeholder_for_the_image_stands_where_the_guide_says() -> None:
+    places = {
+        str(path.relative_to(SERVING))
+        for path in SERVING.rglob("*.yaml")
+        if "sha256:" in path.read_text() or "tensorflow/serving:" in path.read_text()
+    }
+    assert places == {"base/kustomization.yaml", "overlays/gpu/kustomization.yaml"}
+    assert all(f"`{place}`" in GUIDE for place in places)

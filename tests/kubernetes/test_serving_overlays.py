@@ -1,0 +1,54 @@
+"""What sets the overlays apart: policy and labels of the model, batching, roll-outs, GPUs."""
+
+from pathlib import Path
+
+import pytest
+from manifests import SERVING, build, builder
+
+from components.serving.server.batching_parameters import parse_batching_parameters_file
+
+pytestmark = pytest.mark.skipif(builder() is None, reason="neither kubectl nor kustomize is installed")
+
+
+def test_cpu_and_gpu_serve_the_newest_version() -> None:
+    for overlay in ("cpu", "gpu"):
+        [model] = build(SERVING / "overlays" / overlay).models
+        assert model.model_version_policy.latest.num_versions == 1 and not model.version_labels
+
+
+def test_canary_serves_exactly_the_versions_that_have_a_label() -> None:
+    canary = build(SERVING / "overlays/canary")
+    [model] = canary.models
+    assert model.version_labels.keys() == {"stable", "canary"}
+    assert set(model.version_labels.values()) == set(model.model_version_policy.specific.versions)
+    assert canary.flags["allow_version_labels_for_unavailable_models"] == "true"
+
+
+def test_cpu_rolls_without_losing_capacity() -> None:
+    strategy = build(SERVING / "overlays/cpu").the("Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+
+
+def test_gpu_pods_take_a_gpu_each_and_roll_without_a_spare_one() -> None:
+    gpu = build(SERVING / "overlays/gpu")
+    assert gpu.container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert any(item["key"] == "nvidia.com/gpu" for item in gpu.pod["spec"]["tolerations"])
+    assert gpu.pod["spec"]["nodeSelector"]
+    assert gpu.the("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
+
+
+def test_gpu_batches_within_its_limits(tmp_path: Path) -> None:
+    gpu = build(SERVING / "overlays/gpu")
+    assert gpu.flags["enable_batching"] == "true"
+    path = tmp_path / "batching.config"
+    path.write_text(gpu.file_in_container(gpu.flags["batching_parameters_file"]))
+    # Refuses what TensorFlow Serving refuses: unknown fields, sizes that do not end in the largest batch.
+    batching = parse_batching_parameters_file(path)
+    assert batching.allowed_batch_sizes
+    # Requests wait in the server's threads: fewer of them and no batch is ever full.
+    waiting = batching.max_batch_size * batching.num_batch_threads
+    assert waiting <= int(gpu.flags["grpc_max_threads"])
+
+
+def test_cpu_does_not_batch() -> None:
+    assert not {"enable_batching", "batching_parameters_file"} & build(SERVING / "overlays/cpu").flags.keys()
