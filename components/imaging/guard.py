@@ -1,0 +1,174 @@
+"""What may be decoded: an image's size is read from its header before there is a pixel of it.
+
+A few hundred bytes can claim billions of pixels, and a decoder takes their word for it. This is graph
+code, so that a model carries its protection to wherever it is served.
+"""
+
+import tensorflow as tf
+
+from components.imaging.gif import first_frame
+
+MAX_SIDE = 2**17
+"""Pixels. What is computed a row at a time, the logits of 255 classes, then stays under 128 MiB."""
+
+_JPEG = b"\xff\xd8\xff"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_GIF = b"GIF8"
+_BMP = b"BM"
+_HEADER = 26
+"""Bytes, enough for the sizes that PNG and BMP have in fixed places."""
+
+
+def admit_images(image_bytes: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Returns the images, each of a size that can be decoded in bounded memory.
+
+    Args:
+        image_bytes: string [N], each a JPEG, PNG, GIF or BMP.
+        max_pixels: the most that one image may have.
+
+    Returns:
+        string [N]; of an animated GIF the first frame alone, for TensorFlow would decode all of them.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when it runs, naming the first image with more than
+            ``max_pixels`` pixels or a side of more than ``MAX_SIDE``, or in no such format.
+    """
+    is_jpeg, is_png, is_gif, is_bmp = (
+        tf.equal(tf.strings.substr(image_bytes, 0, len(magic)), magic) for magic in (_JPEG, _PNG, _GIF, _BMP)
+    )
+    known = _require_all(
+        is_jpeg | is_png | is_gif | is_bmp,
+        *(" is no JPEG, PNG, GIF or BMP: ", tf.strings.length(image_bytes), " bytes"),
+    )
+    with tf.control_dependencies([known]):
+        jpeg_size = _jpeg_sizes(image_bytes, is_jpeg)
+        gif_size, gif_found, image_bytes = _first_frames(image_bytes, is_gif)
+    header = tf.io.decode_raw(tf.strings.substr(image_bytes, 0, _HEADER), tf.uint8, fixed_length=_HEADER)
+    png_size, png_found = _png_sizes(header)
+    size = tf.where(is_gif[:, tf.newaxis], gif_size, _bmp_sizes(header))
+    size = tf.where(is_png[:, tf.newaxis], png_size, size)
+    size = tf.where(is_jpeg[:, tf.newaxis], jpeg_size, size)
+    width, height = size[:, 0], size[:, 1]
+    found = tf.where(is_png, png_found, gif_found)
+    claim = (" claims ", width, " x ", height, " pixels", _limits(max_pixels))
+    checks = [
+        _require_all(found, " is damaged: its size cannot be read"),
+        _require_all(_fits(width, height, max_pixels), *claim),
+    ]
+    with tf.control_dependencies(checks):
+        return tf.identity(image_bytes)
+
+
+def admit_pixels(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Returns decoded images, uint8 [N, H, W, channels], if their size is one that `admit_images` admits.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when it runs, naming the size.
+    """
+    height, width = tf.shape(images, tf.int64)[1], tf.shape(images, tf.int64)[2]
+    size = ("images of ", width, " x ", height, " pixels")
+    checks = [
+        require(tf.minimum(width, height) > 0, *size, "; there must be some"),
+        require(_fits(width, height, max_pixels), *size, _limits(max_pixels)),
+    ]
+    with tf.control_dependencies(checks):
+        return tf.identity(images)
+
+
+def require(condition: tf.Tensor, *message: str | tf.Tensor) -> tf.Tensor:
+    """Fails with INVALID_ARGUMENT and a message of texts and numbers, where the condition, bool [], is false.
+
+    Returns:
+        bool [], something to depend on.
+    """
+
+    def fail() -> tf.Tensor:
+        parts = [part if isinstance(part, str) else tf.strings.as_string(part) for part in message]
+        with tf.control_dependencies([tf.debugging.Assert(False, [tf.strings.join(parts)])]):
+            return tf.constant(False)
+
+    return tf.cond(condition, lambda: tf.constant(True), fail)
+
+
+def _fits(width: tf.Tensor, height: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    # A product could be too large for its type.
+    return (tf.maximum(width, height) <= MAX_SIDE) & (width <= max_pixels // tf.maximum(height, 1))
+
+
+def _limits(max_pixels: int) -> str:
+    return f"; at most {max_pixels:,} are accepted, {MAX_SIDE:,} a side"
+
+
+def _require_all(conditions: tf.Tensor, *message: str | tf.Tensor) -> tf.Tensor:
+    """Requires a condition, bool [N], of every image; the message's tensors are [N], and it says which."""
+
+    def check() -> tf.Tensor:
+        first = tf.argmin(tf.cast(conditions, tf.int32))
+        parts = [part if isinstance(part, str) else part[first] for part in message]
+        return require(tf.constant(False), "image ", first, *parts)
+
+    return tf.cond(tf.reduce_all(conditions), lambda: tf.constant(True), check)
+
+
+def _jpeg_sizes(image_bytes: tf.Tensor, is_jpeg: tf.Tensor) -> tf.Tensor:
+    """Width and height, int64 [N, 2]; zeros for what is no JPEG."""
+    nothing = tf.constant([0, 0], tf.int64)
+
+    def size(item: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        encoded, reads = item
+        return tf.cond(
+            reads, lambda: tf.cast(tf.image.extract_jpeg_shape(encoded)[1::-1], tf.int64), lambda: nothing
+        )
+
+    return tf.map_fn(size, (image_bytes, is_jpeg), fn_output_signature=tf.TensorSpec([2], tf.int64))
+
+
+def _first_frames(image_bytes: tf.Tensor, is_gif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Width and height, int64 [N, 2], whether they were found, bool [N], and the images, string [N].
+
+    What is no GIF stays as it is, with a size of zero.
+    """
+
+    def as_it_is(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return tf.zeros([2], tf.int64), tf.constant(True), encoded
+
+    def cut(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        frame = first_frame(encoded)
+        return tf.stack([frame.width, frame.height]), frame.found, frame.image
+
+    def cut_all() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return tf.map_fn(
+            lambda item: tf.cond(item[1], lambda: cut(item[0]), lambda: as_it_is(item[0])),
+            (image_bytes, is_gif),
+            fn_output_signature=(
+                tf.TensorSpec([2], tf.int64),
+                tf.TensorSpec([], tf.bool),
+                tf.TensorSpec([], tf.string),
+            ),
+        )
+
+    # Nearly all requests have none, and should not pay for a loop that looks at every image.
+    return tf.cond(
+        tf.reduce_any(is_gif),
+        cut_all,
+        lambda: (tf.zeros([tf.size(image_bytes), 2], tf.int64), tf.ones_like(is_gif), image_bytes),
+    )
+
+
+def _png_sizes(header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Width and height, int64 [N, 2], and whether they are there, bool [N]."""
+    # The chunk IHDR comes first and begins with them, the highest byte first.
+    sizes = tf.stack([_integers(header[:, 19:15:-1]), _integers(header[:, 23:19:-1])], axis=1)
+    return sizes, tf.reduce_all(header[:, 12:16] == list(b"IHDR"), axis=1)
+
+
+def _bmp_sizes(header: tf.Tensor) -> tf.Tensor:
+    """Width and height, int64 [N, 2]."""
+    # Both are signed: a negative height stands for rows from top to bottom.
+    sizes = tf.stack([_integers(header[:, 18:22]), _integers(header[:, 22:26])], axis=1)
+    return tf.minimum(sizes, 2**32 - sizes)
+
+
+def _integers(digits: tf.Tensor) -> tf.Tensor:
+    """Unsigned integers, int64 [N], of four bytes, uint8 [N, 4], the lowest first."""
+    return tf.linalg.matvec(tf.cast(digits, tf.int64), tf.constant([1, 2**8, 2**16, 2**24], tf.int64))

@@ -1,0 +1,155 @@
+"""Which program serves: TensorFlow Serving itself where it can be had, otherwise the embedded server.
+
+Importing this module imports no TensorFlow.
+"""
+
+import csv
+import dataclasses
+import io
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from components.serving.server.errors import ServingError
+from components.serving.server.model_config import parse_model_config_file
+from components.serving.server.options import OptionsError, ServerOptions
+
+IMAGE: Final = "tensorflow/serving:2.21.0"
+"""The release whose API the server and the client speak; it loads SavedModels of TensorFlow 2.21."""
+BINARY: Final = "tensorflow_model_server"
+
+_LOOPBACK: Final = "127.0.0.1"
+_ENGINE_SECONDS: Final = 10
+"""An engine that hangs is none."""
+
+
+class Backend(StrEnum):
+    """The programs there are; AUTO takes the first of the others that can be had."""
+
+    AUTO = "auto"
+    TENSORFLOW_MODEL_SERVER = BINARY
+    DOCKER = "docker"
+    EMBEDDED = "embedded"
+
+
+class BackendError(Exception):
+    """The program asked for cannot be had; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What to run."""
+
+    backend: Backend
+    command: tuple[str, ...]
+    reason: str
+    """One line: what was taken, and why."""
+
+
+def choose(wanted: Backend, options: ServerOptions) -> Launch:
+    """Decides what serves.
+
+    Raises:
+        BackendError: ``wanted`` is not there.
+        OptionsError: it cannot do what the options say.
+    """
+    if wanted in (Backend.AUTO, Backend.TENSORFLOW_MODEL_SERVER):
+        if binary := shutil.which(BINARY):
+            _require_ports(options, BINARY)
+            return Launch(
+                Backend.TENSORFLOW_MODEL_SERVER, (binary, *options.flags()), f"Serving with {binary}"
+            )
+        if wanted is not Backend.AUTO:
+            raise BackendError(
+                f"there is no {BINARY} on PATH; install it, or take --backend docker or embedded"
+            )
+    if wanted in (Backend.AUTO, Backend.DOCKER):
+        if engine := _docker_engine():
+            reason = f"Serving with the container {IMAGE} (Docker {engine})"
+            return Launch(Backend.DOCKER, _docker_command(options), reason)
+        if wanted is not Backend.AUTO:
+            raise BackendError("no Docker engine answers; start it, or take --backend embedded")
+    missing = f": no {BINARY} on PATH, no Docker engine" if wanted is Backend.AUTO else ""
+    command = (sys.executable, "-m", "components.serving.server", *options.flags())
+    reason = f"Serving with the embedded server, for development and tests{missing}"
+    return Launch(Backend.EMBEDDED, command, reason)
+
+
+def _docker_engine() -> str | None:
+    """The version of the engine that answers; the client alone says nothing."""
+    if not shutil.which("docker"):
+        return None
+    try:
+        answer = subprocess.run(
+            ["docker", "version", "--format", "{{.Server.Version}}"],
+            capture_output=True,
+            text=True,
+            timeout=_ENGINE_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
+
+
+def _docker_command(options: ServerOptions) -> tuple[str, ...]:
+    """Runs the container so that the same flags mean the same: paths and ports are those of the host.
+
+    ``--init`` because a process that is number 1 in its container does not end by SIGTERM unless it handles
+    it, which tensorflow_model_server does not.
+    """
+    _require_ports(options, "the container")
+    if options.grpc_socket_path:
+        raise OptionsError("--grpc_socket_path: a socket of the container cannot be reached; leave it out")
+    absolute = dataclasses.replace(
+        options,
+        model_base_path=_absolute(options.model_base_path),
+        model_config_file=_absolute(options.model_config_file),
+        batching_parameters_file=_absolute(options.batching_parameters_file),
+        ssl_config_file=_absolute(options.ssl_config_file),
+        monitoring_config_file=_absolute(options.monitoring_config_file),
+    )
+    ports = [port for port in (options.port, options.rest_api_port) if port]
+    publish = [f"--publish={_LOOPBACK}:{port}:{port}" for port in ports]
+    mounts = [f"--mount={_read_only(path)}" for path in _paths(absolute)]
+    entrypoint = f"--entrypoint={BINARY}"
+    return ("docker", "run", "--rm", "--init", *publish, *mounts, entrypoint, IMAGE, *absolute.flags())
+
+
+def _paths(options: ServerOptions) -> list[str]:
+    """What the server reads: the models' base paths, and the files that flags name."""
+    files = [
+        options.model_config_file,
+        options.batching_parameters_file,
+        options.ssl_config_file,
+        options.monitoring_config_file,
+    ]
+    if not options.model_config_file:
+        return [options.model_base_path, *filter(None, files)]
+    try:
+        models = parse_model_config_file(Path(options.model_config_file))
+    except ServingError as error:
+        raise OptionsError(error.message) from None
+    return [*(str(model.base_path) for model in models), *filter(None, files)]
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if path else ""
+
+
+def _read_only(path: str) -> str:
+    # The flag's value is a line of CSV.
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(
+        ["type=bind", f"source={path}", f"target={path}", "readonly"]
+    )
+    return line.getvalue()
+
+
+def _require_ports(options: ServerOptions, program: str) -> None:
+    if options.port == 0:
+        raise OptionsError(f"--port=0: {program} takes no free port by itself; name one")

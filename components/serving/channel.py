@@ -1,0 +1,101 @@
+"""A gRPC channel to a model server: address, TLS, message sizes, and how fast it comes back."""
+
+import re
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
+_MAX_PORT: Final = 65535
+_MAX_MESSAGE_BYTES: Final = 2**31 - 1
+"""What protobuf can take."""
+
+_RECONNECT: Final = {
+    # gRPC would wait up to two minutes between attempts; a restarted server should be noticed at once.
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 1000,
+    # How long one attempt to connect may take.
+    "grpc.min_reconnect_backoff_ms": 5000,
+}
+
+
+@dataclass(frozen=True)
+class Tls:
+    """The files of an encrypted connection, PEM."""
+
+    ca: Path
+    """Certificates of the authorities that may have signed the server's."""
+    certificate: Path | None = None
+    """The client's own certificate, where the server asks for one."""
+    key: Path | None = None
+    """The private key of `certificate`."""
+    server_name: str | None = None
+    """The name in the server's certificate, where it is reached under another, as through a tunnel."""
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Reads the files.
+
+        Raises:
+            ValueError: a file that cannot be read, is no PEM, or a certificate without its own key.
+        """
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a client certificate and its key go together: give both or neither")
+        # gRPC would only say "Failed to create security handshaker"; OpenSSL says what is wrong.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_verify_locations(self.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(f"CA file {self.ca}: {_reason(error)}") from None
+        if self.certificate is None or self.key is None:
+            return grpc.ssl_channel_credentials(self.ca.read_bytes())
+        try:
+            # Without a password given, OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(self.certificate, self.key, password="")
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(
+                f"client certificate {self.certificate} with key {self.key}: {_reason(error)}"
+            ) from None
+        return grpc.ssl_channel_credentials(
+            self.ca.read_bytes(), self.key.read_bytes(), self.certificate.read_bytes()
+        )
+
+
+def check_address(address: str) -> str:
+    """Returns the address if it reads HOST:PORT; IPv6 hosts stand in brackets. Raises ValueError."""
+    match = _ADDRESS.fullmatch(address)
+    if not match or not 0 < int(match["port"]) <= _MAX_PORT:
+        raise ValueError(f"{address!r} is no server address; give HOST:PORT, such as localhost:8500")
+    return address
+
+
+def open_channel(address: str, tls: Tls | None, max_message_bytes: int) -> grpc.Channel:
+    """Opens a channel; the connection itself is made when the first request goes out.
+
+    Raises:
+        ValueError: an impossible address, message size or TLS file.
+    """
+    options: dict[str, int | str] = {
+        **_RECONNECT,
+        "grpc.max_send_message_length": max_message_bytes,
+        "grpc.max_receive_message_length": max_message_bytes,
+        # A new client starts anew, whatever an older one of this process is waiting for.
+        "grpc.use_local_subchannel_pool": 1,
+    }
+    check_address(address)
+    if not 0 < max_message_bytes <= _MAX_MESSAGE_BYTES:
+        raise ValueError(f"max_message_bytes is {max_message_bytes}, not 1 … {_MAX_MESSAGE_BYTES}")
+    if tls is None:
+        return grpc.insecure_channel(address, options=list(options.items()))
+    if tls.server_name is not None:
+        options["grpc.ssl_target_name_override"] = tls.server_name
+    return grpc.secure_channel(address, tls.credentials(), options=list(options.items()))
+
+
+def _reason(error: OSError) -> str:
+    # An SSLError's own text ends in OpenSSL's source line.
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "no PEM file").replace("_", " ").lower()
+    return error.strerror or str(error)

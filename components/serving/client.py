@@ -1,0 +1,235 @@
+"""A client of TensorFlow Serving for this project's segmentation models.
+
+    with SegmentationClient("localhost:8500", "pets") as client:
+        prediction = client.predict([Path("cat.jpg").read_bytes()])[0]
+        Path("cat.png").write_bytes(prediction.mask_bytes)
+
+It needs gRPC, protobuf and NumPy, not TensorFlow.
+"""
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+import numpy as np
+
+from components.serving import defaults, messages
+from components.serving.channel import Tls
+from components.serving.connection import Connection
+from components.serving.failures import ModelUnavailableError, ServingClientError
+from components.serving.messages import ModelSpec, Tensors, VersionStatus
+from components.serving.model_labels import (
+    DEFAULT_SIGNATURE,
+    LABELS_INPUT,
+    LABELS_SIGNATURE,
+    Labels,
+    class_count,
+    read_labels,
+)
+
+PIXELS_SIGNATURE: Final = "serving_pixels"
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one encoded image."""
+
+    mask_bytes: bytes
+    """PNG of class ids, one 8-bit channel, at the image's own size."""
+    class_fraction: np.ndarray
+    """float32 [C], the share of each class in the image's pixels."""
+    version: int
+    """The model version that answered."""
+
+
+@dataclass(frozen=True)
+class PixelPrediction:
+    """The answer to a batch of decoded images."""
+
+    class_ids: np.ndarray
+    """uint8 [N, H, W]."""
+    confidence: np.ndarray
+    """float16 or float32 [N, H, W], the probability of the class chosen."""
+    version: int
+    """The model version that answered."""
+
+
+class SegmentationClient:
+    """Asks one model; safe to share between threads.
+
+    A request is repeated with exponential back-off and jitter while the server is away or overloaded; see
+    `components.serving.connection.Connection`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = defaults.TIMEOUT,
+        patience: float = defaults.PATIENCE,
+        tls: Tls | None = None,
+        max_message_bytes: int = defaults.MAX_MESSAGE_BYTES,
+    ):
+        """Prepares the channel; the connection is made by the first request.
+
+        Args:
+            address: HOST:PORT of the server's gRPC port.
+            model: the name under which the model is served.
+            version: which version to ask; the latest by default.
+            label: the version's label, such as ``stable``, instead of its number.
+            timeout: seconds that one attempt may take.
+            patience: seconds after its first failure for which a request is repeated; 0 for never.
+            tls: the files of an encrypted connection; None for plain text.
+            max_message_bytes: the largest request and the largest answer.
+
+        Raises:
+            ValueError: an impossible address, version, message size or TLS file, or both version and label.
+        """
+        self.model = ModelSpec(model, version, label)
+        self._connection = Connection(
+            address, timeout=timeout, patience=patience, tls=tls, max_message_bytes=max_message_bytes
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; requests under way fail."""
+        self._connection.close()
+
+    def predict(self, images: Sequence[bytes]) -> list[Prediction]:
+        """Segments encoded images (JPEG, PNG, GIF, BMP) in one request.
+
+        Raises:
+            ModelUnavailableError: no server, no such model, or no permission.
+            ServingClientError: the server refuses this request, or does not answer it in time.
+        """
+        answer = self._predict(self.model, DEFAULT_SIGNATURE, {"image_bytes": np.array(list(images), object)})
+        masks = _output(answer, "mask_bytes", len(images))
+        fractions = _output(answer, "class_fraction", len(images))
+        return [
+            Prediction(mask, fraction, answer.version)
+            for mask, fraction in zip(masks, fractions, strict=True)
+        ]
+
+    def predict_pixels(self, images: np.ndarray) -> PixelPrediction:
+        """Segments decoded images, uint8 [N, H, W, channels], in one request; raises as `predict` does."""
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError(f"images are {images.dtype} {list(images.shape)}, not uint8 [N, H, W, channels]")
+        answer = self._predict(self.model, PIXELS_SIGNATURE, {"images": images})
+        return PixelPrediction(
+            _output(answer, "class_ids", len(images)),
+            _output(answer, "confidence", len(images)),
+            answer.version,
+        )
+
+    def predict_many(
+        self, images: Iterable[bytes], *, concurrency: int = defaults.CONCURRENCY, batch_size: int = 1
+    ) -> Iterator[Prediction | ServingClientError]:
+        """Segments any number of encoded images; the answers come in the images' order.
+
+        At most ``2 * concurrency * batch_size`` images are held at a time. For an image that the server
+        refuses its error comes instead, and the others go on; of a refused batch each image is asked for
+        alone.
+
+        Args:
+            images: read as they are needed, in the caller's thread.
+            concurrency: how many requests are under way at once.
+            batch_size: images in a request.
+
+        Raises:
+            ModelUnavailableError: nothing will be answered any more.
+        """
+        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="predict")
+        pending: deque[Future[list[Prediction | ServingClientError]]] = deque()
+        try:
+            for batch in _batches(images, batch_size):
+                pending.append(pool.submit(self._answer_each, batch))
+                while pending and (len(pending) >= 2 * concurrency or pending[0].done()):
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def labels(self, version: int | None = None) -> Labels:
+        """Asks for the classes' names and colours, those of this version or of the one the client asks.
+
+        A model without the signature ``labels`` gets numbers and the default palette. Raises as `predict`
+        does.
+        """
+        spec = self.model if version is None else ModelSpec(self.model.name, version)
+        response = self._connection.call(messages.GET_MODEL_METADATA, messages.metadata_request(spec), spec)
+        metadata = messages.read_metadata_response(response)
+        if LABELS_SIGNATURE not in metadata.signatures:
+            return Labels.numbered(class_count(metadata), metadata.version)
+        # The version that described itself, even if a newer one has come up since.
+        spec = ModelSpec(self.model.name, metadata.version)
+        try:
+            return read_labels(self._predict(spec, LABELS_SIGNATURE, {LABELS_INPUT: np.array([b""], object)}))
+        except ModelUnavailableError:
+            raise
+        except (ServingClientError, ValueError) as error:
+            _logger.warning("the classes have numbers instead of names: %s", error)
+            return Labels.numbered(class_count(metadata), metadata.version)
+
+    def status(self) -> list[VersionStatus]:
+        """Asks which versions of the model there are, newest first; raises as `predict` does."""
+        spec = ModelSpec(self.model.name)
+        return messages.read_status_response(
+            self._connection.call(messages.GET_MODEL_STATUS, messages.status_request(spec), spec)
+        )
+
+    def _answer_each(self, images: list[bytes]) -> list[Prediction | ServingClientError]:
+        try:
+            return [*self.predict(images)]
+        except ModelUnavailableError:
+            raise
+        except ServingClientError as error:
+            if len(images) == 1:
+                return [error]
+            return [answer for image in images for answer in self._answer_each([image])]
+
+    def _predict(self, spec: ModelSpec, signature: str, inputs: Mapping[str, np.ndarray]) -> Tensors:
+        request = messages.predict_request(spec, signature, inputs)
+        response = self._connection.call(messages.PREDICT, request, spec)
+        try:
+            return messages.read_predict_response(response)
+        except ValueError as error:
+            raise ServingClientError(grpc.StatusCode.INTERNAL, f"unreadable answer: {error}") from None
+
+
+def _output(answer: Tensors, name: str, rows: int) -> np.ndarray:
+    """An output of the answer, one row an image."""
+    values = answer.outputs.get(name)
+    if values is None:
+        given = ", ".join(sorted(answer.outputs)) or "nothing"
+        raise ServingClientError(
+            grpc.StatusCode.INTERNAL, f"the model answers {given}, not {name!r}: is it a segmentation model?"
+        )
+    if values.ndim == 0 or len(values) != rows:
+        raise ServingClientError(
+            grpc.StatusCode.INTERNAL, f"output {name!r} has shape {list(values.shape)} for {rows} images"
+        )
+    return values
+
+
+def _batches(images: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    iterator = iter(images)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -1,0 +1,12 @@
+"""What a client asks for where it is not told; apart from the client, so that ``--help`` needs no gRPC."""
+
+from typing import Final
+
+TIMEOUT: Final = 60.0
+"""Seconds that one attempt may take."""
+PATIENCE: Final = 60.0
+"""Seconds for which a request is repeated while the server is away or overloaded."""
+CONCURRENCY: Final = 4
+"""Requests under way at once."""
+MAX_MESSAGE_BYTES: Final = 256 * 1024**2
+"""gRPC's own limit for answers is 4 MiB: less than the pixels of one photograph."""

@@ -1,0 +1,96 @@
+"""Which image files are meant, and under which names their masks go."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp"})
+"""What is taken for an image in a folder; a file that is named itself may be called anything."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image to segment."""
+
+    path: Path
+    """As it was named, or found in a folder that was."""
+    name: Path
+    """Relative; where its results go below the output folder."""
+
+
+def find_images(arguments: Sequence[str], listed: Iterable[str] = (), *, leave_out: Path) -> list[ImageFile]:
+    """Finds the images that files, folders and patterns name, each once, in the order given.
+
+    Results keep the images' folders: an image's name is its path below the folder that all arguments have
+    in common, where a folder counts for itself, a file for its folder, and a pattern for the part before its
+    first wildcard. So no two images share a name.
+
+    Args:
+        arguments: files; folders, searched through for `SUFFIXES`, hidden files passed by; patterns, with
+            ``**`` for folders at any depth.
+        listed: names of further files, which need not exist: whoever reads them will notice.
+        leave_out: a folder not to search through: the one for results.
+
+    Raises:
+        ValueError: an argument that names nothing, or `leave_out` itself.
+    """
+    paths: dict[str, Path] = {}
+    roots = []
+    for argument in arguments:
+        root, found = _expand(argument, leave_out)
+        roots.append(root)
+        paths.update((os.path.abspath(path), path) for path in found)
+    for line in listed:
+        roots.append(Path(line).parent)
+        paths[os.path.abspath(line)] = Path(line)
+    if not paths:
+        return []
+    common = os.path.commonpath([os.path.abspath(root) for root in roots])
+    return [ImageFile(path, Path(os.path.relpath(full, common))) for full, path in paths.items()]
+
+
+def _expand(argument: str, leave_out: Path) -> tuple[Path, list[Path]]:
+    """An argument's root and its files."""
+    path = Path(argument)
+    if path.is_dir():
+        if _is_same(path, leave_out):
+            raise ValueError(f"{argument}: images and results in one folder would get mixed up; name another")
+        found = list(_images_below(path, leave_out))
+        if not found:
+            raise ValueError(f"{argument}: no images in this folder ({', '.join(sorted(SUFFIXES))})")
+        return path, found
+    # A file may have brackets in its name.
+    if path.exists():
+        return path.parent, [path]
+    if glob.has_magic(argument):
+        matches = (Path(match) for match in sorted(glob.glob(argument, recursive=True)))
+        found = [match for match in matches if match.is_file()]
+        if not found:
+            raise ValueError(f"{argument}: no file matches this pattern")
+        return _part_before_wildcards(path), found
+    raise ValueError(f"{argument}: no such file or folder")
+
+
+def _images_below(folder: Path, leave_out: Path) -> Iterator[Path]:
+    for directory, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and not _is_same(Path(directory, name), leave_out)
+        )
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(directory, name)
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    return os.path.abspath(folder) == os.path.abspath(other)
+
+
+def _part_before_wildcards(pattern: Path) -> Path:
+    parts = list(pattern.parts)
+    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:fixed])

@@ -1,0 +1,215 @@
+"""A model server as a process of its own: started, waited for, stopped, whatever happens."""
+
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+
+from components.serving import messages
+from components.serving.backends import Backend, choose
+from components.serving.server.model_config import parse_model_config_file
+from components.serving.server.options import ServerOptions
+from components.serving.server.signals import PARENT_PIPE
+
+HOST: Final = "127.0.0.1"
+
+_LOOK_SECONDS: Final = 0.1
+_CALL_SECONDS: Final = 5
+_TAIL_LINES: Final = 20
+
+
+class ServerProcessError(Exception):
+    """The server did not come up; the message ends with the last lines of its log."""
+
+
+class ServerProcess:
+    """Runs a model server while a ``with`` block lasts, or between `start` and `stop`.
+
+    The process leads a group of its own, so that Ctrl-C reaches whoever holds it, who stops it. The embedded
+    server also ends by itself with the process that started it, however that ends.
+
+    Attributes:
+        grpc_port: port of the gRPC API at 127.0.0.1.
+        rest_port: port of the REST API; None where it is off.
+        log: what the server prints.
+    """
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        *,
+        backend: Backend = Backend.EMBEDDED,
+        log: Path | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        start_seconds: float = 120,
+        stop_seconds: float = 40,
+    ):
+        """Prepares a server; nothing runs yet.
+
+        Args:
+            options: its flags; a port that is 0 is replaced by a free one.
+            backend: which program.
+            log: a file that its output is appended to; without it a temporary one, which `stop` removes.
+            credentials: what a client needs to be let in, where the server speaks TLS.
+            start_seconds: how long it may take until the models are available.
+            stop_seconds: how long it may take to drain before it is killed.
+
+        Raises:
+            BackendError: there is no such program here.
+        """
+        free, free_rest = _free_ports(2)
+        self._options = dataclasses.replace(
+            options,
+            port=options.port or free,
+            rest_api_port=free_rest if options.rest_api_port == 0 else options.rest_api_port,
+        )
+        self._launch = choose(backend, self._options)
+        self._credentials = credentials
+        self._start_seconds = start_seconds
+        self._stop_seconds = stop_seconds
+        self._log_is_temporary = log is None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._alive: int | None = None
+        self.grpc_port: int = self._options.port
+        self.rest_port: int | None = self._options.rest_api_port
+        self.log = log or Path(tempfile.mkstemp(prefix="model_server", suffix=".log")[1])
+
+    @property
+    def target(self) -> str:
+        """The gRPC API's address, ``host:port``."""
+        return f"{HOST}:{self.grpc_port}"
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._running().pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status; None while it runs."""
+        return self._running().poll()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the process and waits until its models are available.
+
+        Raises:
+            ServerProcessError: it ended, or the time is up; it does not run then.
+        """
+        read_end, self._alive = os.pipe()
+        try:
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    self._launch.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, PARENT_PIPE: str(read_end)},
+                    pass_fds=(read_end,),
+                    start_new_session=True,
+                )
+        finally:
+            os.close(read_end)
+        try:
+            self._wait_until_available()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> int | None:
+        """Asks the server to end, kills it if it does not, and returns its exit status; None if none ran."""
+        if self._process is None:
+            return None
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            # While it has not been waited for, its number is its own, and that of its group.
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(self._stop_seconds)
+        status = self._process.returncode
+        if self._alive is not None:
+            os.close(self._alive)
+            self._alive = None
+        if self._log_is_temporary:
+            self.log.unlink(missing_ok=True)
+        return status
+
+    def log_tail(self) -> str:
+        """Returns the last lines of the log."""
+        with self.log.open(errors="replace") as file:
+            return "".join(deque(file, _TAIL_LINES)).strip()
+
+    def _wait_until_available(self) -> None:
+        end = time.monotonic() + self._start_seconds
+        models = self._models()
+        with self._channel() as channel:
+            while True:
+                if (status := self._running().poll()) is not None:
+                    raise self._error(f"the model server ended with status {status}")
+                if all(_is_available(channel, model) for model in models):
+                    return
+                if time.monotonic() > end:
+                    raise self._error(f"the model server was not ready after {self._start_seconds:g} s")
+                time.sleep(_LOOK_SECONDS)
+
+    def _models(self) -> list[str]:
+        if not self._options.model_config_file:
+            return [self._options.model_name]
+        return [model.name for model in parse_model_config_file(Path(self._options.model_config_file))]
+
+    def _channel(self) -> grpc.Channel:
+        # Until the port is open, gRPC would look for it at longer and longer intervals.
+        options = [("grpc.max_reconnect_backoff_ms", 200), ("grpc.initial_reconnect_backoff_ms", 100)]
+        if self._credentials is None:
+            return grpc.insecure_channel(self.target, options)
+        return grpc.secure_channel(self.target, self._credentials, options)
+
+    def _error(self, what: str) -> ServerProcessError:
+        return ServerProcessError(f"{what}; the end of its log:\n{self.log_tail()}")
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("the server has not been started")
+        return self._process
+
+
+def _is_available(channel: grpc.Channel, model: str) -> bool:
+    method = messages.GET_MODEL_STATUS
+    call = channel.unary_unary(
+        method.path,
+        request_serializer=lambda request: request.SerializeToString(),
+        response_deserializer=method.response_class.FromString,
+    )
+    try:
+        response = call(messages.status_request(messages.ModelSpec(model)), timeout=_CALL_SECONDS)
+    except grpc.RpcError:
+        return False
+    versions = messages.read_status_response(response)
+    return any(version.state is messages.State.AVAILABLE for version in versions)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free now; held together while they are sought, so that they differ."""
+    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return ports

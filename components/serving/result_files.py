@@ -1,0 +1,117 @@
+"""Where a run's masks, overlays and records go; an image file appears complete or not at all."""
+
+import errno
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from components.serving.image_files import ImageFile
+
+STDOUT: Final = "-"
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Existing(StrEnum):
+    """What becomes of results that are there already."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
+    REPLACE = "replace"
+
+
+@dataclass(frozen=True)
+class ResultFiles:
+    """The results of images below one folder."""
+
+    output: Path
+    overlays: bool
+
+    def mask(self, image: ImageFile) -> Path:
+        """``a.jpg`` gives ``a.jpg.png``: ``a.png`` beside it has a mask of its own."""
+        return self.output / f"{image.name}.png"
+
+    def overlay(self, image: ImageFile) -> Path:
+        """``a.jpg`` gives ``a.jpg.overlay.jpg``."""
+        return self.output / f"{image.name}.overlay.jpg"
+
+    def write_mask(self, image: ImageFile, content: bytes) -> None:
+        _write(self.mask(image), content)
+
+    def write_overlay(self, image: ImageFile, content: bytes) -> None:
+        _write(self.overlay(image), content)
+
+    def still_to_do(
+        self, images: Sequence[ImageFile], record: str | None, existing: Existing
+    ) -> Sequence[ImageFile]:
+        """Returns the images to segment: all of them, or those that lack a result.
+
+        Args:
+            images: the images asked for.
+            record: the JSON file, `STDOUT`, or None.
+            existing: what becomes of results that are there already.
+
+        Raises:
+            ValueError: results are there and may not be touched.
+        """
+        if existing is Existing.REPLACE:
+            return images
+        if existing is Existing.SKIP:
+            return [image for image in images if not all(path.exists() for path in self._results(image))]
+        taken = [path for image in images for path in self._results(image) if path.exists()]
+        if record not in (None, STDOUT) and (path := Path(str(record))).exists():
+            taken.append(path)
+        if taken:
+            more = f", and so do {len(taken) - 1} more results" if len(taken) > 1 else ""
+            raise ValueError(
+                f"{taken[0]} exists already{more}; give --existing skip or replace, or another --output"
+            )
+        return images
+
+    def _results(self, image: ImageFile) -> list[Path]:
+        return [self.mask(image), self.overlay(image)] if self.overlays else [self.mask(image)]
+
+
+class Record:
+    """One JSON object a line for each image, written as the run goes."""
+
+    def __init__(self, file: TextIO | None):
+        self._file = file
+
+    def write(self, **entry: Any) -> None:
+        """Adds a line."""
+        if self._file is not None:
+            print(json.dumps(entry), file=self._file, flush=True)
+
+
+@contextmanager
+def open_record(target: str | None, existing: Existing) -> Iterator[Record]:
+    """Opens the record: a file, which `Existing.SKIP` continues, or standard output, or nothing."""
+    if target is None or target == STDOUT:
+        yield Record(sys.stdout if target else None)
+        return
+    path = Path(target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a" if existing is Existing.SKIP else "w", encoding="utf-8") as file:
+        yield Record(file)
+
+
+def is_out_of_space(error: OSError) -> bool:
+    """Whether nothing further can be written, rather than this one file."""
+    return error.errno in _NO_SPACE
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Short: the file's own name may be as long as names can be.
+    partial = path.parent / ".partial"
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,107 @@
+"""Runs the embedded model server, which speaks TensorFlow Serving's API on this machine alone.
+
+    python -m components.serving.server --model_name=pets --model_base_path=/data/serving/pets
+
+It is for development and tests; production is tensorflow_model_server, whose flags these are. A request may
+have up to 64 MiB unless --grpc_channel_arguments=grpc.max_receive_message_length=N says otherwise.
+
+Ends with 0 after SIGTERM or SIGINT, once the requests in flight are answered (up to 30 s; a second signal
+does not wait), with 1 if it cannot serve or requests were dropped, and with 2 if a flag or a file that it
+names is wrong.
+"""
+
+import logging
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from components.serving.server.options import USAGE, OptionsError, ServerOptions, parse_options
+from components.serving.server.signals import DROPPED, PARENT_PIPE, STOPPED, StopSignal
+
+FAILED: Final = 1
+"""Exit status where nothing can be served."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    return serve(parse_options(argv, "python -m components.serving.server", __doc__ or ""))
+
+
+def serve(options: ServerOptions) -> int:
+    """Serves until a signal comes, which ends the process; must be called in the main thread.
+
+    Returns:
+        The exit status where there is nothing to serve.
+    """
+    stop_signal = StopSignal()
+    _follow_parent(stop_signal)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    _say("Embedded model server, for development and tests; production is TensorFlow Serving.")
+
+    with _quiet_import():
+        from components.serving.server.errors import ServingError
+        from components.serving.server.server import ModelServer, StartError
+
+    try:
+        server = ModelServer(options, _say)
+    except (OptionsError, ServingError) as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    try:
+        server.start()
+    except StartError as error:
+        print(error, file=sys.stderr)
+        server.stop(grace=0)
+        return FAILED
+    stop_signal.draining_matters()
+    _say("Ready")
+    stop_signal.wait()
+    _say("Stopping: answering the requests in flight")
+    drained = server.stop()
+    if not drained:
+        print("Requests were still in flight and have been dropped", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Taking TensorFlow's interpreter apart takes seconds, and threads that are still at work would keep it.
+    os._exit(STOPPED if drained else DROPPED)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Keeps back what TensorFlow tells about its build while it is imported, unless the import fails."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(stderr, kept.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _follow_parent(stop_signal: StopSignal) -> None:
+    """Stops with the process that started this one, however that ends."""
+    if descriptor := os.environ.pop(PARENT_PIPE, None):
+
+        def follow() -> None:
+            os.read(int(descriptor), 1)
+            stop_signal.ask()
+
+        threading.Thread(target=follow, name="parent", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

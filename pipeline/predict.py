@@ -1,0 +1,200 @@
+"""Segments images with a served model.
+
+    python -m pipeline.predict cat.jpg dog.png --server localhost:8500 --model pets --output masks
+    python -m pipeline.predict photos --overlay --json masks/fractions.jsonl …      a folder
+    python -m pipeline.predict 'photos/**/*.jpg' …                                  a pattern, quoted
+    find photos -name '*.jpg' | python -m pipeline.predict - …                      names from standard input
+
+Each image a.jpg gives a mask a.jpg.png below --output, in the folder that it has below the folder named
+(or below the one that all images named have in common). A pixel's value is its class id; a palette shows
+the classes in their colours. Pixels are as stored in the file: an EXIF orientation is not applied.
+
+Ends with 0 if all images were answered, 1 if some failed or no server answered, 2 if the command is wrong
+(nothing is sent then), 130 if it was interrupted.
+"""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.serving import defaults
+from components.serving.image_files import ImageFile, find_images
+from components.serving.result_files import Existing, ResultFiles
+from pipeline import interrupt
+
+if TYPE_CHECKING:
+    from pipeline.prediction_run import Options
+
+FAILED = 1
+USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    interrupt.Interrupt()
+    # gRPC's C++ core would print to standard error what the client says better; it looks at this once,
+    # when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from pipeline.prediction_run import predict_files
+
+    try:
+        options = _options(args)
+        client = options.client()
+        results = ResultFiles(options.output, options.overlay)
+        images = results.still_to_do(_images(args), options.json, options.existing)
+        options.output.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return USAGE
+    try:
+        return 0 if predict_files(options, client, images) else FAILED
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --existing skip goes on from there", file=sys.stderr)
+        return interrupt.EXIT_CODE
+    except BrokenPipeError:
+        # Nobody reads the JSON any more, as with ``| head``; Python would complain on closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _options(args: argparse.Namespace) -> "Options":
+    from components.serving.channel import Tls
+    from pipeline.prediction_run import Options
+
+    given = vars(args).copy()
+    del given["images"]
+    ca, certificate, key, server_name = (
+        given.pop(name) for name in ("tls_ca", "tls_cert", "tls_key", "tls_server_name")
+    )
+    if ca is None and (certificate or key or server_name):
+        raise ValueError("--tls-cert, --tls-key and --tls-server-name go with --tls-ca, which turns TLS on")
+    tls = Tls(ca, certificate, key, server_name) if ca else None
+    return Options(tls=tls, existing=Existing(given.pop("existing")), **given)
+
+
+def _images(args: argparse.Namespace) -> list[ImageFile]:
+    arguments = [argument for argument in args.images if argument != "-"]
+    listed = _names_on_stdin() if "-" in args.images else []
+    images = find_images(arguments, listed, leave_out=args.output)
+    if not images:
+        raise ValueError("standard input names no image")
+    return images
+
+
+def _names_on_stdin() -> list[str]:
+    """File names, one a line, or as ``find -print0`` ends them."""
+    data = sys.stdin.buffer.read()
+    names = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return [os.fsdecode(name) for name in names if name]
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return Path(text)
+
+
+def _number(kind: type[int] | type[float], least: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} of at least {least:g}")
+        return value
+
+    return parse
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="a file, a folder (searched through), a pattern, or - for file names on standard input",
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument("--server", required=True, metavar="HOST:PORT", help="the server's gRPC port")
+    model.add_argument("--model", required=True, metavar="NAME", help="the name under which it is served")
+    which = model.add_mutually_exclusive_group()
+    which.add_argument("--version", type=_number(int, 1), metavar="N", help="default: the latest")
+    which.add_argument("--label", metavar="LABEL", help="a version's label, such as stable")
+    results = parser.add_argument_group("results")
+    results.add_argument("--output", required=True, type=_path, metavar="DIR", help="folder for the masks")
+    results.add_argument(
+        "--overlay", action="store_true", help="also write a.jpg.overlay.jpg: classes laid over the image"
+    )
+    results.add_argument(
+        "--raw", action="store_true", help="write masks as the server sends them, without a palette"
+    )
+    results.add_argument(
+        "--json", metavar="FILE|-", help="write a JSON object a line for each image: its class fractions"
+    )
+    results.add_argument(
+        "--existing",
+        choices=[choice.value for choice in Existing],
+        default=Existing.REFUSE.value,
+        help="what to do where results exist: refuse to run, skip those images, replace; default: refuse",
+    )
+    requests = parser.add_argument_group("requests")
+    requests.add_argument(
+        "--concurrency",
+        type=_number(int, 1),
+        default=defaults.CONCURRENCY,
+        metavar="N",
+        help="requests under way at once; default: %(default)s",
+    )
+    requests.add_argument(
+        "--batch-size",
+        type=_number(int, 1),
+        default=1,
+        metavar="N",
+        help="images in a request; default: %(default)s",
+    )
+    requests.add_argument(
+        "--timeout",
+        type=_number(float, 0.001),
+        default=defaults.TIMEOUT,
+        metavar="S",
+        help="seconds that a request may take; default: %(default)g",
+    )
+    requests.add_argument(
+        "--patience",
+        type=_number(float, 0),
+        default=defaults.PATIENCE,
+        metavar="S",
+        help="seconds to go on trying while the server is away or overloaded; default: %(default)g",
+    )
+    requests.add_argument(
+        "--max-message-bytes",
+        type=_number(int, 1),
+        default=defaults.MAX_MESSAGE_BYTES,
+        metavar="N",
+        help="largest request and largest answer; default: %(default)s",
+    )
+    tls = parser.add_argument_group("encryption, with PEM files")
+    tls.add_argument("--tls-ca", type=_path, metavar="FILE", help="who signed the server's certificate")
+    tls.add_argument("--tls-cert", type=_path, metavar="FILE", help="the client's certificate, if asked for")
+    tls.add_argument("--tls-key", type=_path, metavar="FILE", help="its private key")
+    tls.add_argument(
+        "--tls-server-name", metavar="NAME", help="the name in the server's certificate, if not HOST"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Serves pushed models over gRPC and REST, with TensorFlow Serving's API and flags.
+
+    python -m pipeline.serve --model_name pets --model_base_path runs/pets_unet/serving/pets
+    python -m pipeline.serve --model_config_file models.config --rest_api_port 8501 --backend docker
+
+--backend auto takes tensorflow_model_server where it is on PATH, otherwise its container where a Docker
+engine answers, otherwise the embedded server, which is for development and tests: it listens on this machine
+alone and takes requests of up to 64 MiB.
+
+Ends with 0 once a signal has stopped it and the requests in flight are answered, with 1 if it cannot serve,
+and with 2 if a flag or a file that it names is wrong. tensorflow_model_server and docker take this process's
+place, and end with statuses of their own.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from components.serving.backends import Backend, BackendError, choose
+from components.serving.server.options import (
+    USAGE,
+    OptionsError,
+    argument_parser,
+    check_base_path,
+    read_options,
+)
+
+_FAILED = 1
+_REMOTE = "://"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status, unless another program takes over."""
+    parser = argument_parser("python -m pipeline.serve", __doc__ or "")
+    parser.add_argument(
+        "--backend", type=Backend, choices=list(Backend), default=Backend.AUTO, help="default: %(default)s"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        options = read_options(arguments)
+        if not options.model_config_file and _REMOTE not in options.model_base_path:
+            check_base_path(options.model_base_path)
+        launch = choose(arguments.backend, options)
+    except OptionsError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except BackendError as error:
+        print(error, file=sys.stderr)
+        return _FAILED
+    print(launch.reason, flush=True)
+    if launch.backend is Backend.EMBEDDED:
+        from components.serving.server.__main__ import serve
+
+        return serve(options)
+    try:
+        os.execvp(launch.command[0], launch.command)
+    except OSError as error:
+        print(f"{launch.command[0]} cannot be run: {error.strerror}", file=sys.stderr)
+        return _FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

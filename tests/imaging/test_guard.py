@@ -1,0 +1,190 @@
+"""What is refused before it is decoded, and what is let through as it is."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from components.imaging.decode import decode_image
+from components.imaging.guard import MAX_SIDE, admit_images, admit_pixels
+
+MAX_PIXELS = 10_000
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+def admit(image_bytes: tf.Tensor) -> tf.Tensor:
+    return admit_images(image_bytes, MAX_PIXELS)
+
+
+def refusal(*images: bytes) -> str:
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        admit(tf.constant(images))
+    return str(caught.value)
+
+
+def encoded(mode: str, file_format: str, width: int = 7, height: int = 5, **options: object) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    if mode == "P":
+        image = Image.fromarray(pixels[..., :3]).quantize(16)
+    else:
+        image = Image.merge(mode, [Image.fromarray(pixels[..., band]) for band in range(len(mode))])
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def claiming(file_format: str, width: int, height: int) -> bytes:
+    """A small file whose header claims another size."""
+    data = bytearray(encoded("P" if file_format == "GIF" else "RGB", file_format))
+    match file_format:
+        case "JPEG":
+            frame = data.index(b"\xff\xc0")
+            data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+        case "PNG":
+            data[16:24] = struct.pack(">II", width, height)
+            data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+        case "BMP":
+            data[18:26] = struct.pack("<ii", width, height)
+        case "GIF":
+            frame = data.index(b",", 13 + 3 * 16)
+            data[frame + 5 : frame + 9] = struct.pack("<HH", width, height)
+    return bytes(data)
+
+
+def animated(frames: int, **options: object) -> bytes:
+    pictures = [
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 30, 3), dtype=np.uint8)).quantize(
+            32
+        )
+        for seed in range(frames)
+    ]
+    file = io.BytesIO()
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], **options)
+    return file.getvalue()
+
+
+ORDINARY = {
+    "JPEG": encoded("RGB", "JPEG"),
+    "progressive JPEG": encoded("RGB", "JPEG", progressive=True),
+    "CMYK JPEG": encoded("CMYK", "JPEG"),
+    "PNG": encoded("RGBA", "PNG"),
+    "BMP": encoded("RGB", "BMP"),
+    "BMP from top to bottom": claiming("BMP", 7, -5),
+    "GIF": encoded("P", "GIF"),
+    "GIF of many blocks": encoded("P", "GIF", 100, 100),
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_files_pass_as_they_are(name: str) -> None:
+    files = [ORDINARY["PNG"], ORDINARY[name]]
+    assert admit(tf.constant(files)).numpy().tolist() == files
+    assert decode_image(tf.constant(files[1])).shape[2] == 3
+
+
+def test_no_images_pass_too() -> None:
+    assert admit(tf.constant([], tf.string)).shape == (0,)
+
+
+def test_sixteen_bits_a_channel_are_answered_with_the_upper_eight() -> None:
+    values = np.arange(0, 65_536, 1024, dtype=np.uint16).reshape(8, 8)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    [admitted] = admit(tf.constant([file.getvalue()]))
+    np.testing.assert_array_equal(decode_image(admitted).numpy()[..., 0], values >> 8)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP"])
+def test_a_header_that_claims_too_many_pixels_is_refused_with_the_images_place(file_format: str) -> None:
+    message = refusal(ORDINARY["PNG"], ORDINARY["JPEG"], claiming(file_format, 101, 100))
+    assert "image 2 claims 101 x 100 pixels; at most 10,000 are accepted, 131,072 a side" in message
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP"])
+def test_as_many_pixels_as_are_allowed_pass(file_format: str) -> None:
+    data = claiming(file_format, 100, 100)
+    assert admit(tf.constant([data])).numpy().tolist() == [data]
+
+
+@pytest.mark.parametrize(("width", "height"), [(60_000, 60_000), (2**32 - 1, 2**32 - 1), (2**31, 2**31)])
+def test_products_beyond_any_integer_are_refused(width: int, height: int) -> None:
+    assert f"image 0 claims {width} x {height} pixels" in refusal(claiming("PNG", width, height))
+
+
+def test_a_side_may_be_too_long_by_itself() -> None:
+    data = claiming("PNG", MAX_SIDE + 1, 1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image 0 claims 131073 x 1 pixels"):
+        admit_images(tf.constant([data]), 10**9)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"text", b"\x89PN", ORDINARY["JPEG"][:2], b"RIFF\x30\0\0\0WEBPVP8 ", b"\0" * 50]
+)
+def test_what_is_no_image_of_these_formats_is_refused(data: bytes) -> None:
+    assert f"image 1 is no JPEG, PNG, GIF or BMP: {len(data)} bytes" in refusal(ORDINARY["PNG"], data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ORDINARY["PNG"][:8],
+        # Another chunk first: what stands where the size should be is not the size.
+        ORDINARY["PNG"][:8] + b"\0\0\0\x04teXt\0\0\0\0\0\0\0\0" + ORDINARY["PNG"][8:],
+        b"GIF89a",
+        ORDINARY["GIF"][: 13 + 3 * 16 + 5],
+        # Blocks of ever-changing lengths would have to be followed one by one.
+        ORDINARY["GIF"][: 13 + 3 * 16] + b"!\xfe" + b"\x01\0\x02\0\0" * 1000,
+    ],
+)
+def test_a_file_that_does_not_say_its_size_is_refused(data: bytes) -> None:
+    assert "image 0 is damaged: its size cannot be read" in refusal(data)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"comment": b"c" * 600, "loop": 0, "duration": 20}, {"disposal": 2, "interlace": 1}]
+)
+def test_of_an_animated_gif_only_the_first_frame_is_left(options: dict[str, object]) -> None:
+    whole = animated(5, **options)
+    [admitted] = admit(tf.constant([whole])).numpy()
+    assert len(admitted) < 0.4 * len(whole)
+    with Image.open(io.BytesIO(admitted)) as picture, pytest.raises(EOFError):
+        picture.seek(1)
+    expected = tf.io.decode_image(whole, channels=3, expand_animations=False)
+    np.testing.assert_array_equal(decode_image(tf.constant(admitted)), expected)
+
+
+def test_later_frames_of_a_gif_may_claim_what_they_like() -> None:
+    first = encoded("P", "GIF")
+    frame = first.index(b",", 13 + 3 * 16)
+    bomb = first[:-1] + claiming("GIF", 65_535, 65_535)[frame:]
+    assert admit(tf.constant([bomb])).numpy().tolist() == [first]
+
+
+def test_a_gif_that_breaks_off_within_its_first_frame_is_left_to_its_decoder() -> None:
+    data = ORDINARY["GIF of many blocks"][:-700]
+    assert admit(tf.constant([data])).numpy().tolist() == [data]
+
+
+@pytest.mark.parametrize("length", [1, 100, 254])
+def test_a_gifs_blocks_may_have_any_length(length: int) -> None:
+    data = ORDINARY["GIF of many blocks"]
+    start = data.index(b",", 13 + 3 * 16) + 11
+    pixels, at = b"", start
+    while data[at]:
+        pixels += data[at + 1 : at + 1 + data[at]]
+        at += 1 + data[at]
+    pieces = [pixels[begin : begin + length] for begin in range(0, len(pixels), length)]
+    recut = data[:start] + b"".join(bytes([len(piece)]) + piece for piece in pieces) + b"\0;"
+    assert admit(tf.constant([recut + data[13:]])).numpy().tolist() == [recut]
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 5, 3), (1, 5, 0, 3), (1, 101, 100, 3), (2, 1, 131_073, 3)])
+def test_decoded_images_have_the_same_limits(shape: tuple[int, ...]) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"images of {shape[2]} x {shape[1]} pixels; "):
+        admit_pixels(tf.zeros(shape, tf.uint8), MAX_PIXELS)
+    images = tf.zeros((0, 100, 100, 3), tf.uint8)
+    assert admit_pixels(images, MAX_PIXELS).shape == images.shape

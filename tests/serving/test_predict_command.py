@@ -1,0 +1,322 @@
+"""python -m pipeline.predict, as people call it."""
+
+import errno
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from fake_server import COLORS, FakeServer, expected_class_ids, picture, png, running
+from PIL import Image
+
+from components.serving.pictures import read_class_ids
+from pipeline import interrupt
+from pipeline.predict import main
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[FakeServer]:
+    with running(FakeServer()) as started:
+        yield started
+
+
+@pytest.fixture
+def server(shared_server: FakeServer) -> FakeServer:
+    shared_server.failures = []
+    shared_server.requests = []
+    shared_server.seconds = 0
+    return shared_server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """``photos/{a.jpg,a.png,sub/b.PNG}``, a hidden file, and a text."""
+    photos = tmp_path / "photos"
+    (photos / "sub").mkdir(parents=True)
+    for number, name in enumerate(("a.jpg", "a.png", "sub/b.PNG", ".hidden.png")):
+        (photos / name).write_bytes(picture(number))
+    (photos / "notes.txt").write_text("no image")
+    return photos
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command did."""
+
+    returncode: int
+    stdout: str
+    stderr: list[str]
+    """Lines."""
+
+
+Predict = Callable[..., Run]
+
+
+@pytest.fixture
+def predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path) -> Predict:
+    """Runs the command in the folder that holds ``photos``, in this process: most of a run is imports."""
+    monkeypatch.chdir(folder.parent)
+    # It belongs to a process of the command's own.
+    monkeypatch.setattr(interrupt, "Interrupt", lambda: None)
+
+    def run(server: FakeServer | str, *arguments: str, stdin: bytes = b"") -> Run:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        address = server if isinstance(server, str) else server.address
+        try:
+            code = main(["--server", address, "--model", "pets", *arguments])
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        printed = capsys.readouterr()
+        return Run(code, printed.out, printed.err.splitlines())
+
+    return run
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_gives_a_mask_for_each_image_in_the_same_place(
+    server: FakeServer, folder: Path, predict: Predict
+) -> None:
+    run = predict(server, "photos", "--output", "masks")
+    assert (run.returncode, run.stdout) == (0, "")
+    assert len(run.stderr) == 1
+    assert run.stderr[0].startswith("3 of 3 images answered by pets (version 3) in ")
+    masks = folder.parent / "masks"
+    assert files_below(masks) == ["a.jpg.png", "a.png.png", "sub/b.PNG.png"]
+    for name in ("a.jpg", "a.png", "sub/b.PNG"):
+        mask = (masks / f"{name}.png").read_bytes()
+        expected = expected_class_ids((folder / name).read_bytes())
+        assert np.array_equal(read_class_ids(mask), expected)
+        with Image.open(io.BytesIO(mask)) as shown:
+            assert shown.mode == "P"
+            assert np.array_equal(np.array(shown.convert("RGB")), np.array(COLORS, np.uint8)[expected])
+
+
+def test_raw_masks_are_the_servers_bytes(server: FakeServer, folder: Path, predict: Predict) -> None:
+    predict(server, "photos/a.jpg", "--output", "masks", "--raw")
+    expected = png(expected_class_ids((folder / "a.jpg").read_bytes()))
+    assert (folder.parent / "masks" / "a.jpg.png").read_bytes() == expected
+
+
+def test_overlays_and_a_record_go_with_the_masks(server: FakeServer, folder: Path, predict: Predict) -> None:
+    run = predict(
+        server, "photos/**/*.PNG", "photos/a.jpg", "--output", "out", "--overlay", "--json", "out/r.jsonl",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert files_below(folder.parent / "out") == [
+        "a.jpg.overlay.jpg", "a.jpg.png", "r.jsonl", "sub/b.PNG.overlay.jpg", "sub/b.PNG.png",
+    ]  # fmt: skip
+    first, second = map(json.loads, (folder.parent / "out/r.jsonl").read_text().splitlines())
+    assert (first["file"], first["mask"]) == ("photos/sub/b.PNG", "out/sub/b.PNG.png")
+    class_ids = expected_class_ids((folder / "a.jpg").read_bytes())
+    assert second["version"] == 3
+    assert second["class_fraction"] == {
+        "background": pytest.approx(np.mean(class_ids == 0), abs=1e-6),
+        "cat": pytest.approx(np.mean(class_ids == 1), abs=1e-6),
+        "dög": pytest.approx(np.mean(class_ids == 2), abs=1e-6),
+    }
+
+
+@pytest.mark.parametrize("end", ["\n", "\0"])
+def test_names_on_standard_input_and_a_record_on_standard_output(
+    server: FakeServer, folder: Path, predict: Predict, end: str
+) -> None:
+    names = end.join(["photos/a.jpg", "photos/sub/b.PNG", "photos/missing.jpg", ""]).encode()
+    run = predict(server, "-", "--output", "masks", "--json", "-", stdin=names)
+    assert run.returncode == 1
+    assert files_below(folder.parent / "masks") == ["a.jpg.png", "sub/b.PNG.png"]
+    records = {record["file"]: record for record in map(json.loads, run.stdout.splitlines())}
+    assert records["photos/missing.jpg"] == {
+        "file": "photos/missing.jpg",
+        "error": "No such file or directory",
+    }
+    assert set(records) == {"photos/a.jpg", "photos/sub/b.PNG", "photos/missing.jpg"}
+
+
+def test_a_failed_file_is_named_and_the_others_go_on(
+    server: FakeServer, folder: Path, predict: Predict
+) -> None:
+    (folder / "broken.png").write_bytes(b"text")
+    (folder / "gone.png").symlink_to("nowhere")
+    run = predict(server, "photos", "--output", "masks", "--batch-size", "10")
+    assert run.returncode == 1
+    *failed, summary = run.stderr
+    assert sorted(failed) == [
+        "photos/broken.png: INVALID_ARGUMENT: Unknown image file format. "
+        "One of JPEG, PNG, GIF, BMP required.",
+        "photos/gone.png: No such file or directory",
+    ]
+    assert summary.startswith("3 of 5 images answered")
+    assert len(files_below(folder.parent / "masks")) == 3
+
+
+def test_results_that_exist_are_refused_skipped_or_replaced(
+    server: FakeServer, folder: Path, predict: Predict
+) -> None:
+    options = ("photos", "--output", "masks")
+    mask = folder.parent / "masks" / "a.jpg.png"
+    mask.parent.mkdir()
+    mask.write_bytes(b"mine")
+    refused = predict(server, *options)
+    assert refused.returncode == 2
+    assert refused.stderr == [
+        "python -m pipeline.predict: masks/a.jpg.png exists already; "
+        "give --existing skip or replace, or another --output"
+    ]
+    skipped = predict(server, *options, "--existing", "skip")
+    assert skipped.returncode == 0
+    assert "2 of 2 images answered" in skipped.stderr[0]
+    assert mask.read_bytes() == b"mine"
+    replaced = predict(server, *options, "--existing", "replace")
+    assert "3 of 3 images answered" in replaced.stderr[0]
+    assert mask.read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.jpg"], "nothing.jpg: no such file or folder"),
+        (["*.bmp"], "*.bmp: no file matches this pattern"),
+        (["empty"], "empty: no images in this folder (.bmp, .gif, .jpeg, .jpg, .png)"),
+        (["-"], "standard input names no image"),
+        (["photos", "--server", "localhost"], "'localhost' is no server address; give HOST:PORT"),
+        (["photos", "--batch-size", "0"], "argument --batch-size: '0' is not a whole number of at least 1"),
+        (["photos", "--timeout", "nan"], "argument --timeout: 'nan' is not a number of at least 0.001"),
+        (["photos", "--version", "1", "--label", "x"], "--label: not allowed with argument --version"),
+        (["photos", "--tls-key", "k"], "--tls-key and --tls-server-name go with --tls-ca"),
+        (["photos", "--tls-ca", "none"], "CA file none: No such file or directory"),
+        (["photos", "--output", "photos"], "images and results in one folder would get mixed up"),
+        (["photos", "--output", "photos/notes.txt"], "File exists: 'photos/notes.txt'"),
+    ],
+)
+def test_a_wrong_command_is_answered_with_exit_2_before_anything_is_sent(
+    server: FakeServer, folder: Path, predict: Predict, arguments: Sequence[str], message: str
+) -> None:
+    (folder.parent / "empty").mkdir()
+    run = predict(server, "--output", "masks", *arguments)
+    assert run.returncode == 2
+    assert message in run.stderr[-1]
+    assert server.requests == []
+
+
+def test_a_server_that_is_not_there_is_said_at_once_and_given_up_after_patience(predict: Predict) -> None:
+    with socket.socket() as bound:
+        bound.bind(("localhost", 0))
+        address = f"localhost:{bound.getsockname()[1]}"
+        run = predict(address, "photos", "--output", "masks", "--patience", "1")
+    refusal = (
+        f"cannot reach {address}: it refuses connections: is the server running, and is this its gRPC port?"
+    )
+    assert run.returncode == 1
+    first, second, summary = run.stderr
+    assert [first, second] == [f"{refusal}; trying again for up to 1 s", refusal]
+    assert summary.startswith("0 of 3 images answered")
+
+
+def test_a_server_lost_on_the_way_ends_the_run_once(
+    server: FakeServer, folder: Path, predict: Predict
+) -> None:
+    server.failures = [(grpc.StatusCode.UNAVAILABLE, "going away")] * 20
+    run = predict(server, "photos", "--output", "masks", "--patience", "0")
+    assert run.returncode == 1
+    assert run.stderr[0] == f"{server.address} is unavailable: going away"
+    assert len(run.stderr) == 2
+
+
+def test_a_mask_that_cannot_be_written_is_a_failed_file(
+    server: FakeServer, folder: Path, predict: Predict
+) -> None:
+    masks = folder.parent / "masks"
+    masks.mkdir()
+    (masks / "sub").write_text("in the way")
+    run = predict(server, "photos", "--output", "masks")
+    assert run.returncode == 1
+    assert run.stderr[0] == "photos/sub/b.PNG: masks/sub: File exists"
+    assert run.stderr[1].startswith("2 of 3 images answered")
+
+
+def test_a_full_disk_ends_the_run(
+    server: FakeServer, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    run = predict(server, "photos", "--output", "masks")
+    assert run.returncode == 1
+    assert run.stderr[0].endswith(": No space left on device")
+    assert len(run.stderr) == 2
+
+
+def test_an_interrupt_keeps_what_is_done_and_leaves_no_half_file(folder: Path) -> None:
+    for number in range(200):
+        (folder / f"{number:03}.png").write_bytes(picture(number))
+    with running(FakeServer(seconds=0.05)) as server:
+        options = ["--server", server.address, "--model", "pets", "--output", "masks"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.predict", "photos", *options],
+            cwd=folder.parent,
+            env={**os.environ, "PYTHONPATH": str(_REPOSITORY)},
+            stderr=subprocess.PIPE,
+        )
+        masks = folder.parent / "masks"
+        for _ in range(600):
+            if len(list(masks.glob("*.png"))) > 3:
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert (
+        stderr.decode().splitlines()[-1]
+        == "interrupted; the same command with --existing skip goes on from there"
+    )
+    done = files_below(masks)
+    assert 3 < len(done) < 200
+    assert all(name.endswith(".png") and not name.startswith(".") for name in done)
+
+
+def test_a_new_version_may_take_over_on_the_way(folder: Path, predict: Predict) -> None:
+    for number in range(40):
+        (folder / f"{number}.png").write_bytes(picture(number))
+
+    def push(server: FakeServer) -> None:
+        while len(server.requests) < 5:
+            time.sleep(0.01)
+        server.versions = [3, 4]
+
+    with running(FakeServer(seconds=0.02)) as server:
+        pushing = threading.Thread(target=push, args=[server])
+        pushing.start()
+        run = predict(server, "photos", "--output", "masks", "--json", "-")
+        pushing.join()
+    assert run.stderr[0].startswith("43 of 43 images answered by pets (version 3, 4) in ")
+    records = [json.loads(line) for line in run.stdout.splitlines()]
+    assert {record["version"] for record in records} == {3, 4}
+
+
+def test_help_needs_neither_grpc_nor_tensorflow() -> None:
+    script = (
+        "import sys, pipeline.predict as p\n"
+        "try: p.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'grpc', 'numpy', 'tensorflow', 'pydantic'} & set(sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=_REPOSITORY, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "130 if it was interrupted" in run.stdout

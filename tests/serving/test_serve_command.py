@@ -1,0 +1,73 @@
+"""``python -m pipeline.serve`` up to the moment when a server takes over."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def _serve(*flags: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": str(path) if path else "/nonexistent"}
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.serve", *flags],
+        cwd=_REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_help_comes_at_once_and_names_the_exit_statuses() -> None:
+    started = time.process_time(), os.times().children_user
+    done = _serve("--help")
+    assert done.returncode == 0
+    assert os.times().children_user - started[1] < 1
+    assert "Ends with 0 once a signal has stopped it" in done.stdout
+    assert "--backend {auto,tensorflow_model_server,docker,embedded}" in done.stdout
+
+
+def test_the_real_binary_takes_over_with_the_same_flags(tmp_path: Path) -> None:
+    (tmp_path / "pets").mkdir()
+    binary = tmp_path / "tensorflow_model_server"
+    binary.write_text('#!/bin/sh\necho "$$ $@"; exit 7\n')
+    binary.chmod(0o755)
+    flags = ("--model_name", "pets", "--model_base_path", str(tmp_path / "pets"), "--enable_batching")
+    done = _serve(*flags, path=tmp_path)
+    said, ran = done.stdout.splitlines()
+    assert said == f"Serving with {binary}"
+    assert ran.split()[1:] == [
+        "--model_name=pets",
+        f"--model_base_path={tmp_path / 'pets'}",
+        "--enable_batching=true",
+    ]
+    assert done.returncode == 7
+
+
+def test_the_container_takes_over(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\nif [ "$1" = version ]; then echo 28.0; else echo "$@"; fi\n')
+    docker.chmod(0o755)
+    done = _serve("--model_base_path", str(tmp_path), path=tmp_path)
+    assert done.stdout.splitlines()[1].startswith("run --rm --init --publish=127.0.0.1:8500:8500 --mount=")
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "complaint"),
+    [
+        (["--model_base_path", "/nowhere"], 2, "--model_base_path /nowhere is no directory"),
+        ([], 2, "no model: give --model_name and --model_base_path"),
+        (["--model_base_path", "/tmp", "--backend", "cloud"], 2, "argument --backend: invalid"),
+        (["--model_base_path", "/tmp", "--backend", "docker"], 1, "no Docker engine answers"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(flags: list[str], status: int, complaint: str) -> None:
+    done = _serve(*flags)
+    assert done.returncode == status
+    assert done.stdout == "" and complaint in done.stderr and done.stderr.count("\n") == 1

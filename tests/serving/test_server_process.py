@@ -1,0 +1,173 @@
+"""A server as a process: up when its models are, down whatever it does, and never left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from running_server import encoded, image
+from saved_models import write_model
+
+from components.serving import messages
+from components.serving.backends import Backend
+from components.serving.messages import ModelSpec
+from components.serving.process import ServerProcess, ServerProcessError
+from components.serving.server.options import ServerOptions
+from components.serving.server.signals import PARENT_PIPE
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def _predict(process: ServerProcess) -> grpc.Future:
+    import numpy as np
+
+    inputs = {"image_bytes": np.array([encoded(image())], object)}
+    request = messages.predict_request(ModelSpec("pets"), "", inputs)
+    method = messages.PREDICT
+    channel = grpc.insecure_channel(process.target)
+    call = channel.unary_unary(
+        method.path,
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=method.response_class.FromString,
+    )
+    return call.future(request, timeout=30)
+
+
+def _until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _fake_binary(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    binary = folder / "tensorflow_model_server"
+    binary.write_text(f"#!/bin/sh\n{script}\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(folder)
+
+
+def test_sigterm_during_a_slow_request_answers_it_and_ends_with_0(tmp_path: Path) -> None:
+    write_model(tmp_path / "pets" / "1", seconds=1.0)
+    options = ServerOptions(
+        port=0, model_name="pets", model_base_path=str(tmp_path / "pets"), enable_model_warmup=False
+    )
+    with ServerProcess(options, log=tmp_path / "server.log") as process:
+        assert psutil.Process(process.pid).is_running()
+        answer = _predict(process)
+        time.sleep(0.5)
+        os.kill(process.pid, signal.SIGTERM)
+        assert answer.result().outputs["mask_bytes"].string_val
+        _until(lambda: process.returncode is not None)
+    assert process.returncode == 0
+    log = (tmp_path / "server.log").read_text()
+    lines = [line for line in log.splitlines() if line and line[0].isalpha() and not line.startswith("E0")]
+    assert lines == [
+        "Embedded model server, for development and tests; production is TensorFlow Serving.",
+        "Loaded pets version 1",
+        f"gRPC API at 127.0.0.1:{process.grpc_port}",
+        "Ready",
+        "Stopping: answering the requests in flight",
+        "pets version 1 unloaded",
+    ]
+
+
+def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fake_binary(tmp_path, "seq 100; echo cannot serve; exit 3", monkeypatch)
+    process = ServerProcess(
+        ServerOptions(port=0, model_base_path=str(tmp_path)), backend=Backend.TENSORFLOW_MODEL_SERVER
+    )
+    with pytest.raises(ServerProcessError, match=r"ended with status 3; .*\n82\n(\d+\n)*cannot serve$"):
+        process.start()
+    assert process.returncode == 3
+    assert not process.log.exists()
+
+
+def test_a_server_that_does_not_come_up_is_killed_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "trap '' TERM; echo starting; sleep 1000 & echo $! > children; sleep 1000"
+    _fake_binary(tmp_path, script, monkeypatch)
+    process = ServerProcess(
+        ServerOptions(port=0, model_base_path=str(tmp_path)),
+        backend=Backend.TENSORFLOW_MODEL_SERVER,
+        start_seconds=1,
+        stop_seconds=0.5,
+    )
+    with pytest.raises(ServerProcessError, match=r"was not ready after 1 s; the end of its log:\nstarting"):
+        process.start()
+    assert process.returncode == -signal.SIGKILL
+    child = int((tmp_path / "children").read_text())
+    _until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "components.serving.server", f"--model_base_path={tmp_path}", "--port=0"],
+        cwd=_REPOSITORY,
+        env={**os.environ, PARENT_PIPE: str(read_end)},
+        pass_fds=(read_end,),
+        stdout=subprocess.PIPE,
+    )
+    os.close(read_end)
+    try:
+        assert server.stdout and server.stdout.readline().startswith(b"Embedded model server")
+        assert server.poll() is None
+        os.close(write_end)
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+_WAITING = """
+import sys
+from components.serving.server.signals import StopSignal
+stop = StopSignal()
+if sys.argv[1] == "draining":
+    stop.draining_matters()
+print("ready", flush=True)
+stop.wait()
+print("drain", flush=True)
+import time
+time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("phase", "said", "status"), [("draining", "drain\n", 1), ("starting", "", 0)])
+def test_the_first_signal_drains_and_the_second_does_not_wait(
+    number: signal.Signals, phase: str, said: str, status: int
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _WAITING, phase], cwd=_REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == said
+        process.send_signal(number)
+        assert process.wait(10) == status
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_nothing_runs_before_start(tmp_path: Path) -> None:
+    process = ServerProcess(
+        ServerOptions(port=0, rest_api_port=0, model_base_path=str(tmp_path)), log=tmp_path / "log"
+    )
+    assert process.stop() is None
+    assert process.grpc_port != process.rest_port and process.rest_port
+    with pytest.raises(RuntimeError, match="has not been started"):
+        _ = process.pid
