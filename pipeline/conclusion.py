@@ -15,13 +15,15 @@ def conclude(summary: Mapping[str, Any], recipe: Recipe, workdir: WorkDir, log: 
     yield ""
     if summary["metrics"]:
         yield from _metrics_lines(summary["metrics"], summary["slices"], summary["baseline"])
+    if summary["serving_check"]:
+        yield from _serving_lines(summary["serving_check"])
     match summary["outcome"]:
         case "pushed":
             yield from _pushed_lines(summary, recipe)
         case "rejected":
             yield "Refused, nothing was pushed:"
             yield from (f"  {reason}" for reason in summary["reasons"])
-            yield "Next: mend what is said above; more data or epochs (--set training.epochs=N) may help."
+            yield from _next_after_refusal(summary)
         case "failed":
             yield from summary["reasons"]
             yield f"All details are in {short_path(log)}; run the same command again to go on from there."
@@ -47,6 +49,23 @@ def _metrics_lines(
     yield from (f"  mean IoU where {name}  {_figure(iou)}" for name, iou in slices.items())
 
 
+def _serving_lines(check: Mapping[str, Any]) -> Iterator[str]:
+    latency, memory = check["latency_ms"], check["memory_mb"]
+    if latency and memory:
+        yield (
+            f"Served by the {check['server']} server, ready after {check['load_seconds']:.1f} s: "
+            f"{latency['p50']:.1f} ms an image (p99 {latency['p99']:.1f}), up to {memory['peak']:.0f} MB"
+        )
+
+
+def _next_after_refusal(summary: Mapping[str, Any]) -> Iterator[str]:
+    check = summary["serving_check"]
+    if check and check["reasons"]:
+        yield "Next: mend what is said above; the model's quality was good enough."
+    else:
+        yield "Next: mend what is said above; more data or epochs (--set training.epochs=N) may help."
+
+
 def _pushed_lines(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
     version = summary["pushed_version"]
     model = short_path(Path(summary["serving_dir"], str(version)))
@@ -56,12 +75,17 @@ def _pushed_lines(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
         yield f"Nothing has changed, version {version} stays: {model}"
     else:
         yield f"This model is already served as version {version}, nothing was copied: {model}"
+    python, name = short_path(Path(sys.executable)), summary["model_name"]
+    base = short_path(Path(summary["serving_dir"]))
+    yield "Next: serve it, and ask it for masks:"
+    yield f"  {python} -m pipeline.serve --model_name {name} --model_base_path {base}"
+    asking = f"--server localhost:8500 --model {name} --output masks --overlay"
+    yield f"  {python} -m pipeline.predict IMAGE {asking}"
     if recipe.dataset.root is None:
-        yield "Next: your own images and masks, see README.md:"
-        python = short_path(Path(sys.executable))
+        yield "Or: your own images and masks, see README.md:"
         yield f"  {python} -m pipeline.run_local --recipe FILE.yaml --data DIR"
     else:
-        yield "Next: change the data or a setting and run the command again; what has not changed is reused."
+        yield "Or: change the data or a setting and run the command again; what has not changed is reused."
 
 
 def _figure(value: float | None) -> str:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -16,6 +16,7 @@ from components.dataset.features import ATTRIBUTE_PREFIX
 from components.evaluator.config import EvaluationConfig
 from components.image_mask_example_gen.config import DatasetConfig
 from components.pusher.config import ServingConfig
+from components.serving_check.config import ServingCheckConfig
 from components.settings import Settings
 from components.trainer.config import (
     AugmentationConfig,
@@ -24,6 +25,7 @@ from components.trainer.config import (
     TrainingConfig,
     contradictions,
 )
+from components.trainer.limits import ServingLimits
 from components.transform.config import TransformConfig
 from models.options import ENCODER_PIXELS, IMAGENET
 from pipeline.recipe_errors import RecipeError, explain, shown, suggestion
@@ -33,6 +35,7 @@ DEFAULT_RECIPE = "shapes"
 
 _RECIPES = Path(__file__).parent / "recipes"
 _LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
+_Part = TypeVar("_Part", bound=Settings)
 _MAKES_THE_MODEL = {"name", "dataset", "transform", "model", "augmentation", "training"}
 
 
@@ -56,6 +59,14 @@ class BeamConfig(Settings):
         return [*args, *self.options]
 
 
+class ServingBlock(ServingConfig, ServingCheckConfig, ServingLimits):
+    """What concerns the served model: one block for people, a part of it for each of three stages."""
+
+    def part(self, kind: type[_Part]) -> _Part:
+        """Returns what one stage is given, and so all that its cache depends on."""
+        return kind(**self.model_dump(include=set(kind.model_fields)))
+
+
 class Recipe(Settings):
     """All that decides what a run does; the blocks belong to the stages they govern."""
 
@@ -69,7 +80,7 @@ class Recipe(Settings):
     augmentation: AugmentationConfig = AugmentationConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    serving: ServingConfig = ServingConfig()
+    serving: ServingBlock = ServingBlock()
     beam: BeamConfig = BeamConfig()
 
     @model_validator(mode="after")
@@ -134,6 +145,12 @@ class Recipe(Settings):
             yield (
                 f"training.early_stopping_patience is {patience}, but dataset.splits.val is 0 and leaves it "
                 "nothing to watch; give val a share such as 0.1, or set the patience to null"
+            )
+        if self.serving.max_pixels < self.dataset.max_pixels:
+            yield (
+                f"serving.max_pixels is {self.serving.max_pixels}, but dataset.max_pixels is "
+                f"{self.dataset.max_pixels}: the model would refuse what it is evaluated on; "
+                "raise the one or lower the other"
             )
         attributes = [name.removeprefix(ATTRIBUTE_PREFIX) for name in self.dataset.attributes]
         for attribute in self.evaluation.slices:

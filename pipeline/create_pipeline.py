@@ -13,6 +13,8 @@ import components.dataset
 import components.evaluator
 import components.image_mask_example_gen
 import components.imaging
+import components.serving
+import components.serving_check
 import components.trainer
 import components.transform
 import models
@@ -22,6 +24,9 @@ from components.example_validator.component import ExampleValidator
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.pusher.component import Pusher
 from components.schema.curated import SCALAR_FEATURES, curated_schema
+from components.serving_check.component import ServingCheck
+from components.serving_check.config import ServingCheckConfig
+from components.trainer.limits import ServingLimits
 from pipeline.config import Recipe
 from pipeline.fingerprint import source_fingerprint
 
@@ -105,7 +110,8 @@ def create_pipeline(
                 code_fingerprint=source_fingerprint(
                     components.trainer, components.imaging, components.dataset, models
                 ),
-            ).model_dump_json()
+            ).model_dump_json(),
+            "limits": recipe.serving.part(ServingLimits).model_dump_json(),
         },
     )
 
@@ -122,10 +128,20 @@ def create_pipeline(
         code_fingerprint=source_fingerprint(components.evaluator, components.dataset),
     )
 
+    # A good model that cannot be served is worth nothing: a real server answers with it before it is pushed.
+    serving_check = ServingCheck(
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        examples=example_gen.outputs["examples"],
+        config=recipe.serving.part(ServingCheckConfig),
+        code_fingerprint=source_fingerprint(components.serving_check, components.serving, components.dataset),
+    )
+
     # Atomic and monotonic: a server never sees half a version, nor an older one as the newest.
     pusher = Pusher(
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=serving_check.outputs["infra_blessing"],
         baseline_model=baseline.outputs["baseline_model"],
         serving_dir=serving_dir,
         keep_versions=recipe.serving.keep_versions,
@@ -143,6 +159,7 @@ def create_pipeline(
             trainer,
             baseline,
             evaluator,
+            serving_check,
             pusher,
         ],
         enable_cache=True,

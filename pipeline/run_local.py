@@ -4,8 +4,8 @@
     python -m pipeline.run_local --recipe pets_unet --data DIR               a dataset
     python -m pipeline.run_local --recipe FILE.yaml --set training.epochs=5  your own recipe
 
-Ends with 0 if a model was pushed, 3 if the gate refused it, 1 if a stage failed, 2 if the command,
-the recipe or the data path is wrong, 130 if it was interrupted.
+Ends with 0 if a model was pushed, 3 if the gate or the serving check refused it, 1 if a stage failed, 2 if
+the command, the recipe or the data path is wrong, 130 if it was interrupted.
 """
 
 import argparse

@@ -36,6 +36,7 @@ def build_summary(
     """
     artifacts = {(stage.name, key): found for stage in stages for key, found in stage.outputs.items()}
     evaluation = _evaluation(artifacts)
+    serving_check = _serving_check(artifacts)
     version = _pushed_version(artifacts)
     pushed_now = version is not None and not _pusher_found_it_served(artifacts, stages)
     if failure is not None:
@@ -43,7 +44,8 @@ def build_summary(
     elif version is not None:
         outcome, reasons = "pushed", []
     else:
-        outcome, reasons = "rejected", evaluation["reasons"]
+        refusals = serving_check["reasons"] if serving_check else []
+        outcome, reasons = "rejected", [*evaluation["reasons"], *refusals]
     return {
         "recipe": recipe.name,
         "run_id": run_id,
@@ -57,6 +59,7 @@ def build_summary(
         "metrics": evaluation["metrics"],
         "slices": evaluation["slices"],
         "baseline": evaluation["baseline"] or _incomparable_baseline(artifacts),
+        "serving_check": serving_check,
         "stages": [
             {"name": stage.name, "seconds": round(stage.seconds, 3), "cached": stage.cached}
             for stage in stages
@@ -120,6 +123,17 @@ def _incomparable_baseline(artifacts: Mapping[tuple[str, str], list[Any]]) -> di
 
 def _baseline(version: str, metrics: Mapping[str, Any] | None, obstacle: str | None = None) -> dict[str, Any]:
     return {"version": int(version), "metrics": metrics, "obstacle": obstacle}
+
+
+def _serving_check(artifacts: Mapping[tuple[str, str], list[Any]]) -> dict[str, Any] | None:
+    """What was found when the candidate was served on trial; None where it was not."""
+    found = artifacts.get(("ServingCheck", "infra_blessing"))
+    if not found:
+        return None
+    from components.serving_check.report import load_report
+
+    report = load_report(Path(found[0].uri))
+    return report.model_dump(mode="json") if report else None
 
 
 def _pushed_version(artifacts: Mapping[tuple[str, str], list[Any]]) -> int | None:

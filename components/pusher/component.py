@@ -21,7 +21,7 @@ class PusherSpec(standard_component_specs.PusherSpec):
 
 
 class Pusher(base_component.BaseComponent):
-    """Pushes a model that the Evaluator has blessed to where a model server finds it.
+    """Pushes a model that the Evaluator and the ServingCheck have blessed to where a model server finds it.
 
     The version appears at once and complete, with a number above all others. What is served takes part in
     TFX's cache key: the stage runs again if the version it pushed is deleted or followed by another.
@@ -31,6 +31,7 @@ class Pusher(base_component.BaseComponent):
     Args:
         model: the candidate.
         model_blessing: the Evaluator's verdict.
+        infra_blessing: the ServingCheck's verdict.
         baseline_model: what the candidate was compared with; remembered with the version.
         serving_dir: the directory a model server watches, ``serving/<model_name>``.
         keep_versions: how many of the newest versions stay, 1 at least.
@@ -45,6 +46,7 @@ class Pusher(base_component.BaseComponent):
         *,
         model: types.BaseChannel,
         model_blessing: types.BaseChannel,
+        infra_blessing: types.BaseChannel,
         baseline_model: types.BaseChannel,
         serving_dir: str,
         keep_versions: int,
@@ -52,6 +54,7 @@ class Pusher(base_component.BaseComponent):
         spec = PusherSpec(
             model=model,
             model_blessing=model_blessing,
+            infra_blessing=infra_blessing,
             baseline_model=baseline_model,
             push_destination=pusher_pb2.PushDestination(
                 filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)

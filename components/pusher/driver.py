@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tfx import types
 from tfx.components.util import model_utils
 from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
@@ -30,6 +31,19 @@ def already_served(model_dir: Path, base: Path) -> store.Version | None:
     return served if same else None
 
 
+def refusal(inputs: InputArtifacts) -> str:
+    """Says why the model must not be pushed; empty if it may."""
+
+    def verdict(key: str) -> types.Artifact:
+        return artifact_utils.get_single_instance(list(inputs[key]))
+
+    if not model_utils.is_model_blessed(verdict(standard_component_specs.MODEL_BLESSING_KEY)):
+        return "the Evaluator did not approve the model"
+    if not model_utils.is_infra_validated(verdict(standard_component_specs.INFRA_BLESSING_KEY)):
+        return "the model did not pass the serving check"
+    return ""
+
+
 def resolve_token(inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
     """Returns the token of the push: of one that is still good, or a new one that no cache knows.
 
@@ -37,8 +51,7 @@ def resolve_token(inputs: InputArtifacts, exec_properties: Mapping[str, Any]) ->
     not good any more once the version is deleted or another one is newer. A refusal changes nothing
     under ``serving/``, so it stays good whatever is served.
     """
-    blessing = artifact_utils.get_single_instance(list(inputs[standard_component_specs.MODEL_BLESSING_KEY]))
-    if not model_utils.is_model_blessed(blessing):
+    if refusal(inputs):
         return _REFUSED
     model = artifact_utils.get_single_instance(list(inputs[standard_component_specs.MODEL_KEY]))
     served = already_served(Path(path_utils.serving_model_path(model.uri)), serving_dir(exec_properties))

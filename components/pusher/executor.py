@@ -9,7 +9,7 @@ from tfx.components.pusher import executor as tfx_pusher
 from tfx.types import artifact_utils, standard_component_specs
 
 from components.model_store import store
-from components.pusher.driver import already_served, resolve_token, serving_dir
+from components.pusher.driver import already_served, refusal, resolve_token, serving_dir
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
 KEEP_VERSIONS_KEY: Final = "keep_versions"
@@ -32,10 +32,11 @@ class Executor(tfx_pusher.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Pushes the model if it is blessed; a model that is the newest version already is not pushed again.
+        """Pushes the model if both verdicts allow it, unless it is the newest version already.
 
         Args:
-            input_dict: ``model``, ``model_blessing``, and ``baseline_model``, what it was compared with.
+            input_dict: ``model``, ``model_blessing``, ``infra_blessing``, and ``baseline_model``, what the
+                model was compared with.
             output_dict: ``pushed_model``, the model and the custom properties that TFX's Pusher sets:
                 ``pushed`` (0 or 1), ``pushed_destination`` and ``pushed_version``, and besides
                 ``already_served`` (0 or 1).
@@ -46,9 +47,10 @@ class Executor(tfx_pusher.Executor):
         pushed_model = artifact_utils.get_single_instance(
             output_dict[standard_component_specs.PUSHED_MODEL_KEY]
         )
-        if not self.CheckBlessing(input_dict):
+        reason = refusal(input_dict)
+        if reason:
             self._MarkNotPushed(pushed_model)
-            logger.info("not pushed: the Evaluator did not approve the model")
+            logger.info("not pushed: %s", reason)
             return
 
         model_dir, base = Path(self.GetModelPath(input_dict)), serving_dir(exec_properties)

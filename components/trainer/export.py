@@ -14,8 +14,10 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from components.dataset import features, transformed
 from components.dataset.labels import LabelSet
 from components.imaging.decode import encode_mask
+from components.imaging.guard import admit_images, admit_pixels, require
 from components.imaging.resize import InputSize, resize_image, restore_class_ids
 from components.trainer.data import unpack_pixels
+from components.trainer.limits import ServingLimits
 
 _VERSIONS_OF = ("tfx", "tensorflow", "keras", "tensorflow-transform")
 
@@ -23,16 +25,31 @@ _VERSIONS_OF = ("tfx", "tensorflow", "keras", "tensorflow-transform")
 class SegmentationModule(tf.Module):
     """One graph from encoded image to mask; holds the transform graph and the network.
 
+    What comes from outside is checked before anything is decoded or computed, and refused with
+    INVALID_ARGUMENT: see ``ServingLimits``.
+
     The methods' first argument must be called ``self``: ``tf.function`` looks for that name when an
     input signature is given.
     """
 
-    def __init__(self, network: keras.Model, graph: tft.TFTransformOutput, size: InputSize, num_classes: int):
+    def __init__(
+        self,
+        network: keras.Model,
+        graph: tft.TFTransformOutput,
+        size: InputSize,
+        labels: LabelSet,
+        limits: ServingLimits,
+    ):
         super().__init__()
-        self._network = network
+        # What TensorFlow Serving restores are tf.Variables. It would restore Keras's own, which wrap them,
+        # into copies that no signature reads; so those are kept out of sight, in a function.
+        self._network_variables = [variable.value for variable in network.variables]
+        self._network = lambda pixels: network(pixels, training=False)
         self._transform = graph.transform_features_layer()
         self._size = size
-        self._num_classes = num_classes
+        self._labels = labels
+        self._num_classes = labels.num_classes
+        self._limits = limits
         self._channels = network.input_shape[-1]
         images = tf.TensorSpec([None, None, None, self._channels], tf.uint8, name="images")
         self.serving_pixels = tf.function(self._segment_pixels, input_signature=[images])
@@ -70,6 +87,7 @@ class SegmentationModule(tf.Module):
             class_ids: uint8 [N, H, W].
             confidence: float32 [N, H, W], the softmax probability of the class chosen.
         """
+        images = admit_pixels(self._admit_batch(images), self._limits.max_pixels)
         height, width = tf.shape(images)[1], tf.shape(images)[2]
         inputs = tf.map_fn(
             lambda image: resize_image(image, self._size),
@@ -80,7 +98,7 @@ class SegmentationModule(tf.Module):
         )
         class_ids, confidence = tf.map_fn(
             lambda logits: restore_class_ids(logits, self._size, height, width),
-            self._network(inputs, training=False),
+            self._network(inputs),
             fn_output_signature=(
                 tf.TensorSpec([None, None], tf.uint8),
                 tf.TensorSpec([None, None], tf.float32),
@@ -105,7 +123,34 @@ class SegmentationModule(tf.Module):
         )
         return {"mask_bytes": masks}
 
+    # TensorFlow Serving asks for an input over REST, and for rows in and rows out where it batches requests.
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="ignored")])
+    def labels(self, ignored: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Says what the class ids mean, so that a client needs no files of the model.
+
+        Args:
+            ignored: string [N], any; one empty string will do.
+
+        Returns:
+            names: string [N, C] in UTF-8, the same in every row.
+            colors: uint8 [N, C, 3], RGB, the same in every row.
+        """
+        rows = tf.size(self._admit_batch(ignored))
+        names = tf.constant(self._labels.names)
+        colors = tf.constant(self._labels.palette, tf.uint8)
+        return {
+            "names": tf.tile(names[tf.newaxis], [rows, 1]),
+            "colors": tf.tile(colors[tf.newaxis], [rows, 1, 1]),
+        }
+
+    def _admit_batch(self, rows: tf.Tensor) -> tf.Tensor:
+        count, most = tf.shape(rows)[0], self._limits.max_batch_size
+        fits = (count >= 1) & (count <= most)
+        with tf.control_dependencies([require(fits, count, f" images at once; 1 to {most} are accepted")]):
+            return tf.identity(rows)
+
     def _pixels_and_sizes(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        image_bytes = admit_images(self._admit_batch(image_bytes), self._limits.max_pixels)
         outputs = self._transform({features.IMAGE_ENCODED: image_bytes})
         return (
             unpack_pixels(outputs[transformed.IMAGE], (self._size.height, self._size.width, self._channels)),
@@ -115,7 +160,7 @@ class SegmentationModule(tf.Module):
 
     def _logits_and_sizes(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         pixels, heights, widths = self._pixels_and_sizes(image_bytes)
-        return self._network(pixels, training=False), heights, widths
+        return self._network(pixels), heights, widths
 
 
 def export(
@@ -123,30 +168,34 @@ def export(
     graph: tft.TFTransformOutput,
     size: InputSize,
     labels: LabelSet,
+    limits: ServingLimits,
     recipe: Mapping[str, Any],
     directory: Path,
 ) -> None:
-    """Writes the SavedModel with its three signatures, its label set and its warm-up requests.
+    """Writes the SavedModel with its signatures, its label set and its warm-up requests.
 
     Args:
         network: pixels uint8 [N, height, width, channels] to logits float32 [N, height, width, C].
         graph: the Transform component's output, whose decode and resize become part of the model.
         size: the network's input.
         labels: the classes' names and colours.
+        limits: what the model refuses.
         recipe: what the model was made from; kept beside it.
         directory: where the SavedModel is written.
     """
-    module = SegmentationModule(network, graph, size, labels.num_classes)
+    module = SegmentationModule(network, graph, size, labels, limits)
     signatures = {
         "serving_default": module.serving_default,
         "serving_pixels": module.serving_pixels,
         "evaluate": module.evaluate,
+        "labels": module.labels,
     }
     tf.saved_model.save(module, str(directory), signatures=signatures)
     assets = directory / "assets.extra"
     assets.mkdir(exist_ok=True)
     description = {
         "labels": {"names": labels.names, "colors": labels.palette, "ignore_label": features.IGNORE_LABEL},
+        "limits": limits.model_dump(),
         "recipe": dict(recipe),
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }

@@ -17,6 +17,7 @@ from components.trainer.distribution import is_chief, replicated, training_strat
 from components.trainer.examples import Examples
 from components.trainer.export import export
 from components.trainer.hardware import compiles_steps, training_policy
+from components.trainer.limits import ServingLimits
 from components.trainer.network import (
     DropoutByEpoch,
     build_network,
@@ -36,12 +37,14 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains the recipe's network and exports the epoch that did best on the val split.
 
     Args:
-        fn_args: what TFX hands over; its ``custom_config["settings"]`` is a ``TrainerSettings`` as JSON.
+        fn_args: what TFX hands over; its ``custom_config`` has ``settings``, a ``TrainerSettings`` as
+            JSON, and may have ``limits``, a ``ServingLimits``: other limits need no other training.
 
     Raises:
         StageError: the training split is empty, the model cannot be built, or the loss is no longer a number.
     """
     settings = TrainerSettings.model_validate_json(fn_args.custom_config["settings"])
+    limits = ServingLimits.model_validate_json(fn_args.custom_config.get("limits", "{}"))
     training = settings.training
     if settings.model.freeze_encoder and settings.model.encoder_weights is None:
         logger.warning(
@@ -76,7 +79,7 @@ def run_fn(fn_args: FnArgs) -> None:
     size = InputSize(settings.height, settings.width, settings.resize)
     if settings.model.average_mirrored:
         served = average_with_mirror(served)
-    export(served, graph, size, settings.labels, settings.recipe, Path(fn_args.serving_model_dir))
+    export(served, graph, size, settings.labels, limits, settings.recipe, Path(fn_args.serving_model_dir))
 
 
 def train(

@@ -33,8 +33,17 @@ def FakeEvaluator(
     blessing.set_int_custom_property("blessed", blessed)
 
 
+@tfx.dsl.components.component
+def FakeServingCheck(
+    model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
+    serves: tfx.dsl.components.Parameter[int],
+    infra_blessing: tfx.dsl.components.OutputArtifact[standard_artifacts.InfraBlessing],
+) -> None:
+    infra_blessing.set_int_custom_property("blessed", serves)
+
+
 class Workplace:
-    """A pipeline of two fakes, Baseline and Pusher, in a directory of its own."""
+    """A pipeline of three fakes, Baseline and Pusher, in a directory of its own."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -43,7 +52,9 @@ class Workplace:
             str(root / "metadata.sqlite")
         )
 
-    def run(self, content: str, *, blessed: bool = True, keep_versions: int = 3) -> dict[str, str]:
+    def run(
+        self, content: str, *, blessed: bool = True, serves: bool = True, keep_versions: int = 3
+    ) -> dict[str, str]:
         """Runs the pipeline; returns how each stage went, ``COMPLETE`` or ``CACHED``."""
         known = self._executions().keys()
         trainer = FakeTrainer(content=content)
@@ -53,9 +64,11 @@ class Workplace:
             baseline_model=baseline.outputs["baseline_model"],
             blessed=int(blessed),
         )
+        check = FakeServingCheck(model=trainer.outputs["model"], serves=int(serves))
         pusher = Pusher(
             model=trainer.outputs["model"],
             model_blessing=evaluator.outputs["blessing"],
+            infra_blessing=check.outputs["infra_blessing"],
             baseline_model=baseline.outputs["baseline_model"],
             serving_dir=str(self.serving_dir),
             keep_versions=keep_versions,
@@ -64,7 +77,7 @@ class Workplace:
             tfx.dsl.Pipeline(
                 pipeline_name="cycle",
                 pipeline_root=str(self.root / "artifacts"),
-                components=[trainer, baseline, evaluator, pusher],
+                components=[trainer, baseline, evaluator, check, pusher],
                 enable_cache=True,
                 metadata_connection_config=self._metadata,
             )
@@ -105,7 +118,8 @@ def workplace(tmp_path: Path) -> Workplace:
     return Workplace(tmp_path)
 
 
-ALL_CACHED = dict.fromkeys(("FakeTrainer", "Baseline", "FakeEvaluator", "Pusher"), "CACHED")
+STAGES = ("FakeTrainer", "Baseline", "FakeEvaluator", "FakeServingCheck", "Pusher")
+ALL_CACHED = dict.fromkeys(STAGES, "CACHED")
 
 
 def test_a_rerun_with_nothing_changed_reuses_every_stage_and_pushes_nothing(workplace: Workplace) -> None:
@@ -139,16 +153,18 @@ def test_a_version_deleted_behind_our_back_is_pushed_again(workplace: Workplace)
     assert len(store.versions(workplace.serving_dir)) == 2
     store.shutil.rmtree(workplace.serving_dir)
     # With nothing left to compare with, what was said of the comparison does not hold any more.
-    assert workplace.run("two") == dict.fromkeys(ALL_CACHED, "COMPLETE") | {"FakeTrainer": "CACHED"}
+    compared_anew = {"Baseline": "COMPLETE", "FakeEvaluator": "COMPLETE", "Pusher": "COMPLETE"}
+    assert workplace.run("two") == ALL_CACHED | compared_anew
     assert len(store.versions(workplace.serving_dir)) == 1
 
 
-def test_a_refusal_changes_nothing_and_is_reused(workplace: Workplace) -> None:
+@pytest.mark.parametrize("verdicts", [{"blessed": False}, {"serves": False}])
+def test_a_refusal_changes_nothing_and_is_reused(workplace: Workplace, verdicts: dict[str, bool]) -> None:
     workplace.run("one")
     entries = sorted(workplace.serving_dir.rglob("*"))
-    assert workplace.run("two", blessed=False)["Pusher"] == "COMPLETE"
+    assert workplace.run("two", **verdicts)["Pusher"] == "COMPLETE"
     assert workplace.newest("Pusher").custom_properties["pushed"].int_value == 0
-    assert workplace.run("two", blessed=False) == ALL_CACHED
+    assert workplace.run("two", **verdicts) == ALL_CACHED
     assert sorted(workplace.serving_dir.rglob("*")) == entries
 
 

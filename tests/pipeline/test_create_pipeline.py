@@ -1,10 +1,13 @@
 """The graph of components: who waits for whom."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import components.serving
+import pipeline.create_pipeline as create_pipeline_module
 from pipeline.config import load_recipe
 from pipeline.create_pipeline import create_pipeline
 from pipeline.local_runner import stages_of
@@ -42,7 +45,8 @@ def test_nothing_is_learnt_from_examples_before_they_are_validated(
 def test_the_gate_knows_the_baseline_and_comes_before_the_push(
     upstream: dict[str, set[str]],
 ) -> None:
-    assert {"Evaluator", "Baseline"} <= upstream["Pusher"]
+    assert {"Evaluator", "Baseline", "ServingCheck"} <= upstream["Pusher"]
+    assert {"Evaluator", "Trainer", "ImageMaskExampleGen"} <= upstream["ServingCheck"]
     assert "Baseline" in upstream["Evaluator"]
 
 
@@ -53,7 +57,46 @@ def test_who_does_the_work_is_no_part_of_what_the_cache_compares(tmp_path: Path)
         assert left._deployment == right._deployment
 
 
-def test_a_threshold_changes_the_gate_and_no_training(tmp_path: Path) -> None:
-    low, high = (stages(tmp_path, f"evaluation.min_mean_iou={value}") for value in (0.1, 0.9))
-    changed = {left.name for left, right in zip(low, high, strict=True) if left._node != right._node}
-    assert changed == {"Evaluator"}
+@pytest.mark.parametrize(
+    ("key", "values", "stage"),
+    [
+        ("evaluation.min_mean_iou", (0.1, 0.9), "Evaluator"),
+        ("serving.max_latency_ms", (10.0, 20.0), "ServingCheck"),
+        ("serving.check_examples", (1, 2), "ServingCheck"),
+        ("serving.keep_versions", (1, 2), "Pusher"),
+        ("serving.max_pixels", (50_000_000, 60_000_000), "Trainer"),
+    ],
+)
+def test_a_setting_changes_the_stage_that_it_governs_and_no_other(
+    tmp_path: Path, key: str, values: tuple[float, float], stage: str
+) -> None:
+    one, other = (stages(tmp_path, f"{key}={value}") for value in values)
+    changed = {left.name for left, right in zip(one, other, strict=True) if left._node != right._node}
+    assert changed == {stage}
+
+
+def test_other_limits_of_the_served_model_leave_the_training_as_it_is(tmp_path: Path) -> None:
+    one, other = (
+        next(stage for stage in stages(tmp_path, f"serving.max_batch_size={size}") if stage.name == "Trainer")
+        for size in (32, 64)
+    )
+    custom_configs = [
+        json.loads(stage._node.parameters.parameters["custom_config"].field_value.string_value)
+        for stage in (one, other)
+    ]
+    assert custom_configs[0]["settings"] == custom_configs[1]["settings"]
+    assert custom_configs[0]["limits"] != custom_configs[1]["limits"]
+
+
+def test_other_code_that_serves_is_checked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stages(tmp_path)
+    fingerprint = create_pipeline_module.source_fingerprint
+    monkeypatch.setattr(
+        create_pipeline_module,
+        "source_fingerprint",
+        lambda *packages: fingerprint(*packages) + "x" * (components.serving in packages),
+    )
+    changed = {
+        left.name for left, right in zip(before, stages(tmp_path), strict=True) if left._node != right._node
+    }
+    assert changed == {"ServingCheck"}

@@ -133,6 +133,16 @@ def test_a_relative_root_counts_from_the_current_directory(
             "training.early_stopping_patience is 4, but dataset.splits.val is 0 and leaves it nothing "
             "to watch; give val a share such as 0.1, or set the patience to null",
         ),
+        ("serving.max_batch_size=8", "serving.max_batch_size is 8: it should be greater than or equal to 32"),
+        (
+            "serving.check_exmples=8",
+            "unknown key serving.check_exmples (value 8); did you mean serving.check_examples?",
+        ),
+        (
+            "serving.max_pixels=1000000",
+            "serving.max_pixels is 1000000, but dataset.max_pixels is 50000000: the model would refuse what "
+            "it is evaluated on; raise the one or lower the other",
+        ),
         (
             "model.depth=4 transform.height=100",
             "transform.height is 100, not a multiple of 8, the stride of model.depth 4; "

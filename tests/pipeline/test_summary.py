@@ -1,5 +1,6 @@
-"""What a run's summary and last lines say of the baseline."""
+"""What a run's summary and last lines say of the baseline and of the serving check."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from tfx.types import standard_artifacts
 
 from components.evaluator import results
+from components.serving_check.report import Latency, Memory, ServingCheckReport
 from pipeline.conclusion import conclude
 from pipeline.config import load_recipe
 from pipeline.local_runner import StageResult
@@ -24,21 +26,43 @@ METRICS: dict[str, Any] = {
 
 
 def summary_and_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, properties: dict[str, str], compared_with: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    properties: dict[str, str],
+    compared_with: str,
+    *,
+    refusals: Sequence[str] = (),
+    report: ServingCheckReport | None = None,
+    pushed: bool = False,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Sums up a run whose Baseline and Evaluator left these custom properties."""
+    """Sums up a run whose Baseline and Evaluator left these custom properties.
+
+    Its gate refused for the ``refusals``; its serving check left a report, if any.
+    """
     baseline, evaluation = standard_artifacts.Model(), standard_artifacts.ModelEvaluation()
     for key, value in properties.items():
         baseline.set_string_custom_property(key, value)
     evaluation.set_string_custom_property("baseline_version", compared_with)
     result = SimpleNamespace(
-        metrics=METRICS, slices={}, reasons=[], baseline_metrics=METRICS if compared_with else None
+        metrics=METRICS,
+        slices={},
+        reasons=list(refusals),
+        baseline_metrics=METRICS if compared_with else None,
     )
     monkeypatch.setattr(results, "load_evaluation", lambda uri, version: result)
+    verdict, pushed_model = standard_artifacts.InfraBlessing(), standard_artifacts.PushedModel()
+    verdict.uri = str(tmp_path)
+    if report:
+        report.save(tmp_path)
+    if pushed:
+        pushed_model.set_int_custom_property("pushed", 1)
+        pushed_model.set_string_custom_property("pushed_version", "7")
     recipe = load_recipe("shapes")
     stages = [
         StageResult("Baseline", 1.0, False, {"baseline_model": [baseline]}),
         StageResult("Evaluator", 1.0, False, {"evaluation": [evaluation]}),
+        StageResult("ServingCheck", 1.0, False, {"infra_blessing": [verdict]}),
+        StageResult("Pusher", 1.0, False, {"pushed_model": [pushed_model]}),
     ]
     summary = build_summary(recipe, "run", tmp_path / "serving", stages)
     return summary, list(conclude(summary, recipe, WorkDir(tmp_path), tmp_path / "log"))
@@ -65,3 +89,47 @@ def test_without_a_served_model_there_is_no_baseline(tmp_path: Path, monkeypatch
     summary, lines = summary_and_lines(tmp_path, monkeypatch, {"version": ""}, "")
     assert summary["baseline"] is None
     assert not any("version" in line for line in lines)
+
+
+SERVED = ServingCheckReport(
+    server="embedded",
+    load_seconds=5.94,
+    masks=24,
+    same_bytes=24,
+    latency_ms=Latency(first=14.0, p50=12.04, p99=15.01, requests=100),
+    memory_mb=Memory(idle=390.2, peak=410.4),
+)
+
+
+def test_a_pushed_model_comes_with_what_was_measured_and_the_commands_that_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary, lines = summary_and_lines(tmp_path, monkeypatch, {}, "", report=SERVED, pushed=True)
+    assert summary["outcome"] == "pushed"
+    assert summary["serving_check"] == SERVED.model_dump(mode="json")
+    measured = "Served by the embedded server, ready after 5.9 s: 12.0 ms an image (p99 15.0), up to 410 MB"
+    assert measured in lines
+    assert [line for line in lines if "-m pipeline.serve --model_name shapes --model_base_path" in line]
+    assert [
+        line for line in lines if "-m pipeline.predict IMAGE --server localhost:8500 --model shapes" in line
+    ]
+
+
+def test_a_serving_check_that_refuses_gives_the_reasons_and_does_not_send_for_more_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = SERVED.model_copy(update={"reasons": ("the server ended by itself, with status -9",)})
+    summary, lines = summary_and_lines(tmp_path, monkeypatch, {}, "", report=report)
+    assert summary["outcome"] == "rejected"
+    assert summary["reasons"] == ["the server ended by itself, with status -9"]
+    assert "  the server ended by itself, with status -9" in lines
+    assert not any("more data" in line for line in lines)
+
+
+def test_a_model_that_the_gate_refused_was_not_served_on_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary, lines = summary_and_lines(tmp_path, monkeypatch, {}, "", refusals=["mean IoU is too low"])
+    assert (summary["reasons"], summary["serving_check"]) == (["mean IoU is too low"], None)
+    assert any("more data" in line for line in lines)
+    assert not any("Served by" in line for line in lines)

@@ -28,6 +28,7 @@ def push(
     content: str = "weights",
     *,
     blessed: int = 1,
+    serves: int = 1,
     keep: int = 3,
     **options: str,
 ) -> standard_artifacts.PushedModel:
@@ -40,6 +41,8 @@ def push(
     (model_dir / "saved_model.pb").write_text(content)
     Path(pushed.uri).mkdir(exist_ok=True)
     blessing.set_int_custom_property("blessed", blessed)
+    infra_blessing = standard_artifacts.InfraBlessing()
+    infra_blessing.set_int_custom_property("blessed", serves)
     baseline.set_string_custom_property("baseline_token", "7:abc")
     destination = pusher_pb2.PushDestination(
         filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(serving_dir))
@@ -49,7 +52,12 @@ def push(
         "keep_versions": keep,
         **options,
     }
-    inputs = {"model": [model], "model_blessing": [blessing], "baseline_model": [baseline]}
+    inputs = {
+        "model": [model],
+        "model_blessing": [blessing],
+        "infra_blessing": [infra_blessing],
+        "baseline_model": [baseline],
+    }
     Executor().Do(inputs, {"pushed_model": [pushed]}, properties)
     return pushed
 
@@ -76,15 +84,28 @@ def test_the_artifact_still_holds_the_model_when_the_version_is_gone(
     assert (Path(pushed.uri) / "saved_model.pb").read_text() == "weights"
 
 
+@pytest.mark.parametrize(
+    ("blessed", "serves", "reason"),
+    [
+        (0, 0, "the Evaluator did not approve the model"),
+        (0, 1, "the Evaluator did not approve the model"),
+        (1, 0, "the model did not pass the serving check"),
+    ],
+)
 def test_a_refused_model_is_not_pushed_and_one_line_says_why(
-    tmp_path: Path, serving_dir: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    serving_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+    blessed: int,
+    serves: int,
+    reason: str,
 ) -> None:
     with caplog.at_level(logging.INFO, logger="components.pusher"):
-        pushed = push(tmp_path, serving_dir, blessed=0)
+        pushed = push(tmp_path, serving_dir, blessed=blessed, serves=serves)
     assert not serving_dir.exists()
     assert pushed.get_int_custom_property("pushed") == 0
     assert [record.message for record in caplog.records if record.name.startswith("components")] == [
-        "not pushed: the Evaluator did not approve the model"
+        f"not pushed: {reason}"
     ]
 
 

@@ -411,6 +411,6 @@ def test_the_model_loads_without_this_projects_code_and_carries_no_optimiser_sta
         cwd=tmp_path,
         check=True,
     )
-    assert done.stdout.strip() == "['evaluate', 'serving_default', 'serving_pixels']"
+    assert done.stdout.strip() == "['evaluate', 'labels', 'serving_default', 'serving_pixels']"
     stored = tf.train.list_variables(str(exported / "model" / "variables" / "variables"))
     assert not [name for name, _ in stored if "optimizer" in name]

@@ -1,0 +1,124 @@
+"""From a SavedModel to a verdict: starts a model server, tries the model out, and stops the server."""
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from components.serving.backends import BINARY, Backend
+from components.serving.process import ServerProcess, ServerProcessError
+from components.serving.server.options import ServerOptions
+from components.serving_check.config import ServingCheckConfig
+from components.serving_check.examples import with_evaluators_masks
+from components.serving_check.memory import peak_resident, resident
+from components.serving_check.report import Memory, ServingCheckReport
+from components.serving_check.trial import try_out
+
+_MODEL_NAME: Final = "candidate"
+_MEGABYTE: Final = 1e6
+_VISIBLE_GPUS: Final = "CUDA_VISIBLE_DEVICES"
+_WARMED_UP: Final = ("serving_default", "serving_pixels")
+_WARMUP_FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")
+
+logger = logging.getLogger(__name__)
+
+
+def check_model(
+    model_dir: Path, examples: Sequence[bytes], config: ServingCheckConfig, log: Path
+) -> ServingCheckReport:
+    """Serves a model as it will be served, and finds out whether it can be pushed.
+
+    By tensorflow_model_server where that is on PATH, otherwise by the embedded server. Always on the CPU: a
+    GPU's memory belongs to this process by now, and masks from two devices differ where classes nearly tie.
+
+    Args:
+        model_dir: the SavedModel.
+        examples: serialised Examples of the test split, one at least.
+        config: the thresholds.
+        log: file for what the server prints.
+    """
+    backend = Backend.TENSORFLOW_MODEL_SERVER if shutil.which(BINARY) else Backend.EMBEDDED
+    reasons = list(_missing_warmup_requests(model_dir))
+    with tf.device("CPU:0"):
+        expected = with_evaluators_masks(model_dir, examples)
+    with tempfile.TemporaryDirectory(prefix="serving-check-") as base:
+        Path(base, "1").symlink_to(model_dir.absolute(), target_is_directory=True)
+        options = ServerOptions(
+            port=0, model_name=_MODEL_NAME, model_base_path=base, file_system_poll_wait_seconds=0
+        )
+        server = ServerProcess(options, backend=backend, log=log)
+        started = time.monotonic()
+        try:
+            with _without_gpus():
+                server.start()
+        except ServerProcessError as error:
+            logger.debug("%s", error)
+            reasons.append(f"the server cannot serve it: {str(error).partition(';')[0]}")
+            return ServingCheckReport(server=backend, reasons=tuple(reasons))
+        load_seconds = round(time.monotonic() - started, 2)
+        try:
+            idle = resident(server.pid)
+            findings = try_out(server.target, _MODEL_NAME, model_dir, expected)
+            peak = peak_resident(server.pid)
+            status = server.returncode
+        finally:
+            server.stop()
+    if status is not None:
+        findings.reasons.append(f"the server ended by itself, with status {status}")
+    report = ServingCheckReport(
+        server=backend,
+        load_seconds=load_seconds,
+        masks=findings.masks,
+        same_bytes=findings.same_bytes,
+        latency_ms=findings.latency_ms,
+        memory_mb=Memory(idle=round(idle / _MEGABYTE, 1), peak=round(peak / _MEGABYTE, 1)) if peak else None,
+        hostile_requests=tuple(findings.hostile_requests),
+    )
+    reasons += [*findings.reasons, *_exceeded(report, config)]
+    return report.model_copy(update={"reasons": tuple(reasons)})
+
+
+@contextmanager
+def _without_gpus() -> Iterator[None]:
+    """Has processes that are started meanwhile see no GPU."""
+    before = os.environ.get(_VISIBLE_GPUS)
+    os.environ[_VISIBLE_GPUS] = "-1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_VISIBLE_GPUS]
+        else:
+            os.environ[_VISIBLE_GPUS] = before
+
+
+def _missing_warmup_requests(model_dir: Path) -> Iterator[str]:
+    """The server replays what is there before it calls the model available; nothing tells what is not."""
+    path = model_dir / _WARMUP_FILE
+    records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator() if path.is_file() else ()
+    logs = map(prediction_log_pb2.PredictionLog.FromString, records)
+    found = {log.predict_log.request.model_spec.signature_name for log in logs}
+    for signature in _WARMED_UP:
+        if signature not in found:
+            yield f"the model has no warm-up request for {signature}: its first client would wait"
+
+
+def _exceeded(report: ServingCheckReport, config: ServingCheckConfig) -> Iterator[str]:
+    latency, memory = report.latency_ms, report.memory_mb
+    if latency and config.max_latency_ms is not None and latency.p99 > config.max_latency_ms:
+        yield (
+            f"an image takes {latency.p99:g} ms at the 99th percentile, "
+            f"over serving.max_latency_ms {config.max_latency_ms:g}"
+        )
+    if memory and config.max_memory_mb is not None and memory.peak > config.max_memory_mb:
+        yield (
+            f"the server had {memory.peak:g} MB resident, over serving.max_memory_mb {config.max_memory_mb:g}"
+        )

@@ -1,0 +1,81 @@
+"""The test images that a served model is tried on, and the masks it must answer with."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from components.dataset import features
+
+SPLIT = "test"
+"""What the Evaluator has looked at, too."""
+
+
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class CheckedExample:
+    """An image as its file has it."""
+
+    name: str
+    image: bytes
+    mask: bytes
+    """The Evaluator's answer, PNG of class ids."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the served model is asked for."""
+
+    singles: list[CheckedExample]
+    """To be sent one by one."""
+    batch: list[CheckedExample]
+    """To be sent at once: some of the same, with what the Evaluator answers to them at once."""
+
+
+def read_examples(split_dir: Path, count: int) -> list[bytes]:
+    """Returns the first serialised Examples of a split, at most ``count``."""
+    files = sorted(map(str, split_dir.iterdir()))
+    return list(tf.data.TFRecordDataset(files).take(count).as_numpy_iterator())
+
+
+def with_evaluators_masks(model_dir: Path, examples: Sequence[bytes]) -> Examples:
+    """Asks the model itself, in this process, through the signature that the Evaluator calls."""
+    model = tf.saved_model.load(str(model_dir))
+    evaluate = model.signatures["evaluate"]
+
+    def checked(*serialized: bytes) -> list[CheckedExample]:
+        masks = evaluate(examples=tf.constant(serialized))["mask_bytes"].numpy()
+        return [_checked(example, mask) for example, mask in zip(serialized, masks, strict=True)]
+
+    return Examples([checked(example)[0] for example in examples], checked(*examples[:_BATCH]))
+
+
+def _checked(serialized: bytes, mask: bytes) -> CheckedExample:
+    values = tf.train.Example.FromString(serialized).features.feature
+    name, image = (
+        values[key].bytes_list.value[0] for key in (features.IMAGE_FILENAME, features.IMAGE_ENCODED)
+    )
+    return CheckedExample(name.decode("utf-8", "replace"), image, mask)
+
+
+def difference(mask: bytes, expected: bytes) -> str:
+    """Says in what a mask, PNG of class ids, differs from the one expected; empty where no pixel does."""
+    try:
+        given = np.asarray(Image.open(io.BytesIO(mask)))
+    except (OSError, SyntaxError):
+        return f"is no picture but {len(mask)} bytes of something else"
+    wanted = np.asarray(Image.open(io.BytesIO(expected)))
+    if given.shape != wanted.shape:
+        return f"is {_size(given)} pixels, not {_size(wanted)}"
+    pixels = np.count_nonzero(given != wanted)
+    return f"differs in {pixels:,} of {wanted.size:,} pixels" if pixels else ""
+
+
+def _size(mask: np.ndarray) -> str:
+    return " x ".join(map(str, mask.shape[1::-1]))

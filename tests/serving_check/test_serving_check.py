@@ -1,0 +1,215 @@
+"""The whole check: a real model behind a real server, and what becomes of the verdict."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import Pair
+from tfx.components.util import model_utils
+from tfx.types import standard_artifacts
+from tiny_export import export_tiny_model
+
+from components.serving.process import ServerProcessError
+from components.serving_check import check, executor
+from components.serving_check.config import ServingCheckConfig
+from components.serving_check.executor import Executor
+from components.serving_check.memory import peak_resident, resident
+from components.serving_check.report import ServingCheckReport, load_report
+from components.serving_check.trial import Findings
+from components.trainer.limits import ServingLimits
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_tiny_model(
+        tmp_path_factory.mktemp("model") / "Format-Serving", ServingLimits(max_pixels=1_000_000)
+    )
+
+
+@pytest.fixture(scope="module")
+def examples_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures, bright and dark in places."""
+    root = tmp_path_factory.mktemp("examples")
+    (root / "Split-test").mkdir()
+    rng = np.random.default_rng(0)
+    with tf.io.TFRecordWriter(str(root / "Split-test" / "data_tfrecord-00000-of-00001")) as writer:
+        for index in range(12):
+            image = rng.integers(0, 256, (20 + index, 30, 3), dtype=np.uint8) // 2
+            image[:, : 2 * index] += 128
+            writer.write(Pair(image, np.zeros(image.shape[:2], np.uint8)).example(f"{index}.png"))
+    return root
+
+
+def run(
+    root: Path, model_dir: Path, examples_dir: Path, *, approved: int = 1, **config: Any
+) -> standard_artifacts.InfraBlessing:
+    model, examples = standard_artifacts.Model(), standard_artifacts.Examples()
+    approval, verdict = standard_artifacts.ModelBlessing(), standard_artifacts.InfraBlessing()
+    model.uri, examples.uri, verdict.uri = str(model_dir.parent), str(examples_dir), str(root)
+    examples.split_names = '["train", "val", "test"]'
+    approval.set_int_custom_property("blessed", approved)
+    inputs = {"model": [model], "model_blessing": [approval], "examples": [examples]}
+    properties = {"config": ServingCheckConfig(**config).model_dump_json(), "code_fingerprint": ""}
+    Executor().Do(inputs, {"infra_blessing": [verdict]}, properties)
+    return verdict
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, examples_dir: Path) -> Any:
+    return run(tmp_path_factory.mktemp("verdict"), model_dir, examples_dir, check_examples=10)
+
+
+def report_of(verdict: standard_artifacts.InfraBlessing) -> ServingCheckReport:
+    report = load_report(Path(verdict.uri))
+    assert report
+    return report
+
+
+def test_a_model_that_serves_is_blessed_as_tfx_reads_it(good: standard_artifacts.InfraBlessing) -> None:
+    assert report_of(good).reasons == ()
+    assert model_utils.is_infra_validated(good)
+    assert Path(good.uri, "INFRA_BLESSED").exists()
+    assert not Path(good.uri, "INFRA_NOT_BLESSED").exists()
+
+
+def test_every_mask_asked_for_singly_and_in_a_batch_is_the_evaluators_byte_by_byte(
+    good: standard_artifacts.InfraBlessing,
+) -> None:
+    report = report_of(good)
+    assert (report.masks, report.same_bytes) == (18, 18)
+
+
+def test_latency_memory_and_loading_are_measured(good: standard_artifacts.InfraBlessing) -> None:
+    report = report_of(good)
+    assert report.server == "embedded"
+    assert report.load_seconds and report.load_seconds > 0.5
+    latency, memory = report.latency_ms, report.memory_mb
+    assert latency and latency.requests >= 10 and 0 < latency.p50 <= latency.p99
+    assert memory and 50 < memory.idle <= memory.peak
+
+
+def test_hostile_requests_get_an_answer_that_says_what_is_wrong(
+    good: standard_artifacts.InfraBlessing,
+) -> None:
+    answers = {answer.request: answer for answer in report_of(good).hostile_requests}
+    assert len(answers) == 8
+    claim = answers["a PNG that claims 60000 x 60000 pixels"]
+    assert claim.code == "INVALID_ARGUMENT"
+    assert "image 0 claims 60000 x 60000 pixels; at most 1,000,000 are accepted" in claim.message
+    assert "image 1 is no JPEG, PNG, GIF or BMP" in answers["a good image and a bad one"].message
+
+
+def test_what_the_server_printed_is_kept(good: standard_artifacts.InfraBlessing) -> None:
+    assert "candidate" in Path(good.uri, "server.log").read_text()
+
+
+def test_all_that_speaks_against_a_push_is_said_at_once(
+    tmp_path: Path, model_dir: Path, examples_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flawed = tmp_path / "model" / "Format-Serving"
+    shutil.copytree(model_dir, flawed)
+    (flawed / "assets.extra" / "tf_serving_warmup_requests").unlink()
+    labels = flawed / "assets.extra" / "labels.json"
+    labels.write_text(json.dumps({"labels": {"names": ["night", "day"]}}))
+    (tmp_path / "verdict").mkdir()
+    thresholds: dict[str, Any] = {"max_latency_ms": 0.001, "max_memory_mb": 1.5}
+    with caplog.at_level(logging.INFO, logger="components.serving_check"):
+        verdict = run(tmp_path / "verdict", flawed, examples_dir, approved=1, check_examples=1, **thresholds)
+    reasons = report_of(verdict).reasons
+    for part in (
+        "no warm-up request for serving_default",
+        "no warm-up request for serving_pixels",
+        "names the classes dark, bright · heiß, not night, day",
+        "ms at the 99th percentile, over serving.max_latency_ms 0.001",
+        "MB resident, over serving.max_memory_mb 1.5",
+    ):
+        assert [part in reason for reason in reasons].count(True) == 1, part
+        assert part in caplog.text
+    assert len(reasons) == 5
+    assert not model_utils.is_infra_validated(verdict)
+    assert Path(verdict.uri, "INFRA_NOT_BLESSED").exists()
+
+
+def test_a_model_that_the_evaluator_did_not_approve_is_not_served(
+    tmp_path: Path, model_dir: Path, examples_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "check_model", lambda *_, **__: pytest.fail("it was served"))
+    verdict = run(tmp_path, model_dir, examples_dir, approved=0)
+    assert not model_utils.is_infra_validated(verdict)
+    assert load_report(tmp_path) is None
+
+
+class FakeProcess:
+    """A server that ends in the middle, or never begins."""
+
+    pid = 2**22 + 1
+    target = "127.0.0.1:9"
+    returncode = -9
+    starts = True
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def start(self) -> None:
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
+        if not self.starts:
+            raise ServerProcessError("the model server ended with status 1; the end of its log:\nboom")
+
+    def stop(self) -> None: ...
+
+
+@pytest.fixture
+def check_with(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(check, "ServerProcess", FakeProcess)
+
+    def report() -> ServingCheckReport:
+        example = Pair(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)).example("x.png")
+        return check.check_model(model_dir, [example], ServingCheckConfig(), tmp_path / "log")
+
+    return report
+
+
+def test_a_server_that_does_not_start_is_a_refusal_in_one_line(
+    check_with: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeProcess, "starts", False)
+    assert check_with().reasons == ("the server cannot serve it: the model server ended with status 1",)
+
+
+def test_a_server_that_ends_by_itself_is_a_refusal(check_with: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "try_out", lambda *_: Findings(reasons=["it fell silent"]))
+    report = check_with()
+    assert report.reasons == ("it fell silent", "the server ended by itself, with status -9")
+    assert report.memory_mb is None
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_memory_is_that_of_a_process_and_its_children() -> None:
+    alone, peak = resident(os.getpid()), peak_resident(os.getpid())
+    assert 10_000_000 < alone <= 1.05 * peak
+    waits = "import sys; print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", waits], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout
+        child.stdout.readline()
+        assert resident(os.getpid()) > alone + 2_000_000
+        assert 2_000_000 < resident(child.pid) <= 1.05 * peak_resident(child.pid)
+        child.communicate()
+    assert (resident(child.pid), peak_resident(child.pid)) == (0, 0)
+
+
+def test_settings_and_report_import_neither_tensorflow_nor_tfx() -> None:
+    code = (
+        "import sys, components.serving_check.config, components.serving_check.report;"
+        "sys.exit(bool({'tensorflow', 'tfx', 'numpy', 'grpc'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,168 @@
+"""What is said of servers that do not do what they must."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from conftest import png_bytes
+from PIL import Image
+from scripted_server import scripted_server
+
+from components.serving_check import trial
+from components.serving_check.examples import CheckedExample, Examples
+from components.serving_check.trial import Findings, try_out
+
+SIGNATURES = ["serving_default", "serving_pixels", "evaluate", "labels"]
+NAMES = ["ground", "disc"]
+MASKS = [np.full((4, 5), value, np.uint8) for value in range(5)]
+EXAMPLES = [
+    CheckedExample(f"{index}.png", png_bytes(np.full((4, 5, 3), index, np.uint8)), png_bytes(mask))
+    for index, mask in enumerate(MASKS)
+]
+ANSWERS = {example.image: example.mask for example in EXAMPLES}
+
+
+class Script:
+    """A well-behaved server by default; each test spoils one thing."""
+
+    def __init__(self) -> None:
+        self.answers = dict(ANSWERS)
+        self.refusal = grpc.StatusCode.INVALID_ARGUMENT
+        self.is_down = False
+
+    def __call__(self, request: Any, context: grpc.ServicerContext) -> dict[str, np.ndarray]:
+        images = list(request.inputs["image_bytes"].string_val)
+        if self.is_down:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+        good = set(request.inputs) == {"image_bytes"} and images and all(map(self.answers.get, images))
+        if not good or request.model_spec.signature_name != "serving_default":
+            self.refuse(context)
+        masks = np.array([self.answers.get(image, b"") for image in images], object)
+        return {"mask_bytes": masks, "class_fraction": np.zeros((len(images), 2), np.float32)}
+
+    def refuse(self, context: grpc.ServicerContext) -> None:
+        context.abort(self.refusal, "no")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    monkeypatch.setattr(trial, "_TIMED_SECONDS", 0.0)
+    return Script()
+
+
+def findings_on(script: Script, tmp_path: Path, signatures: list[str] = SIGNATURES) -> Findings:
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / "labels.json").write_text(json.dumps({"labels": {"names": NAMES}}))
+    with scripted_server(signatures, NAMES, script) as address:
+        return try_out(address, "m", tmp_path, Examples(EXAMPLES, EXAMPLES[:2]))
+
+
+def test_nothing_is_said_against_a_server_that_does_all_it_must(script: Script, tmp_path: Path) -> None:
+    findings = findings_on(script, tmp_path)
+    assert findings.reasons == []
+    assert (findings.masks, findings.same_bytes) == (7, 7)
+    assert findings.latency_ms and findings.latency_ms.requests == 6
+    assert {answer.code for answer in findings.hostile_requests} == {"INVALID_ARGUMENT"}
+
+
+def test_wrong_masks_are_named_and_counted_and_the_rest_summed_up(script: Script, tmp_path: Path) -> None:
+    for example in EXAMPLES[1:]:
+        script.answers[example.image] = png_bytes(np.where(np.eye(4, 5), 9, 0).astype(np.uint8))
+    script.answers[EXAMPLES[2].image] = png_bytes(np.zeros((5, 4), np.uint8))
+    script.answers[EXAMPLES[3].image] = b"no mask at all"
+    findings = findings_on(script, tmp_path)
+    assert (
+        findings.reasons[0]
+        == "the served mask of 1.png is not the Evaluator's: it differs in 20 of 20 pixels"
+    )
+    assert (
+        findings.reasons[1]
+        == "the served mask of 2.png is not the Evaluator's: it is 4 x 5 pixels, not 5 x 4"
+    )
+    assert (
+        "the served mask of 3.png is not the Evaluator's: it is no picture but 14 bytes"
+        in findings.reasons[2]
+    )
+    assert findings.reasons[3] == "1 more served masks differ"
+    assert "mask of 1.png, in a batch of 2, is not the Evaluator's" in findings.reasons[4]
+    assert findings.masks == 2
+
+
+def test_another_encoding_of_the_same_mask_is_the_same_mask(script: Script, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(MASKS[0]).save(file, "PNG", compress_level=0)
+    script.answers[EXAMPLES[0].image] = file.getvalue()
+    findings = findings_on(script, tmp_path)
+    assert findings.reasons == []
+    assert (findings.masks, findings.same_bytes) == (7, 5)
+
+
+def test_hostile_requests_must_be_refused_with_a_code_that_tells_whose_fault_it_is(
+    script: Script, tmp_path: Path
+) -> None:
+    script.refusal = grpc.StatusCode.INTERNAL
+    reasons = findings_on(script, tmp_path).reasons
+    assert "an image of 0 bytes is answered with INTERNAL, not INVALID_ARGUMENT" in reasons
+    assert (
+        "a signature that the model does not have is answered with INTERNAL, "
+        "not FAILED_PRECONDITION or INVALID_ARGUMENT or NOT_FOUND"
+    ) in reasons
+
+
+def test_hostile_requests_must_not_be_answered(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Script, "refuse", lambda self, context: None)
+    reasons = findings_on(script, tmp_path).reasons
+    assert "a PNG that claims 60000 x 60000 pixels is answered with OK, not INVALID_ARGUMENT" in reasons
+
+
+def test_a_server_that_a_hostile_request_brings_down_is_asked_no_more(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(self: Script, context: grpc.ServicerContext) -> None:
+        self.is_down = True
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no")
+
+    monkeypatch.setattr(Script, "refuse", break_down)
+    findings = findings_on(script, tmp_path)
+    assert len(findings.reasons) == 1
+    assert findings.reasons[0].startswith("the server did not answer when it had got an image of 0 bytes: ")
+    assert findings.masks == 7
+    assert len(findings.hostile_requests) == 1
+
+
+def test_a_server_that_was_damaged_by_a_hostile_request_is_found_out(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forget(self: Script, context: grpc.ServicerContext) -> None:
+        self.answers[EXAMPLES[0].image] = EXAMPLES[1].mask
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no")
+
+    monkeypatch.setattr(Script, "refuse", forget)
+    reasons = findings_on(script, tmp_path).reasons
+    assert reasons[0] == "after an image of 0 bytes the mask of 0.png differs in 20 of 20 pixels"
+
+
+def test_missing_signatures_and_other_classes_are_named(script: Script, tmp_path: Path) -> None:
+    findings = findings_on(script, tmp_path, ["serving_default", "labels"])
+    assert findings.reasons == ["the server knows no signature evaluate, serving_pixels"]
+
+
+def test_other_class_names_are_named(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "NAMES", ["disc", "ground"])
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / "labels.json").write_text('{"labels": {"names": ["ground", "disc"]}}')
+    with scripted_server(SIGNATURES, NAMES, script) as address:
+        findings = try_out(address, "m", tmp_path, Examples(EXAMPLES, EXAMPLES[:2]))
+    assert findings.reasons == ["the server names the classes disc, ground, not ground, disc"]
+
+
+def test_no_server_at_all_is_one_reason(script: Script, tmp_path: Path) -> None:
+    findings = try_out("127.0.0.1:9", "m", tmp_path, Examples(EXAMPLES, EXAMPLES[:2]))
+    assert len(findings.reasons) == 1
+    assert findings.reasons[0].startswith("the server did not answer when asked what it serves: ")

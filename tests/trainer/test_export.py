@@ -1,0 +1,137 @@
+"""What the exported model says of itself, and what it refuses before it computes anything."""
+
+import io
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import Pair, png_bytes
+from PIL import Image
+from pydantic import ValidationError
+from tiny_export import LABELS, export_tiny_model
+
+from components.trainer.limits import ServingLimits
+
+IMAGE = np.full((12, 10, 3), 200, np.uint8)
+LIMITS = ServingLimits(max_pixels=1000, max_batch_size=32)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_tiny_model(tmp_path_factory.mktemp("model"), LIMITS)
+
+
+@pytest.fixture(scope="module")
+def model(model_dir: Path) -> Any:
+    return tf.saved_model.load(str(model_dir))
+
+
+@pytest.fixture
+def signatures(model: Any) -> Any:
+    return model.signatures
+
+
+def example(image: bytes) -> bytes:
+    """An Example of the image and a mask that fits it or not."""
+    serialised = tf.train.Example.FromString(Pair(IMAGE, IMAGE[..., 0]).example("x.png"))
+    serialised.features.feature["image/encoded"].bytes_list.value[0] = image
+    return bytes(serialised.SerializeToString())
+
+
+ASK: dict[str, Callable[[Any, list[bytes]], Any]] = {
+    "serving_default": lambda call, images: call(image_bytes=tf.constant(images)),
+    "evaluate": lambda call, images: call(examples=tf.constant([example(image) for image in images])),
+}
+
+
+def test_without_python_objects_as_in_tensorflow_serving_the_answers_are_the_same(
+    model_dir: Path, signatures: Any
+) -> None:
+    images = [png_bytes(IMAGE), png_bytes(IMAGE // 4)]
+    expected = signatures["serving_default"](image_bytes=tf.constant(images))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        graph = tf.compat.v1.saved_model.load(session, ["serve"], str(model_dir))
+        signature = graph.signature_def["serving_default"]
+        outputs = {name: info.name for name, info in signature.outputs.items()}
+        answer = session.run(outputs, {signature.inputs["image_bytes"].name: images})
+    assert answer["mask_bytes"].tolist() == expected["mask_bytes"].numpy().tolist()
+    assert answer["class_fraction"].tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_model_says_what_its_classes_are_in_every_row(signatures: Any, rows: int) -> None:
+    answer = signatures["labels"](ignored=tf.constant([""] * rows))
+    names, colors = answer["names"].numpy(), answer["colors"].numpy()
+    assert [[name.decode() for name in row] for row in names] == [list(LABELS.names)] * rows
+    assert colors.dtype == np.uint8
+    assert colors.tolist() == [[list(color) for color in LABELS.palette]] * rows
+
+
+@pytest.mark.parametrize("signature", ASK)
+def test_a_file_that_claims_too_much_is_refused_by_place_and_size(signatures: Any, signature: str) -> None:
+    png = bytearray(png_bytes(IMAGE))
+    png[16:24] = struct.pack(">II", 60_000, 60_000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="image 1 claims 60000 x 60000 pixels; at most 1,"
+    ):
+        ASK[signature](signatures[signature], [png_bytes(IMAGE), bytes(png)])
+
+
+@pytest.mark.parametrize("signature", ASK)
+@pytest.mark.parametrize("data", [b"", b"text", png_bytes(IMAGE)[:40]])
+def test_what_cannot_be_decoded_is_an_invalid_argument(signatures: Any, signature: str, data: bytes) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        ASK[signature](signatures[signature], [data])
+
+
+@pytest.mark.parametrize("signature", ASK)
+def test_an_animated_gif_is_answered_with_the_mask_of_its_first_frame(
+    signatures: Any, signature: str
+) -> None:
+    frames = [Image.new("RGB", (10, 12), color) for color in ("white", "black", "black")]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    [mask] = ASK[signature](signatures[signature], [file.getvalue()])["mask_bytes"].numpy()
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(mask))), np.ones((12, 10)))
+
+
+def test_decoded_images_have_the_same_limit(signatures: Any) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match="images of 26 x 40 pixels; at most 1,000"):
+        signatures["serving_pixels"](images=tf.zeros((1, 40, 26, 3), tf.uint8))
+
+
+def test_a_batch_may_be_full_but_neither_fuller_nor_empty(signatures: Any) -> None:
+    batches = {
+        "serving_default": {"image_bytes": [png_bytes(IMAGE)]},
+        "evaluate": {"examples": [example(png_bytes(IMAGE))]},
+        "serving_pixels": {"images": IMAGE[np.newaxis]},
+        "labels": {"ignored": [""]},
+    }
+    assert set(batches) == set(signatures)
+    for signature, inputs in batches.items():
+        full = {name: tf.repeat(tf.constant(value), 32, axis=0) for name, value in inputs.items()}
+        for answer in signatures[signature](**full).values():
+            assert answer.shape[0] == 32
+        over = {name: tf.repeat(tf.constant(value), 33, axis=0) for name, value in inputs.items()}
+        with pytest.raises(tf.errors.InvalidArgumentError, match="33 images at once; 1 to 32 are accepted"):
+            signatures[signature](**over)
+        none = {name: tf.constant(value)[:0] for name, value in inputs.items()}
+        with pytest.raises(tf.errors.InvalidArgumentError, match="0 images at once; 1 to 32 are accepted"):
+            signatures[signature](**none)
+
+
+def test_the_limits_can_be_read_beside_the_model(model_dir: Path) -> None:
+    description = json.loads((model_dir / "assets.extra" / "labels.json").read_text())
+    assert ServingLimits(**description["limits"]) == LIMITS
+
+
+def test_a_batch_of_the_evaluators_is_always_accepted() -> None:
+    with pytest.raises(ValidationError, match="max_batch_size"):
+        ServingLimits(max_batch_size=31)
