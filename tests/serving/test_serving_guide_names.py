@@ -1,0 +1,88 @@
+"""What docs/serving.md names is there: flags, modules, headings, methods, and the numbers of the code."""
+
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from importlib.util import find_spec
+
+import pytest
+from google.protobuf import descriptor_pool, json_format, message_factory
+from serving_guide import DOCS, GUIDE, REPOSITORY, commands
+
+from components.serving import defaults
+from components.serving.backends import IMAGE
+from components.serving.server import grpc_api, warmup
+from components.serving.server.options import argument_parser, read_options
+from components.serving.server.server import DRAIN_SECONDS
+from components.serving.server.tensor_protos import MAX_MESSAGE_BYTES
+from components.trainer.limits import ServingLimits
+from pipeline.config import Recipe
+
+_FLAGS_OF_OTHERS = {"enable_grpc_healthcheck_service"}
+
+
+def test_every_serve_command_is_understood() -> None:
+    parser = argument_parser("serve", "")
+    serving = commands("python -m pipeline.serve")
+    assert len(serving) == 3
+    for words in serving:
+        assert read_options(parser.parse_args(words[3:])).flags()
+
+
+def test_grpcurl_is_told_methods_and_messages_that_exist() -> None:
+    asking = commands("grpcurl -plaintext -d")
+    assert len(asking) == 2
+    for _, _, _, message, _, method in asking:
+        service, _, name = method.partition("/")
+        found = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+        json_format.Parse(message, message_factory.GetMessageClass(found.input_type)())
+
+
+@cache
+def _help(module: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    return done.stdout
+
+
+def test_every_flag_is_one_of_the_commands() -> None:
+    flags = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", GUIDE)) - _FLAGS_OF_OTHERS
+    known = set(re.findall(r"--([a-z][\w-]*)", _help("pipeline.serve") + _help("pipeline.predict")))
+    assert len(flags) > 20 and flags <= known
+
+
+def test_every_module_key_file_and_heading_named_is_there() -> None:
+    modules = set(re.findall(r"python -m ([\w.]+)", GUIDE))
+    assert modules and all(find_spec(module) for module in modules)
+    recipe = json.dumps(Recipe.model_json_schema())
+    keys = re.findall(r"`(?:serving|transform)\.(\w+)`", GUIDE)
+    assert keys and all(f'"{key}"' in recipe for key in keys)
+    assert f"`{warmup.REQUESTS_FILE}`" in GUIDE
+    for file, anchor in re.findall(r"\]\(([\w.]*)#?([\w-]*)\)", GUIDE):
+        headings = re.findall(r"^#+ (.*)$", (DOCS / (file or "serving.md")).read_text(), flags=re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in anchors
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{:,} | recipe: `serving.max_pixels`", ServingLimits().max_pixels),
+        ("{} | recipe: `serving.max_batch_size`", ServingLimits().max_batch_size),
+        ("| a request, embedded server | {} MiB |", MAX_MESSAGE_BYTES >> 20),
+        ("`SegmentationClient` | {} MiB |", defaults.MAX_MESSAGE_BYTES >> 20),
+        ("`--grpc_max_threads`; {:,} more may wait", grpc_api.MAX_WAITING),
+        ("`--patience` seconds ({:g})", defaults.PATIENCE),
+        ("`--timeout` ({:g})", defaults.TIMEOUT),
+        ("requests in flight have {:g} s", DRAIN_SECONDS),
+    ],
+)
+def test_numbers_are_those_of_the_code(text: str, value: float) -> None:
+    assert text.format(value) in GUIDE
+
+
+def test_the_container_is_the_one_that_is_started() -> None:
+    assert f"the container `{IMAGE}`" in GUIDE
