@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.serving import defaults
-from components.serving.image_files import ImageFile, find_images
-from components.serving.result_files import Existing, ResultFiles
 from pipeline import interrupt
+from pipeline.prediction.image_files import ImageFile, find_images
+from pipeline.prediction.result_files import Existing, ResultFiles
 
 if TYPE_CHECKING:
-    from pipeline.prediction_run import Options
+    from pipeline.prediction.run import Options
 
 FAILED = 1
 USAGE = 2
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # gRPC's C++ core would print to standard error what the client says better; it looks at this once,
     # when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from pipeline.prediction_run import predict_files
+    from pipeline.prediction.run import predict_files
 
     try:
         options = _options(args)
@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         images = results.still_to_do(_images(args), options.json, options.existing)
         options.output.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+        print(f"{parser.prog}: {reason}", file=sys.stderr)
         return USAGE
     try:
         return 0 if predict_files(options, client, images) else FAILED
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _options(args: argparse.Namespace) -> "Options":
     from components.serving.channel import Tls
-    from pipeline.prediction_run import Options
+    from pipeline.prediction.run import Options
 
     given = vars(args).copy()
     del given["images"]
@@ -89,15 +90,22 @@ def _images(args: argparse.Namespace) -> list[ImageFile]:
 
 def _names_on_stdin() -> list[str]:
     """File names, one a line, or as ``find -print0`` ends them."""
+    if sys.stdin is None:
+        raise ValueError("standard input is closed")
     data = sys.stdin.buffer.read()
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
     return [os.fsdecode(name) for name in names if name]
 
 
-def _path(text: str) -> Path:
+def _name(text: str) -> str:
+    # An empty path would be the current folder; it comes from a shell variable that was never set.
     if not text:
         raise argparse.ArgumentTypeError("it is empty")
-    return Path(text)
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_name(text))
 
 
 def _number(kind: type[int] | type[float], least: float) -> Callable[[str], float]:
@@ -124,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "images",
         nargs="+",
+        type=_name,
         metavar="IMAGE",
         help="a file, a folder (searched through), a pattern, or - for file names on standard input",
     )

@@ -3,9 +3,9 @@
     python -m pipeline.serve --model_name pets --model_base_path runs/pets_unet/serving/pets
     python -m pipeline.serve --model_config_file models.config --rest_api_port 8501 --backend docker
 
---backend auto takes tensorflow_model_server where it is on PATH, otherwise its container where a Docker
-engine answers, otherwise the embedded server, which is for development and tests: it listens on this machine
-alone and takes requests of up to 64 MiB.
+--backend auto takes tensorflow_model_server where it is on PATH, otherwise its container where Docker has the
+image already, otherwise the embedded server, which is for development and tests: it listens on this machine
+alone and takes requests of up to 64 MiB. --backend docker pulls an image that is missing.
 
 Ends with 0 once a signal has stopped it and the requests in flight are answered, with 1 if it cannot serve,
 and with 2 if a flag or a file that it names is wrong. tensorflow_model_server and docker take this process's

@@ -4,6 +4,8 @@ A few hundred bytes can claim billions of pixels, and a decoder takes their word
 code, so that a model carries its protection to wherever it is served.
 """
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from components.imaging.gif import first_frame
@@ -19,15 +21,24 @@ _HEADER = 26
 """Bytes, enough for the sizes that PNG and BMP have in fixed places."""
 
 
-def admit_images(image_bytes: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns the images, each of a size that can be decoded in bounded memory.
+class Admitted(NamedTuple):
+    """Images that may be decoded."""
+
+    images: tf.Tensor
+    """string [N] as encoded, or uint8 [N, H, W, channels]"""
+    pixels: tf.Tensor
+    """int64 [], those of all images together"""
+
+
+def admit_images(image_bytes: tf.Tensor, max_pixels: int) -> Admitted:
+    """Admits images, each of a size that can be decoded in bounded memory.
 
     Args:
         image_bytes: string [N], each a JPEG, PNG, GIF or BMP.
         max_pixels: the most that one image may have.
 
     Returns:
-        string [N]; of an animated GIF the first frame alone, for TensorFlow would decode all of them.
+        The images; of an animated GIF the first frame alone, for TensorFlow would decode all of them.
 
     Raises:
         tf.errors.InvalidArgumentError: when it runs, naming the first image with more than
@@ -56,11 +67,11 @@ def admit_images(image_bytes: tf.Tensor, max_pixels: int) -> tf.Tensor:
         _require_all(_fits(width, height, max_pixels), *claim),
     ]
     with tf.control_dependencies(checks):
-        return tf.identity(image_bytes)
+        return Admitted(tf.identity(image_bytes), tf.reduce_sum(width * height))
 
 
-def admit_pixels(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns decoded images, uint8 [N, H, W, channels], if their size is one that `admit_images` admits.
+def admit_pixels(images: tf.Tensor, max_pixels: int) -> Admitted:
+    """Admits decoded images, uint8 [N, H, W, channels], if their size is one that `admit_images` admits.
 
     Raises:
         tf.errors.InvalidArgumentError: when it runs, naming the size.
@@ -72,7 +83,7 @@ def admit_pixels(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
         require(_fits(width, height, max_pixels), *size, _limits(max_pixels)),
     ]
     with tf.control_dependencies(checks):
-        return tf.identity(images)
+        return Admitted(tf.identity(images), tf.reduce_prod(tf.shape(images, tf.int64)[:3]))
 
 
 def require(condition: tf.Tensor, *message: str | tf.Tensor) -> tf.Tensor:

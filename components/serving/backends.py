@@ -16,15 +16,15 @@ from typing import Final
 
 from components.serving.server.errors import ServingError
 from components.serving.server.model_config import parse_model_config_file
-from components.serving.server.options import OptionsError, ServerOptions
+from components.serving.server.options import LOOPBACK, OptionsError, ServerOptions
 
 IMAGE: Final = "tensorflow/serving:2.21.0"
 """The release whose API the server and the client speak; it loads SavedModels of TensorFlow 2.21."""
 BINARY: Final = "tensorflow_model_server"
 
-_LOOPBACK: Final = "127.0.0.1"
 _ENGINE_SECONDS: Final = 10
 """An engine that hangs is none."""
+_REMOTE: Final = "://"
 
 
 class Backend(StrEnum):
@@ -57,6 +57,9 @@ def choose(wanted: Backend, options: ServerOptions) -> Launch:
         BackendError: ``wanted`` is not there.
         OptionsError: it cannot do what the options say.
     """
+    # TensorFlow Serving refuses relative ones.
+    options = dataclasses.replace(options, model_base_path=_absolute(options.model_base_path))
+    missing = [f"no {BINARY} on PATH"]
     if wanted in (Backend.AUTO, Backend.TENSORFLOW_MODEL_SERVER):
         if binary := shutil.which(BINARY):
             _require_ports(options, BINARY)
@@ -68,24 +71,27 @@ def choose(wanted: Backend, options: ServerOptions) -> Launch:
                 f"there is no {BINARY} on PATH; install it, or take --backend docker or embedded"
             )
     if wanted in (Backend.AUTO, Backend.DOCKER):
-        if engine := _docker_engine():
+        engine = _docker("version", "--format", "{{.Server.Version}}")
+        # Asked for, the image is pulled; unasked, nothing is downloaded that may not even exist.
+        if engine and (wanted is Backend.DOCKER or _docker("image", "inspect", IMAGE)):
             reason = f"Serving with the container {IMAGE} (Docker {engine})"
             return Launch(Backend.DOCKER, _docker_command(options), reason)
         if wanted is not Backend.AUTO:
             raise BackendError("no Docker engine answers; start it, or take --backend embedded")
-    missing = f": no {BINARY} on PATH, no Docker engine" if wanted is Backend.AUTO else ""
+        missing.append(f"Docker has no image {IMAGE}" if engine else "no Docker engine")
     command = (sys.executable, "-m", "components.serving.server", *options.flags())
-    reason = f"Serving with the embedded server, for development and tests{missing}"
+    because = f": {', '.join(missing)}" if wanted is Backend.AUTO else ""
+    reason = f"Serving with the embedded server, for development and tests{because}"
     return Launch(Backend.EMBEDDED, command, reason)
 
 
-def _docker_engine() -> str | None:
-    """The version of the engine that answers; the client alone says nothing."""
+def _docker(*arguments: str) -> str | None:
+    """What Docker answers; None where it does not, or fails: the client alone, without its engine, does."""
     if not shutil.which("docker"):
         return None
     try:
         answer = subprocess.run(
-            ["docker", "version", "--format", "{{.Server.Version}}"],
+            ["docker", *arguments],
             capture_output=True,
             text=True,
             timeout=_ENGINE_SECONDS,
@@ -107,15 +113,14 @@ def _docker_command(options: ServerOptions) -> tuple[str, ...]:
         raise OptionsError("--grpc_socket_path: a socket of the container cannot be reached; leave it out")
     absolute = dataclasses.replace(
         options,
-        model_base_path=_absolute(options.model_base_path),
         model_config_file=_absolute(options.model_config_file),
         batching_parameters_file=_absolute(options.batching_parameters_file),
         ssl_config_file=_absolute(options.ssl_config_file),
         monitoring_config_file=_absolute(options.monitoring_config_file),
     )
     ports = [port for port in (options.port, options.rest_api_port) if port]
-    publish = [f"--publish={_LOOPBACK}:{port}:{port}" for port in ports]
-    mounts = [f"--mount={_read_only(path)}" for path in _paths(absolute)]
+    publish = [f"--publish={LOOPBACK}:{port}:{port}" for port in ports]
+    mounts = [f"--mount={_read_only(path)}" for path in _paths(absolute) if _REMOTE not in path]
     entrypoint = f"--entrypoint={BINARY}"
     return ("docker", "run", "--rm", "--init", *publish, *mounts, entrypoint, IMAGE, *absolute.flags())
 
@@ -138,7 +143,7 @@ def _paths(options: ServerOptions) -> list[str]:
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).absolute()) if path else ""
+    return str(Path(path).absolute()) if path and _REMOTE not in path else path
 
 
 def _read_only(path: str) -> str:

@@ -8,10 +8,13 @@ from typing import Final
 
 import grpc
 
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
+_ADDRESS = re.compile(r"(dns:///)?(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
 _MAX_PORT: Final = 65535
 _MAX_MESSAGE_BYTES: Final = 2**31 - 1
 """What protobuf can take."""
+
+_BALANCE: Final = '{"loadBalancingConfig": [{"round_robin": {}}]}'
+"""A name may stand for several servers; gRPC's own choice would be the first that works, for good."""
 
 _RECONNECT: Final = {
     # gRPC would wait up to two minutes between attempts; a restarted server should be noticed at once.
@@ -64,7 +67,11 @@ class Tls:
 
 
 def check_address(address: str) -> str:
-    """Returns the address if it reads HOST:PORT; IPv6 hosts stand in brackets. Raises ValueError."""
+    """Returns the address if it reads HOST:PORT or dns:///HOST:PORT, which mean the same.
+
+    Raises:
+        ValueError: it does not; IPv6 hosts stand in brackets.
+    """
     match = _ADDRESS.fullmatch(address)
     if not match or not 0 < int(match["port"]) <= _MAX_PORT:
         raise ValueError(f"{address!r} is no server address; give HOST:PORT, such as localhost:8500")
@@ -72,13 +79,16 @@ def check_address(address: str) -> str:
 
 
 def open_channel(address: str, tls: Tls | None, max_message_bytes: int) -> grpc.Channel:
-    """Opens a channel; the connection itself is made when the first request goes out.
+    """Opens a channel; the connections themselves are made when the first request goes out.
+
+    Where the host's name has several addresses, requests go to all of them in turn.
 
     Raises:
         ValueError: an impossible address, message size or TLS file.
     """
     options: dict[str, int | str] = {
         **_RECONNECT,
+        "grpc.service_config": _BALANCE,
         "grpc.max_send_message_length": max_message_bytes,
         "grpc.max_receive_message_length": max_message_bytes,
         # A new client starts anew, whatever an older one of this process is waiting for.

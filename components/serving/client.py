@@ -32,6 +32,7 @@ from components.serving.model_labels import (
     class_count,
     read_labels,
 )
+from components.serving.splitting import SplittingRequests
 
 PIXELS_SIGNATURE: Final = "serving_pixels"
 _logger = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class SegmentationClient:
         """Prepares the channel; the connection is made by the first request.
 
         Args:
-            address: HOST:PORT of the server's gRPC port.
+            address: HOST:PORT of the server's gRPC port; the servers behind one name are asked in turn.
             model: the name under which the model is served.
             version: which version to ask; the latest by default.
             label: the version's label, such as ``stable``, instead of its number.
@@ -144,22 +145,24 @@ class SegmentationClient:
         """Segments any number of encoded images; the answers come in the images' order.
 
         At most ``2 * concurrency * batch_size`` images are held at a time. For an image that the server
-        refuses its error comes instead, and the others go on; of a refused batch each image is asked for
-        alone.
+        refuses its error comes instead, and the others go on: a refused batch is asked for again in halves.
+        Where those are answered, the batch itself was too large; a warning says so, and the following ones
+        are smaller.
 
         Args:
             images: read as they are needed, in the caller's thread.
             concurrency: how many requests are under way at once.
-            batch_size: images in a request.
+            batch_size: images in a request, at most.
 
         Raises:
             ModelUnavailableError: nothing will be answered any more.
         """
+        requests = SplittingRequests(self.predict, batch_size)
         pool = ThreadPoolExecutor(concurrency, thread_name_prefix="predict")
         pending: deque[Future[list[Prediction | ServingClientError]]] = deque()
         try:
-            for batch in _batches(images, batch_size):
-                pending.append(pool.submit(self._answer_each, batch))
+            for batch in _batches(images, requests):
+                pending.append(pool.submit(requests.answers, batch))
                 while pending and (len(pending) >= 2 * concurrency or pending[0].done()):
                     yield from pending.popleft().result()
             while pending:
@@ -195,16 +198,6 @@ class SegmentationClient:
             self._connection.call(messages.GET_MODEL_STATUS, messages.status_request(spec), spec)
         )
 
-    def _answer_each(self, images: list[bytes]) -> list[Prediction | ServingClientError]:
-        try:
-            return [*self.predict(images)]
-        except ModelUnavailableError:
-            raise
-        except ServingClientError as error:
-            if len(images) == 1:
-                return [error]
-            return [answer for image in images for answer in self._answer_each([image])]
-
     def _predict(self, spec: ModelSpec, signature: str, inputs: Mapping[str, np.ndarray]) -> Tensors:
         request = messages.predict_request(spec, signature, inputs)
         response = self._connection.call(messages.PREDICT, request, spec)
@@ -229,7 +222,8 @@ def _output(answer: Tensors, name: str, rows: int) -> np.ndarray:
     return values
 
 
-def _batches(images: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+def _batches(images: Iterable[bytes], requests: SplittingRequests[Prediction]) -> Iterator[list[bytes]]:
     iterator = iter(images)
-    while batch := list(itertools.islice(iterator, size)):
+    # The size may fall meanwhile.
+    while batch := list(itertools.islice(iterator, requests.size)):
         yield batch

@@ -40,6 +40,7 @@ class Connection:
         self._lock = threading.Lock()
         self._answered = False
         self._outage = False
+        self._last_failure = 0.0
 
     def close(self) -> None:
         """Closes the channel; requests under way fail, and none is repeated any more."""
@@ -106,12 +107,15 @@ class Connection:
         """Logs the first of the failures that follow one another; a full queue is none."""
         with self._lock:
             first, self._outage = not self._outage, True
+            self._last_failure = time.monotonic()
         if first and isinstance(failure, ModelUnavailableError):
             _logger.warning("%s; trying again for up to %g s", failure, self._patience)
 
     def _note_answer(self) -> None:
         self._answered = True
-        self._outage = False
+        # A server that stops takes its connections down one by one, and answers on those that are left.
+        if time.monotonic() - self._last_failure > _LONGEST_DELAY:
+            self._outage = False
 
 
 def _delays() -> Iterator[float]:

@@ -10,6 +10,8 @@ from components.serving.messages import ModelSpec
 _LONGEST = 300
 # TensorFlow names the graph's nodes in its messages: {{function_node …}} and [[{{node …}}]].
 _GRAPH_NODES = re.compile(r"\[\[.*?\]\]|\{\{.*?\}\}", re.DOTALL)
+# tf.debugging.Assert prints its arguments so, with quotes escaped; the end may have been cut off.
+_ASSERTION = re.compile(r"assertion failed: \[(.*?)\]?$")
 _SIZES = re.compile(r"(CLIENT|SERVER): (Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
 _END_OF_ALL = (
     grpc.StatusCode.UNAVAILABLE,
@@ -84,9 +86,14 @@ def explain(error: grpc.RpcError, call: Call) -> ServingClientError:
 
 
 def one_line(details: str) -> str:
-    """Returns a server's message on one line, without the graph's nodes, and not endless."""
-    text = " ".join(_GRAPH_NODES.sub(" ", details).split()) or "no reason given"
+    """Returns a server's message on one line, without what TensorFlow wraps it in, and not endless."""
+    text = " ".join(_GRAPH_NODES.sub(" ", details).split())
+    text = _ASSERTION.sub(_asserted, text) or "no reason given"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _asserted(match: re.Match[str]) -> str:
+    return " ".join(match[1].replace("] [", " ").replace('\\"', '"').split())
 
 
 def _unavailable(details: str, call: Call) -> ServingClientError:

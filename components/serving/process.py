@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +19,8 @@ import grpc
 from components.serving import messages
 from components.serving.backends import Backend, choose
 from components.serving.server.model_config import parse_model_config_file
-from components.serving.server.options import ServerOptions
+from components.serving.server.options import LOOPBACK, ServerOptions
 from components.serving.server.signals import PARENT_PIPE
-
-HOST: Final = "127.0.0.1"
 
 _LOOK_SECONDS: Final = 0.1
 _CALL_SECONDS: Final = 5
@@ -29,7 +28,7 @@ _TAIL_LINES: Final = 20
 
 
 class ServerProcessError(Exception):
-    """The server did not come up; the message ends with the last lines of its log."""
+    """The server did not come up; where it ran, the message ends with the last lines of its log."""
 
 
 class ServerProcess:
@@ -50,6 +49,7 @@ class ServerProcess:
         *,
         backend: Backend = Backend.EMBEDDED,
         log: Path | None = None,
+        env: Mapping[str, str] | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         start_seconds: float = 120,
         stop_seconds: float = 40,
@@ -60,6 +60,7 @@ class ServerProcess:
             options: its flags; a port that is 0 is replaced by a free one.
             backend: which program.
             log: a file that its output is appended to; without it a temporary one, which `stop` removes.
+            env: variables that its environment has besides, or instead of, this process's.
             credentials: what a client needs to be let in, where the server speaks TLS.
             start_seconds: how long it may take until the models are available.
             stop_seconds: how long it may take to drain before it is killed.
@@ -74,6 +75,7 @@ class ServerProcess:
             rest_api_port=free_rest if options.rest_api_port == 0 else options.rest_api_port,
         )
         self._launch = choose(backend, self._options)
+        self._env = dict(env or {})
         self._credentials = credentials
         self._start_seconds = start_seconds
         self._stop_seconds = stop_seconds
@@ -82,12 +84,12 @@ class ServerProcess:
         self._alive: int | None = None
         self.grpc_port: int = self._options.port
         self.rest_port: int | None = self._options.rest_api_port
-        self.log = log or Path(tempfile.mkstemp(prefix="model_server", suffix=".log")[1])
+        self.log = log or _temporary_log()
 
     @property
     def target(self) -> str:
         """The gRPC API's address, ``host:port``."""
-        return f"{HOST}:{self.grpc_port}"
+        return f"{LOOPBACK}:{self.grpc_port}"
 
     @property
     def pid(self) -> int:
@@ -112,23 +114,10 @@ class ServerProcess:
         """Starts the process and waits until its models are available.
 
         Raises:
-            ServerProcessError: it ended, or the time is up; it does not run then.
+            ServerProcessError: it cannot be run, it ended, or the time is up; it does not run then.
         """
-        read_end, self._alive = os.pipe()
         try:
-            with self.log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    self._launch.command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, PARENT_PIPE: str(read_end)},
-                    pass_fds=(read_end,),
-                    start_new_session=True,
-                )
-        finally:
-            os.close(read_end)
-        try:
+            self._process = self._run()
             self._wait_until_available()
         except BaseException:
             self.stop()
@@ -136,26 +125,41 @@ class ServerProcess:
 
     def stop(self) -> int | None:
         """Asks the server to end, kills it if it does not, and returns its exit status; None if none ran."""
-        if self._process is None:
-            return None
         for number in (signal.SIGTERM, signal.SIGKILL):
             # While it has not been waited for, its number is its own, and that of its group.
-            if self._process.poll() is None:
+            if self._process is not None and self._process.poll() is None:
                 os.killpg(self._process.pid, number)
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(self._stop_seconds)
-        status = self._process.returncode
         if self._alive is not None:
             os.close(self._alive)
             self._alive = None
         if self._log_is_temporary:
             self.log.unlink(missing_ok=True)
-        return status
+        return None if self._process is None else self._process.returncode
 
     def log_tail(self) -> str:
         """Returns the last lines of the log."""
         with self.log.open(errors="replace") as file:
             return "".join(deque(file, _TAIL_LINES)).strip()
+
+    def _run(self) -> subprocess.Popen[bytes]:
+        read_end, self._alive = os.pipe()
+        try:
+            with self.log.open("ab") as log:
+                return subprocess.Popen(
+                    self._launch.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **self._env, PARENT_PIPE: str(read_end)},
+                    pass_fds=(read_end,),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise ServerProcessError(f"the model server cannot be run: {error}") from error
+        finally:
+            os.close(read_end)
 
     def _wait_until_available(self) -> None:
         end = time.monotonic() + self._start_seconds
@@ -206,9 +210,15 @@ def _is_available(channel: grpc.Channel, model: str) -> bool:
     return any(version.state is messages.State.AVAILABLE for version in versions)
 
 
+def _temporary_log() -> Path:
+    descriptor, path = tempfile.mkstemp(prefix="model_server", suffix=".log")
+    os.close(descriptor)
+    return Path(path)
+
+
 def _free_ports(count: int) -> list[int]:
     """Ports that are free now; held together while they are sought, so that they differ."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
+    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
     ports = [listener.getsockname()[1] for listener in sockets]
     for listener in sockets:
         listener.close()

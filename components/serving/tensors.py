@@ -9,7 +9,7 @@ import numpy as np
 
 from components.serving.descriptors import enum_values, message_class
 
-_MAX_DIMENSIONS: Final = 32
+MAX_DIMENSIONS: Final = 32
 """NumPy's own limit; TensorFlow's is 254."""
 
 
@@ -91,7 +91,7 @@ def from_tensor_proto(proto: Any) -> np.ndarray:
     """
     dtype = tensor_dtype(proto.dtype)
     shape = tuple(dimension.size for dimension in proto.tensor_shape.dim)
-    if proto.tensor_shape.unknown_rank or len(shape) > _MAX_DIMENSIONS or any(size < 0 for size in shape):
+    if proto.tensor_shape.unknown_rank or len(shape) > MAX_DIMENSIONS or any(size < 0 for size in shape):
         raise ValueError(f"a tensor of shape {list(shape)} cannot be read")
     size = math.prod(shape)
     if dtype.hasobject:

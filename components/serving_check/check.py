@@ -1,12 +1,10 @@
 """From a SavedModel to a verdict: starts a model server, tries the model out, and stops the server."""
 
 import logging
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -17,14 +15,14 @@ from components.serving.backends import BINARY, Backend
 from components.serving.process import ServerProcess, ServerProcessError
 from components.serving.server.options import ServerOptions
 from components.serving_check.config import ServingCheckConfig
-from components.serving_check.examples import with_evaluators_masks
+from components.serving_check.examples import with_expected_masks
 from components.serving_check.memory import peak_resident, resident
 from components.serving_check.report import Memory, ServingCheckReport
 from components.serving_check.trial import try_out
 
 _MODEL_NAME: Final = "candidate"
 _MEGABYTE: Final = 1e6
-_VISIBLE_GPUS: Final = "CUDA_VISIBLE_DEVICES"
+_WITHOUT_GPUS: Final = {"CUDA_VISIBLE_DEVICES": "-1"}
 _WARMED_UP: Final = ("serving_default", "serving_pixels")
 _WARMUP_FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")
 
@@ -48,17 +46,16 @@ def check_model(
     backend = Backend.TENSORFLOW_MODEL_SERVER if shutil.which(BINARY) else Backend.EMBEDDED
     reasons = list(_missing_warmup_requests(model_dir))
     with tf.device("CPU:0"):
-        expected = with_evaluators_masks(model_dir, examples)
+        expected = with_expected_masks(model_dir, examples)
     with tempfile.TemporaryDirectory(prefix="serving-check-") as base:
         Path(base, "1").symlink_to(model_dir.absolute(), target_is_directory=True)
         options = ServerOptions(
             port=0, model_name=_MODEL_NAME, model_base_path=base, file_system_poll_wait_seconds=0
         )
-        server = ServerProcess(options, backend=backend, log=log)
+        server = ServerProcess(options, backend=backend, log=log, env=_WITHOUT_GPUS)
         started = time.monotonic()
         try:
-            with _without_gpus():
-                server.start()
+            server.start()
         except ServerProcessError as error:
             logger.debug("%s", error)
             reasons.append(f"the server cannot serve it: {str(error).partition(';')[0]}")
@@ -84,20 +81,6 @@ def check_model(
     )
     reasons += [*findings.reasons, *_exceeded(report, config)]
     return report.model_copy(update={"reasons": tuple(reasons)})
-
-
-@contextmanager
-def _without_gpus() -> Iterator[None]:
-    """Has processes that are started meanwhile see no GPU."""
-    before = os.environ.get(_VISIBLE_GPUS)
-    os.environ[_VISIBLE_GPUS] = "-1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_VISIBLE_GPUS]
-        else:
-            os.environ[_VISIBLE_GPUS] = before
 
 
 def _missing_warmup_requests(model_dir: Path) -> Iterator[str]:

@@ -32,8 +32,9 @@ class ServingCheckSpec(component_spec.ComponentSpec):
 class ServingCheck(base_component.BaseComponent):
     """Starts a model server with the candidate and finds out whether it can be pushed.
 
-    The server answers test images with the Evaluator's masks, refuses hostile requests and survives them;
-    its latency and memory are measured. A model that the Evaluator did not approve is not tried.
+    The server answers test images with the masks that the model's signature ``evaluate``, the one that the
+    Evaluator calls, gives without a server; it refuses hostile requests and survives them. Its latency and
+    memory are measured. A model that the Evaluator did not approve is not tried.
 
     Its output ``infra_blessing`` is that of TFX's InfraValidator; beside the verdict lies a
     ``ServingCheckReport``, except where the model was not tried.

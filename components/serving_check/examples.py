@@ -25,7 +25,7 @@ class CheckedExample:
     name: str
     image: bytes
     mask: bytes
-    """The Evaluator's answer, PNG of class ids."""
+    """What the signature ``evaluate`` gives for it, PNG of class ids."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Examples:
     singles: list[CheckedExample]
     """To be sent one by one."""
     batch: list[CheckedExample]
-    """To be sent at once: some of the same, with what the Evaluator answers to them at once."""
+    """To be sent at once: some of the same, with what ``evaluate`` gives for them at once."""
 
 
 def read_examples(split_dir: Path, count: int) -> list[bytes]:
@@ -44,8 +44,11 @@ def read_examples(split_dir: Path, count: int) -> list[bytes]:
     return list(tf.data.TFRecordDataset(files).take(count).as_numpy_iterator())
 
 
-def with_evaluators_masks(model_dir: Path, examples: Sequence[bytes]) -> Examples:
-    """Asks the model itself, in this process, through the signature that the Evaluator calls."""
+def with_expected_masks(model_dir: Path, examples: Sequence[bytes]) -> Examples:
+    """Asks the model itself, in this process, through ``evaluate``: the signature that the Evaluator calls.
+
+    The Evaluator keeps numbers, no masks; so they are computed once more.
+    """
     model = tf.saved_model.load(str(model_dir))
     evaluate = model.signatures["evaluate"]
 

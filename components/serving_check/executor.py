@@ -72,7 +72,7 @@ def _write_verdict(verdict: types.Artifact, *, blessed: bool) -> None:
 def _log(report: ServingCheckReport) -> None:
     if report.load_seconds is not None:
         logger.info("the %s server was ready after %.1f s", report.server, report.load_seconds)
-    logger.info("%d served masks equal the Evaluator's", report.masks)
+    logger.info("%d served masks equal those of the signature evaluate", report.masks)
     if report.latency_ms and report.memory_mb:
         logger.info(
             "%.1f ms an image (p99 %.1f), up to %.0f MB",

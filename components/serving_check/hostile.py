@@ -26,19 +26,32 @@ class HostileRequest:
     codes: frozenset[grpc.StatusCode]
 
 
-def hostile_requests(model: ModelSpec, image: bytes) -> Iterator[HostileRequest]:
-    """Yields the requests; some are made of a real image."""
+def hostile_requests(model: ModelSpec, image: bytes, max_batch_size: int) -> Iterator[HostileRequest]:
+    """Yields the requests.
+
+    Args:
+        model: whom they are for.
+        image: a real one, which some are made of.
+        max_batch_size: the most images that the model takes at once.
+    """
 
     def default(what: str, **inputs: np.ndarray) -> HostileRequest:
         return HostileRequest(what, predict_request(model, "serving_default", inputs), _BAD_INPUT)
 
     yield default("an image of 0 bytes", image_bytes=_strings(b""))
     yield default("a text for an image", image_bytes=_strings(b"Is this an image?"))
+    yield default("a megabyte of noise", image_bytes=_strings(np.random.default_rng(0).bytes(10**6)))
     if not image.startswith(_GIF):
         # Of a GIF that breaks off TensorFlow shows what there is.
         yield default("the first half of an image", image_bytes=_strings(image[: len(image) // 2]))
+    # The header and the first pixels are good.
+    rows = b"".join(b"\0" + np.random.default_rng(row).bytes(3 * 64) for row in range(64))
+    yield default("a PNG that breaks off", image_bytes=_strings(_png(64, 64, rows)[:6000]))
+    yield default("a PNG that claims 60000 x 60000 pixels", image_bytes=_strings(_png(60_000, 60_000, b"")))
+    # Good ones, so that there is nothing but their number to refuse.
     yield default(
-        "a PNG that claims 60000 x 60000 pixels", image_bytes=_strings(_claiming_png(60_000, 60_000))
+        f"{max_batch_size + 1} images at once",
+        image_bytes=_strings(*[_png(1, 1, bytes(4))] * (max_batch_size + 1)),
     )
     yield default("a good image and a bad one", image_bytes=_strings(image, b"Is this an image?"))
     yield default("numbers for an image", image_bytes=np.zeros(1, np.float32))
@@ -54,8 +67,8 @@ def _strings(*values: bytes) -> np.ndarray:
     return np.array(values, object)
 
 
-def _claiming_png(width: int, height: int) -> bytes:
-    """A PNG of some sixty bytes with the header of an image of this size, RGB."""
+def _png(width: int, height: int, rows: bytes) -> bytes:
+    """An RGB PNG with a header of this size, whatever rows there are; each begins with its filter, 0."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -64,6 +77,6 @@ def _claiming_png(width: int, height: int) -> bytes:
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IDAT", zlib.compress(rows))
         + chunk(b"IEND", b"")
     )

@@ -45,7 +45,7 @@ class ServingCheckReport(Settings):
     load_seconds: float | None = None
     """From the start of the server's process to the first moment it would have answered."""
     masks: int = 0
-    """Masks found equal to the Evaluator's, pixel by pixel."""
+    """Masks found equal to those of the model's signature ``evaluate``, pixel by pixel."""
     same_bytes: int = 0
     """Of these, those whose PNGs are equal byte by byte."""
     latency_ms: Latency | None = None

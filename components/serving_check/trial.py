@@ -28,7 +28,7 @@ _TIMED_SECONDS: Final = 3.0
 """Whichever comes first ends the measurement, but each example is asked for once."""
 _EXAMPLES_NAMED: Final = 3
 _SIGNATURES: Final = ("serving_default", "serving_pixels", "evaluate", "labels")
-_LABELS_FILE: Final = Path("assets.extra", "labels.json")
+_DESCRIPTION_FILE: Final = Path("assets.extra", "labels.json")
 
 
 @dataclass
@@ -50,7 +50,7 @@ def try_out(address: str, model_name: str, model_dir: Path, examples: Examples) 
         address: HOST:PORT of its gRPC API.
         model_name: the name under which it serves the model.
         model_dir: the model's SavedModel.
-        examples: test images with the Evaluator's masks.
+        examples: test images with the masks of the signature ``evaluate``.
     """
     findings = Findings()
     spec = ModelSpec(model_name)
@@ -60,14 +60,16 @@ def try_out(address: str, model_name: str, model_dir: Path, examples: Examples) 
     client = SegmentationClient(address, model_name, timeout=_TIMEOUT, patience=0)
     doing = "asked what it serves"
     try:
-        findings.reasons += _wrong_description(connection, client, spec, model_dir)
+        description = json.loads((model_dir / _DESCRIPTION_FILE).read_text())
+        findings.reasons += _wrong_description(connection, client, spec, description["labels"]["names"])
         doing = "asked for one mask after the other"
         answers, findings.latency_ms = _ask_one_by_one(client, examples.singles)
         _compare(answers, examples.singles, findings)
         doing = f"asked for {len(examples.batch)} masks at once"
         answers = client.predict([example.image for example in examples.batch])
         _compare(answers, examples.batch, findings, where=f", in a batch of {len(examples.batch)},")
-        for request in hostile_requests(spec, examples.singles[0].image):
+        most = description["limits"]["max_batch_size"]
+        for request in hostile_requests(spec, examples.singles[0].image, most):
             doing = f"it had got {request.what}"
             _provoke(connection, client, request, spec, examples.singles[0], findings)
     except ServingClientError as error:
@@ -79,7 +81,7 @@ def try_out(address: str, model_name: str, model_dir: Path, examples: Examples) 
 
 
 def _wrong_description(
-    connection: Connection, client: SegmentationClient, spec: ModelSpec, model_dir: Path
+    connection: Connection, client: SegmentationClient, spec: ModelSpec, names: Sequence[str]
 ) -> Iterator[str]:
     """Yields what the server says of the model and should not."""
     response = connection.call(messages.GET_MODEL_METADATA, messages.metadata_request(spec), spec)
@@ -87,9 +89,8 @@ def _wrong_description(
     if missing:
         yield f"the server knows no signature {', '.join(sorted(missing))}"
         return
-    names = tuple(json.loads((model_dir / _LABELS_FILE).read_text())["labels"]["names"])
     served = client.labels().names
-    if served != names:
+    if served != tuple(names):
         yield f"the server names the classes {', '.join(served)}, not {', '.join(names)}"
 
 
@@ -123,7 +124,9 @@ def _compare(
     for example, answer in zip(examples, answers, strict=True):
         what = difference(answer.mask_bytes, example.mask)
         if what:
-            different.append(f"the served mask of {example.name}{where} is not the Evaluator's: it {what}")
+            different.append(
+                f"the served mask of {example.name}{where} is not what evaluate gives: it {what}"
+            )
         else:
             findings.masks += 1
             findings.same_bytes += answer.mask_bytes == example.mask

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -15,11 +15,25 @@ from components.dataset import features, transformed
 from components.dataset.labels import LabelSet
 from components.imaging.decode import encode_mask
 from components.imaging.guard import admit_images, admit_pixels, require
+from components.imaging.mapping import map_images
 from components.imaging.resize import InputSize, resize_image, restore_class_ids
 from components.trainer.data import unpack_pixels
 from components.trainer.limits import ServingLimits
 
 _VERSIONS_OF = ("tfx", "tensorflow", "keras", "tensorflow-transform")
+
+
+class _Segmented(NamedTuple):
+    """The network's answers, and what they are answers to."""
+
+    logits: tf.Tensor
+    """float32 [N, height, width, C] at the network's size"""
+    heights: tf.Tensor
+    """int32 [N], the images' own."""
+    widths: tf.Tensor
+    """int32 [N]"""
+    side_by_side: tf.Tensor
+    """bool [], whether the images are small enough to be worked on at once."""
 
 
 class SegmentationModule(tf.Module):
@@ -73,9 +87,11 @@ class SegmentationModule(tf.Module):
             )
             return encode_mask(class_ids), counts / tf.cast(tf.size(class_ids), tf.float32)
 
-        mask_bytes, class_fraction = tf.map_fn(
+        *segmented, side_by_side = self._segment(image_bytes)
+        mask_bytes, class_fraction = map_images(
             answer,
-            self._logits_and_sizes(image_bytes),
+            tuple(segmented),
+            side_by_side=side_by_side,
             fn_output_signature=(tf.string, tf.TensorSpec([self._num_classes], tf.float32)),
         )
         return {"mask_bytes": mask_bytes, "class_fraction": class_fraction}
@@ -87,18 +103,21 @@ class SegmentationModule(tf.Module):
             class_ids: uint8 [N, H, W].
             confidence: float32 [N, H, W], the softmax probability of the class chosen.
         """
-        images = admit_pixels(self._admit_batch(images), self._limits.max_pixels)
+        images, pixels = admit_pixels(self._admit_batch(images), self._limits.max_pixels)
+        side_by_side = self._side_by_side(pixels)
         height, width = tf.shape(images)[1], tf.shape(images)[2]
-        inputs = tf.map_fn(
+        inputs = map_images(
             lambda image: resize_image(image, self._size),
             images,
+            side_by_side=side_by_side,
             fn_output_signature=tf.TensorSpec(
                 [self._size.height, self._size.width, self._channels], tf.uint8
             ),
         )
-        class_ids, confidence = tf.map_fn(
+        class_ids, confidence = map_images(
             lambda logits: restore_class_ids(logits, self._size, height, width),
             self._network(inputs),
+            side_by_side=side_by_side,
             fn_output_signature=(
                 tf.TensorSpec([None, None], tf.uint8),
                 tf.TensorSpec([None, None], tf.float32),
@@ -118,9 +137,8 @@ class SegmentationModule(tf.Module):
         def answer(inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
             return encode_mask(restore_class_ids(inputs[0], self._size, inputs[1], inputs[2])[0])
 
-        masks = tf.map_fn(
-            answer, self._logits_and_sizes(parsed[features.IMAGE_ENCODED]), fn_output_signature=tf.string
-        )
+        *segmented, side_by_side = self._segment(parsed[features.IMAGE_ENCODED])
+        masks = map_images(answer, tuple(segmented), side_by_side=side_by_side, fn_output_signature=tf.string)
         return {"mask_bytes": masks}
 
     # TensorFlow Serving asks for an input over REST, and for rows in and rows out where it batches requests.
@@ -149,18 +167,43 @@ class SegmentationModule(tf.Module):
         with tf.control_dependencies([require(fits, count, f" images at once; 1 to {most} are accepted")]):
             return tf.identity(rows)
 
-    def _pixels_and_sizes(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image_bytes = admit_images(self._admit_batch(image_bytes), self._limits.max_pixels)
-        outputs = self._transform({features.IMAGE_ENCODED: image_bytes})
-        return (
-            unpack_pixels(outputs[transformed.IMAGE], (self._size.height, self._size.width, self._channels)),
-            tf.cast(outputs[transformed.IMAGE_HEIGHT], tf.int32),
-            tf.cast(outputs[transformed.IMAGE_WIDTH], tf.int32),
+    def _side_by_side(self, pixels: tf.Tensor) -> tf.Tensor:
+        # A request then needs no more memory than one image may, whatever the number of its images. The
+        # photographs of a usual batch together have less than that.
+        return pixels <= self._limits.max_pixels
+
+    def _segment(self, image_bytes: tf.Tensor) -> _Segmented:
+        images, pixels = admit_images(self._admit_batch(image_bytes), self._limits.max_pixels)
+        side_by_side = self._side_by_side(pixels)
+        inputs, heights, widths = tf.cond(
+            side_by_side, lambda: self._decode(images), lambda: self._decode_one_by_one(images)
+        )
+        shape = (self._size.height, self._size.width, self._channels)
+        return _Segmented(
+            self._network(unpack_pixels(inputs, shape)),
+            tf.cast(heights, tf.int32),
+            tf.cast(widths, tf.int32),
+            side_by_side,
         )
 
-    def _logits_and_sizes(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        pixels, heights, widths = self._pixels_and_sizes(image_bytes)
-        return self._network(pixels), heights, widths
+    def _decode(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The network's inputs, packed, string [N], and the images' heights and widths, int64 [N]."""
+        outputs = self._transform({features.IMAGE_ENCODED: images})
+        return (
+            outputs[transformed.IMAGE],
+            outputs[transformed.IMAGE_HEIGHT],
+            outputs[transformed.IMAGE_WIDTH],
+        )
+
+    def _decode_one_by_one(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        # The transform graph has its own loop over a batch; given one image at a time it has nothing to
+        # work on at once.
+        return tf.map_fn(
+            lambda image: tuple(values[0] for values in self._decode(image[tf.newaxis])),
+            images,
+            parallel_iterations=1,
+            fn_output_signature=(tf.string, tf.int64, tf.int64),
+        )
 
 
 def export(

@@ -1,14 +1,19 @@
 """Whole runs on real datasets as they unpack, and their numbers checked from outside."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Finished, run
+from commands import REPOSITORY, Finished, run
 
+from components.dataset import features
 from pipeline.config import load_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -95,6 +100,63 @@ def test_every_metric_equals_one_computed_from_the_pushed_model_and_the_original
     assert list(metrics["iou"].values()) == pytest.approx(expected.pop("iou"), abs=1e-6)
     for name, value in expected.items():
         assert metrics[name] == pytest.approx(value, abs=1e-6), name
+
+
+@contextmanager
+def _served(model_name: str, base: Path) -> Iterator[str]:
+    """Runs the command as a person would, at a free port; yields the address that it says."""
+    command = [sys.executable, "-m", "pipeline.serve", "--backend=embedded", "--port=0"]
+    with subprocess.Popen(
+        [*command, f"--model_name={model_name}", f"--model_base_path={base}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        # Masks from two devices differ where classes nearly tie.
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+    ) as server:
+        assert server.stdout
+        try:
+            said = ""
+            while not said.endswith("Ready\n"):
+                line = server.stdout.readline()
+                assert line, f"it ended: {said}"
+                said += line
+            [address] = re.findall(r"gRPC API at (\S+)", said)
+            yield address
+        finally:
+            server.terminate()
+            server.stdout.read()
+    assert server.returncode == 0
+
+
+def test_files_sent_to_the_served_model_get_the_masks_of_their_examples_byte_by_byte(
+    pets: Finished, shared_data: Path, tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    base, version = Path(pets.summary["serving_dir"]), str(pets.summary["pushed_version"])
+    root = shared_data / "oxford_iiit_pet"
+    [split] = (pets.workdir / "artifacts").glob("*/examples/*/Split-test")
+    records = tf.data.TFRecordDataset([str(path) for path in split.iterdir()])
+    expected: dict[str, bytes] = {}
+    with tf.device("CPU:0"):
+        evaluate = tf.saved_model.load(str(base / version)).signatures["evaluate"]
+        for record in records.take(40).as_numpy_iterator():
+            values = tf.train.Example.FromString(record).features.feature
+            name = values[features.IMAGE_FILENAME].bytes_list.value[0].decode()
+            expected[name] = evaluate(examples=tf.constant([record]))["mask_bytes"].numpy()[0]
+    with _served("pets", base) as address:
+        command = [sys.executable, "-m", "pipeline.predict", "-", "--raw", "--model=pets"]
+        subprocess.run(
+            [*command, f"--server={address}", f"--output={tmp_path}"],
+            input="".join(f"{root / name}\n" for name in expected),
+            text=True,
+            cwd=REPOSITORY,
+            check=True,
+        )
+    answered = {path.name.removesuffix(".png"): path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(answered) == 40
+    assert answered == {Path(name).name: mask for name, mask in expected.items()}
 
 
 RECIPES: dict[str, tuple[str, int, int, int, int]] = {

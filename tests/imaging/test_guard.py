@@ -17,7 +17,12 @@ MAX_PIXELS = 10_000
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
 def admit(image_bytes: tf.Tensor) -> tf.Tensor:
-    return admit_images(image_bytes, MAX_PIXELS)
+    return admit_images(image_bytes, MAX_PIXELS).images
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+def count_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+    return admit_images(image_bytes, MAX_PIXELS).pixels
 
 
 def refusal(*images: bytes) -> str:
@@ -96,6 +101,15 @@ def test_sixteen_bits_a_channel_are_answered_with_the_upper_eight() -> None:
     Image.fromarray(values).save(file, "PNG")
     [admitted] = admit(tf.constant([file.getvalue()]))
     np.testing.assert_array_equal(decode_image(admitted).numpy()[..., 0], values >> 8)
+
+
+def test_the_pixels_of_all_images_are_added_up() -> None:
+    together = [
+        encoded("P" if name == "GIF" else "RGB", name, 20, 3) for name in ("JPEG", "PNG", "GIF", "BMP")
+    ]
+    assert count_pixels(tf.constant(together)) == 4 * 60
+    assert count_pixels(tf.constant([], tf.string)) == 0
+    assert admit_pixels(tf.zeros((2, 3, 20, 4), tf.uint8), MAX_PIXELS).pixels == 120
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP"])
@@ -187,4 +201,4 @@ def test_decoded_images_have_the_same_limits(shape: tuple[int, ...]) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"images of {shape[2]} x {shape[1]} pixels; "):
         admit_pixels(tf.zeros(shape, tf.uint8), MAX_PIXELS)
     images = tf.zeros((0, 100, 100, 3), tf.uint8)
-    assert admit_pixels(images, MAX_PIXELS).shape == images.shape
+    assert admit_pixels(images, MAX_PIXELS).images.shape == images.shape

@@ -14,7 +14,6 @@ FLAGS: Final = {
     "grpc_max_threads",
     "grpc_channel_arguments",
     "ssl_config_file",
-    "enable_grpc_healthcheck_service",
     "model_config_file",
     "model_config_file_poll_wait_seconds",
     "file_system_poll_wait_seconds",

@@ -145,9 +145,15 @@ def test_starting_may_take_all_attempts_to_load(server: Manifests) -> None:
 
 def test_liveness_asks_the_process_and_no_model(server: Manifests) -> None:
     probe = server.container["livenessProbe"]
-    assert server.container_port(probe["grpc"]["port"]) == int(server.flags["port"])
-    assert server.flags["enable_grpc_healthcheck_service"] == "true"
-    assert "ssl_config_file" not in server.flags, "the kubelet's gRPC probe does not speak TLS"
+    assert server.container_port(probe["tcpSocket"]["port"]) == int(server.flags["port"])
+    # Neither TLS nor a flag that some image does not know can break it.
+    assert not {"grpc", "httpGet", "exec"} & probe.keys()
+
+
+def test_a_slow_answer_over_rest_does_not_take_a_pod_out_of_service(server: Manifests) -> None:
+    # Predictions over REST share the readiness probe's threads.
+    probe = server.container["readinessProbe"]
+    assert probe["timeoutSeconds"] * probe["failureThreshold"] >= 30, "--rest_api_timeout_in_ms"
 
 
 def test_connections_have_moved_before_the_server_is_killed(server: Manifests) -> None:

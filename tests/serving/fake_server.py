@@ -43,6 +43,8 @@ class FakeServer:
     labels: dict[str, int] = field(default_factory=dict)
     credentials: grpc.ServerCredentials | None = None
     max_receive_bytes: int = -1
+    max_images: int = 1000
+    """The model's own limit of a request."""
     seconds: float = 0.0
     """How long an answer takes."""
     failures: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
@@ -104,6 +106,13 @@ class FakeServer:
 
     def _masks(self, request: Any, version: int, context: grpc.ServicerContext) -> Any:
         masks, fractions = [], []
+        count = request.inputs["image_bytes"].tensor_shape.dim[0].size
+        if count > self.max_images:
+            context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "{{function_node __inference_1}} assertion failed: "
+                f"[{count} images at once; 1 to {self.max_images} are accepted]\n\t [[{{{{node Assert}}}}]]",
+            )
         for encoded in from_tensor_proto(request.inputs["image_bytes"]):
             try:
                 class_ids = expected_class_ids(encoded)

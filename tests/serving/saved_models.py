@@ -1,4 +1,9 @@
-"""Tiny SavedModels with the signatures, files and warm-up requests of the Trainer's export."""
+"""Tiny SavedModels for tests of servers and clients, which the Trainer's export need not have written.
+
+They have its signatures ``serving_default``, ``serving_pixels`` and ``evaluate``, its warm-up requests, and
+its ``labels.json`` without ``limits``. They lack the signature ``labels`` and refuse nothing by themselves:
+for that, ``tiny_export.export_tiny_model``.
+"""
 
 import functools
 import json

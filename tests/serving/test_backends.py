@@ -40,11 +40,36 @@ def test_the_real_binary_comes_first(programs: Path) -> None:
     )
 
 
-def test_a_docker_engine_that_answers_comes_second(programs: Path) -> None:
-    _program(programs, "docker", '[ "$1" = version ] && echo 28.0')
+def test_a_docker_engine_that_has_the_image_comes_second(programs: Path) -> None:
+    script = f"""case "$*" in version*) echo 28.0;; "image inspect {IMAGE}") echo "[]";; *) exit 1;; esac"""
+    _program(programs, "docker", script)
     launch = choose(Backend.AUTO, _OPTIONS)
     assert launch.backend is Backend.DOCKER
     assert "28.0" in launch.reason and IMAGE in launch.reason
+
+
+def test_only_who_asks_for_docker_has_the_image_pulled(programs: Path) -> None:
+    _program(programs, "docker", '[ "$1" = version ] && echo 28.0')
+    launch = choose(Backend.AUTO, _OPTIONS)
+    assert launch.backend is Backend.EMBEDDED
+    assert launch.reason.endswith(f": no tensorflow_model_server on PATH, Docker has no image {IMAGE}")
+    assert choose(Backend.DOCKER, _OPTIONS).command[:2] == ("docker", "run")
+
+
+@pytest.mark.parametrize(
+    "backend", [Backend.TENSORFLOW_MODEL_SERVER, Backend.DOCKER, Backend.EMBEDDED], ids=str
+)
+def test_tensorflow_serving_which_refuses_relative_base_paths_gets_absolute_ones(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Backend
+) -> None:
+    _program(programs, "tensorflow_model_server")
+    _program(programs, "docker", "echo 28.0")
+    monkeypatch.chdir(tmp_path)
+    command = choose(backend, ServerOptions(model_base_path="serving/pets")).command
+    assert f"--model_base_path={tmp_path}/serving/pets" in command
+    remote = choose(backend, ServerOptions(model_base_path="gs://bucket/pets")).command
+    assert "--model_base_path=gs://bucket/pets" in remote
+    assert not [argument for argument in remote if argument.startswith("--mount")]
 
 
 @pytest.mark.parametrize("script", ["echo 'Cannot connect to the Docker daemon' >&2; exit 1", "exit 0"])

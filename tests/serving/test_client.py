@@ -14,6 +14,7 @@ import pytest
 from fake_server import COLORS, NAMES, FakeServer, class_ids_of, expected_class_ids, picture, running
 
 from components.dataset.labels import default_palette
+from components.serving import channel
 from components.serving.client import Prediction, SegmentationClient
 from components.serving.failures import ServingClientError
 from components.serving.messages import State
@@ -141,6 +142,52 @@ def test_a_refused_image_is_an_error_in_its_place_and_the_rest_of_its_batch_is_a
     assert [masks(answer) for answer in (first, *others)] == [
         expected_class_ids(image).tolist() for image in (images[0], *images[2:])
     ]
+
+
+def test_batches_larger_than_the_model_takes_are_noticed_once_and_smaller_from_then_on(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.max_images = 3
+    images = [picture(seed) for seed in range(40)]
+    with asked(server) as client:
+        answers = list(client.predict_many(images, concurrency=1, batch_size=8))
+    assert [masks(answer) for answer in answers] == [expected_class_ids(image).tolist() for image in images]
+    assert server.requests == [8, 4, *[2] * 20]
+    assert [record.getMessage() for record in caplog.records] == [
+        "a request of 4 images was refused, its images were not (INVALID_ARGUMENT: 4 images at once; 1 to 3 "
+        "are accepted); from now on at most 2 go together"
+    ]
+
+
+def test_an_image_that_is_refused_makes_no_batch_smaller(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [picture(1), b"text", picture(2), picture(3), *map(picture, range(4, 12))]
+    with asked(server) as client:
+        answers = list(client.predict_many(images, concurrency=1, batch_size=4))
+    assert [isinstance(answer, ServingClientError) for answer in answers] == [False, True, *[False] * 10]
+    assert server.requests == [4, 2, 1, 1, 2, 4, 4]
+    assert not caplog.records
+
+
+def test_servers_behind_one_name_share_the_requests(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Stands for a name with two addresses, as that of a headless Service has.
+    monkeypatch.setattr(channel, "check_address", str)
+    with running(FakeServer()) as other:
+        address = f"ipv4:127.0.0.1:{server.port},127.0.0.1:{other.port}"
+        with SegmentationClient(address, "pets", patience=10) as client:
+            answers = list(client.predict_many(map(picture, range(40)), concurrency=2))
+            assert min(len(server.requests), len(other.requests)) > 10
+            other.stop()
+            answers += client.predict_many(map(picture, range(10)), concurrency=2)
+    assert len(list(map(masks, answers))) == 50
+
+
+def test_an_address_may_name_its_resolver(server: FakeServer) -> None:
+    with SegmentationClient(f"dns:///{server.address}", "pets", patience=0) as client:
+        assert client.labels().names == NAMES
 
 
 def test_a_run_survives_a_server_that_restarts_in_the_middle(

@@ -161,12 +161,27 @@ def test_waiting_ends_when_the_client_closes() -> None:
 
 def test_a_servers_message_becomes_one_line() -> None:
     assert one_line("{{function_node f}} bad\n\t [[{{node a}}]]  image") == "bad image"
+    assert one_line('{{node f}} assertion failed: [image 3 claims "9"]\n\t [[{{node A}}]]') == (
+        'image 3 claims "9"'
+    )
+    assert one_line(r"assertion failed: [no \"a\": ] [x =] [5]") == 'no "a": x = 5'
+    assert one_line("assertion failed: [cut o") == "cut o"
     assert len(one_line("x" * 1000)) == 300
     assert one_line("") == "no reason given"
 
 
 @pytest.mark.parametrize(
-    "address", ["localhost", "localhost:", ":8500", "localhost:0", "localhost:65536", "http://h:1"]
+    "address",
+    [
+        "localhost",
+        "localhost:",
+        ":8500",
+        "localhost:0",
+        "localhost:65536",
+        "http://h:1",
+        "dns:///h",
+        "dns://h:1",
+    ],
 )
 def test_what_is_no_address_is_refused_before_anything_is_sent(address: str) -> None:
     with pytest.raises(ValueError, match="give HOST:PORT, such as localhost:8500"):

@@ -23,8 +23,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from components.serving.messages import State
 from components.serving.server.server import ModelServer
-from components.serving.server.versions import State
 
 _MODEL = "half_plus_three"
 _VERSION = 123

@@ -1,6 +1,7 @@
 """The gRPC API as clients of tensorflow_model_server know it, on a real server with a real model."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from components.serving.server import grpc_api
 from components.serving.server.server import ModelServer
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -194,6 +196,9 @@ def _shaped(*sizes: int, **fields: Any) -> tensor_pb2.TensorProto:
         pytest.param(_shaped(-5, dtype=types_pb2.DT_UINT8), id="negative size"),
         pytest.param(_shaped(-(1 << 40), -(1 << 40), dtype=types_pb2.DT_UINT8), id="two negative sizes"),
         pytest.param(_shaped(*[1] * 100, dtype=types_pb2.DT_UINT8, int_val=[1]), id="100 dimensions"),
+        pytest.param(
+            _shaped(*[1 << 62] * 50_000, dtype=types_pb2.DT_UINT8), id="sizes whose product takes a minute"
+        ),
         pytest.param(_shaped(1, dtype=types_pb2.DT_STRING, tensor_content=b"\x01x"), id="strings as content"),
         pytest.param(_shaped(1, dtype=types_pb2.DT_RESOURCE), id="a resource"),
         pytest.param(_shaped(1, dtype=999), id="a type that is none"),
@@ -221,6 +226,17 @@ def test_wrong_inputs_are_named(stub: Any) -> None:
     refusal = _refusal(stub.Predict, request)
     assert refusal.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "Sent extra: {images}" in refusal.details() and "image_bytes" in refusal.details()
+
+
+def test_the_reason_arrives_whatever_it_quotes(stub: Any) -> None:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "pets"
+    request.model_spec.signature_name = "😀" * 3000
+    # Trailers of more than 8 KB are refused by the client, some of the time.
+    for _ in range(8):
+        with pytest.raises(grpc.RpcError) as error:
+            stub.Predict(request)
+        assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
 def test_a_picture_that_is_none_is_an_invalid_argument(stub: Any) -> None:
@@ -357,6 +373,59 @@ def test_probes_are_answered_while_every_prediction_thread_is_busy(tmp_path: Pat
         assert health.Check(health_pb2.HealthCheckRequest(), timeout=0.9).status == _SERVING
         assert not any(call.done() for call in computing)
         assert all(call.result().outputs for call in computing)
+
+
+def test_neither_watchers_nor_reflection_need_a_prediction_thread(tmp_path: Path) -> None:
+    write_model(tmp_path / "1", seconds=1.0)
+    with running(tmp_path, grpc_max_threads=1) as server, channel_to(server) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        computing = [stub.Predict.future(_request(), timeout=20) for _ in range(2)]
+        watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=0.9)
+        assert next(watching).status == _SERVING
+        reflecting = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=0.9
+        )
+        assert next(reflecting).list_services_response.service
+        assert not any(call.done() for call in computing)
+        assert all(call.result().outputs for call in computing)
+
+
+def test_predictions_beyond_those_that_may_wait_are_refused_and_probes_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_api, "MAX_WAITING", 1)
+    write_model(tmp_path / "1", seconds=1.0)
+    with running(tmp_path, grpc_max_threads=1) as server, channel_to(server) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        computing = [stub.Predict.future(_request(), timeout=20) for _ in range(2)]
+        # The calls go out in their order, but from threads of gRPC's.
+        time.sleep(0.2)
+        refusal = _refusal(stub.Predict, _request())
+        assert refusal.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert refusal.details() == "1 predictions are waiting already; try again later"
+        health = health_pb2_grpc.HealthStub(channel)
+        assert health.Check(health_pb2.HealthCheckRequest(), timeout=0.5).status == _SERVING
+        assert all(call.result().outputs for call in computing)
+        assert stub.Predict(_request(), timeout=10).outputs
+
+
+def test_a_second_reload_is_refused_and_probes_are_answered_meanwhile(tmp_path: Path) -> None:
+    write_model(tmp_path / "pets" / "1")
+    # Its warm-up takes as long as its requests do.
+    write_model(tmp_path / "cars" / "1", seconds=1.0)
+    reload = model_management_pb2.ReloadConfigRequest()
+    reload.config.model_config_list.config.add(
+        name="cars", base_path=str(tmp_path / "cars"), model_platform="tensorflow"
+    )
+    with running(tmp_path / "pets", enable_model_warmup=True) as server, channel_to(server) as channel:
+        models = model_service_pb2_grpc.ModelServiceStub(channel)
+        reloads = [models.HandleReloadConfigRequest.future(reload, timeout=30) for _ in range(6)]
+        health = health_pb2_grpc.HealthStub(channel)
+        assert health.Check(health_pb2.HealthCheckRequest(), timeout=0.9).status in (_SERVING, _NOT_SERVING)
+        codes = [call.code() for call in reloads]
+        assert sorted(codes, key=str) == [grpc.StatusCode.ABORTED] * 5 + [grpc.StatusCode.OK]
+        assert "another reload is under way" in reloads[codes.index(grpc.StatusCode.ABORTED)].details()
+        assert models.HandleReloadConfigRequest(reload, timeout=30).status.error_code == 0
 
 
 def test_a_request_whose_client_gave_up_is_not_computed(tmp_path: Path) -> None:

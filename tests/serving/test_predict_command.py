@@ -23,6 +23,8 @@ from PIL import Image
 from components.serving.pictures import read_class_ids
 from pipeline import interrupt
 from pipeline.predict import main
+from pipeline.prediction.image_files import ImageFile
+from pipeline.prediction.result_files import ResultFiles
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -187,6 +189,43 @@ def test_results_that_exist_are_refused_skipped_or_replaced(
     assert mask.read_bytes() != b"mine"
 
 
+@pytest.mark.parametrize("output", ["photos/masks", "linked/masks"])
+def test_a_pattern_finds_no_results_of_an_earlier_run(
+    server: FakeServer, folder: Path, predict: Predict, output: str
+) -> None:
+    (folder.parent / "linked").symlink_to(folder)
+    for existing in ("refuse", "replace"):
+        run = predict(server, "photos/**/*.png", "--output", output, "--existing", existing)
+        assert run.stderr[-1].startswith("1 of 1 images answered")
+    assert files_below(folder / "masks") == ["a.png.png"]
+
+
+def test_a_pattern_below_the_folder_for_results_means_what_it_says(
+    server: FakeServer, folder: Path, predict: Predict
+) -> None:
+    run = predict(server, "photos/sub/*.PNG", "--output", ".")
+    assert run.stderr[-1].startswith("1 of 1 images answered")
+
+
+def test_runs_that_write_into_one_folder_do_not_touch_each_others_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = ResultFiles(tmp_path, overlays=False)
+    first, second = (ImageFile(Path(name), Path(name)) for name in ("a.png", "b.png"))
+    replace = Path.replace
+
+    def overtaken(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replace)
+        results.write_mask(second, b"of the second")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", overtaken)
+    results.write_mask(first, b"of the first")
+    assert results.mask(first).read_bytes() == b"of the first"
+    assert results.mask(second).read_bytes() == b"of the second"
+    assert files_below(tmp_path) == ["a.png.png", "b.png.png"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -201,17 +240,35 @@ def test_results_that_exist_are_refused_skipped_or_replaced(
         (["photos", "--tls-key", "k"], "--tls-key and --tls-server-name go with --tls-ca"),
         (["photos", "--tls-ca", "none"], "CA file none: No such file or directory"),
         (["photos", "--output", "photos"], "images and results in one folder would get mixed up"),
-        (["photos", "--output", "photos/notes.txt"], "File exists: 'photos/notes.txt'"),
+        (["photos", "--output", "linked"], "images and results in one folder would get mixed up"),
+        (["photos", "--output", "photos/notes.txt"], "pipeline.predict: photos/notes.txt: File exists"),
+        ([""], "argument IMAGE: it is empty"),
     ],
 )
 def test_a_wrong_command_is_answered_with_exit_2_before_anything_is_sent(
     server: FakeServer, folder: Path, predict: Predict, arguments: Sequence[str], message: str
 ) -> None:
     (folder.parent / "empty").mkdir()
+    (folder.parent / "linked").symlink_to(folder)
     run = predict(server, "--output", "masks", *arguments)
     assert run.returncode == 2
     assert message in run.stderr[-1]
     assert server.requests == []
+
+
+def test_names_on_a_closed_standard_input_are_a_wrong_command(tmp_path: Path) -> None:
+    options = ["--server", "localhost:1", "--model", "pets", "--output", str(tmp_path / "masks")]
+    command = f"exec {sys.executable} -m pipeline.predict - {' '.join(options)} <&-"
+    run = subprocess.run(["sh", "-c", command], cwd=_REPOSITORY, capture_output=True, text=True, timeout=30)
+    assert run.returncode == 2
+    assert run.stderr == "python -m pipeline.predict: standard input is closed\n"
+
+
+def test_a_server_that_refuses_to_name_the_classes_ends_the_run(server: FakeServer, predict: Predict) -> None:
+    run = predict(server, "photos", "--output", "masks", "--max-message-bytes", "10")
+    assert run.returncode == 1
+    assert "raise max_message_bytes" in run.stderr[0]
+    assert run.stderr[1].startswith("0 of 3 images answered")
 
 
 def test_a_server_that_is_not_there_is_said_at_once_and_given_up_after_patience(predict: Predict) -> None:

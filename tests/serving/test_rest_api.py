@@ -18,7 +18,7 @@ from saved_models import expected_class_ids, write_model
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from components.serving.server import json_inputs, json_outputs
+from components.serving.server import http_server, json_inputs, json_outputs
 from components.serving.server.errors import ServingError
 from components.serving.server.server import ModelServer
 from components.serving.server.tensor_protos import MAX_MESSAGE_BYTES
@@ -200,6 +200,38 @@ def test_a_connection_stays_open_also_after_errors(connection: http.client.HTTPC
     assert _ask(connection, "POST", _PREDICT, {"instances": [_B64]})[0] == 200
 
 
+@pytest.mark.parametrize("path", ["pets:classify", f"pets/versions/{10**30}:predict"])
+def test_a_refused_body_is_not_taken_for_the_next_request(server: ModelServer, path: str) -> None:
+    hidden = b"GET /v1/models/pets HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = f"POST /v1/models/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(hidden)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.rest_port or 0), timeout=10) as raw:
+        raw.sendall(head.encode() + hidden)
+        raw.shutdown(socket.SHUT_WR)
+        assert raw.makefile("rb").read().count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_that_comes_byte_by_byte_is_given_up(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "_REQUEST_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", server.rest_port or 0), timeout=5) as raw:
+        raw.sendall(b"POST /v1/models/pets:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+        stop = threading.Event()
+
+        def trickle() -> None:
+            while not stop.wait(0.1):
+                raw.sendall(b" ")
+
+        trickling = threading.Thread(target=trickle)
+        trickling.start()
+        try:
+            answer = raw.recv(1000)
+        finally:
+            stop.set()
+            trickling.join()
+    assert b" 400 " in answer and b"Connection: close" in answer
+
+
 def test_a_body_may_be_gzip(connection: http.client.HTTPConnection) -> None:
     body = gzip.compress(json.dumps({"instances": [_B64]}).encode())
     connection.request("POST", _PREDICT, body, {"Content-Encoding": "gzip"})
@@ -267,6 +299,19 @@ def test_a_request_that_takes_too_long_is_a_timeout(tmp_path: Path) -> None:
         connection.request("GET", "/monitoring/prometheus/metrics")
         # Not asked for: no monitoring config.
         assert connection.getresponse().status == 404
+
+
+def test_what_computes_on_after_its_timeout_keeps_its_place(tmp_path: Path) -> None:
+    write_model(tmp_path / "1", seconds=1.0)
+    with running(tmp_path, rest_api_timeout_in_ms=300, rest_api_num_threads=1) as server:
+        errors = []
+        for _ in range(2):
+            connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20)
+            errors.append(_ask(connection, "POST", _PREDICT, {"instances": [_B64]})[1]["error"])
+            connection.close()
+        assert "passed while computing" in errors[0]
+        # Its body has not even been read.
+        assert "passed while waiting for other requests" in errors[1]
 
 
 def test_requests_in_flight_are_answered_before_the_server_is_gone(tmp_path: Path) -> None:

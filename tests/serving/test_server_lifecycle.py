@@ -19,12 +19,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from running_server import channel_to, encoded, image, running
 from saved_models import write_model
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from components.serving.server.options import OptionsError, ServerOptions
 from components.serving.server.server import ModelServer, StartError
 
 _SECONDS = 20
+_PETS = (
+    'config {{ name: "pets" base_path: "BASE" model_platform: "tensorflow" '
+    "model_version_policy {{ specific {{ versions: {version} }} }} }}"
+)
 
 
 def _request() -> predict_pb2.PredictRequest:
@@ -48,6 +57,10 @@ def _server(base: Path, announce: Callable[[str], None] = lambda line: None, **f
         ),
         announce,
     )
+
+
+def _models(configs: str, base: Path) -> str:
+    return f"model_config_list {{ {configs.replace('BASE', str(base))} }}"
 
 
 def _until(true: Callable[[], bool]) -> None:
@@ -159,6 +172,90 @@ def test_a_changed_model_config_file_is_taken_over(tmp_path: Path) -> None:
         assert _version(channel) == 1
         write(2)
         _until(lambda: _version(channel) == 2)
+
+
+@pytest.mark.parametrize("meanwhile", [_PETS.format(version=2), "nonsense {"])
+def test_a_model_config_file_that_changes_during_the_start_is_followed(
+    tmp_path: Path, meanwhile: str
+) -> None:
+    base = tmp_path / "pets"
+    for version in (1, 2):
+        write_model(base / str(version))
+    config = tmp_path / "models.config"
+    config.write_text(_models(_PETS.format(version=1), base))
+    flags: dict[str, Any] = {"model_config_file": str(config), "model_config_file_poll_wait_seconds": 1}
+    server = _server(base, **flags)
+    config.write_text(_models(meanwhile, base))
+    server.start()
+    try:
+        if meanwhile == "nonsense {":
+            time.sleep(1.2)
+            config.write_text(_models(_PETS.format(version=2), base))
+        with channel_to(server) as channel:
+            _until(lambda: _version(channel) == 2)
+    finally:
+        server.stop(grace=5)
+
+
+def test_a_model_added_without_a_version_is_expected_by_health(tmp_path: Path) -> None:
+    base = tmp_path / "pets"
+    write_model(base / "1")
+    config = tmp_path / "models.config"
+    config.write_text(_models(_PETS.format(version=1), base))
+    flags: dict[str, Any] = {"model_config_file": str(config), "model_config_file_poll_wait_seconds": 1}
+    with running(tmp_path, **flags) as server, channel_to(server) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+        cars = 'config {{ name: "cars" base_path: "{base}/none" model_platform: "tensorflow" }}'
+        config.write_text(_models(f"{_PETS.format(version=1)} {cars.format(base=tmp_path)}", base))
+
+        def is_ready() -> bool:
+            status: int = health.Check(health_pb2.HealthCheckRequest()).status
+            return status == health_pb2.HealthCheckResponse.SERVING
+
+        _until(lambda: not is_ready())
+        assert _version(channel) == 1
+
+
+def test_requests_unanswered_at_the_deadline_are_dropped_and_said_to_be(tmp_path: Path) -> None:
+    write_model(tmp_path / "1", seconds=2.0)
+    server = _server(tmp_path, enable_model_warmup=False, grpc_max_threads=1)
+    server.start()
+    with channel_to(server) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        # Both arrive; the first computes and the second holds no model yet.
+        first = stub.Predict.future(_request(), timeout=_SECONDS)
+        time.sleep(0.2)
+        second = stub.Predict.future(_request(), timeout=_SECONDS)
+        time.sleep(0.2)
+        assert not server.stop(grace=0.3)
+        assert grpc.StatusCode.OK not in {first.code(), second.code()}
+
+
+def test_a_load_that_outlasts_the_drain_is_no_dropped_request(tmp_path: Path) -> None:
+    write_model(tmp_path / "1")
+    server = _server(tmp_path)
+    server.start()
+    # Its warm-up takes two requests of two seconds.
+    write_model(tmp_path / "2", seconds=2.0)
+    with channel_to(server) as channel:
+        models = model_service_pb2_grpc.ModelServiceStub(channel)
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "pets"})
+        loading = get_model_status_pb2.ModelVersionStatus.LOADING
+        _until(
+            lambda: (
+                loading in {status.state for status in models.GetModelStatus(request).model_version_status}
+            )
+        )
+    assert server.stop(grace=0.5)
+
+
+def test_batching_without_parameters_warns_of_batches_that_models_refuse(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _server(tmp_path, enable_batching=True)
+    (warning,) = caplog.messages
+    assert "merges up to 1000 images" in warning and "assets.extra/labels.json" in warning
 
 
 def _certificate(name: str, issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None) -> Any:

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from saved_models import expected_class_ids, write_model
 
+from components.serving.messages import State
 from components.serving.server.batching_parameters import BatchingParameters
 from components.serving.server.errors import ServingError
 from components.serving.server.manager import ModelManager
 from components.serving.server.model_config import All, Latest, ModelConfig, Specific
-from components.serving.server.versions import State, Step, VersionStatus, find_versions, next_step
+from components.serving.server.versions import Step, VersionStatus, find_versions, next_step
 from components.serving.server.warmup import REQUESTS_FILE
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (1, 4, 5, 3), np.uint8)

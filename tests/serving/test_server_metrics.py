@@ -4,8 +4,9 @@ from pathlib import Path
 
 import grpc
 
+from components.serving.messages import State
 from components.serving.server.metrics import ServerMetrics
-from components.serving.server.versions import State, VersionStatus
+from components.serving.server.versions import VersionStatus
 
 
 def test_requests_are_counted_by_model_and_status() -> None:

@@ -163,6 +163,57 @@ def test_the_first_signal_drains_and_the_second_does_not_wait(
         process.communicate()
 
 
+_SIGNAL_IN_ANOTHER_THREAD = """
+import signal, threading
+from components.serving.server.signals import StopSignal
+stop = StopSignal()
+stop.draining_matters()
+waiting = threading.Event()
+def be_hit():
+    waiting.wait(0.5)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    waiting.wait()
+threading.Thread(target=be_hit, daemon=True).start()
+stop.wait()
+"""
+
+
+def test_a_signal_is_noticed_whichever_thread_the_system_gives_it_to() -> None:
+    command = [sys.executable, "-c", _SIGNAL_IN_ANOTHER_THREAD]
+    assert subprocess.run(command, cwd=_REPOSITORY, timeout=10).returncode == 0
+
+
+def test_a_program_that_cannot_be_run_is_an_error_that_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fake_binary(tmp_path, "", monkeypatch)
+    before = psutil.Process().num_fds()
+    process = ServerProcess(
+        ServerOptions(port=0, model_base_path=str(tmp_path)), backend=Backend.TENSORFLOW_MODEL_SERVER
+    )
+    (tmp_path / "tensorflow_model_server").write_bytes(b"no program")
+    with pytest.raises(ServerProcessError, match=r"cannot be run: .*Exec format error"):
+        process.start()
+    assert psutil.Process().num_fds() == before
+    assert not process.log.exists()
+
+
+def test_the_environment_of_the_server_can_be_added_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GREETING", "hello")
+    monkeypatch.setenv("NAME", "nobody")
+    _fake_binary(tmp_path, 'echo "$GREETING $NAME"; exit 3', monkeypatch)
+    process = ServerProcess(
+        ServerOptions(port=0, model_base_path=str(tmp_path)),
+        backend=Backend.TENSORFLOW_MODEL_SERVER,
+        env={"NAME": "pets"},
+    )
+    with pytest.raises(ServerProcessError, match=r"log:\nhello pets$"):
+        process.start()
+    assert os.environ["NAME"] == "nobody"
+
+
 def test_nothing_runs_before_start(tmp_path: Path) -> None:
     process = ServerProcess(
         ServerOptions(port=0, rest_api_port=0, model_base_path=str(tmp_path)), log=tmp_path / "log"

@@ -168,5 +168,16 @@ def test_of_several_errors_the_first_cause_is_kept() -> None:
     assert one_line(message) == "Input is empty."
 
 
-def test_a_message_is_never_longer_than_a_status_may_be() -> None:
-    assert len(one_line("x" * 100_000)) < 2000
+@pytest.mark.parametrize("character", ["x", "\n", "\u2028", "\ud800", "猫", "😀"])
+def test_a_message_is_one_line_that_fits_a_status_whatever_it_quotes(character: str) -> None:
+    message = ServingError(grpc.StatusCode.NOT_FOUND, f"no {character * 100_000}").message
+    assert message.startswith("no ") and message.endswith(" …")
+    assert message.isprintable() and len(message.encode()) <= 1024
+
+
+def test_bytes_that_tensorflow_quotes_are_an_invalid_argument(servable: Servable) -> None:
+    example = np.array([b"\xff\xff no Example"], object)
+    message = refused(
+        lambda: servable.run("evaluate", {"examples": example}), grpc.StatusCode.INVALID_ARGUMENT
+    )
+    assert "Example" in message and r"\xff" in message

@@ -80,7 +80,7 @@ def test_a_model_that_serves_is_blessed_as_tfx_reads_it(good: standard_artifacts
     assert not Path(good.uri, "INFRA_NOT_BLESSED").exists()
 
 
-def test_every_mask_asked_for_singly_and_in_a_batch_is_the_evaluators_byte_by_byte(
+def test_every_mask_asked_for_singly_and_in_a_batch_is_that_of_the_signature_evaluate_byte_by_byte(
     good: standard_artifacts.InfraBlessing,
 ) -> None:
     report = report_of(good)
@@ -100,10 +100,13 @@ def test_hostile_requests_get_an_answer_that_says_what_is_wrong(
     good: standard_artifacts.InfraBlessing,
 ) -> None:
     answers = {answer.request: answer for answer in report_of(good).hostile_requests}
-    assert len(answers) == 8
+    assert len(answers) == 11
     claim = answers["a PNG that claims 60000 x 60000 pixels"]
     assert claim.code == "INVALID_ARGUMENT"
     assert "image 0 claims 60000 x 60000 pixels; at most 1,000,000 are accepted" in claim.message
+    assert "65 images at once; 1 to 64 are accepted" in answers["65 images at once"].message
+    assert "1000000 bytes" in answers["a megabyte of noise"].message
+    assert answers["a PNG that breaks off"].code == "INVALID_ARGUMENT"
     assert "image 1 is no JPEG, PNG, GIF or BMP" in answers["a good image and a bad one"].message
 
 
@@ -118,7 +121,9 @@ def test_all_that_speaks_against_a_push_is_said_at_once(
     shutil.copytree(model_dir, flawed)
     (flawed / "assets.extra" / "tf_serving_warmup_requests").unlink()
     labels = flawed / "assets.extra" / "labels.json"
-    labels.write_text(json.dumps({"labels": {"names": ["night", "day"]}}))
+    description = json.loads(labels.read_text())
+    description["labels"]["names"] = ["night", "day"]
+    labels.write_text(json.dumps(description))
     (tmp_path / "verdict").mkdir()
     thresholds: dict[str, Any] = {"max_latency_ms": 0.001, "max_memory_mb": 1.5}
     with caplog.at_level(logging.INFO, logger="components.serving_check"):
@@ -155,10 +160,10 @@ class FakeProcess:
     returncode = -9
     starts = True
 
-    def __init__(self, *_: Any, **__: Any) -> None: ...
+    def __init__(self, *_: Any, env: dict[str, str], **__: Any) -> None:
+        assert env == {"CUDA_VISIBLE_DEVICES": "-1"}
 
     def start(self) -> None:
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
         if not self.starts:
             raise ServerProcessError("the model server ended with status 1; the end of its log:\nboom")
 
@@ -167,7 +172,6 @@ class FakeProcess:
 
 @pytest.fixture
 def check_with(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     monkeypatch.setattr(check, "ServerProcess", FakeProcess)
 
     def report() -> ServingCheckReport:
@@ -189,7 +193,6 @@ def test_a_server_that_ends_by_itself_is_a_refusal(check_with: Any, monkeypatch:
     report = check_with()
     assert report.reasons == ("it fell silent", "the server ended by itself, with status -9")
     assert report.memory_mb is None
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
 
 
 def test_memory_is_that_of_a_process_and_its_children() -> None:

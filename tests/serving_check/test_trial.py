@@ -54,9 +54,15 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     return Script()
 
 
+def describe(model_dir: Path, names: list[str]) -> None:
+    """Writes what an exported model says of itself."""
+    (model_dir / "assets.extra").mkdir()
+    description = {"labels": {"names": names}, "limits": {"max_batch_size": 32}}
+    (model_dir / "assets.extra" / "labels.json").write_text(json.dumps(description))
+
+
 def findings_on(script: Script, tmp_path: Path, signatures: list[str] = SIGNATURES) -> Findings:
-    (tmp_path / "assets.extra").mkdir()
-    (tmp_path / "assets.extra" / "labels.json").write_text(json.dumps({"labels": {"names": NAMES}}))
+    describe(tmp_path, NAMES)
     with scripted_server(signatures, NAMES, script) as address:
         return try_out(address, "m", tmp_path, Examples(EXAMPLES, EXAMPLES[:2]))
 
@@ -77,18 +83,18 @@ def test_wrong_masks_are_named_and_counted_and_the_rest_summed_up(script: Script
     findings = findings_on(script, tmp_path)
     assert (
         findings.reasons[0]
-        == "the served mask of 1.png is not the Evaluator's: it differs in 20 of 20 pixels"
+        == "the served mask of 1.png is not what evaluate gives: it differs in 20 of 20 pixels"
     )
     assert (
         findings.reasons[1]
-        == "the served mask of 2.png is not the Evaluator's: it is 4 x 5 pixels, not 5 x 4"
+        == "the served mask of 2.png is not what evaluate gives: it is 4 x 5 pixels, not 5 x 4"
     )
     assert (
-        "the served mask of 3.png is not the Evaluator's: it is no picture but 14 bytes"
+        "the served mask of 3.png is not what evaluate gives: it is no picture but 14 bytes"
         in findings.reasons[2]
     )
     assert findings.reasons[3] == "1 more served masks differ"
-    assert "mask of 1.png, in a batch of 2, is not the Evaluator's" in findings.reasons[4]
+    assert "mask of 1.png, in a batch of 2, is not what evaluate gives" in findings.reasons[4]
     assert findings.masks == 2
 
 
@@ -148,15 +154,14 @@ def test_a_server_that_was_damaged_by_a_hostile_request_is_found_out(
     assert reasons[0] == "after an image of 0 bytes the mask of 0.png differs in 20 of 20 pixels"
 
 
-def test_missing_signatures_and_other_classes_are_named(script: Script, tmp_path: Path) -> None:
+def test_missing_signatures_are_named(script: Script, tmp_path: Path) -> None:
     findings = findings_on(script, tmp_path, ["serving_default", "labels"])
     assert findings.reasons == ["the server knows no signature evaluate, serving_pixels"]
 
 
 def test_other_class_names_are_named(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "NAMES", ["disc", "ground"])
-    (tmp_path / "assets.extra").mkdir()
-    (tmp_path / "assets.extra" / "labels.json").write_text('{"labels": {"names": ["ground", "disc"]}}')
+    describe(tmp_path, ["ground", "disc"])
     with scripted_server(SIGNATURES, NAMES, script) as address:
         findings = try_out(address, "m", tmp_path, Examples(EXAMPLES, EXAMPLES[:2]))
     assert findings.reasons == ["the server names the classes disc, ground, not ground, disc"]

@@ -3,6 +3,8 @@
 import io
 import json
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from PIL import Image
 from pydantic import ValidationError
 from tiny_export import LABELS, export_tiny_model
 
+from components.evaluator.extractors import _MAX_BATCH_SIZE
 from components.trainer.limits import ServingLimits
 
 IMAGE = np.full((12, 10, 3), 200, np.uint8)
@@ -102,6 +105,48 @@ def test_an_animated_gif_is_answered_with_the_mask_of_its_first_frame(
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(mask))), np.ones((12, 10)))
 
 
+@pytest.mark.parametrize("signature", ASK)
+def test_images_that_together_are_many_pixels_get_the_same_masks(signatures: Any, signature: str) -> None:
+    images = [png_bytes(np.full((20, 16 + index, 3), 40 * index, np.uint8)) for index in range(6)]
+    together = ASK[signature](signatures[signature], images)["mask_bytes"].numpy()
+    alone = [ASK[signature](signatures[signature], [image])["mask_bytes"].numpy()[0] for image in images]
+    assert together.tolist() == alone
+
+
+_PEAKS = r"""
+import io, re, sys
+from pathlib import Path
+import tensorflow as tf
+from PIL import Image
+
+# As many as a server has on a large machine.
+tf.config.threading.set_inter_op_parallelism_threads(10)
+segment = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+
+def flat(width, height):
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+small, large = flat(4, 4), flat(4000, 2000)
+peaks = []
+for images in ([small], [large], [large] * 6):
+    segment(image_bytes=tf.constant(images))
+    peaks.append(int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]))
+print(*peaks)
+"""
+
+
+def test_many_large_images_in_a_request_need_little_more_memory_than_one(tmp_path: Path) -> None:
+    model_dir = export_tiny_model(tmp_path, ServingLimits(max_pixels=8_000_000))
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAKS, str(model_dir)], capture_output=True, text=True, check=True
+    )
+    idle, one, six = map(int, done.stdout.split())
+    assert one - idle > 50_000
+    assert six - idle < 2 * (one - idle)
+
+
 def test_decoded_images_have_the_same_limit(signatures: Any) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match="images of 26 x 40 pixels; at most 1,000"):
         signatures["serving_pixels"](images=tf.zeros((1, 40, 26, 3), tf.uint8))
@@ -133,5 +178,6 @@ def test_the_limits_can_be_read_beside_the_model(model_dir: Path) -> None:
 
 
 def test_a_batch_of_the_evaluators_is_always_accepted() -> None:
+    assert ServingLimits(max_batch_size=_MAX_BATCH_SIZE)
     with pytest.raises(ValidationError, match="max_batch_size"):
-        ServingLimits(max_batch_size=31)
+        ServingLimits(max_batch_size=_MAX_BATCH_SIZE - 1)

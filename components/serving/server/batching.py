@@ -17,7 +17,7 @@ import grpc
 import numpy as np
 
 from components.serving.server.batching_parameters import BatchingParameters
-from components.serving.server.errors import ServingError
+from components.serving.server.errors import ServingError, invalid
 
 Tensors = dict[str, np.ndarray]
 Execute = Callable[[Mapping[str, np.ndarray]], Tensors]
@@ -73,7 +73,7 @@ class BatchScheduler:
         """
         request = _Request(inputs, _rows(inputs))
         if request.rows > self._parameters.max_batch_size:
-            raise _invalid(
+            raise invalid(
                 f"Task size {request.rows} is larger than maximum input batch size "
                 f"{self._parameters.max_batch_size}"
             )
@@ -192,16 +192,12 @@ def _run(requests: list[_Request], execute: Execute, parameters: BatchingParamet
 
 def _rows(inputs: Mapping[str, np.ndarray]) -> int:
     if not inputs:
-        raise _invalid("Batching session Run() must have at least one input tensor")
+        raise invalid("Batching session Run() must have at least one input tensor")
     if any(array.ndim == 0 for array in inputs.values()):
-        raise _invalid("Batching session Run() input tensors must have at least one dimension")
+        raise invalid("Batching session Run() input tensors must have at least one dimension")
     sizes = {name: len(array) for name, array in inputs.items()}
     if len(set(sizes.values())) > 1:
-        raise _invalid(
+        raise invalid(
             f"Batching session Run() input tensors must have equal 0th-dimension size; they are {sizes}"
         )
     return next(iter(sizes.values()))
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)

@@ -7,11 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 from google.protobuf.message import Message
 
-from components.serving.server.errors import ServingError
+from components.serving.server.errors import ServingError, invalid
 from components.serving.server.text_proto import read_text_proto
 
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -52,14 +51,14 @@ class BatchingParameters:
         """Refuses impossible values: ServingError, INVALID_ARGUMENT."""
         for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
             if (value := getattr(self, name)) < 1:
-                raise _invalid(f"{name} must be positive; was {value}")
+                raise invalid(f"{name} must be positive; was {value}")
         if self.batch_timeout_micros < 0:
-            raise _invalid(f"batch_timeout_micros must be non-negative; was {self.batch_timeout_micros}")
+            raise invalid(f"batch_timeout_micros must be non-negative; was {self.batch_timeout_micros}")
         sizes = self.allowed_batch_sizes
         if any(size < 1 for size in sizes) or any(first >= second for first, second in pairwise(sizes)):
-            raise _invalid(f"allowed_batch_sizes must be positive and increasing; were {list(sizes)}")
+            raise invalid(f"allowed_batch_sizes must be positive and increasing; were {list(sizes)}")
         if sizes and sizes[-1] != self.max_batch_size:
-            raise _invalid(
+            raise invalid(
                 "Last entry in allowed_batch_sizes must match max_batch_size; "
                 f"last entry was {sizes[-1]}; expected {self.max_batch_size}"
             )
@@ -123,8 +122,4 @@ def _message_class() -> type[Message]:
 
 
 def _unsupported(path: Path, name: str) -> ServingError:
-    return _invalid(f"{path}: {name} is not supported by the embedded server; leave it out")
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
+    return invalid(f"{path}: {name} is not supported by the embedded server; leave it out")

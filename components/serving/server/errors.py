@@ -8,14 +8,19 @@ import grpc
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_MAX_LENGTH: Final = 1000
-"""A gRPC status travels in the trailers, which clients limit to 8 KB by default."""
+_MAX_BYTES: Final = 1024
+"""Of a message in UTF-8, as in TensorFlow Serving (grpc_status_util.cc).
+
+A gRPC status travels in the trailers, which clients limit to 8 KB by default, and a byte beyond ASCII takes
+three there.
+"""
 
 # What TensorFlow wraps around a cause, line by line; behind _END there are only Python stacks of the graph's
 # construction and repetitions.
 _NODE = re.compile(r"\s*\[\[.*?\]\]|\{\{.*?\}\}\s*")
 _NOISE = re.compile(r"Graph execution error:|\d+ root error\(s\) found\.|0 successful operations\.|Hint: .*")
 _NUMBERED = re.compile(r"\(0\) [A-Z_]+: ")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _END = re.compile(r"\(1\) |Original stack trace for |Detected at node |\d+ derived errors ignored\.")
 
 
@@ -24,13 +29,20 @@ class ServingError(Exception):
 
     Attributes:
         code: the status that clients see.
-        message: one line: what is wrong, where, and what would be right.
+        message: one line: what is wrong, where, and what would be right. What it quotes of a request may be
+            anything: control characters are escaped, and the end of a long message is left out.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str):
+        message = _presentable(message)
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+def invalid(message: str) -> ServingError:
+    """Returns what most mistakes in a request are: INVALID_ARGUMENT."""
+    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def from_tensorflow(error: "tf.errors.OpError") -> ServingError:
@@ -44,7 +56,7 @@ def status_code(number: int) -> grpc.StatusCode:
 
 
 def one_line(message: str) -> str:
-    """The cause in TensorFlow's message: no graph nodes, no stacks, no longer than a status may be."""
+    """The cause in TensorFlow's message: no graph nodes, no stacks."""
     kept = []
     for line in message.splitlines():
         text = _NUMBERED.sub("", _NODE.sub("", line)).strip()
@@ -52,8 +64,17 @@ def one_line(message: str) -> str:
             break
         if text and not _NOISE.fullmatch(text):
             kept.append(text)
-    cause = " ".join(kept) or "TensorFlow gives no reason"
-    return cause if len(cause) <= _MAX_LENGTH else f"{cause[:_MAX_LENGTH]} …"
+    return " ".join(kept) or "TensorFlow gives no reason"
+
+
+def _presentable(message: str) -> str:
+    # Cut before it is looked through: a request may quote itself with millions of characters.
+    shown = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], message[: _MAX_BYTES + 1])
+    encoded = shown.encode()
+    if len(encoded) <= _MAX_BYTES:
+        return shown
+    end = " …"
+    return encoded[: _MAX_BYTES - len(end.encode())].decode(errors="ignore") + end
 
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}

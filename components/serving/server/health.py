@@ -7,7 +7,8 @@ from typing import Any
 
 from grpc_health.v1 import health, health_pb2
 
-from components.serving.server.versions import State, VersionStatus
+from components.serving.messages import State
+from components.serving.server.versions import VersionStatus
 
 _STATUS = health_pb2.HealthCheckResponse
 _OVERALL = ""

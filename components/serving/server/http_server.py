@@ -1,8 +1,11 @@
 """The listener under the REST API: HTTP/1.1 with connections that stay open, and an end that drains."""
 
+import io
 import logging
+import math
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -14,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 _IDLE_SECONDS: Final = 60
 """A connection on which nothing arrives for so long is closed; its thread would wait for ever."""
+_REQUEST_SECONDS: Final = 60
+"""How long a request may take to arrive; one that comes byte by byte would occupy its place for ever."""
 _LINGER_SECONDS: Final = 2
 _CHUNK: Final = 1 << 16
 _LINGER_CHUNKS: Final = 1 << 12
@@ -48,13 +53,16 @@ class HttpServer:
         """Starts to answer."""
         self._thread.start()
 
-    def stop(self, grace: float) -> None:
-        """Closes the port, and waits up to ``grace`` seconds for the requests in flight."""
+    def stop(self, grace: float) -> bool:
+        """Closes the port, and waits up to ``grace`` seconds for the requests in flight.
+
+        Returns:
+            Whether all of them are answered.
+        """
         self._server.draining = True
         self._server.shutdown()
         self._thread.join()
-        if not self._server.wait_until_idle(grace):
-            logger.warning("requests over REST were still unanswered after %g s", grace)
+        return self._server.wait_until_idle(grace)
 
 
 class _Server(ThreadedWSGIServer):
@@ -81,6 +89,25 @@ class _Server(ThreadedWSGIServer):
             return self._changed.wait_for(lambda: self._in_flight == 0, seconds)
 
 
+class _Incoming(socket.SocketIO):
+    """What a client sends, up to a deadline."""
+
+    deadline = math.inf
+    """Seconds of `time.monotonic`."""
+
+    def __init__(self, connection: socket.socket):
+        super().__init__(connection, "r")
+        self._connection = connection
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self.deadline - time.monotonic()
+        self._connection.settimeout(min(max(left, 0.001), _IDLE_SECONDS))
+        try:
+            return super().readinto(buffer)
+        finally:
+            self._connection.settimeout(_IDLE_SECONDS)
+
+
 class _Handler(WSGIRequestHandler):
     """Werkzeug's handler closes every connection, because it does not know whether the body was read."""
 
@@ -89,6 +116,16 @@ class _Handler(WSGIRequestHandler):
     # An answer is two writes, headers and body; the second must not wait for the first to be acknowledged.
     disable_nagle_algorithm = True
     server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self._incoming = _Incoming(self.connection)
+        self.rfile = io.BufferedReader(self._incoming)
+
+    def parse_request(self) -> bool:
+        # Its first line is there; how long a connection is idle before is another matter.
+        self._incoming.deadline = time.monotonic() + _REQUEST_SECONDS
+        return super().parse_request()
 
     def run_wsgi(self) -> None:
         with self.server.in_flight():
@@ -105,6 +142,7 @@ class _Handler(WSGIRequestHandler):
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(response.get_data())
+            self._incoming.deadline = math.inf
         if self.close_connection:
             self._linger()
 

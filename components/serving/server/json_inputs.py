@@ -15,7 +15,7 @@ import numpy as np
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from components.serving.server.errors import ServingError
+from components.serving.server.errors import ServingError, invalid
 
 _B64: Final = "b64"
 _MAX_RANK: Final = 32
@@ -49,17 +49,17 @@ def parse_request(body: bytes) -> dict[str, Any]:
         ServingError: INVALID_ARGUMENT, it is none.
     """
     if not body:
-        raise _invalid("JSON Parse error: The document is empty")
+        raise invalid("JSON Parse error: The document is empty")
     try:
         document = json.loads(body)
     except json.JSONDecodeError as error:
-        raise _invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
+        raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
     except RecursionError:
-        raise _invalid("JSON Parse error: nested too deeply") from None
+        raise invalid("JSON Parse error: nested too deeply") from None
     except ValueError as error:
-        raise _invalid(f"JSON Parse error: {error}") from None
+        raise invalid(f"JSON Parse error: {error}") from None
     if not isinstance(document, dict):
-        raise _invalid(f"JSON Value: {_shown(document)} Is not object")
+        raise invalid(f"JSON Value: {_shown(document)} Is not object")
     return document
 
 
@@ -67,7 +67,7 @@ def signature_name(document: Mapping[str, Any]) -> str:
     """Returns the signature that a request names, empty for the default one."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise _invalid("'signature_name' key must be a string value")
+        raise invalid("'signature_name' key must be a string value")
     return name
 
 
@@ -82,32 +82,32 @@ def read_inputs(document: Mapping[str, Any], infos: _Infos) -> Inputs:
         ServingError: INVALID_ARGUMENT, or UNIMPLEMENTED for a dtype that JSON has no values for.
     """
     if "instances" in document and "inputs" in document:
-        raise _invalid("expecting only one of 'inputs' or 'instances' keys to exist")
+        raise invalid("expecting only one of 'inputs' or 'instances' keys to exist")
     if "instances" in document:
         columns, rows = _columns_of_rows(document["instances"], infos), True
     elif "inputs" in document:
         columns, rows = _columns(document["inputs"], infos), False
     else:
-        raise _invalid("Missing 'inputs' or 'instances' key")
+        raise invalid("Missing 'inputs' or 'instances' key")
     return Inputs({name: _tensor(name, value, infos[name].dtype) for name, value in columns.items()}, rows)
 
 
 def _columns_of_rows(instances: Any, infos: _Infos) -> dict[str, list[Any]]:
     if not isinstance(instances, list):
-        raise _invalid("Expecting 'instances' to be a list/array")
+        raise invalid("Expecting 'instances' to be a list/array")
     if not instances:
-        raise _invalid("No values in 'instances' array")
+        raise invalid("No values in 'instances' array")
     named = _is_named(instances[0])
     if not named and len(infos) > 1:
-        raise _invalid(
+        raise invalid(
             f"instances is a plain list, but expecting list of objects with the keys {_listed(infos)}"
         )
     for index, instance in enumerate(instances):
         if _is_named(instance) != named:
             kinds = ("object", "value/list") if named else ("value/list", "object")
-            raise _invalid(f"Expecting {kinds[0]} but got {kinds[1]} at item {index} of 'instances' list")
+            raise invalid(f"Expecting {kinds[0]} but got {kinds[1]} at item {index} of 'instances' list")
         if named and instance.keys() != infos.keys():
-            raise _invalid(
+            raise invalid(
                 f"Failed to process element: {index} of 'instances' list. JSON object must only have keys: "
                 f"{_listed(infos)}; it has {_listed(instance)}"
             )
@@ -119,13 +119,13 @@ def _columns_of_rows(instances: Any, infos: _Infos) -> dict[str, list[Any]]:
 def _columns(inputs: Any, infos: _Infos) -> dict[str, Any]:
     if not _is_named(inputs):
         if len(infos) > 1:
-            raise _invalid(
+            raise invalid(
                 f"inputs is a plain value/list, but expecting an object with the keys {_listed(infos)}"
             )
         return {next(iter(infos)): inputs}
     for name in infos:
         if name not in inputs:
-            raise _invalid(f"Missing named input: {name} in 'inputs' object.")
+            raise invalid(f"Missing named input: {name} in 'inputs' object.")
     return {name: inputs[name] for name in infos}
 
 
@@ -142,18 +142,18 @@ def _flattened(name: str, value: Any) -> tuple[list[int], list[Any]]:
     while isinstance(probe, list):
         shape.append(len(probe))
         if len(shape) > _MAX_RANK:
-            raise _invalid(f"input '{name}': lists are nested more than {_MAX_RANK} deep")
+            raise invalid(f"input '{name}': lists are nested more than {_MAX_RANK} deep")
         probe = probe[0] if probe else None
     items = [value]
     for level, size in enumerate(shape):
         for item in items:
             if not isinstance(item, list):
-                raise _invalid(
+                raise invalid(
                     f"input '{name}': JSON Value: {_shown(item)} found at incorrect level: {level} in the "
                     f"JSON DOM. Expected at level: {len(shape)}"
                 )
             if len(item) != size:
-                raise _invalid(
+                raise invalid(
                     f"input '{name}': Encountered list at unexpected size: {len(item)} at level: {level} "
                     f"expected size: {size}"
                 )
@@ -191,7 +191,7 @@ def _integers(name: str, leaves: list[int], dtype: np.dtype) -> np.ndarray:
     limits: np.iinfo = np.iinfo(dtype)
     for leaf in (min(leaves, default=0), max(leaves, default=0)):
         if not limits.min <= leaf <= limits.max:
-            raise _invalid(
+            raise invalid(
                 f"input '{name}': {_shown(leaf)} does not fit {dtype} ({limits.min} to {limits.max})"
             )
     return np.array(leaves, dtype)
@@ -221,11 +221,11 @@ def _string(name: str, leaf: Any) -> bytes:
             # Padding may be left out, as there.
             return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except UnicodeEncodeError:
-        raise _invalid(f"input '{name}': {_shown(leaf)} holds characters that cannot be encoded") from None
+        raise invalid(f"input '{name}': {_shown(leaf)} holds characters that cannot be encoded") from None
     except binascii.Error:
-        raise _invalid(f"input '{name}': Unable to base64 decode {_shown(leaf[_B64])}") from None
+        raise invalid(f"input '{name}': Unable to base64 decode {_shown(leaf[_B64])}") from None
     if isinstance(leaf, dict):
-        raise _invalid(f"input '{name}': JSON Value: {_shown(leaf)} not formatted correctly for base64 data")
+        raise invalid(f"input '{name}': JSON Value: {_shown(leaf)} not formatted correctly for base64 data")
     raise _wrong_type(name, leaf, types_pb2.DT_STRING)
 
 
@@ -238,11 +238,11 @@ def _is_named(value: Any) -> bool:
 
 
 def _wrong_type(name: str, value: Any, dtype: int) -> ServingError:
-    return _invalid(f"input '{name}': JSON Value: {_shown(value)} is not of expected type: {_name(dtype)}")
+    return invalid(f"input '{name}': JSON Value: {_shown(value)} is not of expected type: {_name(dtype)}")
 
 
 def _lossy(name: str, value: Any, dtype: np.dtype) -> ServingError:
-    return _invalid(
+    return invalid(
         f"input '{name}': Cannot convert JSON value: {_shown(value)} to {dtype} without loss of precision."
     )
 
@@ -261,7 +261,3 @@ def _shown(value: Any) -> str:
         return f"{'list' if isinstance(value, list) else 'object'} of {len(value)}"
     text = json.dumps(value[:_SHOWN] if isinstance(value, str) else value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)

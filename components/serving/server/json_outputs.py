@@ -7,10 +7,9 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
-import grpc
 import numpy as np
 
-from components.serving.server.errors import ServingError
+from components.serving.server.errors import invalid
 
 _BYTES_SUFFIX: Final = "_bytes"
 """Strings of outputs with such a name are binary, and answered in base64."""
@@ -47,18 +46,18 @@ def _check_rows(outputs: Mapping[str, np.ndarray]) -> None:
     sizes = {}
     for name, tensor in outputs.items():
         if tensor.ndim == 0:
-            raise _invalid(f"Tensor name: {name} has no shape information; ask with 'inputs' instead")
+            raise invalid(f"Tensor name: {name} has no shape information; ask with 'inputs' instead")
         if len(tensor) < 1:
-            raise _invalid(f"Tensor name: {name} has invalid batch size: {len(tensor)}")
+            raise invalid(f"Tensor name: {name} has invalid batch size: {len(tensor)}")
         sizes[name] = len(tensor)
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise _invalid(f"outputs have inconsistent batch sizes: {listed}; ask with 'inputs' instead")
+        raise invalid(f"outputs have inconsistent batch sizes: {listed}; ask with 'inputs' instead")
 
 
 def _json_values(name: str, tensor: np.ndarray) -> Any:
     if tensor.dtype not in _WRITABLE:
-        raise _invalid(f"Failed to write JSON value of '{name}' for tensor type: {tensor.dtype}")
+        raise invalid(f"Failed to write JSON value of '{name}' for tensor type: {tensor.dtype}")
     if tensor.dtype == np.float32:
         # Through its shortest decimal form: 0.2 as a double would be 0.20000000298023224.
         return tensor.astype(str).astype(np.float64).tolist()
@@ -74,7 +73,3 @@ def _json_string(value: bytes, binary: bool) -> str | dict[str, str]:
     if binary:
         return {"b64": base64.b64encode(value).decode()}
     return value.decode(errors="replace")
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)

@@ -13,7 +13,8 @@ import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.samples import Sample
 
-from components.serving.server.versions import State, VersionStatus
+from components.serving.messages import State
+from components.serving.server.versions import VersionStatus
 
 _LATENCY_BUCKETS: Final = tuple(10 * 1.8**power for power in range(33))
 """Microseconds, 10 µs to some 25 minutes."""

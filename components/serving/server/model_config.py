@@ -5,10 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from components.serving.server.errors import ServingError
+from components.serving.server.errors import ServingError, invalid
 from components.serving.server.text_proto import read_text_proto
 
 _PLATFORM = "tensorflow"
@@ -83,7 +82,7 @@ def from_proto(config: model_server_config_pb2.ModelServerConfig) -> list[ModelC
         ServingError: INVALID_ARGUMENT, it is not a list of TensorFlow models in local directories.
     """
     if config.WhichOneof("config") != "model_config_list":
-        raise _invalid("a model_config_list is needed: model_config_list { config { name: … base_path: … } }")
+        raise invalid("a model_config_list is needed: model_config_list { config { name: … base_path: … } }")
     configs = [_model(model) for model in config.model_config_list.config]
     check(configs)
     return configs
@@ -98,11 +97,11 @@ def check(configs: Sequence[ModelConfig]) -> None:
     seen = set()
     for config in configs:
         if not config.name:
-            raise _invalid(f"the model with base_path {config.base_path} has no name")
+            raise invalid(f"the model with base_path {config.base_path} has no name")
         if config.name in seen:
-            raise _invalid(f"Illegal to list model {config.name} multiple times in config list")
+            raise invalid(f"Illegal to list model {config.name} multiple times in config list")
         if not config.base_path.is_absolute():
-            raise _invalid(
+            raise invalid(
                 f"Expected model {config.name} to have an absolute path; got base_path: {config.base_path}"
             )
         seen.add(config.name)
@@ -110,13 +109,13 @@ def check(configs: Sequence[ModelConfig]) -> None:
 
 def _model(model: model_server_config_pb2.ModelConfig) -> ModelConfig:
     if "://" in model.base_path:
-        raise _invalid(
+        raise invalid(
             f"model {model.name} has base_path {model.base_path}; the embedded server reads local directories"
         )
     # The deprecated model_type says the same in another way.
     if model.model_type != model_server_config_pb2.TENSORFLOW and model.model_platform != _PLATFORM:
         given = f'"{model.model_platform}"' if model.model_platform else "none"
-        raise _invalid(f'model {model.name} has model_platform {given}; it must be "{_PLATFORM}"')
+        raise invalid(f'model {model.name} has model_platform {given}; it must be "{_PLATFORM}"')
     if model.HasField("logging_config"):
         logger.warning("model %s: logging_config has no effect in the embedded server", model.name)
     return ModelConfig(model.name, Path(model.base_path), _policy(model), dict(model.version_labels))
@@ -135,8 +134,4 @@ def _policy(model: model_server_config_pb2.ModelConfig) -> Policy:
             return Specific(frozenset(policy.specific.versions))
         case other:
             choices = "latest, all or specific"
-            raise _invalid(f"model {model.name} has model_version_policy {other}; it must be {choices}")
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
+            raise invalid(f"model {model.name} has model_version_policy {other}; it must be {choices}")

@@ -13,6 +13,8 @@ from typing import Any, Final, Never
 
 USAGE: Final = 2
 """Exit status where the flags, or the files that they name, are wrong."""
+LOOPBACK: Final = "127.0.0.1"
+"""Servers are for this machine; nothing in their API asks who is calling."""
 
 _MODEL_FILE: Final = "saved_model.pb"
 

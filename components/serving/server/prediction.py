@@ -4,8 +4,9 @@ Every refusal is a ServingError whose code is TensorFlow Serving's for the same 
 predict_util.cc, get_model_metadata_impl.cc, get_model_status_impl.cc and model_service_impl.cc there.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Any
 
 import grpc
 from tensorflow_serving.apis import (
@@ -16,14 +17,12 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
+from components.serving.messages import SIGNATURE_DEF
 from components.serving.server import tensor_protos
-from components.serving.server.errors import ServingError
+from components.serving.server.errors import invalid
 from components.serving.server.manager import ModelManager
-from components.serving.server.model_config import from_proto
+from components.serving.server.model_config import ModelConfig, from_proto
 from components.serving.server.servable import DEFAULT_SIGNATURE, Servable
-
-SIGNATURE_DEF: Final = "signature_def"
-"""The one metadata field there is."""
 
 
 def predict(manager: ModelManager, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
@@ -48,16 +47,12 @@ def get_model_metadata(
     """Tells the signatures of a version."""
     spec = _model_spec(request)
     if not request.metadata_field:
-        raise ServingError(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            f"GetModelMetadataRequest must specify at least one metadata_field, such as {SIGNATURE_DEF}",
+        raise invalid(
+            f"GetModelMetadataRequest must specify at least one metadata_field, such as {SIGNATURE_DEF}"
         )
     for field in request.metadata_field:
         if field != SIGNATURE_DEF:
-            raise ServingError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"Metadata field {field} is not supported, only {SIGNATURE_DEF} is",
-            )
+            raise invalid(f"Metadata field {field} is not supported, only {SIGNATURE_DEF} is")
     with acquire(manager, spec) as servable:
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         response.model_spec.name = servable.name
@@ -83,16 +78,15 @@ def get_model_status(
 
 
 def reload_config(
-    manager: ModelManager, request: model_management_pb2.ReloadConfigRequest
+    reload: Callable[[list[ModelConfig]], None], request: model_management_pb2.ReloadConfigRequest
 ) -> model_management_pb2.ReloadConfigResponse:
-    """Makes the server serve what the request lists; what it does not list is unloaded."""
+    """Has the server ``reload`` what the request lists; what it does not list is unloaded."""
     if request.config.WhichOneof("config") != "model_config_list":
-        raise ServingError(
-            grpc.StatusCode.INVALID_ARGUMENT,
+        raise invalid(
             "ServerModelConfig type not supported by HandleReloadConfigRequest."
-            " Only ModelConfigList is currently supported",
+            " Only ModelConfigList is currently supported"
         )
-    manager.reload(from_proto(request.config))
+    reload(from_proto(request.config))
     response = model_management_pb2.ReloadConfigResponse()
     response.status.error_code = grpc.StatusCode.OK.value[0]
     return response
@@ -101,13 +95,13 @@ def reload_config(
 def acquire(manager: ModelManager, spec: model_pb2.ModelSpec) -> AbstractContextManager[Servable]:
     """Keeps the version that the spec asks for from being unloaded."""
     if not spec.name:
-        raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "ModelSpec has no name specified.")
+        raise invalid("ModelSpec has no name specified.")
     return manager.acquire(spec.name, *_choice(spec))
 
 
 def _model_spec(request: Any) -> model_pb2.ModelSpec:
     if not request.HasField("model_spec"):
-        raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
+        raise invalid("Missing ModelSpec")
     return request.model_spec
 
 

@@ -24,8 +24,9 @@ from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
 
+from components.serving.messages import SIGNATURE_DEF
 from components.serving.server import json_inputs, json_outputs, prediction
-from components.serving.server.errors import ServingError
+from components.serving.server.errors import ServingError, invalid
 from components.serving.server.manager import ModelManager
 from components.serving.server.metrics import ServerMetrics
 from components.serving.server.servable import DEFAULT_SIGNATURE
@@ -67,7 +68,7 @@ class RestApi:
 
     At most ``threads`` requests are read and computed at once; the others wait for one of those places, and
     waiting and computing together end after ``timeout_seconds`` with 504. What TensorFlow computes cannot be
-    called back then: it goes on until it is done, and its result is dropped.
+    called back then: it goes on in its place until it is done, and its result is dropped.
     """
 
     def __init__(
@@ -87,45 +88,45 @@ class RestApi:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        request = Request(environ)
+        request = _Request(environ)
         try:
             response = self._answer(request)
         except ServingError as error:
             response = _error(_HTTP_STATUSES.get(error.code, 500), error.message)
         except RequestEntityTooLarge:
             response = _error(413, f"the request is larger than {MAX_MESSAGE_BYTES} bytes")
-            # Its body has not been read: what follows on this connection is no request.
-            response.headers["Connection"] = "close"
         except ClientDisconnected:
-            response = _error(400, "the request's body ends before its Content-Length")
-            response.headers["Connection"] = "close"
+            response = _error(400, "the request's body ends before its Content-Length, or comes too slowly")
         except Exception as error:
             logger.exception("a request failed")
             response = _error(500, f"{type(error).__name__}: {error}")
+        if not request.body_is_read:
+            # What follows on this connection is no request.
+            response.headers["Connection"] = "close"
         return response(environ, start_response)
 
     def close(self) -> None:
         """Lets the threads go."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, request: "_Request") -> Response:
         # As it came: names are decoded after the path has been taken apart, and a query matches nothing.
         path = request.environ["RAW_URI"]
-        if path == self._metrics_path:
-            return Response(self._metrics.exposition(), content_type="text/plain")
         if request.method == "POST" and (match := _PREDICTION_PATH.fullmatch(path)):
             return self._predict(request, _model_spec(match), match["method"].lower())
         # Not wanted, but it stands before the connection's next request.
-        _read_body(request)
+        request.read_body()
+        if path == self._metrics_path:
+            return Response(self._metrics.exposition(), content_type="text/plain")
         if request.method == "GET" and (match := _MODEL_PATH.fullmatch(path)):
             return self._describe(match)
         if not path.lower().startswith(_API_PREFIX):
             return _error(404, f"Not Found: {path}")
-        raise _invalid(f"Malformed request: {request.method} {path}")
+        raise invalid(f"Malformed request: {request.method} {path}")
 
     def _describe(self, match: re.Match[str]) -> Response:
         if not match["name"]:
-            raise _invalid("Missing model name in request.")
+            raise invalid("Missing model name in request.")
         if not match["metadata"]:
             status = prediction.get_model_status(
                 self._manager, get_model_status_pb2.GetModelStatusRequest(model_spec=_model_spec(match))
@@ -134,19 +135,19 @@ class RestApi:
         metadata = prediction.get_model_metadata(
             self._manager,
             get_model_metadata_pb2.GetModelMetadataRequest(
-                model_spec=_model_spec(match), metadata_field=[prediction.SIGNATURE_DEF]
+                model_spec=_model_spec(match), metadata_field=[SIGNATURE_DEF]
             ),
         )
         signatures = get_model_metadata_pb2.SignatureDefMap()
-        metadata.metadata[prediction.SIGNATURE_DEF].Unpack(signatures)
+        metadata.metadata[SIGNATURE_DEF].Unpack(signatures)
         return _json(
             {
                 "model_spec": _as_declared(metadata.model_spec),
-                "metadata": {prediction.SIGNATURE_DEF: _as_declared(signatures)},
+                "metadata": {SIGNATURE_DEF: _as_declared(signatures)},
             }
         )
 
-    def _predict(self, request: Request, spec: model_pb2.ModelSpec, method: str) -> Response:
+    def _predict(self, request: "_Request", spec: model_pb2.ModelSpec, method: str) -> Response:
         with self._counted(spec.name, method):
             if method != "predict":
                 raise ServingError(
@@ -157,13 +158,16 @@ class RestApi:
             if not self._places.acquire(timeout=self._timeout_seconds):
                 raise self._too_late("waiting for other requests")
             try:
-                computing = self._pool.submit(self._compute, spec, _read_body(request))
+                computing = self._pool.submit(self._compute, spec, request.read_body())
+            except BaseException:
+                self._places.release()
+                raise
+            # Not when the answer is given: what computes on after a timeout keeps its thread.
+            computing.add_done_callback(lambda _: self._places.release())
+            try:
                 return computing.result(max(0, deadline - time.monotonic()))
             except FutureTimeoutError:
-                computing.cancel()
                 raise self._too_late("computing") from None
-            finally:
-                self._places.release()
 
     def _compute(self, spec: model_pb2.ModelSpec, body: bytes) -> Response:
         document = json_inputs.parse_request(body)
@@ -171,7 +175,7 @@ class RestApi:
         with prediction.acquire(self._manager, spec) as servable:
             if signature not in servable.signatures:
                 known = ", ".join(sorted(name for name in servable.signatures if not name.startswith("__")))
-                raise _invalid(
+                raise invalid(
                     f'Serving signature name: "{signature}" not found in signature def. Signatures: {known}.'
                 )
             inputs = json_inputs.read_inputs(document, servable.signatures[signature].inputs)
@@ -204,33 +208,39 @@ class RestApi:
             self._metrics.request(known, method, "REST", code, time.perf_counter() - started)
 
 
+class _Request(Request):
+    """A request that knows whether its body still stands on the connection."""
+
+    max_content_length = MAX_MESSAGE_BYTES
+    body_is_read = False
+
+    def read_body(self) -> bytes:
+        """The body, unpacked; RequestEntityTooLarge where either form is too large."""
+        body = self.get_data(cache=False)
+        self.body_is_read = True
+        if "gzip" not in self.headers.get("Content-Encoding", ""):
+            return body
+        unpacker = zlib.decompressobj(_GZIP)
+        try:
+            unpacked = unpacker.decompress(body, MAX_MESSAGE_BYTES)
+        except zlib.error:
+            raise invalid("the request's body is no gzip, although its Content-Encoding says so") from None
+        if unpacker.unconsumed_tail:
+            raise RequestEntityTooLarge
+        if not unpacker.eof:
+            raise invalid("the request's gzip body is cut off")
+        return unpacked
+
+
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(match["name"]))
     if match["version"]:
         if int(match["version"]) > _MAX_INT64:
-            raise _invalid(f"Failed to convert version: {match['version']} to numeric.")
+            raise invalid(f"Failed to convert version: {match['version']} to numeric.")
         spec.version.value = int(match["version"])
     if match["label"]:
         spec.version_label = unquote(match["label"])
     return spec
-
-
-def _read_body(request: Request) -> bytes:
-    """The body, unpacked; RequestEntityTooLarge where either form is too large."""
-    request.max_content_length = MAX_MESSAGE_BYTES
-    body = request.get_data(cache=False)
-    if "gzip" not in request.headers.get("Content-Encoding", ""):
-        return body
-    unpacker = zlib.decompressobj(_GZIP)
-    try:
-        unpacked = unpacker.decompress(body, MAX_MESSAGE_BYTES)
-    except zlib.error:
-        raise _invalid("the request's body is no gzip, although its Content-Encoding says so") from None
-    if unpacker.unconsumed_tail:
-        raise RequestEntityTooLarge
-    if not unpacker.eof:
-        raise _invalid("the request's gzip body is cut off")
-    return unpacked
 
 
 def _as_declared(message: Message) -> Any:
@@ -246,7 +256,3 @@ def _json(content: Any, status: int = 200) -> Response:
 
 def _error(status: int, message: str) -> Response:
     return _json({"error": message}, status)
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)

@@ -18,7 +18,7 @@ from tensorflow.python.framework import ops
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from components.serving.server.batching import BatchScheduler
-from components.serving.server.errors import ServingError, from_tensorflow, one_line
+from components.serving.server.errors import ServingError, from_tensorflow, invalid, one_line
 
 DEFAULT_SIGNATURE: Final = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 
@@ -104,6 +104,10 @@ class Servable:
             values = self._calls[signature](*(inputs[name] for name in definition.inputs))
         except tf.errors.OpError as error:
             raise from_tensorflow(error) from error
+        except UnicodeDecodeError as error:
+            # TensorFlow quotes bytes of the input in some messages, and Python then loses the error's code.
+            message = error.object.decode(errors="backslashreplace")
+            raise invalid(one_line(message)) from error
         return {
             # A session returns a scalar as a bare value.
             name: value if isinstance(value, np.ndarray) else np.array(value, _numpy_dtype(definition, name))
@@ -131,7 +135,7 @@ def _checked_inputs(
     missing, extra = set(definition.inputs) - set(inputs), set(inputs) - set(definition.inputs)
     if missing or extra:
         needed = ", ".join(f"{name}: {_spec(definition.inputs[name])}" for name in sorted(missing))
-        raise _invalid(
+        raise invalid(
             f'The inputs are not those of signature "{signature}". '
             f"Sent extra: {{{', '.join(sorted(extra))}}}. Missing but required: {{{needed}}}."
         )
@@ -139,7 +143,7 @@ def _checked_inputs(
     for name, info in definition.inputs.items():
         array = np.asarray(inputs[name])
         if not _dtype_fits(info.dtype, array.dtype) or not _shape_fits(info.tensor_shape, array.shape):
-            raise _invalid(
+            raise invalid(
                 f'Input "{name}" is {_kind(array.dtype)} {list(array.shape)}, '
                 f'but signature "{signature}" takes {_spec(info)}.'
             )
@@ -151,12 +155,12 @@ def _checked_inputs(
 def _check_outputs(definition: meta_graph_pb2.SignatureDef, outputs: Sequence[str]) -> None:
     for position, name in enumerate(outputs):
         if name not in definition.outputs:
-            raise _invalid(
+            raise invalid(
                 f"output tensor alias not found in signature: {name} "
                 f"Outputs expected to be in the set {{{','.join(sorted(definition.outputs))}}}."
             )
         if name in outputs[:position]:
-            raise _invalid(f"duplicate output tensor alias: {name}")
+            raise invalid(f"duplicate output tensor alias: {name}")
 
 
 def _dtype_fits(expected: int, given: np.dtype) -> bool:
@@ -185,7 +189,3 @@ def _spec(info: meta_graph_pb2.TensorInfo) -> str:
 
 def _numpy_dtype(definition: meta_graph_pb2.SignatureDef, output: str) -> Any:
     return tf.as_dtype(definition.outputs[output].dtype).as_numpy_dtype
-
-
-def _invalid(message: str) -> ServingError:
-    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)

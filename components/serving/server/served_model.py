@@ -10,9 +10,10 @@ from pathlib import Path
 
 import grpc
 
+from components.serving.messages import State
 from components.serving.server.errors import ServingError, one_line
 from components.serving.server.servable import Servable
-from components.serving.server.versions import State, Step, VersionStatus, next_step
+from components.serving.server.versions import Step, VersionStatus, next_step
 
 Load = Callable[[str, int, Path], Servable]
 """Model name, version, directory."""

@@ -4,14 +4,14 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import grpc
-from tensorflow_serving.apis import model_management_pb2
 
-from components.serving.server import grpc_api, prediction
+from components.serving.messages import State
+from components.serving.server import grpc_api
 from components.serving.server.batching_parameters import BatchingParameters, parse_batching_parameters_file
 from components.serving.server.config_files import read_monitoring_config, read_ssl_config
 from components.serving.server.errors import ServingError
@@ -19,16 +19,19 @@ from components.serving.server.health import ModelHealth
 from components.serving.server.http_server import HttpServer
 from components.serving.server.manager import ModelManager
 from components.serving.server.metrics import ServerMetrics
-from components.serving.server.model_config import ModelConfig, from_proto, parse_model_config_file
-from components.serving.server.options import ServerOptions, check_base_path
+from components.serving.server.model_config import ModelConfig, parse_model_config_file
+from components.serving.server.options import LOOPBACK, ServerOptions, check_base_path
 from components.serving.server.rest_api import RestApi
-from components.serving.server.versions import State, VersionStatus
+from components.serving.server.versions import VersionStatus
 
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 30.0
 """How long requests in flight may take once the server is to stop; Kubernetes kills a pod after as long."""
 _LOOK_SECONDS: Final = 0.1
+_CANCEL_SECONDS: Final = 1.0
+"""How much later than the end of the grace period gRPC would cancel by itself: it says of calls that it has
+cancelled, too, that they are done, and by then it must have been asked."""
 
 
 class StartError(Exception):
@@ -62,13 +65,13 @@ class ModelServer:
         self._metrics_path = (
             read_monitoring_config(options.monitoring_config_file) if options.monitoring_config_file else None
         )
-        configs = _models(options)
-        self._base_paths = {config.name: config.base_path for config in configs}
+        self._configs = _models(options)
+        self._base_paths = {config.name: config.base_path for config in self._configs}
         self._metrics = ServerMetrics()
         self._health = ModelHealth(grpc_api.SERVICES)
         self._health.expect(self._base_paths)
         self._manager = ModelManager(
-            configs,
+            self._configs,
             poll_seconds=options.file_system_poll_wait_seconds,
             batching=_batching(options),
             warmup=options.enable_model_warmup,
@@ -77,6 +80,7 @@ class ModelServer:
         )
         self._stopping = threading.Event()
         self._starting = threading.Lock()
+        self._reloading = threading.Lock()
         self._grpc: grpc.Server | None = None
         self._rest: HttpServer | None = None
         self._rest_api: RestApi | None = None
@@ -106,36 +110,38 @@ class ModelServer:
         """Says NOT_SERVING, takes no more requests, finishes those in flight and unloads the models.
 
         Returns:
-            Whether all of it was done within ``grace`` seconds.
+            Whether every request was answered within ``grace`` seconds.
         """
         end = time.monotonic() + grace
         self._stopping.set()
         self._health.drain()
         with self._starting:
             # Whoever waits for a model in `start` has given up by now.
-            drained = self._grpc.stop(grace) if self._grpc else None
-        if self._rest:
-            self._rest.stop(grace)
-        if drained:
-            drained.wait()
+            closed = self._grpc.stop(_left(end) + _CANCEL_SECONDS) if self._grpc else None
+        answered = self._rest is None or self._rest.stop(_left(end))
+        if self._grpc and closed and not closed.wait(_left(end)):
+            answered = False
+            self._grpc.stop(grace=None)
         if self._rest_api:
             self._rest_api.close()
         unloading = threading.Thread(target=self._manager.stop, name="unload", daemon=True)
         unloading.start()
-        unloading.join(max(1.0, end - time.monotonic()))
-        return not unloading.is_alive()
+        # A load that takes longer than that is nobody's request.
+        unloading.join(max(1.0, _left(end)))
+        return answered
 
-    def reload(self, request: model_management_pb2.ReloadConfigRequest) -> Any:
-        """Answers HandleReloadConfigRequest: serves what the request lists instead of what is served now."""
-        if request.config.WhichOneof("config") == "model_config_list":
-            self._note_models(from_proto(request.config))
-        try:
-            return prediction.reload_config(self._manager, request)
-        finally:
-            self._health.expect(self._manager.names())
+    def reload(self, configs: Sequence[ModelConfig]) -> None:
+        """Serves these models instead of what is served now.
 
-    def _note_models(self, configs: list[ModelConfig]) -> None:
-        self._base_paths = {**self._base_paths, **{config.name: config.base_path for config in configs}}
+        Raises:
+            ServingError: as `ModelManager.reload` does.
+        """
+        with self._reloading:
+            self._base_paths = {**self._base_paths, **{config.name: config.base_path for config in configs}}
+            try:
+                self._manager.reload(configs)
+            finally:
+                self._health.expect(self._manager.names())
 
     def _wait_for_models(self) -> None:
         waiting = set(self._base_paths)
@@ -177,16 +183,16 @@ class ModelServer:
                 timeout_seconds=options.rest_api_timeout_in_ms / 1000,
                 metrics_path=self._metrics_path,
             )
-            self._rest = HttpServer(grpc_api.HOST, options.rest_api_port, self._rest_api)
+            self._rest = HttpServer(LOOPBACK, options.rest_api_port, self._rest_api)
             self.rest_port = self._rest.port
             self._rest.start()
         self._grpc.start()
         secured = " (TLS)" if self._tls else ""
-        self._announce(f"gRPC API at {grpc_api.HOST}:{self.port}{secured}")
+        self._announce(f"gRPC API at {LOOPBACK}:{self.port}{secured}")
         if self.rest_port:
-            self._announce(f"REST API at http://{grpc_api.HOST}:{self.rest_port}/v1/models")
+            self._announce(f"REST API at http://{LOOPBACK}:{self.rest_port}/v1/models")
         if self.rest_port and self._metrics_path:
-            self._announce(f"Metrics at http://{grpc_api.HOST}:{self.rest_port}{self._metrics_path}")
+            self._announce(f"Metrics at http://{LOOPBACK}:{self.rest_port}{self._metrics_path}")
 
     def _version_changed(self, name: str, status: VersionStatus) -> None:
         self._metrics.version_changed(self._base_paths[name] / str(status.version), status)
@@ -199,18 +205,20 @@ class ModelServer:
 
     def _keep_reading_config(self) -> None:
         path = Path(self._options.model_config_file)
-        seconds = self._options.model_config_file_poll_wait_seconds
-        current = parse_model_config_file(path)
-        while not self._stopping.wait(seconds):
+        current, told = self._configs, ""
+        while not self._stopping.wait(self._options.model_config_file_poll_wait_seconds):
             try:
                 configs = parse_model_config_file(path)
                 if configs != current:
-                    self._note_models(configs)
-                    self._manager.reload(configs)
-                    self._health.expect(self._manager.names())
+                    self.reload(configs)
                     current = configs
-            except ServingError as error:
-                logger.error("%s is not taken over: %s", path, error.message)
+                told = ""
+            except Exception as error:
+                # Whatever it is, the models loaded still answer, and the file may be put right.
+                if str(error) != told:
+                    expected = isinstance(error, ServingError)
+                    logger.error("%s is not taken over: %s", path, error, exc_info=not expected)
+                    told = str(error)
 
 
 def _models(options: ServerOptions) -> list[ModelConfig]:
@@ -224,14 +232,24 @@ def _batching(options: ServerOptions) -> BatchingParameters | None:
     if not options.enable_batching:
         return None
     if not options.batching_parameters_file:
-        return BatchingParameters()
+        parameters = BatchingParameters()
+        logger.warning(
+            "--enable_batching without --batching_parameters_file merges up to %d images, and a model refuses"
+            ' more than the max_batch_size under "limits" in its assets.extra/labels.json; give a file',
+            parameters.max_batch_size,
+        )
+        return parameters
     return parse_batching_parameters_file(Path(options.batching_parameters_file))
+
+
+def _left(end: float) -> float:
+    return max(0.0, end - time.monotonic())
 
 
 def _require_free(port: int | None) -> None:
     """Finds out early what would otherwise show once the models are loaded, and in gRPC's own words."""
     if port:
         try:
-            socket.create_server((grpc_api.HOST, port)).close()
+            socket.create_server((LOOPBACK, port)).close()
         except OSError as error:
             raise StartError(f"port {port} cannot be opened: {error.strerror}") from None

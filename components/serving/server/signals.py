@@ -13,6 +13,7 @@ DROPPED: Final = 1
 """Exit status after a second signal: requests were dropped."""
 PARENT_PIPE: Final = "MODEL_SERVER_PARENT_PIPE"
 """Environment variable: a file descriptor at whose end the process that started the server is gone."""
+_LOOK_SECONDS: Final = 0.2
 
 
 class StopSignal:
@@ -34,7 +35,10 @@ class StopSignal:
 
     def wait(self) -> None:
         """Waits for the first signal."""
-        self._asked.wait()
+        # Python answers signals in this thread, but the system may hand one to any other, and this thread
+        # then goes on sleeping.
+        while not self._asked.wait(_LOOK_SECONDS):
+            pass
 
     def ask(self) -> None:
         """Does what a signal does; from any thread."""

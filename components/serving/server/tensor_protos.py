@@ -8,7 +8,7 @@ import numpy as np
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from components.serving.server.errors import ServingError
-from components.serving.tensors import from_tensor_proto, tensor_dtype
+from components.serving.tensors import MAX_DIMENSIONS, from_tensor_proto, tensor_dtype
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 """The largest request, and the most that one of its tensors may take in memory.
@@ -18,6 +18,8 @@ one request; 64 MiB hold a batch of some hundred photographs, or 21 megapixels d
 ``--grpc_channel_arguments=grpc.max_receive_message_length=N`` sets another limit for messages.
 """
 _POINTER_BYTES: Final = 8
+_VALUES_AT_ONCE: Final = 1 << 16
+"""How many values are Python objects at a time; such a one takes eight times a float32."""
 
 # Source: the comments of tensorflow/core/framework/tensor.proto.
 _FIELDS: Final = {
@@ -71,11 +73,17 @@ def encode(values: np.ndarray) -> tensor_pb2.TensorProto:
         proto.tensor_shape.dim.add(size=size)
     # half_val holds the 16 bits of a value.
     flat = values.ravel().view(np.uint16) if values.dtype == np.float16 else values.ravel()
-    getattr(proto, field).extend(flat.tolist())
+    values_of_proto = getattr(proto, field)
+    for start in range(0, flat.size, _VALUES_AT_ONCE):
+        values_of_proto.extend(flat[start : start + _VALUES_AT_ONCE].tolist())
     return proto
 
 
 def _bytes_needed(proto: tensor_pb2.TensorProto) -> int:
+    rank = len(proto.tensor_shape.dim)
+    if rank > MAX_DIMENSIONS:
+        # Before they are multiplied: a product of thousands of sizes takes a minute.
+        raise ValueError(f"a tensor of {rank} dimensions cannot be read, only of up to {MAX_DIMENSIONS}")
     # A negative size is an error that from_tensor_proto words; here it must not cancel another.
     elements = math.prod(max(dimension.size, 0) for dimension in proto.tensor_shape.dim)
     dtype = tensor_dtype(proto.dtype)

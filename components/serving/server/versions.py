@@ -4,25 +4,17 @@ import logging
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 from pathlib import Path
 
 import grpc
+
+from components.serving.messages import State
 
 _VERSION = re.compile(r"-?[0-9]+")
 _MAX_INT64 = 2**63 - 1
 
 logger = logging.getLogger(__name__)
-
-
-class State(IntEnum):
-    """ModelVersionStatus.State of TensorFlow Serving."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), *, leave_o
         arguments: files; folders, searched through for `SUFFIXES`, hidden files passed by; patterns, with
             ``**`` for folders at any depth.
         listed: names of further files, which need not exist: whoever reads them will notice.
-        leave_out: a folder not to search through: the one for results.
+        leave_out: a folder in which neither folders nor patterns look for images: the one for results. A
+            pattern that begins in it means what it says.
 
     Raises:
         ValueError: an argument that names nothing, or `leave_out` itself.
@@ -66,11 +67,14 @@ def _expand(argument: str, leave_out: Path) -> tuple[Path, list[Path]]:
     if path.exists():
         return path.parent, [path]
     if glob.has_magic(argument):
+        root = _part_before_wildcards(path)
         matches = (Path(match) for match in sorted(glob.glob(argument, recursive=True)))
         found = [match for match in matches if match.is_file()]
+        if not _is_in(root, leave_out):
+            found = [match for match in found if not _is_in(match.parent, leave_out)]
         if not found:
             raise ValueError(f"{argument}: no file matches this pattern")
-        return _part_before_wildcards(path), found
+        return root, found
     raise ValueError(f"{argument}: no such file or folder")
 
 
@@ -87,7 +91,11 @@ def _images_below(folder: Path, leave_out: Path) -> Iterator[Path]:
 
 
 def _is_same(folder: Path, other: Path) -> bool:
-    return os.path.abspath(folder) == os.path.abspath(other)
+    return os.path.realpath(folder) == os.path.realpath(other)
+
+
+def _is_in(folder: Path, other: Path) -> bool:
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(other))
 
 
 def _part_before_wildcards(pattern: Path) -> Path:

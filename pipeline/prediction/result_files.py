@@ -2,6 +2,7 @@
 
 import errno
 import json
+import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from components.serving.image_files import ImageFile
+from pipeline.prediction.image_files import ImageFile
 
 STDOUT: Final = "-"
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -107,8 +108,8 @@ def is_out_of_space(error: OSError) -> bool:
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Short: the file's own name may be as long as names can be.
-    partial = path.parent / ".partial"
+    # Short: the file's own name may be as long as names can be. Nobody else's: runs may share a folder.
+    partial = path.parent / f".partial-{secrets.token_hex(8)}"
     try:
         partial.write_bytes(content)
         partial.replace(path)

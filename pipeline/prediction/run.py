@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from components.serving.channel import Tls
 from components.serving.client import Prediction, SegmentationClient
-from components.serving.failures import ModelUnavailableError, ServingClientError
-from components.serving.image_files import ImageFile
+from components.serving.failures import ServingClientError
 from components.serving.model_labels import Labels
 from components.serving.pictures import overlay, with_palette
-from components.serving.result_files import Existing, Record, ResultFiles, is_out_of_space, open_record
+from pipeline.prediction.image_files import ImageFile
+from pipeline.prediction.result_files import Existing, Record, ResultFiles, is_out_of_space, open_record
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def predict_files(options: Options, client: SegmentationClient, images: Sequence
         run = _Run(options, client, bar)
         try:
             run.predict(images)
-        except ModelUnavailableError as error:
+        except ServingClientError as error:
             _say(str(error))
         except BrokenPipeError:
             raise

@@ -1,0 +1,1 @@
+"""What the predict command does: finding images, asking for their masks, writing them."""
