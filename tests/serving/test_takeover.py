@@ -25,7 +25,7 @@ _FILES = [encoded(pixels) for pixels in _IMAGES]
 
 def _options(base: Path) -> ServerOptions:
     return ServerOptions(
-        port=0, model_name="pets", model_base_path=str(base), file_system_poll_wait_seconds=0.1
+        port=0, model_name="pets", model_base_path=str(base), file_system_poll_wait_seconds=1
     )
 
 
