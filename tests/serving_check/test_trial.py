@@ -168,6 +168,7 @@ def test_other_class_names_are_named(script: Script, tmp_path: Path, monkeypatch
 
 
 def test_no_server_at_all_is_one_reason(script: Script, tmp_path: Path) -> None:
+    describe(tmp_path, NAMES)
     findings = try_out("127.0.0.1:9", "m", tmp_path, Examples(EXAMPLES, EXAMPLES[:2]))
     assert len(findings.reasons) == 1
     assert findings.reasons[0].startswith("the server did not answer when asked what it serves: ")
