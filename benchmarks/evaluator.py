@@ -23,7 +23,7 @@ from benchmarks.stages import measure
 STAGES = (
     "ImageMaskExampleGen",
     "StatisticsGen",
-    "ImportSchemaGen",
+    "CuratedSchema",
     "ExampleValidator",
     "Transform",
     "Trainer",

@@ -21,7 +21,7 @@ from benchmarks.stages import FIRST_EPOCH, Cost, measure
 STAGES = (
     "ImageMaskExampleGen",
     "StatisticsGen",
-    "ImportSchemaGen",
+    "CuratedSchema",
     "ExampleValidator",
     "Transform",
     FIRST_EPOCH,

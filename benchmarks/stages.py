@@ -52,6 +52,7 @@ def _run_one(workdir: Path, wanted: str, arguments: list[str]) -> Cost:
     from pipeline.config import load_recipe
     from pipeline.create_pipeline import create_pipeline
     from pipeline.local_runner import stages_of
+    from pipeline.parameters import RunParameters
 
     name, data, *overrides = arguments
     recipe = load_recipe(name, data, overrides)
@@ -60,9 +61,9 @@ def _run_one(workdir: Path, wanted: str, arguments: list[str]) -> Cost:
         return _read_once(workdir, recipe.transform.height, recipe.transform.width)
     pipeline = create_pipeline(
         recipe,
+        RunParameters.of(recipe, str(workdir / "serving")),
         pipeline_name="benchmark",
         pipeline_root=str(workdir / "artifacts"),
-        serving_dir=str(workdir / "serving"),
         metadata_path=str(workdir / "metadata.sqlite"),
         checkpoint_dir=str(workdir / "checkpoints"),
     )

@@ -28,6 +28,7 @@ from components.trainer.config import (
 from components.trainer.limits import ServingLimits
 from components.transform.config import TransformConfig
 from models.options import ENCODER_PIXELS, IMAGENET
+from pipeline.kubeflow.config import KubeflowConfig
 from pipeline.recipe_errors import RecipeError, explain, shown, suggestion
 from pipeline.recipe_yaml import load_yaml
 
@@ -82,6 +83,7 @@ class Recipe(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingBlock = ServingBlock()
     beam: BeamConfig = BeamConfig()
+    kubeflow: KubeflowConfig = KubeflowConfig()
 
     @model_validator(mode="after")
     def _blocks_agree(self) -> Self:
@@ -165,13 +167,17 @@ class Recipe(Settings):
             yield str(error)
 
 
-def load_recipe(name_or_path: str, data: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    name_or_path: str, data: str | None = None, overrides: Sequence[str] = (), *, runs_here: bool = True
+) -> Recipe:
     """Loads a recipe and applies what the command line says on top.
 
     Args:
         name_or_path: a name that ``list_recipes`` knows, or a YAML file.
         data: replaces ``dataset.root``. Relative paths count from the current directory.
         overrides: ``a.b=value`` each, the value in YAML; later ones win.
+        runs_here: whether the paths in it are this machine's. Elsewhere nothing can be looked up, so
+            they must be absolute.
 
     Raises:
         RecipeError: all that is wrong, a line each.
@@ -188,10 +194,8 @@ def load_recipe(name_or_path: str, data: str | None = None, overrides: Sequence[
         _apply(override, values)
     if data is not None:
         _set(values, ["dataset", "root"], data, f"--data {data}")
-    if isinstance(values.get("dataset"), dict) and isinstance(root := values["dataset"].get("root"), str):
-        values["dataset"]["root"] = os.path.abspath(Path(root).expanduser())
-    if isinstance(values.get("model"), dict):
-        values["model"] |= _local_weights(values["model"])
+    for key in ("dataset.root", "model.encoder_weights"):
+        _resolve_path(values, key, runs_here)
     try:
         # By way of JSON, in which pydantic's strict mode takes a list where a tuple is declared.
         text = json.dumps(values)
@@ -203,21 +207,26 @@ def load_recipe(name_or_path: str, data: str | None = None, overrides: Sequence[
         raise RecipeError(explain(error, values, Recipe)) from None
 
 
-def _local_weights(model: dict[str, Any]) -> dict[str, str]:
-    """Returns ``encoder_weights`` as an absolute path, or nothing where it is no path."""
-    weights = model.get("encoder_weights")
-    if not isinstance(weights, str) or weights == IMAGENET:
-        return {}
-    path = os.path.abspath(Path(weights).expanduser())
-    if not os.path.isfile(path):
+def _resolve_path(values: dict[str, Any], key: str, runs_here: bool) -> None:
+    """Makes the path that a key may hold an absolute one."""
+    block, name = key.split(".")
+    path = values[block].get(name) if isinstance(values.get(block), dict) else None
+    if not isinstance(path, str) or path == IMAGENET:
+        return
+    if not runs_here:
+        if not path.startswith("/"):
+            raise RecipeError([f"{key} is {path!r}; give the absolute path at which a container finds it"])
+        return
+    values[block][name] = os.path.abspath(Path(path).expanduser())
+    if key == "model.encoder_weights" and not os.path.isfile(values[block][name]):
         raise RecipeError(
-            [f"model.encoder_weights is {path!r}, and there is no such file; give one, {IMAGENET} or null"]
+            [f"{key} is {values[block][name]!r}, and there is no such file; give one, {IMAGENET} or null"]
         )
-    return {"encoder_weights": path}
 
 
 def _digest_of_weights(model: ModelConfig) -> str:
-    if model.encoder_weights in (None, IMAGENET):
+    """Empty where there is no file, or none that can be read here: then its name alone tells it apart."""
+    if model.encoder_weights in (None, IMAGENET) or not os.path.isfile(str(model.encoder_weights)):
         return ""
     with open(str(model.encoder_weights), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

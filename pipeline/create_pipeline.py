@@ -1,11 +1,7 @@
 """The pipeline: from a recipe to the graph of components, all of it on one screen."""
 
-import hashlib
-from pathlib import Path
-
 import tensorflow_data_validation as tfdv
 import tensorflow_transform as tft  # noqa: F401  (sets how Keras is found; must precede any use of it)
-from google.protobuf import text_format
 from tfx import v1 as tfx
 from tfx.proto import transform_pb2
 
@@ -23,32 +19,35 @@ from components.evaluator.component import Evaluator
 from components.example_validator.component import ExampleValidator
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.pusher.component import Pusher
+from components.schema.component import CuratedSchema
 from components.schema.curated import SCALAR_FEATURES, curated_schema
 from components.serving_check.component import ServingCheck
 from components.serving_check.config import ServingCheckConfig
+from components.trainer.component import Trainer
 from components.trainer.limits import ServingLimits
 from pipeline.config import Recipe
 from pipeline.fingerprint import source_fingerprint
+from pipeline.parameters import RunParameters
 
 
 def create_pipeline(
     recipe: Recipe,
+    parameters: RunParameters,
     *,
     pipeline_name: str,
     pipeline_root: str,
-    serving_dir: str,
-    metadata_path: str,
-    checkpoint_dir: str,
+    checkpoint_dir: str | None,
+    metadata_path: str | None = None,
 ) -> tfx.dsl.Pipeline:
-    """Builds the pipeline of a recipe.
+    """Builds the pipeline of a recipe, the same for every orchestrator.
 
     Args:
         recipe: what to run on what.
+        parameters: what replaces the recipe's own values in a single run.
         pipeline_name: TFX's name for it; runs of one name share their cache.
         pipeline_root: directory of all artifacts.
-        serving_dir: the directory a model server watches; versions appear right under it.
-        metadata_path: the SQLite file of ML Metadata.
-        checkpoint_dir: where an interrupted training finds itself again.
+        checkpoint_dir: where an interrupted training finds itself again; None keeps nothing.
+        metadata_path: the SQLite file of ML Metadata, where the orchestrator has no store of its own.
     """
     labels = recipe.dataset.label_set()
     attributes = recipe.dataset.attributes
@@ -57,6 +56,7 @@ def create_pipeline(
     example_gen = ImageMaskExampleGen(
         dataset=recipe.dataset,
         labels=labels,
+        root=parameters.data_path,
         code_fingerprint=source_fingerprint(components.image_mask_example_gen, components.dataset),
     )
 
@@ -65,7 +65,7 @@ def create_pipeline(
         examples=example_gen.outputs["examples"],
         stats_options=tfdv.StatsOptions(feature_allowlist=[*SCALAR_FEATURES, *attributes]),
     )
-    schema = tfx.components.ImportSchemaGen(schema_file=_write_schema(recipe, pipeline_root))
+    schema = CuratedSchema(curated_schema(attributes, recipe.dataset.max_pixels))
 
     # Examples that are not what the schema says end the run here, before anything is learnt from them.
     example_validator = ExampleValidator(
@@ -96,27 +96,24 @@ def create_pipeline(
     # The artifacts alone would let Transform run beside the validation.
     transform.add_upstream_node(example_validator)
 
-    trainer = tfx.components.Trainer(
+    trainer = Trainer(
         examples=transform.outputs["transformed_examples"]
         if materialize
         else example_gen.outputs["examples"],
         transform_graph=transform.outputs["transform_graph"],
-        run_fn="components.trainer.run_fn.run_fn",
-        train_args=tfx.proto.TrainArgs(splits=["train"]),
-        eval_args=tfx.proto.EvalArgs(splits=["val"]),
-        custom_config={
-            "settings": recipe.trainer_settings(
-                checkpoint_dir=checkpoint_dir,
-                code_fingerprint=source_fingerprint(
-                    components.trainer, components.imaging, components.dataset, models
-                ),
-            ).model_dump_json(),
-            "limits": recipe.serving.part(ServingLimits).model_dump_json(),
-        },
+        settings=recipe.trainer_settings(
+            checkpoint_dir=checkpoint_dir,
+            code_fingerprint=source_fingerprint(
+                components.trainer, components.imaging, components.dataset, models
+            ),
+        ),
+        limits=recipe.serving.part(ServingLimits),
+        epochs=parameters.epochs,
+        learning_rate=parameters.learning_rate,
     )
 
     # What the candidate has to beat: the model being served right now, if any.
-    baseline = Baseline(model=trainer.outputs["model"], serving_dir=serving_dir)
+    baseline = Baseline(model=trainer.outputs["model"], serving_dir=parameters.serving_dir)
 
     # The gate. Only here is `test` looked at, at every mask's original resolution.
     evaluator = Evaluator(
@@ -125,6 +122,7 @@ def create_pipeline(
         baseline_model=baseline.outputs["baseline_model"],
         config=recipe.evaluation,
         labels=labels,
+        min_mean_iou=parameters.min_mean_iou,
         code_fingerprint=source_fingerprint(components.evaluator, components.dataset),
     )
 
@@ -143,7 +141,7 @@ def create_pipeline(
         model_blessing=evaluator.outputs["blessing"],
         infra_blessing=serving_check.outputs["infra_blessing"],
         baseline_model=baseline.outputs["baseline_model"],
-        serving_dir=serving_dir,
+        serving_dir=parameters.serving_dir,
         keep_versions=recipe.serving.keep_versions,
     )
 
@@ -163,21 +161,6 @@ def create_pipeline(
             pusher,
         ],
         enable_cache=True,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            metadata_path
-        ),
+        metadata_connection_config=metadata_path
+        and tfx.orchestration.metadata.sqlite_metadata_connection_config(metadata_path),
     )
-
-
-def _write_schema(recipe: Recipe, pipeline_root: str) -> str:
-    """Writes the recipe's schema where ImportSchemaGen finds it; the path changes with the content.
-
-    TFX's cache looks at the path alone.
-    """
-    schema = curated_schema(recipe.dataset.attributes, recipe.dataset.max_pixels)
-    text = text_format.MessageToString(schema)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = Path(pipeline_root) / "schemas" / digest / "schema.pbtxt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return str(path)

@@ -2,6 +2,7 @@
 
 from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 
 from components.baseline.driver import SERVING_DIR_KEY, Driver
@@ -42,7 +43,7 @@ class Baseline(base_component.BaseComponent):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, model: types.BaseChannel, serving_dir: str) -> None:
+    def __init__(self, model: types.BaseChannel, serving_dir: str | RuntimeParameter) -> None:
         spec = BaselineSpec(
             model=model,
             serving_dir=serving_dir,

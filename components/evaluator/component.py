@@ -1,27 +1,31 @@
 """The Evaluator of the pipeline: TFX's own, given this house's metrics, gate and manners."""
 
+import json
 import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
+from tensorflow_model_analysis.proto import config_pb2
 from tfx import types
-from tfx.components.evaluator import component as tfx_component
 from tfx.components.evaluator import executor as tfx_executor
-from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils, standard_component_specs
-from tfx.utils import path_utils
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
+from tfx.utils import path_utils, proto_utils
 
 from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.evaluator import extractors
 from components.evaluator.config import EvaluationConfig
-from components.evaluator.eval_config import build_eval_config
+from components.evaluator.eval_config import build_eval_config, with_min_mean_iou
 from components.evaluator.results import EvaluationResult, load_evaluation
 from components.model_store.store import VERSION_PROPERTY
 
 logger = logging.getLogger(__name__)
 
-SPLIT = "test"
+SPLIT: Final = "test"
+MIN_MEAN_IOU_KEY: Final = "min_mean_iou"
 BASELINE_VERSION_PROPERTY = "baseline_version"
 """Custom property of the evaluation: the served version that the candidate was compared with, or ``""``."""
 
@@ -41,6 +45,7 @@ class EvaluatorExecutor(tfx_executor.Executor):
             StageError: if there is nothing to evaluate or masks cannot be compared.
         """
         _require_examples(input_dict[standard_component_specs.EXAMPLES_KEY])
+        exec_properties = _with_threshold_of_this_run(exec_properties)
         inputs = dict(input_dict)
         baseline_version = ""
         for baseline in inputs.pop(standard_component_specs.BASELINE_MODEL_KEY, []):
@@ -60,18 +65,32 @@ class EvaluatorExecutor(tfx_executor.Executor):
         _log(result)
 
 
-class Evaluator(tfx_component.Evaluator):
-    """Measures the candidate against the thresholds of the recipe and the model now being served."""
+class EvaluatorSpec(standard_component_specs.EvaluatorSpec):
+    """What TFX's Evaluator has, and the threshold that people change from run to run."""
 
+    PARAMETERS = standard_component_specs.EvaluatorSpec.PARAMETERS | {
+        MIN_MEAN_IOU_KEY: component_spec.ExecutionParameter(type=float)
+    }
+
+
+class Evaluator(base_beam_component.BaseBeamComponent):
+    """Measures the candidate against the thresholds of the recipe and the model now being served.
+
+    Its outputs ``evaluation`` and ``blessing`` are those of TFX's Evaluator.
+    """
+
+    SPEC_CLASS = EvaluatorSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(EvaluatorExecutor)
 
     def __init__(
         self,
+        *,
         examples: types.BaseChannel,
         model: types.BaseChannel,
         baseline_model: types.BaseChannel,
         config: EvaluationConfig,
         labels: LabelSet,
+        min_mean_iou: float | RuntimeParameter,
         code_fingerprint: str = "",
     ) -> None:
         """Creates the component; its node id is ``Evaluator``.
@@ -82,17 +101,32 @@ class Evaluator(tfx_component.Evaluator):
             baseline_model: the served model; an artifact without a SavedModel stands for none.
             config: thresholds and slices.
             labels: names the classes.
+            min_mean_iou: of this run; replaces ``config.min_mean_iou``.
             code_fingerprint: a digest of the code that evaluates; a new one is evaluated anew, not
                 answered from TFX's cache.
         """
-        super().__init__(
+        spec = EvaluatorSpec(
             examples=examples,
             model=model,
             baseline_model=baseline_model,
             eval_config=build_eval_config(config, labels, code_fingerprint),
-            example_splits=[SPLIT],
+            example_splits=json.dumps([SPLIT]),
             module_path=extractors.__name__,
+            min_mean_iou=min_mean_iou,
+            evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
+            blessing=types.Channel(type=standard_artifacts.ModelBlessing),
         )
+        super().__init__(spec=spec)
+
+
+def _with_threshold_of_this_run(exec_properties: Mapping[str, Any]) -> dict[str, Any]:
+    minimum = exec_properties[MIN_MEAN_IOU_KEY]
+    if not 0 <= minimum <= 1:
+        raise StageError(f"this run's min_mean_iou is {minimum:g}; an IoU is 0 … 1")
+    config = config_pb2.EvalConfig()
+    proto_utils.json_to_proto(exec_properties[standard_component_specs.EVAL_CONFIG_KEY], config)
+    text = proto_utils.proto_to_json(with_min_mean_iou(config, minimum))
+    return {**exec_properties, standard_component_specs.EVAL_CONFIG_KEY: text}
 
 
 def _require_examples(examples: list[types.Artifact]) -> None:

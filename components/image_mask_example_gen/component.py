@@ -3,13 +3,14 @@
 from typing import ClassVar
 
 from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import Channel, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from components.dataset.labels import LabelSet
 from components.image_mask_example_gen.artifacts import IngestionReportArtifact
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.driver import Driver
+from components.image_mask_example_gen.driver import DATASET_KEY, ROOT_KEY, Driver
 from components.image_mask_example_gen.executor import Executor
 
 
@@ -17,7 +18,8 @@ class ImageMaskExampleGenSpec(ComponentSpec):
     """Parameters and outputs of ImageMaskExampleGen."""
 
     PARAMETERS: ClassVar = {
-        "dataset": ExecutionParameter(type=str),
+        DATASET_KEY: ExecutionParameter(type=str),
+        ROOT_KEY: ExecutionParameter(type=str),
         "labels": ExecutionParameter(type=str),
         "fingerprint": ExecutionParameter(type=str),
         "code_fingerprint": ExecutionParameter(type=str),
@@ -39,6 +41,7 @@ class ImageMaskExampleGen(base_beam_component.BaseBeamComponent):
     Args:
       dataset: Where the files lie and what the masks mean.
       labels: The classes, usually ``dataset.label_set()``.
+      root: Folder of the dataset, instead of ``dataset.root``; empty for the drawn dataset.
       code_fingerprint: Stands for the code's version; another one makes cached results outdated.
     """
 
@@ -46,11 +49,18 @@ class ImageMaskExampleGen(base_beam_component.BaseBeamComponent):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, dataset: DatasetConfig, labels: LabelSet, code_fingerprint: str = ""):
+    def __init__(
+        self,
+        dataset: DatasetConfig,
+        labels: LabelSet,
+        root: str | RuntimeParameter,
+        code_fingerprint: str = "",
+    ):
         super().__init__(
             spec=ImageMaskExampleGenSpec(
                 dataset=dataset.model_dump_json(),
                 labels=labels.model_dump_json(),
+                root=root,
                 fingerprint="",  # The driver fills it in at run time.
                 code_fingerprint=code_fingerprint,
                 examples=Channel(type=standard_artifacts.Examples),

@@ -103,11 +103,7 @@ class DatasetConfig(Settings):
         )
 
     def label_set(self) -> LabelSet:
-        """Returns names and colours of the classes, in the order of their ids.
-
-        Raises:
-          ValueError: the names come from a file of the dataset which cannot be read.
-        """
+        """Returns names and colours of the classes, in the order of their ids."""
         chosen = self._chosen_classes()
         colors = tuple(raw.color for raw in chosen if raw.color is not None)
         return LabelSet(
@@ -118,9 +114,6 @@ class DatasetConfig(Settings):
         """Returns the class name of each raw value, and the raw values that are ignored.
 
         Any other value in a mask is an error of that mask.
-
-        Raises:
-          ValueError: the names come from a file of the dataset which cannot be read.
         """
         names = {self._raw_label(raw): raw.name for raw in self._chosen_classes()}
         ignored = {self._raw_label(raw) for raw in self._all_classes()} - set(names)
@@ -139,7 +132,7 @@ class DatasetConfig(Settings):
         if self.layout == "shapes":
             return label_schemes.SHAPES
         if self.layout == "clothing_co_parsing":
-            return label_schemes.read_clothing_co_parsing(self.root or "")
+            return label_schemes.CLOTHING_CO_PARSING
         if self.label_values is None:
             return tuple(label_schemes.RawClass(name, value) for value, name in enumerate(self.classes or ()))
         return tuple(
@@ -217,8 +210,6 @@ class DatasetConfig(Settings):
             raise ValueError(
                 "dataset.ignore_label and dataset.label_values must both be numbers or both be colours"
             )
-        if self.layout == "clothing_co_parsing":
-            return self  # Its names are in a file of the dataset: label_set() checks them.
         self.label_set()
         names, _ = self.raw_labels()
         if self.ignore_label is not None and self.ignore_label in names:

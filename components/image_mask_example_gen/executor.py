@@ -21,6 +21,7 @@ from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.image_mask_example_gen.accounting import check_filled, check_rejected, log_plan
 from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.driver import dataset_config
 from components.image_mask_example_gen.layouts.registry import check_root
 from components.image_mask_example_gen.masks import LabelMapping
 from components.image_mask_example_gen.plan import Plan, plan_ingestion
@@ -46,7 +47,7 @@ class Executor(BaseBeamExecutor):
         Raises:
           StageError: the input cannot be used as it is; the message says what to mend.
         """
-        config = DatasetConfig.model_validate_json(exec_properties["dataset"])
+        config = dataset_config(exec_properties)
         labels = LabelSet.model_validate_json(exec_properties["labels"])
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         examples.split_names = artifact_utils.encode_split_names(list(SPLITS))

@@ -91,30 +91,16 @@ SHAPES: Final = (
 )
 """What ``shapes.py`` draws."""
 
-
-def read_clothing_co_parsing(root: str) -> tuple[RawClass, ...]:
-    """Reads the class names that the dataset brings along; a name's position is its raw value.
-
-    ``label_list.mat`` (variable ``label_list``) is the official file, ``labels.txt`` its plain-text form.
-
-    Raises:
-      ValueError: neither file can be read; the message names the remedy.
-    """
-    from pathlib import Path
-
-    official, plain = Path(root) / "label_list.mat", Path(root) / "labels.txt"
-    try:
-        if official.is_file():
-            from scipy.io import loadmat
-
-            cells = loadmat(official, variable_names=["label_list"])["label_list"]
-            names = [str(cell.item()) for cell in cells.ravel()]
-        else:
-            names = plain.read_text(encoding="utf-8").split("\n")
-            names = [name.strip() for name in names if name.strip()]
-    except Exception as error:  # scipy raises whatever a damaged file makes it stumble over
-        raise ValueError(
-            f"clothing_co_parsing takes its class names from {official} (or {plain.name} beside it), "
-            f"which cannot be read: {error}. Point dataset.root at the unpacked dataset"
-        ) from error
-    return tuple(RawClass(name, value) for value, name in enumerate(names))
+# fmt: off
+_CLOTHING_NAMES: Final = (
+    "null", "accessories", "bag", "belt", "blazer", "blouse", "bodysuit", "boots", "bra",
+    "bracelet", "cape", "cardigan", "clogs", "coat", "dress", "earrings", "flats", "glasses",
+    "gloves", "hair", "hat", "heels", "hoodie", "intimate", "jacket", "jeans", "jumper", "leggings",
+    "loafers", "necklace", "panties", "pants", "pumps", "purse", "ring", "romper", "sandals",
+    "scarf", "shirt", "shoes", "shorts", "skin", "skirt", "sneakers", "socks", "stockings", "suit",
+    "sunglasses", "sweater", "sweatshirt", "swimwear", "t-shirt", "tie", "tights", "top", "vest",
+    "wallet", "watch", "wedges",
+)
+# fmt: on
+CLOTHING_CO_PARSING: Final = tuple(RawClass(name, value) for value, name in enumerate(_CLOTHING_NAMES))
+"""The 59 names of the dataset's own ``label_list.mat``, in its order."""

@@ -2,21 +2,22 @@
 
 from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
-from tfx.proto import pusher_pb2
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 
-from components.pusher.driver import Driver
+from components.pusher.driver import SERVING_DIR_KEY, Driver
 from components.pusher.executor import BASELINE_MODEL_KEY, KEEP_VERSIONS_KEY, Executor
 
 
 class PusherSpec(standard_component_specs.PusherSpec):
-    """What TFX's Pusher has, and the baseline and the number of versions to keep."""
+    """What TFX's Pusher has, and the baseline; a directory instead of a choice of destinations."""
 
     INPUTS = standard_component_specs.PusherSpec.INPUTS | {
         BASELINE_MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model)
     }
-    PARAMETERS = standard_component_specs.PusherSpec.PARAMETERS | {
-        KEEP_VERSIONS_KEY: component_spec.ExecutionParameter(type=int)
+    PARAMETERS = {  # noqa: RUF012  (as TFX declares it)
+        SERVING_DIR_KEY: component_spec.ExecutionParameter(type=str),
+        KEEP_VERSIONS_KEY: component_spec.ExecutionParameter(type=int),
     }
 
 
@@ -48,7 +49,7 @@ class Pusher(base_component.BaseComponent):
         model_blessing: types.BaseChannel,
         infra_blessing: types.BaseChannel,
         baseline_model: types.BaseChannel,
-        serving_dir: str,
+        serving_dir: str | RuntimeParameter,
         keep_versions: int,
     ) -> None:
         spec = PusherSpec(
@@ -56,9 +57,7 @@ class Pusher(base_component.BaseComponent):
             model_blessing=model_blessing,
             infra_blessing=infra_blessing,
             baseline_model=baseline_model,
-            push_destination=pusher_pb2.PushDestination(
-                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
-            ),
+            serving_dir=serving_dir,
             keep_versions=keep_versions,
             pushed_model=types.Channel(type=standard_artifacts.PushedModel),
         )

@@ -3,25 +3,23 @@
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tfx import types
 from tfx.components.util import model_utils
-from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
-from tfx.utils import path_utils, proto_utils
+from tfx.utils import path_utils
 
 from components.model_store import store
 from components.token_driver import InputArtifacts, TokenDriver
 
-_REFUSED = "refused"
+SERVING_DIR_KEY: Final = "serving_dir"
+_REFUSED: Final = "refused"
 
 
 def serving_dir(exec_properties: Mapping[str, Any]) -> Path:
     """The directory a model server watches."""
-    destination = pusher_pb2.PushDestination()
-    proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
-    return Path(destination.filesystem.base_directory)
+    return Path(exec_properties[SERVING_DIR_KEY])
 
 
 def already_served(model_dir: Path, base: Path) -> store.Version | None:

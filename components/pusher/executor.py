@@ -40,7 +40,7 @@ class Executor(tfx_pusher.Executor):
             output_dict: ``pushed_model``, the model and the custom properties that TFX's Pusher sets:
                 ``pushed`` (0 or 1), ``pushed_destination`` and ``pushed_version``, and besides
                 ``already_served`` (0 or 1).
-            exec_properties: ``push_destination``, ``keep_versions``, and ``push_token`` where a driver
+            exec_properties: ``serving_dir``, ``keep_versions``, and ``push_token`` where a driver
                 has set it.
         """
         self._log_startup(input_dict, output_dict, exec_properties)

@@ -104,12 +104,16 @@ class Connection:
         return ModelUnavailableError(failure.code, f"{failure}; {found}")
 
     def _note_outage(self, failure: ServingClientError) -> None:
-        """Logs the first of the failures that follow one another; a full queue is none."""
+        """Logs the first of the failures that follow one another.
+
+        Neither a full queue nor a request that a stopping server cut off is an outage yet.
+        """
         with self._lock:
-            first, self._outage = not self._outage, True
             self._last_failure = time.monotonic()
-        if first and isinstance(failure, ModelUnavailableError):
-            _logger.warning("%s; trying again for up to %g s", failure, self._patience)
+            if self._outage or not isinstance(failure, ModelUnavailableError):
+                return
+            self._outage = True
+        _logger.warning("%s; trying again for up to %g s", failure, self._patience)
 
     def _note_answer(self) -> None:
         self._answered = True

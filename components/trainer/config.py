@@ -1,6 +1,7 @@
 """The recipe's ``model``, ``augmentation`` and ``training`` blocks, and what the Trainer is handed."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -355,6 +356,17 @@ class TrainerSettings(Settings):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def with_training(self, values: Mapping[str, Any]) -> Self:
+        """Returns settings in which these keys of the recipe's ``training`` block have other values.
+
+        Raises:
+            ValidationError: a value is impossible.
+        """
+        changed = self.model_dump(mode="json")
+        for training in (changed["training"], changed["recipe"]["training"]):
+            training.update(values)
+        return type(self).model_validate_json(json.dumps(changed))
 
 
 def _yaml(value: bool | str) -> str:

@@ -152,6 +152,7 @@ class Run:
             baseline_model=channel_utils.as_channel([served]),
             config=config,
             labels=LABELS,
+            min_mean_iou=config.min_mean_iou,
         )
         self.evaluation, self.blessing = (
             standard_artifacts.ModelEvaluation(),
@@ -336,6 +337,7 @@ def test_the_component_is_called_evaluator_and_its_code_is_part_of_its_propertie
             baseline_model=channel_utils.as_channel([standard_artifacts.Model()]),
             config=EvaluationConfig(),
             labels=LABELS,
+            min_mean_iou=0.5,
             code_fingerprint=code_fingerprint,
         )
 

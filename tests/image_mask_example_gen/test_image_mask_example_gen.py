@@ -42,7 +42,11 @@ def ingest(config: DatasetConfig, out: Path, *beam_args: str) -> IngestionReport
     executor = Executor(
         Executor.Context(beam_pipeline_args=arguments, tmp_dir=str(out / "tmp"), unique_id="1")
     )
-    properties = {"dataset": config.model_dump_json(), "labels": config.label_set().model_dump_json()}
+    properties = {
+        "dataset": config.model_dump_json(),
+        "labels": config.label_set().model_dump_json(),
+        "root": config.root or "",
+    }
     executor.Do({}, {"examples": [examples], "ingestion": [ingestion]}, properties)
     assert json.loads(examples.split_names) == list(SPLITS)
     assert examples.get_string_custom_property("payload_format") == "FORMAT_TF_EXAMPLE"
@@ -312,7 +316,9 @@ def test_unchanged_files_are_cached_and_a_touched_one_is_not(shared_data: Path, 
         pipeline = tfx.dsl.Pipeline(
             pipeline_name="ingestion",
             pipeline_root=str(tmp_path / "artifacts"),
-            components=[ImageMaskExampleGen(config, config.label_set(), code_fingerprint="1")],
+            components=[
+                ImageMaskExampleGen(config, config.label_set(), config.root or "", code_fingerprint="1")
+            ],
             enable_cache=True,
             metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
                 str(metadata_path)

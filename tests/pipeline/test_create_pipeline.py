@@ -11,14 +11,16 @@ import pipeline.create_pipeline as create_pipeline_module
 from pipeline.config import load_recipe
 from pipeline.create_pipeline import create_pipeline
 from pipeline.local_runner import stages_of
+from pipeline.parameters import RunParameters
 
 
 def stages(directory: Path, *overrides: str) -> list[Any]:
+    recipe = load_recipe("shapes", overrides=overrides)
     pipeline = create_pipeline(
-        load_recipe("shapes", overrides=overrides),
+        recipe,
+        RunParameters.of(recipe, str(directory / "serving")),
         pipeline_name="shapes",
         pipeline_root=str(directory / "artifacts"),
-        serving_dir=str(directory / "serving"),
         metadata_path=str(directory / "metadata.sqlite"),
         checkpoint_dir=str(directory / "checkpoints"),
     )

@@ -90,7 +90,13 @@ def _spoil(element: int, trouble: str) -> float:
 
 
 def create_pipeline(
-    recipe: Recipe, *, pipeline_name: str, pipeline_root: str, metadata_path: str, **_: Any
+    recipe: Recipe,
+    parameters: object,
+    *,
+    pipeline_name: str,
+    pipeline_root: str,
+    metadata_path: str,
+    **_: Any,
 ) -> tfx.dsl.Pipeline:
     numbers = Numbers(count=recipe.training.epochs)
     worker = Worker(numbers=numbers.outputs["numbers"])

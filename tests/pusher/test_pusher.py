@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
-from tfx.utils import proto_utils
 
 from components.model_store import store
 from components.pusher.config import ServingConfig
@@ -44,11 +42,8 @@ def push(
     infra_blessing = standard_artifacts.InfraBlessing()
     infra_blessing.set_int_custom_property("blessed", serves)
     baseline.set_string_custom_property("baseline_token", "7:abc")
-    destination = pusher_pb2.PushDestination(
-        filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(serving_dir))
-    )
     properties: dict[str, Any] = {
-        "push_destination": proto_utils.proto_to_json(destination),
+        "serving_dir": str(serving_dir),
         "keep_versions": keep,
         **options,
     }

@@ -1,0 +1,1 @@
+"""What open-source Kubeflow Pipelines needs beyond TFX's own compiler."""

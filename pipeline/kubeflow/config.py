@@ -1,0 +1,159 @@
+"""The recipe's ``kubeflow`` block: everything that concerns Kubernetes, and nothing that changes a model."""
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from components.settings import Settings
+
+StageName = Literal[
+    "ImageMaskExampleGen",
+    "StatisticsGen",
+    "CuratedSchema",
+    "ExampleValidator",
+    "Transform",
+    "Trainer",
+    "Baseline",
+    "Evaluator",
+    "ServingCheck",
+    "Pusher",
+]
+"""Node ids of the stages that a recipe may treat differently."""
+
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|[kMGTPE]i?)?$")]
+"""A Kubernetes quantity: ``500m``, ``2``, ``8Gi``."""
+DnsName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+"""The name of a Kubernetes object."""
+MountPath = Annotated[str, Field(pattern=r"^/[^:]*$")]
+
+
+class Toleration(Settings):
+    """One taint that a stage's pods put up with; as in a pod's ``tolerations``."""
+
+    key: str | None = None
+    """Of the taint; null with operator Exists tolerates all."""
+    operator: Literal["Equal", "Exists"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Null for all."""
+
+
+class Volume(Settings):
+    """A persistent volume claim that every stage's pods mount."""
+
+    claim: DnsName
+    """Name of the PersistentVolumeClaim, in the namespace in which the pipeline runs."""
+    mount_path: MountPath
+    sub_path: str | None = None
+    """Folder of the volume to mount; null for all of it."""
+
+
+class SecretVariable(Settings):
+    """An environment variable of every stage that a Secret's key fills."""
+
+    secret: DnsName
+    key: str = Field(min_length=1)
+    variable: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+
+
+class StageConfig(Settings):
+    """What one stage's pods ask for. Null takes the value of ``kubeflow.defaults``."""
+
+    cpu_request: Quantity | None = None
+    cpu_limit: Quantity | None = None
+    memory_request: Quantity | None = None
+    memory_limit: Quantity | None = None
+    gpus: int | None = Field(default=None, ge=0)
+    """How many; 0 for none."""
+    gpu_resource: str | None = None
+    """The resource's name on this cluster, ``nvidia.com/gpu`` for example."""
+    node_selector: dict[str, str] | None = None
+    tolerations: tuple[Toleration, ...] | None = Field(default=None, strict=False)
+    retries: int | None = Field(default=None, ge=0)
+    """How often a failed pod is started again."""
+    timeout_seconds: int | None = Field(default=None, ge=1)
+    """A pod that takes longer is stopped, and counts as failed."""
+    cache: bool | None = None
+    """Whether an earlier task with the same inputs, settings and image may answer."""
+    beam_options: tuple[str, ...] | None = Field(default=None, strict=False)
+    """Beam's command line for this stage, ``[--runner=FlinkRunner, …]``; null works within the pod."""
+
+
+_DEFAULTS: Final = StageConfig(
+    cpu_request="1",
+    cpu_limit="2",
+    memory_request="2Gi",
+    memory_limit="8Gi",
+    gpus=0,
+    gpu_resource="nvidia.com/gpu",
+    node_selector={},
+    tolerations=(),
+    retries=1,
+    timeout_seconds=6 * 3600,
+    cache=True,
+    beam_options=(),
+)
+_STAGE_DEFAULTS: Final[dict[StageName, StageConfig]] = {
+    "Trainer": StageConfig(
+        cpu_request="4",
+        cpu_limit="8",
+        memory_request="8Gi",
+        memory_limit="32Gi",
+        gpus=1,
+        timeout_seconds=24 * 3600,
+    )
+}
+
+
+class KubeflowConfig(Settings):
+    """How the pipeline runs on Kubeflow Pipelines."""
+
+    image: str | None = Field(default=None, min_length=1)
+    """Container image of all stages; ``--image`` replaces it."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[DnsName, ...] = Field(default=(), strict=False)
+    service_account: DnsName | None = "segmentation-pipeline"
+    """Under which the pods run; null for Kubeflow's own."""
+    volumes: tuple[Volume, ...] = Field(
+        default=(
+            Volume(claim="segmentation-data", mount_path="/data"),
+            Volume(claim="segmentation-serving", mount_path="/serving"),
+        ),
+        strict=False,
+    )
+    """What every stage mounts: the data comes from one of them, the models go to another."""
+    secrets: tuple[SecretVariable, ...] = Field(default=(), strict=False)
+    serving_root: MountPath = "/serving"
+    """Where the model server's volume is mounted; versions go to SERVING_ROOT/MODEL_NAME/VERSION."""
+    checkpoint_dir: MountPath | None = None
+    """Where an interrupted training finds itself again, on one of the volumes; null begins anew."""
+    defaults: StageConfig = StageConfig()
+    """Of every stage that says nothing else; what stays null here too is this project's default: 1 to 2
+    CPUs, 2 to 8 GiB and no GPU, one retry, six hours; for the Trainer 4 to 8 CPUs, 8 to 32 GiB, one
+    ``nvidia.com/gpu``, a day."""
+    stages: dict[StageName, StageConfig] = Field(default_factory=dict)
+    """By the stage's name."""
+
+    def stage(self, name: StageName) -> StageConfig:
+        """Returns what a stage asks for, with the defaults filled in."""
+        asked: dict[str, Any] = {}
+        for layer in (_DEFAULTS, self.defaults, _STAGE_DEFAULTS.get(name), self.stages.get(name)):
+            if layer is not None:
+                asked |= {key: value for key, value in iter(layer) if value is not None}
+        return StageConfig(**asked)
+
+    @model_validator(mode="after")
+    def _places_are_mounted(self) -> Self:
+        mounted = [volume.mount_path for volume in self.volumes]
+        if len(set(mounted)) < len(mounted):
+            raise ValueError("kubeflow.volumes mounts two claims at one path; give each its own mount_path")
+        for key in ("serving_root", "checkpoint_dir"):
+            path = getattr(self, key)
+            if path is not None and not any(
+                path == mount or path.startswith(f"{mount}/") for mount in mounted
+            ):
+                raise ValueError(
+                    f"kubeflow.{key} is {path}, which none of kubeflow.volumes provides "
+                    f"({', '.join(mounted) or 'there are none'}); what is written there would be lost"
+                )
+        return self
