@@ -58,6 +58,9 @@ class ModelConfig(Settings):
     """A last 3x3 convolution before the classes are read."""
     average_mirrored: bool = False
     """Serve the mean of what is said of an image and of its mirror image: better, for twice the work."""
+    average_scales: tuple[Scale, ...] = ()
+    """Serve the mean over the image at these sizes, too, as factors of its sides, e.g. ``[1.25]``: better,
+    for the square of each factor in work."""
 
     @property
     def levels(self) -> int:
@@ -172,6 +175,10 @@ class AugmentationConfig(Settings):
     """Largest standard deviation of a Gaussian, pixels."""
     noise: Share = 0.0
     """Largest standard deviation, as a share of the full range."""
+    copy_paste: Share = 0.0
+    """Share of the pairs onto which what another pair shows of ``pasted_classes`` is pasted."""
+    pasted_classes: tuple[str, ...] = ()
+    """All classes that make up an object and its outline, e.g. ``[pet, border]``."""
     variants: tuple[VariantConfig, ...] = ()
     """Fixed changes, for each of which the training set is repeated once beside the originals."""
 
@@ -181,6 +188,11 @@ class AugmentationConfig(Settings):
             low, high = self.scale_crop
             raise ValueError(
                 f"augmentation.scale_crop is [{low}, {high}]; give the smaller first: [{high}, {low}]"
+            )
+        if bool(self.copy_paste) != bool(self.pasted_classes):
+            raise ValueError(
+                f"augmentation.copy_paste is {self.copy_paste:g} and pasted_classes names "
+                f"{len(self.pasted_classes)} classes; give both, or leave both out"
             )
         return self
 
@@ -306,6 +318,12 @@ def contradictions(
             f"training.class_weights has {len(weights)} values for {labels.num_classes} classes; "
             f"give one each for {', '.join(labels.names)}"
         )
+    for name in augmentation.pasted_classes:
+        if name not in labels.names:
+            yield (
+                f"augmentation.pasted_classes names the class {name!r}, which does not exist; "
+                f"the classes are {', '.join(labels.names)}"
+            )
     variants = [variant.change for variant in augmentation.variants]
     if height != width and (augmentation.rot90 or any(change in variants for change in _ODD_TURNS)):
         yield (

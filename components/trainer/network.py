@@ -12,24 +12,29 @@ from components.trainer.config import TrainerSettings, TrainingConfig
 from components.trainer.constants import Constants
 from models.class_weights import class_weights
 from models.encoder_unet import encoder_unet
+from models.looks import average_looks
 from models.losses import SegmentationLoss
 from models.metrics import ResizedMeanIoU
 from models.unet import unet
 
 
-def build_network(settings: TrainerSettings, constants: Constants, dtype_policy: str) -> keras.Model:
+def build_network(
+    settings: TrainerSettings, constants: Constants, dtype_policy: str, *, any_size: bool = False
+) -> keras.Model:
     """Returns the network with fresh weights, those of an encoder's ``encoder_weights`` loaded.
 
     Args:
         settings: the recipe's part for the Trainer.
         constants: what the transform graph learnt, the normalisation among it.
         dtype_policy: ``float32``, ``mixed_float16`` or ``mixed_bfloat16``.
+        any_size: take images of any height and width that the network's stride divides, not of one only.
 
     Raises:
         StageError: the settings make no network, or the encoder's weights cannot be had.
     """
     model = settings.model
-    input_shape = (settings.height, settings.width, settings.channels)
+    size = (None, None) if any_size else (settings.height, settings.width)
+    input_shape = (*size, settings.channels)
     common: dict[str, Any] = {
         "filters": model.filters,
         "dropout": model.dropout,
@@ -65,7 +70,22 @@ def build_served_network(settings: TrainerSettings, constants: Constants) -> ker
     a SavedModel would carry the optimiser's state along, twice the weights again.
     """
     model = settings.model.model_copy(update={"encoder_weights": None})
-    return build_network(settings.model_copy(update={"model": model}), constants, "float32")
+    unloaded = settings.model_copy(update={"model": model})
+    return build_network(unloaded, constants, "float32", any_size=bool(model.average_scales))
+
+
+def with_all_looks(network: keras.Model, settings: TrainerSettings) -> keras.Model:
+    """Returns the served network as the recipe wants it to look: once, mirrored, at several scales."""
+    model = settings.model
+    if not model.average_mirrored and not model.average_scales:
+        return network
+    return average_looks(
+        network,
+        (settings.height, settings.width, settings.channels),
+        mirrored=model.average_mirrored,
+        scales=model.average_scales,
+        stride=model.stride,
+    )
 
 
 def compile_network(

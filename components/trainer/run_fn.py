@@ -23,12 +23,12 @@ from components.trainer.network import (
     build_network,
     build_served_network,
     compile_network,
+    with_all_looks,
 )
 from components.trainer.optimizers import ValidateAveragedWeights, build_optimizer, phases
 from components.trainer.progress import Progress
 from components.trainer.record import TrainingRecord, write_record
 from models.encoder_unet import unfreeze
-from models.mirror import average_with_mirror
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +77,7 @@ def run_fn(fn_args: FnArgs) -> None:
     epochs, best = checkpoints.history.epochs, checkpoints.history.best_epoch
     logger.info("exporting epoch %d of %d", best + 1, len(epochs))
     size = InputSize(settings.height, settings.width, settings.resize)
-    if settings.model.average_mirrored:
-        served = average_with_mirror(served)
+    served = with_all_looks(served, settings)
     export(served, graph, size, settings.labels, limits, settings.recipe, Path(fn_args.serving_model_dir))
 
 

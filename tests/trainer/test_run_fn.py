@@ -32,9 +32,9 @@ from components.trainer.config import (
     TrainingConfig,
     VariantConfig,
 )
+from components.trainer.network import with_all_looks
 from components.trainer.progress import Progress
 from components.trainer.run_fn import run_fn
-from models.mirror import average_with_mirror
 
 LABELS = LabelSet(names=("ground", "disc"))
 
@@ -186,11 +186,11 @@ def test_the_exported_model_averages_what_it_says_of_an_image_and_its_mirror_ima
 ) -> None:
     trained: list[keras.Model] = []
 
-    def average(network: keras.Model) -> keras.Model:
+    def average(network: keras.Model, settings: TrainerSettings) -> keras.Model:
         trained.append(network)
-        return average_with_mirror(network)
+        return with_all_looks(network, settings)
 
-    monkeypatch.setattr(trainer, "average_with_mirror", average)
+    monkeypatch.setattr(trainer, "with_all_looks", average)
     directory = train(model={"depth": 2, "average_mirrored": True}, epochs=1)
     signatures = tf.saved_model.load(str(directory / "model")).signatures
     check_that_signatures_agree(signatures, transform_run.pairs["val"])
