@@ -1,0 +1,113 @@
+"""Looks at images and masks and writes a first recipe for them, and a picture to check it by eye.
+
+    python -m pipeline.init --images photos --masks labels --output my.yaml
+    python -m pipeline.init --images DIR --masks DIR --output my.yaml --classes background,road,car
+    python -m pipeline.init --layout oxford_iiit_pet --data DIR --output my.yaml    a known dataset
+
+Files are paired by name, as the ingestion will pair them; 0001_mask.png is the mask of 0001.jpg. All names
+and headers are read, and the pixels of a sample of the masks. The recipe runs as it is:
+python -m pipeline.run_local --recipe my.yaml
+
+Ends with 0 if the recipe is written, 2 if the command or the data is wrong; one line says why. 130 if it was
+interrupted.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from pipeline import interrupt
+from pipeline.initial.errors import InitError
+
+USAGE: Final = 2
+LAYOUTS: Final = ("oxford_iiit_pet", "kitti_semantics", "clothing_co_parsing")
+_RECIPE_SUFFIXES: Final = (".yaml", ".yml")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        preview = _check(args)
+        # Half a second of imports that neither --help nor a wrong command needs.
+        from pipeline.initial.first_recipe import write_first_recipe
+
+        command = f"{parser.prog} {shlex.join(sys.argv[1:] if argv is None else argv)}"
+        report = write_first_recipe(
+            images=args.images,
+            masks=args.masks,
+            layout=args.layout,
+            data=args.data,
+            classes=args.classes,
+            output=args.output,
+            preview=preview,
+            command=command,
+        )
+    except InitError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("interrupted, nothing was written", file=sys.stderr)
+        return interrupt.EXIT_CODE
+    except OSError as error:
+        print(f"{parser.prog}: {error.filename}: {error.strerror}", file=sys.stderr)
+        return USAGE
+    print("\n".join(report))
+    return 0
+
+
+def _check(args: argparse.Namespace) -> Path:
+    """Returns where the preview goes."""
+    folders = args.images is not None or args.masks is not None
+    known = args.layout is not None or args.data is not None
+    if folders == known:
+        raise InitError("give --images DIR and --masks DIR, or --layout NAME and --data DIR")
+    if folders and (args.images is None or args.masks is None):
+        raise InitError(f"--{'images' if args.images is None else 'masks'} DIR is missing")
+    if known and (args.layout is None or args.data is None):
+        raise InitError("--layout NAME and --data DIR go together")
+    if args.output.suffix not in _RECIPE_SUFFIXES:
+        raise InitError(f"--output: {args.output} must end in .yaml, as every recipe's file")
+    preview: Path = args.preview or args.output.with_name("preview.png")
+    if preview.suffix.lower() != ".png":
+        raise InitError(f"--preview: {preview} must end in .png")
+    for option, path in (("--output", args.output), ("--preview", preview)):
+        if path.is_dir() or not path.parent.is_dir():
+            problem = "is a folder" if path.is_dir() else f"has no folder {path.parent} to lie in"
+            raise InitError(f"{option}: {path} {problem}")
+        if path.exists() and not args.force:
+            raise InitError(f"{option}: {path} exists; name another file, or give --force to replace it")
+    return preview
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.init",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of the masks; may be the same")
+    parser.add_argument("--layout", choices=LAYOUTS, help="a known dataset, as its download unpacks")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the known dataset's folder")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.yaml", help="the recipe to write")
+    parser.add_argument(
+        "--classes",
+        metavar="A,B,…|FILE",
+        help="class names in the order of the masks' values, or a file with a name a line, with its value "
+        "(7 road, or road,7) or colour (road,128,64,128) or without",
+    )
+    parser.add_argument(
+        "--preview", type=Path, metavar="FILE.png", help="default: preview.png beside the recipe"
+    )
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

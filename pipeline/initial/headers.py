@@ -1,0 +1,85 @@
+"""What the headers of pictures say, pixels unread."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+
+from components.image_mask_example_gen.masks import open_mask
+from components.image_mask_example_gen.pictures import open_picture, read_file
+from components.image_mask_example_gen.rejections import InputRejectedError, Reason
+
+THREADS: Final = min(8, os.cpu_count() or 1)
+
+_BEGINNING: Final = 1 << 16
+"""Bytes that hold nearly every header."""
+_ORIENTATION: Final = 0x0112
+"""Exif 2.32, table 4. 1 is upright; 5 to 8 swap width and height."""
+_SIXTEEN_BITS: Final = ("I", "I;16", "I;16B", "I;16L", "F")
+
+
+@dataclass(frozen=True)
+class Header:
+    """A picture without its pixels; of a ``.mat`` file the size only."""
+
+    width: int
+    height: int
+    format: str = "MAT"
+    """As Pillow says it: JPEG, PNG …"""
+    mode: str = ""
+    """As Pillow says it: L is gray, P a palette, RGBA colours and alpha …"""
+    orientation: int = 1
+    """EXIF's, which nothing applies here."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+        return self.width, self.height
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.mode.endswith("A")
+
+    @property
+    def is_gray(self) -> bool:
+        return self.mode in ("1", "L", "LA", *_SIXTEEN_BITS)
+
+    @property
+    def is_deep(self) -> bool:
+        """More than 8 bits a channel."""
+        return self.mode in _SIXTEEN_BITS
+
+
+def read_headers(paths: Sequence[Path], max_pixels: int) -> list[Header | InputRejectedError]:
+    """Reads the headers of pictures and masks, several at once.
+
+    Returns:
+        One item a path; an exception is the reason for which the ingestion will set the file aside.
+    """
+    # What it registers would be registered by several threads at once.
+    Image.init()
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(lambda path: _read_header(path, max_pixels), paths))
+
+
+def _read_header(path: Path, max_pixels: int) -> Header | InputRejectedError:
+    try:
+        if path.suffix.lower() == ".mat":
+            mask = open_mask(read_file(path), path.name, max_pixels)
+            return Header(mask.width, mask.height)
+        try:
+            with path.open("rb") as file:
+                picture = open_picture(file.read(_BEGINNING), max_pixels)
+        except (InputRejectedError, OSError):
+            # Some formats keep their header elsewhere; and this knows what is wrong with a whole file.
+            picture = open_picture(read_file(path), max_pixels)
+        orientation = picture.getexif().get(_ORIENTATION, 1) if "exif" in picture.info else 1
+        return Header(picture.width, picture.height, picture.format or "", picture.mode, orientation)
+    except InputRejectedError as rejected:
+        return rejected
+    except Exception as error:  # EXIF is whatever a camera or an editor made of it.
+        return InputRejectedError(Reason.NOT_DECODABLE, f"its header cannot be read: {error}")

@@ -1,0 +1,162 @@
+"""Everything that is found out about a dataset before a recipe is proposed."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Final
+
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.hashing import stable_rank
+from components.image_mask_example_gen.layouts.scan import Entry
+from components.image_mask_example_gen.rejections import InputRejectedError, Reason, Rejection
+from pipeline.initial.errors import InitError
+from pipeline.initial.headers import Header, read_headers
+from pipeline.initial.images import Brightness, read_brightness
+from pipeline.initial.raw_labels import RawLabels, looks_like_masks, read_raw_labels
+from pipeline.initial.sequences import Sequences, find_sequences
+
+FEWEST_PAIRS: Final = 3
+"""One for each split."""
+
+_MOST_MASKS: Final = 1000
+"""Of a label in 1 % of the masks, what dataset.max_rejected_fraction forgives by itself, a sample this
+large misses fewer than one in ten thousand."""
+_FEWEST_MASKS: Final = 200
+_MASK_PIXELS: Final = 300_000_000
+"""More than this is read only of the first ``_FEWEST_MASKS``."""
+_NO_IMAGE_MODES: Final = ("I", "F")
+_MAX_PIXELS: Final = DatasetConfig.model_fields["max_pixels"].default
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found; paths are relative to ``root``."""
+
+    root: Path
+    entries: tuple[Entry, ...]
+    """Pairs that fit together as far as their headers tell."""
+    set_aside: tuple[Rejection, ...]
+    """What the ingestion will reject, or leave out as the dataset's own lists do."""
+    images: dict[str, Header]
+    """Of every image in ``entries``."""
+    masks: dict[str, Header]
+    labels: RawLabels
+    brightness: Brightness
+    sequences: Sequences
+
+    @property
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """Widths and heights of the images."""
+        return Counter(self.images[entry.image].size for entry in self.entries)
+
+    @property
+    def damaged(self) -> int:
+        """Files that count against ``dataset.max_rejected_fraction``."""
+        return sum(item.reason is not Reason.UNLISTED for item in self.set_aside)
+
+    @property
+    def damaged_fraction(self) -> float:
+        """As the ingestion reckons it, as far as headers tell."""
+        return self.damaged / (len(self.entries) + self.damaged)
+
+
+def survey(root: Path, entries: Sequence[Entry], set_aside: Sequence[Rejection]) -> Survey:
+    """Reads the headers of all pairs and the pixels of a sample.
+
+    Raises:
+        InitError: too few pairs fit together, or the masks are none.
+    """
+    paths = [root / path for entry in entries for path in (entry.image, entry.mask)]
+    headers = read_headers(paths, _MAX_PIXELS)
+    good: list[Entry] = []
+    rejected: list[Rejection] = []
+    images: dict[str, Header] = {}
+    masks: dict[str, Header] = {}
+    for entry, image, mask in zip(entries, headers[::2], headers[1::2], strict=True):
+        problem = _problem(entry, image, mask)
+        if problem is not None:
+            rejected.append(problem)
+        elif isinstance(image, Header) and isinstance(mask, Header):
+            good.append(entry)
+            images[entry.image], masks[entry.mask] = image, mask
+    _check_enough(good, rejected)
+    sample = sorted(good, key=lambda entry: stable_rank(entry.key, "survey"))
+    mask_paths = [root / path for path in _affordable([entry.mask for entry in sample], masks)]
+    formats = {root / path: header.format for path, header in masks.items()}
+    labels = _read_labels(mask_paths, formats, [root / entry.image for entry in sample])
+    brightness = read_brightness([root / entry.image for entry in sample])
+    bad = dict(labels.unreadable)
+    rejected += [
+        Rejection(entry.mask, reason.reason, reason.found)
+        for entry in sample
+        if (reason := bad.get(root / entry.mask)) is not None
+    ]
+    rejected += [
+        Rejection(entry.image, Reason.NOT_DECODABLE, "its pixels cannot be read")
+        for entry in sample
+        if root / entry.image in brightness.unreadable and root / entry.mask not in bad
+    ]
+    damaged = {*bad, *brightness.unreadable}
+    good = [entry for entry in good if not damaged & {root / entry.image, root / entry.mask}]
+    _check_enough(good, rejected)
+    return Survey(
+        root=root,
+        entries=tuple(good),
+        set_aside=(*set_aside, *rejected),
+        images=images,
+        masks=masks,
+        labels=labels,
+        brightness=brightness,
+        sequences=find_sequences(root, good),
+    )
+
+
+def _affordable(paths: Sequence[str], headers: dict[str, Header]) -> Sequence[str]:
+    """As many of the masks as are read in seconds."""
+    pixels = accumulate(headers[path].width * headers[path].height for path in paths)
+    enough = sum(total <= _MASK_PIXELS for total in pixels)
+    return paths[: min(_MOST_MASKS, max(_FEWEST_MASKS, enough))]
+
+
+def _problem(
+    entry: Entry, image: Header | InputRejectedError, mask: Header | InputRejectedError
+) -> Rejection | None:
+    for path, header in ((entry.image, image), (entry.mask, mask)):
+        if isinstance(header, InputRejectedError):
+            return Rejection(path, header.reason, header.found)
+    assert isinstance(image, Header) and isinstance(mask, Header)
+    if image.mode in _NO_IMAGE_MODES:
+        return Rejection(entry.image, Reason.NOT_DECODABLE, "32 bits a pixel; an image has 8 or 16 a channel")
+    if image.size == mask.size:
+        return None
+    found = f"the mask is {mask.width} x {mask.height} pixels, the image {image.width} x {image.height}"
+    if image.orientation >= 5 and image.size == mask.size[::-1]:
+        found += (
+            "; the image is stored on its side and EXIF says so, which nothing here applies: turn its pixels"
+        )
+    return Rejection(entry.mask, Reason.SIZES_DIFFER, found)
+
+
+def _check_enough(good: Sequence[Entry], rejected: Sequence[Rejection]) -> None:
+    if len(good) >= FEWEST_PAIRS:
+        return
+    reasons = Counter(str(item.reason) for item in rejected).most_common()
+    why = f"; set aside: {', '.join(f'{count} {reason}' for reason, count in reasons)}" if reasons else ""
+    example = f" ({rejected[0].file}: {rejected[0].found})" if rejected else ""
+    raise InitError(
+        f"{len(good)} usable pairs of image and mask, and {FEWEST_PAIRS} are needed at least, "
+        f"one each for train, val and test{why}{example}"
+    )
+
+
+def _read_labels(masks: Sequence[Path], formats: dict[Path, str], images: Sequence[Path]) -> RawLabels:
+    try:
+        return read_raw_labels(masks, formats)
+    except InitError as error:
+        if looks_like_masks(images):
+            raise InitError(
+                f"{error}; the images do look like masks: were the two folders swapped?"
+            ) from None
+        raise

@@ -1,0 +1,126 @@
+"""Pairing by name: what is added to the names of masks is found, and the ingestion agrees."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.initial.errors import InitError
+from pipeline.initial.folders import MASKS, PICTURES, look_into
+from pipeline.initial.pairing import Pairing, pair
+
+PICTURE = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+
+
+def lay_out(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def paired(root: Path, images: str = "images", masks: str = "masks") -> Pairing:
+    return pair(look_into(root / images, PICTURES, "--images"), look_into(root / masks, MASKS, "--masks"))
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "patterns"),
+    [
+        ("images/{}.jpg", "masks/{}.png", ("images/*.jpg", "masks/*.png")),
+        ("images/{}.jpg", "masks/{}_mask.png", ("images/*.jpg", "masks/*_mask.png")),
+        ("images/{}.png", "masks/{}_L.png", ("images/*.png", "masks/*_L.png")),
+        ("images/{}.jpg", "masks/{}.label.png", ("images/*.jpg", "masks/*.label.png")),
+        ("images/{}.jpg", "masks/{}.jpg.png", ("images/*.jpg", "masks/*.jpg.png")),
+        ("images/{}_sat.jpg", "masks/{}_mask.png", ("images/*_sat.jpg", "masks/*_mask.png")),
+        ("images/{}_0000.png", "masks/{}.png", ("images/*_0000.png", "masks/*.png")),
+        ("images/train/{}.jpg", "masks/train/{}_gt.png", ("images/*/*.jpg", "masks/*/*_gt.png")),
+        ("images/a/b/{}.jpg", "masks/{}.png", ("images/*/*/*.jpg", "masks/*.png")),
+        ("images/{}.JPG", "masks/{}.mat", ("images/*.JPG", "masks/*.mat")),
+    ],
+)
+def test_names_with_additions_meet(tmp_path: Path, image: str, mask: str, patterns: tuple[str, str]) -> None:
+    # Parts of some names are the names of others.
+    names = ["1", "2", "12", "scene_a", "x.1", "x.12"]
+    lay_out(tmp_path, *(pattern.format(name) for name in names for pattern in (image, mask)))
+    found = paired(tmp_path)
+    assert (found.dataset["images"], found.dataset["masks"]) == patterns
+    assert {(entry.image, entry.mask) for entry in found.entries} == {
+        (image.format(name), mask.format(name)) for name in names
+    }
+    assert not found.unpaired
+
+
+def test_root_is_the_deepest_common_folder(tmp_path: Path) -> None:
+    lay_out(tmp_path, "deep/er/photos/a.jpg", "deep/er/labels/png/a.png")
+    found = paired(tmp_path, "deep/er/photos", "deep/er/labels/png")
+    assert found.root == tmp_path / "deep/er"
+    assert found.dataset["masks"] == "labels/png/*.png"
+
+
+@pytest.mark.parametrize("images", ["7.png", "b7.png"])
+def test_masks_among_their_images_are_told_apart(tmp_path: Path, images: str) -> None:
+    names = [images.replace("7", str(number)) for number in range(5)]
+    lay_out(tmp_path, *(f"all/{name}" for name in names))
+    lay_out(tmp_path, *(f"all/{name.replace('.', '_mask.')}" for name in names))
+    found = paired(tmp_path, "all", "all")
+    assert len(found.entries) == 5
+    assert not found.unpaired
+
+
+def test_images_and_masks_of_one_name_are_told_apart_by_their_format(tmp_path: Path) -> None:
+    lay_out(tmp_path, *(f"all/{name}" for n in range(5) for name in (f"{n}.jpg", f"{n}.png")))
+    found = paired(tmp_path, "all", "all")
+    assert (found.dataset["images"], found.dataset["masks"]) == ("*.jpg", "*.png")
+    assert len(found.entries) == 5
+
+
+def test_masks_in_a_folder_inside_the_images_are_no_images(tmp_path: Path) -> None:
+    lay_out(tmp_path, *(f"data/{n}.png" for n in range(5)), *(f"data/masks/{n}.png" for n in range(5)))
+    found = paired(tmp_path, "data", "data/masks")
+    assert (found.dataset["images"], found.dataset["masks"]) == ("*.png", "masks/*.png")
+    assert len(found.entries) == 5
+
+
+def test_images_of_several_formats_are_all_taken(tmp_path: Path) -> None:
+    lay_out(tmp_path, "images/a.jpg", "images/b.png", "images/c.jpeg")
+    lay_out(tmp_path, *(f"masks/{name}.png" for name in "abc"))
+    assert len(paired(tmp_path).entries) == 3
+
+
+def test_of_two_images_with_one_name_the_usual_format_is_taken(tmp_path: Path) -> None:
+    lay_out(tmp_path, "images/a.jpg", "images/b.jpg", "images/a.png", "masks/a.png", "masks/b.png")
+    assert paired(tmp_path).dataset["images"] == "images/*.jpg"
+
+
+def test_files_without_a_partner_are_named(tmp_path: Path) -> None:
+    lay_out(tmp_path, *(f"images/{n}.jpg" for n in "abcd"), *(f"masks/{n}_m.png" for n in "bcde"))
+    found = paired(tmp_path)
+    assert [entry.key for entry in found.entries] == ["b", "c", "d"]
+    assert [item.file for item in found.unpaired] == ["images/a.jpg", "masks/e_m.png"]
+
+
+def test_of_several_kinds_of_masks_the_plainest_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    for name in "abcd":
+        PICTURE.save(tmp_path / f"images/{name}_img.png")
+        PICTURE.point(lambda value: value % 4).save(tmp_path / f"masks/{name}_labels_ids.png")
+        PICTURE.save(tmp_path / f"masks/{name}_instances.png")
+        Image.merge("RGB", [PICTURE, PICTURE.rotate(90), PICTURE]).save(tmp_path / f"masks/{name}_c.png")
+    found = paired(tmp_path)
+    assert found.dataset["masks"] == "masks/*_labels_ids.png"
+    assert found.other_masks == ("masks/*_c.png", "masks/*_instances.png")
+
+
+def test_names_without_anything_in_common_are_shown(tmp_path: Path) -> None:
+    lay_out(tmp_path, *(f"images/cat{n}.jpg" for n in "abcd"), *(f"masks/dog{n}.png" for n in "efgh"))
+    with pytest.raises(InitError) as caught:
+        paired(tmp_path)
+    line = str(caught.value)
+    assert "cata.jpg, catb.jpg, catc.jpg, … (4); masks doge.png, dogf.png, dogg.png, … (4)" in line
+    assert "cata.jpg would match cata.png" in line and "\n" not in line
+
+
+def test_a_hidden_file_is_none(tmp_path: Path) -> None:
+    lay_out(tmp_path, "images/a.jpg", "images/._a.jpg", "masks/a.png", "masks/.b/a.png")
+    assert len(paired(tmp_path).entries) == 1
