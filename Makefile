@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev run test lint lock clean
+.PHONY: help setup setup-dev run test lint lock image clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,6 +18,20 @@ FIND_PYTHON := for candidate in "$${PYTHON:-}" python3.11 python3 python; do \
 	echo "No Python 3.11 found: install it (apt install python3.11-venv, or pyenv install 3.11)," \
 		"or name it: make PYTHON=/path/to/python3.11" >&2; exit 1
 export PYTHON ?=
+
+TARGET ?= cpu
+IMAGE ?= tfx-image-segmentation:$(TARGET)
+# What replaces the digests in the Dockerfile for one build: BASE_IMAGES="BUILDER_IMAGE=… PYTHON_IMAGE=…".
+BASE_IMAGES ?=
+# Prints the first container engine that answers, among $ENGINE, docker and podman. A client alone builds nothing.
+FIND_ENGINE := for candidate in "$${ENGINE:-}" docker podman; do \
+		if [ -n "$$candidate" ] && "$$candidate" info > /dev/null 2>&1; then echo "$$candidate"; exit; fi; done; \
+	echo "No container engine answers here, neither docker nor podman: start one, or name its command:" \
+		"make image ENGINE=/path/to/podman" >&2; exit 1
+CHECK_BASE_IMAGES := if [ -z "$(BASE_IMAGES)" ] && grep -q 'sha256:0\{64\}' Dockerfile; then \
+		echo "The digests of the base images in Dockerfile are placeholders; docs/kubeflow.md, step 3, fills them" >&2; \
+		exit 1; fi
+export ENGINE ?=
 
 COMPILE := $(UV) pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
@@ -42,7 +56,13 @@ lint: setup-dev ## Check format, style and types.
 
 lock: $(UV) ## Resolve requirements*.in anew into requirements*.lock.
 	@$(COMPILE) --upgrade requirements.in --overrides overrides.txt -o requirements.lock
+	@$(COMPILE) --upgrade requirements-gpu.in --overrides overrides.txt --overrides overrides-gpu.txt -o requirements-gpu.lock
 	@$(COMPILE) --upgrade requirements-dev.in --overrides overrides.txt -o requirements-dev.lock
+
+image: ## Build the container image (TARGET=gpu, IMAGE=NAME:TAG; base images: see docs/kubeflow.md).
+	@engine="$$($(FIND_ENGINE))"; $(CHECK_BASE_IMAGES); \
+	"$$engine" build --target $(TARGET) --tag $(IMAGE) \
+		$(BASE_IMAGES:%=--build-arg %) --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
 
 clean: ## Remove .venv and caches; work directories stay.
 	@rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,0 +1,260 @@
+"""What can be held of the image without an engine: how it is made, what reaches it, what is installed."""
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
+IGNORED = (REPOSITORY / ".dockerignore").read_text()
+PACKAGES = ("components", "models", "pipeline")
+
+
+def instructions(stage: str | None = None) -> Iterator[tuple[str, str]]:
+    """Instruction and arguments, of all stages or one."""
+    joined = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE))
+    current = None
+    for line in filter(None, joined.splitlines()):
+        instruction, arguments = line.split(maxsplit=1)
+        if instruction == "FROM":
+            current = arguments.split()[-1]
+        if stage in (None, current):
+            yield instruction, arguments
+
+
+def stages() -> dict[str, str]:
+    """What each stage is built from, by its name."""
+    found = (arguments.split() for instruction, arguments in instructions() if instruction == "FROM")
+    return {name: base for base, _, name in found}
+
+
+def copied() -> list[str]:
+    """What the build takes from the working tree."""
+    sources = (
+        arguments.split()[:-1]
+        for instruction, arguments in instructions()
+        if instruction == "COPY" and "--from" not in arguments
+    )
+    return [source for several in sources for source in several]
+
+
+def environment(stage: str) -> dict[str, str]:
+    pairs = (arguments for instruction, arguments in instructions(stage) if instruction == "ENV")
+    return dict(re.findall(r"(\w+)=(\S+)", " ".join(pairs)))
+
+
+def reaches_the_build(path: str) -> bool:
+    """Whether .dockerignore lets a path pass: the last pattern that fits it or a folder above it decides."""
+    parts = Path(path).parts
+    folders = ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
+    passes = True
+    for line in IGNORED.splitlines():
+        pattern = line.removeprefix("!")
+        if line.startswith("#") or not line:
+            continue
+        if pattern.startswith("**/"):
+            fits = any(fnmatch(part, pattern.removeprefix("**/")) for part in parts)
+        else:
+            fits = any(pattern == folder or (pattern == "*" and "/" not in folder) for folder in folders)
+        if fits:
+            passes = line.startswith("!")
+    return passes
+
+
+def locked(name: str) -> dict[str, str]:
+    """Each package of a lock with its version and hashes."""
+    text = (REPOSITORY / name).read_text()
+    blocks = re.findall(r"^([a-z0-9][^=\s]*)==((?:.*\\\n)+.*)", text, flags=re.MULTILINE)
+    return dict(blocks)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel that the stage ``code`` builds, of nothing but what it copies."""
+    place = tmp_path_factory.mktemp("code")
+    for source in {arguments for _, arguments in instructions("code") if _ == "COPY"}:
+        for name in source.split()[:-1]:
+            if (REPOSITORY / name).is_dir():
+                shutil.copytree(REPOSITORY / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(REPOSITORY / name, place)
+    command = [
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        "dist",
+        ".",
+    ]
+    result = subprocess.run(
+        [sys.executable, *command], cwd=place, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    [path] = (place / "dist").glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def test_all_that_is_copied_is_there_and_not_ignored() -> None:
+    assert set(copied()) >= {"requirements.lock", "requirements-gpu.lock", "pyproject.toml", *PACKAGES}
+    assert [path for path in copied() if not (REPOSITORY / path).exists()] == []
+    assert [path for path in copied() if not reaches_the_build(path)] == []
+
+
+@pytest.mark.parametrize(
+    "path", [".git/config", ".venv/bin/python", "runs/shapes/summary.json", "docs/serving.md", "Dockerfile"]
+)
+def test_nothing_else_reaches_the_build(path: str) -> None:
+    assert not reaches_the_build(path)
+
+
+def test_neither_bytecode_nor_editors_leftovers_reach_the_build() -> None:
+    assert reaches_the_build("pipeline/recipes/shapes.yaml")
+    assert not reaches_the_build("pipeline/__pycache__/config.cpython-311.pyc")
+
+
+def test_base_images_are_pinned_by_tag_and_digest() -> None:
+    images = dict(re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", DOCKERFILE, flags=re.MULTILINE))
+    external = {base for base in stages().values() if base not in stages()}
+    assert external == {f"${{{name}}}" for name in images}
+    for image in images.values():
+        assert re.fullmatch(r"python:3\.11(-slim)?-bookworm@sha256:[0-9a-f]{64}", image)
+
+
+def test_the_default_target_is_the_one_for_cpus() -> None:
+    assert list(stages())[-1] == "cpu" and "gpu" in stages()
+
+
+def test_containers_run_as_a_numeric_user_without_rights() -> None:
+    users = [arguments for instruction, arguments in instructions() if instruction == "USER"]
+    assert users == ["65532:65532"]
+    assert stages()["cpu"] == stages()["gpu"] == "runtime"
+    assert "pipeline:x:65532:65532" in DOCKERFILE, "getpass.getuser() fails for a number without a name"
+
+
+def test_whatever_is_written_at_run_time_is_below_tmp() -> None:
+    variables = environment("runtime")
+    for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "KERAS_HOME"):
+        assert Path(variables[name]).is_relative_to("/tmp"), name
+    assert Path(environment("gpu")["CUDA_CACHE_PATH"]).is_relative_to("/tmp")
+    assert variables["PYTHONDONTWRITEBYTECODE"] == "1"
+
+
+def test_no_module_is_imported_from_the_writable_working_directory() -> None:
+    assert ("WORKDIR", "/tmp") in instructions("runtime")
+    assert environment("runtime")["PYTHONSAFEPATH"] == "1"
+
+
+def test_nothing_is_installed_that_no_lock_has_a_hash_of() -> None:
+    runs = " && ".join(arguments for instruction, arguments in instructions() if instruction == "RUN")
+    commands = re.findall(r"\bpip (?:--python \S+ )?(?:install|wheel) [^&]*", runs)
+    assert len(commands) == 5
+    for command in commands:
+        assert "--no-deps" in command
+        # From a lock, or what the build itself has made of the code.
+        locks = re.findall(r"-r (requirements\S*)", command)
+        assert "--require-hashes" in command or re.search(r"--no-index | wheel ", command)
+        assert not locks or "--no-build-isolation" in command, "isolation fetches what no lock knows"
+    assert "apt-get" not in runs and "curl" not in runs
+
+
+def test_what_builds_packages_is_found_in_the_lock() -> None:
+    [script] = re.findall(r"sed -n '(.*?)' requirements\.lock", DOCKERFILE)
+    command = ["sed", "-n", script, str(REPOSITORY / "requirements.lock")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"^(\S+)==", found, flags=re.MULTILINE) == ["setuptools", "wheel"]
+    assert found.count("--hash=") == sum(
+        locked("requirements.lock")[name].count("--hash=") for name in ("setuptools", "wheel")
+    )
+
+
+def test_the_gpu_image_is_the_cpu_image_with_cuda() -> None:
+    cpu, gpu = locked("requirements.lock"), locked("requirements-gpu.lock")
+    assert len(cpu) > 100
+    hashes = re.compile(r"--hash=(\S+)")
+    for name, entry in cpu.items():
+        assert gpu[name].split()[0] == entry.split()[0], f"{name}: run `make lock`"
+        assert hashes.findall(gpu[name]) == hashes.findall(entry)
+    wanted = [line for line in requires("tensorflow") or () if 'extra == "and-cuda"' in line]
+    assert gpu.keys() - cpu.keys() == {re.split(r"[^\w-]", line)[0] for line in wanted}
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "requirements.lock", "requirements-gpu.lock"])
+def test_no_address_is_written_down(name: str) -> None:
+    assert "://" not in (REPOSITORY / name).read_text()
+
+
+def test_labels_name_the_version_that_is_installed() -> None:
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    for target in ("cpu", "gpu"):
+        [labels] = [arguments for instruction, arguments in instructions(target) if instruction == "LABEL"]
+        assert f'org.opencontainers.image.version="{version}"' in labels
+
+
+def test_the_wheel_holds_every_module_recipe_and_template(wheel: zipfile.ZipFile) -> None:
+    expected = {
+        str(path.relative_to(REPOSITORY))
+        for package in PACKAGES
+        for path in (REPOSITORY / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert "pipeline/recipes/shapes.yaml" in expected and "pipeline/kubeflow/entrypoint.py" in expected
+    assert expected - set(wheel.namelist()) == set()
+
+
+def test_no_package_of_the_wheel_hides_one_of_the_locks() -> None:
+    # The code is copied into the packages' own directory.
+    site_packages = Path(pytest.__file__).parents[1]
+    assert [name for name in PACKAGES if (site_packages / name).exists()] == []
+
+
+def engine(directory: Path, name: str, script: str) -> Path:
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def make_image(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "--no-print-directory", "image", *arguments]
+    variables = os.environ | {"PATH": f"{path}:{os.environ['PATH']}", "ENGINE": ""}
+    return subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, timeout=60)
+
+
+def test_make_image_without_an_engine_says_so_in_one_line(tmp_path: Path) -> None:
+    for name in ("docker", "podman"):
+        engine(tmp_path, name, "echo 'Cannot connect to the daemon' >&2; exit 1")
+    result = make_image(tmp_path)
+    assert result.returncode != 0
+    assert result.stderr.startswith("No container engine answers here") and "daemon" not in result.stderr
+
+
+def test_make_image_does_not_ask_an_engine_for_a_placeholder(tmp_path: Path) -> None:
+    engine(tmp_path, "docker", 'test "$1" = info')
+    result = make_image(tmp_path)
+    assert result.returncode != 0 and "placeholders" in result.stderr
+
+
+def test_make_image_builds_the_target_under_the_name_asked_for(tmp_path: Path) -> None:
+    # Docker is installed but does not answer, podman does.
+    engine(tmp_path, "docker", "exit 1")
+    engine(tmp_path, "podman", 'test "$1" = info || echo "$@"')
+    base = "PYTHON_IMAGE=python:3.11-slim-bookworm"
+    result = make_image(tmp_path, "TARGET=gpu", "IMAGE=example/segmentation:1", f"BASE_IMAGES={base}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(
+        f"build --target gpu --tag example/segmentation:1 --build-arg {base} --build-arg REVISION="
+    )
