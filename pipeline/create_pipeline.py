@@ -5,7 +5,9 @@ import tensorflow_transform as tft  # noqa: F401  (sets how Keras is found; must
 from tfx import v1 as tfx
 from tfx.proto import transform_pb2
 
+import components
 import components.dataset
+import components.evaluation
 import components.evaluator
 import components.image_mask_example_gen
 import components.imaging
@@ -19,6 +21,7 @@ from components.evaluator.component import Evaluator
 from components.example_validator.component import ExampleValidator
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.pusher.component import Pusher
+from components.report.component import Report
 from components.schema.component import CuratedSchema
 from components.schema.curated import SCALAR_FEATURES, curated_schema
 from components.serving_check.component import ServingCheck
@@ -28,6 +31,7 @@ from components.trainer.limits import ServingLimits
 from pipeline.config import Recipe
 from pipeline.fingerprint import source_fingerprint
 from pipeline.parameters import RunParameters
+from pipeline.revision import git_commit
 
 
 def create_pipeline(
@@ -123,7 +127,7 @@ def create_pipeline(
         config=recipe.evaluation,
         labels=labels,
         min_mean_iou=parameters.min_mean_iou,
-        code_fingerprint=source_fingerprint(components.evaluator, components.dataset),
+        code_fingerprint=source_fingerprint(components.evaluator, components.evaluation, components.dataset),
     )
 
     # A good model that cannot be served is worth nothing: a real server answers with it before it is pushed.
@@ -145,6 +149,22 @@ def create_pipeline(
         keep_versions=recipe.serving.keep_versions,
     )
 
+    # One page for people, whatever the verdict: how good the model is, where it errs, what it was made from.
+    report = Report(
+        examples=example_gen.outputs["examples"],
+        ingestion=example_gen.outputs["ingestion"],
+        model=trainer.outputs["model"],
+        model_run=trainer.outputs["model_run"],
+        evaluation=evaluator.outputs["evaluation"],
+        infra_blessing=serving_check.outputs["infra_blessing"],
+        pushed_model=pusher.outputs["pushed_model"],
+        baseline_model=baseline.outputs["baseline_model"],
+        recipe=recipe.model_dump(mode="json"),
+        labels=labels,
+        code_fingerprint=source_fingerprint(components, models),
+        git_commit=git_commit(),
+    )
+
     return tfx.dsl.Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
@@ -159,6 +179,7 @@ def create_pipeline(
             evaluator,
             serving_check,
             pusher,
+            report,
         ],
         enable_cache=True,
         metadata_connection_config=metadata_path

@@ -16,10 +16,10 @@ from tfx.utils import path_utils, proto_utils
 
 from components.dataset.labels import LabelSet
 from components.errors import StageError
+from components.evaluation.results import EvaluationResult, load_evaluation
 from components.evaluator import extractors
 from components.evaluator.config import EvaluationConfig
 from components.evaluator.eval_config import build_eval_config, with_min_mean_iou
-from components.evaluator.results import EvaluationResult, load_evaluation
 from components.model_store.store import VERSION_PROPERTY
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from components.dataset.features import ATTRIBUTE_PREFIX, IGNORE_LABEL, MASK_ENCODED
 from components.dataset.labels import LabelSet
+from components.evaluation.metric_names import IOU_PREFIX, MEAN_IOU
 from components.evaluator.config import EvaluationConfig
-from components.evaluator.metric_names import IOU_PREFIX, MEAN_IOU
 from components.evaluator.metrics import SegmentationMetrics
 
 

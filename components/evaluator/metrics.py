@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 
 from components.dataset.features import IMAGE_FILENAME
-from components.evaluator.confusion import MaskError, count_pixels, decode_mask, scores
-from components.evaluator.metric_names import (
+from components.evaluation.confusion import MaskError, count_pixels, decode_mask, margins, scores
+from components.evaluation.metric_names import (
     CONFUSION_MATRIX,
     DICE_PREFIX,
     EXAMPLES,
@@ -158,12 +158,12 @@ class _SumConfusion(beam.CombineFn):
     def extract_output(self, accumulator: _Counts) -> dict[tfma.metrics.MetricKey, Any]:
         metrics: dict[tfma.metrics.MetricKey, Any] = {}
         for model_name, confusion in zip(self._model_names, accumulator.confusion, strict=True):
-            derived = scores(confusion)
+            derived = scores(margins(confusion))
             values: dict[str, Any] = {
-                MEAN_IOU: derived.mean_iou,
-                MEAN_DICE: derived.mean_dice,
-                PIXEL_ACCURACY: derived.pixel_accuracy,
-                FREQUENCY_WEIGHTED_IOU: derived.frequency_weighted_iou,
+                MEAN_IOU: float(derived.mean_iou),
+                MEAN_DICE: float(derived.mean_dice),
+                PIXEL_ACCURACY: float(derived.pixel_accuracy),
+                FREQUENCY_WEIGHTED_IOU: float(derived.frequency_weighted_iou),
                 EXAMPLES: accumulator.examples,
                 CONFUSION_MATRIX: confusion,
             }

@@ -7,8 +7,8 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import Channel, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
+from components.dataset.artifacts import IngestionReportArtifact
 from components.dataset.labels import LabelSet
-from components.image_mask_example_gen.artifacts import IngestionReportArtifact
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.driver import DATASET_KEY, ROOT_KEY, Driver
 from components.image_mask_example_gen.executor import Executor

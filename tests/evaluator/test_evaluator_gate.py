@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.evaluator.gate import Threshold, explain
+from components.evaluation.gate import Threshold, explain
 
 
 def message(

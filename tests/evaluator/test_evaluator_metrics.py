@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from components.evaluator.metric_names import (
+from components.evaluation.metric_names import (
     CONFUSION_MATRIX,
     EXAMPLES,
     INVALID_MASKS,

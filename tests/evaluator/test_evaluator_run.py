@@ -15,9 +15,9 @@ from tfx.types import artifact_utils, channel_utils, standard_artifacts
 from components.dataset.features import IMAGE_ENCODED, IMAGE_FILENAME, MASK_ENCODED
 from components.dataset.labels import LabelSet
 from components.errors import StageError
+from components.evaluation.results import EvaluationResult, load_evaluation
 from components.evaluator.component import BASELINE_VERSION_PROPERTY, Evaluator, EvaluatorExecutor
 from components.evaluator.config import EvaluationConfig
-from components.evaluator.results import EvaluationResult, load_evaluation
 
 LABELS = LabelSet(names=("background", "cat", "dog", "unicorn"))
 IGNORE = 255

@@ -22,9 +22,9 @@ from PIL import Image
 from tfx.types import standard_artifacts
 from tfx_bsl.public.tfxio import TFExampleRecord
 
+from components.dataset.artifacts import IngestionReportArtifact
 from components.dataset.features import IMAGE_ENCODED, IMAGE_FILENAME, MASK_ENCODED, SPLITS
 from components.errors import StageError
-from components.image_mask_example_gen.artifacts import IngestionReportArtifact
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.executor import Executor

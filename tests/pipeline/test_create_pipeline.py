@@ -55,7 +55,8 @@ def test_the_gate_knows_the_baseline_and_comes_before_the_push(
 def test_who_does_the_work_is_no_part_of_what_the_cache_compares(tmp_path: Path) -> None:
     one, two = (stages(tmp_path, f"beam.workers={workers}") for workers in (1, 2))
     for left, right in zip(one, two, strict=True):
-        assert left._node == right._node
+        # The Report shows the whole recipe, and is never answered from the cache.
+        assert left._node == right._node or left.name == "Report"
         assert left._deployment == right._deployment
 
 
@@ -74,7 +75,7 @@ def test_a_setting_changes_the_stage_that_it_governs_and_no_other(
 ) -> None:
     one, other = (stages(tmp_path, f"{key}={value}") for value in values)
     changed = {left.name for left, right in zip(one, other, strict=True) if left._node != right._node}
-    assert changed == {stage}
+    assert changed == {stage, "Report"}
 
 
 def test_other_limits_of_the_served_model_leave_the_training_as_it_is(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from components.dataset.features import ATTRIBUTE_PREFIX
-from components.evaluator.gate import GateCheck, Threshold, explain
-from components.evaluator.metric_names import (
+from components.evaluation.gate import GateCheck, Threshold, explain
+from components.evaluation.metric_names import (
     CONFUSION_MATRIX,
     EXAMPLES,
     FREQUENCY_WEIGHTED_IOU,

@@ -67,44 +67,62 @@ def count_pixels(
     return counts[:num_classes, :num_classes].astype(np.int64)
 
 
+class Margins(NamedTuple):
+    """All of a confusion matrix that the metrics depend on; int64 [..., C] each."""
+
+    hits: np.ndarray
+    """Pixels of each class that were predicted as such."""
+    truth: np.ndarray
+    """Pixels that are of each class."""
+    predicted: np.ndarray
+    """Pixels that were predicted to be of each class."""
+
+
+def margins(confusion: np.ndarray) -> Margins:
+    """Takes the margins of confusion matrices, int64 [..., C, C], rows true, columns predicted."""
+    return Margins(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1), confusion.sum(axis=-2))
+
+
 class Scores(NamedTuple):
-    """What a confusion matrix says; NaN wherever there was nothing to measure."""
+    """What a confusion matrix says, or each of many; NaN wherever there was nothing to measure."""
 
-    mean_iou: float
-    mean_dice: float
-    pixel_accuracy: float
-    frequency_weighted_iou: float
+    mean_iou: np.ndarray
+    """float64 [...], as the next three."""
+    mean_dice: np.ndarray
+    pixel_accuracy: np.ndarray
+    frequency_weighted_iou: np.ndarray
     iou: np.ndarray
-    """float64 [C]."""
+    """float64 [..., C]."""
     dice: np.ndarray
-    """float64 [C]."""
+    """float64 [..., C]."""
 
 
-def scores(confusion: np.ndarray) -> Scores:
-    """Derives the metrics from a confusion matrix, int64 [C, C], rows true, columns predicted.
+def scores(counts: Margins) -> Scores:
+    """Derives the metrics from the margins of one confusion matrix or of many.
 
     IoU and Dice of class c are TP / (TP + FP + FN) and 2 TP / (2 TP + FP + FN). Their means run over
     the classes that occur in truth or prediction; the other classes, and means over no class, are NaN.
     Source: Long, Shelhamer & Darrell, "Fully Convolutional Networks for Semantic Segmentation", 2015,
     section 5 (pixel accuracy, mean IU, frequency weighted IU).
     """
-    true_pixels = confusion.sum(axis=1)
-    predicted_pixels = confusion.sum(axis=0)
-    hits = np.diagonal(confusion)
-    union = true_pixels + predicted_pixels - hits
+    hits, truth, predicted = counts
+    union = truth + predicted - hits
     occurs = union > 0
     iou = _ratio(hits, union)
-    dice = _ratio(2 * hits, true_pixels + predicted_pixels)
-    total = confusion.sum()
-    in_truth = true_pixels > 0
+    dice = _ratio(2 * hits, truth + predicted)
+    total = truth.sum(axis=-1)
     return Scores(
-        mean_iou=float(_ratio(iou[occurs].sum(), occurs.sum())),
-        mean_dice=float(_ratio(dice[occurs].sum(), occurs.sum())),
-        pixel_accuracy=float(_ratio(hits.sum(), total)),
-        frequency_weighted_iou=float(_ratio((true_pixels[in_truth] * iou[in_truth]).sum(), total)),
+        mean_iou=_mean(iou, occurs),
+        mean_dice=_mean(dice, occurs),
+        pixel_accuracy=_ratio(hits.sum(axis=-1), total),
+        frequency_weighted_iou=_ratio(np.where(truth > 0, truth * iou, 0.0).sum(axis=-1), total),
         iou=iou,
         dice=dice,
     )
+
+
+def _mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    return _ratio(np.where(where, values, 0.0).sum(axis=-1), where.sum(axis=-1))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -4,6 +4,6 @@ from tfx.types.artifact import Artifact
 
 
 class IngestionReportArtifact(Artifact):
-    """Holds ``ingestion.json``; read it with ``report.load_ingestion_report``."""
+    """Holds ``ingestion.json``: the examples of each split, and the files that became none."""
 
     TYPE_NAME = "IngestionReport"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from components.evaluator.metric_names import IOU_PREFIX
+from components.evaluation.metric_names import IOU_PREFIX
 
 
 @dataclass(frozen=True)

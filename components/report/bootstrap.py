@@ -1,0 +1,84 @@
+"""How sure a metric is: percentile bootstrap over the test images."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from components.evaluation.confusion import Margins, Scores, scores
+from components.report.data import Interval
+
+RESAMPLES: Final = 2000
+LEVEL: Final = 0.95
+_SEED: Final = 0
+_AT_ONCE: Final = 100
+"""Resamples in memory at the same time."""
+
+
+class Intervals(NamedTuple):
+    """One interval a metric; None where there was nothing to measure."""
+
+    mean_iou: Interval | None
+    mean_dice: Interval | None
+    pixel_accuracy: Interval | None
+    frequency_weighted_iou: Interval | None
+    iou: tuple[Interval | None, ...]
+    """One a class."""
+
+
+def bootstrap(per_image: Margins, resamples: int = RESAMPLES) -> Intervals | None:
+    """Returns the intervals that hold the middle 95 % of the metrics of resampled test splits.
+
+    A resample draws as many images as there are, with replacement, and sums their confusion matrices: the
+    metrics are those of the sum, as everywhere. A resample in which a metric cannot be measured is left
+    out of that metric's interval. In the means a class that a resample happens to miss keeps the value that
+    it has on all images: were it left out, a mean would rise with every rare, and so mostly badly
+    recognised, class that is missed, and its interval might not even hold the metric itself.
+    Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile interval).
+
+    Args:
+        per_image: int64 [N, C] each, of N images.
+        resamples: how many.
+
+    Returns:
+        None for fewer than two images, which tell nothing about how much images differ.
+    """
+    images = len(per_image.truth)
+    if images < 2:
+        return None
+    drawn = list(_resampled(per_image, images, resamples))
+    found = Scores(*(np.concatenate(parts) for parts in zip(*drawn, strict=True)))
+    of_all = scores(Margins(*(margin.sum(axis=0) for margin in per_image)))
+    return Intervals(
+        _interval(_mean(found.iou, of_all.iou)),
+        _interval(_mean(found.dice, of_all.dice)),
+        _interval(found.pixel_accuracy),
+        _interval(found.frequency_weighted_iou),
+        tuple(_interval(values) for values in found.iou.T),
+    )
+
+
+def _resampled(per_image: Margins, images: int, resamples: int) -> Iterator[Scores]:
+    rng = np.random.default_rng(_SEED)
+    # float64 multiplies on all cores, integers do not; sums of pixels stay exact below 2^53.
+    counts = [margin.astype(np.float64) for margin in per_image]
+    for start in range(0, resamples, _AT_ONCE):
+        # How often each image is drawn.
+        draws = rng.multinomial(images, np.full(images, 1 / images), min(_AT_ONCE, resamples - start))
+        yield scores(Margins(*(draws.astype(np.float64) @ margin for margin in counts)))
+
+
+def _mean(values: np.ndarray, of_all: np.ndarray) -> np.ndarray:
+    """Averages a metric of the classes, float64 [resamples, C], over those that occur in any image."""
+    occurs = ~np.isnan(of_all)
+    if not occurs.any():
+        return np.full(len(values), np.nan)
+    return np.where(np.isnan(values), of_all, values)[:, occurs].mean(axis=1)
+
+
+def _interval(values: np.ndarray) -> Interval | None:
+    measured = values[~np.isnan(values)]
+    if not measured.size:
+        return None
+    low, high = (float(np.quantile(measured, share)) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Interval(low=low, high=high)

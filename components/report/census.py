@@ -1,0 +1,109 @@
+"""What the splits are made of, and whether an image is in more than one of them."""
+
+import hashlib
+import io
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from components.dataset.features import IGNORE_LABEL
+from components.report.data import Census, Leak, SizeCount, Split
+from components.report.examples import Example, read_split
+
+_SHOWN_SIZES: Final = 8
+_SHOWN_LEAKS: Final = 50
+_AT_ONCE: Final = 64
+"""Examples in memory at the same time."""
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What one Example contributes."""
+
+    name: str
+    size: tuple[int, int]
+    histogram: np.ndarray
+    """int64 [256], pixels by class id."""
+    pixels: bytes
+    """Digest of the decoded image."""
+    record: bytes
+    """Digest of the Example."""
+
+
+def take_census(split_dirs: Mapping[str, Path], num_classes: int) -> Census:
+    """Reads every Example of every split, by the split's name."""
+    splits = []
+    seen: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
+    digest = hashlib.sha256()
+    for split, directory in split_dirs.items():
+        looked = []
+        for item in _look_at_all(read_split(directory)):
+            looked.append((item.size, item.histogram))
+            seen[item.pixels].append((split, item.name))
+            digest.update(f"{split}\0".encode() + item.record)
+        splits.append(_split(split, looked, num_classes))
+    leaks = [members for members in seen.values() if len({split for split, _ in members}) > 1]
+    return Census(
+        splits=tuple(splits),
+        leak_count=len(leaks),
+        leaks=tuple(Leak(members=tuple(members)) for members in leaks[:_SHOWN_LEAKS]),
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def _look_at_all(examples: Iterable[Example]) -> Iterator[_Looked]:
+    remaining = iter(examples)
+    # Decoding and hashing leave Python's lock to others.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while some := list(islice(remaining, _AT_ONCE)):
+            yield from pool.map(_look_at, some)
+
+
+def _look_at(example: Example) -> _Looked:
+    with Image.open(io.BytesIO(example.mask)) as mask:
+        histogram = np.array(mask.histogram(), np.int64)
+    return _Looked(
+        example.name,
+        (example.width, example.height),
+        histogram,
+        _digest_of_pixels(example.image),
+        hashlib.sha256(example.serialized).digest(),
+    )
+
+
+def _digest_of_pixels(encoded: bytes) -> bytes:
+    with Image.open(io.BytesIO(encoded)) as image:
+        pixels = image.convert("RGB") if image.mode == "P" else image
+        digest = hashlib.sha256(f"{pixels.mode} {pixels.size}".encode())
+        digest.update(pixels.tobytes())
+    return digest.digest()
+
+
+def _split(name: str, looked: list[tuple[tuple[int, int], np.ndarray]], num_classes: int) -> Split:
+    if not looked:
+        return Split(name=name, examples=0)
+    sizes = Counter(size for size, _ in looked)
+    by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    histograms = np.stack([histogram for _, histogram in looked])
+    pixels = histograms.sum(axis=0)
+    return Split(
+        name=name,
+        examples=len(looked),
+        sizes=tuple(
+            SizeCount(width=width, height=height, images=images)
+            for (width, height), images in sizes.most_common(_SHOWN_SIZES)
+        ),
+        smallest=by_area[0],
+        largest=by_area[-1],
+        class_pixels=tuple(pixels[:num_classes].tolist()),
+        ignored_pixels=int(pixels[IGNORE_LABEL]),
+        class_images=tuple((histograms[:, :num_classes] > 0).sum(axis=0).tolist()),
+    )

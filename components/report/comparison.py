@@ -1,0 +1,106 @@
+"""Two runs side by side."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from components.dataset.labels import Color
+from components.report.data import ClassResult, GalleryItem, Metric, ReportData
+from components.report.words import METRIC_NAMES, flattened
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key that has not the same value in both; None is absent."""
+
+    key: str
+    left: str | None
+    right: str | None
+
+
+@dataclass(frozen=True)
+class ClassPair:
+    """A class of either run."""
+
+    name: str
+    color: Color
+    left: ClassResult | None
+    right: ClassResult | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two runs have in common and what not."""
+
+    left: ReportData
+    right: ReportData
+
+    @property
+    def runs(self) -> tuple[tuple[str, ReportData], ...]:
+        """Both, with the letters that the page calls them by."""
+        return ("A", self.left), ("B", self.right)
+
+    @property
+    def same_data(self) -> bool | None:
+        """Whether both saw the same Examples in the same splits; None where that is not known."""
+        left, right = (run.dataset.census.fingerprint if run.dataset else "" for _, run in self.runs)
+        return left == right if left and right else None
+
+    @property
+    def metrics(self) -> tuple[tuple[str, Metric | None, Metric | None], ...]:
+        """The headline metrics that either has, by name."""
+        found = ((key, self.left.metric(key), self.right.metric(key)) for key in METRIC_NAMES)
+        return tuple(each for each in found if each[1] or each[2])
+
+    @property
+    def classes(self) -> tuple[ClassPair, ...]:
+        """The classes of both, by name."""
+        left, right = ({each.name: each for each in run.classes} for _, run in self.runs)
+        return tuple(
+            ClassPair(name, known.color, left.get(name), right.get(name))
+            for name, known in (right | left).items()
+        )
+
+    @property
+    def same_classes(self) -> bool:
+        """Whether class ids mean the same in both."""
+        left, right = ([(each.name, each.color) for each in run.classes] for _, run in self.runs)
+        return left == right
+
+    @property
+    def examples(self) -> tuple[tuple[GalleryItem, GalleryItem], ...]:
+        """The test images that both show; none where class ids do not mean the same."""
+        if not self.same_classes:
+            return ()
+        right = {item.name: item for item in self.right.gallery}
+        pairs = ((item, right.get(item.name)) for item in self.left.gallery)
+        return tuple((one, other) for one, other in pairs if other and _same_image(one, other))
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """The recipes' settings that differ."""
+        return tuple(_differing(self.left.recipe, self.right.recipe))
+
+    @property
+    def origins(self) -> tuple[Setting, ...]:
+        """Versions, fingerprints and the like that differ."""
+        return tuple(_differing(*(run.lineage.model_dump() for _, run in self.runs)))
+
+
+def _same_image(one: GalleryItem, other: GalleryItem) -> bool:
+    """Whether it is one picture under one name, as far as the thumbnails tell."""
+    if one.own_size != other.own_size:
+        return False
+    return (one.width, one.height) != (other.width, other.height) or one.image == other.image
+
+
+def _differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[Setting]:
+    ones, others = (dict(flattened(values)) for values in (left, right))
+    for key in ones | others:
+        texts = [
+            json.dumps(values[key], ensure_ascii=False) if key in values else None
+            for values in (ones, others)
+        ]
+        if texts[0] != texts[1]:
+            yield Setting(key, *texts)

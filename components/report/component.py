@@ -1,0 +1,106 @@
+"""The Report component."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from tfx import types
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.types import standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from components.dataset.artifacts import IngestionReportArtifact
+from components.dataset.labels import LabelSet
+from components.report.artifacts import HtmlReport
+from components.report.driver import Driver
+from components.report.executor import (
+    CODE_FINGERPRINT_KEY,
+    GIT_COMMIT_KEY,
+    INGESTION_KEY,
+    LABELS_KEY,
+    RECIPE_KEY,
+    REPORT_KEY,
+    Executor,
+)
+
+
+class ReportSpec(ComponentSpec):
+    """Inputs, outputs and parameters of `Report`."""
+
+    INPUTS: ClassVar = {
+        "examples": ChannelParameter(type=standard_artifacts.Examples),
+        INGESTION_KEY: ChannelParameter(type=IngestionReportArtifact),
+        "model": ChannelParameter(type=standard_artifacts.Model),
+        "model_run": ChannelParameter(type=standard_artifacts.ModelRun),
+        "evaluation": ChannelParameter(type=standard_artifacts.ModelEvaluation),
+        "infra_blessing": ChannelParameter(type=standard_artifacts.InfraBlessing),
+        "pushed_model": ChannelParameter(type=standard_artifacts.PushedModel),
+        "baseline_model": ChannelParameter(type=standard_artifacts.Model),
+    }
+    OUTPUTS: ClassVar = {REPORT_KEY: ChannelParameter(type=HtmlReport)}
+    PARAMETERS: ClassVar = {
+        RECIPE_KEY: ExecutionParameter(type=str),
+        LABELS_KEY: ExecutionParameter(type=str),
+        CODE_FINGERPRINT_KEY: ExecutionParameter(type=str),
+        GIT_COMMIT_KEY: ExecutionParameter(type=str),
+    }
+
+
+class Report(base_component.BaseComponent):
+    """Puts all that people want to know of a run on one page, whether the model was pushed or refused.
+
+    It is never answered from TFX's cache: a page tells of one run.
+
+    Its output ``report`` is an ``HtmlReport``.
+
+    Args:
+        examples: all splits are looked at.
+        ingestion: the rejected files.
+        model: the candidate, asked once more for the masks of the test split.
+        model_run: the record of its training.
+        evaluation: the gate's verdict and all metrics.
+        infra_blessing: the ServingCheck's verdict.
+        pushed_model: whether it was pushed.
+        baseline_model: what it was compared with.
+        recipe: what was run.
+        labels: names and colours of the classes.
+        code_fingerprint: a digest of all the code.
+        git_commit: of the code, empty where it is in no repository.
+    """
+
+    SPEC_CLASS = ReportSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    DRIVER_CLASS = Driver
+
+    def __init__(
+        self,
+        *,
+        examples: types.BaseChannel,
+        ingestion: types.BaseChannel,
+        model: types.BaseChannel,
+        model_run: types.BaseChannel,
+        evaluation: types.BaseChannel,
+        infra_blessing: types.BaseChannel,
+        pushed_model: types.BaseChannel,
+        baseline_model: types.BaseChannel,
+        recipe: Mapping[str, Any],
+        labels: LabelSet,
+        code_fingerprint: str = "",
+        git_commit: str = "",
+    ) -> None:
+        spec = ReportSpec(
+            examples=examples,
+            ingestion=ingestion,
+            model=model,
+            model_run=model_run,
+            evaluation=evaluation,
+            infra_blessing=infra_blessing,
+            pushed_model=pushed_model,
+            baseline_model=baseline_model,
+            recipe=json.dumps(recipe),
+            labels=labels.model_dump_json(),
+            code_fingerprint=code_fingerprint,
+            git_commit=git_commit,
+            report=types.Channel(type=HtmlReport),
+        )
+        super().__init__(spec=spec)

@@ -1,0 +1,107 @@
+"""Which test examples a page shows, and their pictures."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from components.dataset.features import IGNORE_LABEL
+from components.dataset.labels import LabelSet
+from components.evaluation.confusion import Margins, decode_mask, scores
+from components.report import pictures
+from components.report.data import GalleryItem
+from components.report.examples import Example, read_split
+from components.report.predictions import Predictions
+
+_EACH: Final = 4
+"""Worst, median and best ones."""
+_RANDOM: Final = 8
+_FOR_CLASSES: Final = 12
+"""At most so many more, to show classes that the others do not."""
+_SIDES: Final = (384, 320, 256, 192, 128, 96)
+"""Of a thumbnail, pixels; the largest with which all fit."""
+_MOST_BYTES: Final = 3_000_000
+"""Of all pictures together, so that a page stays under 5 MB."""
+
+
+def gallery(split_dir: Path, predictions: Predictions, labels: LabelSet) -> tuple[GalleryItem, ...]:
+    """Returns the chosen examples of a split, worst first."""
+    ious = scores(predictions.margins).mean_iou.tolist()
+    chosen = choose(ious, [image.name for image in predictions.images], predictions.margins)
+    examples = {index: example for index, example in enumerate(read_split(split_dir)) if index in chosen}
+    order = sorted(chosen, key=lambda index: (math.isnan(ious[index]), ious[index], index))
+    items: tuple[GalleryItem, ...] = ()
+    for side in _SIDES:
+        items = tuple(
+            _item(examples[index], predictions.images[index].mask, ious[index], chosen[index], labels, side)
+            for index in order
+        )
+        if sum(map(_bytes, items)) <= _MOST_BYTES:
+            break
+    return items
+
+
+def choose(ious: Sequence[float], names: Sequence[str], counts: Margins) -> dict[int, list[str]]:
+    """Returns the indices of the examples to show, and why each.
+
+    The random ones depend on the names alone: two runs on the same images show the same.
+
+    Args:
+        ious: of the images; NaN where there is nothing to measure.
+        names: of the images.
+        counts: of each image's confusion matrix, int64 [N, C] each.
+    """
+    chosen: dict[int, list[str]] = {}
+
+    def take(indices: Iterable[int], why: str) -> None:
+        for index in indices:
+            chosen.setdefault(int(index), []).append(why)
+
+    measured = (index for index, iou in enumerate(ious) if not math.isnan(iou))
+    ranked = sorted(measured, key=lambda index: ious[index])
+    middle = max(0, (len(ranked) - _EACH) // 2)
+    take(ranked[:_EACH], "worst")
+    take(ranked[middle : middle + _EACH], "median")
+    take(ranked[::-1][:_EACH], "best")
+    by_hash = sorted(range(len(names)), key=lambda index: hashlib.sha256(names[index].encode()).digest())
+    take(by_hash[:_RANDOM], "random")
+    total = counts.truth.sum(axis=0)
+    for _ in range(_FOR_CLASSES):
+        seen = counts.truth[list(chosen)].sum(axis=0)
+        unseen = (seen == 0) & (total > 0)
+        if not unseen.any():
+            break
+        # The image with the most pixels of the commonest class that nobody has seen yet.
+        missing = int(np.argmax(np.where(unseen, total, 0)))
+        take([int(np.argmax(counts.truth[:, missing]))], "class")
+    return chosen
+
+
+def _item(
+    example: Example, predicted: bytes, iou: float, why: Sequence[str], labels: LabelSet, side: int
+) -> GalleryItem:
+    size = pictures.fitted(example.width, example.height, side)
+    truth, prediction = decode_mask(example.mask), decode_mask(predicted)
+    present = np.union1d(truth, prediction[truth != IGNORE_LABEL])
+    truth, prediction = (pictures.shrunk(mask, size) for mask in (truth, prediction))
+    colors = pictures.told_apart(labels.palette)
+    return GalleryItem(
+        name=example.name,
+        why=tuple(why),
+        iou=None if math.isnan(iou) else iou,
+        width=size[0],
+        height=size[1],
+        own_size=(example.width, example.height),
+        class_ids=tuple(int(class_id) for class_id in present if class_id != IGNORE_LABEL),
+        image=pictures.photograph(example.image, size),
+        truth=pictures.class_map(truth, colors),
+        prediction=pictures.class_map(prediction, colors),
+        errors=pictures.error_map(truth, prediction),
+    )
+
+
+def _bytes(item: GalleryItem) -> int:
+    return sum(map(len, (item.image, item.truth, item.prediction, item.errors)))

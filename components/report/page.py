@@ -1,0 +1,93 @@
+"""The page: one file of HTML that asks the network for nothing."""
+
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from components.durations import duration
+from components.report import charts, confusions, words
+from components.report.comparison import Comparison
+from components.report.data import PAGE_FILE, ReportData, write_whole
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+
+
+def render(data: ReportData) -> str:
+    """Returns the page of a run, whatever the run reached."""
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            data=data,
+            headline=words.headline(data),
+            charts=charts.training_charts([("", data.training)]) if data.training else (),
+            confusions=confusions.largest(data) if data.evaluation else (),
+            recipe=yaml.safe_dump(data.recipe, sort_keys=False, allow_unicode=True),
+        )
+    )
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Returns the page that sets two runs side by side."""
+    trainings = [(letter, run.training) for letter, run in comparison.runs if run.training]
+    runs = [
+        {
+            "letter": letter,
+            "data": run,
+            "headline": words.headline(run),
+            "title": f"{letter}: {run.run.recipe} {run.run.run_id}".rstrip(),
+        }
+        for letter, run in comparison.runs
+    ]
+    return (
+        _environment()
+        .get_template("comparison.html.j2")
+        .render(
+            pair=comparison,
+            runs=runs,
+            charts=charts.training_charts(trainings) if trainings else (),
+        )
+    )
+
+
+def write_page(data: ReportData, directory: Path) -> Path:
+    """Writes ``index.html`` and returns its path."""
+    page = directory / PAGE_FILE
+    write_whole(page, render(data))
+    return page
+
+
+@cache
+def _environment() -> Environment:
+    # Strict: a name that is misspelt in a template is an error, not an empty place on the page.
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "figure": words.figure,
+        "percent": words.percent,
+        "number": words.number,
+        "duration": duration,
+        "moment": words.moment,
+    }
+    environment.globals |= {
+        "asset": _asset,
+        "change": words.change,
+        "chart_size": charts,
+        "metric_names": words.METRIC_NAMES,
+        "why_names": words.WHY_NAMES,
+        "few_images": words.FEW_IMAGES,
+    }
+    return environment
+
+
+def _asset(name: str) -> str:
+    """A file of ours that goes into the page as it is."""
+    return (_TEMPLATES / name).read_text(encoding="utf-8")

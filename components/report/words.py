@@ -1,0 +1,116 @@
+"""How a page puts numbers and verdicts."""
+
+import calendar
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from components.report.data import ReportData
+
+UNMEASURED: Final = "–"
+METRIC_NAMES: Final = {
+    "mean_iou": "Mean IoU",
+    "mean_dice": "Mean Dice",
+    "pixel_accuracy": "Pixel accuracy",
+    "frequency_weighted_iou": "Frequency-weighted IoU",
+}
+WHY_NAMES: Final = {
+    "worst": "worst",
+    "median": "median",
+    "best": "best",
+    "random": "random",
+    "class": "for a class",
+}
+FEW_IMAGES: Final = 30
+"""Fewer test images give intervals that promise more than they can know."""
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """Writes a metric: ``0.873``."""
+    return UNMEASURED if value is None else f"{value:.{digits}f}"
+
+
+def percent(share: float | None) -> str:
+    """Writes a share, with more digits the smaller it is: ``97 %``, ``3.4 %``, ``0.02 %``."""
+    if share is None:
+        return UNMEASURED
+    value = 100 * share
+    if value == 0 or value >= 9.95:
+        return f"{value:.0f} %"
+    return f"{value:.1f} %" if value >= 0.095 else ("< 0.01 %" if value < 0.005 else f"{value:.2f} %")
+
+
+def change(value: float | None, baseline: float | None) -> str:
+    """Writes a difference with its sign: ``+0.012``, ``−0.004``, ``±0.000``."""
+    if value is None or baseline is None:
+        return UNMEASURED
+    difference = round(value - baseline, 3)
+    sign = "+" if difference > 0 else "−" if difference < 0 else "±"
+    return f"{sign}{abs(difference):.3f}"
+
+
+def number(value: int) -> str:
+    """Writes a number with its thousands set apart by narrow spaces."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def moment(text: str) -> str:
+    """Writes a time of ISO 8601: ``21 November 2026, 15:04 UTC``, or ``… +02:00`` elsewhere."""
+    time = datetime.fromisoformat(text)
+    zone = time.strftime("%z")
+    where = "UTC" if zone in ("", "+0000") else f"{zone[:3]}:{zone[3:5]}"
+    return f"{time.day} {calendar.month_name[time.month]} {time:%Y, %H:%M} {where}"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What a page says first."""
+
+    title: str
+    sentence: str
+
+
+def headline(data: ReportData) -> Headline:
+    """Says what became of a run."""
+    verdict = data.verdict
+    match verdict.outcome:
+        case "pushed" if verdict.pushed_now:
+            title = f"Pushed as version {verdict.version}"
+        case "pushed":
+            title = f"Already served as version {verdict.version}"
+        case "rejected":
+            return Headline("Refused, nothing was pushed", _refusal(data))
+        case "failed":
+            return Headline("Failed", "The run ended early. What is known is below.")
+        case "interrupted":
+            return Headline("Interrupted", "The run was stopped from outside. What is known is below.")
+    return Headline(title, _against(data))
+
+
+def _refusal(data: ReportData) -> str:
+    failed = [check for check in data.evaluation.checks if not check.passed] if data.evaluation else []
+    if failed:
+        return "The model did not meet every threshold of the gate."
+    return "The model was good enough, but it cannot be served as it is."
+
+
+def _against(data: ReportData) -> str:
+    baseline = data.evaluation.baseline if data.evaluation else None
+    if baseline is None:
+        return "It met every threshold. No earlier model was being served to compare it with."
+    if baseline.obstacle:
+        return (
+            f"It met every threshold. It was not compared with version {baseline.version}, which was being "
+            f"served: {baseline.obstacle}."
+        )
+    return f"It met every threshold, compared with version {baseline.version}, which was being served."
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields a recipe's settings by their full keys, ``training.epochs``."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,101 @@
+"""Sets two runs side by side on one page: verdicts, metrics, classes, curves, examples, and what differs.
+
+    python -m pipeline.report --compare RUN_A RUN_B                    runs below runs/
+    python -m pipeline.report --compare RUN_A RUN_B --workdir DIR      runs of one work directory
+    python -m pipeline.report --compare A/report.json B/report.json    pages' data from anywhere
+
+A run is given by its id, as ``python -m pipeline.runs`` lists them, by its folder, or by its report.json.
+
+Ends with 0, or 2 if the command is wrong, there is no such run or report, or the page cannot be written.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from components.report.comparison import Comparison
+from components.report.data import DATA_FILE, ReportData, write_whole
+from pipeline.workdir import WorkDir
+
+USAGE: Final = 2
+_ALL: Final = Path("runs")
+"""Where ``pipeline.run_local`` makes work directories unless it is told otherwise."""
+
+
+class _UsageError(Exception):
+    """What was asked for cannot be done; the message says why."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        left, right = (_load(run, args.workdir) for run in args.compare)
+        # Jinja2 and what it needs: not for --help.
+        from components.report.page import render_comparison
+
+        try:
+            write_whole(args.output, render_comparison(Comparison(left, right)))
+        except OSError as error:
+            raise _UsageError(
+                f"cannot write {args.output}: {error.strerror}; choose another --output"
+            ) from None
+    except _UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    print(args.output)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        required=True,
+        metavar=("RUN_A", "RUN_B"),
+        help="two runs: ids, folders or report.json files",
+    )
+    parser.add_argument("--workdir", type=Path, metavar="DIR", help="where run ids are looked for")
+    parser.add_argument(
+        "--output", type=Path, default=Path("comparison.html"), metavar="FILE", help="default: %(default)s"
+    )
+    return parser
+
+
+def _load(run: str, workdir: Path | None) -> ReportData:
+    path = _find(run, workdir)
+    try:
+        return ReportData.load(path)
+    except OSError as error:
+        raise _UsageError(f"{path} has no {DATA_FILE} that can be read: {error.strerror}") from None
+    except (ValidationError, UnicodeDecodeError):
+        raise _UsageError(f"{path} holds no {DATA_FILE} of this version of the pipeline") from None
+
+
+def _find(run: str, workdir: Path | None) -> Path:
+    """The file or folder that a run's id or path stands for."""
+    workdirs = [workdir] if workdir else sorted(path for path in _ALL.glob("*") if path.is_dir())
+    if run not in (".", "..") and "/" not in run:
+        for directory in workdirs:
+            past = WorkDir(directory).past(run)
+            if past.is_dir():
+                return past
+    if Path(run).exists():
+        return Path(run)
+    where = str(workdir) if workdir else f"the work directories in {_ALL}/"
+    raise _UsageError(
+        f"no run {run!r} in {where}, and no such file; `python -m pipeline.runs` lists the runs"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

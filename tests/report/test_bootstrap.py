@@ -1,0 +1,90 @@
+"""The intervals against reasoning and against a bootstrap that shares no code with ours."""
+
+import random
+
+import numpy as np
+import pytest
+
+from components.evaluation.confusion import Margins, margins, scores
+from components.report.bootstrap import bootstrap
+
+
+def confusions(images: int, classes: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 50, (images, classes, classes))
+    counts[:, np.arange(classes), np.arange(classes)] += rng.integers(0, 900, (images, classes))
+    return counts
+
+
+def independent_interval(images: np.ndarray, resamples: int) -> tuple[float, float]:
+    """Of mean IoU, by loops and the standard library."""
+    draw = random.Random(1)
+    found = []
+    for _ in range(resamples):
+        total = np.sum([images[draw.randrange(len(images))] for _ in images], axis=0)
+        classes = range(len(total))
+        ious = [
+            total[c][c] / (sum(total[c]) + sum(row[c] for row in total) - total[c][c])
+            for c in classes
+            if sum(total[c]) + sum(row[c] for row in total)
+        ]
+        found.append(sum(ious) / len(ious))
+    found.sort()
+    return found[int(0.025 * resamples)], found[int(0.975 * resamples)]
+
+
+def test_the_interval_of_mean_iou_is_that_of_an_independent_bootstrap() -> None:
+    images = confusions(30, 3, seed=5)
+    intervals = bootstrap(margins(images))
+    assert intervals and intervals.mean_iou
+    low, high = independent_interval(images, 2000)
+    tolerance = 0.1 * (high - low)
+    assert intervals.mean_iou.low == pytest.approx(low, abs=tolerance)
+    assert intervals.mean_iou.high == pytest.approx(high, abs=tolerance)
+    assert (
+        intervals.mean_iou.low < float(scores(margins(images.sum(axis=0))).mean_iou) < intervals.mean_iou.high
+    )
+
+
+def test_of_two_images_the_interval_reaches_from_one_alone_to_the_other_alone() -> None:
+    """A quarter of all resamples is one of them twice, another quarter the other twice."""
+    images = np.array([[[8, 2], [0, 10]], [[1, 9], [5, 5]]])
+    worse, better = sorted(float(scores(margins(image)).mean_iou) for image in images)
+    intervals = bootstrap(margins(images))
+    assert intervals and intervals.mean_iou
+    assert (intervals.mean_iou.low, intervals.mean_iou.high) == pytest.approx((worse, better))
+
+
+def test_one_image_has_no_interval() -> None:
+    assert bootstrap(margins(confusions(1, 2, seed=0))) is None
+
+
+def test_a_class_that_occurs_nowhere_has_no_interval_and_spoils_no_other() -> None:
+    images = confusions(10, 3, seed=2)
+    images[:, 2] = images[:, :, 2] = 0
+    intervals, without = bootstrap(margins(images)), bootstrap(margins(images[:, :2, :2]))
+    assert intervals and without
+    assert intervals.iou[2] is None
+    assert intervals.mean_iou == without.mean_iou
+
+
+def test_rare_classes_that_resamples_miss_do_not_move_the_interval_away_from_the_metric() -> None:
+    images = np.zeros((20, 20, 20), np.int64)
+    images[:, 0, 0] = 90 + np.arange(20)
+    for class_id in range(1, 20):
+        # In one image each, and never recognised.
+        images[class_id, class_id, 0] = 1
+    intervals, whole = bootstrap(margins(images)), scores(margins(images.sum(axis=0)))
+    assert intervals and intervals.mean_iou and intervals.mean_dice
+    assert intervals.mean_iou.low < float(whole.mean_iou) < intervals.mean_iou.high
+    assert intervals.mean_dice.low < float(whole.mean_dice) < intervals.mean_dice.high
+
+
+def test_images_without_a_pixel_that_counts_have_no_interval_of_anything() -> None:
+    intervals = bootstrap(margins(np.zeros((5, 2, 2), np.int64)))
+    assert intervals == (None, None, None, None, (None, None))
+
+
+def test_the_same_images_give_the_same_interval() -> None:
+    images = margins(confusions(12, 2, seed=3))
+    assert bootstrap(images) == bootstrap(Margins(*(margin.copy() for margin in images)))

@@ -1,0 +1,219 @@
+"""What a page says, and that it is safe and stands alone."""
+
+import re
+
+import pytest
+from known_run import Page, known_run
+
+from components.report import confusions
+from components.report.comparison import Comparison
+from components.report.data import (
+    Baseline,
+    Census,
+    ClassResult,
+    Dataset,
+    Evaluation,
+    Leak,
+    Lineage,
+    Metric,
+    Outcome,
+    RejectedFile,
+    ReportData,
+    Verdict,
+)
+from components.report.page import render, render_comparison
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
+
+
+def evaluation(data: ReportData) -> Evaluation:
+    assert data.evaluation
+    return data.evaluation
+
+
+def test_a_pushed_run_says_so_first() -> None:
+    page = Page(render(known_run()))
+    assert page.text.index("Pushed as version 7") < page.text.index("Metrics")
+    assert "No earlier model was being served" in page.text
+    assert "/serving/known/7" in page.text
+
+
+def test_a_refused_run_says_why_first() -> None:
+    check = evaluation(known_run()).checks[0].model_copy(update={"passed": False, "value": 0.3})
+    data = known_run(
+        verdict=Verdict(outcome="rejected", reasons=("mean IoU 0.300 is under the minimum",)),
+        evaluation=evaluation(known_run()).model_copy(update={"checks": (check,)}),
+    )
+    text = Page(render(data)).text
+    assert text.index("Refused, nothing was pushed") < text.index("mean IoU 0.300 is under the minimum")
+    assert "not met" in text
+    assert "Pushed" not in text
+
+
+def test_a_model_that_only_cannot_be_served_is_not_called_bad() -> None:
+    data = known_run(verdict=Verdict(outcome="rejected", reasons=("the server ended",)))
+    assert "good enough, but it cannot be served" in Page(render(data)).text
+
+
+@pytest.mark.parametrize(("outcome", "title"), [("failed", "Failed"), ("interrupted", "Interrupted")])
+def test_a_run_that_ended_early_says_where_and_where_the_log_is(outcome: Outcome, title: str) -> None:
+    data = ReportData(
+        run=known_run().run,
+        verdict=Verdict(outcome=outcome, reasons=("Trainer failed: no memory",), log="/logs/1.log"),
+        dataset=Dataset(
+            census=Census(),
+            rejected_count=300,
+            rejected=(RejectedFile(file="a.jpg", reason="truncated", found="ends after 9 bytes"),),
+            reasons={"truncated": 300},
+        ),
+    )
+    text = Page(render(data)).text
+    for part in (title, "Trainer failed: no memory", "/logs/1.log", "300 truncated", "ends after 9 bytes"):
+        assert part in text
+
+
+def test_a_baseline_comes_with_its_metrics_and_the_change() -> None:
+    metric = Metric(key="mean_iou", value=0.45, baseline=0.438)
+    data = known_run(
+        evaluation=evaluation(known_run()).model_copy(
+            update={"metrics": (metric,), "baseline": Baseline(version=6)}
+        )
+    )
+    text = Page(render(data)).text
+    assert "compared with version 6" in text
+    assert "Version 6 0.438" in text
+    assert "+0.012" in text
+
+
+def test_a_baseline_that_cannot_be_compared_is_named_with_the_obstacle() -> None:
+    baseline = Baseline(version=6, obstacle="its classes are not the same")
+    data = known_run(evaluation=evaluation(known_run()).model_copy(update={"baseline": baseline}))
+    assert (
+        "not compared with version 6, which was being served: its classes are not the same"
+        in Page(render(data)).text
+    )
+
+
+def test_a_class_that_was_never_predicted_has_zero_and_one_that_occurs_nowhere_has_none() -> None:
+    text = Page(render(known_run())).text
+    assert "tree 0.000" in text
+    assert "unicorn –" in text
+    assert "occurs neither in the test split nor in the predictions" in text
+
+
+def test_few_test_images_come_with_a_warning() -> None:
+    few = known_run(evaluation=evaluation(known_run()).model_copy(update={"examples": 2}))
+    assert "With so few images" in Page(render(few)).text
+    assert "With so few images" not in Page(render(known_run())).text
+
+
+def test_images_in_two_splits_are_named() -> None:
+    leak = Leak(members=(("train", "a.jpg"), ("test", "b.jpg")))
+    data = known_run(dataset=Dataset(census=Census(leak_count=3, leaks=(leak,))))
+    text = Page(render(data)).text
+    assert "3 images are in more than one split" in text
+    assert "train a.jpg = test b.jpg" in text
+    assert "and 2 more" in text
+
+
+def test_names_from_outside_are_text_and_nothing_else() -> None:
+    data = known_run()
+    hostile = known_run(
+        run=data.run.model_copy(update={"recipe": HOSTILE, "run_id": HOSTILE}),
+        verdict=Verdict(outcome="rejected", reasons=(HOSTILE,)),
+        classes=tuple(each.model_copy(update={"name": f"{HOSTILE}{each.name}"}) for each in data.classes),
+        gallery=tuple(item.model_copy(update={"name": HOSTILE}) for item in data.gallery),
+        dataset=Dataset(
+            census=Census(),
+            rejected_count=1,
+            rejected=(RejectedFile(file=HOSTILE, reason=HOSTILE, found=HOSTILE),),
+            reasons={HOSTILE: 1},
+        ),
+        recipe={"name": HOSTILE, HOSTILE: HOSTILE},
+        lineage=Lineage(git_commit=HOSTILE),
+    )
+    for html, clean in (
+        (render(hostile), render(data)),
+        (render_comparison(Comparison(hostile, hostile)), render_comparison(Comparison(data, data))),
+    ):
+        page = Page(html)
+        assert not [attributes for attributes in page.of("img") if "onerror" in attributes]
+        assert len(page.of("script")) == len(Page(clean).of("script"))
+        assert HOSTILE in page.text
+        assert page.json()[0][0] == f"{HOSTILE}sky"
+
+
+@pytest.mark.parametrize(
+    "html", [render(known_run()), render_comparison(Comparison(known_run(), known_run()))]
+)
+def test_a_page_asks_the_network_for_nothing(html: str) -> None:
+    page = Page(html)
+    addresses = [
+        value
+        for _, attributes in page.elements
+        for name, value in attributes.items()
+        if name in ("src", "href", "srcset", "action", "poster", "data")
+    ]
+    assert addresses
+    assert all(value and value.startswith(("data:", "#")) for value in addresses)
+    assert not re.search(r"https?://|@import|url\(|fetch\(|XMLHttpRequest", html)
+    [policy] = [meta["content"] for meta in page.of("meta") if "http-equiv" in meta]
+    assert policy and policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_every_picture_has_a_text_and_every_table_a_caption() -> None:
+    page = Page(render(known_run()))
+    assert page.of("img") and all(image["alt"] for image in page.of("img"))
+    assert page.of("table") and len(page.of("table")) == len(page.of("caption"))
+    labels = [
+        attributes["aria-labelledby"] for _, attributes in page.elements if "aria-labelledby" in attributes
+    ]
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert set(labels) <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_page_of_59_classes_stays_small() -> None:
+    many = tuple(
+        ClassResult(name=f"a rather long name of class {index}", color=(index, 0, 0), iou=0.5, images=3)
+        for index in range(59)
+    )
+    confusion = tuple(tuple(1000 + 7 * row + column for column in range(59)) for row in range(59))
+    data = known_run(
+        classes=many, evaluation=evaluation(known_run()).model_copy(update={"confusion": confusion})
+    )
+    assert len(render(data).encode()) < 1_000_000
+
+
+def test_the_largest_confusions_come_first() -> None:
+    matrix = ((5, 3, 0), (7, 0, 0), (0, 1, 0))
+    data = known_run(evaluation=evaluation(known_run()).model_copy(update={"confusion": matrix}))
+    found = [(each.true, each.predicted, each.pixels, each.share) for each in confusions.largest(data)]
+    assert found == [(1, 0, 7, 1.0), (0, 1, 3, 0.375), (2, 1, 1, 1.0)]
+
+
+def test_a_comparison_shows_both_values_and_only_the_settings_that_differ() -> None:
+    other = known_run(
+        evaluation=evaluation(known_run()).model_copy(
+            update={"metrics": (Metric(key="mean_iou", value=0.5),)}
+        ),
+        recipe={"name": "known", "training": {"epochs": 9, "seed": 0}, "model": {"depth": 3}},
+    )
+    text = Page(render_comparison(Comparison(known_run(), other))).text
+    assert "Mean IoU 0.450 0.400 – 0.475 0.500 – +0.050" in text
+    assert "training.epochs 2 9" in text
+    assert "model.depth – 3" in text
+    assert "training.seed" not in text
+    assert "images/a.jpg" in text
+
+
+def test_predictions_are_not_shown_side_by_side_where_class_ids_mean_different_things() -> None:
+    other = known_run(classes=known_run().classes[::-1])
+    assert not Comparison(known_run(), other).examples
+    assert len(Comparison(known_run(), known_run()).examples) == 1
+    assert "images/a.jpg" not in render_comparison(Comparison(known_run(), other))
+
+
+def test_runs_on_other_data_are_compared_with_a_warning() -> None:
+    other = known_run(dataset=Dataset(census=Census(fingerprint="other")))
+    assert "did not see the same examples" in Page(render_comparison(Comparison(known_run(), other))).text

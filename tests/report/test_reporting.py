@@ -1,0 +1,159 @@
+"""The page at the end of a local run, and the command that compares two."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from known_run import Page, known_run
+from tfx.types import standard_artifacts
+
+from components.report.data import ReportData
+from pipeline import report
+from pipeline.config import load_recipe
+from pipeline.local_runner import StageResult
+from pipeline.reporting import write_report
+from pipeline.workdir import WorkDir
+
+METRICS = {
+    "mean_iou": 0.45,
+    "mean_dice": 0.5,
+    "pixel_accuracy": 0.9,
+    "frequency_weighted_iou": 0.81,
+    "iou": {"background": 0.9, "disc": 0.5, "square": 0.4, "triangle": None, "boundary": 0.2},
+    "examples": 9,
+}
+
+
+def summary(**changes: Any) -> dict[str, Any]:
+    return {
+        "recipe": "shapes",
+        "finished_at": "2026-01-02T03:04:05+01:00",
+        "outcome": "failed",
+        "reasons": ["Trainer failed: no memory"],
+        "pushed_version": None,
+        "pushed_now": False,
+        "serving_dir": "/serving/shapes",
+        "examples": {"train": 5, "val": 0, "test": 9, "rejected": 1},
+        "rejected_files": [{"file": "a.jpg", "reason": "empty file", "found": "0 bytes"}],
+        "metrics": None,
+        "slices": {},
+        "baseline": None,
+        "serving_check": None,
+        "stages": [{"name": "Trainer", "seconds": 61.0, "cached": False, "memory_mb": 900.5}],
+    } | changes
+
+
+def written(
+    tmp_path: Path, told: dict[str, Any], stages: list[StageResult] | None = None
+) -> tuple[str, Path]:
+    """The text of the page, and where it is."""
+    page = write_report(told, stages or [], load_recipe("shapes"), WorkDir(tmp_path), "20260102-030405")
+    return Page(page.read_text(encoding="utf-8")).text, page
+
+
+def test_a_failed_run_has_a_page_of_what_is_known(tmp_path: Path) -> None:
+    text, page = written(tmp_path, summary())
+    assert page == tmp_path / "report" / "index.html"
+    for part in ("Failed", "Trainer failed: no memory", "20260102-030405.log", "1 empty file", "900 MB"):
+        assert part in text
+    assert "Metrics" not in text
+    kept = tmp_path / "history" / "20260102-030405"
+    assert (kept / "index.html").read_text() == page.read_text()
+    assert ReportData.load(kept).run.run_id == "20260102-030405"
+
+
+def test_a_run_that_failed_before_it_had_read_anything_has_a_page(tmp_path: Path) -> None:
+    text, _ = written(tmp_path, summary(examples=None, rejected_files=[], stages=[]))
+    assert "Trainer failed: no memory" in text
+
+
+def test_an_interrupted_run_is_not_called_a_failure(tmp_path: Path) -> None:
+    text, _ = written(tmp_path, summary(reasons=["interrupted in Trainer"]))
+    assert "Interrupted" in text
+    assert "Failed" not in text
+
+
+def test_a_run_whose_report_stage_failed_still_shows_the_summary_s_numbers(tmp_path: Path) -> None:
+    told = summary(
+        outcome="pushed",
+        reasons=[],
+        pushed_version=7,
+        pushed_now=True,
+        metrics=METRICS,
+        baseline={"version": 6, "metrics": METRICS | {"mean_iou": 0.4}, "obstacle": None},
+        slices={"kind=a": 0.3},
+    )
+    text, _ = written(tmp_path, told)
+    assert "Pushed as version 7" in text
+    for number in ("0.450", "0.500", "0.900", "0.810", "+0.050", "kind=a", "triangle –"):
+        assert number in text
+
+
+def test_the_report_stage_s_page_gets_what_only_the_run_knows(tmp_path: Path) -> None:
+    made = tmp_path / "artifact"
+    made.mkdir()
+    known_run(stages=()).save(made)
+    artifact = standard_artifacts.Model()
+    artifact.uri = str(made)
+    told = summary(outcome="pushed", reasons=[], pushed_version=7, pushed_now=False)
+    text, _ = written(tmp_path, told, [StageResult("Report", 1.0, False, {"report": [artifact]})])
+    for part in (
+        "Already served as version 7",
+        "1 min 01 s",
+        "images/a.jpg",
+        "run 20260102-030405",
+        "+01:00",
+    ):
+        assert part in text
+
+
+def test_two_runs_of_a_work_directory_are_compared_by_their_ids(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run_id in ("one", "two"):
+        past = WorkDir(tmp_path).past(run_id)
+        past.mkdir(parents=True)
+        known_run().save(past)
+    output = tmp_path / "both.html"
+    arguments = ["--compare", "one", "two", "--workdir", str(tmp_path), "--output", str(output)]
+    assert report.main(arguments) == 0
+    assert capsys.readouterr().out == f"{output}\n"
+    assert "Two runs side by side" in Page(output.read_text()).text
+
+
+def test_runs_may_be_given_by_path(tmp_path: Path) -> None:
+    known_run().save(tmp_path)
+    output = tmp_path / "both.html"
+    runs = [str(tmp_path), str(tmp_path / "report.json")]
+    assert report.main(["--compare", *runs, "--output", str(output)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(None, "no run"), ("{}", "holds no report.json"), (b"\xff", "holds no report.json")],
+)
+def test_what_is_no_run_ends_with_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | bytes | None, complaint: str
+) -> None:
+    run = tmp_path / "run"
+    if content is not None:
+        run.write_bytes(content.encode() if isinstance(content, str) else content)
+    assert report.main(["--compare", str(run), str(run), "--workdir", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and complaint in said and said.count("\n") == 1
+
+
+def test_a_folder_without_a_report_ends_with_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.main(["--compare", str(tmp_path), str(tmp_path)]) == 2
+    assert "has no report.json that can be read" in capsys.readouterr().err
+
+
+def test_help_needs_neither_tensorflow_nor_tfx() -> None:
+    code = (
+        "import sys, pipeline.report, pipeline.reporting\nassert not {'tensorflow', 'tfx'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
