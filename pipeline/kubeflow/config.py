@@ -1,10 +1,14 @@
 """The recipe's ``kubeflow`` block: everything that concerns Kubernetes, and nothing that changes a model."""
 
-from typing import Annotated, Any, Final, Literal, Self
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, Self, cast, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from components.settings import Settings
+from pipeline.kubeflow.quantities import parse_quantity
 
 StageName = Literal[
     "ImageMaskExampleGen",
@@ -17,14 +21,57 @@ StageName = Literal[
     "Evaluator",
     "ServingCheck",
     "Pusher",
+    "Report",
 ]
 """Node ids of the stages that a recipe may treat differently."""
 
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|[kMGTPE]i?)?$")]
+MODEL_PUSHED: Final = "model-pushed"
+"""The package's last task, which runs only if the Pusher has pushed."""
+
+
+def _is_quantity(text: str) -> str:
+    parse_quantity(text)
+    return text
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _matching(pattern: str, requirement: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(requirement)
+        return text
+
+    return AfterValidator(check)
+
+
+Quantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_is_quantity)]
 """A Kubernetes quantity: ``500m``, ``2``, ``8Gi``."""
-DnsName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+DnsName = Annotated[
+    str,
+    _matching(
+        r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",
+        "Kubernetes names its objects in lower-case letters, digits, hyphens and dots",
+    ),
+]
 """The name of a Kubernetes object."""
-MountPath = Annotated[str, Field(pattern=r"^/[^:]*$")]
+ClaimName = Annotated[
+    str,
+    _matching(
+        r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
+        "KFP calls a pod's volume after its claim, so a claim's name is up to 63 lower-case letters, digits "
+        "and hyphens",
+    ),
+]
+MountPath = Annotated[
+    str, _matching(r"/[^:]*[^:/]", "give an absolute path other than /, without a slash at its end")
+]
+ResourceName = Annotated[
+    str, _matching(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", "Kubernetes knows GPUs by names such as nvidia.com/gpu")
+]
+ImageName = Annotated[str, _matching(r"\S+", "give an image's name, such as REPOSITORY/NAME:TAG")]
 
 
 class Toleration(Settings):
@@ -37,11 +84,19 @@ class Toleration(Settings):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Null for all."""
 
+    @model_validator(mode="after")
+    def _is_one_of_kubernetes(self) -> Self:
+        if self.operator == "Exists" and self.value is not None:
+            raise ValueError("operator Exists takes no value; leave it out, or make the operator Equal")
+        if self.operator == "Equal" and self.key is None:
+            raise ValueError("operator Equal needs a key")
+        return self
+
 
 class Volume(Settings):
     """A persistent volume claim that every stage's pods mount."""
 
-    claim: DnsName
+    claim: ClaimName
     """Name of the PersistentVolumeClaim, in the namespace in which the pipeline runs."""
     mount_path: MountPath
     sub_path: str | None = None
@@ -65,7 +120,7 @@ class StageConfig(Settings):
     memory_limit: Quantity | None = None
     gpus: int | None = Field(default=None, ge=0)
     """How many; 0 for none."""
-    gpu_resource: str | None = None
+    gpu_resource: ResourceName | None = None
     """The resource's name on this cluster, ``nvidia.com/gpu`` for example."""
     node_selector: dict[str, str] | None = None
     tolerations: tuple[Toleration, ...] | None = Field(default=None, strict=False)
@@ -74,7 +129,9 @@ class StageConfig(Settings):
     timeout_seconds: int | None = Field(default=None, ge=1)
     """A pod that takes longer is stopped, and counts as failed."""
     cache: bool | None = None
-    """Whether an earlier task with the same inputs, settings and image may answer."""
+    """Whether an earlier task with the same settings and image may answer. Only a stage that reads nothing
+    but its settings asks: KFP's cache knows neither what lies under a path nor, on every backend, which
+    artifact came in; see ``pipeline.kubeflow.mend.restrict_caching``."""
     beam_options: tuple[str, ...] | None = Field(default=None, strict=False)
     """Beam's command line for this stage, ``[--runner=FlinkRunner, …]``; null works within the pod."""
 
@@ -93,7 +150,7 @@ _DEFAULTS: Final = StageConfig(
     cache=True,
     beam_options=(),
 )
-_STAGE_DEFAULTS: Final[dict[StageName, StageConfig]] = {
+_STAGE_DEFAULTS: Final[dict[str, StageConfig]] = {
     "Trainer": StageConfig(
         cpu_request="4",
         cpu_limit="8",
@@ -108,7 +165,7 @@ _STAGE_DEFAULTS: Final[dict[StageName, StageConfig]] = {
 class KubeflowConfig(Settings):
     """How the pipeline runs on Kubeflow Pipelines."""
 
-    image: str | None = Field(default=None, min_length=1)
+    image: ImageName | None = None
     """Container image of all stages; ``--image`` replaces it."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[DnsName, ...] = Field(default=(), strict=False)
@@ -134,26 +191,49 @@ class KubeflowConfig(Settings):
     stages: dict[StageName, StageConfig] = Field(default_factory=dict)
     """By the stage's name."""
 
-    def stage(self, name: StageName) -> StageConfig:
+    def stage(self, name: str) -> StageConfig:
         """Returns what a stage asks for, with the defaults filled in."""
         asked: dict[str, Any] = {}
-        for layer in (_DEFAULTS, self.defaults, _STAGE_DEFAULTS.get(name), self.stages.get(name)):
+        own = self.stages.get(cast(StageName, name))
+        for layer in (_DEFAULTS, self.defaults, _STAGE_DEFAULTS.get(name), own):
             if layer is not None:
                 asked |= {key: value for key, value in iter(layer) if value is not None}
         return StageConfig(**asked)
 
     @model_validator(mode="after")
-    def _places_are_mounted(self) -> Self:
+    def _kubernetes_would_take_it(self) -> Self:
+        problems = [*self._volume_problems(), *self._resource_problems()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _volume_problems(self) -> Iterator[str]:
         mounted = [volume.mount_path for volume in self.volumes]
         if len(set(mounted)) < len(mounted):
-            raise ValueError("kubeflow.volumes mounts two claims at one path; give each its own mount_path")
+            yield "kubeflow.volumes mounts two claims at one path; give each its own mount_path"
+        if len({volume.claim for volume in self.volumes}) < len(self.volumes):
+            yield (
+                "kubeflow.volumes mounts one claim twice, and KFP calls a pod's volumes after their claims; "
+                "mount it once, where both places lie under it"
+            )
         for key in ("serving_root", "checkpoint_dir"):
             path = getattr(self, key)
             if path is not None and not any(
                 path == mount or path.startswith(f"{mount}/") for mount in mounted
             ):
-                raise ValueError(
+                yield (
                     f"kubeflow.{key} is {path}, which none of kubeflow.volumes provides "
                     f"({', '.join(mounted) or 'there are none'}); what is written there would be lost"
                 )
-        return self
+
+    def _resource_problems(self) -> Iterator[str]:
+        refused = defaultdict(list)
+        for name in get_args(StageName):
+            stage = self.stage(name)
+            for resource in ("cpu", "memory"):
+                request, limit = (getattr(stage, f"{resource}_{bound}") for bound in ("request", "limit"))
+                if parse_quantity(request) > parse_quantity(limit):
+                    what = f"{resource}_request is {request}, above {resource}_limit, which is {limit}"
+                    refused[what].append(name)
+        for what, names in refused.items():
+            yield f"kubeflow: {what}, in {', '.join(names)}; Kubernetes refuses such pods"

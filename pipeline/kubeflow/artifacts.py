@@ -1,0 +1,117 @@
+"""What Kubeflow Pipelines' backend says of artifacts, put into the words of TFX's entrypoint, and back.
+
+TFX's container entrypoint was written for Vertex AI. The open-source backend differs from it:
+
+- input artifacts come without their type (``ToRuntimeArtifact`` in the backend's ``v2/metadata/client.go``),
+  newer ones without a name, and outputs with a type of the backend's own, ``system.*``;
+- URIs point into an object store, while the files lie on the container's disk; see `paths`;
+- a null in an artifact's metadata is an error (``StructValueToMLMDValue`` in ``v2/metadata/converter.go``).
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import yaml
+from google.protobuf import struct_pb2
+from kfp.pipeline_spec import pipeline_spec_pb2
+from tfx.orchestration.kubeflow.v2 import compiler_utils
+from tfx.types.artifact import Artifact
+
+from pipeline.kubeflow.paths import local_path, remote_uri
+
+_HTML: Final = "system.HTML"
+"""Type of the artifacts that Kubeflow's pages show; the URI must name the file."""
+_PAGE: Final = "index.html"
+
+
+class PlainArtifact(Artifact):
+    """An artifact without properties of its own, for types that TFX does not know."""
+
+    TYPE_NAME = "PlainArtifact"
+
+
+def localize(
+    executor_input: pipeline_spec_pb2.ExecutorInput,
+    inputs_spec: pipeline_spec_pb2.ComponentInputsSpec,
+    outputs_spec: pipeline_spec_pb2.ComponentOutputsSpec,
+) -> pipeline_spec_pb2.ExecutorInput:
+    """Returns the input as TFX's entrypoint can read it, with a directory for each of the outputs.
+
+    Args:
+        executor_input: as the launcher gives it.
+        inputs_spec: the component's inputs with the types that TFX's compiler wrote.
+        outputs_spec: the same of its outputs.
+    """
+    localized = pipeline_spec_pb2.ExecutorInput()
+    localized.CopyFrom(executor_input)
+    for key, artifact in _artifacts(localized.inputs.artifacts):
+        _set_class(artifact, inputs_spec.artifacts[key].artifact_type)
+        # Where it has no name, TFX has no id, and its Evaluator writes the ids of models down.
+        artifact.name = artifact.name or artifact.uri
+        _translate(artifact, local_path)
+    for key, artifact in _artifacts(localized.outputs.artifacts):
+        _set_class(artifact, outputs_spec.artifacts[key].artifact_type)
+        _translate(artifact, local_path)
+        # The launcher makes its parent only, and newer ones do not register what is not there.
+        Path(artifact.uri).mkdir(parents=True, exist_ok=True)
+    return localized
+
+
+def publish(
+    executor_output: pipeline_spec_pb2.ExecutorOutput, executor_input: pipeline_spec_pb2.ExecutorInput
+) -> pipeline_spec_pb2.ExecutorOutput:
+    """Returns the output as the launcher takes it.
+
+    Args:
+        executor_output: as TFX's entrypoint wrote it.
+        executor_input: as the launcher gave it.
+    """
+    published = pipeline_spec_pb2.ExecutorOutput()
+    published.CopyFrom(executor_output)
+    pages = {
+        key
+        for key, artifact in _artifacts(executor_input.outputs.artifacts)
+        if _title(artifact.type) == _HTML
+    }
+    for key, artifact in _artifacts(published.artifacts):
+        if key in pages:
+            artifact.uri = f"{artifact.uri}/{_PAGE}"
+        _translate(artifact, remote_uri)
+        _drop_nulls(artifact.metadata)
+    return published
+
+
+def _artifacts(lists: object) -> Iterator[tuple[str, pipeline_spec_pb2.RuntimeArtifact]]:
+    for key, members in lists.items():  # type: ignore[attr-defined]  # A protobuf map has no type of its own.
+        for artifact in members.artifacts:
+            yield key, artifact
+
+
+def _translate(artifact: pipeline_spec_pb2.RuntimeArtifact, translate: Callable[[str], str]) -> None:
+    artifact.uri = translate(artifact.uri)
+    for value in artifact.metadata.fields.values():
+        if value.WhichOneof("kind") == "string_value":
+            value.string_value = translate(value.string_value)
+
+
+def _drop_nulls(metadata: struct_pb2.Struct) -> None:
+    nulls = [key for key, value in metadata.fields.items() if value.WhichOneof("kind") == "null_value"]
+    for key in nulls:
+        del metadata.fields[key]
+
+
+def _set_class(
+    artifact: pipeline_spec_pb2.RuntimeArtifact, declared: pipeline_spec_pb2.ArtifactTypeSchema
+) -> None:
+    """Has TFX build the artifact from the declared type's class."""
+    title = _title(declared)
+    known = title in compiler_utils.TITLE_TO_CLASS_PATH
+    artifact.type.schema_title = title if known else f"{__name__}.{PlainArtifact.__qualname__}"
+
+
+def _title(schema: pipeline_spec_pb2.ArtifactTypeSchema) -> str:
+    """The type's name; empty where there is none."""
+    if schema.WhichOneof("kind") == "instance_schema":
+        return (yaml.safe_load(schema.instance_schema) or {}).get("title", "")
+    return schema.schema_title

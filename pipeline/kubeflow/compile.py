@@ -1,0 +1,123 @@
+"""From a recipe to a package that open-source Kubeflow Pipelines runs."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from absl import logging as absl_logging
+from google.protobuf import json_format
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.orchestration.kubeflow.v2 import compiler_utils
+from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
+    KubeflowV2DagRunner,
+    KubeflowV2DagRunnerConfig,
+)
+
+from pipeline.config import Recipe
+from pipeline.create_pipeline import create_pipeline
+from pipeline.kubeflow.deployment import Target
+from pipeline.kubeflow.mend import mend
+from pipeline.kubeflow.package import Package
+from pipeline.kubeflow.platform import build_platform_spec
+from pipeline.kubeflow.quantities import parse_quantity
+from pipeline.parameters import RunParameters
+
+COMMAND: Final = ("python", "-m", "pipeline.kubeflow.entrypoint")
+"""Of every stage's container."""
+
+_LONGEST_NAME: Final = 128
+
+
+def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Package:
+    """Compiles the same pipeline that runs locally.
+
+    Fields of `RunParameters` become the pipeline's parameters, with the recipe's values as defaults. The
+    same recipe and code give the same package. The dataset is not needed.
+
+    Args:
+        recipe: its paths are those within the containers.
+        image: container image of all stages, with this code in it.
+        pipeline_root: directory of all artifacts in the object store, ``s3://BUCKET/PATH`` for example.
+    """
+    if not image:
+        raise ValueError(
+            "a container image must be named; TFX would take its own, which has no stage of ours"
+        )
+    values = RunParameters.of(recipe, f"{recipe.kubeflow.serving_root}/{recipe.serving.model_name}")
+    defaults = dataclasses.asdict(values)
+    pipeline = create_pipeline(
+        recipe,
+        RunParameters(**{name: _parameter(name, value) for name, value in defaults.items()}),
+        pipeline_name=pipeline_name(recipe),
+        pipeline_root=pipeline_root,
+        checkpoint_dir=recipe.kubeflow.checkpoint_dir,
+    )
+    for component in pipeline.components:
+        if isinstance(component, BaseBeamComponent):
+            component.with_beam_pipeline_args(beam_args(recipe, component.id))
+    spec = compile_for_vertex(pipeline, image)
+    mend(spec, Target(image, COMMAND, pipeline_root, defaults, recipe.kubeflow))
+    return Package(spec, build_platform_spec(spec, recipe.kubeflow))
+
+
+def pipeline_name(recipe: Recipe) -> str:
+    """Returns the recipe's name in the letters that KFP takes."""
+    return re.sub(r"[^a-z0-9]+", "-", recipe.name.lower())[:_LONGEST_NAME]
+
+
+def beam_args(recipe: Recipe, stage_name: str) -> list[str]:
+    """Returns Beam's command line for a stage.
+
+    Where neither the stage nor ``beam.workers`` says otherwise, one worker for each CPU that the stage's
+    pod may use: the machine that compiles has another number of them.
+    """
+    stage = recipe.kubeflow.stage(stage_name)
+    if stage.beam_options:
+        return list(stage.beam_options)
+    cpus = int(parse_quantity(str(stage.cpu_limit)))
+    workers = recipe.beam.workers or max(1, cpus)
+    return recipe.beam.model_copy(update={"workers": workers}).pipeline_args()
+
+
+def compile_for_vertex(pipeline: tfx.dsl.Pipeline, image: str) -> PipelineSpec:
+    """Returns what TFX's own compiler makes of a pipeline, to be mended."""
+    config = KubeflowV2DagRunnerConfig(
+        use_pipeline_spec_2_1=True, default_image=image, default_commands=list(COMMAND)
+    )
+    with _quiet(), _any_artifact_type():
+        job = KubeflowV2DagRunner(config).run(pipeline, write_out=False)
+    return json_format.ParseDict(job["pipelineSpec"], PipelineSpec())
+
+
+def _parameter(name: str, value: str | int | float) -> RuntimeParameter:
+    return RuntimeParameter(name=name, ptype=type(value), default=value)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    before = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    try:
+        yield
+    finally:
+        absl_logging.set_verbosity(before)
+
+
+@contextmanager
+def _any_artifact_type() -> Iterator[None]:
+    """Lets TFX's compiler take artifact types whatever they are called.
+
+    It insists on names such as ``namespace.Title``, which Vertex AI wants; on Kubeflow mending replaces
+    them anyway.
+    """
+    before = compiler_utils._SCHEMA_TITLE_RE
+    compiler_utils._SCHEMA_TITLE_RE = re.compile(".+")
+    try:
+        yield
+    finally:
+        compiler_utils._SCHEMA_TITLE_RE = before

@@ -1,0 +1,130 @@
+"""The command of every stage's container on Kubeflow Pipelines; people do not run it by hand.
+
+    python -m pipeline.kubeflow.entrypoint --executor_class_path CLASS --json_serialized_invocation_args INPUT
+        --json_serialized_inputs_spec_args SPEC --json_serialized_outputs_spec_args SPEC [Beam's options]
+                                                                           runs a stage
+    python -m pipeline.kubeflow.entrypoint --announce_pushed_model INPUT   says which version was pushed
+
+INPUT is the task's ExecutorInput, which the backend's launcher puts where the package says {{$}}.
+The log goes to standard output. Ends with 0 if the stage is done, 1 if it failed, 2 if the command is wrong.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from components.errors import StageError
+from pipeline.failures import explain_failure
+
+_PUSHED_MODEL: Final = "pushed_model"
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    args, beam_args = _parser().parse_known_args(argv)
+    logging.basicConfig(
+        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        if args.announce_pushed_model is not None:
+            print(announcement(args.announce_pushed_model))
+        else:
+            _run_executor(args, beam_args)
+    except Exception as error:
+        logger.exception("the stage did not finish")
+        sys.stdout.flush()
+        print(f"failed: {explain_failure(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def announcement(executor_input: str) -> str:
+    """Returns the line that names version and place of a pushed model.
+
+    Args:
+        executor_input: JSON of a task whose input ``pushed_model`` is the Pusher's.
+
+    Raises:
+        StageError: there is no such input, or nothing was pushed.
+    """
+    try:
+        [artifact] = json.loads(executor_input)["inputs"]["artifacts"][_PUSHED_MODEL]["artifacts"]
+        metadata = artifact["metadata"]
+        return f"version {metadata['pushed_version']} is served from {metadata['pushed_destination']}"
+    except (KeyError, TypeError, ValueError) as error:
+        raise StageError(
+            f"--announce_pushed_model needs the ExecutorInput of a task whose input {_PUSHED_MODEL} is a "
+            f"model that the Pusher has pushed: {type(error).__name__} {error}"
+        ) from error
+
+
+def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
+    """Has TFX's own entrypoint run the executor, on input and with output that this backend understands."""
+    # Many seconds of imports, which neither help nor a wrong command should wait for.
+    from google.protobuf import json_format
+    from kfp.pipeline_spec import pipeline_spec_pb2
+    from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
+
+    from pipeline.kubeflow.artifacts import localize, publish
+    from pipeline.tfxio import batch_by_bytes
+
+    executor_input = pipeline_spec_pb2.ExecutorInput()
+    inputs_spec = pipeline_spec_pb2.ComponentInputsSpec()
+    outputs_spec = pipeline_spec_pb2.ComponentOutputsSpec()
+    for flag, message in (
+        ("json_serialized_invocation_args", executor_input),
+        ("json_serialized_inputs_spec_args", inputs_spec),
+        ("json_serialized_outputs_spec_args", outputs_spec),
+    ):
+        try:
+            json_format.Parse(getattr(args, flag), message, ignore_unknown_fields=True)
+        except json_format.ParseError as error:
+            raise StageError(f"--{flag} is not the JSON of a {message.DESCRIPTOR.name}: {error}") from error
+
+    batch_by_bytes()
+    adapted = argparse.Namespace(**vars(args))
+    localized = localize(executor_input, inputs_spec, outputs_spec)
+    adapted.json_serialized_invocation_args = json_format.MessageToJson(localized)
+    kubeflow_v2_run_executor.main((adapted, beam_args))
+
+    output_file = Path(executor_input.outputs.output_file)
+    output = json_format.Parse(output_file.read_text(), pipeline_spec_pb2.ExecutorOutput())
+    output_file.write_text(json_format.MessageToJson(publish(output, executor_input)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.kubeflow.entrypoint",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--executor_class_path", metavar="CLASS", help="MODULE.CLASS of TFX's executor")
+    what.add_argument("--announce_pushed_model", metavar="INPUT", help="ExecutorInput of the announcing task")
+    parser.add_argument(
+        "--json_serialized_invocation_args", metavar="INPUT", default="", help="ExecutorInput of the task"
+    )
+    parser.add_argument(
+        "--json_serialized_inputs_spec_args",
+        metavar="SPEC",
+        default="{}",
+        help="the component's ComponentInputsSpec, as TFX's compiler wrote it",
+    )
+    parser.add_argument(
+        "--json_serialized_outputs_spec_args",
+        metavar="SPEC",
+        default="{}",
+        help="the component's ComponentOutputsSpec, as TFX's compiler wrote it",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

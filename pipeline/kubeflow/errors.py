@@ -1,0 +1,22 @@
+"""What stops a command that talks to Kubeflow; the messages are for the person who typed it."""
+
+
+class UsageError(Exception):
+    """The command cannot be carried out as it stands."""
+
+
+class ConnectionProblem(Exception):
+    """Kubeflow cannot be asked, or does not do what it is asked; the message says what would help."""
+
+    def __init__(self, message: str, *, may_pass: bool = False):
+        super().__init__(message)
+        self.may_pass = may_pass
+        """Whether the same request may well succeed a little later."""
+
+
+class NotFound(ConnectionProblem):
+    """The backend does not have what was asked for."""
+
+
+class WaitedTooLong(Exception):
+    """The run goes on, but the time to wait for it is over."""

@@ -1,0 +1,217 @@
+"""What TFX's compiler writes, mended for the open-source backend of Kubeflow Pipelines.
+
+TFX compiles for Vertex AI. kfp's client takes what it writes, and then the backend fails on it, or ignores
+it. Each rule is one function here, with its reason; files named are those of github.com/kubeflow/pipelines.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+import yaml
+from google.protobuf import json_format
+from google.protobuf.duration_pb2 import Duration
+from kfp.pipeline_spec.pipeline_spec_pb2 import ArtifactTypeSchema, PipelineSpec, PipelineTaskSpec
+
+from components.report.artifacts import HtmlReport
+from pipeline.kubeflow.config import MODEL_PUSHED
+from pipeline.kubeflow.deployment import Target, containers, open_deployment
+from pipeline.kubeflow.quantities import parse_quantity
+from pipeline.kubeflow.verdict import add_verdict
+
+OUTPUTS_SPEC_FLAG: Final = "--json_serialized_outputs_spec_args"
+_EXECUTOR_FLAG: Final = "--executor_class_path"
+_PLAIN_TYPE: Final = "system.Artifact"
+_KNOWN_TYPES: Final = {
+    "tfx.Examples": "system.Dataset",
+    "tfx.Model": "system.Model",
+    HtmlReport.TYPE_NAME: "system.HTML",
+}
+_TYPE_VERSION: Final = "0.0.1"
+_NEVER_CACHED: Final = frozenset({"ImageMaskExampleGen", "Baseline", "Pusher", "Report", MODEL_PUSHED})
+
+
+Mend = Callable[[PipelineSpec, Target], None]
+
+
+def mend(spec: PipelineSpec, target: Target) -> None:
+    """Applies all rules to a pipeline as TFX has compiled it, in place."""
+    for rule in MENDS:
+        rule(spec, target)
+
+
+def make_names_legal(spec: PipelineSpec, target: Target) -> None:
+    """Leaves letters, digits and hyphens in names of tasks and components.
+
+    They become names of Argo's tasks and parameters (``v2/compiler/argocompiler/dag.go``), and Argo takes
+    no others; TFX's node ids may hold underscores and dots. The driver finds a producer by the name in its
+    ``taskInfo``, so that is renamed too.
+    """
+    tasks = spec.root.dag.tasks
+    legal = {name: re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-") for name in [*tasks, *spec.components]}
+    if len(set(legal.values())) < len(legal):
+        raise ValueError(f"stages have names that differ in punctuation alone: {', '.join(sorted(legal))}")
+    for members in (tasks, spec.components):
+        for name in [name for name in members if legal[name] != name]:
+            members[legal[name]].CopyFrom(members.pop(name))
+    for task in tasks.values():
+        task.task_info.name = legal[task.task_info.name]
+        task.component_ref.name = legal[task.component_ref.name]
+        dependencies = [legal[name] for name in task.dependent_tasks]
+        task.dependent_tasks[:] = dependencies
+        for artifact in task.inputs.artifacts.values():
+            producer = artifact.task_output_artifact.producer_task
+            artifact.task_output_artifact.producer_task = legal[producer]
+        for parameter in task.inputs.parameters.values():
+            if parameter.HasField("task_output_parameter"):
+                producer = parameter.task_output_parameter.producer_task
+                parameter.task_output_parameter.producer_task = legal.get(producer, producer)
+
+
+def name_existing_producers(spec: PipelineSpec, target: Target) -> None:
+    """Takes ``_task`` from the producer of a parameter that another stage computes.
+
+    TFX names ``X_task`` there, but the task itself ``X``: "unknown producer task"
+    (``addImplicitDependencies`` in ``v2/compiler/argocompiler/dag.go``).
+    """
+    tasks = spec.root.dag.tasks
+    for task in tasks.values():
+        for parameter in task.inputs.parameters.values():
+            if parameter.HasField("task_output_parameter"):
+                output = parameter.task_output_parameter
+                if output.producer_task not in tasks:
+                    output.producer_task = output.producer_task.removesuffix("_task")
+
+
+def keep_pipeline_root(spec: PipelineSpec, target: Target) -> None:
+    """Names the directory of all artifacts, which TFX writes into a PipelineJob's JSON only.
+
+    For people and for KFP's pages; what a run uses is given at its submission.
+    """
+    spec.default_pipeline_root = target.pipeline_root
+
+
+def keep_defaults(spec: PipelineSpec, target: Target) -> None:
+    """Gives the pipeline's parameters their defaults, which TFX drops.
+
+    Without them a run that leaves one out fails to start.
+    """
+    for name, parameter in spec.root.input_definitions.parameters.items():
+        json_format.ParseDict(target.defaults[name], parameter.default_value)
+
+
+def hand_over_types(spec: PipelineSpec, target: Target) -> None:
+    """Tells the entrypoint of the TFX types of a stage's outputs, as TFX itself tells it of the inputs'.
+
+    The argument ``--json_serialized_outputs_spec_args`` is the component's ``outputDefinitions`` as TFX has
+    compiled them, the JSON of a ComponentOutputsSpec; what the launcher says of types is what
+    `use_known_types` leaves.
+    """
+    with open_deployment(spec) as deployment:
+        for name, container in containers(spec, deployment):
+            if _EXECUTOR_FLAG in container.args:
+                outputs = spec.components[spec.root.dag.tasks[name].component_ref.name].output_definitions
+                text = json_format.MessageToJson(outputs, sort_keys=True)
+                container.args.extend([OUTPUTS_SPEC_FLAG, text])
+
+
+def use_known_types(spec: PipelineSpec, target: Target) -> None:
+    """Types artifacts as KFP does itself.
+
+    Backends without ML Metadata fail a task whose output has any other type ("unknown artifact type":
+    ``artifactTypeSchemaToArtifactType`` in ``v2/component/util.go``, called by ``launcher_v2.go``), and
+    compare the whole of TFX's YAML schema. KFP's pages show ``system.HTML``. ``system.Metrics`` would not
+    do for an evaluation: its metadata must be numbers.
+    """
+    for component in spec.components.values():
+        for definitions in (component.input_definitions, component.output_definitions):
+            for artifact in definitions.artifacts.values():
+                title = yaml.safe_load(artifact.artifact_type.instance_schema)["title"]
+                known = ArtifactTypeSchema(
+                    schema_title=_KNOWN_TYPES.get(title, _PLAIN_TYPE), schema_version=_TYPE_VERSION
+                )
+                artifact.artifact_type.CopyFrom(known)
+
+
+def strip_driver_hooks(spec: PipelineSpec, target: Target) -> None:
+    """Removes ``lifecycle.preCacheCheck``, the driver of TFX's file-based ExampleGens.
+
+    The backend never runs it: what it would have found out is missing, in silence.
+    """
+    with open_deployment(spec) as deployment:
+        for _, container in containers(spec, deployment):
+            container.ClearField("lifecycle")
+
+
+def restrict_caching(spec: PipelineSpec, target: Target) -> None:
+    """Lets the cache answer only for stages that read nothing but their own parameters.
+
+    Its key (``v2/cacheutils/cache.go``) is made of image, arguments, parameters and the names of the input
+    artifacts. ImageMaskExampleGen, Baseline and Pusher read what it does not know: files under a path, the
+    versions being served; a Report is of one run. With ML Metadata an artifact's name is its id, new
+    whenever ingestion has run, so that no stage after it would ever find itself in the cache. Without, the
+    name is the output's key, ``model`` for every model: an Evaluator would be answered with the blessing
+    of another one.
+    """
+    for name, task in spec.root.dag.tasks.items():
+        task.ClearField("caching_options")
+        if name not in _NEVER_CACHED and not task.inputs.artifacts and target.config.stage(name).cache:
+            task.caching_options.enable_cache = True
+
+
+def set_retries(spec: PipelineSpec, target: Target) -> None:
+    """Says how often a failed pod is started again.
+
+    Argo's template takes all four fields (``getTaskRetryParameters`` in
+    ``v2/compiler/argocompiler/container.go``); the durations and the factor are those of KFP's own SDK.
+    """
+    for name, task in spec.root.dag.tasks.items():
+        retries = target.config.stage(name).retries
+        if retries:
+            task.retry_policy.CopyFrom(
+                PipelineTaskSpec.RetryPolicy(
+                    max_retry_count=retries,
+                    backoff_duration=Duration(seconds=0),
+                    backoff_factor=2.0,
+                    backoff_max_duration=Duration(seconds=3600),
+                )
+            )
+
+
+def set_resources(spec: PipelineSpec, target: Target) -> None:
+    """Says what each container needs, which TFX keeps for some stages and drops for others.
+
+    The backend reads the fields of text and, where it does not know them yet, those of numbers: cores, and
+    gigabytes of 10⁹ (``getPodResource`` in ``v2/driver``). An accelerator's type becomes the name of the
+    Kubernetes resource.
+    """
+    with open_deployment(spec) as deployment:
+        for name, container in containers(spec, deployment):
+            stage = target.config.stage(name)
+            resources = container.resources
+            for bound in ("request", "limit"):
+                cpu, memory = str(getattr(stage, f"cpu_{bound}")), str(getattr(stage, f"memory_{bound}"))
+                setattr(resources, f"resource_cpu_{bound}", cpu)
+                setattr(resources, f"cpu_{bound}", parse_quantity(cpu))
+                setattr(resources, f"resource_memory_{bound}", memory)
+                setattr(resources, f"memory_{bound}", parse_quantity(memory) / 1e9)
+            if stage.gpus:
+                accelerator = resources.accelerator
+                accelerator.type = accelerator.resource_type = stage.gpu_resource or ""
+                accelerator.count, accelerator.resource_count = stage.gpus, str(stage.gpus)
+
+
+MENDS: Final[tuple[Mend, ...]] = (
+    name_existing_producers,
+    make_names_legal,
+    add_verdict,
+    keep_pipeline_root,
+    keep_defaults,
+    hand_over_types,
+    use_known_types,
+    strip_driver_hooks,
+    restrict_caching,
+    set_retries,
+    set_resources,
+)
+"""In the order in which they are applied."""

@@ -1,0 +1,231 @@
+"""The command line of ``python -m pipeline.run_kubeflow``."""
+
+import argparse
+import math
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.config import DEFAULT_RECIPE
+from pipeline.kubeflow.parameter_values import RECIPE_KEYS
+from pipeline.kubeflow.schedule import MAX_CONCURRENCY, Schedule, parse_cron, parse_time
+
+COMMAND = "python -m pipeline.run_kubeflow"
+_OBJECT_STORES = ("s3://", "gs://", "minio://")
+"""What Kubeflow's launcher reads and writes."""
+_Value = TypeVar("_Value")
+
+
+def parse(description: str | None, argv: list[str] | None) -> argparse.Namespace:
+    """Returns the options, ``command`` and ``schedule`` among them; leaves the process if they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog=COMMAND,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+
+    compile_ = add("compile", "write the pipeline as one package that Kubeflow runs")
+    _add_pipeline(compile_)
+    compile_.add_argument("--output", required=True, type=_package_file, metavar="FILE.yaml")
+
+    submit = add("submit", "upload the pipeline, unless it is there, and start a run or a recurring run")
+    _add_pipeline(submit)
+    _add_run(submit)
+    _add_schedule(submit)
+    _add_connection(submit)
+    submit.add_argument("--wait", action="store_true", help="follow the run to its end")
+    _add_timeout(submit)
+
+    wait = add("wait", "follow a run that was started before")
+    wait.add_argument("run_id", type=_word, metavar="RUN_ID")
+    _add_connection(wait)
+    _add_timeout(wait)
+
+    args = parser.parse_args(argv)
+    if args.command == "submit":
+        args.schedule = _schedule(submit, args)
+        if args.timeout is not None and not args.wait:
+            submit.error("--timeout goes with --wait")
+    return args
+
+
+def pipeline_options(args: argparse.Namespace) -> str:
+    """Returns the options that decide on the pipeline, as typed again for another command."""
+    return shlex.join(_given(args, "recipe", "data", "set", "image", "pipeline_root", "no_cache"))
+
+
+def connection_options(args: argparse.Namespace) -> str:
+    """Returns the options that lead to the backend, as typed again for another command."""
+    names = ("host", "namespace", "token_file", "cookies_file", "ssl_ca_cert", "no_verify_ssl")
+    return shlex.join(_given(args, *names))
+
+
+def _given(args: argparse.Namespace, *names: str) -> Iterator[str]:
+    for name in names:
+        option, value = f"--{name.replace('_', '-')}", getattr(args, name)
+        for one in value if isinstance(value, list) else [value]:
+            if one is True:
+                yield option
+            elif one not in (None, False):
+                yield from (option, str(one))
+
+
+def _add_pipeline(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("pipeline")
+    group.add_argument(
+        "--recipe", default=DEFAULT_RECIPE, metavar="NAME|FILE.yaml", help="default: %(default)s"
+    )
+    group.add_argument(
+        "--data", metavar="DIR", help="where the stages' containers find the dataset; replaces dataset.root"
+    )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key of the recipe, such as training.epochs=5; may be repeated",
+    )
+    group.add_argument(
+        "--image", type=_word, help="container image of all stages; default: the recipe's kubeflow.image"
+    )
+    group.add_argument(
+        "--pipeline-root",
+        required=True,
+        type=_uri,
+        metavar="URI",
+        help="where the stages' results go, such as s3://BUCKET/pipelines; also gs:// and minio://",
+    )
+    group.add_argument("--no-cache", action="store_true", help="take no stage's answer from an earlier run")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("run")
+    group.add_argument("--experiment", type=_word, metavar="NAME", help="default: the recipe's name")
+    group.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"a value for this run, the pipeline stays as it is: {', '.join(RECIPE_KEYS)}; may be repeated",
+    )
+
+
+def _add_schedule(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("recurring run")
+    group.add_argument(
+        "--cron",
+        type=_parsed(parse_cron),
+        metavar="EXPR",
+        help="start a run whenever this says: 'SECOND MINUTE HOUR DAY MONTH WEEKDAY' or @daily, in the "
+        "backend's time zone",
+    )
+    group.add_argument("--cron-name", type=_word, metavar="NAME", help="default: the recipe's name")
+    group.add_argument(
+        "--max-concurrency",
+        type=int,
+        choices=MAX_CONCURRENCY,
+        metavar="N",
+        help=f"runs under way at once, {MAX_CONCURRENCY[0]} to {MAX_CONCURRENCY[-1]}; default: 1",
+    )
+    group.add_argument(
+        "--start", type=_parsed(parse_time), metavar="TIME", help="2030-01-31T06:00:00Z; default: now"
+    )
+    group.add_argument(
+        "--end", type=_parsed(parse_time), metavar="TIME", help="no run begins later; default: never"
+    )
+    group.add_argument(
+        "--catchup", action="store_true", help="make up for times that were missed; default: only the latest"
+    )
+
+
+def _add_connection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "connection",
+        "What is not given here is taken from kfp's own configuration: its environment variables "
+        "(KF_PIPELINES_ENDPOINT, KF_PIPELINES_SA_TOKEN_PATH, …), ~/.config/kfp/context.json, the service "
+        "account's token in a pod, kubectl's context.",
+    )
+    group.add_argument(
+        "--host", type=_word, metavar="URL", help="such as https://kubeflow.example.org/pipeline"
+    )
+    group.add_argument(
+        "--namespace", type=_word, metavar="N", help="your profile's, where Kubeflow serves several users"
+    )
+    who = group.add_mutually_exclusive_group()
+    who.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="a bearer token, read again for each request",
+    )
+    who.add_argument("--cookies-file", type=Path, metavar="FILE", help="cookies on one line: NAME=VALUE; …")
+    group.add_argument(
+        "--ssl-ca-cert", type=Path, metavar="FILE", help="PEM file of who signed the server's certificate"
+    )
+    group.add_argument("--no-verify-ssl", action="store_true", help="take any certificate")
+
+
+def _add_timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="seconds to wait; the run then goes on by itself"
+    )
+
+
+def _schedule(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Schedule | None:
+    if args.cron is None:
+        for name in ("cron_name", "max_concurrency", "start", "end", "catchup"):
+            if getattr(args, name):
+                parser.error(f"--{name.replace('_', '-')} goes with --cron")
+        return None
+    if args.wait:
+        parser.error("--wait follows one run, and --cron starts many; leave one of them out")
+    return Schedule(args.cron, args.start, args.end, args.max_concurrency or 1, args.catchup)
+
+
+def _parsed(parse_text: Callable[[str], _Value]) -> Callable[[str], _Value]:
+    def convert(text: str) -> _Value:
+        try:
+            return parse_text(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+    return convert
+
+
+def _word(text: str) -> str:
+    # An empty one comes from a shell variable that was never set.
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def _uri(text: str) -> str:
+    store = next((store for store in _OBJECT_STORES if text.startswith(store)), None)
+    if store is None or not text.removeprefix(store).strip("/"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} should name a bucket of an object store: {'BUCKET/…, '.join(_OBJECT_STORES)}BUCKET/…"
+        )
+    return text.rstrip("/")
+
+
+def _package_file(text: str) -> Path:
+    path = Path(text)
+    if path.suffix != ".yaml" or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} should be a file that ends in .yaml")
+    return path
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value

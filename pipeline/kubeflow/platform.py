@@ -1,0 +1,101 @@
+"""What the pods ask of Kubernetes beyond resources: a package's second document.
+
+TFX cannot say any of it. The backend reads it in ``backend/src/v2/driver/k8s.go``.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Value
+from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
+from kfp.pipeline_spec.pipeline_spec_pb2 import (
+    PipelineSpec,
+    PlatformSpec,
+    TaskInputsSpec,
+    ValueOrRuntimeParameter,
+)
+
+from pipeline.kubeflow.config import KubeflowConfig, SecretVariable, StageConfig, Toleration
+
+_KUBERNETES: Final = "kubernetes"
+
+
+def build_platform_spec(spec: PipelineSpec, config: KubeflowConfig) -> PlatformSpec:
+    """Returns the Kubernetes part for every executor of a pipeline.
+
+    Args:
+        spec: the mended pipeline; its tasks bear the names of the stages.
+        config: the recipe's ``kubeflow`` block.
+    """
+    platform = PlatformSpec()
+    executors = platform.platforms[_KUBERNETES].deployment_spec.executors
+    for name, task in spec.root.dag.tasks.items():
+        label = spec.components[task.component_ref.name].executor_label
+        settings = json_format.MessageToDict(executor_config(config, config.stage(name)))
+        executors[label].update(settings)
+    return platform
+
+
+def executor_config(config: KubeflowConfig, stage: StageConfig) -> kubernetes.KubernetesExecutorConfig:
+    """Returns what one stage's pods ask for.
+
+    Names of claims and secrets are given twice: newer backends read the parameter, older ones know only the
+    plain field.
+
+    Args:
+        config: what holds for every stage.
+        stage: one stage's own, defaults filled in.
+    """
+    return kubernetes.KubernetesExecutorConfig(
+        pvc_mount=[
+            kubernetes.PvcMount(
+                constant=volume.claim,
+                pvc_name_parameter=_constant(volume.claim),
+                mount_path=volume.mount_path,
+                sub_path=volume.sub_path or "",
+            )
+            for volume in config.volumes
+        ],
+        node_selector=kubernetes.NodeSelector(labels=stage.node_selector) if stage.node_selector else None,
+        tolerations=map(_toleration, stage.tolerations or ()),
+        secret_as_env=_secrets(config.secrets),
+        image_pull_secret=[
+            kubernetes.ImagePullSecret(secret_name=name, secret_name_parameter=_constant(name))
+            for name in config.image_pull_secrets
+        ],
+        image_pull_policy=config.image_pull_policy,
+        active_deadline_seconds=stage.timeout_seconds,
+        empty_dir_mounts=_shared_memory(stage),
+    )
+
+
+def _constant(value: str) -> TaskInputsSpec.InputParameterSpec:
+    constant = ValueOrRuntimeParameter(constant=Value(string_value=value))
+    return TaskInputsSpec.InputParameterSpec(runtime_value=constant)
+
+
+def _toleration(toleration: Toleration) -> kubernetes.Toleration:
+    return kubernetes.Toleration(
+        key=toleration.key, operator=toleration.operator, value=toleration.value, effect=toleration.effect
+    )
+
+
+def _secrets(variables: Sequence[SecretVariable]) -> Iterator[kubernetes.SecretAsEnv]:
+    for variable in variables:
+        yield kubernetes.SecretAsEnv(
+            secret_name=variable.secret,
+            secret_name_parameter=_constant(variable.secret),
+            key_to_env=[
+                kubernetes.SecretAsEnv.SecretKeyToEnvMap(secret_key=variable.key, env_var=variable.variable)
+            ],
+        )
+
+
+def _shared_memory(stage: StageConfig) -> list[kubernetes.EmptyDirMount]:
+    # NCCL hands gradients from GPU to GPU through /dev/shm, of which a container has 64 MB unless it is
+    # given more. No backend reads the proto's enabled_shared_memory; an emptyDir is what its maintainers
+    # advise instead (github.com/kubeflow/pipelines/issues/9893).
+    if (stage.gpus or 0) < 2:
+        return []
+    return [kubernetes.EmptyDirMount(volume_name="shared-memory", mount_path="/dev/shm", medium="Memory")]

@@ -1,0 +1,230 @@
+"""Runs a recipe on Kubeflow Pipelines.
+
+    python -m pipeline.run_kubeflow compile --recipe R --image IMAGE --pipeline-root URI --output FILE.yaml
+    python -m pipeline.run_kubeflow submit --recipe R --image IMAGE --pipeline-root URI --host URL --wait
+    python -m pipeline.run_kubeflow submit … --param epochs=50 --param data_path=/data/pets
+    python -m pipeline.run_kubeflow submit … --cron '0 0 3 * * *'            every night at three
+    python -m pipeline.run_kubeflow wait RUN_ID --host URL                   a run that was started before
+
+Ends with 0 if a model was pushed (without --wait: if the run was started), 3 if the gate or the serving check
+refused it, 1 if a stage failed or the run was cancelled, 2 if the command, the recipe, the connection or the
+authentication is wrong, 130 if it was interrupted or --timeout is over; a run that was started goes on then.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, get_args
+
+from pipeline import interrupt
+from pipeline.config import Recipe, load_recipe
+from pipeline.kubeflow import options
+from pipeline.kubeflow.config import StageName
+from pipeline.kubeflow.errors import ConnectionProblem, NotFound, UsageError, WaitedTooLong
+from pipeline.kubeflow.parameter_values import parameter_values
+from pipeline.recipe_errors import RecipeError
+from pipeline.terminal import output_diverted
+
+if TYPE_CHECKING:
+    from pipeline.kubeflow.backend import Backend
+    from pipeline.kubeflow.compile import Package
+
+USAGE = 2
+_EXIT_CODES = {"pushed": 0, "failed": 1, "canceled": 1, "rejected": 3}
+
+Say = Callable[[str], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    args = options.parse(__doc__, None if argv is None else list(argv))
+    interrupt.Interrupt()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    command = {"compile": _compile, "submit": _submit, "wait": _wait}[args.command]
+    try:
+        # TFX and kfp print and log a lot, and nothing that is not said better here.
+        with output_diverted(Path(os.devnull)) as stream:
+            return command(args, _printing_to(stream))
+    except (RecipeError, UsageError, ConnectionProblem) as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except WaitedTooLong as late:
+        print(late, file=sys.stderr)
+        return interrupt.EXIT_CODE
+    except KeyboardInterrupt as interruption:
+        print(str(interruption) or "interrupted; no run was started", file=sys.stderr)
+        return interrupt.EXIT_CODE
+
+
+def _compile(args: argparse.Namespace, say: Say) -> int:
+    package = _compiled(args, _recipe(args))
+    try:
+        _write(package.to_yaml(), args.output)
+    except OSError as error:
+        raise UsageError(f"--output {args.output}: {error.strerror}") from None
+    say(f"Wrote {args.output}: pipeline {_name(package)}, {len(package.spec.root.dag.tasks)} tasks")
+    say("Next: upload and run it:")
+    say(f"  {options.COMMAND} submit {options.pipeline_options(args)} --host URL --wait")
+    return 0
+
+
+def _submit(args: argparse.Namespace, say: Say) -> int:
+    recipe = _recipe(args)
+    _image(args, recipe)
+    parameters = parameter_values(args.param, lambda more: _recipe(args, more))
+    # Before compiling, which takes a while: who may not submit wants to know at once.
+    backend = _connected(args)
+    package = _compiled(args, recipe)
+    from pipeline.kubeflow import submit
+
+    version = submit.upload(backend, _name(package), package.to_yaml(), recipe.description)
+    say(f"{'Uploaded' if version.is_new else 'Already there:'} version {version.name}")
+    now = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
+    settings = submit.RunSettings(
+        experiment_id=submit.experiment(backend, args.experiment or recipe.name),
+        name=args.cron_name or recipe.name if args.schedule else f"{recipe.name} {now}",
+        pipeline_root=args.pipeline_root,
+        parameters=parameters,
+        service_account=recipe.kubeflow.service_account,
+    )
+    if args.schedule:
+        recurring_id = submit.schedule(backend, version, settings, args.schedule)
+        page = backend.page("recurringrun", recurring_id)
+        say(f"Recurring run {settings.name}, {args.schedule.cron}: {page}")
+        return 0
+    run_id = submit.start(backend, version, settings)
+    say(f"Started run {settings.name}: {backend.page('runs', run_id)}")
+    if args.wait:
+        return _follow(args, backend, run_id, say)
+    say(f"Next: follow it to its end:\n  {_resume(args, run_id)}")
+    return 0
+
+
+def _wait(args: argparse.Namespace, say: Say) -> int:
+    backend = _connected(args)
+    say(f"Run {args.run_id}: {backend.page('runs', args.run_id)}")
+    return _follow(args, backend, args.run_id, say)
+
+
+def _follow(args: argparse.Namespace, backend: "Backend", run_id: str, say: Say) -> int:
+    from pipeline.kubeflow import submit, waiting
+
+    def fetch() -> Any:
+        with backend.explained():
+            return backend.client.get_run(run_id)
+
+    def stages_of(run: Any) -> frozenset[str]:
+        stages = submit.stages_of(backend, run)
+        if waiting.VERDICT_TASK not in stages:
+            raise UsageError(f"run {run_id} is none of this project: it has no task {waiting.VERDICT_TASK}")
+        return stages
+
+    try:
+        run, stages = waiting.follow(fetch, stages_of, say, pace=waiting.PACE, timeout=args.timeout)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; {_goes_on(args, run_id)}") from None
+    except WaitedTooLong as late:
+        raise WaitedTooLong(f"{late}; {_goes_on(args, run_id)}") from None
+    except NotFound:
+        raise
+    except ConnectionProblem as problem:
+        raise ConnectionProblem(f"{problem}; {_goes_on(args, run_id)}") from None
+    outcome = waiting.verdict(run)
+    match outcome:
+        case waiting.Outcome.PUSHED:
+            say("Pushed: the model is in the serving directory; its version is in the log of the last stage:")
+        case waiting.Outcome.REJECTED:
+            say("Refused, nothing was pushed; the reasons are in the logs of Evaluator and ServingCheck:")
+        case waiting.Outcome.CANCELED:
+            say("Cancelled, nothing was pushed; what its stages wrote:")
+        case waiting.Outcome.FAILED:
+            for line in waiting.failures(run, stages):
+                say(line)
+            say("What its stages wrote:")
+    say(f"  {backend.log_command(run_id)}")
+    return _EXIT_CODES[outcome.value]
+
+
+def _recipe(args: argparse.Namespace, more: Sequence[str] = ()) -> Recipe:
+    """The recipe, with ``more`` on top of the command line's own ``--set``."""
+    # --data goes before --set, but not before a run's own data_path.
+    data = None if any(override.startswith("dataset.root=") for override in more) else args.data
+    recipe = load_recipe(args.recipe, data, [*args.set, *more], runs_here=False)
+    return _uncached(recipe) if args.no_cache else recipe
+
+
+def _uncached(recipe: Recipe) -> Recipe:
+    kubeflow = recipe.kubeflow
+    # A run of an uploaded version takes no switch for this: it has to be in the version.
+    stages = {name: kubeflow.stage(name).model_copy(update={"cache": False}) for name in get_args(StageName)}
+    return recipe.model_copy(update={"kubeflow": kubeflow.model_copy(update={"stages": stages})})
+
+
+def _image(args: argparse.Namespace, recipe: Recipe) -> str:
+    image = args.image or recipe.kubeflow.image
+    if image is None:
+        raise UsageError("kubeflow.image is missing; give --image IMAGE, or add it to the recipe")
+    return image
+
+
+def _compiled(args: argparse.Namespace, recipe: Recipe) -> "Package":
+    image = _image(args, recipe)
+    from pipeline.kubeflow.compile import compile_pipeline
+
+    return compile_pipeline(recipe, image=image, pipeline_root=args.pipeline_root)
+
+
+def _name(package: "Package") -> str:
+    return str(package.spec.pipeline_info.name)
+
+
+def _write(text: str, path: Path) -> None:
+    """Writes a file so that a reader sees the old one or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _connected(args: argparse.Namespace) -> "Backend":
+    from pipeline.kubeflow.access import Access
+    from pipeline.kubeflow.backend import connect
+
+    return connect(
+        Access(
+            host=args.host,
+            namespace=args.namespace,
+            token_file=args.token_file,
+            cookies_file=args.cookies_file,
+            ssl_ca_cert=args.ssl_ca_cert,
+            verify_ssl=not args.no_verify_ssl,
+        )
+    )
+
+
+def _goes_on(args: argparse.Namespace, run_id: str) -> str:
+    return f"the run goes on, this follows it again:\n  {_resume(args, run_id)}"
+
+
+def _resume(args: argparse.Namespace, run_id: str) -> str:
+    return " ".join(filter(None, (options.COMMAND, "wait", run_id, options.connection_options(args))))
+
+
+def _printing_to(stream: TextIO) -> Say:
+    def say(line: str) -> None:
+        # Nobody reads any more (``| head``): no reason to leave the run unwatched.
+        with suppress(BrokenPipeError):
+            print(line, file=stream, flush=True)
+
+    return say
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Every recipe compiles into a package that kfp's own protos and client take."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp import components
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineDeploymentConfig, PipelineSpec, PlatformSpec
+from spec_rules import violations
+
+from pipeline.config import Recipe, list_recipes, load_recipe
+from pipeline.kubeflow.compile import beam_args, compile_pipeline, pipeline_name
+from pipeline.kubeflow.config import StageName
+from pipeline.kubeflow.package import Package
+
+IMAGE = "segmentation:1"
+ROOT = "s3://bucket/root"
+
+
+def recipe_of(name: str, *overrides: str) -> Recipe:
+    data = None if name == "shapes" else "/data/x"
+    return load_recipe(name, data, overrides, runs_here=False)
+
+
+def compiled(recipe: Recipe) -> Package:
+    return compile_pipeline(recipe, image=IMAGE, pipeline_root=ROOT)
+
+
+@pytest.fixture(scope="module")
+def packages() -> dict[str, Package]:
+    return {name: compiled(recipe_of(name)) for name in list_recipes()}
+
+
+@pytest.fixture(scope="module")
+def shapes(packages: dict[str, Package]) -> PipelineSpec:
+    return packages["shapes"].spec
+
+
+def container_args(spec: PipelineSpec, stage: str) -> list[str]:
+    deployment = json_format.ParseDict(
+        json_format.MessageToDict(spec.deployment_spec), PipelineDeploymentConfig()
+    )
+    return list(deployment.executors[spec.components[stage].executor_label].container.args)
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_keeps_the_rules_of_the_backend(packages: dict[str, Package], name: str) -> None:
+    assert violations(packages[name].spec, recipe_of(name).kubeflow) == []
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_both_documents_are_read_back_as_they_were(packages: dict[str, Package], name: str) -> None:
+    package = packages[name]
+    pipeline, platform = yaml.load_all(package.to_yaml(), yaml.CSafeLoader)
+    assert json_format.ParseDict(pipeline, PipelineSpec()) == package.spec
+    assert json_format.ParseDict(platform, PlatformSpec()) == package.platform
+
+
+def test_kfps_client_reads_the_file(packages: dict[str, Package], tmp_path: Path) -> None:
+    packages["pets_unet"].write(tmp_path / "pipeline.yaml")
+    loaded = components.load_component_from_file(str(tmp_path / "pipeline.yaml"))
+    assert loaded.pipeline_spec == packages["pets_unet"].spec
+    assert loaded.platform_spec == packages["pets_unet"].platform
+    assert {name: (given.type, given.default) for name, given in loaded.component_spec.inputs.items()} == {
+        "data_path": ("String", "/data/x"),
+        "epochs": ("Integer", 30),
+        "learning_rate": ("Float", 0.001),
+        "min_mean_iou": ("Float", 0.6),
+        "serving_dir": ("String", "/serving/pets"),
+    }
+
+
+def test_the_drawn_dataset_has_an_empty_path(shapes: PipelineSpec) -> None:
+    default = shapes.root.input_definitions.parameters["data_path"].default_value
+    assert default.WhichOneof("kind") == "string_value" and default.string_value == ""
+
+
+def test_compiling_again_gives_the_same_text_and_leaves_nothing_behind(
+    packages: dict[str, Package],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert compiled(recipe_of("shapes")).to_yaml() == packages["shapes"].to_yaml()
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_texts_that_look_like_numbers_stay_texts() -> None:
+    spec = PipelineSpec()
+    spec.pipeline_info.name = "12e4"
+    assert "'12e4'" in Package(spec, PlatformSpec()).to_yaml()
+
+
+def test_kubeflows_pages_show_the_report(shapes: PipelineSpec) -> None:
+    [page] = shapes.components["Report"].output_definitions.artifacts.values()
+    assert page.artifact_type.schema_title == "system.HTML"
+
+
+def test_every_stage_can_be_named_in_a_recipe(shapes: PipelineSpec) -> None:
+    assert set(shapes.root.dag.tasks) <= {*get_args(StageName), "model-pushed"}
+
+
+def test_the_last_task_waits_for_the_push(shapes: PipelineSpec) -> None:
+    assert list(shapes.root.dag.tasks["model-pushed"].dependent_tasks) == ["Pusher"]
+    assert container_args(shapes, "model-pushed") == ["--announce_pushed_model", "{{$}}"]
+
+
+def test_only_the_trainer_asks_for_a_gpu(shapes: PipelineSpec) -> None:
+    executors = json_format.MessageToDict(shapes.deployment_spec)["executors"]
+    with_gpu = {name for name in executors if "accelerator" in executors[name]["container"]["resources"]}
+    assert with_gpu == {"Trainer_executor"}
+    assert executors["Trainer_executor"]["container"]["resources"]["accelerator"] == {
+        "type": "nvidia.com/gpu",
+        "count": "1",
+        "resourceType": "nvidia.com/gpu",
+        "resourceCount": "1",
+    }
+
+
+def test_stages_ask_for_what_the_recipe_says() -> None:
+    recipe = recipe_of(
+        "shapes",
+        "kubeflow.stages.Trainer={gpus: 2, gpu_resource: amd.com/gpu}",
+        "kubeflow.stages.Evaluator={gpus: 1, retries: 0, cpu_limit: 1500m}",
+        "kubeflow.defaults.retries=3",
+        "kubeflow.stages.CuratedSchema.cache=false",
+        "kubeflow.stages.Baseline.cache=true",
+    )
+    spec = compiled(recipe).spec
+    assert violations(spec, recipe.kubeflow) == []
+    executors = json_format.MessageToDict(spec.deployment_spec)["executors"]
+    trainer, evaluator = (
+        executors[f"{name}_executor"]["container"]["resources"] for name in ("Trainer", "Evaluator")
+    )
+    assert trainer["accelerator"]["resourceType"] == "amd.com/gpu"
+    assert trainer["accelerator"]["resourceCount"] == "2"
+    assert evaluator["accelerator"]["resourceCount"] == "1"
+    assert (evaluator["cpuLimit"], evaluator["resourceCpuLimit"]) == (1.5, "1500m")
+    tasks = spec.root.dag.tasks
+    assert not tasks["Evaluator"].HasField("retry_policy")
+    assert tasks["Transform"].retry_policy.max_retry_count == 3
+    assert not any(task.caching_options.enable_cache for task in tasks.values())
+
+
+def test_what_reads_files_or_other_stages_is_done_anew(shapes: PipelineSpec) -> None:
+    cached = {name for name, task in shapes.root.dag.tasks.items() if task.caching_options.enable_cache}
+    assert cached == {"CuratedSchema"}
+
+
+def test_beam_works_in_the_pod_with_the_cpus_of_its_limit() -> None:
+    recipe = recipe_of("shapes", "kubeflow.stages.Transform.cpu_limit=6500m")
+    assert beam_args(recipe, "Transform")[-1] == "--direct_num_workers=6"
+    assert beam_args(recipe, "Evaluator")[-1] == "--direct_num_workers=2"
+    recipe = recipe_of("shapes", "kubeflow.defaults={cpu_request: 100m, cpu_limit: 500m}")
+    assert beam_args(recipe, "Evaluator")[-1] == "--direct_num_workers=1"
+    assert beam_args(recipe_of("shapes", "beam.workers=3"), "Evaluator")[-1] == "--direct_num_workers=3"
+
+
+def test_a_stage_may_have_a_cluster_do_its_beam() -> None:
+    options = ["--runner=FlinkRunner", "--flink_master=flink:8081"]
+    recipe = recipe_of("shapes", f"kubeflow.stages.Transform.beam_options=[{', '.join(options)}]")
+    spec = compiled(recipe).spec
+    assert set(options) <= set(container_args(spec, "Transform"))
+    assert "--runner=FnApiRunner" not in container_args(spec, "Transform")
+    assert "--runner=FnApiRunner" in container_args(spec, "Evaluator")
+    assert not any(argument.startswith("--runner") for argument in container_args(spec, "Trainer"))
+
+
+def test_names_are_put_into_letters_that_kfp_takes() -> None:
+    recipe = recipe_of("shapes", "name=Pets_UNet.v2")
+    assert pipeline_name(recipe) == "pets-unet-v2"
+    assert compiled(recipe).spec.pipeline_info.name == "pets-unet-v2"
+
+
+def test_checkpoints_go_where_the_recipe_says() -> None:
+    recipe = recipe_of("shapes", "kubeflow.checkpoint_dir=/data/checkpoints")
+    parameters = compiled(recipe).spec.root.dag.tasks["Trainer"].inputs.parameters
+    assert "/data/checkpoints" in parameters["custom_config"].runtime_value.constant.string_value
+
+
+def test_without_an_image_nothing_is_compiled() -> None:
+    with pytest.raises(ValueError, match="image"):
+        compile_pipeline(recipe_of("shapes"), image="", pipeline_root=ROOT)

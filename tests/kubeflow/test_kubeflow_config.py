@@ -1,0 +1,87 @@
+"""The recipe's ``kubeflow`` block: what is filled in, and what an impossible one says."""
+
+import pytest
+
+from pipeline.config import load_recipe
+from pipeline.kubeflow.quantities import parse_quantity
+from pipeline.recipe_errors import RecipeError
+
+
+def problem_of(*overrides: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("shapes", overrides=[f"kubeflow.{override}" for override in overrides])
+    [line] = str(caught.value).splitlines()
+    return line
+
+
+def test_a_stage_says_less_and_less_general_things_last() -> None:
+    config = load_recipe(
+        "shapes",
+        overrides=[
+            "kubeflow.defaults={memory_limit: 64Gi, retries: 2}",
+            "kubeflow.stages.Trainer={retries: 0, cpu_limit: 16}",
+        ],
+    ).kubeflow
+    trainer, transform = config.stage("Trainer"), config.stage("Transform")
+    assert (transform.memory_limit, transform.retries, transform.cpu_limit, transform.gpus) == (
+        "64Gi",
+        2,
+        "2",
+        0,
+    )
+    # The project's own word on the Trainer is more particular than the recipe's on all stages.
+    assert (trainer.memory_limit, trainer.retries) == ("32Gi", 0)
+    assert (trainer.cpu_limit, trainer.gpus) == ("16", 1)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("stages.Trainer.cpu_limit=4 cores", ("kubeflow.stages.Trainer.cpu_limit", "'4 cores'", "500m")),
+        ("stages.Trainr.gpus=1", ("kubeflow.stages.Trainr", "did you mean Trainer?")),
+        (
+            "stages.Trainer.memory_limit=4Gi",
+            ("Trainer", "memory_request is 8Gi", "which is 4Gi"),
+        ),
+        ("stages.Trainer.gpu_resource=gpu", ("kubeflow.stages.Trainer.gpu_resource", "nvidia.com/gpu")),
+        ("stages.Trainer.tolerations=[{key: a, value: b}]", ("tolerations.0", "Exists takes no value")),
+        ("stages.Trainer.tolerations=[{operator: Equal}]", ("tolerations.0", "needs a key")),
+        ("serving_root=/models", ("kubeflow.serving_root is /models", "/data, /serving")),
+        ("checkpoint_dir=/servings", ("kubeflow.checkpoint_dir is /servings", "would be lost")),
+        (
+            "volumes=[{claim: a, mount_path: /serving}, {claim: b, mount_path: /serving}]",
+            ("kubeflow.volumes", "at one path"),
+        ),
+        (
+            "volumes=[{claim: a, mount_path: /serving}, {claim: a, mount_path: /data}]",
+            ("kubeflow.volumes", "one claim twice"),
+        ),
+        ("volumes=[{claim: my.claim, mount_path: /serving}]", ("kubeflow.volumes.0.claim", "'my.claim'")),
+        ("volumes=[{claim: a, mount_path: serving}]", ("kubeflow.volumes.0.mount_path", "absolute")),
+        ("image=''", ("kubeflow.image", "TAG")),
+        ("service_account=A", ("kubeflow.service_account is 'A'", "lower-case")),
+    ],
+)
+def test_an_impossible_value_is_named_with_what_would_be_right(override: str, words: tuple[str, ...]) -> None:
+    line = problem_of(override)
+    for word in words:
+        assert word in line
+
+
+def test_one_mistake_in_all_stages_is_one_line() -> None:
+    line = problem_of("defaults.memory_limit=1Gi")
+    assert "Transform, Baseline" in line and "Trainer" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("2", 2), ("1500m", 1.5), ("0.5", 0.5), ("8Gi", 8 * 2**30), ("8G", 8e9), ("1k", 1000), ("1Ki", 1024)],
+)
+def test_quantities_are_numbers(text: str, number: float) -> None:
+    assert parse_quantity(text) == pytest.approx(number)
+
+
+@pytest.mark.parametrize("text", ["", "8GB", "8 Gi", "-1", "1e3", "8ki", "Gi"])
+def test_anything_else_is_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="quantity"):
+        parse_quantity(text)

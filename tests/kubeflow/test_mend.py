@@ -1,0 +1,97 @@
+"""The rules of the backend, and that each one of the mends is needed to keep them."""
+
+from collections.abc import Callable, Iterable
+
+import pytest
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+from spec_rules import violations
+from tfx import v1 as tfx
+from toy_pipelines import awkward_pipeline, conditional_pipeline, pushing_pipeline
+
+from pipeline.config import load_recipe
+from pipeline.kubeflow import compile as compile_module
+from pipeline.kubeflow.compile import COMMAND, compile_for_vertex, compile_pipeline
+from pipeline.kubeflow.config import KubeflowConfig
+from pipeline.kubeflow.deployment import Target
+from pipeline.kubeflow.mend import MENDS, Mend
+
+IMAGE = "segmentation:1"
+
+
+def target_of(config: KubeflowConfig) -> Target:
+    return Target(IMAGE, COMMAND, "s3://bucket/root", {}, config)
+
+
+def with_mends(compiled: tuple[PipelineSpec, Target], mends: Iterable[Mend]) -> PipelineSpec:
+    spec = PipelineSpec()
+    spec.CopyFrom(compiled[0])
+    for mend in mends:
+        mend(spec, compiled[1])
+    return spec
+
+
+@pytest.fixture(scope="module")
+def compiled() -> list[tuple[PipelineSpec, Target]]:
+    """The project's pipeline and the awkward one, as TFX has compiled them."""
+    seen: list[tuple[PipelineSpec, Target]] = []
+
+    def remember(spec: PipelineSpec, target: Target) -> None:
+        seen.append((spec, target))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compile_module, "mend", remember)
+        recipe = load_recipe("pets_unet", "/data/pets", runs_here=False)
+        compile_pipeline(recipe, image=IMAGE, pipeline_root="s3://bucket/root")
+    seen.append((compile_for_vertex(awkward_pipeline(), IMAGE), target_of(KubeflowConfig())))
+    return seen
+
+
+def test_all_mends_together_keep_every_rule(compiled: list[tuple[PipelineSpec, Target]]) -> None:
+    for case in compiled:
+        assert violations(with_mends(case, MENDS), case[1].config) == []
+
+
+@pytest.mark.parametrize("left_out", MENDS, ids=lambda mend: mend.__name__)
+def test_without_any_one_of_them_a_rule_is_broken(
+    compiled: list[tuple[PipelineSpec, Target]], left_out: Mend
+) -> None:
+    others = [mend for mend in MENDS if mend is not left_out]
+    broken = [
+        problem for case in compiled for problem in violations(with_mends(case, others), case[1].config)
+    ]
+    assert broken
+
+
+def test_references_follow_renamed_stages(compiled: list[tuple[PipelineSpec, Target]]) -> None:
+    spec = with_mends(compiled[1], MENDS)
+    assert set(spec.root.dag.tasks) == {"CsvExampleGen", "count-files-v1", "say-count"}
+    say = spec.root.dag.tasks["say-count"]
+    assert list(say.dependent_tasks) == ["count-files-v1"]
+    assert say.inputs.parameters["count"].task_output_parameter.producer_task == "count-files-v1"
+
+
+def test_stages_whose_names_would_be_the_same_are_refused(
+    compiled: list[tuple[PipelineSpec, Target]],
+) -> None:
+    spec = with_mends(compiled[1], ())
+    spec.root.dag.tasks["say-count"].CopyFrom(spec.root.dag.tasks["say_count"])
+    with pytest.raises(ValueError, match="punctuation"):
+        with_mends((spec, compiled[1][1]), MENDS)
+
+
+def mended(pipeline: Callable[[], tfx.dsl.Pipeline]) -> PipelineSpec:
+    target = target_of(KubeflowConfig())
+    return with_mends((compile_for_vertex(pipeline(), IMAGE), target), MENDS)
+
+
+def test_the_verdict_is_what_tfx_makes_of_a_condition() -> None:
+    ours = mended(pushing_pipeline).root.dag.tasks["model-pushed"]
+    tfx_own = compile_for_vertex(conditional_pipeline(), IMAGE).root.dag.tasks["SayThatItWasPushed"]
+    [(key, artifact)] = tfx_own.inputs.artifacts.items()
+    assert ours.trigger_policy.condition == tfx_own.trigger_policy.condition.replace(key, "pushed_model")
+    assert ours.inputs.artifacts["pushed_model"] == artifact
+    assert ours.dependent_tasks == tfx_own.dependent_tasks
+
+
+def test_a_pipeline_that_pushes_nothing_has_no_verdict() -> None:
+    assert "model-pushed" not in mended(awkward_pipeline).root.dag.tasks

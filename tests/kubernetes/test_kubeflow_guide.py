@@ -1,0 +1,123 @@
+"""What docs/kubeflow.md says is what the commands, the manifests and the image are."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from manifests import SERVING
+
+from pipeline.config import load_recipe
+from pipeline.kubeflow import options
+from pipeline.kubeflow.config import MODEL_PUSHED, KubeflowConfig
+from pipeline.kubeflow.parameter_values import RECIPE_KEYS
+
+REPOSITORY = SERVING.parents[1]
+PIPELINE = REPOSITORY / "kubernetes" / "pipeline"
+GUIDE = (REPOSITORY / "docs" / "kubeflow.md").read_text()
+SHELL = "\n".join(re.findall(r"^```sh\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL))
+
+
+def commands(name: str) -> Iterator[list[str]]:
+    """Arguments of each command with a name, continued lines joined."""
+    for line in re.sub(r"\\\n\s*", "", SHELL).splitlines():
+        if line.startswith(name):
+            yield shlex.split(line.removeprefix(name), comments=True)
+
+
+def submissions() -> list[list[str]]:
+    return [argv for argv in commands("python -m pipeline.run_kubeflow") if argv[-1] != "--help"]
+
+
+@pytest.mark.parametrize("argv", submissions(), ids=lambda argv: argv[0])
+def test_commands_are_what_run_kubeflow_understands(argv: list[str]) -> None:
+    args = options.parse(None, argv)
+    if args.command != "wait":
+        recipe = load_recipe(args.recipe, args.data, args.set, runs_here=False)
+        assert recipe.dataset.root is None or recipe.dataset.root.startswith("/data/")
+
+
+def test_every_command_is_shown() -> None:
+    assert {argv[0] for argv in submissions()} == {"compile", "submit", "wait"}
+
+
+def test_a_first_run_needs_neither_data_nor_gpu_and_is_what_the_server_serves() -> None:
+    args = options.parse(None, submissions()[0])
+    recipe = load_recipe(args.recipe, args.data, args.set, runs_here=False)
+    assert recipe.dataset.root is None
+    assert recipe.kubeflow.stage("Trainer").gpus == 0
+    models = (SERVING / "base/models.config").read_text()
+    assert f'name: "{recipe.serving.model_name}"' in models
+
+
+def test_the_kubernetes_part_of_a_recipe_is_valid(tmp_path: Path) -> None:
+    [text] = re.findall(r"^```yaml\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL)
+    recipe = yaml.safe_load((REPOSITORY / "pipeline/recipes/shapes.yaml").read_text()) | yaml.safe_load(text)
+    path = tmp_path / "shapes.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    assert load_recipe(str(path), runs_here=False).kubeflow.stage("Trainer").gpus == 2
+
+
+def test_parameters_and_the_last_task_have_the_names_that_the_guide_gives_them() -> None:
+    listed = re.search(r"\*\*`--param`\*\* sets (.*?) for one run", GUIDE, flags=re.DOTALL)
+    assert listed and set(re.findall(r"`(\w+)`", listed[1])) == RECIPE_KEYS.keys()
+    assert f"`{MODEL_PUSHED}`" in GUIDE
+
+
+def test_claims_paths_and_account_are_the_recipes_defaults() -> None:
+    config = KubeflowConfig()
+    for volume in config.volumes:
+        assert f"`{volume.claim}` at `{volume.mount_path}`" in " ".join(GUIDE.split())
+    assert f"`{config.service_account}`" in GUIDE
+
+
+def test_kubectl_applies_only_what_is_there() -> None:
+    applied = re.findall(r"kubectl (?:apply|delete) -k (kubernetes/\S+)", SHELL)
+    assert len(applied) >= 5
+    assert [path for path in applied if not (REPOSITORY / path / "kustomization.yaml").is_file()] == []
+
+
+def test_every_file_and_folder_named_is_there() -> None:
+    named = set(re.findall(r"`((?:base|object-store|overlays|storage)/[\w-][\w/.-]*)`", GUIDE))
+    assert len(named) > 5
+    both = (PIPELINE, SERVING)
+    assert [path for path in named if not any((place / path).exists() for place in both)] == []
+    assert [
+        path
+        for path in re.findall(r"`((?:pipeline|docs)/[\w/]+\.\w+)`", GUIDE)
+        if not (REPOSITORY / path).exists()
+    ] == []
+
+
+def test_links_lead_to_headings() -> None:
+    def anchors(text: str) -> set[str]:
+        headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+        return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+    links = re.findall(r"\]\(([\w.]*)#([^)]+)\)", GUIDE)
+    assert links
+    for file, anchor in links:
+        assert anchor in anchors((REPOSITORY / "docs" / file).read_text() if file else GUIDE), anchor
+
+
+def test_versions_are_those_installed() -> None:
+    assert f"kfp {version('kfp')}" in GUIDE
+    assert f"TFX {version('tfx').removesuffix('.0')} " in GUIDE
+
+
+def test_the_digests_are_filled_in_by_the_command_shown() -> None:
+    [tags] = re.findall(r"^for tag in (.*); do$", SHELL, flags=re.MULTILINE)
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+    assert tags.split() == re.findall(r"^ARG \w+_IMAGE=python:(\S+)@sha256:", dockerfile, flags=re.MULTILINE)
+
+
+def test_the_secret_has_the_keys_that_the_launcher_looks_for() -> None:
+    [arguments] = commands("kubectl -n segmentation-pipeline create secret generic")
+    config = yaml.safe_load((PIPELINE / "object-store/launcher-config.yaml").read_text())
+    reference = yaml.safe_load(config["data"]["providers"])["s3"]["default"]["credentials"]["secretRef"]
+    assert arguments[0] == reference["secretName"]
+    keys = {argument.removeprefix("--from-file=").split("=")[0] for argument in arguments[1:]}
+    assert keys == {reference["accessKeyKey"], reference["secretKeyKey"]}
