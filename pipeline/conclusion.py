@@ -1,41 +1,55 @@
 """The last lines on the terminal: what came out, where it is, and what to do next."""
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import Recipe
+from pipeline.local_run import Ended
 from pipeline.terminal import short_path
+from pipeline.views.view import Line, Tone
 from pipeline.workdir import WorkDir
 
 
-def conclude(summary: Mapping[str, Any], recipe: Recipe, workdir: WorkDir, log: Path) -> Iterator[str]:
-    """Yields the lines that end a run that was not interrupted."""
-    yield ""
+def conclude(ended: Ended, recipe: Recipe, workdir: WorkDir, log: Path) -> Iterator[Line]:
+    """Yields the lines that end a run: what happened, where things are, what to type next."""
+    summary = ended.summary
+    if ended.interrupted:
+        yield Line(f"{summary['reasons'][0]}; run the same command again to go on from there", Tone.WARNING)
+        yield from _places(ended, workdir, log)
+        return
+    yield Line("")
+    yield from map(Line, result_lines(summary))
+    match summary["outcome"]:
+        case "pushed":
+            yield _pushed_line(summary)
+        case "rejected":
+            yield Line("Refused, nothing was pushed:", Tone.BAD)
+            yield from (Line(f"  {reason}") for reason in summary["reasons"])
+        case "failed":
+            yield from (Line(reason, Tone.BAD) for reason in summary["reasons"])
+    yield Line("")
+    yield from _places(ended, workdir, log)
+    yield Line("")
+    yield from (Line(text, copied=_is_command(text)) for text in _next_lines(summary, recipe))
+
+
+def result_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what a run measured, as far as it came: of the model's quality, and of its being served."""
     if summary["metrics"]:
         yield from _metrics_lines(summary["metrics"], summary["slices"], summary["baseline"])
     if summary["serving_check"]:
         yield from _serving_lines(summary["serving_check"])
-    match summary["outcome"]:
-        case "pushed":
-            yield from _pushed_lines(summary, recipe)
-        case "rejected":
-            yield "Refused, nothing was pushed:"
-            yield from (f"  {reason}" for reason in summary["reasons"])
-            yield from _next_after_refusal(summary)
-        case "failed":
-            yield from summary["reasons"]
-            yield f"All details are in {short_path(log)}; run the same command again to go on from there."
-    yield f"Summary: {short_path(workdir.summary)}"
 
 
 def _metrics_lines(
     metrics: Mapping[str, Any], slices: Mapping[str, float | None], baseline: Mapping[str, Any] | None
 ) -> Iterator[str]:
+    yield f"On {metrics['examples']} test images at their original resolution:"
     yield (
-        f"On {metrics['examples']} test images at their original resolution: "
-        f"mean IoU {_figure(metrics['mean_iou'])}, mean Dice {_figure(metrics['mean_dice'])}, "
+        f"  mean IoU {_figure(metrics['mean_iou'])}, mean Dice {_figure(metrics['mean_dice'])}, "
         f"pixel accuracy {_figure(metrics['pixel_accuracy'])}"
     )
     if baseline and baseline["metrics"]:
@@ -58,25 +72,44 @@ def _serving_lines(check: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _next_after_refusal(summary: Mapping[str, Any]) -> Iterator[str]:
-    check = summary["serving_check"]
-    if check and check["reasons"]:
-        yield "Next: mend what is said above; the model's quality was good enough."
-    else:
-        yield "Next: mend what is said above; more data or epochs (--set training.epochs=N) may help."
-
-
-def _pushed_lines(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
+def _pushed_line(summary: Mapping[str, Any]) -> Line:
     version = summary["pushed_version"]
-    model = short_path(Path(summary["serving_dir"], str(version)))
     if summary["pushed_now"]:
-        yield f"Pushed version {version}: {model}"
+        said = f"Pushed version {version}"
     elif all(stage["cached"] for stage in summary["stages"]):
-        yield f"Nothing has changed, version {version} stays: {model}"
+        said = f"Nothing has changed, version {version} stays"
     else:
-        yield f"This model is already served as version {version}, nothing was copied: {model}"
-    python, name = short_path(Path(sys.executable)), summary["model_name"]
-    base = short_path(Path(summary["serving_dir"]))
+        said = f"This model is already served as version {version}, nothing was copied"
+    model = short_path(Path(summary["serving_dir"], str(version)))
+    return Line(f"{said}: {model}", Tone.GOOD, copied=True)
+
+
+def _places(ended: Ended, workdir: WorkDir, log: Path) -> Iterator[Line]:
+    if ended.report_obstacle is None:
+        yield Line(f"Report:  {short_path(Path(ended.summary['report']))}", copied=True)
+    else:
+        yield Line(f"No report: {ended.report_obstacle}", Tone.WARNING)
+    yield Line(f"Summary: {short_path(workdir.summary)}", copied=True)
+    yield Line(f"Log:     {short_path(log)}", copied=True)
+
+
+def _next_lines(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
+    match summary["outcome"]:
+        case "failed":
+            yield "Next: mend what is said above and run the same command again; it goes on from there."
+        case "rejected":
+            check = summary["serving_check"]
+            if check and check["reasons"]:
+                yield "Next: mend what is said above; the model's quality was good enough."
+            else:
+                yield "Next: mend what is said above; more data or epochs (--set training.epochs=N) may help."
+        case "pushed":
+            yield from _next_after_push(summary, recipe)
+
+
+def _next_after_push(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
+    python, name = shlex.quote(short_path(Path(sys.executable))), summary["model_name"]
+    base = shlex.quote(short_path(Path(summary["serving_dir"])))
     yield "Next: serve it, and ask it for masks:"
     yield f"  {python} -m pipeline.serve --model_name {name} --model_base_path {base}"
     asking = f"--server localhost:8500 --model {name} --output masks --overlay"
@@ -86,6 +119,10 @@ def _pushed_lines(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
         yield f"  {python} -m pipeline.run_local --recipe FILE.yaml --data DIR"
     else:
         yield "Or: change the data or a setting and run the command again; what has not changed is reused."
+
+
+def _is_command(text: str) -> bool:
+    return text.startswith("  ")
 
 
 def _figure(value: float | None) -> str:

@@ -1,17 +1,18 @@
-"""One run of a recipe in a work directory, whatever comes of it summed up."""
+"""One run of a recipe in a work directory, whatever comes of it summed up and reported."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Recipe
 from pipeline.failures import explain_failure, rejected_files
 from pipeline.interrupt import Interrupt
-from pipeline.summary import build_summary, write_summary
-from pipeline.terminal import Terminal
+from pipeline.summary import build_summary, keep_summary
+from pipeline.views.view import View
 from pipeline.workdir import WorkDir
 
 if TYPE_CHECKING:
@@ -25,31 +26,41 @@ def new_run_id() -> str:
     return datetime.now().strftime("%Y%m%d-%H%M%S-%f")
 
 
-class LocalRun:
-    """Runs every stage of a recipe's pipeline and writes ``summary.json``, also when a stage fails."""
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended."""
 
-    def __init__(
-        self, recipe: Recipe, workdir: WorkDir, run_id: str, terminal: Terminal, interrupt: Interrupt
-    ):
+    summary: dict[str, Any]
+    interrupted: bool
+    """Before its stages were over; the summary's only reason says where."""
+    report_obstacle: str | None
+    """Why there is no report; None if there is one."""
+
+
+class LocalRun:
+    """Runs every stage of a recipe's pipeline; sums up and reports, also when a stage fails."""
+
+    def __init__(self, recipe: Recipe, workdir: WorkDir, run_id: str, view: View, interrupt: Interrupt):
         self._recipe = recipe
         self._workdir = workdir
         self._run_id = run_id
-        self._terminal = terminal
+        self._view = view
         self._interrupt = interrupt
         self._doing = "Starting"
         self._done: list[StageResult] = []
+        self._started_at = datetime.now().astimezone()
+        self._clock = time.monotonic()
 
-    def run(self) -> dict[str, Any]:
-        """Returns the summary.
+    def run(self) -> Ended:
+        """Returns when nothing is left to do; only a summing up that is interrupted ends otherwise.
 
         Raises:
-            KeyboardInterrupt: after writing the summary; its text says where the run was.
+            KeyboardInterrupt: there is no summary.
         """
         failure: str | None = None
         rejected: Sequence[Mapping[str, Any]] = ()
         try:
-            with self._terminal.showing("components"):
-                self._run_stages()
+            self._run_stages()
         except (Exception, KeyboardInterrupt) as error:
             logger.exception("%s did not finish", self._doing)
             if self._interrupt.received:
@@ -57,25 +68,62 @@ class LocalRun:
             else:
                 failure = f"{self._doing} failed: {explain_failure(error)}"
             rejected = rejected_files(error)
+        interrupted = self._interrupt.received
+        self._view.stages_are_over()
         summary = self._sum_up(failure, rejected)
-        if self._interrupt.received:
-            raise KeyboardInterrupt(failure)
-        return summary
+        obstacle = self._report(summary)
+        return Ended(summary, interrupted, obstacle)
 
     def _sum_up(self, failure: str | None, rejected: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        serving_dir = self._workdir.serving(self._recipe.serving.model_name)
         try:
-            summary = build_summary(self._recipe, self._run_id, serving_dir, self._done, failure, rejected)
-            write_summary(summary, self._workdir.summary)
+            summary = self._summary(self._done, failure, rejected)
+            keep_summary(summary, self._workdir)
         except Exception as error:
             logger.exception("Summing up did not finish")
             failure = failure or f"Summing up failed: {explain_failure(error)}"
             # Without the artifacts, one of which may be what cannot be read.
             stages = [replace(stage, outputs={}) for stage in self._done]
-            summary = build_summary(self._recipe, self._run_id, serving_dir, stages, failure, rejected)
+            summary = self._summary(stages, failure, rejected)
             with suppress(OSError):
-                write_summary(summary, self._workdir.summary)
+                keep_summary(summary, self._workdir)
         return summary
+
+    def _summary(
+        self,
+        stages: Sequence["StageResult"],
+        failure: str | None,
+        rejected: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        return build_summary(
+            self._recipe,
+            self._run_id,
+            self._workdir.serving(self._recipe.serving.model_name),
+            stages,
+            failure,
+            rejected,
+            started_at=self._started_at,
+            seconds=time.monotonic() - self._clock,
+        )
+
+    def _report(self, summary: dict[str, Any]) -> str | None:
+        """Writes the report and its path into the summary; returns why not, where it cannot.
+
+        The run is over: neither a fault nor an interrupt in here changes what has come of it.
+        """
+        try:
+            # As late as this: a fault in there is no reason not to train.
+            from pipeline.reporting import write_report
+
+            report = write_report(summary, self._done, self._recipe, self._workdir, self._run_id)
+            summary["report"] = str(report)
+            keep_summary(summary, self._workdir)
+        except KeyboardInterrupt:
+            logger.info("interrupted while the report was being written")
+            return "interrupted while it was being written"
+        except Exception as error:
+            logger.exception("The report was not finished")
+            return explain_failure(error)
+        return None
 
     def _run_stages(self) -> None:
         # Seconds of imports, needed by nothing that comes before.
@@ -92,12 +140,13 @@ class LocalRun:
             checkpoint_dir=str(self._workdir.checkpoints),
         )
         stages = stages_of(pipeline, self._run_id, self._recipe.beam.pipeline_args())
-        for number, stage in enumerate(stages, start=1):
+        self._view.stages_follow([stage.name for stage in stages])
+        for stage in stages:
             self._doing = stage.name
-            self._terminal.stage_starts(number, len(stages), stage.name)
+            self._view.stage_starts(stage.name)
             result = stage.run()
             self._done.append(result)
-            self._terminal.stage_ends(result.seconds, result.cached)
+            self._view.stage_ends(result)
             if self._interrupt.received:
                 raise KeyboardInterrupt
         self._doing = "Summing up"

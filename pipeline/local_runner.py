@@ -19,6 +19,8 @@ from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import executable_spec_pb2
 from tfx_bsl.coders import batch_util  # noqa: F401  (defines the flag set below)
 
+from pipeline.memory import forget_peak_memory, peak_memory_mb
+
 _Execution = metadata_store_pb2.Execution
 
 
@@ -32,6 +34,9 @@ class StageResult:
     """Nothing was executed: the same code, settings and inputs had been seen before."""
     outputs: dict[str, list[Any]]
     """TFX artifacts by output key."""
+    memory_mb: float | None = None
+    """The most memory this process had meanwhile, in units of 10⁶ bytes; None where it cannot be measured or
+    nothing was executed. What Beam's worker processes had is not in it."""
 
 
 class Stage:
@@ -54,6 +59,7 @@ class Stage:
             Exception: whatever the stage raises.
         """
         started = time.monotonic()
+        measures_memory = forget_peak_memory()
         execution_info = launcher.Launcher(
             pipeline_node=self._node,
             mlmd_connection=metadata.Metadata(self._connection),
@@ -69,11 +75,13 @@ class Stage:
                 # The launcher raises what the executor raises, but only records inputs it cannot resolve.
                 raise RuntimeError(f"{self.name} could not start: {_recorded_reason(execution)}")
             outputs = execution_lib.get_output_artifacts(store, execution.id)
+        cached = execution.last_known_state == _Execution.CACHED
         return StageResult(
             name=self.name,
             seconds=time.monotonic() - started,
-            cached=execution.last_known_state == _Execution.CACHED,
+            cached=cached,
             outputs={key: list(artifacts) for key, artifacts in outputs.items()},
+            memory_mb=peak_memory_mb() if measures_memory and not cached else None,
         )
 
     def _beam_operator(

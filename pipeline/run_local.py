@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from components.image_mask_example_gen.layouts.registry import check_root
 from pipeline import interrupt
@@ -20,10 +21,17 @@ from pipeline.conclusion import conclude
 from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
 from pipeline.local_run import LocalRun, new_run_id
 from pipeline.recipe_errors import RecipeError
-from pipeline.terminal import Terminal, output_diverted, short_path
+from pipeline.terminal import output_diverted, short_path
+from pipeline.views.choice import Mode, view_for
+from pipeline.views.view import Ending, Line, Tone
 from pipeline.workdir import WorkDir, WorkDirError
 
 USAGE = 2
+_MODES: dict[Mode, str] = {
+    "quiet": "show only how it ends, and errors",
+    "verbose": "show also what the stages write to the log",
+    "json": "write what happens as one JSON object a line, the last one with the summary",
+}
 _EXIT_CODES = {"pushed": 0, "failed": 1, "rejected": 3}
 
 
@@ -46,29 +54,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     workdir = WorkDir(args.workdir or Path("runs", recipe.name))
     try:
         with workdir.locked():
-            return _run(recipe, workdir)
+            return _run(recipe, workdir, args.mode)
     except WorkDirError as error:
         print(error, file=sys.stderr)
         return USAGE
 
 
-def _run(recipe: Recipe, workdir: WorkDir) -> int:
+def _run(recipe: Recipe, workdir: WorkDir, mode: Mode) -> int:
     signals = interrupt.Interrupt()
     run_id = new_run_id()
     log = workdir.log(run_id)
-    with output_diverted(log) as stream:
-        terminal = Terminal(stream)
-        terminal.line(f"Recipe {recipe.name}, work directory {short_path(workdir.root)}")
+    with output_diverted(log) as stream, view_for(stream, mode, os.environ) as view:
+        view.run_starts(recipe.name, short_path(workdir.root))
         try:
-            summary = LocalRun(recipe, workdir, run_id, terminal, signals).run()
-        except KeyboardInterrupt as interruption:
-            where = str(interruption) or "interrupted"
-            terminal.line(f"{where}; run the same command again to go on from there")
-            # Beam's threads may still be at work, and the interpreter would wait for them.
-            os._exit(interrupt.EXIT_CODE)
-        for line in conclude(summary, recipe, workdir, log):
-            terminal.line(line)
-    return _EXIT_CODES[summary["outcome"]]
+            ended = LocalRun(recipe, workdir, run_id, view, signals).run()
+        except KeyboardInterrupt:
+            line = Line("interrupted; run the same command again to go on from there", Tone.WARNING)
+            view.run_ends(Ending(interrupt.EXIT_CODE, log, None, [line]))
+            _leave_at_once()
+        code = interrupt.EXIT_CODE if ended.interrupted else _EXIT_CODES[ended.summary["outcome"]]
+        lines = list(conclude(ended, recipe, workdir, log))
+        view.run_ends(Ending(code, log, ended.summary, lines))
+        if ended.interrupted:
+            _leave_at_once()
+    return code
+
+
+def _leave_at_once() -> NoReturn:
+    # Beam's threads may still be at work, and the interpreter would wait for them.
+    os._exit(interrupt.EXIT_CODE)
 
 
 def _open_missing_streams() -> None:
@@ -110,6 +124,11 @@ def _parser() -> argparse.ArgumentParser:
         help="change a key of the recipe, such as training.epochs=5; may be repeated",
     )
     parser.add_argument("--list-recipes", action="store_true", help="show the recipes that have a name")
+    shown = parser.add_mutually_exclusive_group()
+    for mode, meaning in _MODES.items():
+        shown.add_argument(
+            f"--{mode}", dest="mode", action="store_const", const=mode, default="normal", help=meaning
+        )
     return parser
 
 

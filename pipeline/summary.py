@@ -3,10 +3,12 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Recipe
+from pipeline.workdir import SUMMARY, WorkDir
 
 if TYPE_CHECKING:
     from pipeline.local_runner import StageResult
@@ -21,8 +23,11 @@ def build_summary(
     stages: Sequence["StageResult"],
     failure: str | None = None,
     rejected_files: Sequence[Mapping[str, Any]] = (),
+    *,
+    started_at: datetime,
+    seconds: float,
 ) -> dict[str, Any]:
-    """Returns the summary of a run, read from the artifacts of its stages.
+    """Returns the summary of a run, read from the artifacts of its stages; it knows of no ``report`` yet.
 
     Cached stages have artifacts like any other, so a rerun sums up the same.
 
@@ -33,6 +38,8 @@ def build_summary(
         stages: those that are done.
         failure: why the run ended early; None if it did not.
         rejected_files: what the failed stage itself says of them, where it left no report.
+        started_at: when the run began, aware of its time zone.
+        seconds: what it took.
     """
     artifacts = {(stage.name, key): found for stage in stages for key, found in stage.outputs.items()}
     evaluation = _evaluation(artifacts)
@@ -49,6 +56,9 @@ def build_summary(
     return {
         "recipe": recipe.name,
         "run_id": run_id,
+        "started_at": started_at.isoformat(timespec="seconds"),
+        "finished_at": (started_at + timedelta(seconds=seconds)).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
         "outcome": outcome,
         "reasons": reasons,
         "model_name": recipe.serving.model_name,
@@ -61,10 +71,29 @@ def build_summary(
         "baseline": evaluation["baseline"] or _incomparable_baseline(artifacts),
         "serving_check": serving_check,
         "stages": [
-            {"name": stage.name, "seconds": round(stage.seconds, 3), "cached": stage.cached}
+            {
+                "name": stage.name,
+                "seconds": round(stage.seconds, 3),
+                "cached": stage.cached,
+                "memory_mb": stage.memory_mb,
+            }
             for stage in stages
         ],
+        "report": None,
     }
+
+
+def keep_summary(summary: Mapping[str, Any], workdir: WorkDir) -> None:
+    """Writes the summary twice: to stay with its run, and as the newest one.
+
+    Each names its own copy of the report: the newest run's is overwritten by the next run.
+    """
+    past = workdir.past(summary["run_id"])
+    past.mkdir(parents=True, exist_ok=True)
+    report = past / Path(summary["report"]).name if summary["report"] else None
+    kept = {**summary, "report": str(report)} if report and report.exists() else summary
+    write_summary(kept, past / SUMMARY)
+    write_summary(summary, workdir.summary)
 
 
 def write_summary(summary: Mapping[str, Any], path: Path) -> None:
@@ -95,8 +124,8 @@ def _evaluation(artifacts: Mapping[tuple[str, str], list[Any]]) -> dict[str, Any
     found = artifacts.get(("Evaluator", "evaluation"))
     if not found:
         return {"metrics": None, "slices": {}, "baseline": None, "reasons": []}
+    from components.evaluation.results import load_evaluation
     from components.evaluator.component import BASELINE_VERSION_PROPERTY
-    from components.evaluator.results import load_evaluation
 
     version = found[0].get_string_custom_property(BASELINE_VERSION_PROPERTY)
     result = load_evaluation(found[0].uri, version)

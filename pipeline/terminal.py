@@ -1,6 +1,7 @@
-"""What people see: stages as they happen. Everything else that is printed or logged goes to a file."""
+"""What people see stays on the terminal. Everything else that is printed or logged goes to a file."""
 
 import faulthandler
+import io
 import logging
 import os
 import sys
@@ -8,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
-
-_INDENT = "      "
 
 
 def short_path(path: Path) -> str:
@@ -31,7 +30,7 @@ def output_diverted(log: Path) -> Iterator[TextIO]:
     with (
         # File names may hold what an encoding cannot say; a run must not end over that.
         log.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
-        _terminal(os.dup(saved[1]), sys.stdout.encoding) as terminal,
+        PatientStream(os.dup(saved[1]), sys.stdout.encoding) as terminal,
     ):
         handler = logging.StreamHandler(file)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -56,66 +55,27 @@ def output_diverted(log: Path) -> Iterator[TextIO]:
             root.removeHandler(handler)
 
 
-@contextmanager
-def _terminal(descriptor: int, encoding: str) -> Iterator[TextIO]:
-    stream = os.fdopen(descriptor, "w", buffering=1, encoding=encoding, errors="backslashreplace")
-    try:
-        yield stream
-    finally:
-        # What could not be printed because nobody reads any more is still buffered.
-        with suppress(BrokenPipeError):
-            stream.close()
+class PatientStream(io.TextIOWrapper):
+    """Drops what nobody can read any more (``| head``, a closed terminal, a full disk behind ``>``).
 
+    None of these is a reason to give up hours of training. Encodes what it can, and spells out the rest.
+    """
 
-class Terminal(logging.Handler):
-    """Prints a line a stage, and under it what the stage's own code has to say."""
+    def __init__(self, descriptor: int, encoding: str):
+        # Patience has to be up here: were it in the raw file, an interrupt on the way out of its Python
+        # method would leave the text in the buffer, to be written once more.
+        buffer = io.BufferedWriter(io.FileIO(descriptor, "w"))
+        super().__init__(buffer, encoding=encoding, errors="backslashreplace", line_buffering=True)
 
-    def __init__(self, stream: TextIO):
-        super().__init__(logging.INFO)
-        self._stream = stream
-        self._line_is_open = False
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            super().write(text)
+        return len(text)
 
-    @contextmanager
-    def showing(self, logger_name: str) -> Iterator[None]:
-        """Prints the logger's INFO records and those of its children, indented.
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
 
-        Their DEBUG records go to the log alone.
-        """
-        logger = logging.getLogger(logger_name)
-        level = logger.level
-        logger.setLevel(logging.DEBUG)
-        logger.addHandler(self)
-        try:
-            yield
-        finally:
-            logger.removeHandler(self)
-            logger.setLevel(level)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.line(_INDENT + record.getMessage().replace("\n", f"\n{_INDENT}"))
-
-    def line(self, text: str = "") -> None:
-        """Prints a line of its own."""
-        self._close_line()
-        self._print(text)
-
-    def stage_starts(self, number: int, count: int, name: str) -> None:
-        self._close_line()
-        self._print(f"[{number}/{count}] {name} …", end="")
-        self._line_is_open = True
-
-    def stage_ends(self, seconds: float, cached: bool) -> None:
-        took = "cached" if cached else f"{seconds:.1f} s"
-        lead = " " if self._line_is_open else _INDENT
-        self._print(lead + took)
-        self._line_is_open = False
-
-    def _close_line(self) -> None:
-        if self._line_is_open:
-            self._print("")
-            self._line_is_open = False
-
-    def _print(self, text: str, end: str = "\n") -> None:
-        # Nobody reads any more (``| head``): no reason to give up hours of training.
-        with suppress(BrokenPipeError):
-            print(text, end=end, file=self._stream, flush=True)
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()

@@ -5,6 +5,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+SUMMARY: Final = "summary.json"
 
 
 class WorkDirError(Exception):
@@ -15,7 +18,8 @@ class WorkDir:
     """Where things lie in a work directory.
 
     ``artifacts/`` and ``metadata.sqlite`` are TFX's, ``checkpoints/`` the Trainer's, ``serving/``
-    what a model server reads, ``logs/`` one file a run, ``summary.json`` the newest run's.
+    what a model server reads, ``logs/`` one file a run, ``history/`` one folder a run with its
+    ``summary.json`` and page; ``summary.json`` and ``report/`` beside them are the newest run's.
     """
 
     def __init__(self, root: Path):
@@ -23,11 +27,17 @@ class WorkDir:
         self.artifacts = self.root / "artifacts"
         self.metadata = self.root / "metadata.sqlite"
         self.checkpoints = self.root / "checkpoints"
-        self.summary = self.root / "summary.json"
+        self.summary = self.root / SUMMARY
+        self.history = self.root / "history"
+        self.report = self.root / "report" / "index.html"
 
     def serving(self, model_name: str) -> Path:
         """The directory that holds a model's versions."""
         return self.root / "serving" / model_name
+
+    def past(self, run_id: str) -> Path:
+        """The folder of a run that has ended."""
+        return self.history / run_id
 
     def log(self, run_id: str) -> Path:
         return self.root / "logs" / f"{run_id}.log"

@@ -213,3 +213,11 @@ def test_mixed_precision_leaves_normalisation_and_logits_in_float32(
 def test_impossible_arguments_are_refused_with_the_remedy(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny(**arguments)
+
+
+def test_one_network_takes_images_of_any_size_that_its_stride_divides() -> None:
+    fixed, model = (tiny(input_shape=(*size, 3)) for size in ((32, 64), (None, None)))
+    model.set_weights(fixed.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3)).astype(np.float32)
+    np.testing.assert_allclose(model(images), fixed(images), rtol=1e-3, atol=1e-4)
+    assert model(images[:, :, :32]).shape == (1, 32, 32, 2)

@@ -1,19 +1,27 @@
 """The command as a person meets it, with toy stages; signals and deaths with processes of their own."""
 
 import faulthandler
+import fcntl
 import json
 import logging
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import toy_pipeline
+from tiny_screen import Screen
 
+from pipeline import memory
 from pipeline import summary as summary_module
 from pipeline.run_local import main
 
@@ -41,7 +49,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> I
         code = main(["--workdir", str(workdir), *args])
         return Finished(code, *capfd.readouterr())
 
-    monkeypatch.setitem(sys.modules, "pipeline.create_pipeline", toy_pipeline.stand_in())
+    for name, module in toy_pipeline.stand_ins().items():
+        monkeypatch.setitem(sys.modules, name, module)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield run_here
     for number, handler in handlers.items():
@@ -49,12 +58,14 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> I
     faulthandler.enable(2)
 
 
-def start(workdir: Path, *args: str, trouble: str = "") -> subprocess.Popen[str]:
+def start(
+    workdir: Path, *args: str, trouble: str = "", stdout: int = subprocess.PIPE, **environment: str
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("toy_pipeline.py")), "--workdir", str(workdir), *args],
         cwd=_REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(_REPOSITORY), "TOY_TROUBLE": trouble},
-        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(_REPOSITORY), "TOY_TROUBLE": trouble, **environment},
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -118,7 +129,8 @@ def test_a_rerun_with_nothing_changed_is_all_cached_and_sums_up_the_same(run: Ru
     after = summary_of(tmp_path)
     assert all(stage["cached"] for stage in after["stages"])
     assert (before["pushed_now"], after["pushed_now"]) == (True, False)
-    assert {key for key in before if before[key] != after[key]} == {"run_id", "stages", "pushed_now"}
+    clock = {"started_at", "finished_at", "seconds"}
+    assert {key for key in before if before[key] != after[key]} - clock == {"run_id", "stages", "pushed_now"}
 
 
 def test_a_changed_setting_runs_its_stage_and_those_after_it_anew(run: Run, tmp_path: Path) -> None:
@@ -181,6 +193,116 @@ def test_an_artifact_that_cannot_be_summed_up_ends_with_1_and_one_line(
     assert [stage["name"] for stage in summary["stages"]] == ["Numbers", "Worker", "Pusher"]
 
 
+@pytest.mark.parametrize(
+    ("trouble", "code", "page"),
+    [
+        ("", 0, "pushed after Numbers, Worker, Pusher"),
+        ("refused", 3, "rejected after Numbers, Worker, Pusher"),
+        ("stage_error", 1, "failed after Numbers"),
+    ],
+)
+def test_every_run_is_reported_and_kept(run: Run, tmp_path: Path, trouble: str, code: int, page: str) -> None:
+    finished = run(tmp_path, trouble=trouble)
+    assert finished.code == code
+    newest, summary = tmp_path / "report" / "index.html", summary_of(tmp_path)
+    assert f"Report:  {newest}" in finished.out.splitlines()
+    assert newest.read_text() == page
+    assert summary["report"] == str(newest)
+    kept = tmp_path / "history" / summary["run_id"]
+    assert summary_of(kept) == {**summary, "report": str(kept / "index.html")}
+
+
+def test_the_summary_says_when_and_how_long_and_how_much_memory(run: Run, tmp_path: Path) -> None:
+    before = datetime.now().astimezone().replace(microsecond=0)
+    run(tmp_path)
+    first = summary_of(tmp_path)
+    started, finished = (datetime.fromisoformat(first[key]) for key in ("started_at", "finished_at"))
+    assert before <= started <= finished <= datetime.now().astimezone() + timedelta(seconds=1)
+    assert sum(stage["seconds"] for stage in first["stages"]) <= first["seconds"] < 60
+    if memory.forget_peak_memory():
+        assert all(stage["memory_mb"] > 50 for stage in first["stages"])
+    run(tmp_path)
+    assert [stage["memory_mb"] for stage in summary_of(tmp_path)["stages"]] == [None, None, None]
+    assert len(list((tmp_path / "history").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code", "report", "obstacle"),
+    [
+        ("", 0, "fails", "the page has no ink"),
+        ("stage_error", 1, "fails", "the page has no ink"),
+        ("", 0, "interrupted", "interrupted while it was being written"),
+    ],
+)
+def test_a_report_that_cannot_be_written_changes_nothing_else(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+    code: int,
+    report: str,
+    obstacle: str,
+) -> None:
+    monkeypatch.setenv("TOY_REPORT", report)
+    finished = run(tmp_path, trouble=trouble)
+    assert finished.code == code
+    assert f"No report: {obstacle}" in finished.out.splitlines()
+    assert "Traceback" not in finished.out + finished.err
+    assert summary_of(tmp_path)["report"] is None
+
+
+def test_quiet_shows_how_it_ends(tmp_path: Path) -> None:
+    out, err = start(tmp_path, "--quiet", trouble="stage_error").communicate(timeout=120)
+    assert err == ""
+    assert out.splitlines()[0] == "Worker failed: the images are upside down; turn them round"
+
+
+def test_json_is_events_alone_the_last_one_with_the_summary(tmp_path: Path) -> None:
+    out, err = start(tmp_path, "--json", trouble="training").communicate(timeout=120)
+    assert err == ""
+    *events, last = [json.loads(line) for line in out.splitlines()]
+    assert (last["event"], last["exit_code"], last["summary"]) == ("finished", 0, summary_of(tmp_path))
+    assert Path(last["log"]).exists()
+    assert [(event["event"], event["stage"], event.get("epoch")) for event in events] == [
+        ("stage_started", "Numbers", None),
+        ("stage_finished", "Numbers", None),
+        ("stage_started", "Worker", None),
+        *(("progress", "Worker", epoch) for epoch in (1, 2, 3)),
+        ("stage_finished", "Worker", None),
+        ("stage_started", "Pusher", None),
+        ("stage_finished", "Pusher", None),
+    ]
+
+
+def test_two_ways_of_showing_a_run_are_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--quiet", "--json"])
+    assert ended.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_an_interrupt_at_a_terminal_leaves_it_as_it_was(tmp_path: Path) -> None:
+    far, near = pty.openpty()
+    fcntl.ioctl(near, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    settings = termios.tcgetattr(near)
+    process = start(tmp_path, trouble="hang", stdout=near, TERM="xterm")
+    output = ""
+    while "hanging" not in output:
+        output += os.read(far, 65536).decode()
+    process.send_signal(signal.SIGINT)
+    while "Log:" not in output:
+        output += os.read(far, 65536).decode()
+    assert process.wait(timeout=20) == 130
+    assert termios.tcgetattr(near) == settings
+    os.close(near)
+    os.close(far)
+    screen = Screen(80).show(output)
+    assert screen.cursor_visible
+    assert screen.rows[0].startswith("Recipe shapes, work directory")
+    shown = "\n".join(screen.rows)
+    assert re.search(r"\n ✗ 2/3 Worker +[\d.]+ s\n    hanging\ninterrupted in Worker; run the same", shown)
+
+
 def test_a_refused_model_ends_with_3(run: Run, tmp_path: Path) -> None:
     finished = run(tmp_path, trouble="refused")
     assert finished.code == 3
@@ -241,9 +363,14 @@ def test_an_interrupt_ends_with_130_and_one_line_and_the_rerun_goes_on(
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert out == "interrupted in Worker; run the same command again to go on from there\n"
-    assert err == ""
     summary = summary_of(tmp_path)
+    assert out.splitlines() == [
+        "interrupted in Worker; run the same command again to go on from there",
+        f"Report:  {tmp_path}/report/index.html",
+        f"Summary: {tmp_path}/summary.json",
+        f"Log:     {tmp_path}/logs/{summary['run_id']}.log",
+    ]
+    assert err == ""
     assert (summary["outcome"], summary["reasons"]) == ("failed", ["interrupted in Worker"])
 
     rerun = run(tmp_path, "--set", "beam.workers=2")

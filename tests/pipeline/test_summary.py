@@ -1,6 +1,7 @@
 """What a run's summary and last lines say of the baseline and of the serving check."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import pytest
 from tfx.types import standard_artifacts
 
-from components.evaluator import results
+from components.evaluation import results
 from components.serving_check.report import Latency, Memory, ServingCheckReport
 from pipeline.conclusion import conclude
 from pipeline.config import load_recipe
+from pipeline.local_run import Ended
 from pipeline.local_runner import StageResult
 from pipeline.summary import build_summary
 from pipeline.workdir import WorkDir
@@ -64,8 +66,11 @@ def summary_and_lines(
         StageResult("ServingCheck", 1.0, False, {"infra_blessing": [verdict]}),
         StageResult("Pusher", 1.0, False, {"pushed_model": [pushed_model]}),
     ]
-    summary = build_summary(recipe, "run", tmp_path / "serving", stages)
-    return summary, list(conclude(summary, recipe, WorkDir(tmp_path), tmp_path / "log"))
+    summary = build_summary(
+        recipe, "run", tmp_path / "serving", stages, started_at=datetime.now(UTC), seconds=4.0
+    )
+    ended = Ended(summary, interrupted=False, report_obstacle="there is no paper")
+    return summary, [line.text for line in conclude(ended, recipe, WorkDir(tmp_path), tmp_path / "log")]
 
 
 def test_a_served_model_that_cannot_be_compared_is_named_with_the_obstacle(

@@ -1,15 +1,23 @@
-"""Runs ``python -m pipeline.run_local`` with toy stages in place of the real pipeline."""
+"""Runs ``python -m pipeline.run_local`` with toy stages in place of the real pipeline, and a toy report."""
 
+import os
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from components.errors import StageError
+from pipeline.config import Recipe
+from pipeline.workdir import WorkDir
 
-def stand_in() -> ModuleType:
-    """Returns what to put in ``sys.modules`` for ``pipeline.create_pipeline``."""
-    module = ModuleType("pipeline.create_pipeline")
-    module.create_pipeline = _create_pipeline  # type: ignore[attr-defined]
-    return module
+
+def stand_ins() -> dict[str, ModuleType]:
+    """Returns what to put in ``sys.modules``."""
+    pipeline, reporting = ModuleType("pipeline.create_pipeline"), ModuleType("pipeline.reporting")
+    pipeline.create_pipeline = _create_pipeline  # type: ignore[attr-defined]
+    reporting.write_report = _write_report  # type: ignore[attr-defined]
+    return {module.__name__: module for module in (pipeline, reporting)}
 
 
 def _create_pipeline(*args: Any, **kwargs: Any) -> Any:
@@ -19,8 +27,22 @@ def _create_pipeline(*args: Any, **kwargs: Any) -> Any:
     return create_pipeline(*args, **kwargs)
 
 
+def _write_report(
+    summary: Mapping[str, Any], stages: Sequence[Any], recipe: Recipe, workdir: WorkDir, run_id: str
+) -> Path:
+    match os.environ.get("TOY_REPORT"):
+        case "fails":
+            raise StageError("the page has no ink")
+        case "interrupted":
+            os.kill(os.getpid(), 2)
+    for page in (workdir.past(run_id) / "index.html", workdir.report):
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(f"{summary['outcome']} after {', '.join(stage.name for stage in stages)}")
+    return workdir.report
+
+
 if __name__ == "__main__":
     from pipeline.run_local import main
 
-    sys.modules["pipeline.create_pipeline"] = stand_in()
+    sys.modules.update(stand_ins())
     sys.exit(main())

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from tfx import v1 as tfx
 
 from components.errors import StageError
 from components.image_mask_example_gen.rejections import Reason, Rejection, UnusableDatasetError
+from components.trainer.training_progress import RECORD_ATTRIBUTE, TICKS, TrainingProgress
 from pipeline.config import Recipe
 
 logger = logging.getLogger("components.toy")
+ticks = logging.getLogger(TICKS)
 
 Model = tfx.types.standard_artifacts.Model
 PushedModel = tfx.types.standard_artifacts.PushedModel
@@ -42,6 +45,8 @@ def Worker(
 ) -> None:
     Path(model.uri, "begun").touch()
     trouble = os.environ.get("TOY_TROUBLE", "")
+    if trouble == "training":
+        _train()
     if trouble == "hang":
         _hang()
     if trouble == "hang_and_swallow":
@@ -74,6 +79,28 @@ def Pusher(
     pushed_model.set_int_custom_property("pushed", 0 if refuses else 1)
     pushed_model.set_string_custom_property("pushed_version", "" if refuses else "7")
     pushed_model.set_int_custom_property("already_served", int(os.environ.get("TOY_TROUBLE") == "served"))
+
+
+def _train() -> None:
+    """Three epochs of ten steps, as the Trainer tells of them."""
+    logger.info("540,341 parameters, 420 training examples")
+    progress = TrainingProgress(1, 3, 0, 10, None, None, None, None)
+    for epoch in (1, 2, 3):
+        for step in range(10):
+            progress = replace(progress, epoch=epoch, step=step)
+            ticks.debug("step %d", step, extra={RECORD_ATTRIBUTE: progress})
+            time.sleep(0.05)
+        progress = replace(
+            progress,
+            step=10,
+            loss=1.1245 / epoch,
+            val_mean_iou=0.3 * epoch,
+            images_per_second=21.0,
+            seconds_left=40.0 * (3 - epoch),
+        )
+        logger.info("epoch %d/3: loss %.4f", epoch, progress.loss, extra={RECORD_ATTRIBUTE: progress})
+    logger.debug("what only the log has")
+    logger.info("exporting epoch 3 of 3")
 
 
 def _hang() -> None:

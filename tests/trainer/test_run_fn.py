@@ -181,7 +181,7 @@ def test_training_stops_when_patience_is_over_and_exports_the_best_epoch(train: 
     assert len(scores) == recorded["best_epoch"] + 1 < 50
 
 
-def test_the_exported_model_averages_what_it_says_of_an_image_and_its_mirror_image(
+def test_the_exported_model_averages_what_it_says_of_an_image_its_mirror_image_and_other_sizes(
     train: Train, transform_run: TransformRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[keras.Model] = []
@@ -191,17 +191,26 @@ def test_the_exported_model_averages_what_it_says_of_an_image_and_its_mirror_ima
         return with_all_looks(network, settings)
 
     monkeypatch.setattr(trainer, "with_all_looks", average)
-    directory = train(model={"depth": 2, "average_mirrored": True}, epochs=1)
+    directory = train(
+        model={"depth": 2, "average_mirrored": True, "average_scales": (1.5,)},
+        augmentation={"copy_paste": 0.5, "pasted_classes": LABELS.names[1:2]},
+        epochs=1,
+    )
     signatures = tf.saved_model.load(str(directory / "model")).signatures
     check_that_signatures_agree(signatures, transform_run.pairs["val"])
 
     # Of the network's own size, so that nothing is resized.
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), dtype=np.uint8)
     [network] = trained
-    straight = network.predict(images, verbose=0)
-    turned = network.predict(images[:, :, ::-1], verbose=0)[:, :, ::-1]
-    assert not np.allclose(straight, turned, atol=0.01)
-    odds = np.exp((straight + turned) / 2)
+    enlarged = tf.image.resize(images, (24, 36), antialias=True).numpy()
+    looks = [
+        network.predict(images, verbose=0),
+        network.predict(images[:, :, ::-1], verbose=0)[:, :, ::-1],
+        tf.image.resize(network.predict(enlarged, verbose=0), (16, 24)),
+        tf.image.resize(network.predict(enlarged[:, :, ::-1], verbose=0)[:, :, ::-1], (16, 24)),
+    ]
+    assert not any(np.allclose(looks[0], other, atol=0.01) for other in looks[1:])
+    odds = np.exp(np.mean(looks, axis=0))
     probabilities = odds / odds.sum(axis=-1, keepdims=True)
     answer = signatures["serving_pixels"](tf.constant(images))
     np.testing.assert_array_equal(answer["class_ids"], probabilities.argmax(axis=-1))

@@ -1,0 +1,130 @@
+"""What the Trainer tells of its progress."""
+
+import logging
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from components.errors import StageError
+from components.trainer import progress as progress_module
+from components.trainer.checkpoints import IOU
+from components.trainer.progress import Progress
+from components.trainer.training_progress import RECORD_ATTRIBUTE, TICKS, TrainingProgress
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class Heard(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.progress: list[TrainingProgress] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.progress.append(getattr(record, RECORD_ATTRIBUTE))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress_module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def ticks() -> Iterator[Heard]:
+    heard, logger = Heard(), logging.getLogger(TICKS)
+    logger.addHandler(heard)
+    logger.setLevel(logging.DEBUG)
+    yield heard
+    logger.removeHandler(heard)
+    logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def callback() -> Progress:
+    """Of a training of four epochs, ten steps and 100 images each."""
+    callback = Progress(epochs=4, examples=100)
+    callback.set_params({"steps": 10})
+    callback.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=np.float32(0.5))))
+    callback.on_train_begin()
+    return callback
+
+
+def train_epoch(callback: Progress, clock: Clock, epoch: int, first_step: float = 1.0) -> None:
+    """A step takes a second, validation five."""
+    callback.on_epoch_begin(epoch)
+    for step in range(10):
+        callback.on_train_batch_begin(step)
+        clock.now += 1.0 if step else first_step
+    callback.on_test_begin()
+    clock.now += 5.0
+    callback.on_epoch_end(epoch, {"loss": 0.5, f"val_{IOU}": 0.25})
+
+
+def test_an_epoch_is_a_line_with_all_that_was_measured(
+    callback: Progress, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "components.trainer.progress")
+    train_epoch(callback, clock, 0)
+    [record] = caplog.records
+    assert record.getMessage() == (
+        "epoch 1/4: loss 0.5000, val mean IoU 0.250 (at input size), 10 images/s, 45 s left"
+    )
+    assert getattr(record, RECORD_ATTRIBUTE) == TrainingProgress(1, 4, 10, 10, 0.5, 0.25, 10.0, 45.0)
+
+
+def test_the_last_epoch_leaves_no_time(
+    callback: Progress, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "components.trainer.progress")
+    train_epoch(callback, clock, 3)
+    assert caplog.messages == ["epoch 4/4: loss 0.5000, val mean IoU 0.250 (at input size), 10 images/s"]
+
+
+def test_in_the_first_epoch_the_time_left_comes_from_its_steps_but_the_first_which_compiles(
+    callback: Progress, clock: Clock, ticks: Heard
+) -> None:
+    train_epoch(callback, clock, 0, first_step=60.0)
+    assert [progress.step for progress in ticks.progress] == list(range(10))
+    assert [progress.seconds_left for progress in ticks.progress[:3]] == [None, None, 8 + 3 * 10]
+    assert ticks.progress[2].images_per_second == 10.0
+    assert ticks.progress[2].loss is None
+
+
+def test_in_later_epochs_the_time_left_counts_validation_too(
+    callback: Progress, clock: Clock, ticks: Heard
+) -> None:
+    train_epoch(callback, clock, 0)
+    ticks.progress.clear()
+    train_epoch(callback, clock, 1)
+    assert ticks.progress[4] == TrainingProgress(2, 4, 4, 10, 0.5, 0.25, 10.0, 6 + 2 * 15.0)
+
+
+def test_ticks_come_no_oftener_than_twice_a_second_and_reach_no_log(
+    callback: Progress, clock: Clock, ticks: Heard
+) -> None:
+    above, logger = Heard(), logging.getLogger("components")
+    logger.addHandler(above)
+    callback.on_epoch_begin(0)
+    for step in range(10):
+        callback.on_train_batch_begin(step)
+        clock.now += 0.2
+    assert [progress.step for progress in ticks.progress] == [0, 3, 6, 9]
+    logger.removeHandler(above)
+    assert above.progress == []
+
+
+def test_a_training_that_diverges_is_ended_with_advice(callback: Progress, clock: Clock) -> None:
+    callback.on_epoch_begin(0)
+    with pytest.raises(StageError, match=r"diverged in epoch 1: .* a lower training\.learning_rate"):
+        callback.on_epoch_end(0, {"loss": float("nan")})
