@@ -56,6 +56,9 @@ class BeamConfig(Settings):
         if self.runner in _LOCAL_RUNNERS:
             workers = self.workers or os.cpu_count() or 1
             mode = "in_memory" if workers == 1 else "multi_threading"
+            # Nobody uses an image here, but without one named TFX packs itself into an archive for remote
+            # workers, anew in every stage.
+            args.append("--sdk_container_image=none")
             args += [f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"]
         return [*args, *self.options]
 

@@ -141,7 +141,9 @@ def run_transform(tmp_path_factory: pytest.TempPathFactory) -> RunTransform:
         if config.materialize:
             outputs[keys.TRANSFORMED_EXAMPLES_KEY] = [artifact(standard_artifacts.Examples, "transformed")]
         context = Executor.Context(
-            beam_pipeline_args=["--direct_running_mode=in_memory"], tmp_dir=str(root / "tmp"), unique_id="1"
+            beam_pipeline_args=["--direct_running_mode=in_memory", "--sdk_container_image=none"],
+            tmp_dir=str(root / "tmp"),
+            unique_id="1",
         )
         Executor(context).Do(
             {keys.EXAMPLES_KEY: [examples], keys.SCHEMA_KEY: [artifact(standard_artifacts.Schema, "schema")]},

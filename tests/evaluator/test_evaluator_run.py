@@ -159,7 +159,9 @@ class Run:
             standard_artifacts.ModelBlessing(),
         )
         self.evaluation.uri, self.blessing.uri = str(folder / "evaluation"), str(folder / "blessing")
-        context = BaseBeamExecutor.Context(beam_pipeline_args=list(beam_args), tmp_dir=str(folder / "tmp"))
+        context = BaseBeamExecutor.Context(
+            beam_pipeline_args=[*beam_args, "--sdk_container_image=none"], tmp_dir=str(folder / "tmp")
+        )
         EvaluatorExecutor(context).Do(
             {"examples": [source], "model": [candidate], "baseline_model": [served]},
             {"evaluation": [self.evaluation], "blessing": [self.blessing]},

@@ -40,7 +40,11 @@ def ingest(config: DatasetConfig, out: Path, *beam_args: str) -> IngestionReport
         Path(uri).mkdir(parents=True)
     arguments = list(beam_args) or ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
     executor = Executor(
-        Executor.Context(beam_pipeline_args=arguments, tmp_dir=str(out / "tmp"), unique_id="1")
+        Executor.Context(
+            beam_pipeline_args=[*arguments, "--sdk_container_image=none"],
+            tmp_dir=str(out / "tmp"),
+            unique_id="1",
+        )
     )
     properties = {
         "dataset": config.model_dump_json(),
@@ -323,7 +327,7 @@ def test_unchanged_files_are_cached_and_a_touched_one_is_not(shared_data: Path, 
             metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
                 str(metadata_path)
             ),
-            beam_pipeline_args=["--direct_running_mode=in_memory"],
+            beam_pipeline_args=["--direct_running_mode=in_memory", "--sdk_container_image=none"],
         )
         tfx.orchestration.LocalDagRunner().run(pipeline)
 

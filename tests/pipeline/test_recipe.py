@@ -309,11 +309,13 @@ def test_beam_works_in_this_process_with_a_worker_a_core(monkeypatch: pytest.Mon
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert BeamConfig().pipeline_args() == [
         "--runner=FnApiRunner",
+        "--sdk_container_image=none",
         "--direct_running_mode=multi_threading",
         "--direct_num_workers=8",
     ]
     assert BeamConfig(workers=1).pipeline_args() == [
         "--runner=FnApiRunner",
+        "--sdk_container_image=none",
         "--direct_running_mode=in_memory",
         "--direct_num_workers=1",
     ]
