@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev run test lint lock image clean
+.PHONY: help setup setup-dev run test lint docs lock image clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -53,6 +53,10 @@ lint: setup-dev ## Check format, style and types.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: setup-dev ## Build the documentation into build/site, the recipe reference anew.
+	@$(BIN)/python -m pipeline.recipe_reference --output docs/recipe-reference.md
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: $(UV) ## Resolve requirements*.in anew into requirements*.lock.
 	@$(COMPILE) --upgrade requirements.in --overrides overrides.txt -o requirements.lock

@@ -1,0 +1,103 @@
+"""The documentation is what the code says: the recipe reference, the recipes shown, the site."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from documented import DOCS, PAGES, README, REPOSITORY, blocks, name
+
+from components.image_mask_example_gen.rejections import Reason
+from pipeline.config import load_recipe
+from pipeline.recipe_reference import main, reference
+
+_LOADED = re.compile(r"""(?:\bsrc|<link[^>]*\bhref)=["']?(https?:)?//|@import|url\(["']?(https?:)?//""")
+"""What a browser fetches by itself, from another host."""
+
+
+def test_the_recipe_reference_is_that_of_the_settings() -> None:
+    shown = (DOCS / "recipe-reference.md").read_text()
+    assert shown == reference(), "run `make docs`, and keep what it writes"
+
+
+def test_the_reference_knows_nested_keys_bounds_defaults_and_meanings() -> None:
+    rows = reference().splitlines()
+    assert (
+        "| `dataset.splits.val` | number ≥ 0, < 1 | `0.15` | Fraction for checkpoint choice; of the official "
+        "training list where a layout has one. |" in rows
+    )
+    assert any(
+        row.startswith("| `augmentation.variants[].gamma` | number > 0, ≤ 10 or `null`") for row in rows
+    )
+    assert any(row.startswith("| `kubeflow.defaults.tolerations[].operator` |") for row in rows)
+    assert "The keys of [kubeflow.defaults](#kubeflowdefaults)." in rows
+
+
+def test_the_reference_is_not_written_where_there_is_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--output", str(tmp_path / "nowhere" / "reference.md")]) == 2
+    assert "nowhere/reference.md: No such file or directory" in capsys.readouterr().err
+
+
+def test_the_recipe_for_own_data_is_valid(tmp_path: Path) -> None:
+    whole, splits = (yaml.safe_load(text) for text in blocks(DOCS / "own-data.md", "yaml"))
+    whole["dataset"] |= splits["dataset"]
+    path = tmp_path / "street.yaml"
+    path.write_text(yaml.safe_dump(whole))
+    recipe = load_recipe(str(path))
+    assert recipe.name == "street" and recipe.dataset.splits.group is not None
+
+
+def test_every_reason_for_a_rejected_file_is_explained_and_no_other() -> None:
+    table = (DOCS / "troubleshooting.md").read_text().partition("| reason | |\n|---|---|\n")[2]
+    first_cells = [row.split("|")[1] for row in table.partition("\n\n")[0].splitlines()]
+    explained = [reason for cell in first_cells for reason in re.findall("`(.*?)`", cell)]
+    assert sorted(explained) == sorted(Reason)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_file_named_is_there(page: Path) -> None:
+    named = re.findall(
+        r"`((?:pipeline|components|models|docs|tests|kubernetes)/[\w/.-]+\.\w+)`", page.read_text()
+    )
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []
+
+
+def test_pictures_have_a_text_for_those_who_do_not_see_them() -> None:
+    shown = [text for page in PAGES for text in re.findall(r"!\[(.*?)\]\(", page.read_text())]
+    assert len(shown) >= 4 and all(len(text) > 20 for text in shown)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as ``make docs`` does: any warning, a broken link or heading among them, fails it."""
+    built = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(built)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        env={"PATH": "", "NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return built
+
+
+def test_the_site_has_every_page(site: Path) -> None:
+    pages = {path.relative_to(site).with_suffix(".md").as_posix() for path in site.rglob("*.html")}
+    assert pages - {"404.md"} == {page.relative_to(DOCS).as_posix() for page in PAGES if page != README}
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    files = [path for path in site.rglob("*") if path.suffix in (".html", ".css")]
+    assert len(files) > 15
+    assert [path.name for path in files if _LOADED.search(path.read_text())] == []
+
+
+def test_make_docs_writes_the_reference_and_fails_on_warnings() -> None:
+    target = (REPOSITORY / "Makefile").read_text().partition("\ndocs: ")[2].partition("\n\n")[0]
+    assert "pipeline.recipe_reference --output docs/recipe-reference.md" in target
+    assert "mkdocs build --strict" in target
