@@ -1,0 +1,41 @@
+"""Reads a package as the backend does: a pipeline spec, and what only Kubernetes understands."""
+
+from dataclasses import dataclass
+from typing import Self, TypeAlias
+
+import yaml
+from google.protobuf import json_format
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+Container: TypeAlias = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec
+
+
+@dataclass(frozen=True)
+class LoadedPackage:
+    """The two documents, taken apart."""
+
+    spec: pipeline_spec_pb2.PipelineSpec
+    containers: dict[str, Container]
+    """By executor label."""
+    kubernetes: dict[str, KubernetesExecutorConfig]
+    """By executor label."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Takes nothing that the protos do not know."""
+        pipeline, platform = yaml.safe_load_all(text)
+        spec = json_format.ParseDict(pipeline, pipeline_spec_pb2.PipelineSpec())
+        deployment = json_format.ParseDict(
+            json_format.MessageToDict(spec.deployment_spec), pipeline_spec_pb2.PipelineDeploymentConfig()
+        )
+        platforms = json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
+        executors = platforms.platforms["kubernetes"].deployment_spec.executors
+        return cls(
+            spec,
+            {label: executor.container for label, executor in deployment.executors.items()},
+            {
+                label: json_format.ParseDict(json_format.MessageToDict(config), KubernetesExecutorConfig())
+                for label, config in executors.items()
+            },
+        )

@@ -1,0 +1,110 @@
+"""A container's view of the world, without a container engine: own mounts in an own namespace.
+
+Only the interpreter, the installed packages and the image's code are to be seen, not this checkout.
+"""
+
+import functools
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+REPOSITORY: Final = Path(__file__).resolve().parents[3]
+_CODE: Final = "/app"
+_SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc", "/proc", "/sys", "/dev")
+# The launcher's volumes (compiler/argocompiler/container.go), new and empty for every pod.
+_SCRATCH: Final = ("/tmp", "/s3", "/gcs", "/minio")
+_NAMESPACE: Final = ("unshare", "--user", "--map-root-user", "--mount")
+_TIMEOUT_SECONDS: Final = 600
+
+
+@functools.cache
+def missing_privilege() -> str:
+    """Says why no pod can run here; empty if one can."""
+    if shutil.which("unshare") is None:
+        return "no emulated pods without unshare (util-linux)"
+    command = [*_NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    trial = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"no emulated pods without mount namespaces: {trial.stderr.strip()}" if trial.returncode else ""
+
+
+def install(target: Path) -> Path:
+    """Installs the project as the image does, and returns the directory."""
+    source = target / "source"
+    source.mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(REPOSITORY / name, source)
+    for name in ("pipeline", "components", "models"):
+        shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    installed = target / "app"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, "--no-build-isolation", f"--target={installed}", str(source)], check=True)
+    return installed
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One attempt of one task."""
+
+    directory: Path
+    """New for every pod; what it writes to its own disk is found here."""
+    code: Path
+    """What `install` returned."""
+    mounts: Mapping[str, Path] = field(default_factory=dict)
+    """Folders of persistent volumes by the path at which the pod sees them."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def own(self, path: str) -> Path:
+        """Where a file of the pod's own disk lies."""
+        return self.directory / path.lstrip("/")
+
+    def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Runs a command as the image would; stdout and stderr arrive as one."""
+        image = {
+            "PATH": f"{sys.prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPATH": _CODE,
+            "PYTHONSAFEPATH": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": "/tmp",
+        }
+        return subprocess.run(
+            [*_NAMESPACE, "sh", "-euc", self._script(), "pod", *command],
+            env={**image, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+
+    def _script(self) -> str:
+        root = self.directory / "root"
+        root.mkdir(parents=True)
+        lines = [f"mount -t tmpfs tmpfs {shlex.quote(str(root))}"]
+
+        def bind(source: Path | str, seen_at: str) -> None:
+            target = shlex.quote(f"{root}{seen_at}")
+            lines.append(f"mkdir -p {target}; mount --rbind {shlex.quote(str(source))} {target}")
+
+        for path in map(Path, _SYSTEM):
+            if path.is_symlink():
+                lines.append(f"ln -s {shlex.quote(str(path.readlink()))} {shlex.quote(f'{root}{path}')}")
+            elif path.exists():
+                bind(path, str(path))
+        # The virtual environment lies within the checkout: at its path, all the rest of that is empty.
+        for prefix in {sys.base_prefix, sys.prefix}:
+            bind(prefix, prefix)
+        bind(self.code, _CODE)
+        for scratch in _SCRATCH:
+            self.own(scratch).mkdir(parents=True, exist_ok=True)
+            bind(self.own(scratch), scratch)
+        for seen_at, folder in self.mounts.items():
+            bind(folder, seen_at)
+        lines.append(f'exec chroot {shlex.quote(str(root))} env -C /tmp "$@"')
+        return "\n".join(lines)

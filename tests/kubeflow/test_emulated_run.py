@@ -1,0 +1,220 @@
+"""Real pets through the compiled package, task by task as Kubeflow Pipelines does it, to a served model."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from emulator import pod
+from emulator.cluster import Cluster, State, TaskResult
+from PIL import Image
+
+from pipeline.config import load_recipe
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(bool(pod.missing_privilege()), reason=pod.missing_privilege()),
+]
+
+SETTINGS = {
+    "transform.height": 64,
+    "transform.width": 64,
+    "model.filters": 4,
+    "model.depth": 2,
+    "model.normalization": "batch",
+    "training.epochs": 1,
+    "training.batch_size": 8,
+    "evaluation.min_mean_iou": 0.05,
+    "serving.check_examples": 4,
+}
+PAIRS = {"trainval": 44, "test": 16}
+
+Results = dict[str, TaskResult]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A cluster with its volumes, and the package."""
+
+    cluster: Cluster
+    package: str
+    data: Path
+    serving: Path
+    local: subprocess.Popen[str]
+    """The same recipe and data without Kubeflow, meanwhile."""
+    local_workdir: Path
+    local_log: Path
+
+    def objects(self, artifact: Any) -> Path:
+        return self.cluster.objects.path(artifact.uri)
+
+    def versions(self) -> list[str]:
+        return sorted(path.name for path in (self.serving / "pets").iterdir() if path.name.isdecimal())
+
+
+@pytest.fixture(scope="module")
+def setup(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+    from pipeline.kubeflow.compile import compile_pipeline
+
+    root = tmp_path_factory.mktemp("kubeflow")
+    data, serving, workdir = root / "volumes/data", root / "volumes/serving", root / "local"
+    _copy_pets(shared_data / "oxford_iiit_pet", data / "pets")
+    serving.mkdir()
+    overrides = [f"{key}={json.dumps(value)}" for key, value in SETTINGS.items()]
+    # One attempt tells as much as two, and sooner.
+    on_cluster = [*overrides, "kubeflow.defaults.retries=0"]
+    recipe = load_recipe("pets_unet", "/data/pets", on_cluster, runs_here=False)
+    package = compile_pipeline(recipe, image="registry.example/pets:1", pipeline_root="s3://artifacts/pets")
+    claims = {"segmentation-data": data, "segmentation-serving": serving}
+    cluster = Cluster(root / "cluster", pod.install(root / "image"), claims)
+    command = [sys.executable, "-m", "pipeline.run_local", "--recipe=pets_unet", f"--data={data / 'pets'}"]
+    command += [f"--workdir={workdir}", *(f"--set={override}" for override in overrides)]
+    log = root / "local.log"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command, cwd=pod.REPOSITORY, stdout=output, stderr=subprocess.STDOUT, text=True
+        ) as local,
+    ):
+        try:
+            yield Setup(cluster, package.to_yaml(), data / "pets", serving, local, workdir, log)
+        finally:
+            local.kill()
+
+
+def _copy_pets(source: Path, target: Path) -> None:
+    """Takes pets from all over the official lists."""
+    for folder in ("images", "annotations/trimaps"):
+        (target / folder).mkdir(parents=True)
+    for split, count in PAIRS.items():
+        lines = (source / f"annotations/{split}.txt").read_text().splitlines()
+        chosen = lines[:: len(lines) // count][:count]
+        (target / f"annotations/{split}.txt").write_text("\n".join(chosen) + "\n")
+        for name in (line.split()[0] for line in chosen):
+            shutil.copy(source / f"images/{name}.jpg", target / "images")
+            shutil.copy(source / f"annotations/trimaps/{name}.png", target / "annotations/trimaps")
+
+
+@pytest.fixture(scope="module")
+def first(setup: Setup) -> Results:
+    return _succeeded(setup.cluster.run(setup.package))
+
+
+@pytest.fixture(scope="module")
+def local_metrics(setup: Setup, first: Results) -> dict[str, Any]:
+    assert setup.local.wait() == 0, setup.local_log.read_text()
+    return json.loads((setup.local_workdir / "summary.json").read_text())["metrics"]
+
+
+@pytest.fixture(scope="module")
+def second(setup: Setup, first: Results, local_metrics: dict[str, Any]) -> Results:
+    """One image less at the same place, and a gate that no model passes by the run's own parameter."""
+    listed = setup.data / "annotations/trainval.txt"
+    _, *others = listed.read_text().splitlines()
+    listed.write_text("\n".join(others) + "\n")
+    parameters = {"learning_rate": 0.003, "min_mean_iou": 0.99}
+    return _succeeded(setup.cluster.run(setup.package, parameters, up_to="model-pushed"))
+
+
+def _succeeded(results: Results) -> Results:
+    for name, result in results.items():
+        print(f"{name:20} {result.state:10} {result.seconds:6.1f} s")
+        assert result.state is not State.FAILED, f"{name}: {result.log}"
+    return results
+
+
+def _evaluation(setup: Setup, results: Results) -> Any:
+    from components.evaluation.results import load_evaluation
+
+    return load_evaluation(str(setup.objects(results["Evaluator"].outputs["evaluation"])))
+
+
+def test_every_task_runs_and_the_last_one_says_what_was_pushed(setup: Setup, first: Results) -> None:
+    assert {result.state for result in first.values()} == {State.SUCCEEDED}
+    [version] = setup.versions()
+    said = first["model-pushed"].log
+    assert said == f"version {version} is served from /serving/pets/{version}\n"
+
+
+def _ingested(setup: Setup, results: Results) -> dict[str, int]:
+    from components.image_mask_example_gen.report import load_ingestion_report
+
+    artifact = results["ImageMaskExampleGen"].outputs["ingestion"]
+    return load_ingestion_report(str(setup.objects(artifact))).examples
+
+
+def test_artifacts_name_places_in_the_object_store(first: Results) -> None:
+    artifacts = [artifact for result in first.values() for artifact in result.outputs.values()]
+    assert all(artifact.uri.startswith("s3://artifacts/") for artifact in artifacts)
+    texts = [text for artifact in artifacts for text in artifact.metadata.values() if isinstance(text, str)]
+    assert not [text for text in texts if text.startswith("/s3")]
+    blessing = first["Evaluator"].outputs["blessing"].metadata
+    assert blessing["current_model"] == first["Trainer"].outputs["model"].uri
+    assert blessing["blessed"] == 1.0
+
+
+def test_the_page_of_the_run_is_a_file_that_kubeflow_can_show(setup: Setup, first: Results) -> None:
+    page = first["Report"].outputs["report"]
+    assert page.uri.endswith("/index.html")
+    assert "</html>" in setup.objects(page).read_text()
+
+
+def test_the_served_version_answers_over_grpc(setup: Setup, first: Results) -> None:
+    from components.serving.client import SegmentationClient
+    from components.serving.process import ServerProcess
+    from components.serving.server.options import ServerOptions
+
+    [image, *_] = sorted((setup.data / "images").iterdir())
+    base = setup.serving / "pets"
+    with (
+        ServerProcess(ServerOptions(port=0, model_name="pets", model_base_path=str(base))) as server,
+        SegmentationClient(server.target, "pets") as client,
+    ):
+        [prediction] = client.predict([image.read_bytes()])
+    assert str(prediction.version) in setup.versions()
+    assert Image.open(io.BytesIO(prediction.mask_bytes)).size == Image.open(image).size
+    assert prediction.class_fraction.sum() == pytest.approx(1)
+
+
+def test_the_same_recipe_and_data_give_the_same_metrics_locally(
+    setup: Setup, first: Results, local_metrics: dict[str, Any]
+) -> None:
+    assert _evaluation(setup, first).metrics == local_metrics
+
+
+def test_a_second_run_is_compared_with_the_version_that_the_first_pushed(
+    setup: Setup, first: Results, second: Results
+) -> None:
+    [version] = setup.versions()
+    assert second["Baseline"].outputs["baseline_model"].metadata["version"] == version
+    evaluation = _evaluation(setup, second)
+    assert evaluation.baseline_metrics == _evaluation(setup, first).metrics
+    assert evaluation.metrics != evaluation.baseline_metrics
+    blessing = second["Evaluator"].outputs["blessing"].metadata
+    assert blessing["baseline_model"] == second["Baseline"].outputs["baseline_model"].uri
+
+
+def test_a_model_under_the_runs_own_threshold_is_not_pushed(setup: Setup, second: Results) -> None:
+    assert any("0.99" in reason for reason in _evaluation(setup, second).reasons)
+    assert second["Evaluator"].outputs["blessing"].metadata["blessed"] == 0.0
+    assert second["Pusher"].outputs["pushed_model"].metadata["pushed"] == 0.0
+    assert second["model-pushed"].state is State.SKIPPED
+    assert len(setup.versions()) == 1
+
+
+def test_only_what_depends_on_nothing_but_its_parameters_comes_from_the_cache(second: Results) -> None:
+    cached = [name for name, result in second.items() if result.state is State.CACHED]
+    assert cached == ["CuratedSchema"]
+
+
+def test_changed_data_under_the_same_path_is_seen(setup: Setup, first: Results, second: Results) -> None:
+    before, after = _ingested(setup, first), _ingested(setup, second)
+    assert before["train"] + before["val"] == PAIRS["trainval"] == after["train"] + after["val"] + 1
+    assert before["test"] == after["test"] == PAIRS["test"]

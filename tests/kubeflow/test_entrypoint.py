@@ -1,0 +1,264 @@
+"""The container command, given what the launcher gives and read as the launcher reads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.kubeflow import entrypoint, paths
+
+_SPEC_TYPES = {
+    "model": "tfx.Model",
+    "baseline_model": "tfx.Model",
+    "blessing": "tfx.ModelBlessing",
+    "infra": "tfx.InfraBlessing",
+    "examples": "tfx.Examples",
+    "ingestion": "segmentation.IngestionReport",
+}
+
+
+@pytest.fixture
+def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Puts the launcher's copies below a temporary directory."""
+    local = {scheme: f"{tmp_path}{root}" for scheme, root in paths._LOCAL_ROOTS.items()}
+    monkeypatch.setattr(paths, "_LOCAL_ROOTS", local)
+    return tmp_path
+
+
+def _artifact(uri: str, **fields: Any) -> dict[str, Any]:
+    return {"artifacts": [{"uri": uri, **fields}]}
+
+
+def _spec(keys: list[str]) -> dict[str, Any]:
+    """As TFX's compiler writes it: a YAML schema for every artifact."""
+    schema = {key: {"artifactType": {"instanceSchema": f"title: {_SPEC_TYPES[key]}\n"}} for key in keys}
+    return {"artifacts": schema}
+
+
+def _run(
+    executor: str,
+    executor_input: dict[str, Any],
+    inputs_spec: dict[str, Any] | None = None,
+    outputs_spec: dict[str, Any] | None = None,
+) -> int:
+    return entrypoint.main(
+        [
+            f"--executor_class_path=toy_executors.{executor}",
+            f"--json_serialized_invocation_args={json.dumps(executor_input)}",
+            f"--json_serialized_inputs_spec_args={json.dumps(inputs_spec or {})}",
+            f"--json_serialized_outputs_spec_args={json.dumps(outputs_spec or {})}",
+        ]
+    )
+
+
+def _judged(roots: Path, untyped: dict[str, Any]) -> dict[str, Any]:
+    """Runs `Judge` on inputs with that for a type; returns the output file's artifacts by key."""
+    keys = ["model", "blessing", "infra", "examples", "ingestion"]
+    metadata = {
+        "blessing": {"blessed": 1.0},
+        "infra": {"blessed": 1.0},
+        "examples": {"span": 3.0, "split_names": '["train"]', "display_name": "examples"},
+    }
+    inputs_spec = _spec(keys)
+    inputs_spec["parameters"] = {
+        "epochs": {"parameterType": "NUMBER_INTEGER"},
+        "learning_rate": {"parameterType": "NUMBER_DOUBLE"},
+    }
+    outputs_spec = {
+        "artifacts": {
+            "out": {"artifactType": {"instanceSchema": "title: tfx.Examples\n"}},
+            "report": {"artifactType": {"instanceSchema": "title: segmentation.Report\n"}},
+            "page": {"artifactType": {"instanceSchema": "title: segmentation.Page\n"}},
+        }
+    }
+    executor_input = {
+        "inputs": {
+            "parameterValues": {"epochs": 2.0, "learning_rate": 1.0, "labels": ""},
+            "artifacts": {
+                key: _artifact(f"s3://bucket/run/{key}", name="17", metadata=metadata.get(key, {}), **untyped)
+                for key in keys
+            },
+        },
+        "outputs": {
+            "outputFile": str(roots / "outputs" / "output_metadata.json"),
+            "artifacts": {
+                "out": _artifact("s3://bucket/run/out", type={"schemaTitle": "system.Dataset"}),
+                "report": _artifact("s3://bucket/run/report", type={"schemaTitle": "system.Artifact"}),
+                "page": _artifact("s3://bucket/run/page", type={"schemaTitle": "system.HTML"}),
+            },
+        },
+    }
+    assert _run("Judge", executor_input, inputs_spec, outputs_spec) == 0
+    written = json.loads((roots / "outputs" / "output_metadata.json").read_text())
+    return {key: members["artifacts"][0] for key, members in written["artifacts"].items()}
+
+
+@pytest.mark.parametrize(
+    "untyped", [{}, {"type": {"instanceSchema": ""}}, {"type": {"schemaTitle": "system.Artifact"}}]
+)
+def test_the_executor_gets_artifacts_of_the_declared_classes_on_its_own_disk(
+    roots: Path, untyped: dict[str, Any]
+) -> None:
+    _judged(roots, untyped)
+    from toy_executors import seen
+
+    assert seen["classes"] == {
+        "model": "Model",
+        "blessing": "ModelBlessing",
+        "infra": "InfraBlessing",
+        "examples": "Examples",
+        "ingestion": "PlainArtifact",
+        "out": "Examples",
+        "report": "PlainArtifact",
+        "page": "PlainArtifact",
+    }
+    assert seen["uris"] == {key: f"{roots}/s3/bucket/run/{key}" for key in seen["uris"]}
+    assert all(seen["directories"])
+
+
+def test_doubles_become_the_whole_numbers_that_they_were(roots: Path) -> None:
+    _judged(roots, {})
+    from toy_executors import seen
+
+    properties = seen["exec_properties"]
+    assert properties == {"epochs": 2, "learning_rate": 1.0, "labels": ""}
+    assert type(properties["epochs"]) is int and type(properties["learning_rate"]) is float
+    assert seen["blessed"] and seen["validated"]
+    assert seen["span"] == 3 and seen["splits"] == '["train"]'
+
+
+def test_the_output_speaks_of_the_object_store_again_and_holds_no_null(roots: Path) -> None:
+    written = _judged(roots, {})
+    assert written["out"]["uri"] == "s3://bucket/run/out"
+    metadata = written["out"]["metadata"]
+    assert metadata["model"] == "s3://bucket/run/model"
+    assert (metadata["count"], metadata["span"], metadata["split_names"]) == (3, 7, '["test"]')
+    assert "nothing" not in written["report"]["metadata"]
+    assert str(roots) not in json.dumps(written)
+
+
+def test_a_page_is_named_by_its_file(roots: Path) -> None:
+    written = _judged(roots, {})
+    assert written["page"]["uri"] == "s3://bucket/run/page/index.html"
+
+
+@pytest.mark.parametrize("names", [("5", "6"), (None, None)])
+def test_the_evaluators_verdict_names_both_models(roots: Path, names: tuple[str | None, ...]) -> None:
+    """TFX writes ids down that it makes of names; newer backends give none."""
+    keys = ["model", "baseline_model"]
+    executor_input = {
+        "inputs": {
+            "artifacts": {
+                key: _artifact(f"gs://bucket/{key}", **({"name": name} if name else {}))
+                for key, name in zip(keys, names, strict=True)
+            }
+        },
+        "outputs": {
+            "outputFile": str(roots / "output.json"),
+            "artifacts": {"blessing": _artifact("gs://bucket/blessing")},
+        },
+    }
+    assert _run("Verdict", executor_input, _spec(keys), _spec(["blessing"])) == 0
+    written = json.loads((roots / "output.json").read_text())
+    metadata = written["artifacts"]["blessing"]["artifacts"][0]["metadata"]
+    assert metadata["current_model"] == "gs://bucket/model"
+    assert metadata["current_model_id"] == (names[0] or "gs://bucket/model")
+    assert metadata["baseline_model_id"] == (names[1] or "gs://bucket/baseline_model")
+
+
+def test_a_failed_stage_says_why_in_one_line_and_leaves_no_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "output.json"
+    assert _run("Refusal", {"outputs": {"outputFile": str(output)}}) == 1
+    assert capsys.readouterr().err == "failed: the folder /data/pets is empty; put images into it\n"
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["--executor_class_path=toy_executors.Refusal"],
+            "--json_serialized_invocation_args is not the JSON of",
+        ),
+        (
+            ["--executor_class_path=toy_executors.Refusal", "--json_serialized_invocation_args={{$}}"],
+            "--json_serialized_invocation_args is not the JSON of a ExecutorInput",
+        ),
+        (
+            ["--executor_class_path=toy_executors.Absent", "--json_serialized_invocation_args={}"],
+            "toy_executors",
+        ),
+    ],
+)
+def test_what_the_launcher_would_not_give_is_named(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entrypoint.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("failed: ") and error.count("\n") == 1
+    assert words in error
+
+
+def _pushed(metadata: dict[str, Any]) -> str:
+    pushed_model = _artifact("s3://bucket/pushed", metadata=metadata)
+    return json.dumps({"inputs": {"artifacts": {"pushed_model": pushed_model}}})
+
+
+def test_the_pushed_version_is_announced_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    metadata = {
+        "pushed": 1.0,
+        "pushed_version": "1700000000",
+        "pushed_destination": "/serving/pets/1700000000",
+    }
+    assert entrypoint.main(["--announce_pushed_model", _pushed(metadata)]) == 0
+    assert capsys.readouterr().out == "version 1700000000 is served from /serving/pets/1700000000\n"
+
+
+@pytest.mark.parametrize("executor_input", [_pushed({"pushed": 0.0}), "{}", "{{$}}"])
+def test_without_a_pushed_model_there_is_nothing_to_announce(executor_input: str) -> None:
+    """Run as the container runs it: the traceback goes to the log, one line to standard error."""
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.kubeflow.entrypoint",
+        "--announce_pushed_model",
+        executor_input,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("failed: --announce_pushed_model needs") and done.stderr.count("\n") == 1
+    assert "Traceback (most recent call last)" in done.stdout
+
+
+def test_help_and_announcement_import_no_tensorflow() -> None:
+    program = (
+        "import sys; from pipeline.kubeflow import entrypoint\n"
+        f"entrypoint.main(['--announce_pushed_model', {_pushed({})!r}])\n"
+        "print([name for name in ('tensorflow', 'tfx', 'apache_beam') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("s3://bucket/a/b", "/s3/bucket/a/b"),
+        ("gs://bucket/a", "/gcs/bucket/a"),
+        ("minio://bucket/a", "/minio/bucket/a"),
+    ],
+)
+def test_every_store_has_its_folder(uri: str, path: str) -> None:
+    assert paths.local_path(uri) == path
+    assert paths.remote_uri(path) == uri
+
+
+@pytest.mark.parametrize("text", ["", "/serving/pets/1", "1700000000", "say s3://bucket", "/s3"])
+def test_all_other_texts_stay_as_they_are(text: str) -> None:
+    assert paths.local_path(text) == text
+    assert paths.remote_uri(text) == text
