@@ -76,9 +76,9 @@ USER 65532:65532
 CMD ["python", "-m", "pipeline.run_local", "--help"]
 
 FROM runtime AS gpu
-# For NVIDIA's container runtime; CUDA's libraries are Python packages, only the driver comes from the node.
-ENV NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+# For NVIDIA's container runtime; CUDA's libraries are Python packages, only the driver comes from the node. It reads
+# NVIDIA_VISIBLE_DEVICES, too, which is not for an image to say: stages that ask for no GPU would see all of a node's.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     CUDA_CACHE_PATH=/tmp/.cuda
 COPY --from=gpu-packages /opt/venv /opt/venv
 COPY --from=code /opt/code /opt/venv/lib/python3.11/site-packages

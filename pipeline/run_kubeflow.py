@@ -12,18 +12,19 @@ authentication is wrong, 130 if it was interrupted or --timeout is over; a run t
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, get_args
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
 from pipeline.kubeflow import options
-from pipeline.kubeflow.config import StageName
+from pipeline.kubeflow.config import MODEL_PUSHED
 from pipeline.kubeflow.errors import ConnectionProblem, NotFound, UsageError, WaitedTooLong
 from pipeline.kubeflow.parameter_values import parameter_values
 from pipeline.recipe_errors import RecipeError
@@ -63,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compile(args: argparse.Namespace, say: Say) -> int:
     package = _compiled(args, _recipe(args))
     try:
-        _write(package.to_yaml(), args.output)
+        package.write(args.output)
+    except FileExistsError:
+        raise UsageError(f"--output {args.output}: {args.output.parent} is no folder") from None
     except OSError as error:
         raise UsageError(f"--output {args.output}: {error.strerror}") from None
     say(f"Wrote {args.output}: pipeline {_name(package)}, {len(package.spec.root.dag.tasks)} tasks")
@@ -74,7 +77,7 @@ def _compile(args: argparse.Namespace, say: Say) -> int:
 
 def _submit(args: argparse.Namespace, say: Say) -> int:
     recipe = _recipe(args)
-    _image(args, recipe)
+    _image(recipe)
     parameters = parameter_values(args.param, lambda more: _recipe(args, more))
     # Before compiling, which takes a while: who may not submit wants to know at once.
     backend = _connected(args)
@@ -119,8 +122,8 @@ def _follow(args: argparse.Namespace, backend: "Backend", run_id: str, say: Say)
 
     def stages_of(run: Any) -> frozenset[str]:
         stages = submit.stages_of(backend, run)
-        if waiting.VERDICT_TASK not in stages:
-            raise UsageError(f"run {run_id} is none of this project: it has no task {waiting.VERDICT_TASK}")
+        if MODEL_PUSHED not in stages:
+            raise UsageError(f"run {run_id} is none of this project: it has no task {MODEL_PUSHED}")
         return stages
 
     try:
@@ -150,29 +153,26 @@ def _follow(args: argparse.Namespace, backend: "Backend", run_id: str, say: Say)
 
 
 def _recipe(args: argparse.Namespace, more: Sequence[str] = ()) -> Recipe:
-    """The recipe, with ``more`` on top of the command line's own ``--set``."""
+    """The recipe, with the command line's options and then ``more`` on top of it."""
+    overrides = list(args.set)
+    if args.image is not None:
+        overrides.append(f"kubeflow.image={json.dumps(args.image)}")
+    if args.no_cache:
+        # A run of an uploaded version takes no switch for this: it has to be in the version.
+        overrides.append("kubeflow.cache=false")
     # --data goes before --set, but not before a run's own data_path.
     data = None if any(override.startswith("dataset.root=") for override in more) else args.data
-    recipe = load_recipe(args.recipe, data, [*args.set, *more], runs_here=False)
-    return _uncached(recipe) if args.no_cache else recipe
+    return load_recipe(args.recipe, data, [*overrides, *more], runs_here=False)
 
 
-def _uncached(recipe: Recipe) -> Recipe:
-    kubeflow = recipe.kubeflow
-    # A run of an uploaded version takes no switch for this: it has to be in the version.
-    stages = {name: kubeflow.stage(name).model_copy(update={"cache": False}) for name in get_args(StageName)}
-    return recipe.model_copy(update={"kubeflow": kubeflow.model_copy(update={"stages": stages})})
-
-
-def _image(args: argparse.Namespace, recipe: Recipe) -> str:
-    image = args.image or recipe.kubeflow.image
-    if image is None:
+def _image(recipe: Recipe) -> str:
+    if recipe.kubeflow.image is None:
         raise UsageError("kubeflow.image is missing; give --image IMAGE, or add it to the recipe")
-    return image
+    return recipe.kubeflow.image
 
 
 def _compiled(args: argparse.Namespace, recipe: Recipe) -> "Package":
-    image = _image(args, recipe)
+    image = _image(recipe)
     from pipeline.kubeflow.compile import compile_pipeline
 
     return compile_pipeline(recipe, image=image, pipeline_root=args.pipeline_root)
@@ -180,17 +180,6 @@ def _compiled(args: argparse.Namespace, recipe: Recipe) -> "Package":
 
 def _name(package: "Package") -> str:
     return str(package.spec.pipeline_info.name)
-
-
-def _write(text: str, path: Path) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _connected(args: argparse.Namespace) -> "Backend":

@@ -192,6 +192,12 @@ def test_the_gpu_image_is_the_cpu_image_with_cuda() -> None:
     assert gpu.keys() - cpu.keys() == {re.split(r"[^\w-]", line)[0] for line in wanted}
 
 
+def test_a_stage_without_a_gpu_of_its_own_sees_none() -> None:
+    # NVIDIA's runtime gives what this names to every container of the image; the device plugin sets it for
+    # those that asked.
+    assert "NVIDIA_VISIBLE_DEVICES" not in environment("gpu") | environment("runtime")
+
+
 @pytest.mark.parametrize("name", ["Dockerfile", "requirements.lock", "requirements-gpu.lock"])
 def test_no_address_is_written_down(name: str) -> None:
     assert "://" not in (REPOSITORY / name).read_text()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -26,11 +26,13 @@ from pipeline.kubeflow.package import Package
 from pipeline.kubeflow.platform import build_platform_spec
 from pipeline.kubeflow.quantities import parse_quantity
 from pipeline.parameters import RunParameters
+from pipeline.recipe_errors import RecipeError
 
 COMMAND: Final = ("python", "-m", "pipeline.kubeflow.entrypoint")
 """Of every stage's container."""
 
-_LONGEST_NAME: Final = 128
+_LONGEST_NAME: Final = 63
+"""TFX takes no longer one."""
 
 
 def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Package:
@@ -43,6 +45,9 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         recipe: its paths are those within the containers.
         image: container image of all stages, with this code in it.
         pipeline_root: directory of all artifacts in the object store, ``s3://BUCKET/PATH`` for example.
+
+    Raises:
+        RecipeError: it gives options of Beam to a stage that does not use Beam.
     """
     if not image:
         raise ValueError(
@@ -57,9 +62,10 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         pipeline_root=pipeline_root,
         checkpoint_dir=recipe.kubeflow.checkpoint_dir,
     )
-    for component in pipeline.components:
-        if isinstance(component, BaseBeamComponent):
-            component.with_beam_pipeline_args(beam_args(recipe, component.id))
+    beam_components = [each for each in pipeline.components if isinstance(each, BaseBeamComponent)]
+    _require_beam({component.id for component in beam_components}, recipe)
+    for component in beam_components:
+        component.with_beam_pipeline_args(beam_args(recipe, component.id))
     spec = compile_for_vertex(pipeline, image)
     mend(spec, Target(image, COMMAND, pipeline_root, defaults, recipe.kubeflow))
     return Package(spec, build_platform_spec(spec, recipe.kubeflow))
@@ -92,6 +98,17 @@ def compile_for_vertex(pipeline: tfx.dsl.Pipeline, image: str) -> PipelineSpec:
     with _quiet(), _any_artifact_type():
         job = KubeflowV2DagRunner(config).run(pipeline, write_out=False)
     return json_format.ParseDict(job["pipelineSpec"], PipelineSpec())
+
+
+def _require_beam(with_beam: Collection[str], recipe: Recipe) -> None:
+    choices = ", ".join(sorted(with_beam))
+    idle = [
+        f"kubeflow.stages.{name}.beam_options: {name} does not use Beam; these do: {choices}"
+        for name, stage in recipe.kubeflow.stages.items()
+        if stage.beam_options and name not in with_beam
+    ]
+    if idle:
+        raise RecipeError(idle)
 
 
 def _parameter(name: str, value: str | int | float) -> RuntimeParameter:

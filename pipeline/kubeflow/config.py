@@ -1,13 +1,27 @@
 """The recipe's ``kubeflow`` block: everything that concerns Kubernetes, and nothing that changes a model."""
 
-import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal, Self, cast, get_args
+from typing import Any, Final, Literal, Self, cast, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from components.settings import Settings
+from pipeline.kubeflow.notation import (
+    BeamOption,
+    ClaimName,
+    CpuQuantity,
+    DnsName,
+    FolderPath,
+    ImageName,
+    LabelKey,
+    LabelValue,
+    MemoryQuantity,
+    MountPath,
+    ResourceName,
+    SecretKey,
+    SubPath,
+)
 from pipeline.kubeflow.quantities import parse_quantity
 
 StageName = Literal[
@@ -27,51 +41,6 @@ StageName = Literal[
 
 MODEL_PUSHED: Final = "model-pushed"
 """The package's last task, which runs only if the Pusher has pushed."""
-
-
-def _is_quantity(text: str) -> str:
-    parse_quantity(text)
-    return text
-
-
-def _as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _matching(pattern: str, requirement: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if re.fullmatch(pattern, text) is None:
-            raise ValueError(requirement)
-        return text
-
-    return AfterValidator(check)
-
-
-Quantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_is_quantity)]
-"""A Kubernetes quantity: ``500m``, ``2``, ``8Gi``."""
-DnsName = Annotated[
-    str,
-    _matching(
-        r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",
-        "Kubernetes names its objects in lower-case letters, digits, hyphens and dots",
-    ),
-]
-"""The name of a Kubernetes object."""
-ClaimName = Annotated[
-    str,
-    _matching(
-        r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
-        "KFP calls a pod's volume after its claim, so a claim's name is up to 63 lower-case letters, digits "
-        "and hyphens",
-    ),
-]
-MountPath = Annotated[
-    str, _matching(r"/[^:]*[^:/]", "give an absolute path other than /, without a slash at its end")
-]
-ResourceName = Annotated[
-    str, _matching(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", "Kubernetes knows GPUs by names such as nvidia.com/gpu")
-]
-ImageName = Annotated[str, _matching(r"\S+", "give an image's name, such as REPOSITORY/NAME:TAG")]
 
 
 class Toleration(Settings):
@@ -99,7 +68,7 @@ class Volume(Settings):
     claim: ClaimName
     """Name of the PersistentVolumeClaim, in the namespace in which the pipeline runs."""
     mount_path: MountPath
-    sub_path: str | None = None
+    sub_path: SubPath | None = None
     """Folder of the volume to mount; null for all of it."""
 
 
@@ -107,32 +76,28 @@ class SecretVariable(Settings):
     """An environment variable of every stage that a Secret's key fills."""
 
     secret: DnsName
-    key: str = Field(min_length=1)
+    key: SecretKey
     variable: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
 class StageConfig(Settings):
     """What one stage's pods ask for. Null takes the value of ``kubeflow.defaults``."""
 
-    cpu_request: Quantity | None = None
-    cpu_limit: Quantity | None = None
-    memory_request: Quantity | None = None
-    memory_limit: Quantity | None = None
+    cpu_request: CpuQuantity | None = None
+    cpu_limit: CpuQuantity | None = None
+    memory_request: MemoryQuantity | None = None
+    memory_limit: MemoryQuantity | None = None
     gpus: int | None = Field(default=None, ge=0)
     """How many; 0 for none."""
     gpu_resource: ResourceName | None = None
     """The resource's name on this cluster, ``nvidia.com/gpu`` for example."""
-    node_selector: dict[str, str] | None = None
+    node_selector: dict[LabelKey, LabelValue] | None = None
     tolerations: tuple[Toleration, ...] | None = Field(default=None, strict=False)
     retries: int | None = Field(default=None, ge=0)
-    """How often a failed pod is started again."""
+    """How often a failed pod is started again; one that was deleted is not."""
     timeout_seconds: int | None = Field(default=None, ge=1)
     """A pod that takes longer is stopped, and counts as failed."""
-    cache: bool | None = None
-    """Whether an earlier task with the same settings and image may answer. Only a stage that reads nothing
-    but its settings asks: KFP's cache knows neither what lies under a path nor, on every backend, which
-    artifact came in; see ``pipeline.kubeflow.mend.restrict_caching``."""
-    beam_options: tuple[str, ...] | None = Field(default=None, strict=False)
+    beam_options: tuple[BeamOption, ...] | None = Field(default=None, strict=False)
     """Beam's command line for this stage, ``[--runner=FlinkRunner, …]``; null works within the pod."""
 
 
@@ -147,7 +112,6 @@ _DEFAULTS: Final = StageConfig(
     tolerations=(),
     retries=1,
     timeout_seconds=6 * 3600,
-    cache=True,
     beam_options=(),
 )
 _STAGE_DEFAULTS: Final[dict[str, StageConfig]] = {
@@ -180,10 +144,15 @@ class KubeflowConfig(Settings):
     )
     """What every stage mounts: the data comes from one of them, the models go to another."""
     secrets: tuple[SecretVariable, ...] = Field(default=(), strict=False)
-    serving_root: MountPath = "/serving"
+    cache: bool = True
+    """Whether an earlier task with the same settings and image may answer. Only CuratedSchema asks, which
+    reads nothing else: KFP's cache knows neither what lies under a path nor, on every backend, which
+    artifact came in; see ``pipeline.kubeflow.mend.restrict_caching``."""
+    serving_root: FolderPath = "/serving"
     """Where the model server's volume is mounted; versions go to SERVING_ROOT/MODEL_NAME/VERSION."""
-    checkpoint_dir: MountPath | None = None
-    """Where an interrupted training finds itself again, on one of the volumes; null begins anew."""
+    checkpoint_dir: FolderPath | None = None
+    """Where the Trainer's next attempt in the same run finds the checkpoints of the last one, on one of the
+    volumes; null begins anew."""
     defaults: StageConfig = StageConfig()
     """Of every stage that says nothing else; what stays null here too is this project's default: 1 to 2
     CPUs, 2 to 8 GiB and no GPU, one retry, six hours; for the Trainer 4 to 8 CPUs, 8 to 32 GiB, one
@@ -202,7 +171,7 @@ class KubeflowConfig(Settings):
 
     @model_validator(mode="after")
     def _kubernetes_would_take_it(self) -> Self:
-        problems = [*self._volume_problems(), *self._resource_problems()]
+        problems = [*self._volume_problems(), *self._variable_problems(), *self._resource_problems()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -225,6 +194,12 @@ class KubeflowConfig(Settings):
                     f"kubeflow.{key} is {path}, which none of kubeflow.volumes provides "
                     f"({', '.join(mounted) or 'there are none'}); what is written there would be lost"
                 )
+
+    def _variable_problems(self) -> Iterator[str]:
+        variables = Counter(secret.variable for secret in self.secrets)
+        for name, times in variables.items():
+            if times > 1:
+                yield f"kubeflow.secrets fills {name} {times} times; give each variable one secret"
 
     def _resource_problems(self) -> Iterator[str]:
         refused = defaultdict(list)

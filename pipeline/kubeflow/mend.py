@@ -14,7 +14,6 @@ from google.protobuf.duration_pb2 import Duration
 from kfp.pipeline_spec.pipeline_spec_pb2 import ArtifactTypeSchema, PipelineSpec, PipelineTaskSpec
 
 from components.report.artifacts import HtmlReport
-from pipeline.kubeflow.config import MODEL_PUSHED
 from pipeline.kubeflow.deployment import Target, containers, open_deployment
 from pipeline.kubeflow.quantities import parse_quantity
 from pipeline.kubeflow.verdict import add_verdict
@@ -28,8 +27,9 @@ _KNOWN_TYPES: Final = {
     HtmlReport.TYPE_NAME: "system.HTML",
 }
 _TYPE_VERSION: Final = "0.0.1"
-_NEVER_CACHED: Final = frozenset({"ImageMaskExampleGen", "Baseline", "Pusher", "Report", MODEL_PUSHED})
-
+_CACHEABLE: Final = frozenset({"CuratedSchema"})
+_RETRY_WINDOW: Final = Duration(seconds=365 * 24 * 3600)
+"""Long enough for any number of attempts."""
 
 Mend = Callable[[PipelineSpec, Target], None]
 
@@ -144,26 +144,29 @@ def strip_driver_hooks(spec: PipelineSpec, target: Target) -> None:
 
 
 def restrict_caching(spec: PipelineSpec, target: Target) -> None:
-    """Lets the cache answer only for stages that read nothing but their own parameters.
+    """Lets the cache answer only for a stage that reads nothing but its own parameters.
 
-    Its key (``v2/cacheutils/cache.go``) is made of image, arguments, parameters and the names of the input
-    artifacts. ImageMaskExampleGen, Baseline and Pusher read what it does not know: files under a path, the
-    versions being served; a Report is of one run. With ML Metadata an artifact's name is its id, new
-    whenever ingestion has run, so that no stage after it would ever find itself in the cache. Without, the
-    name is the output's key, ``model`` for every model: an Evaluator would be answered with the blessing
-    of another one.
+    Its key (``v2/cacheutils/cache.go``) is made of image, arguments, parameters, and the names of claims and
+    input artifacts. What ImageMaskExampleGen, Baseline and Pusher read it does not know: files under a path,
+    the versions being served. With ML Metadata an artifact's name is its id, new whenever ingestion has
+    run, so that no stage after it would ever find itself in the cache. Without, the name is the output's
+    key, ``model`` for every model: an Evaluator would be answered with the blessing of another one.
     """
     for name, task in spec.root.dag.tasks.items():
         task.ClearField("caching_options")
-        if name not in _NEVER_CACHED and not task.inputs.artifacts and target.config.stage(name).cache:
+        if name in _CACHEABLE and target.config.cache:
             task.caching_options.enable_cache = True
 
 
 def set_retries(spec: PipelineSpec, target: Target) -> None:
-    """Says how often a failed pod is started again.
+    """Says how often a failed pod is started again, which is at once.
 
-    Argo's template takes all four fields (``getTaskRetryParameters`` in
-    ``v2/compiler/argocompiler/container.go``); the durations and the factor are those of KFP's own SDK.
+    All four fields are needed (``getTaskRetryParameters`` in ``v2/compiler/argocompiler/container.go``): one
+    that is missing becomes 0. The longest duration is none of a pause but of all attempts together, waiting
+    for nodes included, from the start of the first: after it Argo starts no other, and stops one that runs
+    (``processNodeRetries`` in github.com/argoproj/argo-workflows, ``workflow/controller/operator.go``). The
+    hour of KFP's own SDK would leave a longer training without a second attempt. What bounds an attempt
+    here is its ``timeout_seconds``.
     """
     for name, task in spec.root.dag.tasks.items():
         retries = target.config.stage(name).retries
@@ -172,8 +175,8 @@ def set_retries(spec: PipelineSpec, target: Target) -> None:
                 PipelineTaskSpec.RetryPolicy(
                     max_retry_count=retries,
                     backoff_duration=Duration(seconds=0),
-                    backoff_factor=2.0,
-                    backoff_max_duration=Duration(seconds=3600),
+                    backoff_factor=1.0,
+                    backoff_max_duration=_RETRY_WINDOW,
                 )
             )
 

@@ -2,8 +2,10 @@
 
 import argparse
 import math
+import re
 import shlex
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +14,7 @@ from pipeline.kubeflow.parameter_values import RECIPE_KEYS
 from pipeline.kubeflow.schedule import MAX_CONCURRENCY, Schedule, parse_cron, parse_time
 
 COMMAND = "python -m pipeline.run_kubeflow"
-_OBJECT_STORES = ("s3://", "gs://", "minio://")
+_PIPELINE_ROOT = re.compile(r"(s3|gs|minio)://[^/?#\s]+(/[^?#\s]*)?")
 """What Kubeflow's launcher reads and writes."""
 _Value = TypeVar("_Value")
 
@@ -185,6 +187,8 @@ def _schedule(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Sche
         return None
     if args.wait:
         parser.error("--wait follows one run, and --cron starts many; leave one of them out")
+    if args.start and args.end and datetime.fromisoformat(args.start) >= datetime.fromisoformat(args.end):
+        parser.error(f"no run would ever begin: --start {args.start} is not before --end {args.end}")
     return Schedule(args.cron, args.start, args.end, args.max_concurrency or 1, args.catchup)
 
 
@@ -206,10 +210,11 @@ def _word(text: str) -> str:
 
 
 def _uri(text: str) -> str:
-    store = next((store for store in _OBJECT_STORES if text.startswith(store)), None)
-    if store is None or not text.removeprefix(store).strip("/"):
+    # The backend would take what follows a ? for settings of the bucket.
+    if _PIPELINE_ROOT.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(
-            f"{text!r} should name a bucket of an object store: {'BUCKET/…, '.join(_OBJECT_STORES)}BUCKET/…"
+            f"{text!r} should name a bucket of an object store, and a folder in it: s3://BUCKET/PATH, "
+            "gs://BUCKET/PATH or minio://BUCKET/PATH"
         )
     return text.rstrip("/")
 

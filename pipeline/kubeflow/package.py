@@ -1,5 +1,6 @@
 """A compiled pipeline as it is handed to Kubeflow Pipelines: one file of two YAML documents."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,21 @@ class Package:
         return "---\n".join(_dump(document) for document in (self.spec, self.platform))
 
     def write(self, path: Path) -> None:
-        """Writes ``to_yaml()`` to a file; the folder must exist.
+        """Writes ``to_yaml()`` to a file, so that a reader sees the old one or the new one, never a half.
+
+        Args:
+            path: the file; folders that are missing are made.
 
         Raises:
             OSError: it cannot be written.
         """
-        path.write_text(self.to_yaml(), encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(self.to_yaml(), encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -1,10 +1,16 @@
 """When a recurring run starts."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
 MAX_CONCURRENCY = range(1, 11)
 """What the backend accepts (its ``toModelJob``)."""
+
+_CRON = re.compile(
+    r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|@every [0-9][0-9.a-zµ]*"
+    r"|[0-9*?/,-]+( [0-9*?/,-]+){3}( [0-9A-Za-z*?/,-]+){2}"
+)
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,13 @@ def parse_cron(text: str) -> str:
     crontab as well, but read them as second, minute, hour, day and month.
     """
     fields = text.split()
-    if text.startswith("@") or len(fields) == 6:
-        return " ".join(fields)
-    if len(fields) == 5:
+    if len(fields) == 5 and not text.startswith("@"):
         raise ValueError(f"has no seconds; Kubeflow's begin with them: '0 {' '.join(fields)}'")
-    raise ValueError("should have six fields, second minute hour day month weekday, or be such as @daily")
+    if not _CRON.fullmatch(" ".join(fields)):
+        raise ValueError(
+            "should have six fields, second minute hour day month weekday, or be such as @daily or @every 12h"
+        )
+    return " ".join(fields)
 
 
 def parse_time(text: str) -> str:

@@ -10,10 +10,8 @@ from typing import Any
 from kfp_server_api import V2beta1PipelineTaskDetail as Task
 from kfp_server_api import V2beta1Run as Run
 
+from pipeline.kubeflow.config import MODEL_PUSHED
 from pipeline.kubeflow.errors import ConnectionProblem, WaitedTooLong
-
-VERDICT_TASK = "model-pushed"
-"""The package's last task. Its condition is that the model was pushed, so its state is the verdict."""
 
 _INDENT = "      "
 _FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
@@ -121,14 +119,14 @@ class Progress:
 
 
 def verdict(run: Run) -> Outcome:
-    """Returns how a finished run ended."""
+    """Returns how a finished run ended: the condition of its last task is that a model was pushed."""
     if run.state == "CANCELED" or any(
         status.state in ("CANCELING", "CANCELED") for status in run.state_history or ()
     ):
         return Outcome.CANCELED
     if run.state != "SUCCEEDED":
         return Outcome.FAILED
-    task = _tasks(run).get(VERDICT_TASK)
+    task = _tasks(run).get(MODEL_PUSHED)
     match task.state if task else None:
         case "SUCCEEDED":
             return Outcome.PUSHED
@@ -149,7 +147,7 @@ def failures(run: Run, stages: Collection[str]) -> list[str]:
     if found:
         return list(found.values())
     if run.state == "SUCCEEDED":
-        return [f"the run ended without a state of {VERDICT_TASK}, its verdict"]
+        return [f"the run ended without a state of {MODEL_PUSHED}, its verdict"]
     return [f"the run failed outside its stages{_reason(run.error)}"]
 
 

@@ -163,7 +163,6 @@ RECIPES: dict[str, tuple[str, int, int, int, int]] = {
     "pets_mobilenetv2": ("oxford_iiit_pet", 40, 2, 3, 64),
     "kitti_unet": ("kitti_semantics", 5, 0, 20, 64),
     "ccp_densenet121": ("clothing_co_parsing", 20, 0, 59, 32),
-    "camvid_unet": ("camvid", 30, 0, 11, 64),
 }
 """Folder, pairs, those set aside, classes, and the side of the input; fewer and smaller than the recipe's."""
 

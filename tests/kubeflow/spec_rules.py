@@ -153,24 +153,26 @@ def no_driver_is_expected(spec: PipelineSpec, config: KubeflowConfig) -> Iterato
 
 
 def cache_knows_all_that_a_stage_reads(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
-    # GenerateCacheKey in v2/cacheutils/cache.go.
+    # GenerateCacheKey in v2/cacheutils/cache.go: names of artifacts, not what is in them; no files.
     for name, task in spec.root.dag.tasks.items():
-        may = name not in {"ImageMaskExampleGen", "Baseline", "Pusher", "Report", "model-pushed"}
-        expected = may and not task.inputs.artifacts and bool(config.stage(name).cache)
-        if task.caching_options.enable_cache != expected:
+        knows = not task.inputs.artifacts and not name.endswith("ExampleGen")
+        if task.caching_options.enable_cache and not (knows and config.cache):
             yield name
 
 
 def retries_are_complete(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
-    # getTaskRetryParameters in v2/compiler/argocompiler/container.go.
+    # getTaskRetryParameters in v2/compiler/argocompiler/container.go: what is not given becomes 0. The
+    # longest duration is that of all attempts together, for Argo (processNodeRetries in its
+    # workflow/controller/operator.go).
     for name, task in spec.root.dag.tasks.items():
-        policy = task.retry_policy
-        if policy.max_retry_count != config.stage(name).retries:
+        policy, stage = task.retry_policy, config.stage(name)
+        if policy.max_retry_count != stage.retries:
             yield f"{name}: {policy.max_retry_count}"
         if policy.max_retry_count and not (
             policy.HasField("backoff_duration")
-            and policy.HasField("backoff_max_duration")
             and policy.backoff_factor >= 1
+            and policy.backoff_max_duration.seconds
+            > (policy.max_retry_count + 1) * (stage.timeout_seconds or 0)
         ):
             yield f"{name}: {policy}"
 

@@ -14,6 +14,7 @@ from pipeline.config import Recipe, list_recipes, load_recipe
 from pipeline.kubeflow.compile import beam_args, compile_pipeline, pipeline_name
 from pipeline.kubeflow.config import StageName
 from pipeline.kubeflow.package import Package
+from pipeline.recipe_errors import RecipeError
 
 IMAGE = "segmentation:1"
 ROOT = "s3://bucket/root"
@@ -127,8 +128,8 @@ def test_stages_ask_for_what_the_recipe_says() -> None:
         "kubeflow.stages.Trainer={gpus: 2, gpu_resource: amd.com/gpu}",
         "kubeflow.stages.Evaluator={gpus: 1, retries: 0, cpu_limit: 1500m}",
         "kubeflow.defaults.retries=3",
-        "kubeflow.stages.CuratedSchema.cache=false",
-        "kubeflow.stages.Baseline.cache=true",
+        "kubeflow.cache=false",
+        "kubeflow.checkpoint_dir=/data/checkpoints",
     )
     spec = compiled(recipe).spec
     assert violations(spec, recipe.kubeflow) == []
@@ -144,6 +145,8 @@ def test_stages_ask_for_what_the_recipe_says() -> None:
     assert not tasks["Evaluator"].HasField("retry_policy")
     assert tasks["Transform"].retry_policy.max_retry_count == 3
     assert not any(task.caching_options.enable_cache for task in tasks.values())
+    settings = tasks["Trainer"].inputs.parameters["custom_config"].runtime_value.constant.string_value
+    assert "/data/checkpoints" in settings
 
 
 def test_what_reads_files_or_other_stages_is_done_anew(shapes: PipelineSpec) -> None:
@@ -153,11 +156,11 @@ def test_what_reads_files_or_other_stages_is_done_anew(shapes: PipelineSpec) -> 
 
 def test_beam_works_in_the_pod_with_the_cpus_of_its_limit() -> None:
     recipe = recipe_of("shapes", "kubeflow.stages.Transform.cpu_limit=6500m")
-    assert beam_args(recipe, "Transform")[-1] == "--direct_num_workers=6"
-    assert beam_args(recipe, "Evaluator")[-1] == "--direct_num_workers=2"
+    assert "--direct_num_workers=6" in beam_args(recipe, "Transform")
+    assert "--direct_num_workers=2" in beam_args(recipe, "Evaluator")
     recipe = recipe_of("shapes", "kubeflow.defaults={cpu_request: 100m, cpu_limit: 500m}")
-    assert beam_args(recipe, "Evaluator")[-1] == "--direct_num_workers=1"
-    assert beam_args(recipe_of("shapes", "beam.workers=3"), "Evaluator")[-1] == "--direct_num_workers=3"
+    assert "--direct_num_workers=1" in beam_args(recipe, "Evaluator")
+    assert "--direct_num_workers=3" in beam_args(recipe_of("shapes", "beam.workers=3"), "Evaluator")
 
 
 def test_a_stage_may_have_a_cluster_do_its_beam() -> None:
@@ -170,16 +173,16 @@ def test_a_stage_may_have_a_cluster_do_its_beam() -> None:
     assert not any(argument.startswith("--runner") for argument in container_args(spec, "Trainer"))
 
 
-def test_names_are_put_into_letters_that_kfp_takes() -> None:
-    recipe = recipe_of("shapes", "name=Pets_UNet.v2")
-    assert pipeline_name(recipe) == "pets-unet-v2"
-    assert compiled(recipe).spec.pipeline_info.name == "pets-unet-v2"
+def test_options_of_beam_for_a_stage_without_it_are_refused() -> None:
+    recipe = recipe_of("shapes", "kubeflow.stages.Trainer.beam_options=[--runner=FlinkRunner]")
+    with pytest.raises(RecipeError, match="Trainer does not use Beam; these do: Evaluator, "):
+        compiled(recipe)
 
 
-def test_checkpoints_go_where_the_recipe_says() -> None:
-    recipe = recipe_of("shapes", "kubeflow.checkpoint_dir=/data/checkpoints")
-    parameters = compiled(recipe).spec.root.dag.tasks["Trainer"].inputs.parameters
-    assert "/data/checkpoints" in parameters["custom_config"].runtime_value.constant.string_value
+def test_names_are_put_into_letters_that_kfp_takes_and_cut_to_a_length_that_tfx_takes() -> None:
+    recipe = recipe_of("shapes", f"name=Pets_UNet.{'v' * 100}")
+    assert pipeline_name(recipe) == f"pets-unet-{'v' * 53}"
+    assert compiled(recipe).spec.pipeline_info.name == pipeline_name(recipe)
 
 
 def test_without_an_image_nothing_is_compiled() -> None:

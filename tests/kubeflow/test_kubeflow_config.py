@@ -58,14 +58,40 @@ def test_a_stage_says_less_and_less_general_things_last() -> None:
         ),
         ("volumes=[{claim: my.claim, mount_path: /serving}]", ("kubeflow.volumes.0.claim", "'my.claim'")),
         ("volumes=[{claim: a, mount_path: serving}]", ("kubeflow.volumes.0.mount_path", "absolute")),
+        ("volumes=[{claim: a, mount_path: /s3}]", ("kubeflow.volumes.0.mount_path", "KFP mounts")),
+        ("volumes=[{claim: a, mount_path: /serving, sub_path: ../b}]", ("sub_path", "without ..")),
+        ("serving_root=/serving/../data", ("kubeflow.serving_root", "without . and ..")),
+        ("stages.Trainer.cpu_limit=0", ("kubeflow.stages.Trainer.cpu_limit is 0", "above 0")),
+        ("stages.Trainer.cpu_limit=4Gi", ("kubeflow.stages.Trainer.cpu_limit", "no number of CPUs")),
+        ("stages.Trainer.memory_limit=64", ("kubeflow.stages.Trainer.memory_limit is 64", "8Gi")),
+        ("stages.Trainer.memory_limit=64GB", ("kubeflow.stages.Trainer.memory_limit", "8Gi")),
+        ("stages.Trainer.node_selector={a b: c}", ("kubeflow.stages.Trainer.node_selector", "keys such as")),
+        ("stages.Trainer.node_selector={a: b c}", ("kubeflow.stages.Trainer.node_selector.a", "value")),
+        ("stages.Transform.beam_options=[runner]", ("beam_options.0 is 'runner'", "begin with --")),
+        ("secrets=[{secret: a, key: b c, variable: D}]", ("kubeflow.secrets.0.key", "letters, digits")),
+        (
+            "secrets=[{secret: a, key: b, variable: C}, {secret: d, key: e, variable: C}]",
+            ("kubeflow.secrets fills C 2 times",),
+        ),
         ("image=''", ("kubeflow.image", "TAG")),
+        ("image=a b", ("kubeflow.image is 'a b'", "TAG")),
+        ("image=r.example.org/Name", ("kubeflow.image", "lower case")),
         ("service_account=A", ("kubeflow.service_account is 'A'", "lower-case")),
+        ("service_account=a..b", ("kubeflow.service_account is 'a..b'", "lower-case")),
     ],
 )
 def test_an_impossible_value_is_named_with_what_would_be_right(override: str, words: tuple[str, ...]) -> None:
     line = problem_of(override)
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["seg", "seg:1", "localhost:5000/team/seg_1.x:v1", f"REGISTRY.example.org/a--b@sha256:{'0' * 64}"],
+)
+def test_an_image_may_have_a_registry_a_tag_and_a_digest(image: str) -> None:
+    assert load_recipe("shapes", overrides=[f"kubeflow.image={image!r}"]).kubeflow.image == image
 
 
 def test_one_mistake_in_all_stages_is_one_line() -> None:

@@ -13,7 +13,7 @@ import pytest
 from command import PUSHED, Command, in_this_process, submission
 from fake_kfp import FakeKfp, Step
 
-from pipeline.kubeflow import access
+from pipeline.kubeflow import access, bounded_client
 
 
 @pytest.fixture
@@ -180,7 +180,6 @@ def test_several_users_need_a_namespace(command: Command, fake: FakeKfp) -> None
         (404, "not as Kubeflow Pipelines 2"),
         (500, "cannot answer (500 Internal Server Error): trouble 500"),
         (503, "cannot answer (503 Service Unavailable): trouble 503"),
-        (fake_kfp.HANG, "does not answer within 0.5 s"),
         (fake_kfp.LOGIN_PAGE, "is a web page, not the API"),
         (fake_kfp.LOGIN_REDIRECT, "sends us on to https://dex.example.org/auth"),
     ],
@@ -194,6 +193,18 @@ def test_trouble_when_connecting_is_one_line(
 
     assert (finished.code, finished.out) == (2, "")
     assert finished.err.startswith(fake.host) and says in one_line(finished.err)
+
+
+def test_a_backend_that_never_answers_is_one_line(
+    command: Command, fake: FakeKfp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded_client, "TIMEOUT", (10.0, 0.5))
+    fake.troubles = [fake_kfp.HANG]
+
+    finished = command(*submission(fake))
+
+    assert (finished.code, finished.out) == (2, "")
+    assert one_line(finished.err) == f"{fake.host} does not answer within 0.5 s\n"
 
 
 @pytest.mark.parametrize("requests_before", range(1, 8))

@@ -1,0 +1,120 @@
+"""How Kubernetes writes names, quantities and paths, as types for the recipe's keys."""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator
+
+from pipeline.kubeflow.quantities import parse_quantity
+
+_MEBIBYTE: Final = 2**20
+_KFPS_OWN_MOUNTS: Final = ("/s3", "/gcs", "/minio", "/.local", "/.cache", "/.config", "/kfp-launcher")
+"""Of ``addContainerExecutorTemplate`` in the backend's ``v2/compiler/argocompiler/container.go``."""
+
+
+def _is_cpu(text: str) -> str:
+    if parse_quantity(text) == 0 or not text.removesuffix("m").replace(".", "").isdigit():
+        raise ValueError("no number of CPUs above 0; write it as '500m' or '2'")
+    return text
+
+
+def _is_memory(text: str) -> str:
+    if parse_quantity(text) < _MEBIBYTE:
+        raise ValueError("that is less than a mebibyte; write it as '512Mi' or '8Gi'")
+    return text
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _matching(pattern: str, requirement: str) -> AfterValidator:
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if compiled.fullmatch(text) is None:
+            raise ValueError(requirement)
+        return text
+
+    return AfterValidator(check)
+
+
+def _outside_of(taken: tuple[str, ...]) -> Callable[[str], str]:
+    def check(path: str) -> str:
+        if path in taken:
+            raise ValueError("KFP mounts something of its own there; choose another path")
+        return path
+
+    return check
+
+
+CpuQuantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_is_cpu)]
+"""``500m`` or ``2``."""
+MemoryQuantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_is_memory)]
+"""``512Mi`` or ``8Gi``."""
+DnsName = Annotated[
+    str,
+    _matching(
+        r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+        "Kubernetes names its objects in lower-case letters, digits, hyphens and dots",
+    ),
+]
+"""The name of a Kubernetes object."""
+ClaimName = Annotated[
+    str,
+    _matching(
+        r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
+        "KFP calls a pod's volume after its claim, so a claim's name is up to 63 lower-case letters, digits "
+        "and hyphens",
+    ),
+]
+SecretKey = Annotated[
+    str, _matching(r"[-._a-zA-Z0-9]{1,253}", "a Secret's keys are of letters, digits and - _ . only")
+]
+LabelKey = Annotated[
+    str,
+    _matching(
+        r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?",
+        "Kubernetes labels its nodes with keys such as topology.kubernetes.io/zone",
+    ),
+]
+LabelValue = Annotated[
+    str,
+    _matching(
+        r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?",
+        "a label's value is up to 63 letters, digits and - _ .",
+    ),
+]
+FolderPath = Annotated[
+    str,
+    _matching(
+        r"(?!.*/\.\.?(/|$))/[^:]*[^:/]",
+        "give an absolute path other than /, without . and .. and without a slash at its end",
+    ),
+]
+"""A folder as the containers see it."""
+MountPath = Annotated[FolderPath, AfterValidator(_outside_of(_KFPS_OWN_MOUNTS))]
+SubPath = Annotated[
+    str,
+    _matching(
+        r"(?!(.*/)?\.\.(/|$))[^/].*",
+        "give the path of a folder within the volume, without .. and without / at its start",
+    ),
+]
+ResourceName = Annotated[
+    str, _matching(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", "Kubernetes knows GPUs by names such as nvidia.com/gpu")
+]
+ImageName = Annotated[
+    str,
+    _matching(
+        # The grammar of github.com/distribution/reference.
+        r"([A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]+)?/)?"
+        r"[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)*"
+        r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?",
+        "give an image's name, in lower case, such as REGISTRY/name:TAG or REGISTRY/name@sha256:DIGEST",
+    ),
+]
+BeamOption = Annotated[
+    str, _matching(r"--\S.*", "Beam's options begin with --, such as --runner=FlinkRunner")
+]

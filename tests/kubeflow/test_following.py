@@ -1,0 +1,203 @@
+"""Following a run to its verdict, as a person meets it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fake_kfp
+import pytest
+from command import PUSHED, REFUSED, Command, in_this_process, submission
+from fake_kfp import FakeKfp, Step
+from small_package import STAGES
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeKfp]:
+    with fake_kfp.running() as backend:
+        yield backend
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Command]:
+    with in_this_process(monkeypatch, capfd, tmp_path) as run:
+        yield run
+
+
+def test_a_pushed_model_ends_with_0(command: Command, fake: FakeKfp) -> None:
+    fake.script = [
+        Step("PENDING"),
+        Step("RUNNING", {"ImageMaskExampleGen": "RUNNING"}),
+        Step("RUNNING", {"ImageMaskExampleGen": "SUCCEEDED", "Trainer": "RUNNING"}),
+        PUSHED,
+    ]
+
+    finished = command(*submission(fake, "--wait"))
+
+    assert finished.code == 0
+    lines = finished.out.splitlines()
+    begun = lines.index("      ImageMaskExampleGen …")
+    assert lines[begun + 1 : begun + 3] == ["[1/5] ImageMaskExampleGen 1 min 5 s", "      Trainer …"]
+    assert "[5/5] model-pushed 1 min 5 s" in lines
+    assert any(line.startswith("Pushed") for line in lines)
+    assert "driver" not in finished.out and "executor" not in finished.out
+
+
+def test_a_refused_model_ends_with_3(command: Command, fake: FakeKfp) -> None:
+    fake.script = [REFUSED]
+
+    finished = command(*submission(fake, "--wait"))
+
+    assert finished.code == 3
+    assert "model-pushed skipped" in finished.out and "Refused, nothing was pushed" in finished.out
+
+
+@pytest.mark.parametrize(
+    ("step", "line"),
+    [
+        (
+            Step("FAILED", {"Trainer": "FAILED"}, task_errors={"Trainer": "no\n  memory"}),
+            "Trainer failed: no memory",
+        ),
+        (Step("FAILED", {"Trainer": "FAILED"}), "Trainer failed"),
+        (Step("FAILED", {"Trainer-driver": "FAILED"}), "Trainer failed before it began"),
+        (Step("FAILED", error="no quota"), "the run failed outside its stages: no quota"),
+    ],
+    ids=["reason", "no reason", "driver", "outside"],
+)
+def test_a_failed_stage_ends_with_1_and_shows_the_way_to_its_log(
+    command: Command, fake: FakeKfp, step: Step, line: str
+) -> None:
+    fake.script = [step]
+
+    finished = command(*submission(fake, "--wait", "--namespace", "ml"))
+
+    assert finished.code == 1
+    assert line in finished.out.splitlines()
+    assert "kubectl -n ml logs -l pipeline/runid=run-1 -c main" in finished.out
+
+
+def test_a_run_that_was_cancelled_ends_with_1(command: Command, fake: FakeKfp) -> None:
+    # The workflow of a run that was cancelled ends as failed.
+    fake.script = [Step("RUNNING"), Step("CANCELING"), Step("FAILED", {"Trainer": "FAILED"})]
+
+    finished = command(*submission(fake, "--wait"))
+
+    assert finished.code == 1
+    assert "Cancelled" in finished.out
+
+
+def test_a_backend_that_is_away_for_a_while_is_waited_for(command: Command, fake: FakeKfp) -> None:
+    fake.script = [Step("RUNNING"), Step("RUNNING"), PUSHED]
+    fake.at_first_fetch = lambda: fake.troubles.extend([503, 429, 401])
+
+    finished = command(*submission(fake, "--wait"))
+
+    assert finished.code == 0
+    assert "trying again" in finished.out and "It answers again" in finished.out
+
+
+def test_a_backend_that_stays_away_ends_the_waiting_with_2(command: Command, fake: FakeKfp) -> None:
+    fake.script = [Step("RUNNING")]
+    fake.at_first_fetch = fake.stop
+
+    finished = command(*submission(fake, "--wait"))
+    fake.start()
+
+    assert finished.code == 2
+    assert "cannot be reached" in finished.err
+    assert "the run goes on, this follows it again:\n" in finished.err
+    assert finished.err.endswith(f"  python -m pipeline.run_kubeflow wait run-1 --host {fake.host}\n")
+
+
+def test_waiting_ends_with_its_timeout_and_the_run_goes_on(command: Command, fake: FakeKfp) -> None:
+    fake.script = [Step("RUNNING")]
+
+    finished = command(*submission(fake, "--wait", "--timeout", "0.1"))
+
+    assert finished.code == 130
+    assert "the run goes on" in finished.err and "wait run-1" in finished.err
+
+
+def test_wait_follows_a_run_that_was_started_before(command: Command, fake: FakeKfp) -> None:
+    fake.script = [REFUSED]
+    assert command(*submission(fake)).code == 0
+
+    finished = command("wait", "run-1", "--host", fake.host)
+
+    assert finished.code == 3
+    assert "[5/5] " in finished.out
+
+
+def test_waiting_for_a_run_that_is_not_there_is_one_line(command: Command, fake: FakeKfp) -> None:
+    finished = command("wait", "run-7", "--host", fake.host)
+
+    assert finished.code == 2
+    assert finished.err == f"{fake.host} does not have it (404 Not Found): Not Found\n"
+
+
+def test_a_run_of_another_project_is_not_judged(command: Command, fake: FakeKfp) -> None:
+    assert command(*submission(fake)).code == 0
+    spec = fake.versions["version-1"].pipeline_spec["pipeline_spec"]
+    del spec["root"]["dag"]["tasks"]["model-pushed"]
+    fake.script = [PUSHED]
+
+    finished = command("wait", "run-1", "--host", fake.host)
+
+    assert finished.code == 2
+    assert "model-pushed" in finished.err
+
+
+def test_what_the_backend_refuses_while_waiting_says_that_the_run_goes_on(
+    command: Command, fake: FakeKfp
+) -> None:
+    fake.script = [Step("RUNNING")]
+    fake.at_first_fetch = lambda: fake.troubles.extend([None, 403])
+
+    finished = command(*submission(fake, "--wait"))
+
+    assert finished.code == 2
+    assert "does not allow this" in finished.err and "the run goes on" in finished.err
+
+
+def test_an_interrupt_while_waiting_says_how_to_go_on_waiting(fake: FakeKfp, tmp_path: Path) -> None:
+    fake.script = [Step("RUNNING", {"Trainer": "RUNNING"})]
+    fake.versions["version-1"] = _version()
+    fake.runs["run-1"] = _run()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.run_kubeflow", "wait", "run-1", "--host", fake.host],
+        cwd=_REPOSITORY,
+        env=os.environ | {"HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert "run-1" in process.stdout.readline()
+        assert "Trainer …" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+
+    assert process.returncode == 130
+    assert err.startswith("interrupted; the run goes on") and f"wait run-1 --host {fake.host}" in err
+
+
+def _version() -> fake_kfp.api.V2beta1PipelineVersion:
+    spec = {"root": {"dag": {"tasks": {name: {"taskInfo": {"name": name}} for name in STAGES}}}}
+    return fake_kfp.api.V2beta1PipelineVersion(pipeline_spec=spec)
+
+
+def _run() -> fake_kfp.api.V2beta1Run:
+    reference = fake_kfp.api.V2beta1PipelineVersionReference(
+        pipeline_id="pipeline-1", pipeline_version_id="version-1"
+    )
+    return fake_kfp.api.V2beta1Run(run_id="run-1", pipeline_version_reference=reference)
