@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from absl import flags
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler, constants
@@ -17,9 +16,9 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import beam_executor_operator, launcher, runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import executable_spec_pb2
-from tfx_bsl.coders import batch_util  # noqa: F401  (defines the flag set below)
 
 from pipeline.memory import forget_peak_memory, peak_memory_mb
+from pipeline.tfxio import batch_by_bytes
 
 _Execution = metadata_store_pb2.Execution
 
@@ -103,7 +102,7 @@ def stages_of(pipeline: tfx.dsl.Pipeline, run_id: str, beam_pipeline_args: Seque
         run_id: no other run of the pipeline has it.
         beam_pipeline_args: for the stages that work with Beam; not part of what the cache compares.
     """
-    _batch_by_bytes()
+    batch_by_bytes()
     compiled = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
         compiled, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
@@ -115,12 +114,6 @@ def stages_of(pipeline: tfx.dsl.Pipeline, run_id: str, beam_pipeline_args: Seque
         Stage(node.pipeline_node, compiled, deployment, connection, beam_pipeline_args)
         for node in compiled.nodes
     ]
-
-
-def _batch_by_bytes() -> None:
-    """Has TFX read Examples in batches of some megabytes, rather than of up to 1,000 images at once."""
-    flags.FLAGS.mark_as_parsed()
-    flags.FLAGS.tfxio_use_byte_size_batching = True
 
 
 def _recorded_reason(execution: Any) -> str:
