@@ -86,7 +86,7 @@ class _Bands(tf.Module):
         self._offset = tf.Variable(offset, dtype=tf.int32, trainable=False)
         self._seconds = seconds
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         def answer(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             class_ids = self._class_ids(decode_image(encoded))
@@ -103,13 +103,15 @@ class _Bands(tf.Module):
             )
         return {"mask_bytes": mask_bytes, "class_fraction": class_fraction}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
+    @tf.function(
+        autograph=False, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")]
+    )
     def serving_pixels(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.control_dependencies([self._work()]):
             class_ids = self._class_ids(images)
         return {"class_ids": class_ids, "confidence": tf.ones(tf.shape(class_ids))}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = tf.io.parse_example(examples, {features.IMAGE_ENCODED: tf.io.FixedLenFeature([], tf.string)})
         masks = tf.map_fn(

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
 from running_server import decoded, encoded, image
 from saved_models import expected_class_ids, write_model
 
@@ -23,9 +24,13 @@ _IMAGES = [image(height=8 + index, width=11, seed=index) for index in range(4)]
 _FILES = [encoded(pixels) for pixels in _IMAGES]
 
 
-def _options(base: Path) -> ServerOptions:
+def _options(base: Path, batching: bool = False) -> ServerOptions:
     return ServerOptions(
-        port=0, model_name="pets", model_base_path=str(base), file_system_poll_wait_seconds=1
+        port=0,
+        model_name="pets",
+        model_base_path=str(base),
+        file_system_poll_wait_seconds=1,
+        enable_batching=batching,
     )
 
 
@@ -42,8 +47,9 @@ def _wait_for(client: SegmentationClient, version: int) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("batching", [False, True])
 def test_while_versions_are_pushed_and_rolled_back_every_mask_is_that_of_the_version_named(
-    tmp_path: Path,
+    tmp_path: Path, batching: bool
 ) -> None:
     base = tmp_path / "pets"
     models = [write_model(tmp_path / f"model-{n}", classes=_CLASSES, offset=n) for n in range(4)]
@@ -60,7 +66,7 @@ def test_while_versions_are_pushed_and_rolled_back_every_mask_is_that_of_the_ver
         return answers
 
     with (
-        ServerProcess(_options(base), log=tmp_path / "server.log") as process,
+        ServerProcess(_options(base, batching), log=tmp_path / "server.log") as process,
         SegmentationClient(process.target, "pets") as client,
         ThreadPoolExecutor(_CLIENTS) as pool,
     ):
