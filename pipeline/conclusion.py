@@ -76,7 +76,8 @@ def _pushed_line(summary: Mapping[str, Any]) -> Line:
     version = summary["pushed_version"]
     if summary["pushed_now"]:
         said = f"Pushed version {version}"
-    elif all(stage["cached"] for stage in summary["stages"]):
+    # The report tells of this run, so it is made anew whatever else is reused.
+    elif all(stage["cached"] for stage in summary["stages"] if stage["name"] != "Report"):
         said = f"Nothing has changed, version {version} stays"
     else:
         said = f"This model is already served as version {version}, nothing was copied"
@@ -85,10 +86,13 @@ def _pushed_line(summary: Mapping[str, Any]) -> Line:
 
 
 def _places(ended: Ended, workdir: WorkDir, log: Path) -> Iterator[Line]:
-    if ended.report_obstacle is None:
-        yield Line(f"Report:  {short_path(Path(ended.summary['report']))}", copied=True)
-    else:
-        yield Line(f"No report: {ended.report_obstacle}", Tone.WARNING)
+    report, obstacle = ended.summary["report"], ended.report_obstacle
+    if report and obstacle:
+        yield Line(f"The report holds only what the summary says: {obstacle}", Tone.WARNING)
+    elif obstacle:
+        yield Line(f"No report: {obstacle}", Tone.WARNING)
+    if report:
+        yield Line(f"Report:  {short_path(Path(report))}", copied=True)
     yield Line(f"Summary: {short_path(workdir.summary)}", copied=True)
     yield Line(f"Log:     {short_path(log)}", copied=True)
 

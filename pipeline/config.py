@@ -29,6 +29,7 @@ from components.trainer.limits import ServingLimits
 from components.transform.config import TransformConfig
 from models.options import ENCODER_PIXELS, IMAGENET
 from pipeline.kubeflow.config import KubeflowConfig
+from pipeline.kubeflow.paths import DATASET_URI, is_remote
 from pipeline.recipe_errors import RecipeError, explain, shown, suggestion
 from pipeline.recipe_yaml import load_yaml
 
@@ -180,7 +181,7 @@ def load_recipe(
         data: replaces ``dataset.root``. Relative paths count from the current directory.
         overrides: ``a.b=value`` each, the value in YAML; later ones win.
         runs_here: whether the paths in it are this machine's. Elsewhere nothing can be looked up, so
-            they must be absolute.
+            they must be absolute, or for ``dataset.root`` a folder in an object store.
 
     Raises:
         RecipeError: all that is wrong, a line each.
@@ -217,14 +218,29 @@ def _resolve_path(values: dict[str, Any], key: str, runs_here: bool) -> None:
     if not isinstance(path, str) or path == IMAGENET:
         return
     if not runs_here:
-        if not path.startswith("/"):
-            raise RecipeError([f"{key} is {path!r}; give the absolute path at which a container finds it"])
+        values[block][name] = _path_in_cluster(key, path)
         return
+    if is_remote(path):
+        raise RecipeError([f"{key} is {path!r}; here only files can be read, so copy it and give its path"])
     values[block][name] = os.path.abspath(Path(path).expanduser())
     if key == "model.encoder_weights" and not os.path.isfile(values[block][name]):
         raise RecipeError(
             [f"{key} is {values[block][name]!r}, and there is no such file; give one, {IMAGENET} or null"]
         )
+
+
+def _path_in_cluster(key: str, path: str) -> str:
+    """Returns what a container can read: an absolute path, or a dataset's URI without a slash at its end."""
+    if path.startswith("/"):
+        return path
+    if key == "dataset.root":
+        uri = path.rstrip("/")
+        if DATASET_URI.fullmatch(uri):
+            return uri
+        otherwise = ", or a folder of a bucket such as s3://BUCKET/FOLDER, gs:// or minio://"
+    else:
+        otherwise = "; from a bucket only the dataset is fetched" if is_remote(path) else ""
+    raise RecipeError([f"{key} is {path!r}; give the absolute path at which a container finds it{otherwise}"])
 
 
 def _digest_of_weights(model: ModelConfig) -> str:

@@ -144,14 +144,19 @@ def delete_run(run: PastRun) -> list[Path]:
     """
     gone = []
     folder = run.workdir.past(run.run_id)
-    if folder.is_dir():
+    if folder.is_symlink():
+        # What it points to may be somebody else's.
+        folder.unlink()
+        gone.append(folder)
+    elif folder.is_dir():
         shutil.rmtree(folder)
         gone.append(folder)
     if run.log.exists():
         run.log.unlink()
         gone.append(run.log)
     if _run_id(run.workdir.summary) == run.run_id:
-        before = max(run.workdir.history.glob(f"*/{SUMMARY}"), default=None)
+        remaining, _ = past_runs(run.workdir)
+        before = next((other.path for other in remaining if other.run_id != run.run_id), None)
         gone += _replace(run.workdir.summary, before)
         # The page of a run lies beside its summary, and has the newest one's name.
         gone += _replace(run.workdir.report, before.with_name(run.workdir.report.name) if before else None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.config import Recipe
 from pipeline.failures import explain_failure, rejected_files
@@ -17,6 +17,9 @@ from pipeline.workdir import WorkDir
 
 if TYPE_CHECKING:
     from pipeline.local_runner import StageResult
+
+_REPORT: Final = "Report"
+"""The stage that makes the page. It is the last one: whether a model was pushed is decided before it."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +35,9 @@ class Ended:
 
     summary: dict[str, Any]
     interrupted: bool
-    """Before its stages were over; the summary's only reason says where."""
+    """Before it was decided what comes of it; the summary's only reason says where."""
     report_obstacle: str | None
-    """Why there is no report; None if there is one."""
+    """Why there is no page, or none but what the summary says; None if all is well with it."""
 
 
 class LocalRun:
@@ -68,11 +71,16 @@ class LocalRun:
             else:
                 failure = f"{self._doing} failed: {explain_failure(error)}"
             rejected = rejected_files(error)
-        interrupted = self._interrupt.received
         self._view.stages_are_over()
+        if self._doing == _REPORT:
+            # Pushed is pushed and refused is refused, whatever becomes of the page.
+            summary = self._sum_up(None, ())
+            reported = any(stage.name == _REPORT for stage in self._done)
+            obstacle = self._report(summary, None if reported else failure)
+            return Ended(summary, interrupted=False, report_obstacle=obstacle)
+        interrupted = self._interrupt.received
         summary = self._sum_up(failure, rejected)
-        obstacle = self._report(summary)
-        return Ended(summary, interrupted, obstacle)
+        return Ended(summary, interrupted, self._report(summary))
 
     def _sum_up(self, failure: str | None, rejected: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         try:
@@ -105,16 +113,19 @@ class LocalRun:
             seconds=time.monotonic() - self._clock,
         )
 
-    def _report(self, summary: dict[str, Any]) -> str | None:
+    def _report(self, summary: dict[str, Any], obstacle: str | None = None) -> str | None:
         """Writes the report and its path into the summary; returns why not, where it cannot.
 
-        The run is over: neither a fault nor an interrupt in here changes what has come of it.
+        The run is over: neither a fault nor an interrupt in here changes what has come of it. ``obstacle``
+        is why the Report stage has left nothing, where it had its turn.
         """
         try:
             # As late as this: a fault in there is no reason not to train.
             from pipeline.reporting import write_report
 
-            report = write_report(summary, self._done, self._recipe, self._workdir, self._run_id)
+            report = write_report(
+                summary, self._done, self._recipe, self._workdir, self._run_id, obstacle or ""
+            )
             summary["report"] = str(report)
             keep_summary(summary, self._workdir)
         except KeyboardInterrupt:
@@ -123,7 +134,7 @@ class LocalRun:
         except Exception as error:
             logger.exception("The report was not finished")
             return explain_failure(error)
-        return None
+        return obstacle
 
     def _run_stages(self) -> None:
         # Seconds of imports, needed by nothing that comes before.

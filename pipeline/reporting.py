@@ -4,8 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import components
+import models
+from components.evaluation.results import load_evaluation
 from components.report.collect import (
     dataset,
+    gate_checks,
     read_training,
     serving_check,
     unmeasured_classes,
@@ -23,14 +27,18 @@ from components.report.data import (
     Stage,
     Verdict,
 )
+from components.report.lineage import lineage
 from components.report.page import write_page
 from components.report.words import METRIC_NAMES
 from pipeline.config import Recipe
+from pipeline.fingerprint import source_fingerprint
+from pipeline.revision import git_commit
 from pipeline.workdir import WorkDir
 
 if TYPE_CHECKING:
     from pipeline.local_runner import StageResult
 
+_EVALUATION = ("Evaluator", "evaluation")
 _INTERRUPTED = "interrupted in "
 
 
@@ -40,6 +48,7 @@ def write_report(
     recipe: Recipe,
     workdir: WorkDir,
     run_id: str,
+    obstacle: str = "",
 ) -> Path:
     """Writes ``report.json`` and ``index.html`` into the run's folder, and the page once more as the newest.
 
@@ -49,6 +58,7 @@ def write_report(
         recipe: what was run.
         workdir: where to.
         run_id: names the folder.
+        obstacle: why the Report stage has left nothing; empty where it has, or had no turn.
 
     Returns:
         The newest run's page, ``report/index.html``.
@@ -63,7 +73,8 @@ def write_report(
     data = data.model_copy(
         update={
             "run": data.run.model_copy(update={"run_id": run_id, "finished": summary["finished_at"]}),
-            "verdict": _verdict(summary, workdir.log(run_id)),
+            "obstacle": obstacle,
+            "verdict": _verdict(summary, workdir.log(run_id), obstacle),
             "stages": tuple(
                 Stage(
                     name=stage["name"],
@@ -93,7 +104,7 @@ def _of_summary(
     summary: Mapping[str, Any], outputs: Mapping[tuple[str, str], Path], recipe: Recipe
 ) -> ReportData:
     """What is known of a run that did not come as far as its Report stage."""
-    labels = recipe.dataset.label_set()
+    labels, settings = recipe.dataset.label_set(), recipe.model_dump(mode="json")
     model_run = outputs.get(("Trainer", "model_run"))
     examples = summary["examples"] or {}
     classes = unmeasured_classes(labels)
@@ -104,7 +115,7 @@ def _of_summary(
         run=Run(recipe=recipe.name, description=recipe.description, model_name=recipe.serving.model_name),
         verdict=Verdict(outcome="failed"),
         classes=classes,
-        evaluation=_evaluation(summary) if summary["metrics"] else None,
+        evaluation=_evaluation(summary, outputs[_EVALUATION]) if summary["metrics"] else None,
         training=read_training(model_run) if model_run else None,
         dataset=dataset(
             summary["rejected_files"],
@@ -115,24 +126,30 @@ def _of_summary(
             ),
         ),
         serving_check=serving_check(summary["serving_check"]) if summary["serving_check"] else None,
-        recipe=recipe.model_dump(mode="json"),
+        recipe=settings,
+        lineage=lineage(
+            settings, code_fingerprint=source_fingerprint(components, models), git_commit=git_commit()
+        ),
     )
 
 
-def _evaluation(summary: Mapping[str, Any]) -> Evaluation:
+def _evaluation(summary: Mapping[str, Any], evaluation: Path) -> Evaluation:
     metrics, baseline = summary["metrics"], summary["baseline"]
     other = (baseline and baseline["metrics"]) or {}
+    result = load_evaluation(str(evaluation), str(baseline["version"]) if other else "")
     return Evaluation(
         metrics=tuple(Metric(key=key, value=metrics[key], baseline=other.get(key)) for key in METRIC_NAMES),
         examples=metrics["examples"],
         baseline=Baseline(version=baseline["version"], obstacle=baseline["obstacle"] or "")
         if baseline
         else None,
+        checks=gate_checks(result),
+        confusion=tuple(map(tuple, result.confusion_matrix.tolist())),
         slices=tuple(Slice(name=name, mean_iou=value) for name, value in summary["slices"].items()),
     )
 
 
-def _verdict(summary: Mapping[str, Any], log: Path) -> Verdict:
+def _verdict(summary: Mapping[str, Any], log: Path, obstacle: str) -> Verdict:
     outcome: Outcome = summary["outcome"]
     reasons: list[str] = summary["reasons"]
     if outcome == "failed" and reasons and reasons[0].startswith(_INTERRUPTED):
@@ -143,5 +160,5 @@ def _verdict(summary: Mapping[str, Any], log: Path) -> Verdict:
         version=summary["pushed_version"],
         pushed_now=summary["pushed_now"],
         serving_dir=summary["serving_dir"],
-        log=str(log) if outcome in ("failed", "interrupted") else "",
+        log=str(log) if obstacle or outcome in ("failed", "interrupted") else "",
     )

@@ -1,6 +1,6 @@
 """The label set: what class ids mean and how they are drawn."""
 
-from typing import Self
+from typing import Final, Self
 
 from pydantic import Field, model_validator
 
@@ -12,16 +12,32 @@ MAX_CLASSES = IGNORE_LABEL
 
 Color = tuple[int, int, int]
 
+_FIRST_COLORS: Final[tuple[Color, ...]] = (
+    (0, 0, 0),
+    (204, 102, 119),
+    (51, 34, 136),
+    (221, 204, 119),
+    (17, 119, 51),
+    (136, 204, 238),
+    (136, 34, 85),
+    (68, 170, 153),
+    (153, 153, 51),
+    (170, 68, 153),
+    (221, 221, 221),
+)
+"""Black and the scheme "muted", which people with any one kind of cone missing can tell apart.
+Source: Paul Tol, "Colour Schemes", SRON/EPS/TN/09-002."""
+
 
 def default_palette(size: int) -> tuple[Color, ...]:
-    """Returns ``size`` distinct RGB colours, those of the PASCAL VOC colour map.
+    """Returns ``size`` distinct RGB colours, of which the first 11 can be told apart by the colour-blind.
 
-    The bits of the class id are dealt out to the high bits of red, green and blue in turn, so
-    neighbouring ids differ strongly and id 0 is black.
+    The others are those of the PASCAL VOC colour map: the bits of the class id are dealt out to the high
+    bits of red, green and blue in turn, so neighbouring ids differ strongly.
     Source: PASCAL VOC 2012 development kit, ``VOClabelcolormap``.
     """
-    colors = []
-    for class_id in range(size):
+    colors = list(_FIRST_COLORS[:size])
+    for class_id in range(len(colors), size):
         red = green = blue = 0
         bits = class_id
         for shift in range(7, -1, -1):

@@ -75,7 +75,7 @@ def _chart(
         for run, training in trainings
         for split, prefix in _PREFIXES
     ]
-    measured = [(style, name, values) for style, (name, values) in enumerate(named) if any(values)]
+    measured = [(style, name, values) for style, (name, values) in enumerate(named) if set(values) - {None}]
     numbers = [value for _, _, values in measured for value in values if value is not None]
     y_values = _round_steps(0.0, top if top is not None else max(numbers, default=1.0))
     highest = y_values[-1]

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.dataset.labels import LabelSet
+from components.evaluation.results import EvaluationResult
 from components.report.data import (
     Census,
+    Check,
     ClassResult,
     Dataset,
     RejectedFile,
@@ -30,6 +32,22 @@ def unmeasured_classes(labels: LabelSet) -> tuple[ClassResult, ...]:
     colors = told_apart(labels.palette)
     return tuple(
         ClassResult(name=name, color=color) for name, color in zip(labels.names, colors, strict=True)
+    )
+
+
+def gate_checks(result: EvaluationResult) -> tuple[Check, ...]:
+    """Returns the gate's thresholds and what it found."""
+    return tuple(
+        Check(
+            what=check.what,
+            setting=check.setting,
+            threshold=check.threshold,
+            value=check.value,
+            baseline=check.baseline,
+            passed=check.passed,
+            message=check.message,
+        )
+        for check in result.checks
     )
 
 

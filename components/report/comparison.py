@@ -58,8 +58,8 @@ class Comparison:
         """The classes of both, by name."""
         left, right = ({each.name: each for each in run.classes} for _, run in self.runs)
         return tuple(
-            ClassPair(name, known.color, left.get(name), right.get(name))
-            for name, known in (right | left).items()
+            ClassPair(name, (left.get(name) or right[name]).color, left.get(name), right.get(name))
+            for name in left | right
         )
 
     @property

@@ -1,5 +1,6 @@
 """Which classes are taken for which."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,23 @@ class Confusion:
     pixels: int
     share: float
     """Of the true class's pixels."""
+
+
+def never_predicted(data: ReportData) -> tuple[str, ...]:
+    """Returns the names of the classes that are in the ground truth, but in no prediction."""
+    return tuple(name for name, true, predicted in _margins(data) if true and not predicted)
+
+
+def only_predicted(data: ReportData) -> tuple[str, ...]:
+    """Returns the names of the classes that are in predictions, but nowhere in the ground truth."""
+    return tuple(name for name, true, predicted in _margins(data) if predicted and not true)
+
+
+def _margins(data: ReportData) -> Iterator[tuple[str, int, int]]:
+    """Each class with its pixels in the ground truth and in the predictions."""
+    confusion = data.evaluation.confusion if data.evaluation else ()
+    for each, row, column in zip(data.classes, confusion, zip(*confusion, strict=True), strict=False):
+        yield each.name, sum(row), sum(column)
 
 
 def largest(data: ReportData) -> tuple[Confusion, ...]:

@@ -259,6 +259,8 @@ class ReportData(Settings):
     stages: tuple[Stage, ...] = ()
     recipe: dict[str, Any] = Field(default_factory=dict)
     lineage: Lineage = Lineage()
+    obstacle: str = ""
+    """Why the Report stage could not add what only it knows; empty where it could, or was not reached."""
 
     def metric(self, key: str) -> Metric | None:
         """Returns a metric of the whole test split; None where nothing was evaluated."""

@@ -2,10 +2,8 @@
 
 import json
 import logging
-import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +18,9 @@ from components.evaluation.results import load_evaluation
 from components.model_store.store import VERSION_PROPERTY, content_fingerprint
 from components.report.census import take_census
 from components.report.collect import made_from, read_dataset, read_serving_check, read_training
-from components.report.data import Baseline, Lineage, ReportData, Run, Verdict
+from components.report.data import Baseline, ReportData, Run, Verdict
 from components.report.gallery import gallery
+from components.report.lineage import lineage
 from components.report.measured import Measured
 from components.report.page import write_page
 from components.report.predictions import predict_split
@@ -33,10 +32,6 @@ GIT_COMMIT_KEY: Final = "git_commit"
 INGESTION_KEY: Final = "ingestion"
 REPORT_KEY: Final = "report"
 
-_LIBRARIES: Final = (
-    *("tfx", "tensorflow", "keras", "tensorflow-transform", "tensorflow-model-analysis"),
-    *("apache-beam", "numpy"),
-)
 _TEST: Final = SPLITS[-1]
 
 logger = logging.getLogger(__name__)
@@ -105,13 +100,11 @@ def _gather(inputs: _Inputs, exec_properties: Mapping[str, Any]) -> ReportData:
         dataset=read_dataset(_uri(inputs, INGESTION_KEY), census),
         serving_check=serving_check,
         recipe=recipe,
-        lineage=Lineage(
+        lineage=lineage(
+            recipe,
             code_fingerprint=exec_properties[CODE_FINGERPRINT_KEY],
             git_commit=exec_properties[GIT_COMMIT_KEY],
             model_fingerprint=content_fingerprint(model_dir),
-            seeds=_seeds(recipe),
-            versions={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
-            platform=platform.platform(),
         ),
     )
 
@@ -137,17 +130,6 @@ def _baseline(artifact: types.Artifact) -> Baseline | None:
         version=int(compared or incomparable),
         obstacle=artifact.get_string_custom_property("obstacle") if incomparable else "",
     )
-
-
-def _seeds(recipe: Mapping[str, Any]) -> dict[str, int]:
-    """All seeds of a recipe, by their keys."""
-    return {
-        f"{block}.{key}": value
-        for block, values in recipe.items()
-        if isinstance(values, Mapping)
-        for key, value in values.items()
-        if key == "seed" and isinstance(value, int)
-    }
 
 
 def _one(inputs: _Inputs, key: str) -> types.Artifact:

@@ -24,7 +24,10 @@ _FOR_CLASSES: Final = 12
 _SIDES: Final = (384, 320, 256, 192, 128, 96)
 """Of a thumbnail, pixels; the largest with which all fit."""
 _MOST_BYTES: Final = 3_000_000
-"""Of all pictures together, so that a page stays under 5 MB."""
+_PAGE_BYTES: Final = 4_500_000
+"""Of pictures and confusion matrix together, so that a page stays under 5 MB."""
+_CELL_BYTES: Final = 45
+"""Of the page, for each cell of the confusion matrix."""
 
 
 def gallery(split_dir: Path, predictions: Predictions, labels: LabelSet) -> tuple[GalleryItem, ...]:
@@ -39,9 +42,14 @@ def gallery(split_dir: Path, predictions: Predictions, labels: LabelSet) -> tupl
             _item(examples[index], predictions.images[index].mask, ious[index], chosen[index], labels, side)
             for index in order
         )
-        if sum(map(_bytes, items)) <= _MOST_BYTES:
+        if sum(map(_bytes, items)) <= most_bytes(labels.num_classes):
             break
     return items
+
+
+def most_bytes(num_classes: int) -> int:
+    """Returns how large all pictures together may be, beside a confusion matrix of so many classes."""
+    return min(_MOST_BYTES, _PAGE_BYTES - _CELL_BYTES * num_classes**2)
 
 
 def choose(ious: Sequence[float], names: Sequence[str], counts: Margins) -> dict[int, list[str]]:

@@ -11,7 +11,8 @@ from components.dataset.labels import LabelSet
 from components.evaluation.confusion import Margins
 from components.evaluation.results import EvaluationResult
 from components.report.bootstrap import RESAMPLES, Intervals, bootstrap
-from components.report.data import Baseline, Check, ClassResult, Evaluation, Metric, Slice
+from components.report.collect import gate_checks
+from components.report.data import Baseline, ClassResult, Evaluation, Metric, Slice
 from components.report.pictures import told_apart
 from components.report.predictions import Predictions
 
@@ -45,18 +46,7 @@ class Measured:
             ),
             examples=result.metrics["examples"],
             baseline=self.baseline,
-            checks=tuple(
-                Check(
-                    what=check.what,
-                    setting=check.setting,
-                    threshold=check.threshold,
-                    value=check.value,
-                    baseline=check.baseline,
-                    passed=check.passed,
-                    message=check.message,
-                )
-                for check in result.checks
-            ),
+            checks=gate_checks(result),
             confusion=tuple(map(tuple, result.confusion_matrix.tolist())),
             slices=tuple(self._slice(name, value) for name, value in result.slices.items()),
             resamples=RESAMPLES if intervals else 0,

@@ -1,11 +1,13 @@
 """The page: one file of HTML that asks the network for nothing."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from components.durations import duration
 from components.report import charts, confusions, words
@@ -25,6 +27,8 @@ def render(data: ReportData) -> str:
             headline=words.headline(data),
             charts=charts.training_charts([("", data.training)]) if data.training else (),
             confusions=confusions.largest(data) if data.evaluation else (),
+            never_predicted=confusions.never_predicted(data),
+            only_predicted=confusions.only_predicted(data),
             recipe=yaml.safe_dump(data.recipe, sort_keys=False, allow_unicode=True),
         )
     )
@@ -76,6 +80,7 @@ def _environment() -> Environment:
         "number": words.number,
         "duration": duration,
         "moment": words.moment,
+        "breakable": _breakable,
     }
     environment.globals |= {
         "asset": _asset,
@@ -86,6 +91,11 @@ def _environment() -> Environment:
         "few_images": words.FEW_IMAGES,
     }
     return environment
+
+
+def _breakable(key: str) -> Markup:
+    """A key that may go on in the next line after each of its words."""
+    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(key))))
 
 
 def _asset(name: str) -> str:

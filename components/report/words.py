@@ -22,6 +22,7 @@ WHY_NAMES: Final = {
     "random": "random",
     "class": "for a class",
 }
+_GO_ON: Final = "What is known is below; the same command goes on from there."
 FEW_IMAGES: Final = 30
 """Fewer test images give intervals that promise more than they can know."""
 
@@ -82,29 +83,27 @@ def headline(data: ReportData) -> Headline:
         case "rejected":
             return Headline("Refused, nothing was pushed", _refusal(data))
         case "failed":
-            return Headline("Failed", "The run ended early. What is known is below.")
+            return Headline("Failed", f"The run ended early. {_GO_ON}")
         case "interrupted":
-            return Headline("Interrupted", "The run was stopped from outside. What is known is below.")
-    return Headline(title, _against(data))
+            return Headline("Interrupted", f"The run was stopped from outside. {_GO_ON}")
+    return Headline(title, f"It met every threshold. {_against(data)}")
 
 
 def _refusal(data: ReportData) -> str:
     failed = [check for check in data.evaluation.checks if not check.passed] if data.evaluation else []
     if failed:
-        return "The model did not meet every threshold of the gate."
-    return "The model was good enough, but it cannot be served as it is."
+        return f"The model did not meet every threshold of the gate. {_against(data)}"
+    return f"The model was good enough, but it cannot be served as it is. {_against(data)}"
 
 
 def _against(data: ReportData) -> str:
     baseline = data.evaluation.baseline if data.evaluation else None
     if baseline is None:
-        return "It met every threshold. No earlier model was being served to compare it with."
+        return "No earlier model was being served to compare it with."
+    served = f"version {baseline.version}, which was being served"
     if baseline.obstacle:
-        return (
-            f"It met every threshold. It was not compared with version {baseline.version}, which was being "
-            f"served: {baseline.obstacle}."
-        )
-    return f"It met every threshold, compared with version {baseline.version}, which was being served."
+        return f"It was not compared with {served}: {baseline.obstacle}."
+    return f"It was compared with {served}."
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

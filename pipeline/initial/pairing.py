@@ -18,6 +18,7 @@ from pipeline.initial.affixes import Affixes, find_affixes
 from pipeline.initial.errors import InitError
 from pipeline.initial.folders import Folder
 from pipeline.initial.mask_pixels import plainness
+from pipeline.initial.scenes import tell_apart
 
 _SHOWN: Final = 3
 _SUFFIXES: Final = 3
@@ -45,11 +46,20 @@ def pair(images: Folder, masks: Folder) -> Pairing:
     """Finds the patterns that pair most files.
 
     Names decide which patterns are tried, and the ingestion's own scan decides between them. Where images
-    have masks of several kinds (label ids beside colours), the plainest is taken.
+    have masks of several kinds (label ids beside colours), the plainest is taken. In one folder for both, the
+    names of files tell them apart, else those of folders.
 
     Raises:
         InitError: no image meets a mask.
     """
+    candidates = ((images, masks), *tell_apart(images, masks))
+    found = (pairing for some in candidates if (pairing := _pair_by_names(*some)))
+    if (pairing := next(found, None)) is None:
+        raise InitError(_why_nothing_pairs(images, masks))
+    return pairing
+
+
+def _pair_by_names(images: Folder, masks: Folder) -> Pairing | None:
     found = find_affixes([_stem(path) for path in images.files], [_stem(path) for path in masks.files])
     # Among images that lie with their masks, every file would also pair with itself.
     enough = found[0][1] / 2 if found else 0
@@ -59,7 +69,7 @@ def pair(images: Folder, masks: Folder) -> Pairing:
         if count >= enough and (pairing := _best_pairing(images, masks, affixes)) is not None
     ]
     if not pairings:
-        raise InitError(_why_nothing_pairs(images, masks, found[0][0] if found else None))
+        return None
     most_pairs = max(len(pairing.entries) for pairing in pairings)
     kinds: dict[frozenset[str], Pairing] = {}
     for pairing in pairings:
@@ -136,6 +146,13 @@ def _folder_patterns(folder: Folder, files: Sequence[str], root: Path) -> list[s
     patterns = [] if depths == {0} else [f"{start}**/"]
     if len(depths) == 1 or 0 in depths:
         patterns.insert(0, start + "*/" * min(depths))
+    if len(depths) == 1:
+        # What all have in common tells images from masks where both lie under one folder.
+        levels = zip(*(PurePosixPath(path).parts[:-1] for path in files), strict=True)
+        shared = start + "".join(
+            f"{glob.escape(each[0]) if len(set(each)) == 1 else '*'}/" for each in levels
+        )
+        patterns += [shared] if shared not in patterns else []
     return patterns
 
 
@@ -151,16 +168,8 @@ def _suffix_patterns(files: Sequence[str], affix: str) -> list[str]:
     return patterns
 
 
-def _why_nothing_pairs(images: Folder, masks: Folder, nearest: Affixes | None) -> str:
+def _why_nothing_pairs(images: Folder, masks: Folder) -> str:
     shown = f"images are named {_some(images.files)}; masks {_some(masks.files)}"
-    if nearest is not None and (nearest.mask_prefix or nearest.image_prefix):
-        which, prefix = (
-            ("masks", nearest.mask_prefix) if nearest.mask_prefix else ("images", nearest.image_prefix)
-        )
-        return (
-            f"no image meets a mask: the names of the {which} begin with {prefix!r}, and files are paired by "
-            f"how their names begin; {shown}. Rename the {which} without {prefix!r}"
-        )
     example = PurePosixPath(images.files[0]).stem
     return (
         f"no image meets a mask: {shown}. Files are paired by name: {printable(images.files[0])} would match "

@@ -18,7 +18,8 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.types.artifact import Artifact
 
-from pipeline.kubeflow.paths import local_path, remote_uri
+from components.errors import StageError
+from pipeline.kubeflow.paths import is_remote, local_path, remote_uri
 
 _HTML: Final = "system.HTML"
 """Type of the artifacts that Kubeflow's pages show; the URI must name the file."""
@@ -42,9 +43,13 @@ def localize(
         executor_input: as the launcher gives it.
         inputs_spec: the component's inputs with the types that TFX's compiler wrote.
         outputs_spec: the same of its outputs.
+
+    Raises:
+        StageError: the object store has nothing where the dataset should be.
     """
     localized = pipeline_spec_pb2.ExecutorInput()
     localized.CopyFrom(executor_input)
+    _localize_parameters(localized.inputs)
     for key, artifact in _artifacts(localized.inputs.artifacts):
         _set_class(artifact, inputs_spec.artifacts[key].artifact_type)
         # Where it has no name, TFX has no id, and its Evaluator writes the ids of models down.
@@ -80,6 +85,22 @@ def publish(
         _translate(artifact, remote_uri)
         _drop_nulls(artifact.metadata)
     return published
+
+
+def _localize_parameters(inputs: pipeline_spec_pb2.ExecutorInput.Inputs) -> None:
+    """Has a parameter that is the URI of an input artifact name the launcher's copy of it.
+
+    Of other URIs there is no copy.
+    """
+    fetched = {artifact.uri for _, artifact in _artifacts(inputs.artifacts)}
+    for name, value in inputs.parameter_values.items():
+        uri = value.string_value
+        if is_remote(uri) and uri in fetched:
+            value.string_value = local_path(uri)
+            if not Path(value.string_value).exists():
+                raise StageError(
+                    f"{name}: there is nothing below {uri}; give a folder of the bucket with files in it"
+                )
 
 
 def _artifacts(lists: object) -> Iterator[tuple[str, pipeline_spec_pb2.RuntimeArtifact]]:

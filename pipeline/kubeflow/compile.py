@@ -20,9 +20,11 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
 
 from pipeline.config import Recipe
 from pipeline.create_pipeline import create_pipeline
+from pipeline.kubeflow.dataset import import_dataset
 from pipeline.kubeflow.deployment import Target
 from pipeline.kubeflow.mend import mend
 from pipeline.kubeflow.package import Package
+from pipeline.kubeflow.paths import is_remote
 from pipeline.kubeflow.platform import build_platform_spec
 from pipeline.kubeflow.quantities import parse_quantity
 from pipeline.parameters import RunParameters
@@ -42,7 +44,7 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
     same recipe and code give the same package. The dataset is not needed.
 
     Args:
-        recipe: its paths are those within the containers.
+        recipe: its paths are those within the containers; the dataset may be in an object store.
         image: container image of all stages, with this code in it.
         pipeline_root: directory of all artifacts in the object store, ``s3://BUCKET/PATH`` for example.
 
@@ -68,7 +70,11 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         component.with_beam_pipeline_args(beam_args(recipe, component.id))
     spec = compile_for_vertex(pipeline, image)
     mend(spec, Target(image, COMMAND, pipeline_root, defaults, recipe.kubeflow))
-    return Package(spec, build_platform_spec(spec, recipe.kubeflow))
+    platform = build_platform_spec(spec, recipe.kubeflow)
+    if is_remote(recipe.dataset.root or ""):
+        # Last: what the others give every task is for containers, and an importer is none.
+        import_dataset(spec)
+    return Package(spec, platform)
 
 
 def pipeline_name(recipe: Recipe) -> str:

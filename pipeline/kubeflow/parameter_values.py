@@ -5,6 +5,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from pipeline.config import Recipe
+from pipeline.kubeflow.paths import is_remote
 from pipeline.recipe_errors import RecipeError, suggestion
 
 RECIPE_KEYS: Final = {
@@ -25,7 +26,8 @@ def parameter_values(assignments: Sequence[str], load: Callable[[list[str]], Rec
         load: loads the recipe with further ``KEY=VALUE`` on top; raises RecipeError.
 
     Raises:
-        RecipeError: an unknown name, or a value that the recipe would not take.
+        RecipeError: an unknown name, a value that the recipe would not take, or data that the pipeline as
+            compiled cannot read.
     """
     overrides = {}
     for assignment in assignments:
@@ -40,7 +42,24 @@ def parameter_values(assignments: Sequence[str], load: Callable[[list[str]], Rec
     except RecipeError as error:
         given = ", ".join(assignments)
         raise RecipeError([f"--param {given}: {line}" for line in str(error).splitlines()]) from None
+    if "data_path" in overrides:
+        _check_data_path(recipe.dataset.root or "", load([]).dataset.root or "")
     return {name: attrgetter(RECIPE_KEYS[name])(recipe) for name in overrides}
+
+
+def _check_data_path(given: str, compiled: str) -> None:
+    """Raises RecipeError where the one is in an object store and the other is not.
+
+    The task that fetches data from an object store is in the pipeline or it is not.
+    """
+    if is_remote(given) != is_remote(compiled):
+        what = "bucket" if is_remote(compiled) else "folder of a volume"
+        raise RecipeError(
+            [
+                f"--param data_path={given}: the pipeline is compiled to read a {what}, {compiled}; "
+                f"with --data {given} it is compiled to read this"
+            ]
+        )
 
 
 def _choices(name: str) -> str:

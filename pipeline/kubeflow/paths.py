@@ -5,9 +5,19 @@ It copies them between the object store and the container's own disk (``LocalPat
 to the launcher alone; the copies need none.
 """
 
+import re
 from typing import Final
 
+DATASET_URI: Final = re.compile(r"(s3|gs|minio)://[^/?#%\s]+(/(?!\.{1,2}(/|$))[^/?#%\s]+)+")
+"""A folder in a bucket. The backend takes what follows a ``?`` for settings of the bucket, cannot fetch a
+whole bucket (``KeyFromURI`` in ``v2/objectstore/config.go``), and newer ones decode ``%20`` and its like."""
+
 _LOCAL_ROOTS: Final = {"s3://": "/s3/", "gs://": "/gcs/", "minio://": "/minio/"}
+
+
+def is_remote(text: str) -> bool:
+    """Whether a text names something in an object store."""
+    return text.startswith(tuple(_LOCAL_ROOTS))
 
 
 def local_path(text: str) -> str:

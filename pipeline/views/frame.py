@@ -44,7 +44,8 @@ def stage_row(mark: Text, running: Running, took: str) -> Text:
 def frame(running: Running, glyphs: Glyphs, width: int, height: int, now: float) -> list[Text]:
     """Returns the rows, none wider than ``width``, fewer than ``height``; the last one is empty."""
     rows = [_running_row(running, glyphs, now - running.since)] if running.doing else []
-    rows += running.words[-_WORDS:]
+    # Copies: what is cut to fit is printed whole when the stage is over.
+    rows += [row.copy() for row in running.words[-_WORDS:]]
     if running.progress:
         rows += training_rows(running.progress, glyphs, width)
     room = height - len(rows) - 1

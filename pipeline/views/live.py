@@ -3,12 +3,14 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO, cast
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleRenderable, Group
+from rich.control import Control
 from rich.live import Live
+from rich.segment import ControlType
 from rich.text import Text
 
 from components.durations import duration
@@ -38,9 +40,12 @@ _STYLES: Final = {
 class LiveView(View):
     """Rows for the stages, with a bar and figures for the training."""
 
-    def __init__(self, stream: TextIO, glyphs: Glyphs, verbose: bool = False):
+    def __init__(self, stream: TextIO, glyphs: Glyphs, verbose: bool = False, reflows: bool = True):
         super().__init__(verbose)
         self._stream = stream
+        self._reflows = reflows
+        self._frame: Sequence[Text] = ()
+        self._on_screen: Sequence[Text] = ()
         self._glyphs = glyphs
         self._stages: Sequence[str] = ()
         self._running = self._begin("Starting")
@@ -54,7 +59,8 @@ class LiveView(View):
             highlight=False,
             emoji=False,
         )
-        self._live = Live(
+        self._live = _Live(
+            self._rows_more_than_drawn,
             console=self._console,
             get_renderable=self._draw,
             refresh_per_second=_FRAMES_A_SECOND,
@@ -147,10 +153,29 @@ class LiveView(View):
     def _draw(self) -> Group:
         self._console.size = _terminal_size(self._stream)
         width, height = self._console.size
-        return Group(*frame(self._running, self._glyphs, width, height, time.monotonic()))
+        self._frame = frame(self._running, self._glyphs, width, height, time.monotonic())
+        return Group(*self._frame)
+
+    def _rows_more_than_drawn(self) -> int:
+        """How many rows the last frame takes beyond its own: a terminal that got narrower has wrapped it."""
+        drawn, self._on_screen = self._on_screen, self._frame
+        columns, _ = _terminal_size(self._stream)
+        return sum(max(0, row.cell_len - 1) // columns for row in drawn) if self._reflows else 0
 
     def _print(self, rows: Sequence[Text]) -> None:
         self._console.print(Group(*rows), soft_wrap=True)
+
+
+class _Live(Live):
+    """Finds the beginning of its last frame also where the terminal has been made narrower since."""
+
+    def __init__(self, rows_more: Callable[[], int], **settings: Any):
+        super().__init__(**settings)
+        self._rows_more = rows_more
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        step_back = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)) * self._rows_more()
+        return [Control(*step_back), *super().process_renderables(renderables)]
 
 
 class _Console(Console):

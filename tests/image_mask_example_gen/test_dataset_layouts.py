@@ -43,6 +43,22 @@ def scan_folder(root: Path, images: str, masks: str) -> Scan:
         ),
         ("i/[0-4].jpg", "m/?.png", ["i/3.jpg", "i/7.jpg", "m/3.png"], ["3"]),
         ("i/(1)+/*.jpg", "m/*.png", ["i/(1)+/a.jpg", "m/a.png"], ["a"]),
+        ("i/*.jpg", "m/mask_*.png", ["i/1.jpg", "m/mask_1.png"], ["1"]),
+        ("i/img_*.jpg", "m/mask_*_gt.png", ["i/img_1.jpg", "m/mask_1_gt.png"], ["1"]),
+        (
+            "*/img_*.jpg",
+            "*/m_*.png",
+            ["s/img_1.jpg", "t/img_1.jpg", "s/m_1.png", "t/m_1.png"],
+            ["s/1", "t/1"],
+        ),
+        (
+            "*/photo.jpg",
+            "*/labels.png",
+            ["s/photo.jpg", "t/photo.jpg", "s/labels.png", "t/labels.png"],
+            ["s", "t"],
+        ),
+        # What meets as it is stays as it is.
+        ("i/a*.jpg", "m/*.png", ["i/ab.jpg", "m/ab.png"], ["ab"]),
     ],
 )
 def test_folder_pairs_by_what_the_patterns_leave_open(

@@ -89,13 +89,39 @@ def inputs_are_given(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str
                 yield f"{name}: {kind} {sorted(missing)}"
 
 
-def executors_are_containers(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
+def executors_are_containers_or_importers(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
     # v2/compiler/argocompiler/dag.go: "resolver executors not implemented".
     executors = _deployment(spec).executors
     for name, component in spec.components.items():
         label = component.executor_label
-        if label not in executors or executors[label].WhichOneof("spec") != "container":
+        if label not in executors or executors[label].WhichOneof("spec") not in ("container", "importer"):
             yield name
+
+
+def importers_find_their_uri(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
+    # ImportSpecToMLMDArtifact in v2/component/importer_launcher.go: "cannot find parameter … in task input";
+    # then it looks in the inputs of the whole pipeline, so neither a constant nor another task's output does.
+    for name, importer in _importers(spec):
+        parameters = spec.root.dag.tasks[name].inputs.parameters
+        key = importer.artifact_uri.runtime_parameter
+        if key not in parameters or not parameters[key].component_input_parameter:
+            yield name
+
+
+def importers_are_what_the_backend_runs(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
+    for name, importer in _importers(spec):
+        task = spec.root.dag.tasks[name]
+        outputs = list(_outputs(spec, name).artifacts.values())
+        # v2/compiler/argocompiler/dag.go: "triggerPolicy.condition on importer task is not supported"; its
+        # importer.go has no retries.
+        if task.trigger_policy.condition or task.HasField("retry_policy"):
+            yield f"{name}: {task}"
+        # getOutPutArtifactName in v2/component/importer_launcher.go: exactly one.
+        if [output.artifact_type for output in outputs] != [importer.type_schema]:
+            yield f"{name} gives {outputs}"
+        # findOrNewArtifactToImport there: an earlier run's artifact, as long as the URI is the same.
+        if not importer.reimport:
+            yield f"{name} takes the artifact of another run"
 
 
 def containers_run_our_entrypoint(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
@@ -164,8 +190,8 @@ def retries_are_complete(spec: PipelineSpec, config: KubeflowConfig) -> Iterator
     # getTaskRetryParameters in v2/compiler/argocompiler/container.go: what is not given becomes 0. The
     # longest duration is that of all attempts together, for Argo (processNodeRetries in its
     # workflow/controller/operator.go).
-    for name, task in spec.root.dag.tasks.items():
-        policy, stage = task.retry_policy, config.stage(name)
+    for name, _ in _containers(spec):
+        policy, stage = spec.root.dag.tasks[name].retry_policy, config.stage(name)
         if policy.max_retry_count != stage.retries:
             yield f"{name}: {policy.max_retry_count}"
         if policy.max_retry_count and not (
@@ -213,7 +239,9 @@ RULES: tuple[Rule, ...] = (
     names_suit_argo,
     references_exist,
     inputs_are_given,
-    executors_are_containers,
+    executors_are_containers_or_importers,
+    importers_find_their_uri,
+    importers_are_what_the_backend_runs,
     containers_run_our_entrypoint,
     parameters_have_defaults,
     types_are_known,
@@ -235,8 +263,17 @@ def _deployment(spec: PipelineSpec) -> PipelineDeploymentConfig:
 def _containers(spec: PipelineSpec) -> Iterator[tuple[str, PipelineDeploymentConfig.PipelineContainerSpec]]:
     executors = _deployment(spec).executors
     for name, task in spec.root.dag.tasks.items():
-        component = spec.components[task.component_ref.name]
-        yield name, executors[component.executor_label].container
+        executor = executors[spec.components[task.component_ref.name].executor_label]
+        if executor.HasField("container"):
+            yield name, executor.container
+
+
+def _importers(spec: PipelineSpec) -> Iterator[tuple[str, PipelineDeploymentConfig.ImporterSpec]]:
+    executors = _deployment(spec).executors
+    for name, task in spec.root.dag.tasks.items():
+        executor = executors[spec.components[task.component_ref.name].executor_label]
+        if executor.HasField("importer"):
+            yield name, executor.importer
 
 
 def _outputs(spec: PipelineSpec, task_name: str) -> ComponentOutputsSpec:

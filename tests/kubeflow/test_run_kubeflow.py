@@ -151,6 +151,7 @@ def test_a_recurring_run_is_not_made_twice(command: Command, fake: FakeKfp) -> N
         (["--param", "epochs=many"], "training.epochs is 'many'"),
         (["--param", "epochs"], "write it as NAME=VALUE"),
         (["--param", "data_path=data"], "dataset.root is 'data'; give the absolute path"),
+        (["--param", "data_path=s3://b/pets"], "with --data s3://b/pets it is compiled to read this"),
         (["--param", "serving_dir=/elsewhere"], "/elsewhere, which none of kubeflow.volumes provides"),
         (["--set", "training.epochz=3"], "did you mean training.epochs?"),
         (["--cron", "0 3 * * *"], "'0 0 3 * * *'"),

@@ -36,6 +36,8 @@ def paired(root: Path, images: str = "images", masks: str = "masks") -> Pairing:
         ("images/train/{}.jpg", "masks/train/{}_gt.png", ("images/*/*.jpg", "masks/*/*_gt.png")),
         ("images/a/b/{}.jpg", "masks/{}.png", ("images/*/*/*.jpg", "masks/*.png")),
         ("images/{}.JPG", "masks/{}.mat", ("images/*.JPG", "masks/*.mat")),
+        ("images/{}.jpg", "masks/mask_{}.png", ("images/*.jpg", "masks/mask_*.png")),
+        ("images/img_{}.jpg", "masks/mask_{}.png", ("images/img_*.jpg", "masks/mask_*.png")),
     ],
 )
 def test_names_with_additions_meet(tmp_path: Path, image: str, mask: str, patterns: tuple[str, str]) -> None:
@@ -90,6 +92,34 @@ def test_images_of_several_formats_are_all_taken(tmp_path: Path) -> None:
 def test_of_two_images_with_one_name_the_usual_format_is_taken(tmp_path: Path) -> None:
     lay_out(tmp_path, "images/a.jpg", "images/b.jpg", "images/a.png", "masks/a.png", "masks/b.png")
     assert paired(tmp_path).dataset["images"] == "images/*.jpg"
+
+
+@pytest.mark.parametrize("names", [("photos", "truth"), ("b", "a")])
+@pytest.mark.parametrize("ending", ["", "_mask"])
+def test_in_one_folder_for_both_the_names_of_folders_tell_them_apart(
+    tmp_path: Path, names: tuple[str, str], ending: str
+) -> None:
+    for scene in ("day", "night"):
+        for kind in names:
+            (tmp_path / scene / kind).mkdir(parents=True)
+        for number in range(3):
+            PICTURE.save(tmp_path / scene / names[0] / f"{number}.png")
+            labels = PICTURE.point(lambda value: value % 4)
+            labels.save(tmp_path / scene / names[1] / f"{number}{ending}.png")
+    found = paired(tmp_path, ".", ".")
+    assert found.dataset["images"] == f"*/{names[0]}/*.png"
+    assert found.dataset["masks"] == f"*/{names[1]}/*{ending}.png"
+    assert [entry.key for entry in found.entries] == [f"{s}/{n}" for s in ("day", "night") for n in range(3)]
+    assert not found.unpaired
+
+
+def test_images_and_masks_in_folders_side_by_side_are_told_apart(tmp_path: Path) -> None:
+    lay_out(tmp_path, "photos/a.png", "labels/a.png", "photos/b.png", "labels/b.png")
+    for name in "ab":
+        Image.merge("RGB", [PICTURE, PICTURE.rotate(90), PICTURE]).save(tmp_path / f"photos/{name}.png")
+        PICTURE.point(lambda value: value % 4).save(tmp_path / f"labels/{name}.png")
+    found = paired(tmp_path, ".", ".")
+    assert (found.dataset["images"], found.dataset["masks"]) == ("photos/*.png", "labels/*.png")
 
 
 def test_files_without_a_partner_are_named(tmp_path: Path) -> None:

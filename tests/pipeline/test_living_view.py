@@ -29,6 +29,8 @@ from pipeline.views.view import Ending, Line, Tone, View
 
 STAGES = ("ImageMaskExampleGen", "Trainer", "Pusher")
 LONG = "/somewhere/" + "very/" * 30 + "deep"
+NARROWED = "\x1b[39;49m"
+"""Nothing that can be seen, and nothing that the view writes."""
 PROGRESS = TrainingProgress(
     epoch=3,
     epochs=30,
@@ -61,6 +63,11 @@ class Terminal:
         except OSError:
             pass
         os.close(self._far)
+
+    def narrow(self, columns: int) -> None:
+        """Makes the terminal narrower, and leaves a mark where that is in the output."""
+        self.stream.write(NARROWED)
+        fcntl.ioctl(self.stream.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
     def close(self) -> str:
         """Returns all that was written."""
@@ -137,6 +144,53 @@ def test_a_run_leaves_its_stages_and_its_end_on_the_screen_and_no_trace_of_what_
     assert "━" not in shown and "⠋" not in shown
     assert "rejected 1.jpg" not in output
     assert (screen.cursor_visible, screen.cursor[1]) == (True, 0)
+
+
+def test_a_terminal_made_narrower_shows_no_fragments_of_earlier_frames() -> None:
+    terminal = Terminal(100)
+    with showing(terminal) as view:
+        assert isinstance(view, LiveView)
+        view.stage_starts(STAGES[1])
+        logging.getLogger("components.toy").info(
+            "a line that is much wider than what the terminal will have left"
+        )
+        view._live.refresh()
+        with view._live._lock:
+            terminal.narrow(30)
+        view._live.refresh()
+        view.stage_ends(stage(STAGES[1]))
+    before, after = terminal.close().split(NARROWED)
+    rows = Screen(100).show(before).narrow(30).show(after).rows
+    assert [row for row in rows if "Trainer" in row] == [" ✓ 2/3 Trainer"]
+    # Cut between two letters or words, but whole.
+    said = "a line that is much wider than what the terminal will have left"
+    assert "".join(rows).replace(" ", "").count(said.replace(" ", "")) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "reflows"),
+    [
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "xterm", "XTERM_VERSION": "XTerm(390)"}, False),
+        ({"TERM": "linux"}, False),
+        ({"TERM": "screen-256color"}, False),
+        ({"TERM": "screen-256color", "TMUX": "/tmp/tmux"}, True),
+    ],
+)
+def test_a_terminal_that_only_cuts_rows_off_loses_none_above_the_view(
+    environment: Any, reflows: bool
+) -> None:
+    terminal = Terminal(100)
+    with showing(terminal, **environment) as view:
+        assert isinstance(view, LiveView)
+        view.stage_starts(STAGES[1])
+        logging.getLogger("components.toy").info(
+            "a line that is much wider than what the terminal will have left"
+        )
+        view._live.refresh()
+        terminal.narrow(30)
+        assert (view._rows_more_than_drawn() > 0) == reflows
+    terminal.close()
 
 
 def test_what_people_copy_is_written_in_one_piece_and_prose_is_wrapped_between_words() -> None:

@@ -251,6 +251,27 @@ def test_a_report_that_cannot_be_written_changes_nothing_else(
     assert summary_of(tmp_path)["report"] is None
 
 
+@pytest.mark.parametrize(
+    ("trouble", "obstacle"),
+    [
+        ("report_fails", "Report failed: the pictures are too large"),
+        ("report_interrupted", "interrupted in Report"),
+    ],
+)
+def test_a_pushed_model_stays_pushed_when_its_report_cannot_be_made(
+    run: Run, tmp_path: Path, trouble: str, obstacle: str
+) -> None:
+    finished = run(tmp_path, trouble=trouble)
+    assert finished.code == 0
+    assert f"The report holds only what the summary says: {obstacle}" in finished.out.splitlines()
+    assert "Pushed version 7" in finished.out
+    assert "Traceback" not in finished.out + finished.err
+    summary = summary_of(tmp_path)
+    assert (summary["outcome"], summary["reasons"]) == ("pushed", [])
+    page = Path(summary["report"]).read_text()
+    assert page.startswith("pushed after Numbers, Worker, Pusher") and page.endswith(obstacle)
+
+
 def test_quiet_shows_how_it_ends(tmp_path: Path) -> None:
     out, err = start(tmp_path, "--quiet", trouble="stage_error").communicate(timeout=120)
     assert err == ""

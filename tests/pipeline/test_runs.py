@@ -187,6 +187,25 @@ def test_where_the_newest_run_is_deleted_the_one_before_is_the_newest(runs: Runs
     assert "  no runs" in runs().out
 
 
+def test_what_is_no_summary_never_becomes_the_newest_one(runs: Runs) -> None:
+    root = runs.add(OLD).parents[1]
+    runs.add(NEW)
+    (root / "history" / "zzz").mkdir()
+    (root / "history" / "zzz" / "summary.json").write_text("{}")
+    runs("delete", NEW, "--yes")
+    assert json.loads((root / "summary.json").read_text())["run_id"] == OLD
+
+
+def test_of_a_link_in_the_history_only_the_link_is_deleted(runs: Runs, tmp_path: Path) -> None:
+    folder = runs.add(OLD)
+    elsewhere = tmp_path / "elsewhere"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    finished = runs("delete", OLD, "--yes")
+    assert (finished.code, finished.err) == (0, "")
+    assert not folder.is_symlink() and (elsewhere / "summary.json").exists()
+
+
 def test_nothing_is_deleted_unless_someone_says_yes(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = runs.add(OLD)
     finished = runs("delete", OLD)

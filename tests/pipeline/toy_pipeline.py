@@ -28,7 +28,12 @@ def _create_pipeline(*args: Any, **kwargs: Any) -> Any:
 
 
 def _write_report(
-    summary: Mapping[str, Any], stages: Sequence[Any], recipe: Recipe, workdir: WorkDir, run_id: str
+    summary: Mapping[str, Any],
+    stages: Sequence[Any],
+    recipe: Recipe,
+    workdir: WorkDir,
+    run_id: str,
+    obstacle: str,
 ) -> Path:
     match os.environ.get("TOY_REPORT"):
         case "fails":
@@ -37,7 +42,7 @@ def _write_report(
             os.kill(os.getpid(), 2)
     for page in (workdir.past(run_id) / "index.html", workdir.report):
         page.parent.mkdir(exist_ok=True)
-        page.write_text(f"{summary['outcome']} after {', '.join(stage.name for stage in stages)}")
+        page.write_text(f"{summary['outcome']} after {', '.join(stage.name for stage in stages)}{obstacle}")
     return workdir.report
 
 

@@ -1,10 +1,11 @@
 """A pipeline of toy stages.
 
-The stage ``Worker`` gets into the trouble that the environment variable ``TOY_TROUBLE`` asks for.
+The stages get into the trouble that the environment variable ``TOY_TROUBLE`` asks for.
 """
 
 import logging
 import os
+import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -81,6 +82,13 @@ def Pusher(
     pushed_model.set_int_custom_property("already_served", int(os.environ.get("TOY_TROUBLE") == "served"))
 
 
+@tfx.dsl.components.component
+def Report(pushed_model: tfx.dsl.components.InputArtifact[PushedModel]) -> None:
+    if os.environ.get("TOY_TROUBLE") == "report_interrupted":
+        os.kill(os.getpid(), signal.SIGINT)
+    raise StageError("the pictures are too large")
+
+
 def _train() -> None:
     """Three epochs of ten steps, as the Trainer tells of them."""
     logger.info("540,341 parameters, 420 training examples")
@@ -128,10 +136,16 @@ def create_pipeline(
     numbers = Numbers(count=recipe.training.epochs)
     worker = Worker(numbers=numbers.outputs["numbers"])
     pusher = Pusher(model=worker.outputs["model"])
+    reports = os.environ.get("TOY_TROUBLE", "").startswith("report")
     return tfx.dsl.Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
-        components=[numbers, worker, pusher],
+        components=[
+            numbers,
+            worker,
+            pusher,
+            *([Report(pushed_model=pusher.outputs["pushed_model"])] if reports else []),
+        ],
         enable_cache=True,
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
             metadata_path

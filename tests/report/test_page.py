@@ -5,7 +5,7 @@ import re
 import pytest
 from known_run import Page, known_run
 
-from components.report import confusions
+from components.report import charts, confusions
 from components.report.comparison import Comparison
 from components.report.data import (
     Baseline,
@@ -19,8 +19,10 @@ from components.report.data import (
     Outcome,
     RejectedFile,
     ReportData,
+    Training,
     Verdict,
 )
+from components.report.gallery import most_bytes
 from components.report.page import render, render_comparison
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
@@ -29,6 +31,10 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
 def evaluation(data: ReportData) -> Evaluation:
     assert data.evaluation
     return data.evaluation
+
+
+def confused(matrix: tuple[tuple[int, ...], ...]) -> Evaluation:
+    return evaluation(known_run()).model_copy(update={"confusion": matrix})
 
 
 def test_a_pushed_run_says_so_first() -> None:
@@ -85,6 +91,20 @@ def test_a_baseline_comes_with_its_metrics_and_the_change() -> None:
     assert "+0.012" in text
 
 
+def test_a_refused_run_names_what_it_was_compared_with() -> None:
+    refused = known_run(
+        verdict=Verdict(outcome="rejected", reasons=("worse",)),
+        evaluation=evaluation(known_run()).model_copy(update={"baseline": Baseline(version=6)}),
+    )
+    assert "It was compared with version 6, which was being served." in Page(render(refused)).text
+
+
+def test_a_quantity_that_stays_zero_has_its_line() -> None:
+    training = Training(best_epoch=1, epochs=({"loss": 2.0, charts.IOU: 0.0}, {"loss": 1.0, charts.IOU: 0.0}))
+    _, panel = charts.training_charts([("", training)])
+    assert [line.values for line in panel.lines] == [(0.0, 0.0)]
+
+
 def test_a_baseline_that_cannot_be_compared_is_named_with_the_obstacle() -> None:
     baseline = Baseline(version=6, obstacle="its classes are not the same")
     data = known_run(evaluation=evaluation(known_run()).model_copy(update={"baseline": baseline}))
@@ -99,6 +119,18 @@ def test_a_class_that_was_never_predicted_has_zero_and_one_that_occurs_nowhere_h
     assert "tree 0.000" in text
     assert "unicorn –" in text
     assert "occurs neither in the test split nor in the predictions" in text
+
+
+def test_classes_that_only_truth_or_only_predictions_have_are_named() -> None:
+    data = known_run()
+    # The second class is never predicted, the third one in no truth.
+    matrix = ((5, 0, 2), (7, 0, 0), (0, 0, 0))
+    text = Page(render(data.model_copy(update={"evaluation": confused(matrix)}))).text
+    names = [each.name for each in data.classes]
+    assert f"Never predicted: {names[1]} ." in text or f"Never predicted: {names[1]}." in text
+    assert f"In no test image, but predicted: {names[2]}" in text
+    sound = Page(render(data.model_copy(update={"evaluation": confused(((5, 1, 1), (1, 5, 1), (1, 1, 5)))})))
+    assert "ever predicted:" not in sound.text and "but predicted" not in sound.text
 
 
 def test_few_test_images_come_with_a_warning() -> None:
@@ -173,21 +205,18 @@ def test_every_picture_has_a_text_and_every_table_a_caption() -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_a_page_of_59_classes_stays_small() -> None:
+@pytest.mark.parametrize(("classes", "size"), [(59, 1_000_000), (255, 5_000_000 - most_bytes(255))])
+def test_a_page_of_many_classes_stays_small(classes: int, size: int) -> None:
     many = tuple(
         ClassResult(name=f"a rather long name of class {index}", color=(index, 0, 0), iou=0.5, images=3)
-        for index in range(59)
+        for index in range(classes)
     )
-    confusion = tuple(tuple(1000 + 7 * row + column for column in range(59)) for row in range(59))
-    data = known_run(
-        classes=many, evaluation=evaluation(known_run()).model_copy(update={"confusion": confusion})
-    )
-    assert len(render(data).encode()) < 1_000_000
+    confusion = tuple(tuple(1000 + 7 * row + column for column in range(classes)) for row in range(classes))
+    assert len(render(known_run(classes=many, evaluation=confused(confusion))).encode()) < size
 
 
 def test_the_largest_confusions_come_first() -> None:
-    matrix = ((5, 3, 0), (7, 0, 0), (0, 1, 0))
-    data = known_run(evaluation=evaluation(known_run()).model_copy(update={"confusion": matrix}))
+    data = known_run(evaluation=confused(((5, 3, 0), (7, 0, 0), (0, 1, 0))))
     found = [(each.true, each.predicted, each.pixels, each.share) for each in confusions.largest(data)]
     assert found == [(1, 0, 7, 1.0), (0, 1, 3, 0.375), (2, 1, 1, 1.0)]
 
@@ -199,7 +228,7 @@ def test_a_comparison_shows_both_values_and_only_the_settings_that_differ() -> N
         ),
         recipe={"name": "known", "training": {"epochs": 9, "seed": 0}, "model": {"depth": 3}},
     )
-    text = Page(render_comparison(Comparison(known_run(), other))).text
+    text = Page(render_comparison(Comparison(known_run(), other)).replace("<wbr>", "")).text
     assert "Mean IoU 0.450 0.400 – 0.475 0.500 – +0.050" in text
     assert "training.epochs 2 9" in text
     assert "model.depth – 3" in text
@@ -212,6 +241,16 @@ def test_predictions_are_not_shown_side_by_side_where_class_ids_mean_different_t
     assert not Comparison(known_run(), other).examples
     assert len(Comparison(known_run(), known_run()).examples) == 1
     assert "images/a.jpg" not in render_comparison(Comparison(known_run(), other))
+
+
+def test_classes_of_unlike_runs_are_all_listed_the_first_run_s_first() -> None:
+    left = known_run()
+    right = left.model_copy(
+        update={"classes": (ClassResult(name="apple", color=(1, 2, 3), iou=0.5), left.classes[1])}
+    )
+    pairs = Comparison(left, right).classes
+    assert [pair.name for pair in pairs] == [*(each.name for each in left.classes), "apple"]
+    assert pairs[-1].left is None and pairs[-1].color == (1, 2, 3)
 
 
 def test_runs_on_other_data_are_compared_with_a_warning() -> None:

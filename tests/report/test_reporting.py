@@ -3,14 +3,17 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from known_run import Page, known_run
 from tfx.types import standard_artifacts
 
+from components.evaluation.gate import GateCheck
 from components.report.data import ReportData
-from pipeline import report
+from pipeline import report, reporting
 from pipeline.config import load_recipe
 from pipeline.local_runner import StageResult
 from pipeline.reporting import write_report
@@ -46,10 +49,11 @@ def summary(**changes: Any) -> dict[str, Any]:
 
 
 def written(
-    tmp_path: Path, told: dict[str, Any], stages: list[StageResult] | None = None
+    tmp_path: Path, told: dict[str, Any], stages: list[StageResult] | None = None, obstacle: str = ""
 ) -> tuple[str, Path]:
     """The text of the page, and where it is."""
-    page = write_report(told, stages or [], load_recipe("shapes"), WorkDir(tmp_path), "20260102-030405")
+    recipe = load_recipe("shapes")
+    page = write_report(told, stages or [], recipe, WorkDir(tmp_path), "20260102-030405", obstacle)
     return Page(page.read_text(encoding="utf-8")).text, page
 
 
@@ -69,13 +73,31 @@ def test_a_run_that_failed_before_it_had_read_anything_has_a_page(tmp_path: Path
     assert "Trainer failed: no memory" in text
 
 
+def test_a_failed_run_s_page_says_what_it_was_made_with(tmp_path: Path) -> None:
+    written(tmp_path, summary())
+    made_with = ReportData.load(tmp_path / "history" / "20260102-030405").lineage
+    assert made_with.seeds and made_with.versions["tensorflow"] and made_with.code_fingerprint
+
+
 def test_an_interrupted_run_is_not_called_a_failure(tmp_path: Path) -> None:
     text, _ = written(tmp_path, summary(reasons=["interrupted in Trainer"]))
     assert "Interrupted" in text
     assert "Failed" not in text
 
 
-def test_a_run_whose_report_stage_failed_still_shows_the_summary_s_numbers(tmp_path: Path) -> None:
+def evaluated(monkeypatch: pytest.MonkeyPatch, passed: bool) -> StageResult:
+    """An Evaluator that is done, and what is read from its artifact."""
+    check = GateCheck("mean IoU", "evaluation.min_mean_iou", 0.4, 0.45, None, passed, "as it is")
+    result = SimpleNamespace(checks=(check,), confusion_matrix=np.diag([9_001, 2, 3, 0, 1]))
+    monkeypatch.setattr(reporting, "load_evaluation", lambda uri, version: result)
+    artifact = standard_artifacts.ModelEvaluation()
+    artifact.uri = "/evaluation"
+    return StageResult("Evaluator", 1.0, False, {"evaluation": [artifact]})
+
+
+def test_a_run_whose_report_stage_failed_still_shows_what_was_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = summary(
         outcome="pushed",
         reasons=[],
@@ -85,10 +107,29 @@ def test_a_run_whose_report_stage_failed_still_shows_the_summary_s_numbers(tmp_p
         baseline={"version": 6, "metrics": METRICS | {"mean_iou": 0.4}, "obstacle": None},
         slices={"kind=a": 0.3},
     )
-    text, _ = written(tmp_path, told)
+    stages = [evaluated(monkeypatch, passed=True)]
+    text, _ = written(tmp_path, told, stages, obstacle="Report failed: no memory")
     assert "Pushed as version 7" in text
-    for number in ("0.450", "0.500", "0.900", "0.810", "+0.050", "kind=a", "triangle –"):
+    assert "This page lacks examples and intervals: Report failed: no memory" in text
+    for number in ("0.450", "0.500", "0.900", "0.810", "+0.050", "kind=a", "triangle –", "at least 0.4"):
         assert number in text
+    assert "Confusion matrix" in text
+
+
+def test_a_refused_run_whose_report_stage_failed_says_what_refused_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = summary(outcome="rejected", reasons=["as it is"], metrics=METRICS)
+    text, _ = written(tmp_path, told, [evaluated(monkeypatch, passed=False)], obstacle="no memory")
+    assert "did not meet every threshold" in text and "not met" in text
+
+
+def test_a_run_that_failed_after_the_evaluation_has_no_empty_section(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = summary(metrics=METRICS, reasons=["ServingCheck failed: no port"])
+    text, _ = written(tmp_path, told, [evaluated(monkeypatch, passed=True)])
+    assert "This page lacks" not in text and "Slices" not in text
 
 
 def test_the_report_stage_s_page_gets_what_only_the_run_knows(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from components.image_mask_example_gen.config import DatasetConfig
@@ -17,10 +17,24 @@ def scan(config: DatasetConfig, root: Path) -> Scan:
     The name of a file is what its pattern leaves open: the file's stem without the literal ending of the
     pattern, so ``images/*.jpg`` meets ``masks/*_mask.png``. Where both patterns leave the same number of
     folders open, those are part of the name: ``*/images/*.jpg`` meets ``*/masks/*.png`` within one folder.
+    Where no two names meet and the patterns begin in different ways, the literal beginnings count no more
+    than the endings: ``images/*.jpg`` meets ``masks/mask_*.png``, and ``*/photo.jpg`` meets ``*/labels.png``.
     """
     images, masks = FilePattern(config.images or ""), FilePattern(config.masks or "")
     with_folders = images.open_folders == masks.open_folders
-    return pair_files(images.find(root, with_folders), masks.find(root, with_folders))
+    found = [list(pattern.find(root, with_folders)) for pattern in (images, masks)]
+    scan = pair_files(*found)
+    if scan.entries or images.beginning == masks.beginning:
+        return scan
+    return pair_files(*map(_without_beginnings, (images, masks), found))
+
+
+def _without_beginnings(
+    pattern: "FilePattern", files: Iterable[tuple[str, str]]
+) -> Iterator[tuple[str, str]]:
+    for key, path in files:
+        folders, slash, name = key.rpartition("/")
+        yield (folders + slash + name.removeprefix(pattern.beginning)).rstrip("/"), path
 
 
 class FilePattern:
@@ -34,6 +48,9 @@ class FilePattern:
             literal += 1
         self._base = "/".join(folders[:literal])
         self._depth = None if "**" in folders else len(folders) - literal
+        # A pattern for one name leaves nothing of it open.
+        self.beginning = _WILDCARD.split(name)[0] if _WILDCARD.search(name) else PurePosixPath(name).stem
+        """Literal start of every file's name."""
         self._ending = re.split(r"[*?\]]", name)[-1] if _WILDCARD.search(name) else ""
         self._regex = re.compile("".join(map(_folder_regex, folders[literal:])) + _part_regex(name))
 

@@ -9,7 +9,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Final
 
-from emulator import driver, launcher
+from emulator import driver, importer, launcher
 from emulator.expression import ExpressionError
 from emulator.metadata_store import MetadataError, MetadataStore, StoredArtifact
 from emulator.object_store import ObjectStore
@@ -112,6 +112,8 @@ class _Run:
             result = self._drive(name)
         except (driver.DriverError, ExpressionError, MetadataError, launcher.TaskFailedError) as error:
             result = TaskResult(State.FAILED, log=str(error))
+        except importer.ImporterError as error:
+            result = TaskResult(State.FAILED, log=f"failed to execute importer component: {error}")
         result.seconds = time.monotonic() - started
         return result
 
@@ -120,6 +122,9 @@ class _Run:
         spec, store = self._package.spec, self._cluster.store
         task = spec.root.dag.tasks[name]
         component = spec.components[task.component_ref.name]
+        if (spec_of_importer := self._package.importers.get(component.executor_label)) is not None:
+            made = importer.run(task, component, spec_of_importer, self._parameters, store)
+            return TaskResult(State.SUCCEEDED, self._artifacts(made), attempts=1)
         outputs = {
             other: {key: artifact.id for key, artifact in result.outputs.items()}
             for other, result in self.results.items()

@@ -42,7 +42,17 @@ class MetadataStore:
         }
         metadata.setdefault("display_name", key)
         metadata.setdefault("store_session_info", _SESSION)
-        stored = StoredArtifact(next(self._ids), artifact.uri, metadata)
+        return self._add(artifact.uri, metadata)
+
+    def imported(self, uri: str) -> StoredArtifact:
+        """``findOrNewArtifactToImport`` in component/importer_launcher.go, of an importer that reimports.
+
+        The artifact is new though one of that URI is there, and has no metadata but the importer's.
+        """
+        return self._add(uri, {})
+
+    def _add(self, uri: str, metadata: dict[str, Any]) -> StoredArtifact:
+        stored = StoredArtifact(next(self._ids), uri, metadata)
         self._artifacts[stored.id] = stored
         return stored
 

@@ -9,6 +9,7 @@ from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConf
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 Container: TypeAlias = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec
+Importer: TypeAlias = pipeline_spec_pb2.PipelineDeploymentConfig.ImporterSpec
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class LoadedPackage:
 
     spec: pipeline_spec_pb2.PipelineSpec
     containers: dict[str, Container]
+    """By executor label."""
+    importers: dict[str, Importer]
     """By executor label."""
     kubernetes: dict[str, KubernetesExecutorConfig]
     """By executor label."""
@@ -33,7 +36,16 @@ class LoadedPackage:
         executors = platforms.platforms["kubernetes"].deployment_spec.executors
         return cls(
             spec,
-            {label: executor.container for label, executor in deployment.executors.items()},
+            {
+                label: executor.container
+                for label, executor in deployment.executors.items()
+                if executor.HasField("container")
+            },
+            {
+                label: executor.importer
+                for label, executor in deployment.executors.items()
+                if executor.HasField("importer")
+            },
             {
                 label: json_format.ParseDict(json_format.MessageToDict(config), KubernetesExecutorConfig())
                 for label, config in executors.items()

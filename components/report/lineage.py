@@ -1,0 +1,38 @@
+"""Which code, which libraries and which seeds a run was made with. Imports neither TensorFlow nor TFX."""
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+from components.report.data import Lineage
+
+_LIBRARIES: Final = (
+    *("tfx", "tensorflow", "keras", "tensorflow-transform", "tensorflow-model-analysis"),
+    *("apache-beam", "numpy"),
+)
+
+
+def lineage(
+    recipe: Mapping[str, Any], *, code_fingerprint: str, git_commit: str, model_fingerprint: str = ""
+) -> Lineage:
+    """Returns what is known of a run's origin, the versions being those of this process."""
+    return Lineage(
+        code_fingerprint=code_fingerprint,
+        git_commit=git_commit,
+        model_fingerprint=model_fingerprint,
+        seeds=_seeds(recipe),
+        versions={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
+        platform=platform.platform(),
+    )
+
+
+def _seeds(recipe: Mapping[str, Any]) -> dict[str, int]:
+    """All seeds of a recipe, by their keys."""
+    return {
+        f"{block}.{key}": value
+        for block, values in recipe.items()
+        if isinstance(values, Mapping)
+        for key, value in values.items()
+        if key == "seed" and isinstance(value, int)
+    }

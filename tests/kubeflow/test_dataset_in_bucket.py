@@ -1,0 +1,164 @@
+"""A dataset in an object store: the task that is compiled for it, and what reaches the stage."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from emulator import pod
+from emulator.cluster import Cluster, State, TaskResult
+from google.protobuf import json_format
+from kfp import components, dsl
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineDeploymentConfig, PipelineSpec
+from PIL import Image
+from spec_rules import violations
+
+from components.image_mask_example_gen.report import load_ingestion_report
+from pipeline.config import Recipe, load_recipe
+from pipeline.kubeflow.compile import compile_pipeline
+from pipeline.kubeflow.dataset import DATASET_FILES, IMPORTER
+from pipeline.kubeflow.package import Package
+
+BUCKET = "s3://datasets/pets"
+STAGE = "ImageMaskExampleGen"
+FOLDER = (
+    "dataset={layout: folder, images: images/*.jpg, masks: masks/*.png, classes: [background, pet]}",
+    "evaluation.slices=[]",
+    "kubeflow.defaults.retries=0",
+)
+
+
+def recipe_of(data: str, *overrides: str) -> Recipe:
+    return load_recipe("pets_unet", data, overrides, runs_here=False)
+
+
+@pytest.fixture(scope="module")
+def package() -> Package:
+    recipe = recipe_of(BUCKET, *FOLDER)
+    return compile_pipeline(recipe, image="seg:1", pipeline_root="s3://artifacts/root")
+
+
+@pytest.fixture(scope="module")
+def spec(package: Package) -> PipelineSpec:
+    return package.spec
+
+
+def test_the_package_keeps_every_rule_of_the_backend(spec: PipelineSpec) -> None:
+    assert violations(spec, recipe_of(BUCKET, *FOLDER).kubeflow) == []
+
+
+def _constant_uri(spec: PipelineSpec) -> None:
+    uri = spec.root.dag.tasks[IMPORTER].inputs.parameters["uri"]
+    uri.runtime_value.constant.string_value = BUCKET
+
+
+def _condition(spec: PipelineSpec) -> None:
+    spec.root.dag.tasks[IMPORTER].trigger_policy.condition = "true"
+
+
+def _no_reimport(spec: PipelineSpec) -> None:
+    executors = spec.deployment_spec["executors"]
+    del executors[f"{IMPORTER}-executor"]["importer"]["reimport"]
+
+
+def _undeclared_input(spec: PipelineSpec) -> None:
+    del spec.components[STAGE].input_definitions.artifacts[DATASET_FILES]
+
+
+@pytest.mark.parametrize("damage", [_constant_uri, _condition, _no_reimport, _undeclared_input])
+def test_a_spoiled_importer_breaks_a_rule(spec: PipelineSpec, damage: Callable[[PipelineSpec], None]) -> None:
+    spoiled = PipelineSpec()
+    spoiled.CopyFrom(spec)
+    damage(spoiled)
+    assert violations(spoiled, recipe_of(BUCKET, *FOLDER).kubeflow)
+
+
+def test_the_importer_is_what_kfps_own_compiler_writes(spec: PipelineSpec) -> None:
+    @dsl.pipeline(name="own")
+    def own(data_path: str) -> None:
+        dsl.importer(artifact_uri=data_path, artifact_class=dsl.Dataset, reimport=True)
+
+    theirs = own.pipeline_spec
+    assert _importer(spec, f"{IMPORTER}-executor") == _importer(theirs, "exec-importer")
+    assert spec.root.dag.tasks[IMPORTER].inputs == theirs.root.dag.tasks["importer"].inputs
+    [ours], [output] = (
+        component.output_definitions.artifacts.values()
+        for component in (spec.components[IMPORTER], theirs.components["comp-importer"])
+    )
+    assert ours.artifact_type == output.artifact_type
+
+
+def _importer(spec: PipelineSpec, label: str) -> PipelineDeploymentConfig.ImporterSpec:
+    deployment = json_format.MessageToDict(spec.deployment_spec)
+    return json_format.ParseDict(deployment, PipelineDeploymentConfig()).executors[label].importer
+
+
+def test_kfps_client_reads_the_file(package: Package, tmp_path: Path) -> None:
+    package.write(tmp_path / "pipeline.yaml")
+    loaded = components.load_component_from_file(str(tmp_path / "pipeline.yaml"))
+    assert loaded.pipeline_spec == package.spec
+    assert loaded.component_spec.inputs["data_path"].default == BUCKET
+
+
+def test_an_importer_asks_nothing_of_kubernetes(package: Package) -> None:
+    executors = package.platform.platforms["kubernetes"].deployment_spec.executors
+    assert f"{IMPORTER}-executor" not in executors
+    assert len(executors) == len(package.spec.root.dag.tasks) - 1
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    if why := pod.missing_privilege():
+        pytest.skip(why)
+    root = tmp_path_factory.mktemp("bucket")
+    claims = {name: root / name for name in ("segmentation-data", "segmentation-serving")}
+    for folder in claims.values():
+        folder.mkdir()
+    return Cluster(root / "cluster", pod.install(root / "image"), claims)
+
+
+def _put(cluster: Cluster, uri: str, names: list[str]) -> None:
+    random = np.random.default_rng(0)
+    for name in names:
+        pixels = random.integers(0, 256, (24, 32, 3), np.uint8)
+        mask = (pixels[..., 0] > 127).astype(np.uint8)
+        for folder, ending, array in (("images", "jpg", pixels), ("masks", "png", mask)):
+            path = cluster.objects.path(f"{uri}/{folder}/{name}.{ending}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+
+
+def _ingested(cluster: Cluster, results: dict[str, TaskResult]) -> int:
+    result = results[STAGE]
+    assert result.state is State.SUCCEEDED, result.log
+    report = load_ingestion_report(str(cluster.objects.path(result.outputs["ingestion"].uri)))
+    return sum(report.examples.values())
+
+
+def test_the_stage_reads_the_bucket_and_sees_what_changed_in_it(cluster: Cluster, package: Package) -> None:
+    names = [f"pet{number:02}" for number in range(12)]
+    _put(cluster, BUCKET, names)
+
+    first = cluster.run(package.to_yaml(), up_to=STAGE)
+    _put(cluster, BUCKET, ["another"])
+    second = cluster.run(package.to_yaml(), up_to=STAGE)
+
+    assert (_ingested(cluster, first), _ingested(cluster, second)) == (12, 13)
+    artifacts = [results[IMPORTER].outputs[DATASET_FILES] for results in (first, second)]
+    assert [artifact.uri for artifact in artifacts] == [BUCKET, BUCKET]
+    assert artifacts[0].id != artifacts[1].id
+
+
+def test_a_bucket_without_such_a_folder_fails_in_one_line(cluster: Cluster, package: Package) -> None:
+    results = cluster.run(package.to_yaml(), {"data_path": "s3://datasets/none"}, up_to=STAGE)
+
+    assert results[IMPORTER].state is State.SUCCEEDED
+    assert results[STAGE].state is State.FAILED
+    assert "failed: root: there is nothing below s3://datasets/none; " in results[STAGE].log
+
+
+def test_an_empty_uri_fails_the_importer(cluster: Cluster, package: Package) -> None:
+    results = cluster.run(package.to_yaml(), {"data_path": ""}, up_to=STAGE)
+
+    assert results[IMPORTER].state is State.FAILED and "empty artifact URI" in results[IMPORTER].log
+    assert results[STAGE].state is State.OMITTED
