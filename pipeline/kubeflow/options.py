@@ -84,7 +84,9 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
         "--recipe", default=DEFAULT_RECIPE, metavar="NAME|FILE.yaml", help="default: %(default)s"
     )
     group.add_argument(
-        "--data", metavar="DIR", help="where the stages' containers find the dataset; replaces dataset.root"
+        "--data",
+        metavar="DIR|URI",
+        help="where the stages' containers find the dataset, or s3://BUCKET/FOLDER; replaces dataset.root",
     )
     group.add_argument(
         "--set",

@@ -1,4 +1,4 @@
-"""Where a cluster may find its data: which paths and buckets are taken, and for one run of what was compiled."""
+"""Where a cluster may find its data: which paths and buckets are taken, and which for a single run."""
 
 from typing import Any
 

@@ -169,6 +169,33 @@ def test_the_evaluators_verdict_names_both_models(roots: Path, names: tuple[str 
     assert metadata["baseline_model_id"] == (names[1] or "gs://bucket/baseline_model")
 
 
+def _reading(roots: Path, **properties: str) -> dict[str, Any]:
+    """ExecutorInput of a stage with a dataset in a bucket and other properties."""
+    return {
+        "inputs": {
+            "parameterValues": properties,
+            "artifacts": {"dataset_files": _artifact("s3://bucket/pets", type={"instanceSchema": ""})},
+        },
+        "outputs": {"outputFile": str(roots / "output.json")},
+    }
+
+
+def test_a_property_that_is_the_uri_of_an_input_becomes_its_copys_path(roots: Path) -> None:
+    (roots / "s3/bucket/pets").mkdir(parents=True)
+    others = {"elsewhere": "s3://bucket/cats", "folder": "/data/pets", "text": '{"root": "s3://bucket/pets"}'}
+    assert _run("Reader", _reading(roots, root="s3://bucket/pets", **others)) == 0
+    from toy_executors import seen
+
+    assert seen["exec_properties"] == {"root": f"{roots}/s3/bucket/pets", **others}
+
+
+def test_a_bucket_without_the_dataset_is_one_line(roots: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("Reader", _reading(roots, root="s3://bucket/pets")) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("failed: root: there is nothing below s3://bucket/pets; ")
+    assert error.count("\n") == 1
+
+
 def test_a_failed_stage_says_why_in_one_line_and_leaves_no_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,14 @@ class Verdict(evaluator.Executor):
             blessing.set_int_custom_property(f"{role}_model_id", model.id)
 
 
+class Reader(base_executor.BaseExecutor):
+    """Has one input, the dataset, and reads what its properties name."""
+
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
+        seen.clear()
+        seen["exec_properties"] = exec_properties
+
+
 class Refusal(base_executor.BaseExecutor):
     """Fails as stages do."""
 
