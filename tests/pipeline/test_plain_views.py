@@ -17,6 +17,12 @@ from pipeline.views.view import Ending, Line, View
 PROGRESS = TrainingProgress(1, 2, 14, 14, 0.9, None, 25.0, 31.0)
 
 
+@pytest.fixture(autouse=True)
+def _not_kept_by_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pytest captures it sends to another process as UTF-8, which a file's odd name may not be."""
+    monkeypatch.setattr(logging.getLogger("components"), "propagate", False)
+
+
 def tell_a_run(view: View) -> None:
     stages = logging.getLogger("components.toy")
     view.run_starts("shapes", "runs/shapes")
