@@ -17,12 +17,6 @@ from pipeline.views.view import Ending, Line, View
 PROGRESS = TrainingProgress(1, 2, 14, 14, 0.9, None, 25.0, 31.0)
 
 
-@pytest.fixture(autouse=True)
-def _not_kept_by_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pytest captures it sends to another process as UTF-8, which a file's odd name may not be."""
-    monkeypatch.setattr(logging.getLogger("components"), "propagate", False)
-
-
 def tell_a_run(view: View) -> None:
     stages = logging.getLogger("components.toy")
     view.run_starts("shapes", "runs/shapes")
@@ -30,7 +24,7 @@ def tell_a_run(view: View) -> None:
     view.stage_starts("Numbers")
     view.stage_ends(SimpleNamespace(name="Numbers", seconds=0.0, cached=True, memory_mb=None))  # type: ignore[arg-type]
     view.stage_starts("Trainer")
-    stages.debug("caf\udce9.jpg rejected")
+    stages.debug("cafe.jpg rejected")
     stages.warning("two\nlines")
     stages.info("epoch 1/2: loss 0.9", extra={RECORD_ATTRIBUTE: PROGRESS})
     view.stage_ends(SimpleNamespace(name="Trainer", seconds=1.2345, cached=False, memory_mb=812.5))  # type: ignore[arg-type]
@@ -65,8 +59,17 @@ def test_without_a_terminal_an_ascii_locale_gets_ascii() -> None:
 
 
 def test_verbose_adds_what_only_the_log_would_have() -> None:
-    assert "      caf\\udce9.jpg rejected" in shown("verbose").splitlines()
+    assert "      cafe.jpg rejected" in shown("verbose").splitlines()
     assert "rejected" not in shown("normal")
+
+
+def test_a_name_that_is_no_text_is_shown_escaped() -> None:
+    buffer = io.BytesIO()
+    stream = io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace")
+    with view_for(stream, "normal", {"TERM": "xterm"}) as view:
+        # Not by way of logging: what pytest captures there it can only pass on as UTF-8.
+        view.stage_says("caf\udce9.jpg rejected", logging.INFO)
+    assert buffer.getvalue().decode() == "      caf\\udce9.jpg rejected\n"
 
 
 def test_quiet_shows_the_end_alone() -> None:
