@@ -97,13 +97,14 @@ class Pod:
                 lines.append(f"ln -s {shlex.quote(str(path.readlink()))} {shlex.quote(f'{root}{path}')}")
             elif path.exists():
                 bind(path, str(path))
+        # Before the rest, which a checkout in /tmp would otherwise hide.
+        for scratch in _SCRATCH:
+            self.own(scratch).mkdir(parents=True, exist_ok=True)
+            bind(self.own(scratch), scratch)
         # The virtual environment lies within the checkout: at its path, all the rest of that is empty.
         for prefix in {sys.base_prefix, sys.prefix}:
             bind(prefix, prefix)
         bind(self.code, _CODE)
-        for scratch in _SCRATCH:
-            self.own(scratch).mkdir(parents=True, exist_ok=True)
-            bind(self.own(scratch), scratch)
         for seen_at, folder in self.mounts.items():
             bind(folder, seen_at)
         lines.append(f'exec chroot {shlex.quote(str(root))} env -C /tmp "$@"')
