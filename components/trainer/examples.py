@@ -15,7 +15,8 @@ from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.imaging.resize import InputSize
 from components.trainer import data
-from components.trainer.config import AugmentationConfig, TrainerSettings
+from components.trainer.augmentation_config import AugmentationConfig
+from components.trainer.config import TrainerSettings
 from components.trainer.distribution import full_batches, replica_batches
 from models.augmentation import RandomAugmentation, apply_variant
 

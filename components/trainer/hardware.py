@@ -5,7 +5,7 @@ from typing import Literal
 import tensorflow as tf
 
 from components.errors import StageError
-from components.trainer.config import TrainingConfig
+from components.trainer.training_config import TrainingConfig
 
 _FLOAT16 = (7, 0)
 """The first compute capability of NVIDIA's whose tensor cores multiply float16."""

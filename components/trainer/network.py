@@ -8,8 +8,9 @@ import numpy as np
 
 from components.dataset.features import IGNORE_LABEL
 from components.errors import StageError
-from components.trainer.config import TrainerSettings, TrainingConfig
+from components.trainer.config import TrainerSettings
 from components.trainer.constants import Constants
+from components.trainer.training_config import TrainingConfig
 from models.class_weights import class_weights
 from models.encoder_unet import encoder_unet
 from models.looks import average_looks

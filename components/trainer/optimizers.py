@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from components.trainer.config import TrainingConfig
+from components.trainer.training_config import TrainingConfig
 
 POLYNOMIAL_POWER = 0.9
 """As in DeepLab (Chen et al. 2018), which made this schedule common in segmentation."""

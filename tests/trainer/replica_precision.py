@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from components.trainer.checkpoints import Checkpoints
-from components.trainer.config import TrainingConfig
 from components.trainer.distribution import replica_batches, replicated
 from components.trainer.optimizers import averaged_weights, build_optimizer, phases
+from components.trainer.training_config import TrainingConfig
 
 
 def network(strategy: tf.distribute.Strategy) -> keras.Model:

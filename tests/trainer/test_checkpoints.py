@@ -10,8 +10,8 @@ import pytest
 
 from components.errors import StageError
 from components.trainer.checkpoints import IOU, Checkpoints, History
-from components.trainer.config import TrainingConfig
 from components.trainer.optimizers import averaged_weights, build_optimizer, phases
+from components.trainer.training_config import TrainingConfig
 
 SCORE = f"val_{IOU}"
 

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from components.errors import StageError
-from components.trainer.config import TrainingConfig
 from components.trainer.hardware import compiles_steps, training_policy
+from components.trainer.training_config import TrainingConfig
 
 SetUp = Callable[..., None]
 

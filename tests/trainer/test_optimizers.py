@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 
-from components.trainer.config import TrainingConfig
 from components.trainer.optimizers import (
     LinearWarmup,
     ValidateAveragedWeights,
@@ -17,6 +16,7 @@ from components.trainer.optimizers import (
     learning_rate_schedule,
     phases,
 )
+from components.trainer.training_config import TrainingConfig
 
 STEPS = 10
 

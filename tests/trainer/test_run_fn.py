@@ -24,17 +24,14 @@ from components.errors import StageError
 from components.imaging.resize import InputSize
 from components.trainer import data, network
 from components.trainer import run_fn as trainer
+from components.trainer.augmentation_config import AugmentationConfig, VariantConfig
 from components.trainer.checkpoints import IOU, Checkpoints
-from components.trainer.config import (
-    AugmentationConfig,
-    ModelConfig,
-    TrainerSettings,
-    TrainingConfig,
-    VariantConfig,
-)
+from components.trainer.config import TrainerSettings
+from components.trainer.model_config import ModelConfig
 from components.trainer.network import with_all_looks
 from components.trainer.progress import Progress
 from components.trainer.run_fn import run_fn
+from components.trainer.training_config import TrainingConfig
 
 LABELS = LabelSet(names=("ground", "disc"))
 

@@ -11,13 +11,10 @@ import pytest
 from conftest import RunTransform
 
 from components.dataset.labels import LabelSet
-from components.trainer.config import (
-    AugmentationConfig,
-    ModelConfig,
-    TrainerSettings,
-    TrainingConfig,
-    VariantConfig,
-)
+from components.trainer.augmentation_config import AugmentationConfig, VariantConfig
+from components.trainer.config import TrainerSettings
+from components.trainer.model_config import ModelConfig
+from components.trainer.training_config import TrainingConfig
 
 _TRAIN_ON_TWO_DEVICES = """
 import json, sys

@@ -10,13 +10,10 @@ from pydantic import ValidationError
 
 from components.dataset.labels import LabelSet
 from components.settings import Settings
-from components.trainer.config import (
-    AugmentationConfig,
-    ModelConfig,
-    TrainingConfig,
-    VariantConfig,
-    contradictions,
-)
+from components.trainer.augmentation_config import AugmentationConfig, VariantConfig
+from components.trainer.config import contradictions
+from components.trainer.model_config import ModelConfig
+from components.trainer.training_config import TrainingConfig
 
 LABELS = LabelSet(names=("ground", "disc", "square"))
 
