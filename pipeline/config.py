@@ -72,8 +72,9 @@ class ServingBlock(ServingConfig, ServingCheckConfig, ServingLimits):
 class Recipe(Settings):
     """All that decides what a run does; the blocks belong to the stages they govern."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    """Names the pipeline and the default work directory; the file's name unless given."""
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=63)
+    """Names the pipeline and the default work directory; the file's name unless given. TFX takes no longer
+    one."""
     description: str = ""
     """One line for ``--list-recipes``."""
     dataset: DatasetConfig

@@ -51,6 +51,10 @@ def _requirement(details: ErrorDetails) -> str:
     match details["type"]:
         case "string_pattern_mismatch":
             return f"should be a name of letters, digits and _ . - only ({context['pattern']})"
+        case "string_too_short":
+            return f"should have at least {context['min_length']} characters"
+        case "string_too_long":
+            return f"should have at most {context['max_length']} characters"
         case "too_short":
             return f"should have at least {context['min_length']} items"
         case "too_long":

@@ -54,6 +54,7 @@ class ShapesConfig(Settings):
     """The drawn dataset, for the layout ``shapes`` only."""
 
     num_images: int = Field(default=600, ge=3, le=1_000_000)
+    """How many pairs are drawn."""
     seed: int = Field(default=0, ge=0)
     """Same seed, same pictures."""
 
@@ -64,11 +65,12 @@ class DatasetConfig(Settings):
     layout: LayoutName = "shapes"
     """How the files are arranged; ``folder`` is for your own data."""
     root: str | None = None
-    """Folder of the dataset, as its official download unpacks; null for ``shapes`` and only for it."""
+    """Folder of the dataset, as its official download unpacks, on Kubeflow also ``gs://``, ``s3://`` or
+    ``minio://``; null for ``shapes`` and only for it."""
     images: str | None = None
     """``folder``: pattern under root, such as ``images/*.jpg``; ``**`` stands for any folders."""
     masks: str | None = None
-    """``folder``: pattern under root, such as ``masks/*.png`` or ``masks/*_mask.png``."""
+    """``folder``: pattern under root, such as ``masks/*.png``, ``masks/*_mask.png`` or ``masks/mask_*.png``."""
     classes: Names | None = None
     """Names in the order of their class ids. ``folder``: in the order of the raw values 0, 1, 2 …, unless
     label_values says otherwise. Elsewhere a selection of the dataset's own names, the rest ignored; null

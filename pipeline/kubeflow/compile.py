@@ -33,9 +33,6 @@ from pipeline.recipe_errors import RecipeError
 COMMAND: Final = ("python", "-m", "pipeline.kubeflow.entrypoint")
 """Of every stage's container."""
 
-_LONGEST_NAME: Final = 63
-"""TFX takes no longer one."""
-
 
 def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Package:
     """Compiles the same pipeline that runs locally.
@@ -79,7 +76,7 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
 
 def pipeline_name(recipe: Recipe) -> str:
     """Returns the recipe's name in the letters that KFP takes."""
-    return re.sub(r"[^a-z0-9]+", "-", recipe.name.lower())[:_LONGEST_NAME]
+    return re.sub(r"[^a-z0-9]+", "-", recipe.name.lower())
 
 
 def beam_args(recipe: Recipe, stage_name: str) -> list[str]:

@@ -49,7 +49,9 @@ class Toleration(Settings):
     key: str | None = None
     """Of the taint; null with operator Exists tolerates all."""
     operator: Literal["Equal", "Exists"] = "Exists"
+    """Whether the taint must have ``value``, or only ``key``."""
     value: str | None = None
+    """Of the taint, with operator Equal."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Null for all."""
 
@@ -68,6 +70,7 @@ class Volume(Settings):
     claim: ClaimName
     """Name of the PersistentVolumeClaim, in the namespace in which the pipeline runs."""
     mount_path: MountPath
+    """Where the pods see it, an absolute path."""
     sub_path: SubPath | None = None
     """Folder of the volume to mount; null for all of it."""
 
@@ -76,22 +79,30 @@ class SecretVariable(Settings):
     """An environment variable of every stage that a Secret's key fills."""
 
     secret: DnsName
+    """Name of the Secret, in the namespace in which the pipeline runs."""
     key: SecretKey
+    """Which of its values."""
     variable: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the environment variable, e.g. ``AWS_ACCESS_KEY_ID``."""
 
 
 class StageConfig(Settings):
     """What one stage's pods ask for. Null takes the value of ``kubeflow.defaults``."""
 
     cpu_request: CpuQuantity | None = None
+    """Cores that a pod is sure of, ``500m`` or ``2``."""
     cpu_limit: CpuQuantity | None = None
+    """Cores that it may use where they are free."""
     memory_request: MemoryQuantity | None = None
+    """Memory that a pod is sure of, ``8Gi``."""
     memory_limit: MemoryQuantity | None = None
+    """Memory beyond which it is killed."""
     gpus: int | None = Field(default=None, ge=0)
     """How many; 0 for none."""
     gpu_resource: ResourceName | None = None
     """The resource's name on this cluster, ``nvidia.com/gpu`` for example."""
     node_selector: dict[LabelKey, LabelValue] | None = None
+    """Labels that a node must have to run its pods."""
     tolerations: tuple[Toleration, ...] | None = Field(default=None, strict=False)
     retries: int | None = Field(default=None, ge=0)
     """How often a failed pod is started again; one that was deleted is not."""
@@ -132,7 +143,9 @@ class KubeflowConfig(Settings):
     image: ImageName | None = None
     """Container image of all stages; ``--image`` replaces it."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    """When a node fetches the image; a tag that is moved needs Always."""
     image_pull_secrets: tuple[DnsName, ...] = Field(default=(), strict=False)
+    """Names of the Secrets that open a private registry."""
     service_account: DnsName | None = "segmentation-pipeline"
     """Under which the pods run; null for Kubeflow's own."""
     volumes: tuple[Volume, ...] = Field(

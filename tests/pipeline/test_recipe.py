@@ -46,6 +46,12 @@ def test_pets_unet_is_the_tutorial() -> None:
     assert recipe.evaluation.slices == ("species",)
 
 
+def test_a_name_is_as_long_as_a_pipeline_s_may_be() -> None:
+    assert load_recipe("shapes", overrides=["name=" + 63 * "a"]).name == 63 * "a"
+    [problem] = problems_of("name=" + 64 * "a")
+    assert problem.endswith(": it should have at most 63 characters")
+
+
 def test_set_reads_yaml_and_the_last_one_wins() -> None:
     recipe = load_recipe(
         "shapes",
