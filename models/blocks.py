@@ -6,7 +6,7 @@ from typing import Any, Final, get_args
 
 import keras
 
-from models.options import Normalization, Upsampling
+from models.options import Joining, Normalization, Upsampling
 
 InputShape = tuple[int | None, int | None, int]
 """Height, width, channels; None is any."""
@@ -45,9 +45,9 @@ def raw_images(
 
 
 def convolution(
-    x: Any, filters: int, *, normalization: Normalization, name: str, kernel_size: int = 3
+    x: Any, filters: int, *, normalization: Normalization, name: str, kernel_size: int = 3, strides: int = 1
 ) -> Any:
-    """Convolution that keeps the size, normalisation if wanted, ReLU.
+    """Convolution that keeps the size, or divides it by ``strides``; normalisation if wanted; ReLU.
 
     The weights start as He et al. 2015 propose for ReLU. A normalisation brings its own offset, so the
     convolution before it has no bias.
@@ -59,12 +59,14 @@ def convolution(
             of up to 16 channels of each image by itself (Wu and He 2018), for batches of few images.
         name: prefix of the layers' names.
         kernel_size: pixels a side.
+        strides: pixels a step.
     """
     if filters < 1:
         raise ValueError(f"filters is {filters}; a level has at least 1")
     x = keras.layers.Conv2D(
         filters,
         kernel_size,
+        strides=strides,
         padding="same",
         kernel_initializer="he_normal",
         use_bias=normalization == "none",
@@ -95,6 +97,21 @@ def double_convolution(x: Any, filters: int, *, normalization: Normalization, na
     return convolution(x, filters, normalization=normalization, name=f"{name}_2")
 
 
+def strided_stem(x: Any, filters: int, *, normalization: Normalization, name: str) -> Any:
+    """Two convolutions like `double_convolution`, but the first halves height and width.
+
+    It is of 4x4 pixels, two a step, so that each pixel is seen twice in either direction.
+
+    Args:
+        x: (N, H, W, any).
+        filters: channels of the result, (N, H / 2, W / 2, filters).
+        normalization: as for `convolution`.
+        name: prefix of the layers' names.
+    """
+    x = convolution(x, filters, normalization=normalization, name=f"{name}_1", kernel_size=4, strides=2)
+    return convolution(x, filters, normalization=normalization, name=f"{name}_2")
+
+
 def down(x: Any, *, name: str) -> Any:
     """Halves height and width: the largest of every 2x2 pixels."""
     return keras.layers.MaxPooling2D(2, name=f"{name}_pool")(x)
@@ -108,7 +125,14 @@ def dropout(x: Any, rate: float, *, name: str) -> Any:
 
 
 def up(
-    x: Any, skip: Any | None, filters: int, *, upsampling: Upsampling, normalization: Normalization, name: str
+    x: Any,
+    skip: Any | None,
+    filters: int,
+    *,
+    upsampling: Upsampling,
+    joining: Joining,
+    normalization: Normalization,
+    name: str,
 ) -> Any:
     """Doubles height and width and joins the encoder's features of that size.
 
@@ -127,17 +151,20 @@ def up(
               joined features stay as they are. Batch normalisation belongs to it, whatever
               ``normalization`` says; its statistics follow as fast as those of `normalize` (Keras' own
               momentum would need hundreds of steps).
+        joining: how the encoder's features join the upsampled ones: ``concatenate``, side by side; or
+            ``add`` (Chaurasia and Culurciello 2017, "LinkNet"), in as many channels, to which a 1x1
+            convolution brings them where they have another number: the next convolution then sees half.
         normalization: of the other convolutions, as for `convolution`.
         name: prefix of the layers' names.
 
     Returns:
-        (N, 2H, 2W, filters); with ``pix2pix`` the channels of the skip come on top.
+        (N, 2H, 2W, filters); with ``pix2pix`` the channels of a skip that is concatenated come on top.
     """
     if upsampling not in _DOUBLING:
         raise ValueError(f"upsampling {upsampling!r} is unknown; choose one of {', '.join(_DOUBLING)}")
     x = _DOUBLING[upsampling](x, filters, normalization, f"{name}_upsample")
     if skip is not None:
-        x = keras.layers.Concatenate(name=f"{name}_concat")([x, skip])
+        x = _joined(x, skip, joining, name)
     if upsampling == "pix2pix":
         return x
     if upsampling == "bilinear":
@@ -202,6 +229,18 @@ _DOUBLING: Final[dict[Upsampling, Callable[[Any, int, Normalization, str], Any]]
     "bilinear": _bilinear,
     "pix2pix": _pix2pix,
 }
+
+
+def _joined(x: Any, skip: Any, joining: Joining, name: str) -> Any:
+    if joining not in get_args(Joining):
+        choices = ", ".join(get_args(Joining))
+        raise ValueError(f"joining {joining!r} is unknown; choose one of {choices}")
+    if joining == "concatenate":
+        return keras.layers.Concatenate(name=f"{name}_concat")([x, skip])
+    channels = x.shape[-1]
+    if skip.shape[-1] != channels:
+        skip = keras.layers.Conv2D(channels, 1, name=f"{name}_skip")(skip)
+    return keras.layers.Add(name=f"{name}_add")([x, skip])
 
 
 def _numbers(values: Sequence[float] | float) -> list[float] | float:

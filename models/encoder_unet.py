@@ -7,7 +7,7 @@ import keras
 from models import blocks
 from models.encoders import encoder as build_encoder
 from models.geometry import check_size, encoder_stride
-from models.options import EncoderName, Normalization, Upsampling
+from models.options import EncoderName, Joining, Normalization, Upsampling
 
 
 def encoder_unet(
@@ -21,6 +21,7 @@ def encoder_unet(
     dropout: float = 0.0,
     normalization: Normalization = "none",
     upsampling: Upsampling = "transposed",
+    joining: Joining = "concatenate",
     head_convolution: bool = True,
     scale: Sequence[float] | float = 1 / 255,
     offset: Sequence[float] | float = 0.0,
@@ -44,7 +45,8 @@ def encoder_unet(
         filters: channels of the decoder at half the image's size; each deeper level has twice as many.
         dropout: share of the encoder's features left out in training, in the two deepest levels.
         normalization: after each convolution of the decoder, see `models.blocks.convolution`.
-        upsampling: how the decoder doubles the size, see `models.blocks.up`.
+        upsampling: how the decoder doubles the size, see `models.blocks.up` …
+        joining: … and how it takes in the encoder's features.
         head_convolution: refine the features by a last 3x3 convolution before the classes are read.
         scale: pixels are multiplied by this, one factor, or one a channel …
         offset: … and this is added, so that the model takes raw pixels. Trained weights want what
@@ -79,13 +81,22 @@ def encoder_unet(
             features.pop() if features else None,
             filters * 2 ** (level - 2),
             upsampling=upsampling,
+            joining=joining,
             normalization=normalization,
             name=f"decoder{level}",
         )
     reads_classes_doubling = upsampling == "pix2pix"
     if not reads_classes_doubling:
         filters = max(1, filters // 2)
-        x = blocks.up(x, None, filters, upsampling=upsampling, normalization=normalization, name="decoder1")
+        x = blocks.up(
+            x,
+            None,
+            filters,
+            upsampling=upsampling,
+            joining=joining,
+            normalization=normalization,
+            name="decoder1",
+        )
     if head_convolution:
         x = blocks.convolution(x, filters, normalization=normalization, name="head")
     logits = blocks.class_logits(x, num_classes, double_size=reads_classes_doubling)

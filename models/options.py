@@ -10,6 +10,7 @@ VariantName = Literal[
 
 Normalization = Literal["none", "batch", "group"]
 Upsampling = Literal["transposed", "resize", "bilinear", "pix2pix"]
+Joining = Literal["concatenate", "add"]
 EncoderName = Literal[
     "MobileNetV2",
     "MobileNetV3Small",

@@ -6,7 +6,7 @@ import keras
 
 from models import blocks
 from models.geometry import check_size, stride
-from models.options import Normalization, Upsampling
+from models.options import Joining, Normalization, Upsampling
 
 
 def unet(
@@ -18,6 +18,8 @@ def unet(
     dropout: float = 0.0,
     normalization: Normalization = "none",
     upsampling: Upsampling = "transposed",
+    joining: Joining = "concatenate",
+    strided_stem: bool = False,
     head_convolution: bool = True,
     scale: Sequence[float] | float = 1 / 255,
     offset: Sequence[float] | float = 0.0,
@@ -30,13 +32,16 @@ def unet(
 
     Args:
         input_shape: height, width and channels of the images, any number of channels; height and width must
-            be divisible by ``stride(depth)``, or None for any such size.
+            be divisible by ``stride(depth)``, with a strided stem by twice that, or None for any such size.
         num_classes: classes to tell apart, 2 at least.
         filters: channels of the first level; or of each level, ``depth`` of them.
         depth: levels, the deepest included.
         dropout: share of the features left out in training, in the two deepest levels.
         normalization: after each convolution, see `models.blocks.convolution`.
-        upsampling: how a level up doubles the size, see `models.blocks.up`.
+        upsampling: how a level up doubles the size, see `models.blocks.up` …
+        joining: … and how it takes in the features of the way down.
+        strided_stem: have the first level at half the size already, by a convolution that steps two
+            pixels; the classes are read at full size, by a transposed one. The full size costs most of all.
         head_convolution: refine the features by a last 3x3 convolution before the classes are read.
         scale: pixels are multiplied by this, one factor, or one a channel …
         offset: … and this is added, so that the model takes raw pixels.
@@ -54,7 +59,7 @@ def unet(
         8639811
     """
     images, x = blocks.raw_images(input_shape, scale, offset)
-    check_size(*input_shape[:2], stride(depth))
+    check_size(*input_shape[:2], stride(depth + strided_stem))
 
     widths = [filters * 2**index for index in range(depth)] if isinstance(filters, int) else list(filters)
     if len(widths) != depth:
@@ -62,7 +67,8 @@ def unet(
 
     skips = []
     for level, width in enumerate(widths, start=1):
-        x = blocks.double_convolution(x, width, normalization=normalization, name=f"encoder{level}")
+        level_body = blocks.strided_stem if strided_stem and level == 1 else blocks.double_convolution
+        x = level_body(x, width, normalization=normalization, name=f"encoder{level}")
         if level > depth - blocks.DROPOUT_LEVELS:
             x = blocks.dropout(x, dropout, name=f"encoder{level}")
         if level < depth:
@@ -75,10 +81,11 @@ def unet(
             skips.pop(),
             widths[level - 1],
             upsampling=upsampling,
+            joining=joining,
             normalization=normalization,
             name=f"decoder{level}",
         )
 
     if head_convolution:
         x = blocks.convolution(x, widths[0], normalization=normalization, name="head")
-    return keras.Model(images, blocks.class_logits(x, num_classes), name=name)
+    return keras.Model(images, blocks.class_logits(x, num_classes, double_size=strided_stem), name=name)

@@ -137,7 +137,9 @@ class Recipe(Settings):
                 whose = (
                     f"model.encoder {self.model.encoder}; use {nearest}"
                     if self.model.encoder
-                    else f"model.depth {self.model.levels}; use {nearest}, or a smaller model.depth"
+                    else f"model.depth {self.model.levels}"
+                    + (" after a strided_stem" if self.model.strided_stem else "")
+                    + f"; use {nearest}, or a smaller model.depth"
                 )
                 yield f"transform.{key} is {pixels}, not a multiple of {step}, the stride of {whose}"
         input_shape = (self.transform.height, self.transform.width, self.transform.channels)

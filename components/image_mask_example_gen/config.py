@@ -70,7 +70,8 @@ class DatasetConfig(Settings):
     images: str | None = None
     """``folder``: pattern under root, such as ``images/*.jpg``; ``**`` stands for any folders."""
     masks: str | None = None
-    """``folder``: pattern under root, such as ``masks/*.png``, ``masks/*_mask.png`` or ``masks/mask_*.png``."""
+    """``folder``: pattern under root, such as ``masks/*.png``, ``masks/*_mask.png`` or
+    ``masks/mask_*.png``."""
     classes: Names | None = None
     """Names in the order of their class ids. ``folder``: in the order of the raw values 0, 1, 2 …, unless
     label_values says otherwise. Elsewhere a selection of the dataset's own names, the rest ignored; null

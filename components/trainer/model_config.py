@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from components.settings import Settings
 from models.geometry import encoder_stride, stride
-from models.options import EncoderName, Normalization, Upsampling
+from models.options import EncoderName, Joining, Normalization, Upsampling
 
 DEFAULT_DEPTH = 5
 """Levels of a U-Net from scratch."""
@@ -41,6 +41,10 @@ class ModelConfig(Settings):
     """Normalisation after each convolution."""
     upsampling: Upsampling = "transposed"
     """How the decoder doubles a size."""
+    joining: Joining = "concatenate"
+    """How the decoder takes in the encoder's features: side by side, or, for less work, ``add``."""
+    strided_stem: bool = False
+    """Start a U-Net from scratch at half the size, and read the classes at the full one: far less work."""
     head_convolution: bool = True
     """A last 3x3 convolution before the classes are read."""
     average_mirrored: bool = False
@@ -59,7 +63,9 @@ class ModelConfig(Settings):
     @property
     def stride(self) -> int:
         """The number of pixels by which height and width of the input must be divisible."""
-        return stride(self.levels) if self.encoder is None else encoder_stride(self.encoder)
+        if self.encoder is not None:
+            return encoder_stride(self.encoder)
+        return stride(self.levels + self.strided_stem)
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
@@ -83,6 +89,11 @@ class ModelConfig(Settings):
                     f"model.depth is {self.depth}, but model.filters has {len(self.filters)} values; "
                     "leave model.depth out"
                 )
+        if self.encoder is not None and self.strided_stem:
+            raise ValueError(
+                f"model.strided_stem is true, but the stem of {self.encoder} is its own; "
+                "leave model.strided_stem out, or set model.encoder to null for a U-Net from scratch"
+            )
         if self.encoder is None:
             for key in ("encoder_weights", "freeze_encoder"):
                 if value := getattr(self, key):

@@ -41,6 +41,7 @@ def build_network(
         "dropout": model.dropout,
         "normalization": model.normalization,
         "upsampling": model.upsampling,
+        "joining": model.joining,
         "head_convolution": model.head_convolution,
         "scale": constants.pixel_scale,
         "offset": constants.pixel_offset,
@@ -49,7 +50,13 @@ def build_network(
     keras.config.set_dtype_policy(dtype_policy)
     try:
         if model.encoder is None:
-            return unet(input_shape, settings.labels.num_classes, depth=model.levels, **common)
+            return unet(
+                input_shape,
+                settings.labels.num_classes,
+                depth=model.levels,
+                strided_stem=model.strided_stem,
+                **common,
+            )
         return encoder_unet(
             input_shape,
             settings.labels.num_classes,

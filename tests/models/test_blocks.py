@@ -1,11 +1,13 @@
 """The blocks of which the networks are made."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 
 from models import blocks
-from models.options import Normalization, Upsampling
+from models.options import Joining, Normalization, Upsampling
 
 
 def layers_of(output: keras.KerasTensor, source: keras.KerasTensor) -> dict[str, keras.Layer]:
@@ -46,20 +48,36 @@ def test_a_normalised_convolution_has_no_bias(normalization: Normalization, bias
     assert ("a_norm" in layers) is not biased
 
 
-@pytest.mark.parametrize(
-    ("upsampling", "channels"), [("transposed", 4), ("resize", 4), ("bilinear", 4), ("pix2pix", 4 + 5)]
-)
-def test_a_level_up_doubles_the_size_with_and_without_a_skip(upsampling: Upsampling, channels: int) -> None:
+@pytest.mark.parametrize("joining", ["concatenate", "add"])
+@pytest.mark.parametrize("upsampling", ["transposed", "resize", "bilinear", "pix2pix"])
+def test_a_level_up_doubles_the_size_with_and_without_a_skip(
+    upsampling: Upsampling, joining: Joining
+) -> None:
     deep, skip = keras.Input((3, 1, 7)), keras.Input((6, 2, 5))
-    joined = blocks.up(deep, skip, 4, upsampling=upsampling, normalization="none", name="joined")
-    assert joined.shape == (None, 6, 2, channels)
-    alone = blocks.up(deep, None, 4, upsampling=upsampling, normalization="none", name="alone")
-    assert alone.shape == (None, 6, 2, 4)
+    options: Any = {"upsampling": upsampling, "joining": joining, "normalization": "none"}
+    both = blocks.up(deep, skip, 4, **options, name="both")
+    leaves_them_joined = upsampling == "pix2pix" and joining == "concatenate"
+    assert both.shape == (None, 6, 2, 4 + 5 if leaves_them_joined else 4)
+    assert blocks.up(deep, None, 4, **options, name="alone").shape == (None, 6, 2, 4)
+
+
+def test_features_of_as_many_channels_are_added_as_they_are() -> None:
+    deep, skip = keras.Input((3, 1, 4)), keras.Input((6, 2, 4))
+    joined = blocks.up(
+        deep, skip, 4, upsampling="pix2pix", joining="add", normalization="none", name="joined"
+    )
+    model = keras.Model([deep, skip], joined)
+    upsampled = keras.Model(deep, model.get_layer("joined_upsample_relu").output)
+    random = np.random.default_rng(0)
+    arrays = [random.random((1, *source.shape[1:]), np.float32) for source in (deep, skip)]
+    np.testing.assert_allclose(model(arrays), upsampled(arrays[0]) + arrays[1], rtol=1e-6)
 
 
 def test_pix2pix_is_a_transposed_convolution_without_bias_batch_normalised_and_rectified() -> None:
     deep, skip = keras.Input((4, 4, 64)), keras.Input((8, 8, 5))
-    output = blocks.up(deep, skip, 64, upsampling="pix2pix", normalization="none", name="up")
+    output = blocks.up(
+        deep, skip, 64, upsampling="pix2pix", joining="concatenate", normalization="none", name="up"
+    )
     model = keras.Model([deep, skip], output)
     kinds = [type(layer).__name__ for layer in model.layers if layer.name.startswith("up_")]
     assert kinds == ["Conv2DTranspose", "BatchNormalization", "ReLU", "Concatenate"]
@@ -71,7 +89,9 @@ def test_pix2pix_is_a_transposed_convolution_without_bias_batch_normalised_and_r
 
 def test_resizing_repeats_each_pixel_before_it_convolves() -> None:
     deep = keras.Input((1, 2, 1))
-    output = blocks.up(deep, None, 1, upsampling="resize", normalization="none", name="up")
+    output = blocks.up(
+        deep, None, 1, upsampling="resize", joining="concatenate", normalization="none", name="up"
+    )
     model = keras.Model(deep, output)
     resized = keras.Model(deep, model.get_layer("up_upsample").output)(np.array([[[[1.0], [2.0]]]]))
     np.testing.assert_array_equal(resized[0, :, :, 0], [[1, 1, 2, 2], [1, 1, 2, 2]])
@@ -86,4 +106,12 @@ def test_without_a_rate_there_is_no_dropout() -> None:
 def test_an_unknown_way_up_is_refused_with_the_choices() -> None:
     deep = keras.Input((1, 1, 1))
     with pytest.raises(ValueError, match="choose one of transposed, resize, bilinear, pix2pix"):
-        blocks.up(deep, None, 1, upsampling="nearest", normalization="none", name="up")  # type: ignore[arg-type]
+        blocks.up(
+            deep,
+            None,
+            1,
+            upsampling="nearest",  # type: ignore[arg-type]
+            joining="add",
+            normalization="none",
+            name="up",
+        )

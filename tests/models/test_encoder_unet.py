@@ -81,6 +81,13 @@ def test_logits_have_the_size_of_the_image_whether_or_not_the_encoder_has_half_o
         assert logits.dtype == "float32"
 
 
+def test_features_of_the_encoder_may_be_added_instead() -> None:
+    models = [tiny(joining=joining, upsampling="bilinear") for joining in ("concatenate", "add")]
+    added = [layer.name for layer in models[1].layers if isinstance(layer, keras.layers.Add)]
+    assert added == [f"decoder{level}_add" for level in (5, 4, 3, 2)]
+    assert models[1].output.shape == models[0].output.shape
+
+
 def test_the_decoder_doubles_its_channels_with_every_deeper_level() -> None:
     model = tiny(upsampling="transposed", filters=8)
     channels = [model.get_layer(f"decoder{level}_upsample").filters for level in (5, 4, 3, 2, 1)]

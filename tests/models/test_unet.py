@@ -48,6 +48,33 @@ def test_every_way_up_and_any_number_of_channels_give_logits_of_the_images_size(
     assert model(np.zeros((1, 12, 20, channels), np.uint8)).shape == (1, 12, 20, 2)
 
 
+@pytest.mark.parametrize("upsampling", ["transposed", "resize", "bilinear", "pix2pix"])
+def test_a_strided_stem_starts_at_half_the_size_and_ends_at_the_full_one(upsampling: Upsampling) -> None:
+    model = unet((None, 24, 3), 2, filters=3, depth=3, upsampling=upsampling, strided_stem=True)
+    assert model(np.zeros((1, 16, 24, 3), np.uint8)).shape == (1, 16, 24, 2)
+    finest = keras.Model(model.input, model.get_layer("encoder1_2_relu").output)
+    assert finest(np.zeros((1, 16, 24, 3), np.uint8)).shape == (1, 8, 12, 3)
+
+
+def test_every_pixel_reaches_through_a_strided_stem() -> None:
+    keras.utils.set_random_seed(0)
+    model = unet((8, 8, 1), 2, filters=4, depth=1, strided_stem=True, head_convolution=False)
+    black = np.zeros((1, 8, 8, 1), np.uint8)
+    for row, column in np.ndindex(8, 8):
+        dotted = black.copy()
+        dotted[0, row, column] = 255
+        assert np.any(model(dotted) != model(black))
+
+
+def test_added_features_make_the_next_convolution_see_half() -> None:
+    concatenated, added = (
+        unet((8, 8, 3), 2, filters=4, depth=2, joining=joining, head_convolution=False)
+        for joining in ("concatenate", "add")
+    )
+    assert concatenated.count_params() - added.count_params() == 3 * 3 * 4 * 4
+    assert added(np.zeros((1, 8, 8, 3))).shape == (1, 8, 8, 2)
+
+
 def test_logits_have_the_size_of_the_image_and_one_channel_a_class() -> None:
     model = unet((None, None, 3), num_classes=4, filters=2, depth=3)
     for height, width in ((4, 12), (32, 16)):
@@ -116,6 +143,8 @@ def test_a_saved_model_predicts_the_same_after_loading(tmp_path: Path) -> None:
         ({"scale": (1.0,)}, "scale has 1 values; give 3"),
         ({"offset": (0.0,) * 4}, "offset has 4 values; give 3"),
         ({"normalization": "layer"}, "choose one of none, batch, group"),
+        ({"joining": "multiply"}, "choose one of concatenate, add"),
+        ({"input_shape": (96, 16, 3), "strided_stem": True}, "width 16 is not divisible by 32.*take 32"),
         ({"upsampling": "nearest"}, "choose one of transposed, resize, bilinear, pix2pix"),
     ],
 )

@@ -46,6 +46,11 @@ def test_pets_unet_is_the_tutorial() -> None:
     assert recipe.evaluation.slices == ("species",)
 
 
+def test_a_strided_stem_counts_as_a_halving() -> None:
+    [problem] = problems_of("model.depth=4", "model.strided_stem=true", "transform.height=104")
+    assert "not a multiple of 16, the stride of model.depth 4 after a strided_stem; use 96," in problem
+
+
 def test_a_name_is_as_long_as_a_pipeline_s_may_be() -> None:
     assert load_recipe("shapes", overrides=["name=" + 63 * "a"]).name == 63 * "a"
     [problem] = problems_of("name=" + 64 * "a")

@@ -31,6 +31,11 @@ def read(config: type[Settings], values: dict[str, Any]) -> Any:
             {"encoder": "MobileNetV2", "depth": 4},
             "model.depth is 4, but the depth of MobileNetV2",
         ),
+        (
+            ModelConfig,
+            {"encoder": "MobileNetV2", "strided_stem": True},
+            "model.strided_stem is true, but the stem of MobileNetV2",
+        ),
         (ModelConfig, {"freeze_encoder": True}, "model.freeze_encoder is true, but there is no encoder"),
         (
             ModelConfig,
@@ -93,6 +98,7 @@ def test_settings_survive_the_way_to_the_trainer(config: type[Settings], values:
 
 def test_the_stride_is_that_of_the_levels_or_the_encoder() -> None:
     assert [ModelConfig().stride, ModelConfig(depth=3).stride] == [16, 4]
+    assert ModelConfig(depth=3, strided_stem=True).stride == 8
     assert ModelConfig(encoder="MobileNetV2").stride == 32
 
 
