@@ -65,7 +65,8 @@ class AugmentationConfig(Settings):
     shear: float = Field(default=0.0, ge=0.0, lt=90.0)
     """Largest angle either way, degrees."""
     scale_crop: tuple[CropScale, CropScale] | None = None
-    """Enlarge by a factor from this range and cut the input's size out, e.g. ``[0.5, 2.0]``."""
+    """Enlarge by a factor from this range and cut the input's size out, e.g. ``[0.5, 2.0]``; what is made
+    smaller is put at a random place, and nothing around it counts."""
     brightness: Share = 0.0
     """Largest change either way, as a share of the full range."""
     contrast: Share = 0.0

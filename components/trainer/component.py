@@ -14,6 +14,7 @@ from tfx.types import component_spec, standard_artifacts, standard_component_spe
 from components.errors import StageError
 from components.trainer import run_fn
 from components.trainer.config import TrainerSettings
+from components.trainer.distribution import is_chief
 from components.trainer.limits import ServingLimits
 
 SETTINGS_KEY: Final = "settings"
@@ -23,7 +24,10 @@ LEARNING_RATE_KEY: Final = "learning_rate"
 
 
 class TrainerExecutor(GenericExecutor):
-    """TFX's executor, after it has put the run's own values into the settings."""
+    """TFX's executor, after it has put the run's own values into the settings.
+
+    Processes that train together (``TF_CONFIG``) each run it with the same arguments.
+    """
 
     def Do(
         self,
@@ -46,7 +50,12 @@ class TrainerExecutor(GenericExecutor):
             raise StageError(f"this run's parameters are impossible: {found}") from error
         custom_config[SETTINGS_KEY] = settings.model_dump_json()
         changed = {standard_component_specs.CUSTOM_CONFIG_KEY: json.dumps(custom_config)}
-        super().Do(input_dict, output_dict, {**exec_properties, **changed})
+        exec_properties = {**exec_properties, **changed}
+        if is_chief():
+            super().Do(input_dict, output_dict, exec_properties)
+        else:
+            # TFX's own would miss the model, which the chief alone exports.
+            run_fn.run_fn(self._GetFnArgs(input_dict, output_dict, exec_properties))
 
 
 class TrainerSpec(standard_component_specs.TrainerSpec):

@@ -100,6 +100,21 @@ class TrainerSettings(Settings):
             raise ValueError("\n".join(problems))
         return self
 
+    def identity(self) -> str:
+        """Returns a text that two settings share whose trainings may go on from each other's checkpoints.
+
+        What it leaves out decides about speed and memory, or about the exported model alone. The recipe
+        repeats the other fields; its dataset and transform are told apart by the files that come of them.
+        """
+        return self.model_dump_json(
+            exclude={
+                "recipe": True,
+                "checkpoint_dir": True,
+                "model": {"average_mirrored", "average_scales"},
+                "training": {"cache_bytes", "jit_compile", "mixed_precision"},
+            }
+        )
+
     def with_training(self, values: Mapping[str, Any]) -> Self:
         """Returns settings in which these keys of the recipe's ``training`` block have other values.
 

@@ -30,8 +30,8 @@ class ModelConfig(Settings):
     freeze_encoder: bool = False
     """Train the decoder alone, as long as ``training.fine_tuning_epochs`` does not begin."""
     filters: Filters = 32
-    """Filters of the finest level, with an encoder of the decoder's; each deeper level has twice as many.
-    Or a list, one number a level of a U-Net from scratch, finest first."""
+    """Filters of the finest level, with an encoder of the decoder at half the image's size; each deeper level
+    has twice as many. Or a list, one number a level of a U-Net from scratch, finest first."""
     depth: int | None = Field(default=None, ge=2, le=MAX_DEPTH)
     """Resolutions of a U-Net from scratch, whose input is halved ``depth - 1`` times; null is 5, or as many
     as there are filters in a list."""

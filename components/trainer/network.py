@@ -10,6 +10,7 @@ from components.dataset.features import IGNORE_LABEL
 from components.errors import StageError
 from components.trainer.config import TrainerSettings
 from components.trainer.constants import Constants
+from components.trainer.optimizers import spare_vectors
 from components.trainer.training_config import TrainingConfig
 from models.class_weights import class_weights
 from models.encoder_unet import encoder_unet
@@ -103,8 +104,9 @@ def compile_network(
     optimizer: keras.optimizers.Optimizer,
     jit_compile: bool,
 ) -> None:
-    """Gives the network its optimiser, its loss, and the metric that chooses the checkpoint."""
+    """Gives the network a fresh optimiser, its loss, and the metric that chooses the checkpoint."""
     training = settings.training
+    spare_vectors(optimizer, network.trainable_variables)
     loss = SegmentationLoss(
         training.loss,
         ignore_label=IGNORE_LABEL,

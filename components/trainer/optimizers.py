@@ -1,6 +1,6 @@
 """The recipe's optimiser with its learning rate over time, and the averaged weights that it keeps."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -11,8 +11,6 @@ from components.trainer.training_config import TrainingConfig
 
 POLYNOMIAL_POWER = 0.9
 """As in DeepLab (Chen et al. 2018), which made this schedule common in segmentation."""
-_NOT_DECAYED = ["bias", "beta", "gamma"]
-"""Offsets and normalisation do not overfit; pulled to zero they only lose what they learnt."""
 
 
 class Phase(NamedTuple):
@@ -103,16 +101,24 @@ def build_optimizer(
         case "rmsprop":
             return keras.optimizers.RMSprop(**common)
         case "adamw":
-            optimizer = keras.optimizers.AdamW(weight_decay=training.weight_decay, **common)
+            return keras.optimizers.AdamW(weight_decay=training.weight_decay, **common)
         case "sgd":
-            optimizer = keras.optimizers.SGD(
+            return keras.optimizers.SGD(
                 momentum=training.momentum,
                 nesterov=training.momentum > 0,
                 weight_decay=training.weight_decay or None,
                 **common,
             )
-    optimizer.exclude_from_weight_decay(var_names=_NOT_DECAYED)
-    return optimizer
+
+
+def spare_vectors(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
+    """Lets a fresh optimiser's weight decay act on kernels alone, not on variables of one dimension.
+
+    Those are offsets and scales: they do not overfit, and pulled to zero they only lose what they learnt.
+    """
+    optimizer.exclude_from_weight_decay(
+        var_list=[variable for variable in variables if len(variable.shape) < 2]
+    )
 
 
 @contextmanager

@@ -25,7 +25,11 @@ from components.trainer.network import (
     compile_network,
     with_all_looks,
 )
-from components.trainer.optimizers import ValidateAveragedWeights, build_optimizer, phases
+from components.trainer.optimizers import (
+    ValidateAveragedWeights,
+    build_optimizer,
+    phases,
+)
 from components.trainer.progress import Progress
 from components.trainer.record import TrainingRecord, write_record
 from models.encoder_unet import unfreeze
@@ -58,7 +62,7 @@ def run_fn(fn_args: FnArgs) -> None:
     constants = read_constants(graph)
     keras.utils.set_random_seed(training.seed)
 
-    with training_directory(fn_args, settings.checkpoint_dir) as directory:
+    with training_directory(fn_args, settings) as directory:
         checkpoints = Checkpoints(directory, training.early_stopping_patience, training.monitor)
         examples = Examples(fn_args, settings, graph, strategy.num_replicas_in_sync, directory / PIXELS)
         record = TrainingRecord(directory, examples.shown, settings.labels)
@@ -94,7 +98,8 @@ def train(
     The second phase starts from the first one's best epoch, with everything trainable and a fresh optimiser.
     """
     training = settings.training
-    for phase in phases(training):
+    planned = phases(training)
+    for phase in planned:
         if checkpoints.last_phase > phase.number:
             continue
         if phase.number == 2:
@@ -109,6 +114,7 @@ def train(
         epochs = range(checkpoints.epochs_done, checkpoints.begin_phase(phase.number) + phase.epochs)
         if not epochs or checkpoints.history.has_stalled(phase.number):
             continue
+        last_epoch = epochs.stop + sum(later.epochs for later in planned[phase.number :])
         network.fit(
             examples.train(epochs),
             steps_per_epoch=examples.steps_per_epoch,
@@ -118,7 +124,7 @@ def train(
             callbacks=[
                 DropoutByEpoch(training.seed),
                 ValidateAveragedWeights(),
-                Progress(epochs.stop, examples.count),
+                Progress(last_epoch, examples.count),
                 record,
                 checkpoints,
             ],

@@ -33,12 +33,14 @@ class TrainingConfig(Settings):
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
     """For sgd."""
     schedule: Literal["constant", "cosine", "polynomial"] = "constant"
-    """How the learning rate falls to 0 by the last epoch; ``polynomial`` has the power 0.9."""
+    """How the learning rate goes on: ``constant``, or falling to 0 by the last epoch; ``polynomial`` has the
+    power 0.9."""
     warmup_epochs: int = Field(default=0, ge=0)
     """Epochs in which the learning rate rises to its value, before the schedule begins."""
     ema_momentum: float | None = Field(default=None, gt=0.0, lt=1.0)
     """Validate and export an exponential moving average of the weights, e.g. 0.99; null the last weights.
-    It starts at the initial weights and takes about 5 / (1 - momentum) steps to forget them: 500 for 0.99."""
+    It starts at the initial weights and takes about 5 / (1 - momentum) steps to forget them: 500 for 0.99.
+    Batch normalisation keeps the statistics of the last weights, which suits a schedule that ends at 0."""
     gradient_clip_norm: Positive | None = None
     """Longest gradient, over all weights together; null clips nothing."""
     loss: dict[LossName, Positive] = Field(default={"cross_entropy": 1.0}, min_length=1)

@@ -11,6 +11,7 @@ from typing import Any
 
 from keras import ops
 
+_LOW_32_BITS = 0xFFFFFFFF
 _GOLDEN_RATIO = 0x9E3779B9  # its first 32 bits: keeps seed 0 off the hash's fixed point, which is 0
 
 
@@ -36,14 +37,14 @@ def normal(seed: Any, stream: int, count: Any, size: int) -> Any:
     positions = ops.cast(ops.arange(count * pairs), "uint32")
     words = ops.reshape(_words(seed, [stream], positions), (-1, pairs))
     radius = ops.sqrt(-2.0 * ops.log(_fraction(words, bits=16) + 2.0**-17))
-    angle = 2.0 * math.pi * _fraction(ops.left_shift(words, _word(16)), bits=16)
+    angle = 2.0 * math.pi * _fraction(_low_bits(ops.left_shift(words, _word(16))), bits=16)
     return ops.concatenate([radius * ops.cos(angle), radius * ops.sin(angle)], axis=1)[:, :size]
 
 
 def _words(seed: Any, streams: Sequence[int], positions: Any) -> Any:
     """Returns 32 random bits for each stream and position, uint32 (len(streams), len(positions))."""
     if isinstance(seed, int):
-        seed = seed & 0xFFFFFFFF
+        seed = seed & _LOW_32_BITS
     start = _scramble(ops.cast(seed, "uint32") + _word(_GOLDEN_RATIO))
     keys = _scramble(start + ops.convert_to_tensor(streams, dtype="uint32"))[:, None]
     # The key once more after the first round: otherwise two keys that lie close to each other would give the
@@ -53,14 +54,20 @@ def _words(seed: Any, streams: Sequence[int], positions: Any) -> Any:
 
 def _scramble(words: Any) -> Any:
     """Spreads every bit of 32-bit words over all the others: MurmurHash3's finalizer (Appleby 2011)."""
-    words = (words ^ _shift(words, 16)) * _word(0x85EBCA6B)
-    words = (words ^ _shift(words, 13)) * _word(0xC2B2AE35)
+    words = _low_bits(words)
+    words = _low_bits((words ^ _shift(words, 16)) * _word(0x85EBCA6B))
+    words = _low_bits((words ^ _shift(words, 13)) * _word(0xC2B2AE35))
     return words ^ _shift(words, 16)
 
 
 def _fraction(words: Any, bits: int) -> Any:
     """Reads the first ``bits`` of each word as a number in [0, 1)."""
     return ops.cast(_shift(words, 32 - bits), "float32") * 2.0**-bits
+
+
+def _low_bits(words: Any) -> Any:
+    """Keeps 32 bits of each word: PyTorch has no uint32 to compute in, and Keras takes int64 there."""
+    return words & _word(_LOW_32_BITS)
 
 
 def _shift(words: Any, bits: int) -> Any:

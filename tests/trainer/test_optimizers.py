@@ -15,6 +15,7 @@ from components.trainer.optimizers import (
     build_optimizer,
     learning_rate_schedule,
     phases,
+    spare_vectors,
 )
 from components.trainer.training_config import TrainingConfig
 
@@ -77,10 +78,21 @@ Y = X.sum(1, keepdims=True)
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_kernels_decay_and_offsets_do_not(name: Any) -> None:
     model = dense(TrainingConfig(optimizer=name, learning_rate=0.1, weight_decay=0.5))
+    spare_vectors(model.optimizer, model.trainable_variables)
     kernel, bias = model.get_weights()
     model.optimizer.apply([np.zeros_like(kernel), np.zeros_like(bias)], model.trainable_variables)
     np.testing.assert_allclose(model.get_weights()[0], kernel * (1 - 0.1 * 0.5), rtol=1e-6)
     np.testing.assert_array_equal(model.get_weights()[1], bias)
+
+
+def test_a_vector_does_not_decay_whatever_its_name() -> None:
+    scale, kernel = (keras.Variable(np.ones(shape, np.float32)) for shape in ((3,), (3, 1)))
+    training = TrainingConfig(optimizer="sgd", momentum=0.0, learning_rate=1.0, weight_decay=0.5)
+    optimizer = build_optimizer(training, phases(training)[0], STEPS)
+    spare_vectors(optimizer, [scale, kernel])
+    optimizer.apply([np.zeros((3,)), np.zeros((3, 1))], [scale, kernel])
+    np.testing.assert_array_equal(scale, np.ones(3))
+    np.testing.assert_allclose(kernel, np.full((3, 1), 0.5))
 
 
 def test_gradients_are_clipped_by_their_common_length() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -278,7 +279,7 @@ def test_a_killed_training_goes_on_and_ends_bit_for_bit_as_if_nothing_had_happen
 
 
 def test_fine_tuning_is_a_second_phase_and_survives_kills(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    train: Train, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Two epochs with half of the network frozen, two with all of it; killed in both of these."""
     keeps_a_small_network_for_an_encoder(monkeypatch)
@@ -287,7 +288,10 @@ def test_fine_tuning_is_a_second_phase_and_survives_kills(
         "learning_rate": 0.01,
         "fine_tuning_epochs": 2,
     }
-    through = train("through", **settings)
+    with caplog.at_level(logging.INFO, "components.trainer"):
+        through = train("through", **settings)
+    counted = [message.split(":")[0] for message in caplog.messages if message.startswith("epoch ")]
+    assert counted == ["epoch 1/4", "epoch 2/4", "epoch 3/4", "epoch 4/4"]
     epochs = history(through)["epochs"]
     assert [epoch["phase"] for epoch in epochs] == [1, 1, 2, 2]
     assert epochs[2]["learning_rate"] == pytest.approx(0.001)

@@ -1,0 +1,81 @@
+"""What the Trainer's executor does before and after it trains."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tfx.components.trainer.executor import GenericExecutor
+from tfx.components.util import udf_utils
+from tfx.types import standard_artifacts
+from tfx.v1.components import FnArgs
+
+from components.trainer import component, run_fn
+from components.trainer.config import TrainerSettings
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[FnArgs]:
+    """What was handed to a ``run_fn`` that exports nothing."""
+    handed_over: list[FnArgs] = []
+    monkeypatch.setattr(run_fn, "run_fn", handed_over.append)
+    # TFX imports the module anew.
+    monkeypatch.setattr(udf_utils, "get_fn", lambda properties, name: handed_over.append)
+    return handed_over
+
+
+def run(directory: Path) -> None:
+    settings = {
+        "recipe": {"name": "pets", "training": {}},
+        "labels": {"names": ["ground", "disc"]},
+        "height": 16,
+        "width": 16,
+        "resize": "stretch",
+        "materialized": False,
+        "model": {},
+        "augmentation": {},
+        "training": {},
+    }
+    artifacts: dict[str, list[Any]] = {
+        "examples": [standard_artifacts.Examples()],
+        "transform_graph": [standard_artifacts.TransformGraph()],
+        "model": [standard_artifacts.Model()],
+        "model_run": [standard_artifacts.ModelRun()],
+    }
+    for name, [artifact] in artifacts.items():
+        artifact.uri = str(directory / name)
+    artifacts["examples"][0].split_names = '["train", "val"]'
+    properties = {
+        "train_args": '{"splits": ["train"]}',
+        "eval_args": '{"splits": ["val"]}',
+        "run_fn": "components.trainer.run_fn.run_fn",
+        "custom_config": json.dumps({"settings": json.dumps(settings)}),
+        "epochs": 7,
+        "learning_rate": 0.5,
+    }
+    inputs = {name: artifacts[name] for name in ("examples", "transform_graph")}
+    outputs = {name: artifacts[name] for name in ("model", "model_run")}
+    component.TrainerExecutor(GenericExecutor.Context()).Do(inputs, outputs, properties)
+
+
+def test_the_runs_own_values_replace_those_of_the_recipe(tmp_path: Path, trained: list[FnArgs]) -> None:
+    (tmp_path / "model" / "Format-Serving").mkdir(parents=True)
+    run(tmp_path)
+    [fn_args] = trained
+    settings = TrainerSettings.model_validate_json(fn_args.custom_config["settings"])
+    assert (settings.training.epochs, settings.training.learning_rate) == (7, 0.5)
+    assert settings.recipe["training"] == {"epochs": 7, "learning_rate": 0.5}
+
+
+def test_who_trains_alone_must_leave_a_model(tmp_path: Path, trained: list[FnArgs]) -> None:
+    with pytest.raises(RuntimeError, match="failed to generate model"):
+        run(tmp_path)
+
+
+def test_who_helps_the_chief_need_not(
+    tmp_path: Path, trained: list[FnArgs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": members, "task": {"type": "worker", "index": 1}}))
+    run(tmp_path)
+    assert len(trained) == 1
