@@ -163,7 +163,8 @@ def measure(name: str, overrides: Sequence[str], steps: int, rounds: int, precis
         recipe = load_recipe(name, data, [*(["model.encoder_weights=null"] if encoder else []), *overrides])
     settings = recipe.trainer_settings()
     batch = settings.training.batch_size
-    pictures = draw(settings, 2 * batch)
+    # As many as an epoch takes: the input pipeline begins anew with each.
+    pictures = draw(settings, steps * batch)
 
     def rate(timers: Sequence[EpochTimer]) -> float:
         epoch = np.median([seconds for timer in timers for seconds in timer.wall[1:]])
