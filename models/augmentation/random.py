@@ -12,6 +12,8 @@ from typing import Any
 from keras import ops
 
 _LOW_32_BITS = 0xFFFFFFFF
+_WORD = "uint32"
+"""The dtype of the hash's words; on PyTorch, Keras computes in int64 instead."""
 _GOLDEN_RATIO = 0x9E3779B9  # its first 32 bits: keeps seed 0 off the hash's fixed point, which is 0
 
 
@@ -23,7 +25,7 @@ def uniform(seed: Any, streams: Sequence[int], count: Any) -> Any:
         streams: one number for each independent sequence.
         count: how many numbers of each, an integer or an integer tensor of shape ().
     """
-    positions = ops.cast(ops.arange(count), "uint32")
+    positions = ops.cast(ops.arange(count), _WORD)
     return _fraction(_words(seed, streams, positions), bits=24)
 
 
@@ -34,7 +36,7 @@ def normal(seed: Any, stream: int, count: Any, size: int) -> Any:
     each, the largest value is 4.9. Arguments as in ``uniform``.
     """
     pairs = -(-size // 2)
-    positions = ops.cast(ops.arange(count * pairs), "uint32")
+    positions = ops.cast(ops.arange(count * pairs), _WORD)
     words = ops.reshape(_words(seed, [stream], positions), (-1, pairs))
     radius = ops.sqrt(-2.0 * ops.log(_fraction(words, bits=16) + 2.0**-17))
     angle = 2.0 * math.pi * _fraction(_low_bits(ops.left_shift(words, _word(16))), bits=16)
@@ -45,8 +47,8 @@ def _words(seed: Any, streams: Sequence[int], positions: Any) -> Any:
     """Returns 32 random bits for each stream and position, uint32 (len(streams), len(positions))."""
     if isinstance(seed, int):
         seed = seed & _LOW_32_BITS
-    start = _scramble(ops.cast(seed, "uint32") + _word(_GOLDEN_RATIO))
-    keys = _scramble(start + ops.convert_to_tensor(streams, dtype="uint32"))[:, None]
+    start = _scramble(ops.cast(seed, _WORD) + _word(_GOLDEN_RATIO))
+    keys = _scramble(start + ops.convert_to_tensor(streams, dtype=_WORD))[:, None]
     # The key once more after the first round: otherwise two keys that lie close to each other would give the
     # same sequence, only shifted.
     return _scramble(_scramble(keys + positions) + keys)
@@ -66,7 +68,7 @@ def _fraction(words: Any, bits: int) -> Any:
 
 
 def _low_bits(words: Any) -> Any:
-    """Keeps 32 bits of each word: PyTorch has no uint32 to compute in, and Keras takes int64 there."""
+    """Keeps 32 bits of each word, where a backend's words have more."""
     return words & _word(_LOW_32_BITS)
 
 
@@ -75,4 +77,4 @@ def _shift(words: Any, bits: int) -> Any:
 
 
 def _word(value: int) -> Any:
-    return ops.convert_to_tensor(value, dtype="uint32")
+    return ops.convert_to_tensor(value, dtype=_WORD)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
+from models.augmentation import random
 from models.augmentation.random import normal, uniform
 
 
@@ -22,6 +23,16 @@ def test_uniform_is_the_documented_hash_of_seed_stream_and_position() -> None:
         for position in range(4):
             word = murmur_finalizer((murmur_finalizer((key + position) % 2**32) + key) % 2**32)
             assert drawn[row, position] == (word >> 8) / 2**24
+
+
+@pytest.mark.parametrize("seed", [7, -3, tf.constant(-3, tf.int64)])
+def test_numbers_do_not_depend_on_how_long_a_backends_words_are(
+    monkeypatch: pytest.MonkeyPatch, seed: int | tf.Tensor
+) -> None:
+    expected = np.asarray(uniform(seed, [0, 5], 100)), np.asarray(normal(seed, 3, 4, 25))
+    monkeypatch.setattr(random, "_WORD", "int64")
+    np.testing.assert_array_equal(uniform(seed, [0, 5], 100), expected[0])
+    np.testing.assert_array_equal(normal(seed, 3, 4, 25), expected[1])
 
 
 @pytest.mark.parametrize("seed", [0, 1, -1, 2**63 - 1])
