@@ -26,8 +26,10 @@ def color_matrix(contrast: Any, saturation: Any, hue: Any) -> Any:
     contrast, saturation, angle = (
         part[:, None, None] for part in (contrast, saturation, 2.0 * math.pi * hue)
     )
-    colour = ops.cos(angle) * (np.eye(3, dtype=np.float32) - _GREY) + ops.sin(angle) * _ACROSS
-    return contrast * (_GREY + saturation * colour)
+    # As tensors: not every backend's multiply with NumPy's arrays.
+    grey, across = ops.convert_to_tensor(_GREY), ops.convert_to_tensor(_ACROSS)
+    colour = ops.cos(angle) * (ops.eye(3, dtype="float32") - grey) + ops.sin(angle) * across
+    return contrast * (grey + saturation * colour)
 
 
 def split_alpha(images: Any) -> tuple[Any, Any | None]:

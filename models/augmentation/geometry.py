@@ -85,7 +85,12 @@ def resample(images: Any, masks: Any, output_to_input: Any, ignore_label: int) -
     pixels = from_centre @ output_to_input @ to_centre
     transform = ops.reshape(pixels, (-1, 9))[:, :8]
     images = ops.image.affine_transform(
-        images, transform, interpolation="bilinear", fill_value=0.0, data_format="channels_last"
+        images,
+        # A copy: on PyTorch, Keras exchanges entries of what it is given.
+        ops.copy(transform),
+        interpolation="bilinear",
+        fill_value=0.0,
+        data_format="channels_last",
     )
     # As float32, which holds class ids exactly and which every backend looks up.
     ids = ops.image.affine_transform(
