@@ -137,7 +137,7 @@ def trainer_batches(settings: TrainerSettings, pictures: Pictures, steps: int, a
         batch_size=batch,
         drop_remainder=True,
         seed=0,
-        augment=augmentation(settings.augmentation, settings.labels) if augmented else None,
+        augment=augmentation(settings.augmentation) if augmented else None,
         variants=changes if augmented else (),
     )
 

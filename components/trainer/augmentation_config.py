@@ -81,10 +81,6 @@ class AugmentationConfig(Settings):
     """Largest standard deviation of a Gaussian, pixels."""
     noise: Share = 0.0
     """Largest standard deviation, as a share of the full range."""
-    copy_paste: Share = 0.0
-    """Share of the pairs onto which what another pair shows of ``pasted_classes`` is pasted."""
-    pasted_classes: tuple[str, ...] = ()
-    """All classes that make up an object and its outline, e.g. ``[pet, border]``."""
     variants: tuple[VariantConfig, ...] = ()
     """Fixed changes, for each of which the training set is repeated once beside the originals."""
 
@@ -94,10 +90,5 @@ class AugmentationConfig(Settings):
             low, high = self.scale_crop
             raise ValueError(
                 f"augmentation.scale_crop is [{low}, {high}]; give the smaller first: [{high}, {low}]"
-            )
-        if bool(self.copy_paste) != bool(self.pasted_classes):
-            raise ValueError(
-                f"augmentation.copy_paste is {self.copy_paste:g} and pasted_classes names "
-                f"{len(self.pasted_classes)} classes; give both, or leave both out"
             )
         return self

@@ -43,12 +43,6 @@ def contradictions(
             f"training.class_weights has {len(weights)} values for {labels.num_classes} classes; "
             f"give one each for {', '.join(labels.names)}"
         )
-    for name in augmentation.pasted_classes:
-        if name not in labels.names:
-            yield (
-                f"augmentation.pasted_classes names the class {name!r}, which does not exist; "
-                f"the classes are {', '.join(labels.names)}"
-            )
     variants = [variant.change for variant in augmentation.variants]
     if height != width and (augmentation.rot90 or any(change in variants for change in _ODD_TURNS)):
         yield (

@@ -11,7 +11,6 @@ import tensorflow_transform as tft
 from tfx.v1.components import FnArgs
 
 from components.dataset.features import IGNORE_LABEL
-from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.imaging.resize import InputSize
 from components.trainer import data
@@ -85,7 +84,7 @@ class Examples:
         self._seed = training.seed
         self._train = cached("train")
         self._shuffle_buffer = min(counts["train"], _SHUFFLE_BYTES // pair_bytes)
-        self._augment = augmentation(settings.augmentation, settings.labels)
+        self._augment = augmentation(settings.augmentation)
         self.val: tf.data.Dataset | None = None
         """Batches of the val split, or None without one."""
         if counts["val"]:
@@ -117,13 +116,9 @@ class Examples:
         return replica_batches(batches)
 
 
-def augmentation(config: AugmentationConfig, labels: LabelSet) -> RandomAugmentation | None:
+def augmentation(config: AugmentationConfig) -> RandomAugmentation | None:
     """Returns what changes batches at random, or None where nothing does."""
-    augment = RandomAugmentation(
-        **config.model_dump(exclude={"variants", "pasted_classes"}),
-        pasted=tuple(map(labels.names.index, config.pasted_classes)),
-        ignore_label=IGNORE_LABEL,
-    )
+    augment = RandomAugmentation(**config.model_dump(exclude={"variants"}), ignore_label=IGNORE_LABEL)
     return None if augment.is_identity else augment
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from keras import backend, ops
 
 from models.augmentation.color import color_matrix, join_alpha, multiply_colors, power, split_alpha
-from models.augmentation.copy_paste import copy_paste
 from models.augmentation.filters import gaussian_blur
 from models.augmentation.geometry import (
     affine_matrix,
@@ -22,7 +21,6 @@ from models.augmentation.random import normal, uniform
 _DRAWS = (
     "horizontal_flip", "vertical_flip", "rot90", "rotate", "zoom", "translate_x", "translate_y", "shear",
     "scale", "place_x", "place_y", "brightness", "contrast", "saturation", "hue", "gamma", "blur", "noise",
-    "copy_paste",
 )  # fmt: skip
 _NOISE_STREAM = len(_DRAWS)
 
@@ -31,7 +29,6 @@ _LIMITS = {
     "rotate": (180.0, True), "zoom": (1.0, False), "translate": (1.0, True), "shear": (90.0, False),
     "brightness": (1.0, True), "contrast": (1.0, True), "saturation": (1.0, True), "hue": (0.5, True),
     "gamma": (math.inf, False), "blur": (math.inf, False), "noise": (1.0, True),
-    "copy_paste": (1.0, True),
 }  # fmt: skip
 
 
@@ -42,9 +39,8 @@ class RandomAugmentation:
     All moves of a pair but pure flips and quarter turns, which are exact, are one resampling: bilinear in the
     image, the nearest pixel in the mask. Where nothing of the original is seen, the image shows the grey of
     its own mean and the mask ``ignore_label``. Alpha, the fourth of four channels, moves along but is no
-    colour; outside it is 0. Colours change after that, linear changes in one matrix, then
-    gamma, blur and noise. Last of all, some pairs get objects of another pair pasted on. Strengths of 0 cost
-    nothing.
+    colour; outside it is 0. Colours change after that, linear changes in one matrix, then gamma, blur and
+    noise. Strengths of 0 cost nothing.
 
     Attributes:
         horizontal_flip, vertical_flip: with probability one half.
@@ -62,9 +58,6 @@ class RandomAugmentation:
         gamma: intensities (0 to 1) are raised to a power drawn log-uniformly in [1 / (1 + gamma), 1 + gamma].
         blur: largest standard deviation of the Gaussian, pixels.
         noise: largest standard deviation of normal noise, share of the full range.
-        copy_paste: the share of the pairs onto which what the next pair of the batch shows of ``pasted`` is
-            pasted, see `models.augmentation.copy_paste`.
-        pasted: class ids, all parts of the objects that are pasted.
         ignore_label: the class id that counts nowhere; the masks' dtype must hold it.
 
     Example:
@@ -87,8 +80,6 @@ class RandomAugmentation:
     gamma: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
-    copy_paste: float = 0.0
-    pasted: tuple[int, ...] = ()
     ignore_label: int = 255
 
     def __post_init__(self) -> None:
@@ -103,15 +94,11 @@ class RandomAugmentation:
                 raise ValueError(f"{name} is {strength}; it must be {bounds}")
         if self.scale_crop is not None and not 0.0 < self.scale_crop[0] <= self.scale_crop[1] < math.inf:
             raise ValueError(f"scale_crop is {self.scale_crop}; it must be [low, high] with 0 < low <= high")
-        if bool(self.copy_paste) != bool(self.pasted):
-            raise ValueError(
-                f"copy_paste is {self.copy_paste} and pasted {self.pasted}; both are needed, or neither"
-            )
 
     @property
     def is_identity(self) -> bool:
         """Whether nothing is asked for; the call then returns what it was given."""
-        return not (self._moves or self._resamples or self._changes_pixels or self.copy_paste)
+        return not (self._moves or self._resamples or self._changes_pixels)
 
     @property
     def _moves(self) -> bool:
@@ -149,13 +136,6 @@ class RandomAugmentation:
         images, masks = ops.convert_to_tensor(images), ops.convert_to_tensor(masks)
         self._check(images, masks)
         draws = self.draw(seed, ops.shape(images)[0])
-        images, masks = self._change_each(images, masks, draws, seed)
-        if self.copy_paste:
-            return copy_paste(images, masks, self.pasted, draws["copy_paste"])
-        return images, masks
-
-    def _change_each(self, images: Any, masks: Any, draws: dict[str, Any], seed: Any) -> tuple[Any, Any]:
-        """Applies all changes that look at one pair alone."""
         if not self._resamples:
             coins = self._coins(draws)
             images, masks = (turn_and_flip(pictures, *coins) for pictures in (images, masks))
@@ -203,7 +183,6 @@ class RandomAugmentation:
             "gamma": ops.exp(math.log1p(self.gamma) * either_way["gamma"]),
             "blur": self.blur * share["blur"],
             "noise": self.noise * share["noise"],
-            "copy_paste": share["copy_paste"] >= 1.0 - self.copy_paste,
         }
 
     def _check(self, images: Any, masks: Any) -> None:

@@ -58,8 +58,6 @@ def outputs() -> Iterator[tuple[str, Any]]:
         gamma=0.2,
         blur=1.5,
         noise=0.05,
-        copy_paste=0.5,
-        pasted=(0, 1),
     )
     yield from zip(("augmented images", "augmented masks"), augment(images, masks, 7), strict=True)
     for variant, value in VARIANTS.items():

@@ -191,7 +191,6 @@ def test_the_exported_model_averages_what_it_says_of_an_image_its_mirror_image_a
     monkeypatch.setattr(trainer, "with_all_looks", average)
     directory = train(
         model={"depth": 2, "average_mirrored": True, "average_scales": (1.5,)},
-        augmentation={"copy_paste": 0.5, "pasted_classes": LABELS.names[1:2]},
         epochs=1,
     )
     signatures = tf.saved_model.load(str(directory / "model")).signatures

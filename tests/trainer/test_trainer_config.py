@@ -47,8 +47,6 @@ def read(config: type[Settings], values: dict[str, Any]) -> Any:
         (VariantConfig, {}, "a variant is one change"),
         (VariantConfig, {"rot90": 4}, "less than or equal to 3"),
         (AugmentationConfig, {"scale_crop": [2.0, 0.5]}, "scale_crop is [2.0, 0.5]; give the smaller first"),
-        (AugmentationConfig, {"copy_paste": 0.5}, "pasted_classes names 0 classes; give both, or leave both"),
-        (AugmentationConfig, {"pasted_classes": ["disc"]}, "augmentation.copy_paste is 0 and pasted_classes"),
         (TrainingConfig, {"loss": {}}, "at least 1 item"),
         (TrainingConfig, {"loss": {"dice": 0.0}}, "greater than 0"),
         (TrainingConfig, {"loss": {"dise": 1.0}}, "Input should be 'cross_entropy', 'dice'"),
