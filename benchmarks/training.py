@@ -7,7 +7,8 @@ For each recipe, with pictures of noise at the recipe's input size (speed does n
 
 - ``tensors``: the network fitted on one batch that lies in memory, images a second;
 - ``trainer``: the same through the Trainer's input pipeline after its first epoch, so that cached pixels are
-  shuffled, batched and augmented; ``ratio`` is the one over the other;
+  shuffled, batched and augmented; ``ratio`` is the one over the other, and ``work`` the same in processor
+  time, which other programs on the machine do not disturb, but which only counts where processors train;
 - ``input``: that pipeline alone, nothing trained;
 - ``augm.``: the processor time that augmentation adds to the pipeline, over that of a training step. Where
   the processor also trains, this is what a run pays; where an accelerator trains, it runs beside.
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import keras
@@ -37,6 +39,7 @@ from pipeline.config import list_recipes, load_recipe
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 EPOCHS = 2
 """Counted in each turn."""
+_OF_THE_TRAINER = f" {'trainer':>8} {'ratio':>6} {'work':>6} {'input':>8} {'augm.':>7}"
 
 
 class Pictures(NamedTuple):
@@ -167,8 +170,10 @@ def measure(name: str, overrides: Sequence[str], steps: int, rounds: int, precis
     pictures = draw(settings, steps * batch)
 
     def rate(timers: Sequence[EpochTimer]) -> float:
-        epoch = np.median([seconds for timer in timers for seconds in timer.wall[1:]])
-        return steps * batch / float(epoch)
+        return steps * batch / median(seconds for timer in timers for seconds in timer.wall[1:])
+
+    def work(timers: Sequence[EpochTimer]) -> float:
+        return median(seconds for timer in timers for seconds in timer.processor[1:])
 
     policy = dtype_policy(settings, None)
     network = build(settings, policy)
@@ -183,10 +188,9 @@ def measure(name: str, overrides: Sequence[str], steps: int, rounds: int, precis
     if ON_TENSORFLOW:
         wall, augmented = iterate(trainer_batches(settings, pictures, steps + 2), steps)
         _, plain = iterate(trainer_batches(settings, pictures, steps + 2, augmented=False), steps)
-        epoch = float(np.median([seconds for timer in tensors for seconds in timer.processor[1:]]))
-        share = max(0.0, augmented - plain) / epoch
-        ratio = rate(trainer) / rate(tensors)
-        line += f" {rate(trainer):8.1f} {ratio:6.3f} {steps * batch / wall:8.0f} {share:7.1%}"
+        share = max(0.0, augmented - plain) / work(tensors)
+        ratios = f"{rate(trainer) / rate(tensors):6.3f} {work(tensors) / work(trainer):6.3f}"
+        line += f" {rate(trainer):8.1f} {ratios} {steps * batch / wall:8.0f} {share:7.1%}"
     for precision in precisions:
         other = build(settings, dtype_policy(settings, precision))
         line += f"  {precision} {rate([fit_tensors(other, pictures, batch, steps)]):.1f}"
@@ -204,7 +208,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     args = parser.parse_args()
     columns = f"{'recipe':18} {'numbers':15} {'parameters':>12} {'tensors':>8}"
-    print(columns + (f" {'trainer':>8} {'ratio':>6} {'input':>8} {'augm.':>7}" if ON_TENSORFLOW else ""))
+    print(columns + (_OF_THE_TRAINER if ON_TENSORFLOW else ""))
     for name in args.recipes:
         print(measure(name, args.overrides, args.steps, args.rounds, args.precision), flush=True)
 
