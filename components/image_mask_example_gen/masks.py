@@ -43,6 +43,11 @@ class PictureMask:
         return np.asarray(self._picture.convert("RGB"))
 
     def _numbers(self) -> np.ndarray:
+        if png.loses_bits(self._data):
+            raise InputRejectedError(
+                Reason.NOT_DECODABLE,
+                "16 bits a channel in colours or with alpha; save class ids in one channel, or in 8 bits",
+            )
         picture = self._picture.getchannel("L") if self._picture.mode == "LA" else self._picture
         if picture.mode in ("1", "L", "P"):
             pixels = np.asarray(picture).astype(np.uint8, copy=False)
@@ -82,11 +87,14 @@ class MatMask:
     def read(self, as_colors: bool) -> np.ndarray:
         """See ``open_mask``."""
         from scipy.io import loadmat
+        from scipy.sparse import issparse
 
         try:
             values = loadmat(io.BytesIO(self._data), variable_names=[_MAT_VARIABLE])[_MAT_VARIABLE]
         except Exception as error:  # see __init__
             raise self._damaged(error) from error
+        if issparse(values):
+            values = values.toarray()
         if values.dtype.kind == "f" and (values == np.trunc(values)).all():
             values = values.astype(np.int64)
         if values.dtype.kind not in "iu":

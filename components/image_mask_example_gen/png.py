@@ -50,6 +50,11 @@ def grayscale_bits(data: bytes) -> int | None:
     return bit_depth if color_type == 0 else None
 
 
+def loses_bits(data: bytes) -> bool:
+    """Whether this is a PNG of which Pillow keeps 8 of 16 bits: in colours, or with alpha."""
+    return has_signature(data) and len(data) >= 26 and data[24] == 16 and data[25] != 0
+
+
 def encode_grayscale(pixels: "np.ndarray") -> bytes:
     """Encodes uint8 [height, width] as a single-channel 8-bit PNG.
 

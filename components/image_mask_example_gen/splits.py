@@ -67,9 +67,9 @@ def _ranked_groups(entries: Sequence[Entry], config: SplitConfig) -> list[list[E
     for entry in entries:
         match = pattern.search(entry.key) if pattern else None
         unmatched += match is None
-        # A key without a match stands alone; the NUL keeps it apart from any group's name.
-        name = f"\0{entry.key}" if match is None else match.group(1 if match.re.groups else 0)
-        groups[name or ""].append(entry)
+        name = None if match is None else match.group(1 if match.re.groups else 0)
+        # A key without a group stands alone; the NUL keeps it apart from any group's name.
+        groups[f"\0{entry.key}" if name is None else name].append(entry)
     if pattern and entries and unmatched == len(entries):
         raise StageError(
             f"dataset.splits.group {config.group!r} matches none of the {len(entries)} keys, "

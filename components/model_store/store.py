@@ -9,6 +9,7 @@ therefore the remains of an interrupted process, and is removed.
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+logger = logging.getLogger(__name__)
 
 MODEL_FILE: Final = "saved_model.pb"
 """What makes a directory a SavedModel."""
@@ -138,8 +141,9 @@ def prune(base: Path, keep: int) -> list[int]:
     with _locked(base):
         superfluous = versions(base)[:-keep]
         for number in superfluous:
-            (base / str(number)).rename(base / _REMOVING)
-            shutil.rmtree(base / _REMOVING)
+            leaving = base / f"{_REMOVING}-{number}"
+            (base / str(number)).rename(leaving)
+            _remove(leaving)
     return superfluous
 
 
@@ -191,10 +195,22 @@ def _locked(base: Path) -> Iterator[None]:
     """Waits for others who change ``base``, keeps them out, and removes what the dead left half done."""
     with (base / _LOCK).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        for remains in (_PUBLISHING, _REMOVING):
-            if (base / remains).exists():
-                shutil.rmtree(base / remains)
+        if (base / _PUBLISHING).exists():
+            shutil.rmtree(base / _PUBLISHING)
+        for remains in base.glob(f"{_REMOVING}*"):
+            _remove(remains)
         yield
+
+
+def _remove(path: Path) -> None:
+    """Removes what no server sees any more; what cannot be removed must not keep a new model from coming."""
+    try:
+        if path.is_symlink():
+            path.unlink()
+        else:
+            shutil.rmtree(path)
+    except OSError as error:
+        logger.warning("%s cannot be removed: %s; do it by hand", path, error)
 
 
 def _flush(directory: Path) -> None:

@@ -77,7 +77,8 @@ def _chart(
     ]
     measured = [(style, name, values) for style, (name, values) in enumerate(named) if set(values) - {None}]
     numbers = [value for _, _, values in measured for value in values if value is not None]
-    y_values = _round_steps(0.0, top if top is not None else max(numbers, default=1.0))
+    # Where every pixel is ignored, the loss is 0 throughout.
+    y_values = _round_steps(0.0, top if top is not None else max(numbers, default=0.0) or 1.0)
     highest = y_values[-1]
     x = tuple(_between(LEFT, WIDTH - RIGHT, index, max(epochs - 1, 1)) for index in range(epochs))
 

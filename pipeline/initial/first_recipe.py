@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -184,8 +185,8 @@ def _report(
     yield f"Recipe: {short_path(output.absolute())}"
     yield f"Overlays to check by eye: {short_path(preview.absolute())}"
     yield "Next: look at the overlays, then"
-    recipe = short_path(output.absolute())
-    yield f"  {short_path(Path(sys.executable))} -m pipeline.run_local --recipe {recipe}"
+    command = (short_path(Path(sys.executable)), "-m", "pipeline.run_local")
+    yield f"  {shlex.join([*command, '--recipe', short_path(output.absolute())])}"
 
 
 def _name(stem: str) -> str:

@@ -49,6 +49,12 @@ def test_frames_of_one_video_stay_together() -> None:
     assert set(split.values()) == {"train", "val", "test"}
 
 
+def test_a_key_without_the_group_s_part_stands_alone() -> None:
+    singles = [Entry(f"photo{number}", "", "") for number in range(12)]
+    split = split_of(singles, SplitConfig(val=0.25, test=0.25, group=r"^(clip\d+_)?"))
+    assert set(split.values()) == {"train", "val", "test"}
+
+
 def test_too_few_groups_are_an_error_that_says_so() -> None:
     with pytest.raises(StageError, match="in 1 groups"):
         assign_splits(entries(20), SplitConfig(group="^0"))

@@ -1,6 +1,8 @@
 """Masks: every way of writing class ids comes out the same."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy.io import savemat
+from scipy.sparse import csc_matrix
 
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.masks import LabelMapping, open_mask
@@ -49,6 +52,20 @@ def class_ids(
     raw = mask.read(mapping.of_colors)
     assert raw.shape[:2] == (mask.height, mask.width)
     return mapping.class_ids(raw)
+
+
+def png_of_16_bits(pixels: np.ndarray, color_type: int) -> bytes:
+    """A PNG of uint16 [height, width, channels], which Pillow cannot write in colours."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+    height, width = pixels.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks)
 
 
 PLAIN: dict[str, RawLabel] = {"a": 0, "b": 1}
@@ -186,3 +203,21 @@ def test_written_masks_read_back_the_same(pixels: np.ndarray) -> None:
     assert decoded.shape[-1] == 1
     np.testing.assert_array_equal(decoded[..., 0], pixels)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+
+
+def test_one_channel_of_16_bits_keeps_them() -> None:
+    data = png_of_16_bits(IDS[..., np.newaxis].astype(np.uint16), color_type=0)
+    np.testing.assert_array_equal(class_ids(data, PLAIN), IDS)
+
+
+@pytest.mark.parametrize(("color_type", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_ids_whose_low_bits_would_be_lost_are_refused(color_type: int, channels: int) -> None:
+    data = png_of_16_bits(np.repeat(IDS[..., np.newaxis], channels, axis=-1).astype(np.uint16), color_type)
+    with pytest.raises(InputRejectedError, match="16 bits a channel") as caught:
+        class_ids(data, PLAIN)
+    assert caught.value.reason == Reason.NOT_DECODABLE
+
+
+def test_a_sparse_matlab_matrix_is_a_matrix() -> None:
+    data = mat_file(groundtruth=csc_matrix(IDS.astype(float)))
+    np.testing.assert_array_equal(class_ids(data, PLAIN, file="m.mat"), IDS)

@@ -219,6 +219,33 @@ def test_pruning_keeps_the_newest_and_what_is_not_a_version(base: Path) -> None:
         store.prune(base, keep=0)
 
 
+def test_a_version_that_is_a_link_goes_without_what_it_links_to(model: Path, base: Path) -> None:
+    base.mkdir(parents=True)
+    (base / "1").symlink_to(model)
+    write_model(base / "2")
+    assert store.prune(base, keep=1) == [1]
+    assert entries(base) == [".lock", "2"]
+    assert (model / store.MODEL_FILE).is_file()
+
+
+def test_what_cannot_be_removed_keeps_no_new_version_from_coming(
+    model: Path, base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (1, 2):
+        write_model(base / str(number))
+
+    def refuse(path: Path, **options: bool) -> None:
+        if path.name.startswith(".removing"):
+            raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(store.shutil, "rmtree", refuse)
+    assert store.prune(base, keep=1) == [1]
+    number = store.publish(model, base, {})
+    assert store.versions(base) == [2, number]
+    assert store.prune(base, keep=1) == [2]
+    assert "do it by hand" in caplog.text
+
+
 def test_pruning_that_is_killed_leaves_no_half_of_a_version(model: Path, base: Path) -> None:
     for number in (1, 2):
         write_model(base / str(number))

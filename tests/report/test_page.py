@@ -105,6 +105,11 @@ def test_a_quantity_that_stays_zero_has_its_line() -> None:
     assert [line.values for line in panel.lines] == [(0.0, 0.0)]
 
 
+def test_a_loss_that_is_zero_throughout_has_its_line() -> None:
+    loss, _ = charts.training_charts([("", Training(best_epoch=1, epochs=({"loss": 0.0, charts.IOU: 0.0},)))])
+    assert [line.values for line in loss.lines] == [(0.0,)]
+
+
 def test_a_baseline_that_cannot_be_compared_is_named_with_the_obstacle() -> None:
     baseline = Baseline(version=6, obstacle="its classes are not the same")
     data = known_run(evaluation=evaluation(known_run()).model_copy(update={"baseline": baseline}))
