@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import tensorflow as tf
 from tfx.v1.components import FnArgs
 
 from components.trainer.config import TrainerSettings
@@ -18,13 +19,17 @@ PIXELS = "pixels"
 _TRAINING = re.compile(r"training-[0-9a-f]{16}")
 _KEPT_TRAININGS = 3
 """Checkpoints of other settings or data that wait to be gone on with."""
+_RANDOM = "fingerprint.pb"
+"""TensorFlow gives each SavedModel a number of its own, however equal they are."""
+_BLOCK_BYTES = 1 << 20
 
 
 @contextmanager
 def training_directory(fn_args: FnArgs, settings: TrainerSettings) -> Iterator[Path]:
     """The directory of this training's checkpoints, records and cached pixels.
 
-    Trainings of the same settings and data share one, and so go on from each other's checkpoints. It lies in
+    Trainings of the same settings and data share one, and so go on from each other's checkpoints; for that
+    the data are read once more, as one epoch reads them. It lies in
     a folder of the recipe's name below ``settings.checkpoint_dir``, beside the newest of its other trainings;
     older ones are removed. Without a place to keep it, it lasts as long as the training.
 
@@ -55,9 +60,26 @@ def training_directory(fn_args: FnArgs, settings: TrainerSettings) -> Iterator[P
 
 
 def _name(fn_args: FnArgs, settings: TrainerSettings) -> str:
-    parts = [settings.identity(), *fn_args.train_files, *fn_args.eval_files, fn_args.transform_output]
-    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    return f"training-{digest[:16]}"
+    """A name by what is read, not by where it lies: a repeated run writes the same records elsewhere."""
+    digest = hashlib.sha256(settings.identity().encode())
+    for pattern in (*fn_args.train_files, *fn_args.eval_files):
+        _update(digest, sorted(tf.io.gfile.glob(pattern)))
+    graph = [
+        str(Path(folder, name))
+        for folder, _, names in tf.io.gfile.walk(fn_args.transform_output)
+        for name in names
+        if name != _RANDOM
+    ]
+    _update(digest, sorted(graph))
+    return f"training-{digest.hexdigest()[:16]}"
+
+
+def _update(digest: "hashlib._Hash", paths: list[str]) -> None:
+    for path in paths:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            digest.update(f"\0{Path(path).name}\0{file.size()}\0".encode())
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
 
 
 def _remove_outdated(directory: Path) -> None:

@@ -164,8 +164,8 @@ class KubeflowConfig(Settings):
     serving_root: FolderPath = "/serving"
     """Where the model server's volume is mounted; versions go to SERVING_ROOT/MODEL_NAME/VERSION."""
     checkpoint_dir: FolderPath | None = None
-    """Where the Trainer's next attempt in the same run finds the checkpoints of the last one, on one of the
-    volumes; null begins anew."""
+    """Where the Trainer's next attempt, or the next run over the same data, finds the checkpoints of the last
+    one, on one of the volumes; null begins anew."""
     defaults: StageConfig = StageConfig()
     """Of every stage that says nothing else; what stays null here too is this project's default: 1 to 2
     CPUs, 2 to 8 GiB and no GPU, one retry, six hours; for the Trainer 4 to 8 CPUs, 8 to 32 GiB, one

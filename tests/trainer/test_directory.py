@@ -11,7 +11,25 @@ from tfx.v1.components import FnArgs
 from components.trainer.config import TrainerSettings
 from components.trainer.directory import PIXELS, training_directory
 
-FN_ARGS = FnArgs(train_files=["train-*"], eval_files=["val-*"], transform_output="graph")
+
+def written(directory: Path, examples: bytes = b"disc", graph: bytes = b"resize") -> FnArgs:
+    """The records and the graph of a run that wrote them into this directory."""
+    transform_fn = directory / "graph" / "transform_fn"
+    transform_fn.mkdir(parents=True)
+    (transform_fn / "saved_model.pb").write_bytes(graph)
+    (transform_fn / "fingerprint.pb").write_bytes(os.urandom(8))
+    (directory / "train-00000-of-00001").write_bytes(examples)
+    (directory / "val-00000-of-00001").write_bytes(b"")
+    return FnArgs(
+        train_files=[str(directory / "train-*")],
+        eval_files=[str(directory / "val-*")],
+        transform_output=str(directory / "graph"),
+    )
+
+
+@pytest.fixture
+def fn_args(tmp_path_factory: pytest.TempPathFactory) -> FnArgs:
+    return written(tmp_path_factory.mktemp("run"))
 
 
 def settings(checkpoint_dir: Path | None, **changed: Any) -> TrainerSettings:
@@ -29,23 +47,23 @@ def settings(checkpoint_dir: Path | None, **changed: Any) -> TrainerSettings:
     return TrainerSettings.model_validate_json(json.dumps(values | blocks | changed))
 
 
-def place(settings: TrainerSettings, fn_args: FnArgs = FN_ARGS) -> Path:
+def place(settings: TrainerSettings, fn_args: FnArgs) -> Path:
     with training_directory(fn_args, settings) as directory:
         return directory
 
 
-def test_nothing_is_kept_without_a_place() -> None:
-    with training_directory(FN_ARGS, settings(None)) as directory:
+def test_nothing_is_kept_without_a_place(fn_args: FnArgs) -> None:
+    with training_directory(fn_args, settings(None)) as directory:
         (directory / "state.json").touch()
     assert not directory.exists()
 
 
-def test_the_same_training_finds_its_place_again_without_the_pixels(tmp_path: Path) -> None:
-    with training_directory(FN_ARGS, settings(tmp_path)) as directory:
+def test_the_same_training_finds_its_place_again_without_the_pixels(tmp_path: Path, fn_args: FnArgs) -> None:
+    with training_directory(fn_args, settings(tmp_path)) as directory:
         (directory / PIXELS).mkdir()
         (directory / "state.json").touch()
     assert directory.parent == tmp_path / "pets"
-    assert place(settings(tmp_path)) == directory
+    assert place(settings(tmp_path), fn_args) == directory
     assert [path.name for path in directory.iterdir()] == ["state.json"]
 
 
@@ -59,34 +77,41 @@ def test_the_same_training_finds_its_place_again_without_the_pixels(tmp_path: Pa
     ],
 )
 def test_what_does_not_change_the_training_goes_on_from_the_same_checkpoints(
-    tmp_path: Path, blocks: dict[str, Any]
+    tmp_path: Path, fn_args: FnArgs, blocks: dict[str, Any]
 ) -> None:
-    assert place(settings(tmp_path, **blocks)) == place(settings(tmp_path))
+    assert place(settings(tmp_path, **blocks), fn_args) == place(settings(tmp_path), fn_args)
 
 
-def test_other_settings_and_other_data_train_in_another_place(tmp_path: Path) -> None:
-    other_data = FnArgs(train_files=["other-*"], eval_files=["val-*"], transform_output="graph")
+def test_a_repeated_run_over_the_same_data_goes_on_where_the_first_one_stopped(
+    tmp_path: Path, fn_args: FnArgs
+) -> None:
+    repeated = written(tmp_path / "repeated")
+    assert place(settings(tmp_path), repeated) == place(settings(tmp_path), fn_args)
+
+
+def test_other_settings_and_other_data_train_in_another_place(tmp_path: Path, fn_args: FnArgs) -> None:
     places = {
-        place(settings(tmp_path)),
-        place(settings(tmp_path, training={"epochs": 7})),
-        place(settings(tmp_path, height=32)),
-        place(settings(tmp_path, code_fingerprint="new")),
-        place(settings(tmp_path), other_data),
+        place(settings(tmp_path), fn_args),
+        place(settings(tmp_path, training={"epochs": 7}), fn_args),
+        place(settings(tmp_path, height=32), fn_args),
+        place(settings(tmp_path, code_fingerprint="new"), fn_args),
+        place(settings(tmp_path), written(tmp_path / "pixels", examples=b"disk")),
+        place(settings(tmp_path), written(tmp_path / "weights", graph=b"crop")),
     }
-    assert len(places) == 5
+    assert len(places) == 6
 
 
-def test_the_oldest_trainings_go_and_nothing_else_does(tmp_path: Path) -> None:
+def test_the_oldest_trainings_go_and_nothing_else_does(tmp_path: Path, fn_args: FnArgs) -> None:
     home = tmp_path / "pets"
     for foreign in ("images", "training-notes", "masks2024"):
         (home / foreign).mkdir(parents=True)
         os.utime(home / foreign, (0, 0))
     (home / "README").touch()
     (tmp_path / "clothing" / f"training-{0:016x}").mkdir(parents=True)
-    trainings = [place(settings(tmp_path, training={"epochs": 1}))]
+    trainings = [place(settings(tmp_path, training={"epochs": 1}), fn_args)]
     for age in range(2, 6):
         os.utime(trainings[-1], (age, age))
-        trainings.append(place(settings(tmp_path, training={"epochs": age})))
+        trainings.append(place(settings(tmp_path, training={"epochs": age}), fn_args))
     assert {path.name for path in home.iterdir()} == {
         *(path.name for path in trainings[1:]), "images", "training-notes", "masks2024", "README",
     }  # fmt: skip
