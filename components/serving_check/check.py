@@ -29,13 +29,18 @@ _WARMUP_FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")
 logger = logging.getLogger(__name__)
 
 
+def found_backend() -> Backend:
+    """Returns what checks here: tensorflow_model_server where that is on PATH, else the embedded server."""
+    return Backend.TENSORFLOW_MODEL_SERVER if shutil.which(BINARY) else Backend.EMBEDDED
+
+
 def check_model(
     model_dir: Path, examples: Sequence[bytes], config: ServingCheckConfig, log: Path
 ) -> ServingCheckReport:
     """Serves a model as it will be served, and finds out whether it can be pushed.
 
-    By tensorflow_model_server where that is on PATH, otherwise by the embedded server. Always on the CPU: a
-    GPU's memory belongs to this process by now, and masks from two devices differ where classes nearly tie.
+    By the `found_backend`, and always on the CPU: a GPU's memory belongs to this process by now, and masks
+    from two devices differ where classes nearly tie.
 
     Args:
         model_dir: the SavedModel.
@@ -43,7 +48,7 @@ def check_model(
         config: the thresholds.
         log: file for what the server prints.
     """
-    backend = Backend.TENSORFLOW_MODEL_SERVER if shutil.which(BINARY) else Backend.EMBEDDED
+    backend = found_backend()
     reasons = list(_missing_warmup_requests(model_dir))
     with tf.device("CPU:0"):
         expected = with_expected_masks(model_dir, examples)

@@ -5,6 +5,7 @@ from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 
 from components.serving_check.config import ServingCheckConfig
+from components.serving_check.driver import Driver
 from components.serving_check.executor import CODE_FINGERPRINT_KEY, CONFIG_KEY, INFRA_BLESSING_KEY, Executor
 
 
@@ -37,7 +38,7 @@ class ServingCheck(base_component.BaseComponent):
     memory are measured. A model that the Evaluator did not approve is not tried.
 
     Its output ``infra_blessing`` is that of TFX's InfraValidator; beside the verdict lies a
-    ``ServingCheckReport``, except where the model was not tried.
+    ``ServingCheckReport``, except where the model was not tried. A refusal is not taken from TFX's cache.
 
     Args:
         model: the candidate.
@@ -49,6 +50,7 @@ class ServingCheck(base_component.BaseComponent):
 
     SPEC_CLASS = ServingCheckSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    DRIVER_CLASS = Driver
 
     def __init__(
         self,
