@@ -10,9 +10,6 @@ from PIL import Image
 from components.image_mask_example_gen import jpeg, png
 from components.image_mask_example_gen.rejections import InputRejectedError, Reason
 
-# Pillow's own limit is global and fixed; ours is dataset.max_pixels, checked right after the header.
-Image.MAX_IMAGE_PIXELS = None
-
 # Not every format that Pillow reads: some (EPS) start other programs, others are recognised by little.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
 

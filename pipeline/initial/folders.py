@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from components.folders import walk_folders
 from pipeline.initial.errors import InitError
 
 PICTURES: Final = frozenset(
@@ -57,13 +58,11 @@ def _names_below(root: Path, option: str) -> list[str]:
     def give_up(error: OSError) -> None:
         raise InitError(f"{option}: {error.filename} cannot be read: {error.strerror}")
 
-    names = []
-    for folder, subfolders, files in os.walk(root, onerror=give_up, followlinks=True):
-        # In place: os.walk goes where this list says.
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        below = Path(folder).relative_to(root)
-        names += [(below / name).as_posix() for name in files if not name.startswith(".")]
-    return names
+    return [
+        (folder.relative_to(root) / name).as_posix()
+        for folder, _, files in walk_folders(root, give_up)
+        for name in files
+    ]
 
 
 def _contents(others: tuple[str, ...]) -> str:

@@ -136,6 +136,10 @@ def test_a_mask_survives_png(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(decode_mask(png(Image.fromarray(mask))), mask)
 
 
+def test_a_mask_that_pillow_alone_would_refuse_for_its_size_is_read() -> None:
+    assert decode_mask(png(Image.new("L", (180_000, 1_000)))).shape == (1_000, 180_000)
+
+
 @pytest.mark.parametrize(
     "encoded",
     [

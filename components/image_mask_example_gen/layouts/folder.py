@@ -1,10 +1,10 @@
 """Any images and masks: two patterns under the root, paired by name."""
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from components.folders import walk_folders
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.layouts.scan import Scan, pair_files
 
@@ -67,15 +67,13 @@ class FilePattern:
 
     def _walk(self, root: Path) -> Iterator[str]:
         start = root / self._base
-        for folder, subfolders, files in os.walk(start, onerror=_raise_unless_missing, followlinks=True):
-            parent = Path(folder)
-            depth = len(parent.relative_to(start).parts)
-            deep_enough = self._depth is not None and depth >= self._depth
-            # In place: os.walk goes where this list says.
-            subfolders[:] = [] if deep_enough else sorted(s for s in subfolders if not s.startswith("."))
-            below_root = parent.relative_to(root)
-            for file in sorted(files):
-                if not file.startswith(".") and (parent / file).is_file():
+        for folder, subfolders, files in walk_folders(start, _raise_unless_missing):
+            depth = len(folder.relative_to(start).parts)
+            if self._depth is not None and depth >= self._depth:
+                subfolders.clear()
+            below_root = folder.relative_to(root)
+            for file in files:
+                if (folder / file).is_file():
                     yield (below_root / file).as_posix()
 
 

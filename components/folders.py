@@ -1,0 +1,36 @@
+"""Walking through folders of the user's."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+def walk_folders(
+    root: Path, onerror: Callable[[OSError], None]
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walks like `os.walk`, through links to folders too, except hidden ones and those that lead back.
+
+    Args:
+        root: where to start.
+        onerror: what to do about a folder that cannot be read; it is left out if this returns.
+
+    Yields:
+        Each folder, the names of those below it, which the caller may take out to leave them out, and those
+        of its files; both sorted, and none of them hidden.
+    """
+    for folder, subfolders, files in os.walk(root, onerror=onerror, followlinks=True):
+        here = Path(folder)
+        # In place: os.walk goes where this list says.
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith(".") and not _leads_back(root, here / name)
+        )
+        yield here, subfolders, sorted(name for name in files if not name.startswith("."))
+
+
+def _leads_back(root: Path, folder: Path) -> bool:
+    """Tells whether a link leads to a folder that the walk is in: it would go round for ever."""
+    if not folder.is_symlink():
+        return False
+    target = folder.resolve()
+    below = folder.parent.relative_to(root)
+    return any((root / part).resolve().is_relative_to(target) for part in (below, *below.parents))
