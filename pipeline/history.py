@@ -5,11 +5,10 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.workdir import SUMMARY, WorkDir
 
@@ -73,8 +72,8 @@ class Summary(_Part):
     slices: dict[str, float | None] = {}
     baseline: Baseline | None = None
     serving_check: ServingCheck | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
     seconds: float | None = None
     report: str | None = None
 
@@ -127,7 +126,13 @@ def past_runs(workdir: WorkDir) -> tuple[list[PastRun], list[Unreadable]]:
     }
     runs = [entry for entry in found.values() if isinstance(entry, PastRun)]
     unreadable = [entry for entry in found.values() if isinstance(entry, Unreadable)]
-    return sorted(runs, key=lambda run: run.run_id, reverse=True), unreadable
+    return sorted(runs, key=_age, reverse=True), unreadable
+
+
+def _age(run: PastRun) -> tuple[float, str]:
+    # Ids are in local time, which may go back by an hour, or be another machine's.
+    started = run.summary.started_at
+    return (started.timestamp() if started else 0.0, run.run_id)
 
 
 def is_workdir(path: Path) -> bool:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def new_run_id() -> str:
-    """Returns an id that no other run of a work directory has; ids sort by time."""
+    """Returns an id that no other run of a work directory has: the local time, as people look for it."""
     return datetime.now().strftime("%Y%m%d-%H%M%S-%f")
 
 

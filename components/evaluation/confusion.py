@@ -4,7 +4,8 @@ import io
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+
+from components.pillow import Image
 
 _IDS = 256
 """Values a pixel of a mask can take."""

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
-
 from components.image_mask_example_gen import jpeg, png
 from components.image_mask_example_gen.rejections import InputRejectedError, Reason
+from components.pillow import Image
 
 # Not every format that Pillow reads: some (EPS) start other programs, others are recognised by little.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image
 
 from components.dataset.features import IGNORE_LABEL
+from components.pillow import Image
 from components.report.data import Census, Leak, SizeCount, Split
 from components.report.examples import Example, read_split
 

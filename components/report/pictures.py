@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from PIL import Image
 
 from components.dataset.features import IGNORE_LABEL
 from components.dataset.labels import Color
+from components.pillow import Image
 
 RIGHT_COLOR: Final[Color] = (214, 227, 236)
 """Of pixels whose class was predicted."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ImageDraw, ImageFont
 
+from components.pillow import Image
 from components.serving.model_labels import Color, Labels
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"

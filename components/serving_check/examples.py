@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from components.dataset import features
+from components.pillow import Image
 
 SPLIT = "test"
 """What the Evaluator has looked at, too."""

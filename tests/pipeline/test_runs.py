@@ -103,6 +103,13 @@ def test_all_work_directories_are_listed_the_newest_run_first(runs: Runs) -> Non
     ]
 
 
+def test_a_clock_that_was_put_back_makes_no_run_older(runs: Runs) -> None:
+    runs.add(NEW, started_at="2026-10-25T02:59:00+02:00")
+    runs.add(OLD, started_at="2026-10-25T02:01:00+01:00")
+    listed = [json.loads(line)["run_id"] for line in runs("--json").out.splitlines()]
+    assert listed == [OLD, NEW]
+
+
 def test_one_work_directory_may_be_named_before_and_after_the_command(runs: Runs) -> None:
     runs.add(OLD)
     runs.add(OLD, "runs/street")
