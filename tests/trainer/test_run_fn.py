@@ -22,6 +22,7 @@ from tfx.v1.components import FnArgs
 
 from components.dataset.labels import LabelSet
 from components.errors import StageError
+from components.imaging.decode import decode_image
 from components.imaging.resize import InputSize
 from components.trainer import data, network
 from components.trainer import run_fn as trainer
@@ -49,13 +50,21 @@ Train = Callable[..., Path]
 def train(transform_run: TransformRun, tmp_path: Path) -> Train:
     """Trains a tiny network; returns the directory with ``model``, ``run`` and ``checkpoints``."""
 
-    def run(name: str = "training", model: Any = None, augmentation: Any = None, **training: Any) -> Path:
+    def run(
+        name: str = "training",
+        model: Any = None,
+        augmentation: Any = None,
+        data: TransformRun = transform_run,
+        channels: int = 3,
+        **training: Any,
+    ) -> Path:
         settings = TrainerSettings(
             recipe={"name": "discs"},
             labels=LABELS,
             height=16,
             width=24,
             resize="letterbox",
+            channels=channels,
             materialized=False,
             model=ModelConfig(**{"filters": 4, "normalization": "batch"} | (model or {"depth": 2})),
             augmentation=AugmentationConfig(**augmentation or {}),
@@ -64,7 +73,7 @@ def train(transform_run: TransformRun, tmp_path: Path) -> Train:
             ),
             checkpoint_dir=str(tmp_path / name / "checkpoints"),
         )
-        run_fn(fn_args(transform_run, settings, tmp_path / name))
+        run_fn(fn_args(data, settings, tmp_path / name))
         return tmp_path / name
 
     return run
@@ -127,13 +136,24 @@ def test_all_signatures_give_the_same_masks(exported: Path, transform_run: Trans
     check_that_signatures_agree(signatures, transform_run.pairs["val"])
 
 
-def check_that_signatures_agree(signatures: Any, pairs: Sequence[Pair]) -> None:
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_other_channels_are_trained_on_and_served(
+    run_transform: RunTransform, train: Train, channels: int
+) -> None:
+    data = run_transform(height=16, width=24, resize="letterbox", channels=channels)
+    directory = train(data=data, channels=channels, epochs=1)
+    signatures = tf.saved_model.load(str(directory / "model")).signatures
+    check_that_signatures_agree(signatures, data.pairs["val"], channels)
+
+
+def check_that_signatures_agree(signatures: Any, pairs: Sequence[Pair], channels: int = 3) -> None:
     for pair in pairs:
         from_bytes = signatures["serving_default"](image_bytes=tf.constant([pair.png()]))[
             "mask_bytes"
         ].numpy()
         from_example = signatures["evaluate"](examples=tf.constant([pair.example("x")]))["mask_bytes"].numpy()
-        from_pixels = signatures["serving_pixels"](images=tf.constant(pair.image[None]))
+        images = decode_image(tf.constant(pair.png()), channels)[None]
+        from_pixels = signatures["serving_pixels"](images=images)
         assert from_bytes[0] == from_example[0]
         np.testing.assert_array_equal(
             np.asarray(Image.open(io.BytesIO(from_bytes[0]))), from_pixels["class_ids"].numpy()[0]
