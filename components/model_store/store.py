@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +41,10 @@ PUSH_TOKEN_KEY: Final = "push_token"
 _LOCK = ".lock"
 _PUBLISHING = ".publishing"
 _REMOVING = ".removing"
+_WITHDRAWN = ".withdrawn"
+"""What an operator calls a version that is to be served no more; see docs/operations.md."""
+_HIGHEST = 2**63 - 1
+"""A server's versions are signed integers of 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,16 @@ def content_fingerprint(model_dir: Path) -> str:
     return digest.hexdigest()
 
 
-def publish(model_dir: Path, base: Path, provenance: Mapping[str, str]) -> int:
+def withdrawn(model_dir: Path, base: Path) -> Path | None:
+    """Returns where this very model lies if somebody took it out of service, by renaming its version."""
+    places = [path for path in sorted(base.glob(f"{_WITHDRAWN}*")) if (path / MODEL_FILE).is_file()]
+    fingerprint = content_fingerprint(model_dir) if places else ""
+    return next((path for path in places if content_fingerprint(path) == fingerprint), None)
+
+
+def publish(
+    model_dir: Path, base: Path, provenance: Mapping[str, str], check: Callable[[], None] = lambda: None
+) -> int:
     """Makes a copy of a SavedModel the newest version, atomically and durably.
 
     The version is the time in seconds, or one more than the highest number there is, whichever is more.
@@ -95,6 +108,7 @@ def publish(model_dir: Path, base: Path, provenance: Mapping[str, str]) -> int:
         base: the directory a server watches; it is created where missing.
         provenance: kept with the version in ``assets.extra/provenance.json``, where the model's
             fingerprint and the time are added.
+        check: called while others are kept from changing the versions; what it raises leaves them alone.
 
     Returns:
         The version's number.
@@ -106,6 +120,7 @@ def publish(model_dir: Path, base: Path, provenance: Mapping[str, str]) -> int:
         raise FileNotFoundError(f"{model_dir} is not a SavedModel: it has no {MODEL_FILE}")
     base.mkdir(parents=True, exist_ok=True)
     with _locked(base):
+        check()
         copy = base / _PUBLISHING
         try:
             shutil.copytree(model_dir, copy)
@@ -171,9 +186,8 @@ def _numbers(base: Path) -> list[int]:
     if not base.is_dir():
         return []
     names = (path.name for path in base.iterdir())
-    return sorted(
-        int(name) for name in names if name.isascii() and name.isdecimal() and name == str(int(name))
-    )
+    numbers = (int(name) for name in names if name.isascii() and name.isdecimal() and name == str(int(name)))
+    return sorted(number for number in numbers if number < _HIGHEST)
 
 
 def _rename_to_next_version(model: Path, base: Path) -> int:

@@ -8,6 +8,8 @@ from tfx import types
 from tfx.components.pusher import executor as tfx_pusher
 from tfx.types import artifact_utils, standard_component_specs
 
+from components.baseline.served_model import baseline_token
+from components.errors import StageError
 from components.model_store import store
 from components.pusher.driver import already_served, refusal, resolve_token, serving_dir
 
@@ -42,6 +44,9 @@ class Executor(tfx_pusher.Executor):
                 ``already_served`` (0 or 1).
             exec_properties: ``serving_dir``, ``keep_versions``, and ``push_token`` where a driver
                 has set it.
+
+        Raises:
+            StageError: this very model was withdrawn, or it was compared with what is not the newest version.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed_model = artifact_utils.get_single_instance(
@@ -58,16 +63,21 @@ class Executor(tfx_pusher.Executor):
         if served:
             version = served.number
             logger.info("version %d is this model already", version)
+        elif withdrawn := store.withdrawn(model_dir, base):
+            raise StageError(
+                f"this very model was withdrawn, it lies in {withdrawn}; train another one, or give the "
+                "directory its number back"
+            )
         else:
             baseline = artifact_utils.get_single_instance(input_dict[BASELINE_MODEL_KEY])
             push_token = exec_properties.get(store.PUSH_TOKEN_KEY) or resolve_token(
                 input_dict, exec_properties
             )
-            provenance = {
-                store.PUSH_TOKEN_KEY: push_token,
-                store.BASELINE_TOKEN_KEY: baseline.get_string_custom_property(store.BASELINE_TOKEN_KEY),
-            }
-            version = store.publish(model_dir, base, provenance)
+            compared_with = baseline.get_string_custom_property(store.BASELINE_TOKEN_KEY)
+            provenance = {store.PUSH_TOKEN_KEY: push_token, store.BASELINE_TOKEN_KEY: compared_with}
+            version = store.publish(
+                model_dir, base, provenance, lambda: _check_unchanged(model_dir, base, compared_with)
+            )
             logger.info("pushed as version %d", version)
         removed = store.prune(base, exec_properties[KEEP_VERSIONS_KEY])
         if removed:
@@ -78,4 +88,13 @@ class Executor(tfx_pusher.Executor):
         store.link_tree(model_dir, Path(pushed_model.uri))
         self._MarkPushed(
             pushed_model, pushed_destination=str(base / str(version)), pushed_version=str(version)
+        )
+
+
+def _check_unchanged(model_dir: Path, base: Path, compared_with: str) -> None:
+    """Two runs at a time: the gate's verdict is on this model against versions of then."""
+    if baseline_token(model_dir, base) != compared_with or already_served(model_dir, base):
+        raise StageError(
+            f"the versions under {base} changed after the model was compared with them; "
+            "run the pipeline again"
         )

@@ -1,21 +1,25 @@
 """Where a training keeps what it needs to go on after an interruption."""
 
+import fcntl
 import hashlib
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import tensorflow as tf
 from tfx.v1.components import FnArgs
 
+from components.errors import StageError
 from components.trainer.config import TrainerSettings
 from components.trainer.distribution import is_chief
 
 PIXELS = "pixels"
 """Below the directory: decoded pixels that do not outlive the process."""
+_LOCK = ".lock"
+"""Below the directory: held while its training is at work."""
 _TRAINING = re.compile(r"training-[0-9a-f]{16}")
 _KEPT_TRAININGS = 3
 """Checkpoints of other settings or data that wait to be gone on with."""
@@ -35,6 +39,9 @@ def training_directory(fn_args: FnArgs, settings: TrainerSettings) -> Iterator[P
 
     Of several workers that train together, the chief alone writes into the kept directory. The others start
     from a copy, which they find before the chief can have changed it: no epoch ends without them.
+
+    Raises:
+        StageError: another process is at work on the same training.
     """
     with tempfile.TemporaryDirectory(prefix="segmentation-training-") as temporary:
         if settings.checkpoint_dir is None:
@@ -44,19 +51,33 @@ def training_directory(fn_args: FnArgs, settings: TrainerSettings) -> Iterator[P
         if not is_chief():
             copy = Path(temporary) / kept.name
             if kept.exists():
-                shutil.copytree(kept, copy, ignore=shutil.ignore_patterns(PIXELS))
+                shutil.copytree(kept, copy, ignore=shutil.ignore_patterns(PIXELS, _LOCK))
             copy.mkdir(exist_ok=True)
             yield copy
             return
         kept.mkdir(parents=True, exist_ok=True)
-        kept.touch()
-        _remove_outdated(kept.parent)
-        # A killed training could not take its pixels along, and half a cache is none.
-        shutil.rmtree(kept / PIXELS, ignore_errors=True)
-        try:
-            yield kept
-        finally:
+        with _locked(kept):
+            kept.touch()
+            _remove_outdated(kept.parent)
+            # A killed training could not take its pixels along, and half a cache is none.
             shutil.rmtree(kept / PIXELS, ignore_errors=True)
+            try:
+                yield kept
+            finally:
+                shutil.rmtree(kept / PIXELS, ignore_errors=True)
+
+
+@contextmanager
+def _locked(kept: Path) -> Iterator[None]:
+    """Keeps others out; the lock ends with the process, however that ends."""
+    with (kept / _LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StageError(
+                f"another run is at work on the same training, in {kept}; wait for it, or end it"
+            ) from None
+        yield
 
 
 def _name(fn_args: FnArgs, settings: TrainerSettings) -> str:
@@ -87,4 +108,6 @@ def _remove_outdated(directory: Path) -> None:
     trainings = [path for path in directory.iterdir() if _TRAINING.fullmatch(path.name)]
     trainings.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for outdated in trainings[1 + _KEPT_TRAININGS :]:
-        shutil.rmtree(outdated)
+        # One that another run is at work on stays.
+        with suppress(StageError), _locked(outdated):
+            shutil.rmtree(outdated)

@@ -95,6 +95,12 @@ def test_a_clock_set_back_does_not_make_the_newest_version_an_older_number(model
     assert store.publish(model, base, {}) == future + 1
 
 
+def test_a_number_too_high_for_a_server_is_no_version(model: Path, base: Path, frozen_second: int) -> None:
+    write_model(base / "20240101120000123456")
+    assert store.publish(model, base, {}) == frozen_second
+    assert store.versions(base) == [frozen_second]
+
+
 @pytest.mark.parametrize("obstacle", ["empty directory", "file"])
 def test_a_number_taken_by_anything_is_not_used(
     model: Path, base: Path, frozen_second: int, obstacle: str

@@ -10,6 +10,8 @@ import pytest
 from pydantic import ValidationError
 from tfx.types import standard_artifacts
 
+from components.baseline.served_model import NOTHING, baseline_token
+from components.errors import StageError
 from components.model_store import store
 from components.pusher.config import ServingConfig
 from components.pusher.executor import Executor
@@ -28,9 +30,13 @@ def push(
     blessed: int = 1,
     serves: int = 1,
     keep: int = 3,
+    compared_with: str | None = None,
     **options: str,
 ) -> standard_artifacts.PushedModel:
-    """Runs the executor on a model of the given content; without options, as where no driver runs."""
+    """Runs the executor on a model of the given content; without options, as where no driver runs.
+
+    Unless something else is said, it was compared with what is served now.
+    """
     model, blessing = standard_artifacts.Model(), standard_artifacts.ModelBlessing()
     baseline, pushed = standard_artifacts.Model(), standard_artifacts.PushedModel()
     model.uri, pushed.uri = str(tmp_path / f"model-{content}"), str(tmp_path / f"pushed-{content}")
@@ -41,7 +47,9 @@ def push(
     blessing.set_int_custom_property("blessed", blessed)
     infra_blessing = standard_artifacts.InfraBlessing()
     infra_blessing.set_int_custom_property("blessed", serves)
-    baseline.set_string_custom_property("baseline_token", "7:abc")
+    baseline.set_string_custom_property(
+        "baseline_token", baseline_token(model_dir, serving_dir) if compared_with is None else compared_with
+    )
     properties: dict[str, Any] = {
         "serving_dir": str(serving_dir),
         "keep_versions": keep,
@@ -64,7 +72,7 @@ def test_a_blessed_model_is_pushed_and_remembers_what_it_was_compared_with(
     version = store.newest(serving_dir)
     assert version
     assert (version.path / "saved_model.pb").read_text() == "weights"
-    assert version.provenance()["baseline_token"] == "7:abc"
+    assert version.provenance()["baseline_token"] == NOTHING
     assert version.provenance()["push_token"] == "t"
     assert pushed.get_int_custom_property("pushed") == 1
     assert pushed.get_string_custom_property("pushed_version") == str(version.number)
@@ -126,6 +134,47 @@ def test_without_a_driver_a_served_model_is_not_pushed_twice_but_a_new_one_is(
         for number in store.versions(serving_dir)
     }
     assert len(tokens) == 2
+
+
+def test_a_model_compared_with_what_is_no_longer_the_newest_is_not_pushed(
+    tmp_path: Path, serving_dir: Path
+) -> None:
+    push(tmp_path, serving_dir, "theirs")
+    with pytest.raises(StageError, match="changed after the model was compared with them; run the pipeline"):
+        push(tmp_path, serving_dir, "ours", compared_with=NOTHING)
+    assert len(store.versions(serving_dir)) == 1
+    assert sorted(path.name for path in serving_dir.glob(".*")) == [".lock"]
+
+
+def test_two_runs_at_a_time_push_one_model_once(
+    tmp_path: Path, serving_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run pushes after this one has looked."""
+    looked: list[Path] = []
+
+    def withdrawn(model_dir: Path, base: Path) -> None:
+        if not looked:
+            looked.append(base)
+            push(tmp_path, serving_dir)
+
+    monkeypatch.setattr(store, "withdrawn", withdrawn)
+    with pytest.raises(StageError, match="run the pipeline again"):
+        push(tmp_path, serving_dir, compared_with=NOTHING)
+    assert len(store.versions(serving_dir)) == 1
+
+
+def test_a_withdrawn_model_is_not_pushed_again(tmp_path: Path, serving_dir: Path) -> None:
+    push(tmp_path, serving_dir, "good")
+    good = store.newest(serving_dir)
+    push(tmp_path, serving_dir, "bad")
+    bad = store.newest(serving_dir)
+    assert good and bad
+    bad.path.rename(serving_dir / f".withdrawn-{bad.number}")
+    with pytest.raises(StageError, match=rf"was withdrawn, it lies in .*\.withdrawn-{bad.number}; train"):
+        push(tmp_path, serving_dir, "bad")
+    assert store.versions(serving_dir) == [good.number]
+    push(tmp_path, serving_dir, "better")
+    assert len(store.versions(serving_dir)) == 2
 
 
 def test_only_the_newest_versions_are_kept(tmp_path: Path, serving_dir: Path) -> None:

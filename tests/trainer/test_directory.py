@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tfx.v1.components import FnArgs
 
+from components.errors import StageError
 from components.trainer.config import TrainerSettings
 from components.trainer.directory import PIXELS, training_directory
 
@@ -64,7 +65,19 @@ def test_the_same_training_finds_its_place_again_without_the_pixels(tmp_path: Pa
         (directory / "state.json").touch()
     assert directory.parent == tmp_path / "pets"
     assert place(settings(tmp_path), fn_args) == directory
-    assert [path.name for path in directory.iterdir()] == ["state.json"]
+    assert sorted(path.name for path in directory.iterdir()) == [".lock", "state.json"]
+
+
+def test_two_runs_never_work_on_one_training(tmp_path: Path, fn_args: FnArgs) -> None:
+    with training_directory(fn_args, settings(tmp_path)) as directory:
+        (directory / PIXELS).mkdir()
+        with (
+            pytest.raises(StageError, match="another run is at work on the same training"),
+            training_directory(fn_args, settings(tmp_path)),
+        ):
+            pass
+        assert (directory / PIXELS).exists()
+    place(settings(tmp_path), fn_args)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +129,13 @@ def test_the_oldest_trainings_go_and_nothing_else_does(tmp_path: Path, fn_args: 
         *(path.name for path in trainings[1:]), "images", "training-notes", "masks2024", "README",
     }  # fmt: skip
     assert (tmp_path / "clothing" / f"training-{0:016x}").exists()
+
+
+def test_an_old_training_that_is_at_work_stays(tmp_path: Path, fn_args: FnArgs) -> None:
+    with training_directory(fn_args, settings(tmp_path)) as oldest:
+        os.utime(oldest, (0, 0))
+        for epochs in range(1, 6):
+            place(settings(tmp_path, training={"epochs": epochs}), fn_args)
+        assert oldest.exists()
+    place(settings(tmp_path, training={"epochs": 6}), fn_args)
+    assert not oldest.exists()
