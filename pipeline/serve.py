@@ -33,14 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status, unless another program takes over."""
     parser = argument_parser("python -m pipeline.serve", __doc__ or "")
     parser.add_argument(
-        "--backend", type=Backend, choices=list(Backend), default=Backend.AUTO, help="default: %(default)s"
+        "--backend",
+        choices=[backend.value for backend in Backend],
+        default="auto",
+        help="default: %(default)s",
     )
     arguments = parser.parse_args(argv)
     try:
         options = read_options(arguments)
         if not options.model_config_file and _REMOTE not in options.model_base_path:
             check_base_path(options.model_base_path)
-        launch = choose(arguments.backend, options)
+        launch = choose(Backend(arguments.backend), options)
     except OptionsError as error:
         print(error, file=sys.stderr)
         return USAGE

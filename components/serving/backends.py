@@ -14,9 +14,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from tensorflow_serving.config import model_server_config_pb2
+
 from components.serving.server.errors import ServingError
-from components.serving.server.model_config import parse_model_config_file
 from components.serving.server.options import LOOPBACK, OptionsError, ServerOptions
+from components.serving.server.text_proto import read_text_proto
 
 IMAGE: Final = "tensorflow/serving:2.21.0"
 """The release whose API the server and the client speak; it loads SavedModels of TensorFlow 2.21."""
@@ -111,6 +113,11 @@ def _docker_command(options: ServerOptions) -> tuple[str, ...]:
     _require_ports(options, "the container")
     if options.grpc_socket_path:
         raise OptionsError("--grpc_socket_path: a socket of the container cannot be reached; leave it out")
+    if options.model_config_file_poll_wait_seconds:
+        raise OptionsError(
+            "--model_config_file_poll_wait_seconds: the container goes on seeing the file it was "
+            "started with; leave it out, and start anew after a change"
+        )
     absolute = dataclasses.replace(
         options,
         model_config_file=_absolute(options.model_config_file),
@@ -136,10 +143,10 @@ def _paths(options: ServerOptions) -> list[str]:
     if not options.model_config_file:
         return [options.model_base_path, *filter(None, files)]
     try:
-        models = parse_model_config_file(Path(options.model_config_file))
+        config = read_text_proto(Path(options.model_config_file), model_server_config_pb2.ModelServerConfig())
     except ServingError as error:
         raise OptionsError(error.message) from None
-    return [*(str(model.base_path) for model in models), *filter(None, files)]
+    return [*(model.base_path for model in config.model_config_list.config), *filter(None, files)]
 
 
 def _absolute(path: str) -> str:

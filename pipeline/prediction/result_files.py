@@ -2,10 +2,11 @@
 
 import errno
 import json
+import os
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -49,7 +50,7 @@ class ResultFiles:
     def still_to_do(
         self, images: Sequence[ImageFile], record: str | None, existing: Existing
     ) -> Sequence[ImageFile]:
-        """Returns the images to segment: all of them, or those that lack a result.
+        """Returns the images to segment: all of them, or those that lack a result or a line in the record.
 
         Args:
             images: the images asked for.
@@ -62,7 +63,8 @@ class ResultFiles:
         if existing is Existing.REPLACE:
             return images
         if existing is Existing.SKIP:
-            return [image for image in images if not all(path.exists() for path in self._results(image))]
+            recorded = None if record in (None, STDOUT) else _recorded_masks(Path(str(record)))
+            return [image for image in images if not self._is_done(image, recorded)]
         taken = [path for image in images for path in self._results(image) if path.exists()]
         if record not in (None, STDOUT) and (path := Path(str(record))).exists():
             taken.append(path)
@@ -72,6 +74,10 @@ class ResultFiles:
                 f"{taken[0]} exists already{more}; give --existing skip or replace, or another --output"
             )
         return images
+
+    def _is_done(self, image: ImageFile, recorded: Collection[str] | None) -> bool:
+        missing = recorded is not None and str(self.mask(image)) not in recorded
+        return not missing and all(path.exists() for path in self._results(image))
 
     def _results(self, image: ImageFile) -> list[Path]:
         return [self.mask(image), self.overlay(image)] if self.overlays else [self.mask(image)]
@@ -97,8 +103,27 @@ def open_record(target: str | None, existing: Existing) -> Iterator[Record]:
         return
     path = Path(target)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if existing is Existing.SKIP and path.is_file():
+        _drop_half_a_line(path)
     with path.open("a" if existing is Existing.SKIP else "w", encoding="utf-8") as file:
         yield Record(file)
+
+
+def _recorded_masks(path: Path) -> set[str]:
+    """The masks that a record tells of; a line that is none, such as half a line, tells of none."""
+    masks = set()
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and "mask" in entry:
+                masks.add(str(entry["mask"]))
+    return masks
+
+
+def _drop_half_a_line(path: Path) -> None:
+    """What a killed run was about to write last is written anew, as no record tells of its image."""
+    content = path.read_bytes()
+    os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def is_out_of_space(error: OSError) -> bool:

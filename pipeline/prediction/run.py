@@ -142,8 +142,6 @@ class _Run:
                 raise
             self._fail(image, _reason(error))
             return
-        self.answered += 1
-        self._bar.update()
         self._record.write(
             file=str(image.path),
             mask=str(self._files.mask(image)),
@@ -152,6 +150,8 @@ class _Run:
                 zip(labels.names, (round(fraction, 6) for fraction in fractions), strict=False)
             ),
         )
+        self.answered += 1
+        self._bar.update()
 
     def _labels_of(self, version: int) -> Labels:
         """The labels of the version that answered; another may take over during the run."""

@@ -139,6 +139,17 @@ def test_the_container_sees_every_model_of_a_config_file(programs: Path, tmp_pat
     ]
 
 
+def test_the_container_may_read_models_from_elsewhere(programs: Path, tmp_path: Path) -> None:
+    _program(programs, "docker", "echo 28.0")
+    config = tmp_path / "models.config"
+    config.write_text(
+        'model_config_list { config { name: "cats" base_path: "gs://models/cats" '
+        'model_platform: "tensorflow" } }'
+    )
+    command = choose(Backend.DOCKER, ServerOptions(model_config_file=str(config))).command
+    assert len([argument for argument in command if argument.startswith("--mount")]) == 1
+
+
 def test_a_path_with_a_comma_is_one_field_of_the_mount(programs: Path) -> None:
     _program(programs, "docker", "echo 28.0")
     options = ServerOptions(model_base_path="/models/a,b")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -24,7 +25,7 @@ from components.serving.pictures import read_class_ids
 from pipeline import interrupt
 from pipeline.predict import main
 from pipeline.prediction.image_files import ImageFile
-from pipeline.prediction.result_files import ResultFiles
+from pipeline.prediction.result_files import Record, ResultFiles
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -187,6 +188,35 @@ def test_results_that_exist_are_refused_skipped_or_replaced(
     replaced = predict(server, *options, "--existing", "replace")
     assert "3 of 3 images answered" in replaced.stderr[0]
     assert mask.read_bytes() != b"mine"
+
+
+def test_skipping_asks_again_for_what_the_record_lost(
+    server: FakeServer, folder: Path, predict: Predict
+) -> None:
+    """A run was killed while it wrote the second of three lines; the masks of two images were there."""
+    options = ("photos", "--output", "masks", "--json", "r.jsonl")
+    predict(server, *options)
+    record = folder.parent / "r.jsonl"
+    complete = record.read_bytes()
+    first, second, _ = complete.splitlines(keepends=True)
+    record.write_bytes(first + second[:20])
+    again = predict(server, *options, "--existing", "skip")
+    assert "2 of 2 images answered" in again.stderr[0]
+    assert sorted(record.read_bytes().splitlines()) == sorted(complete.splitlines())
+    assert "0 of 0 images answered" in predict(server, *options, "--existing", "skip").stderr[0]
+
+
+def test_an_image_whose_line_cannot_be_written_is_not_answered(
+    server: FakeServer, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(record: Record, **entry: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "r.jsonl")
+
+    monkeypatch.setattr(Record, "write", full)
+    run = predict(server, "photos/a.jpg", "--output", "masks", "--json", "r.jsonl")
+    assert run.returncode == 1
+    assert run.stderr == ["r.jsonl: No space left on device", run.stderr[1]]
+    assert run.stderr[1].startswith("0 of 1 images answered")
 
 
 @pytest.mark.parametrize("output", ["photos/masks", "linked/masks"])

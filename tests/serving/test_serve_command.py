@@ -63,7 +63,11 @@ def test_the_container_takes_over(tmp_path: Path) -> None:
     [
         (["--model_base_path", "/nowhere"], 2, "--model_base_path /nowhere is no directory"),
         ([], 2, "no model: give --model_name and --model_base_path"),
-        (["--model_base_path", "/tmp", "--backend", "cloud"], 2, "argument --backend: invalid"),
+        (
+            ["--model_base_path", "/tmp", "--backend", "cloud"],
+            2,
+            "invalid choice: 'cloud' (choose from 'auto', ",
+        ),
         (["--model_base_path", "/tmp", "--backend", "docker"], 1, "no Docker engine answers"),
     ],
 )

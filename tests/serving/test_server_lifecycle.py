@@ -26,6 +26,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from components.serving.server.config_files import read_ssl_config
 from components.serving.server.options import OptionsError, ServerOptions
 from components.serving.server.server import ModelServer, StartError
 
@@ -317,6 +318,26 @@ def test_tls_lets_in_only_clients_whose_certificate_is_signed(tmp_path: Path) ->
         assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
         with channel_to(server) as plain, pytest.raises(grpc.RpcError):
             _version(plain)
+
+
+def test_tls_that_grpc_cannot_use_is_refused_before_anything_is_served(tmp_path: Path) -> None:
+    certificate, key = _certificate("server", None)
+    unlocked, pem = _pem(certificate, key)
+    locked = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    config = tmp_path / "ssl.config"
+    config.write_text(f"server_key: {_text_proto(locked)} server_cert: {_text_proto(pem)}")
+    with pytest.raises(OptionsError, match=r"do not load together .* pass phrase is one"):
+        read_ssl_config(str(config))
+    config.write_text(
+        f"server_key: {_text_proto(unlocked)} server_cert: {_text_proto(pem)} "
+        'custom_ca: "/etc/ca.pem" client_verify: true'
+    )
+    with pytest.raises(OptionsError, match="custom_ca must hold the PEM text of a certificate itself"):
+        read_ssl_config(str(config))
 
 
 def test_grpc_is_served_on_a_unix_socket_as_well(tmp_path: Path) -> None:

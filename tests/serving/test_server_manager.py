@@ -325,6 +325,22 @@ def test_a_reload_adds_and_removes_models(base: Path, make_manager: MakeManager)
     assert states(manager, "old") == {1: State.END}
 
 
+def test_a_reload_serves_the_same_number_from_another_directory(
+    base: Path, tmp_path: Path, make_manager: MakeManager
+) -> None:
+    write_model(base / "1")
+    (base / "2").mkdir()
+    manager = make_manager(ModelConfig("bands", base, All()))
+    assert states(manager) == {1: State.AVAILABLE, 2: State.END}
+    for number in (1, 2):
+        write_model(tmp_path / "other" / str(number), offset=number)
+    manager.reload([ModelConfig("bands", tmp_path / "other", All())])
+    for number in (1, 2):
+        np.testing.assert_array_equal(
+            answer(manager, version=number)[1], expected_class_ids(PIXELS, offset=number)
+        )
+
+
 def test_a_reload_with_a_model_listed_twice_changes_nothing(base: Path, make_manager: MakeManager) -> None:
     write_model(base / "1")
     manager = make_manager(ModelConfig("bands", base))

@@ -79,6 +79,12 @@ def test_options_can_be_said_again_as_flags() -> None:
         ([_MODEL, "--model_name="], "--model_name is empty"),
         ([_MODEL, "--enable_batching=maybe"], "neither true nor false"),
         ([_MODEL, "--use_alts_credentials"], "unrecognized arguments"),
+        ([_MODEL, "--grpc_channel_arguments=a=1,=2"], "'=2' is not of the form key=value"),
+        ([_MODEL, "--grpc_channel_arguments=a"], "'a' is not of the form key=value"),
+        (
+            [_MODEL, "--grpc_channel_arguments=grpc.max_receive_message_length=2147483648"],
+            "grpc.max_receive_message_length=2147483648 is too much; 2147483647 is the highest",
+        ),
     ],
 )
 def test_a_wrong_flag_is_one_line_and_status_2(

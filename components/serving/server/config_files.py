@@ -54,8 +54,8 @@ def read_ssl_config(path: str) -> TlsConfig:
         if "-----BEGIN" not in getattr(config, field):
             raise OptionsError(f"--ssl_config_file {path}: {field} must hold the PEM text itself, not a path")
     _check_pair(config.server_key, config.server_cert, path)
-    if config.client_verify and not config.custom_ca:
-        raise OptionsError(f"--ssl_config_file {path}: client_verify needs custom_ca, who signs the clients")
+    if config.client_verify:
+        _check_authority(config.custom_ca, path)
     return TlsConfig(
         config.server_key.encode(),
         config.server_cert.encode(),
@@ -101,8 +101,22 @@ def _check_pair(key: str, certificate: str, path: str) -> None:
         file.write(f"{key}\n{certificate}\n")
         file.flush()
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file.name)
-        except ssl.SSLError as error:
+            # A password is given so that nobody is asked for one: gRPC takes no key that needs any.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file.name, password="")
+        except OSError as error:
+            reason = getattr(error, "reason", None) or error.strerror
             raise OptionsError(
-                f"--ssl_config_file {path}: server_key and server_cert do not load together ({error.reason})"
+                f"--ssl_config_file {path}: server_key and server_cert do not load together ({reason}); "
+                "a key with a pass phrase is one that gRPC cannot use"
             ) from None
+
+
+def _check_authority(certificate: str, path: str) -> None:
+    if not certificate:
+        raise OptionsError(f"--ssl_config_file {path}: client_verify needs custom_ca, who signs the clients")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=certificate)
+    except (ssl.SSLError, ValueError):
+        raise OptionsError(
+            f"--ssl_config_file {path}: custom_ca must hold the PEM text of a certificate itself, not a path"
+        ) from None

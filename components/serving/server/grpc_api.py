@@ -34,7 +34,7 @@ from components.serving.server.health import ModelHealth
 from components.serving.server.manager import ModelManager
 from components.serving.server.metrics import ServerMetrics
 from components.serving.server.model_config import ModelConfig
-from components.serving.server.options import LOOPBACK, ServerOptions
+from components.serving.server.options import LOOPBACK, ServerOptions, channel_arguments
 from components.serving.server.tensor_protos import MAX_MESSAGE_BYTES
 from components.serving.server.thread_pools import BoundedPool
 
@@ -219,12 +219,6 @@ def bind(server: grpc.Server, port: int, socket_path: str, tls: TlsConfig | None
     return bound[0]
 
 
-def channel_arguments(text: str) -> dict[str, int | str]:
-    """Parses ``--grpc_channel_arguments``, ``key=value,key=value``; whole numbers are passed as such."""
-    pairs = (argument.partition("=") for argument in text.split(",") if argument)
-    return {key: _number_or_text(value) for key, _, value in pairs}
-
-
 def default_threads() -> int:
     """Returns TensorFlow Serving's default: four for each CPU that this process may use."""
     return 4 * len(os.sched_getaffinity(0))
@@ -255,13 +249,6 @@ def _add_port(server: grpc.Server, address: str, tls: TlsConfig | None) -> int:
         require_client_auth=tls.client_authority is not None,
     )
     return server.add_secure_port(address, credentials)
-
-
-def _number_or_text(value: str) -> int | str:
-    try:
-        return int(value)
-    except ValueError:
-        return value
 
 
 def _unimplemented(method: str) -> ServingError:

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Never
 
+_INT32: Final = 2**31
+
 USAGE: Final = 2
 """Exit status where the flags, or the files that they name, are wrong."""
 LOOPBACK: Final = "127.0.0.1"
@@ -86,6 +88,7 @@ class ServerOptions:
             value = getattr(self, field.name)
             if field.metadata["kind"] is int and value is not None and value < 0:
                 raise OptionsError(f"--{field.name} is {value}; it cannot be negative")
+        channel_arguments(self.grpc_channel_arguments)
         if self.rest_api_timeout_in_ms == 0:
             raise OptionsError("--rest_api_timeout_in_ms is 0; a request needs at least 1")
         if not self.model_base_path and not self.model_config_file:
@@ -104,6 +107,32 @@ class ServerOptions:
             for field in dataclasses.fields(self)
             if getattr(self, field.name) != field.default
         ]
+
+
+def channel_arguments(text: str) -> dict[str, int | str]:
+    """Parses ``--grpc_channel_arguments``, ``key=value,key=value``; whole numbers are passed as such.
+
+    Raises:
+        OptionsError: an argument has no key or no value, or a number that gRPC does not take.
+    """
+    arguments: dict[str, int | str] = {}
+    for argument in filter(None, text.split(",")):
+        key, _, value = argument.partition("=")
+        if not key or not value:
+            raise OptionsError(f"--grpc_channel_arguments: {argument!r} is not of the form key=value")
+        arguments[key] = _number_or_text(value)
+        if isinstance(number := arguments[key], int) and not -_INT32 <= number < _INT32:
+            raise OptionsError(
+                f"--grpc_channel_arguments: {argument} is too much; {_INT32 - 1} is the highest"
+            )
+    return arguments
+
+
+def _number_or_text(value: str) -> int | str:
+    try:
+        return int(value)
+    except ValueError:
+        return value
 
 
 def check_base_path(base: str) -> None:

@@ -43,6 +43,7 @@ _MODEL_PATH: Final = re.compile(
 )
 _API_PREFIX: Final = "/v1/"
 _MAX_INT64: Final = 2**63 - 1
+_MAX_DIGITS: Final = 19
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 _HTTP_STATUSES: Final = {
@@ -173,8 +174,10 @@ class RestApi:
         document = json_inputs.parse_request(body)
         signature = json_inputs.signature_name(document) or DEFAULT_SIGNATURE
         with prediction.acquire(self._manager, spec) as servable:
-            if signature not in servable.signatures:
-                known = ", ".join(sorted(name for name in servable.signatures if not name.startswith("__")))
+            # Without its method, one is for the loader alone, such as that which initialises the model.
+            runnable = sorted(name for name, found in servable.signatures.items() if found.method_name)
+            if signature not in runnable:
+                known = ", ".join(runnable)
                 raise invalid(
                     f'Serving signature name: "{signature}" not found in signature def. Signatures: {known}.'
                 )
@@ -235,7 +238,7 @@ class _Request(Request):
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(match["name"]))
     if match["version"]:
-        if int(match["version"]) > _MAX_INT64:
+        if len(match["version"]) > _MAX_DIGITS or int(match["version"]) > _MAX_INT64:
             raise invalid(f"Failed to convert version: {match['version']} to numeric.")
         spec.version.value = int(match["version"])
     if match["label"]:

@@ -56,10 +56,17 @@ class ServedModel:
         """Not tried again while they are wanted."""
 
     def bring_to(self, wanted: Mapping[int, Path], stopping: threading.Event) -> None:
-        """Loads and unloads until ``wanted`` is served, as far as it can be, or ``stopping`` is set."""
+        """Loads and unloads until ``wanted`` is served, as far as it can be, or ``stopping`` is set.
+
+        A number that is to be served from another directory is another version: the old one goes first.
+        """
         self._failed.intersection_update(wanted)
         for number, path in wanted.items():
             version = self._versions.get(number)
+            if version is not None and version.path != path:
+                self._failed.discard(number)
+                if version.status.state is State.AVAILABLE:
+                    self._unload(number)
             if version is None or (version.status.state is State.END and number not in self._failed):
                 with self._changed:
                     self._versions[number] = _Version(path, VersionStatus(number, State.START))
