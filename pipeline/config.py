@@ -262,8 +262,8 @@ def list_recipes() -> dict[str, str]:
 def _recipe_path(name_or_path: str) -> Path:
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
-        if not path.is_file():
-            problem = "is no file" if path.exists() else "does not exist"
+        if not os.path.isfile(path):
+            problem = _why_no_file(path)
             raise RecipeError([f"recipe {path.absolute()} {problem}; give a YAML file or a recipe's name"])
         return path
     names = [path.stem for path in sorted(_RECIPES.glob("*.yaml"))]
@@ -271,6 +271,16 @@ def _recipe_path(name_or_path: str) -> Path:
         remedy = suggestion(name_or_path, names)
         raise RecipeError([f"unknown recipe {name_or_path!r}{remedy} (a file's name must end in .yaml)"])
     return _RECIPES / f"{name_or_path}.yaml"
+
+
+def _why_no_file(path: Path) -> str:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror})"
+    return "is no file"
 
 
 def _apply(override: str, values: dict[str, Any]) -> None:

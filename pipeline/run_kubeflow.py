@@ -15,8 +15,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -95,16 +95,30 @@ def _submit(args: argparse.Namespace, say: Say) -> int:
         service_account=recipe.kubeflow.service_account,
     )
     if args.schedule:
-        recurring_id = submit.schedule(backend, version, settings, args.schedule)
+        with _perhaps_started(settings.name):
+            recurring_id = submit.schedule(backend, version, settings, args.schedule)
         page = backend.page("recurringrun", recurring_id)
         say(f"Recurring run {settings.name}, {args.schedule.cron}: {page}")
         return 0
-    run_id = submit.start(backend, version, settings)
+    with _perhaps_started(settings.name):
+        run_id = submit.start(backend, version, settings)
     say(f"Started run {settings.name}: {backend.page('runs', run_id)}")
     if args.wait:
         return _follow(args, backend, run_id, say)
     say(f"Next: follow it to its end:\n  {_resume(args, run_id)}")
     return 0
+
+
+@contextmanager
+def _perhaps_started(name: str) -> Iterator[None]:
+    """Says of a request without an answer that the backend may have done what it was asked."""
+    remedy = f"{name} may have been started nevertheless: look for it before you submit again"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; {remedy}") from None
+    except ConnectionProblem as problem:
+        raise ConnectionProblem(f"{problem}; {remedy}") if problem.may_pass else problem from None
 
 
 def _wait(args: argparse.Namespace, say: Say) -> int:

@@ -71,4 +71,9 @@ def _only_line(path: Path, option: str, what: str) -> str:
         raise ConnectionProblem(f"{option} {path}: {error.strerror}") from None
     if not text or len(text.splitlines()) > 1:
         raise ConnectionProblem(f"{option} {path}: it must hold one line: {what}")
+    if not text.isascii() or not text.isprintable():
+        # A byte order mark, most often: kfp reads the file as UTF-8, and no header can hold what it finds.
+        raise ConnectionProblem(
+            f"{option} {path}: it must hold printable ASCII alone, without a byte order mark"
+        )
     return text

@@ -80,7 +80,7 @@ def connect(access: Access) -> Backend:
     Raises:
         ConnectionProblem: it cannot be reached, is something else, or does not let us in.
     """
-    if access.ssl_ca_cert and not access.ssl_ca_cert.is_file():
+    if access.ssl_ca_cert and not os.path.isfile(access.ssl_ca_cert):
         raise ConnectionProblem(f"--ssl-ca-cert {access.ssl_ca_cert}: there is no such file")
     if access.address and not re.match(r"https?://[^/]", access.address):
         raise ConnectionProblem(f"the host is {access.address!r}; it must begin with http:// or https://")
@@ -118,6 +118,11 @@ def explained(access: Access, address: str) -> Iterator[None]:
         raise _refusal(error, access, address) from None
     except urllib3.exceptions.HTTPError as error:
         raise _no_answer(error, address) from None
+    except UnicodeError:
+        # So is this: somebody changed it meanwhile.
+        raise ConnectionProblem(
+            f"the token that {address} is asked with is not ASCII; {_who(access)}"
+        ) from None
     except OSError as error:
         # The token's file is read for each request.
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -87,7 +87,9 @@ class SecretVariable(Settings):
 
 
 class StageConfig(Settings):
-    """What one stage's pods ask for. Null takes the value of ``kubeflow.defaults``."""
+    """What one stage's pods ask for. Null takes the value of ``kubeflow.defaults``; for the Trainer its own
+    defaults of CPUs, memory, GPUs and time go before those.
+    """
 
     cpu_request: CpuQuantity | None = None
     """Cores that a pod is sure of, ``500m`` or ``2``."""
@@ -168,8 +170,8 @@ class KubeflowConfig(Settings):
     one, on one of the volumes; null begins anew."""
     defaults: StageConfig = StageConfig()
     """Of every stage that says nothing else; what stays null here too is this project's default: 1 to 2
-    CPUs, 2 to 8 GiB and no GPU, one retry, six hours; for the Trainer 4 to 8 CPUs, 8 to 32 GiB, one
-    ``nvidia.com/gpu``, a day."""
+    CPUs, 2 to 8 GiB and no GPU, one retry, six hours. The Trainer has 4 to 8 CPUs, 8 to 32 GiB, one
+    ``nvidia.com/gpu`` and a day whatever is said here: only ``kubeflow.stages.Trainer`` changes these."""
     stages: dict[StageName, StageConfig] = Field(default_factory=dict)
     """By the stage's name."""
 

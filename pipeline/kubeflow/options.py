@@ -2,10 +2,11 @@
 
 import argparse
 import math
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -191,6 +192,8 @@ def _schedule(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Sche
         parser.error("--wait follows one run, and --cron starts many; leave one of them out")
     if args.start and args.end and datetime.fromisoformat(args.start) >= datetime.fromisoformat(args.end):
         parser.error(f"no run would ever begin: --start {args.start} is not before --end {args.end}")
+    if args.end and datetime.fromisoformat(args.end) <= datetime.now(UTC):
+        parser.error(f"no run would ever begin: --end {args.end} is past")
     return Schedule(args.cron, args.start, args.end, args.max_concurrency or 1, args.catchup)
 
 
@@ -223,7 +226,7 @@ def _uri(text: str) -> str:
 
 def _package_file(text: str) -> Path:
     path = Path(text)
-    if path.suffix != ".yaml" or path.is_dir():
+    if path.suffix != ".yaml" or os.path.isdir(path):
         raise argparse.ArgumentTypeError(f"{text!r} should be a file that ends in .yaml")
     return path
 

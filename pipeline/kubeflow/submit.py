@@ -111,10 +111,11 @@ def schedule(backend: Backend, version: Version, settings: RunSettings, when: Sc
         found = client.list_recurring_runs(
             experiment_id=settings.experiment_id, filter=_named(settings.name)
         ).recurring_runs
-        if found:
+        running = [job for job in found or () if job.status != "DISABLED"]
+        if running:
             raise ConnectionProblem(
-                f"there is a recurring run {settings.name} already ({found[0].recurring_run_id}), and both "
-                "would run; delete it, or choose another name with --cron-name"
+                f"there is a recurring run {settings.name} already ({running[0].recurring_run_id}), and both "
+                "would run; disable it, or choose another name with --cron-name"
             )
         job = client.create_recurring_run(
             **settings.arguments(version),

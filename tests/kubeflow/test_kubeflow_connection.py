@@ -6,12 +6,14 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fake_kfp
 import kfp
 import pytest
 from command import PUSHED, Command, in_this_process, submission
 from fake_kfp import FakeKfp, Step
+from werkzeug import Request
 
 from pipeline.kubeflow import access, bounded_client
 
@@ -255,6 +257,34 @@ def test_options_that_lead_nowhere_are_told_before_anybody_is_asked(
 
     assert finished.code == 2 and says in one_line(finished.err)
     assert not fake.requests
+
+
+def test_a_token_with_a_byte_order_mark_is_refused(command: Command, fake: FakeKfp, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("\ufeffTOKEN\n", encoding="utf-8")
+
+    finished = command(*submission(fake, "--token-file", token))
+
+    assert finished.code == 2 and "without a byte order mark" in one_line(finished.err)
+    assert not fake.requests
+
+
+def test_a_token_that_is_none_any_more_is_one_line(
+    command: Command, fake: FakeKfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("TOKEN")
+    answer = fake._healthz
+
+    def spoil_token(request: Request) -> Any:
+        token.write_bytes(b"\x92")
+        return answer(request)
+
+    monkeypatch.setattr(fake, "_healthz", spoil_token)
+
+    finished = command(*submission(fake, "--token-file", token))
+
+    assert finished.code == 2 and "is not ASCII" in one_line(finished.err)
 
 
 class TestTls:

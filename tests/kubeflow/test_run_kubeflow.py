@@ -5,8 +5,10 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fake_kfp
 import pytest
@@ -15,6 +17,7 @@ from command import PIPELINE, Command, in_this_process, submission
 from fake_kfp import FakeKfp
 from small_package import Compiler
 
+from pipeline.kubeflow import bounded_client, submit
 from pipeline.kubeflow.parameter_values import RECIPE_KEYS
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -143,6 +146,50 @@ def test_a_recurring_run_is_not_made_twice(command: Command, fake: FakeKfp) -> N
     assert "recurring-1" in finished.err and "--cron-name" in finished.err
 
 
+def test_a_recurring_run_that_was_stopped_makes_room_for_another(command: Command, fake: FakeKfp) -> None:
+    assert command(*submission(fake, "--cron", "@daily")).code == 0
+    fake.recurring["recurring-1"].status = "DISABLED"
+
+    assert command(*submission(fake, "--cron", "@hourly")).code == 0
+
+    assert len(fake.recurring) == 2
+
+
+@pytest.mark.parametrize(("schedule", "endpoint"), [([], "run"), (["--cron", "@daily"], "recurring")])
+def test_a_run_that_may_have_been_started_is_told_of(
+    command: Command, fake: FakeKfp, monkeypatch: pytest.MonkeyPatch, schedule: list[str], endpoint: str
+) -> None:
+    create = getattr(fake, f"_create_{endpoint}")
+
+    def create_late(request: Any) -> Any:
+        created = create(request)
+        time.sleep(2)
+        return created
+
+    monkeypatch.setattr(fake, f"_create_{endpoint}", create_late)
+    monkeypatch.setattr(bounded_client, "TIMEOUT", (10.0, 1.0))
+
+    finished = command(*submission(fake, *schedule))
+
+    assert finished.code == 2 and len(fake.runs) + len(fake.recurring) == 1
+    assert "does not answer within 1 s; pets_unet" in finished.err
+    assert "may have been started nevertheless: look for it before you submit again" in finished.err
+
+
+def test_an_interrupt_while_a_run_is_started_does_not_say_that_there_is_none(
+    command: Command, fake: FakeKfp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(submit, "start", interrupted)
+
+    finished = command(*submission(fake))
+
+    assert finished.code == 130
+    assert "interrupted; pets_unet" in finished.err and "may have been started nevertheless" in finished.err
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -159,6 +206,7 @@ def test_a_recurring_run_is_not_made_twice(command: Command, fake: FakeKfp) -> N
         (["--cron", "@dayly"], "@daily"),
         (["--cron", "a b c d e f"], "six fields"),
         (["--cron", "@daily", "--start", "2030-01-31T06:00Z", "--end", "2030-01-30T06:00Z"], "not before"),
+        (["--cron", "@daily", "--end", "2020-01-30T06:00Z"], "--end 2020-01-30T06:00:00Z is past"),
         (["--cron", "@daily", "--wait"], "--wait follows one run"),
         (["--catchup"], "--catchup goes with --cron"),
         (["--cron", "@daily", "--start", "2030-01-31T06:00:00"], "its zone"),

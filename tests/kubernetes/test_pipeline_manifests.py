@@ -87,6 +87,7 @@ def test_the_production_variant_makes_its_namespace_under_pod_security() -> None
     labels = namespace["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "baseline"
     assert labels["pod-security.kubernetes.io/warn"] == "restricted"
+    assert {label.split("/")[0] for label in labels} == {"pod-security.kubernetes.io"}, "a Profile's stay"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -184,7 +185,7 @@ def test_the_network_is_closed_to_runs_but_for_what_is_listed(variant: str) -> N
     assert kubeflow["to"] == [
         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kubeflow"}}}
     ]
-    assert {item["port"] for item in outside["ports"]} == {443, 6443} and "to" not in outside
+    assert {item["port"] for item in outside["ports"]} == {443, 6443, 8443, 16443} and "to" not in outside
 
 
 def test_two_runs_by_the_recipes_defaults_fit_into_the_quota() -> None:
