@@ -11,6 +11,10 @@ from models.options import Joining, Normalization, Upsampling
 InputShape = tuple[int | None, int | None, int]
 """Height, width, channels; None is any."""
 
+BATCH_MOMENTUM: Final = 0.9
+"""Of batch normalisation's statistics. Keras's own, 0.99, needs hundreds of steps to know the activations;
+small datasets have few."""
+
 DROPOUT_LEVELS: Final = 2
 """Dropout follows the deepest levels only, where nearly all of the weights are."""
 
@@ -84,8 +88,7 @@ def normalize(x: Any, normalization: Normalization, *, name: str) -> Any:
     if normalization == "none":
         return x
     if normalization == "batch":
-        # Keras' own momentum, 0.99, needs hundreds of steps to know the activations; small datasets have few.
-        return keras.layers.BatchNormalization(momentum=0.9, name=name)(x)
+        return keras.layers.BatchNormalization(momentum=BATCH_MOMENTUM, name=name)(x)
     channels = x.shape[-1]
     groups = channels // gcd(channels, _GROUP_CHANNELS)
     return keras.layers.GroupNormalization(groups, name=name)(x)

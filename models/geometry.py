@@ -40,3 +40,12 @@ def check_size(height: int | None, width: int | None, step: int) -> None:
             raise ValueError(
                 f"{side} {pixels} is not divisible by {step}, the stride of the network; take {nearest}"
             )
+
+
+def look_size(height: int, width: int, scale: float, stride: int) -> tuple[int, int]:
+    """Returns the height and width of a look at an image: the multiples of a stride next to a scale's."""
+
+    def nearest(side: int) -> int:
+        return max(stride, round(side * scale / stride) * stride)
+
+    return nearest(height), nearest(width)

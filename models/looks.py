@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from models.geometry import look_size
+
 
 def average_looks(
     network: keras.Model,
@@ -36,7 +38,7 @@ def average_looks(
     images = keras.Input(input_shape, name="images", dtype=network.inputs[0].dtype)
     answers = []
     for scale in (1.0, *scales):
-        size = (_rounded(height * scale, stride), _rounded(width * scale, stride))
+        size = look_size(height, width, scale, stride)
         seen = images if size == (height, width) else ops.image.resize(images, size, antialias=True)
         looks = [network(seen)]
         if mirrored:
@@ -44,7 +46,3 @@ def average_looks(
         mean = sum(looks) / len(looks)
         answers.append(mean if size == (height, width) else ops.image.resize(mean, (height, width)))
     return keras.Model(images, sum(answers) / len(answers), name=f"averaged_{network.name}")
-
-
-def _rounded(pixels: float, stride: int) -> int:
-    return max(stride, round(pixels / stride) * stride)

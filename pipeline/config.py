@@ -130,18 +130,21 @@ class Recipe(Settings):
 
     def _contradictions(self) -> Iterator[str]:
         step = self.model.stride
+        if self.model.encoder:
+            whose, remedy = f"model.encoder {self.model.encoder}", ""
+        elif isinstance(self.model.filters, tuple):
+            whose, remedy = f"the {self.model.levels} levels of model.filters", ", or fewer levels"
+        else:
+            whose, remedy = f"model.depth {self.model.levels}", ", or a smaller model.depth"
+        whose += " after a strided_stem" if self.model.strided_stem else ""
         for key in ("height", "width"):
             pixels = getattr(self.transform, key)
             if pixels % step:
                 nearest = max(step, round(pixels / step) * step)
-                whose = (
-                    f"model.encoder {self.model.encoder}; use {nearest}"
-                    if self.model.encoder
-                    else f"model.depth {self.model.levels}"
-                    + (" after a strided_stem" if self.model.strided_stem else "")
-                    + f"; use {nearest}, or a smaller model.depth"
+                yield (
+                    f"transform.{key} is {pixels}, not a multiple of {step}, the stride of "
+                    f"{whose}; use {nearest}{remedy}"
                 )
-                yield f"transform.{key} is {pixels}, not a multiple of {step}, the stride of {whose}"
         input_shape = (self.transform.height, self.transform.width, self.transform.channels)
         yield from contradictions(
             self.model, self.augmentation, self.training, self.dataset.label_set(), input_shape

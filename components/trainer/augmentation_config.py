@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from components.settings import Settings
 from models.options import VariantName
 
-CropScale = Annotated[float, Field(ge=0.1, le=10.0)]
+CropScale = Annotated[float, Field(ge=0.5, le=10.0)]
+"""Below a half, reading between pixels skips some: pictures would get grainier than any that is served."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -58,7 +59,7 @@ class AugmentationConfig(Settings):
     """Turn by 0, 1, 2 or 3 quarters; the input must be square."""
     rotate: float = Field(default=0.0, ge=0.0, le=180.0)
     """Largest angle either way, degrees."""
-    zoom: float = Field(default=0.0, ge=0.0, lt=1.0)
+    zoom: float = Field(default=0.0, ge=0.0, le=0.5)
     """Largest change of size either way, as a share."""
     translate: Share = 0.0
     """Largest shift either way, as a share of the side."""

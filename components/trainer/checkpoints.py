@@ -109,9 +109,8 @@ class Checkpoints(keras.callbacks.Callback):
                 model.load_weights(self._latest(self.epochs_done - 1))
             except ValueError as error:
                 raise StageError(
-                    f"the checkpoint in {self._directory} is not that of this network and its optimiser; on "
-                    "other hardware, set training.mixed_precision to what it was trained with, or remove "
-                    "the directory to train anew"
+                    f"the checkpoint in {self._directory} is not that of this network and its optimiser; "
+                    "remove the directory to train anew"
                 ) from error
 
     def load_best(self, model: keras.Model) -> None:

@@ -4,6 +4,7 @@ import json
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from tfx import types
 from tfx.components.trainer.executor import GenericExecutor
 from tfx.dsl.components.base import base_component, executor_spec
@@ -46,7 +47,7 @@ class TrainerExecutor(GenericExecutor):
         try:
             settings = settings.with_training(of_this_run)
         except ValidationError as error:
-            found = "; ".join(f"training.{item['loc'][-1]}: {item['msg']}" for item in error.errors())
+            found = "; ".join(map(_explained, error.errors()))
             raise StageError(f"this run's parameters are impossible: {found}") from error
         custom_config[SETTINGS_KEY] = settings.model_dump_json()
         changed = {standard_component_specs.CUSTOM_CONFIG_KEY: json.dumps(custom_config)}
@@ -56,6 +57,13 @@ class TrainerExecutor(GenericExecutor):
         else:
             # TFX's own would miss the model, which the chief alone exports.
             run_fn.run_fn(self._GetFnArgs(input_dict, output_dict, exec_properties))
+
+
+def _explained(details: ErrorDetails) -> str:
+    """In pydantic's words; what it finds in several keys together names them itself."""
+    message = details["msg"].removeprefix("Value error, ")
+    key = details["loc"][-1] if details["loc"] else None
+    return f"training.{key}: {message}" if key in (EPOCHS_KEY, LEARNING_RATE_KEY) else message
 
 
 class TrainerSpec(standard_component_specs.TrainerSpec):

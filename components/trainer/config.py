@@ -11,6 +11,7 @@ from components.settings import Settings
 from components.trainer.augmentation_config import AugmentationConfig
 from components.trainer.model_config import ModelConfig
 from components.trainer.training_config import TrainingConfig
+from models.geometry import look_size
 
 _ODD_TURNS = (("rot90", 1), ("rot90", 3))
 
@@ -37,6 +38,15 @@ def contradictions(
             f"model.encoder_weights is {model.encoder_weights!r}, trained on 3 channels, but "
             f"transform.channels is {channels}; set the channels to 3, or the weights to null"
         )
+    seen = {(height, width)}
+    for scale in model.average_scales:
+        size = look_size(height, width, scale, model.stride)
+        if size in seen:
+            yield (
+                f"model.average_scales has {scale:g}, a look at {size[0]} x {size[1]} pixels, the nearest "
+                f"multiple of {model.stride}, as another look is; take one further away, or leave it out"
+            )
+        seen.add(size)
     weights = training.class_weights
     if isinstance(weights, tuple) and len(weights) != labels.num_classes:
         yield (
@@ -98,7 +108,8 @@ class TrainerSettings(Settings):
         """Returns a text that two settings share whose trainings may go on from each other's checkpoints.
 
         What it leaves out decides about speed and memory, or about the exported model alone. The recipe
-        repeats the other fields; its dataset and transform are told apart by the files that come of them.
+        repeats the other fields; its dataset and transform are told apart by the files that come of them, and
+        ``mixed_precision`` by what it comes to on the hardware at hand.
         """
         return self.model_dump_json(
             exclude={

@@ -15,6 +15,7 @@ from tfx.v1.components import FnArgs
 from components.errors import StageError
 from components.trainer.config import TrainerSettings
 from components.trainer.distribution import is_chief
+from components.trainer.hardware import training_policy
 
 PIXELS = "pixels"
 """Below the directory: decoded pixels that do not outlive the process."""
@@ -82,7 +83,9 @@ def _locked(kept: Path) -> Iterator[None]:
 
 def _name(fn_args: FnArgs, settings: TrainerSettings) -> str:
     """A name by what is read, not by where it lies: a repeated run writes the same records elsewhere."""
-    digest = hashlib.sha256(settings.identity().encode())
+    # The number format that null decides on, too: weights of another one are those of another training.
+    own = f"{settings.identity()}\0{training_policy(settings.training)}"
+    digest = hashlib.sha256(own.encode())
     for pattern in (*fn_args.train_files, *fn_args.eval_files):
         _update(digest, sorted(tf.io.gfile.glob(pattern)))
     graph = [

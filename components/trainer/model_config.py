@@ -12,7 +12,12 @@ DEFAULT_DEPTH = 5
 """Levels of a U-Net from scratch."""
 MAX_DEPTH = 8
 
-LevelFilters = Annotated[int, Field(ge=1, le=1024)]
+MAX_FILTERS = 1024
+"""Of any level: one 3x3 kernel then has 38 MB, and beyond that they grow with the square."""
+_DECODER_LEVELS = 4
+"""Of a decoder on an encoder."""
+
+LevelFilters = Annotated[int, Field(ge=1, le=MAX_FILTERS)]
 Filters = Annotated[
     Annotated[LevelFilters, Tag("finest")] | Annotated[tuple[LevelFilters, ...], Tag("each")],
     Discriminator(lambda value: "each" if isinstance(value, list | tuple) else "finest"),
@@ -88,6 +93,14 @@ class ModelConfig(Settings):
                 raise ValueError(
                     f"model.depth is {self.depth}, but model.filters has {len(self.filters)} values; "
                     "leave model.depth out"
+                )
+        if isinstance(self.filters, int):
+            levels = self.levels if self.encoder is None else _DECODER_LEVELS
+            deepest = self.filters * 2 ** (levels - 1)
+            if deepest > MAX_FILTERS:
+                raise ValueError(
+                    f"model.filters is {self.filters}, which makes {deepest:,} at the deepest of {levels} "
+                    f"levels; take {MAX_FILTERS // 2 ** (levels - 1)} at most"
                 )
         if self.encoder is not None and self.strided_stem:
             raise ValueError(

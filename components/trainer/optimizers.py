@@ -1,5 +1,6 @@
 """The recipe's optimiser with its learning rate over time, and the averaged weights that it keeps."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -11,6 +12,10 @@ from components.trainer.training_config import TrainingConfig
 
 POLYNOMIAL_POWER = 0.9
 """As in DeepLab (Chen et al. 2018), which made this schedule common in segmentation."""
+
+
+FORGETTING = 5
+"""Steps, times 1 / (1 - momentum), after which an exponential average has 0.7 % left of where it began."""
 
 
 class Phase(NamedTuple):
@@ -118,6 +123,23 @@ def spare_vectors(optimizer: keras.optimizers.Optimizer, variables: Sequence[ker
     """
     optimizer.exclude_from_weight_decay(
         var_list=[variable for variable in variables if len(variable.shape) < 2]
+    )
+
+
+def doubt_about_average(training: TrainingConfig, steps: int) -> str | None:
+    """Says of an average whose memory is longer than a phase that it would not forget the initial weights."""
+    if training.ema_momentum is None:
+        return None
+    memory = round(FORGETTING / (1 - training.ema_momentum))
+    if memory <= steps:
+        return None
+    highest = math.floor(1000 * (1 - FORGETTING / steps)) / 1000
+    remedy = (
+        f"take at most {highest:g}, or more epochs" if highest > 0 else "leave it out, or take more epochs"
+    )
+    return (
+        f"training.ema_momentum {training.ema_momentum:g} takes about {memory:,} steps to forget the "
+        f"initial weights, and there are {steps:,}; {remedy}"
     )
 
 

@@ -28,6 +28,7 @@ from components.trainer.network import (
 from components.trainer.optimizers import (
     ValidateAveragedWeights,
     build_optimizer,
+    doubt_about_average,
     phases,
 )
 from components.trainer.progress import Progress
@@ -106,14 +107,17 @@ def train(
             unfreeze(network)
             if checkpoints.last_phase == 1:
                 checkpoints.load_best(network)
-        optimizer = build_optimizer(training, phase, examples.steps_per_epoch)
-        compile_network(network, settings, constants, optimizer, compiles_steps(training))
-        if checkpoints.last_phase == phase.number:
-            logger.info("going on after epoch %d", checkpoints.epochs_done)
-            checkpoints.restore(network)
+        begun = checkpoints.last_phase == phase.number
         epochs = range(checkpoints.epochs_done, checkpoints.begin_phase(phase.number) + phase.epochs)
         if not epochs or checkpoints.history.has_stalled(phase.number):
             continue
+        if doubt := doubt_about_average(training, phase.epochs * examples.steps_per_epoch):
+            logger.warning(doubt)
+        optimizer = build_optimizer(training, phase, examples.steps_per_epoch)
+        compile_network(network, settings, constants, optimizer, compiles_steps(training))
+        if begun:
+            logger.info("going on after epoch %d", checkpoints.epochs_done)
+            checkpoints.restore(network)
         last_epoch = epochs.stop + sum(later.epochs for later in planned[phase.number :])
         network.fit(
             examples.train(epochs),

@@ -91,6 +91,11 @@ class TrainingConfig(Settings):
                 f"training.fine_tuning_learning_rate is {self.fine_tuning_learning_rate}, but "
                 "training.fine_tuning_epochs is 0; give it epochs, or leave the rate out"
             )
+        if self.optimizer == "adamw" and not self.weight_decay:
+            yield (
+                "training.optimizer is adamw, but training.weight_decay is 0; "
+                "give it one, such as 0.1, or take adam"
+            )
         if isinstance(self.class_weights, tuple) and not any(self.class_weights):
             yield "training.class_weights are all 0; give at least one class a weight above 0"
         for keys, owner, choices in (

@@ -46,6 +46,11 @@ def test_pets_unet_is_the_tutorial() -> None:
     assert recipe.evaluation.slices == ("species",)
 
 
+def test_with_a_list_of_filters_the_remedy_is_fewer_levels() -> None:
+    [problem] = problems_of("model.filters=[8, 16, 32]", "model.depth=null", "transform.height=66")
+    assert "the stride of the 3 levels of model.filters; use 64, or fewer levels" in problem
+
+
 def test_a_strided_stem_counts_as_a_halving() -> None:
     [problem] = problems_of("model.depth=4", "model.strided_stem=true", "transform.height=104")
     assert "not a multiple of 16, the stride of model.depth 4 after a strided_stem; use 96," in problem

@@ -21,7 +21,9 @@ from components.trainer.training_config import TrainingConfig
 
 
 def network(strategy: tf.distribute.Strategy) -> keras.Model:
-    training = TrainingConfig(epochs=2, optimizer="adamw", learning_rate=0.01, ema_momentum=0.8)
+    training = TrainingConfig(
+        epochs=2, optimizer="adamw", weight_decay=0.01, learning_rate=0.01, ema_momentum=0.8
+    )
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("mixed_float16")
     with strategy.scope():

@@ -10,6 +10,7 @@ from tfx.components.util import udf_utils
 from tfx.types import standard_artifacts
 from tfx.v1.components import FnArgs
 
+from components.errors import StageError
 from components.trainer import component, run_fn
 from components.trainer.config import TrainerSettings
 
@@ -24,7 +25,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[FnArgs]:
     return handed_over
 
 
-def run(directory: Path) -> None:
+def run(directory: Path, epochs: int = 7, training: Any = None) -> None:
     settings = {
         "recipe": {"name": "pets", "training": {}},
         "labels": {"names": ["ground", "disc"]},
@@ -34,7 +35,7 @@ def run(directory: Path) -> None:
         "materialized": False,
         "model": {},
         "augmentation": {},
-        "training": {},
+        "training": training or {},
     }
     artifacts: dict[str, list[Any]] = {
         "examples": [standard_artifacts.Examples()],
@@ -50,7 +51,7 @@ def run(directory: Path) -> None:
         "eval_args": '{"splits": ["val"]}',
         "run_fn": "components.trainer.run_fn.run_fn",
         "custom_config": json.dumps({"settings": json.dumps(settings)}),
-        "epochs": 7,
+        "epochs": epochs,
         "learning_rate": 0.5,
     }
     inputs = {name: artifacts[name] for name in ("examples", "transform_graph")}
@@ -65,6 +66,21 @@ def test_the_runs_own_values_replace_those_of_the_recipe(tmp_path: Path, trained
     settings = TrainerSettings.model_validate_json(fn_args.custom_config["settings"])
     assert (settings.training.epochs, settings.training.learning_rate) == (7, 0.5)
     assert settings.recipe["training"] == {"epochs": 7, "learning_rate": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "complaint"),
+    [
+        (0, "training.epochs: Input should be greater than or equal to 1"),
+        (5, "impossible: training.warmup_epochs is 6, which leaves nothing of the 5 training.epochs"),
+    ],
+)
+def test_a_run_s_own_value_that_is_impossible_is_named(
+    tmp_path: Path, trained: list[FnArgs], epochs: int, complaint: str
+) -> None:
+    with pytest.raises(StageError, match=complaint):
+        run(tmp_path, epochs, training={"epochs": 9, "warmup_epochs": 6})
+    assert not trained
 
 
 def test_who_trains_alone_must_leave_a_model(tmp_path: Path, trained: list[FnArgs]) -> None:

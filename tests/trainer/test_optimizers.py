@@ -13,6 +13,7 @@ from components.trainer.optimizers import (
     ValidateAveragedWeights,
     averaged_weights,
     build_optimizer,
+    doubt_about_average,
     learning_rate_schedule,
     phases,
     spare_vectors,
@@ -157,3 +158,11 @@ def test_averaged_weights_are_validated_and_the_trained_ones_go_on(precision: st
     )
     np.testing.assert_allclose(seen.evaluated[0], expected_average(), rtol=1e-5)
     assert not np.allclose(seen.evaluated[0], seen.trained[-1][0])
+
+
+def test_an_average_that_would_not_forget_the_initial_weights_is_doubted() -> None:
+    doubt = doubt_about_average(TrainingConfig(ema_momentum=0.9), steps=49)
+    assert doubt and "takes about 50 steps to forget the initial weights, and there are 49" in doubt
+    assert doubt.endswith("take at most 0.897, or more epochs")
+    assert doubt_about_average(TrainingConfig(ema_momentum=0.9), steps=50) is None
+    assert doubt_about_average(TrainingConfig(), steps=1) is None

@@ -64,6 +64,17 @@ def read(config: type[Settings], values: dict[str, Any]) -> Any:
         (TrainingConfig, {"tversky_beta": 0.5}, "it belongs to tversky"),
         (TrainingConfig, {"fine_tuning_learning_rate": 1e-5}, "but training.fine_tuning_epochs is 0"),
         (TrainingConfig, {"ema_momentum": 1.0}, "less than 1"),
+        (TrainingConfig, {"optimizer": "adamw"}, "but training.weight_decay is 0; give it one"),
+        (
+            ModelConfig,
+            {"filters": 128},
+            "model.filters is 128, which makes 2,048 at the deepest of 5 levels; take 64 at most",
+        ),
+        (
+            ModelConfig,
+            {"filters": 129, "encoder": "MobileNetV2"},
+            "makes 1,032 at the deepest of 4 levels; take 128 at most",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_said_in_one_line(
@@ -81,6 +92,7 @@ def test_what_cannot_be_meant_is_said_in_one_line(
     [
         (ModelConfig, {"encoder": "DenseNet121", "freeze_encoder": True, "filters": 64}),
         (ModelConfig, {"depth": 3}),
+        (ModelConfig, {"filters": [1024, 1024]}),
         (AugmentationConfig, {"variants": [{"hue": -0.1}, {"rot90": 1}, {"horizontal_flip": True}]}),
         (AugmentationConfig, {"scale_crop": [0.5, 2], "rotate": 15}),
         (TrainingConfig, {"loss": {"cross_entropy": 1, "tversky": 0.5}, "tversky_alpha": 0.5}),
@@ -111,6 +123,21 @@ def test_the_stride_is_that_of_the_levels_or_the_encoder() -> None:
             (32, 32, 3),
             "2 values for 3 classes; give one each for ground, ",
         ),
+        (
+            {"average_scales": [1.25]},
+            {},
+            {},
+            (32, 32, 3),
+            "average_scales has 1.25, a look at 32 x 32 pixels, the nearest multiple of 16, as",
+        ),
+        (
+            {"average_scales": [0.5, 0.6]},
+            {},
+            {},
+            (64, 64, 3),
+            "average_scales has 0.6, a look at 32 x 32 pixels",
+        ),
+        ({"average_scales": [1.5]}, {}, {}, (32, 32, 3), None),
         ({}, {"rot90": True}, {}, (32, 64, 3), "turns by rot90, but the input is 32 x 64"),
         ({}, {"variants": [{"rot90": 1}]}, {}, (32, 64, 3), "turns by rot90, but the input is 32 x 64"),
         ({}, {"hue": 0.1}, {}, (32, 32, 1), "changes hue, but images have 1 channels"),
