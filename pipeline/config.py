@@ -205,7 +205,10 @@ def load_recipe(
         _resolve_path(values, key, runs_here)
     try:
         # By way of JSON, in which pydantic's strict mode takes a list where a tuple is declared.
-        text = json.dumps(values)
+        text = json.dumps(values, ensure_ascii=False)
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise RecipeError(list(_not_utf8(values))) from None
     except (RecursionError, ValueError):
         raise RecipeError([f"{path}: an alias stands inside its own anchor; write the block out"]) from None
     try:
@@ -214,18 +217,43 @@ def load_recipe(
         raise RecipeError(explain(error, values, Recipe)) from None
 
 
+def _not_utf8(value: Any, key: str = "") -> Iterator[str]:
+    """A line for each text with bytes that are no characters, as names of files may have."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _not_utf8(name, f"a key of {key or 'the recipe'}")
+            yield from _not_utf8(inner, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _not_utf8(inner, key)
+    elif isinstance(value, str) and not _is_utf8(value):
+        yield f"{key} is {value!r}, which is not UTF-8; rename what it names, or make a link to it"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _resolve_path(values: dict[str, Any], key: str, runs_here: bool) -> None:
     """Makes the path that a key may hold an absolute one."""
     block, name = key.split(".")
     path = values[block].get(name) if isinstance(values.get(block), dict) else None
     if not isinstance(path, str) or path == IMAGENET:
         return
+    if not path:
+        # It comes from a shell variable that was never set, and would mean the working directory.
+        raise RecipeError([f"{key} is empty; name a {'folder' if key == 'dataset.root' else 'file'}"])
     if not runs_here:
         values[block][name] = _path_in_cluster(key, path)
         return
     if is_remote(path):
         raise RecipeError([f"{key} is {path!r}; here only files can be read, so copy it and give its path"])
-    values[block][name] = os.path.abspath(Path(path).expanduser())
+    # Not Path's: of a user that there is not, that would raise.
+    values[block][name] = os.path.abspath(os.path.expanduser(path))
     if key == "model.encoder_weights" and not os.path.isfile(values[block][name]):
         raise RecipeError(
             [f"{key} is {values[block][name]!r}, and there is no such file; give one, {IMAGENET} or null"]

@@ -161,6 +161,7 @@ def create_pipeline(
         baseline_model=baseline.outputs["baseline_model"],
         recipe=recipe.model_dump(mode="json"),
         labels=labels,
+        min_mean_iou=parameters.min_mean_iou,
         code_fingerprint=source_fingerprint(components, models),
         git_commit=git_commit(),
     )

@@ -10,6 +10,7 @@ Ends with 0, or 2 if the command is wrong, there is no such run or report, or th
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 
 from components.report.comparison import Comparison
 from components.report.data import DATA_FILE, ReportData, write_whole
+from pipeline.terminal import open_missing_streams
 from pipeline.workdir import WorkDir
 
 USAGE: Final = 2
@@ -32,12 +34,17 @@ class _UsageError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    open_missing_streams()
     args = _parser().parse_args(argv)
+    # A path may hold what an encoding cannot say.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         left, right = (_load(run, args.workdir) for run in args.compare)
         # Jinja2 and what it needs: not for --help.
         from components.report.page import render_comparison
 
+        if not args.output.name:
+            raise _UsageError(f"--output {args.output} is a folder; name a file")
         try:
             write_whole(args.output, render_comparison(Comparison(left, right)))
         except OSError as error:
@@ -83,13 +90,14 @@ def _load(run: str, workdir: Path | None) -> ReportData:
 
 def _find(run: str, workdir: Path | None) -> Path:
     """The file or folder that a run's id or path stands for."""
-    workdirs = [workdir] if workdir else sorted(path for path in _ALL.glob("*") if path.is_dir())
+    workdirs = [workdir] if workdir else sorted(path for path in _ALL.glob("*") if os.path.isdir(path))
     if run not in (".", "..") and "/" not in run:
         for directory in workdirs:
             past = WorkDir(directory).past(run)
-            if past.is_dir():
+            # Not Path's: of a name too long for a file that would raise.
+            if os.path.isdir(past):
                 return past
-    if Path(run).exists():
+    if os.path.exists(run):
         return Path(run)
     where = str(workdir) if workdir else f"the work directories in {_ALL}/"
     raise _UsageError(

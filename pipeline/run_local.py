@@ -21,7 +21,7 @@ from pipeline.conclusion import conclude
 from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
 from pipeline.local_run import LocalRun, new_run_id
 from pipeline.recipe_errors import RecipeError
-from pipeline.terminal import output_diverted, short_path
+from pipeline.terminal import open_missing_streams, output_diverted, short_path
 from pipeline.views.choice import Mode, view_for
 from pipeline.views.view import Ending, Line, Tone
 from pipeline.workdir import WorkDir, WorkDirError
@@ -37,7 +37,7 @@ _EXIT_CODES = {"pushed": 0, "failed": 1, "rejected": 3}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
-    _open_missing_streams()
+    open_missing_streams()
     args = _parser().parse_args(argv)
     if args.list_recipes:
         recipes = list_recipes()
@@ -83,17 +83,6 @@ def _run(recipe: Recipe, workdir: WorkDir, mode: Mode) -> int:
 def _leave_at_once() -> NoReturn:
     # Beam's threads may still be at work, and the interpreter would wait for them.
     os._exit(interrupt.EXIT_CODE)
-
-
-def _open_missing_streams() -> None:
-    """Gives a process started with closed stdout or stderr (``>&-``) something to write to."""
-    for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            null = os.open(os.devnull, os.O_WRONLY)
-            if null != descriptor:
-                os.dup2(null, descriptor)
-                os.close(null)
-            setattr(sys, name, os.fdopen(descriptor, "w"))
 
 
 def _workdir(text: str) -> Path:

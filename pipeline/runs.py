@@ -9,7 +9,7 @@ Deleted is what only that run has: its folder in history/ with summary and repor
 artifacts/, metadata.sqlite, checkpoints/ and serving/: other runs reuse them, and served versions are served.
 Where the newest run is deleted, summary.json and report/index.html become those of the run before.
 
-Ends with 0, or 2 if the command is wrong, there is no such run, or it cannot be deleted.
+Ends with 0, or 2 if the command is wrong, there is no such run, or it cannot be deleted; 130 after Ctrl-C.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from components.durations import duration
 from pipeline import interrupt
 from pipeline.conclusion import result_lines
 from pipeline.history import PastRun, Stage, delete_run, is_workdir, nearest, past_runs
-from pipeline.terminal import short_path
+from pipeline.terminal import open_missing_streams, short_path
 from pipeline.workdir import WorkDir, WorkDirError
 
 USAGE: Final = 2
@@ -40,6 +40,7 @@ class _UsageError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    open_missing_streams()
     args = _parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         # A path may hold what an encoding cannot say.
@@ -208,7 +209,7 @@ def _delete(run: PastRun, sure: bool, as_json: bool) -> None:
                 f"nothing was deleted: nobody can be asked here; say --yes to delete {run.run_id}"
             )
         question = f"Delete run {run.run_id} of recipe {run.summary.recipe} ({run.verdict})? [y/N] "
-        if input(question).strip().lower() not in ("y", "yes"):
+        if not _is_yes(question):
             print("Nothing was deleted.")
             return
     # No run may be at work here, which would write summary.json, too.
@@ -218,6 +219,15 @@ def _delete(run: PastRun, sure: bool, as_json: bool) -> None:
         print(json.dumps({"deleted": [str(path) for path in gone]}))
     else:
         print("\n".join(f"Deleted {short_path(path)}" for path in gone))
+
+
+def _is_yes(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        # Ctrl-D; the line is still open.
+        print()
+        return False
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,12 +1,12 @@
 """``summary.json``: what a run did, for programs."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.report.data import write_whole
 from pipeline.config import Recipe
 from pipeline.workdir import SUMMARY, WorkDir
 
@@ -92,17 +92,8 @@ def keep_summary(summary: Mapping[str, Any], workdir: WorkDir) -> None:
     past.mkdir(parents=True, exist_ok=True)
     report = past / Path(summary["report"]).name if summary["report"] else None
     kept = {**summary, "report": str(report)} if report and report.exists() else summary
-    write_summary(kept, past / SUMMARY)
-    write_summary(summary, workdir.summary)
-
-
-def write_summary(summary: Mapping[str, Any], path: Path) -> None:
-    """Writes the summary so that a reader sees the old one or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
-    # What UTF-8 cannot say, a lone surrogate, becomes \uXXXX, which in JSON is the very same character.
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    temporary.replace(path)
+    for content, path in ((kept, past / SUMMARY), (summary, workdir.summary)):
+        write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _ingestion(

@@ -64,7 +64,16 @@ class WorkDir:
                     f"another run (process {file.read().strip() or 'unknown'}) is at work in {self.root}; "
                     "wait for it, or choose another --workdir"
                 ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            except OSError as error:
+                raise WorkDirError(
+                    f"{self.root} cannot be locked: {error.strerror}; choose a --workdir on a disk that can"
+                ) from None
+            try:
+                # Not through the file's buffer, which would be written again when it is closed.
+                os.truncate(file.fileno(), 0)
+                os.write(file.fileno(), str(os.getpid()).encode())
+            except OSError as error:
+                raise WorkDirError(
+                    f"cannot write in {self.root}: {error.strerror}; make room, or choose another --workdir"
+                ) from None
             yield

@@ -100,6 +100,9 @@ def _obstacle(served_dir: Path, candidate_dir: Path) -> str:
         return "it does not say what its classes are"
     if served_classes != candidate_classes:
         return "its classes are not the same"
+    largest, limit = _largest_image(candidate_dir), _pixel_limit(served_dir)
+    if largest is not None and limit is not None and limit < largest:
+        return f"it refuses images of more than {limit:,} pixels, and there may be some of {largest:,} now"
     graphs = saved_model_pb2.SavedModel.FromString((served_dir / store.MODEL_FILE).read_bytes()).meta_graphs
     if not any(_EVALUATE in graph.signature_def for graph in graphs):
         return f"it has no signature {_EVALUATE!r}"
@@ -107,8 +110,26 @@ def _obstacle(served_dir: Path, candidate_dir: Path) -> str:
 
 
 def _class_names(model_dir: Path) -> list[str] | None:
-    """The classes in the order of their ids, as the Trainer's export wrote them; None without any."""
+    """The classes in the order of their ids; None where the model does not say."""
+    return _described(model_dir, "labels", "names")
+
+
+def _largest_image(model_dir: Path) -> int | None:
+    """What the recipe that a model was made from lets in, pixels; None where the model does not say."""
+    return _described(model_dir, "recipe", "dataset", "max_pixels")
+
+
+def _pixel_limit(model_dir: Path) -> int | None:
+    """What a model refuses, pixels; None where it does not say."""
+    return _described(model_dir, "limits", "max_pixels")
+
+
+def _described(model_dir: Path, *keys: str) -> Any:
+    """A value of the description that the Trainer's export writes."""
     try:
-        return json.loads((model_dir / _LABELS_FILE).read_text())["labels"]["names"]
-    except (FileNotFoundError, KeyError, ValueError):
+        value = json.loads((model_dir / _LABELS_FILE).read_text())
+        for key in keys:
+            value = value[key]
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
         return None
+    return value

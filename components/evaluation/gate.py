@@ -1,8 +1,14 @@
 """The gate in words: one line for each threshold. TFMA decides; this only explains."""
 
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
 
 from components.evaluation.metric_names import IOU_PREFIX
+
+_FEWEST_DIGITS: Final = 3
+_MOST_DIGITS: Final = 16
+"""A double has no more."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class GateCheck:
     """TFMA's verdict."""
     message: str
     """One line for people."""
+    digits: int = 3
+    """After the point, with which value and bound read as the verdict says."""
 
 
 def explain(
@@ -50,13 +58,16 @@ def explain(
         baseline_version: what the served model is called.
     """
     what, setting, absence = _subject(threshold)
+    digits = _FEWEST_DIGITS
     if value is None:
         message = f"{what} cannot be measured, so {setting} is not met: {absence}"
     elif threshold.is_change:
-        message = _regression_message(what, threshold, value, baseline, baseline_version)
+        digits = _digits(value, baseline, -threshold.bound, threshold.passed)
+        message = _regression_message(what, threshold, value, baseline, baseline_version, digits)
     else:
-        shown, bound = _distinct(value, threshold.bound)
-        message = f"{what} {shown} {'reaches' if threshold.passed else 'is under'} {setting} {bound}"
+        digits = _digits(value, threshold.bound, 0.0, threshold.passed)
+        verdict = "reaches" if threshold.passed else "is under"
+        message = f"{what} {value:.{digits}f} {verdict} {setting} {threshold.bound:.{digits}f}"
     return GateCheck(
         what=what,
         setting=setting,
@@ -65,6 +76,7 @@ def explain(
         baseline=baseline if threshold.is_change else None,
         passed=threshold.passed,
         message=message,
+        digits=digits,
     )
 
 
@@ -90,19 +102,26 @@ def _subject(threshold: Threshold) -> tuple[str, str, str]:
 
 
 def _regression_message(
-    what: str, threshold: Threshold, value: float, baseline: float | None, baseline_version: str
+    what: str,
+    threshold: Threshold,
+    value: float,
+    baseline: float | None,
+    baseline_version: str,
+    digits: int,
 ) -> str:
     served = f"the served version {baseline_version}'s" if baseline_version else "the served model's"
     if baseline is None:
         return f"{what} cannot be compared: {served} could not be measured"
+    verdict = "is no more than" if threshold.passed else "falls more than"
     margin = f"{-threshold.bound:g}"
-    shown, other = _distinct(value, baseline)
-    if not threshold.passed:
-        return f"{what} {shown} falls more than {margin} below {served} {other}"
-    return f"{what} {shown} is no more than {margin} below {served} {other}"
+    return f"{what} {value:.{digits}f} {verdict} {margin} below {served} {baseline:.{digits}f}"
 
 
-def _distinct(value: float, bound: float) -> tuple[str, str]:
-    """Formats two numbers, with more digits where three would make them look the same."""
-    digits = 3 if value == bound or f"{value:.3f}" != f"{bound:.3f}" else 6
-    return f"{value:.{digits}f}", f"{bound:.{digits}f}"
+def _digits(value: float, bound: float | None, margin: float, passed: bool) -> int:
+    """Returns how many digits two numbers need so that what is printed agrees with the verdict."""
+    if bound is not None:
+        for digits in range(_FEWEST_DIGITS, _MOST_DIGITS):
+            shown, least = Decimal(f"{value:.{digits}f}"), Decimal(f"{bound:.{digits}f}")
+            if (shown >= least - Decimal(f"{margin:g}")) == passed:
+                return digits
+    return _FEWEST_DIGITS

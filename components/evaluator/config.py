@@ -24,7 +24,8 @@ class EvaluationConfig(Settings):
     min_slice_iou: dict[str, dict[str, Iou]] = Field(default_factory=dict)
     """Mean IoU to be reached on single slices, ``{attribute: {value: IoU}}``: ``{species: {cat: 0.6}}``."""
     max_regression: float | None = Field(default=0.01, ge=0.0, le=1.0)
-    """How far mean IoU may fall below that of the model now being served; null compares with nothing."""
+    """How far mean IoU may fall below that of the model now being served; null measures
+    that, too, but asks nothing."""
     slices: tuple[str, ...] = Field(default=(), strict=False)
     """Attributes of the dataset by whose values the metrics are also reported, e.g. ``[species]``."""
 

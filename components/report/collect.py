@@ -46,6 +46,7 @@ def gate_checks(result: EvaluationResult) -> tuple[Check, ...]:
             baseline=check.baseline,
             passed=check.passed,
             message=check.message,
+            digits=check.digits,
         )
         for check in result.checks
     )

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
@@ -18,6 +19,7 @@ from components.report.executor import (
     GIT_COMMIT_KEY,
     INGESTION_KEY,
     LABELS_KEY,
+    MIN_MEAN_IOU_KEY,
     RECIPE_KEY,
     REPORT_KEY,
     Executor,
@@ -41,6 +43,7 @@ class ReportSpec(ComponentSpec):
     PARAMETERS: ClassVar = {
         RECIPE_KEY: ExecutionParameter(type=str),
         LABELS_KEY: ExecutionParameter(type=str),
+        MIN_MEAN_IOU_KEY: ExecutionParameter(type=float),
         CODE_FINGERPRINT_KEY: ExecutionParameter(type=str),
         GIT_COMMIT_KEY: ExecutionParameter(type=str),
     }
@@ -64,6 +67,7 @@ class Report(base_component.BaseComponent):
         baseline_model: what it was compared with.
         recipe: what was run.
         labels: names and colours of the classes.
+        min_mean_iou: of this run; shown in place of the recipe's.
         code_fingerprint: a digest of all the code.
         git_commit: of the code, empty where it is in no repository.
     """
@@ -85,6 +89,7 @@ class Report(base_component.BaseComponent):
         baseline_model: types.BaseChannel,
         recipe: Mapping[str, Any],
         labels: LabelSet,
+        min_mean_iou: float | RuntimeParameter,
         code_fingerprint: str = "",
         git_commit: str = "",
     ) -> None:
@@ -99,6 +104,7 @@ class Report(base_component.BaseComponent):
             baseline_model=baseline_model,
             recipe=json.dumps(recipe),
             labels=labels.model_dump_json(),
+            min_mean_iou=min_mean_iou,
             code_fingerprint=code_fingerprint,
             git_commit=git_commit,
             report=types.Channel(type=HtmlReport),

@@ -78,6 +78,8 @@ class Check(Settings):
     baseline: float | None
     passed: bool
     message: str
+    digits: int = 3
+    """After the point, with which these numbers read as the verdict says."""
 
 
 class ClassResult(Settings):
@@ -285,6 +287,11 @@ class ReportData(Settings):
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that a reader sees the old one or the new one, never half of one."""
+    # What UTF-8 cannot say, a lone surrogate, becomes \uXXXX, which in JSON is the very same character.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -27,6 +27,7 @@ from components.report.predictions import predict_split
 
 RECIPE_KEY: Final = "recipe"
 LABELS_KEY: Final = "labels"
+MIN_MEAN_IOU_KEY: Final = "min_mean_iou"
 CODE_FINGERPRINT_KEY: Final = "code_fingerprint"
 GIT_COMMIT_KEY: Final = "git_commit"
 INGESTION_KEY: Final = "ingestion"
@@ -53,7 +54,8 @@ class Executor(base_executor.BaseExecutor):
         Args:
             input_dict: what the component's arguments say.
             output_dict: ``report``.
-            exec_properties: ``recipe`` and ``labels`` as JSON, ``code_fingerprint``, ``git_commit``.
+            exec_properties: ``recipe`` and ``labels`` as JSON, ``min_mean_iou`` of this run,
+                ``code_fingerprint``, ``git_commit``.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         data = _gather(input_dict, exec_properties)
@@ -67,8 +69,9 @@ def _gather(inputs: _Inputs, exec_properties: Mapping[str, Any]) -> ReportData:
     labels = LabelSet.model_validate_json(exec_properties[LABELS_KEY])
     recipe: dict[str, Any] = json.loads(exec_properties[RECIPE_KEY])
     model_dir = Path(path_utils.serving_model_path(_one(inputs, "model").uri))
-    # What was replaced for this run alone, the model knows.
+    # What was replaced for this run alone: the model knows how it was trained.
     recipe["training"] = made_from(model_dir).get("training", recipe["training"])
+    recipe["evaluation"]["min_mean_iou"] = exec_properties[MIN_MEAN_IOU_KEY]
     examples = _one(inputs, "examples")
     split_dirs = {
         split: Path(artifact_utils.get_split_uri([examples], split))

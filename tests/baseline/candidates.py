@@ -12,6 +12,7 @@ def write_candidate(
     content: str,
     classes: Sequence[str] | None = ("cat", "dog"),
     signatures: Sequence[str] = ("serving_default", "evaluate"),
+    max_pixels: int = 100,
 ) -> Path:
     """Writes what Baseline and Pusher look at in a model: its signatures, its classes and some bytes."""
     header = saved_model_pb2.SavedModel(saved_model_schema_version=1)
@@ -23,6 +24,10 @@ def write_candidate(
     (model_dir / "saved_model.pb").write_bytes(header.SerializeToString())
     (model_dir / "variables" / "variables.data").write_text(content)
     if classes is not None:
-        labels = {"labels": {"names": list(classes)}}
+        labels = {
+            "labels": {"names": list(classes)},
+            "limits": {"max_pixels": max_pixels},
+            "recipe": {"dataset": {"max_pixels": 80}},
+        }
         (model_dir / "assets.extra" / "labels.json").write_text(json.dumps(labels))
     return model_dir

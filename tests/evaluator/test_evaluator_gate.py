@@ -1,6 +1,11 @@
 """Verdicts in words."""
 
+import re
+from decimal import Decimal
+
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from components.evaluation.gate import Threshold, explain
 
@@ -11,9 +16,11 @@ def message(
     return explain(threshold, value, baseline, version).message
 
 
-def test_numbers_that_three_digits_cannot_tell_apart_get_more() -> None:
+@pytest.mark.parametrize("shown", ["0.7996", "0.79996", "0.7999999"])
+def test_numbers_that_three_digits_cannot_tell_apart_get_more(shown: str) -> None:
     threshold = Threshold("", "mean_iou", is_change=False, bound=0.8, passed=False)
-    assert message(threshold, 0.79996) == "mean IoU 0.799960 is under evaluation.min_mean_iou 0.800000"
+    bound = f"{0.8:.{len(shown) - 2}f}"
+    assert message(threshold, float(shown)) == f"mean IoU {shown} is under evaluation.min_mean_iou {bound}"
 
 
 def test_a_value_on_the_threshold_reads_plainly() -> None:
@@ -27,3 +34,15 @@ def test_a_regression_names_both_numbers(version: str, served: str) -> None:
     check = explain(threshold, 0.31, 0.74, version)
     assert check.message == f"mean IoU 0.310 falls more than 0.01 below {served} 0.740"
     assert (check.threshold, check.value, check.baseline) == (0.01, 0.31, 0.74)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.025]))
+def test_a_verdict_on_a_regression_follows_from_the_printed_numbers(
+    value: float, baseline: float, margin: float
+) -> None:
+    assume(abs(value - (baseline - margin)) > 1e-12)
+    passed = value >= baseline - margin
+    said = message(Threshold("", "mean_iou", is_change=True, bound=-margin, passed=passed), value, baseline)
+    printed = [Decimal(number) for number in re.findall(r"\d\.\d{3,}", said)]
+    assert (printed[0] >= printed[-1] - Decimal(str(margin))) == passed
+    assert ("falls more than" in said) != passed

@@ -194,6 +194,22 @@ def test_a_dataset_recipe_without_its_folder_says_how_to_name_it() -> None:
     assert "--data" in problem
 
 
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ("", "dataset.root is empty; name a folder"),
+        ("/data/caf\udce9", "dataset.root is '/data/caf\\udce9', which is not UTF-8; rename what it names"),
+    ],
+)
+def test_a_folder_that_cannot_be_named_is_a_mistake(data: str, problem: str) -> None:
+    [line] = problems_of(recipe="pets_unet", data=data)
+    assert line.startswith(problem)
+
+
+def test_the_home_of_a_user_that_there_is_not_is_a_folder_like_any_other() -> None:
+    assert load_recipe("pets_unet", "~nobody-of-this-name/pets").dataset.root.endswith("name/pets")  # type: ignore[union-attr]
+
+
 def test_all_problems_are_told_at_once() -> None:
     problems = problems_of("transform.height=1.5", "epochs=3", "model.depth=99", "transform.resize=x")
     assert len(problems) == 4

@@ -1,5 +1,6 @@
 """The command that lists, shows and deletes runs; none of it needs TensorFlow."""
 
+import errno
 import fcntl
 import json
 import subprocess
@@ -222,10 +223,28 @@ def test_nothing_is_deleted_unless_someone_says_yes(runs: Runs, monkeypatch: pyt
     for answer in ("", "n"):
         monkeypatch.setattr("builtins.input", lambda prompt, answer=answer: answer)
         assert runs("delete", OLD).out == "Nothing was deleted.\n"
+
+    def end_of_file(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", end_of_file)
+    assert runs("delete", OLD) == (0, "\nNothing was deleted.\n", "")
     assert folder.exists()
     monkeypatch.setattr("builtins.input", lambda prompt: "y")
     assert "Deleted runs/shapes/history" in runs("delete", OLD).out
     assert not folder.exists()
+
+
+def test_a_disk_that_cannot_lock_is_one_line(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = runs.add(OLD)
+
+    def no_locks(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    finished = runs("delete", OLD, "--yes")
+    assert finished.code == 2 and folder.exists()
+    assert finished.err.count("\n") == 1 and "cannot be locked: No locks available" in finished.err
 
 
 def test_nothing_is_deleted_where_a_run_is_at_work(runs: Runs) -> None:

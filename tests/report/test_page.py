@@ -1,11 +1,14 @@
 """What a page says, and that it is safe and stands alone."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from known_run import Page, known_run
 
+from components.evaluation.gate import Threshold, explain
 from components.report import charts, confusions
+from components.report.collect import gate_checks
 from components.report.comparison import Comparison
 from components.report.data import (
     Baseline,
@@ -54,6 +57,15 @@ def test_a_refused_run_says_why_first() -> None:
     assert text.index("Refused, nothing was pushed") < text.index("mean IoU 0.300 is under the minimum")
     assert "not met" in text
     assert "Pushed" not in text
+
+
+def test_a_number_that_only_just_failed_does_not_read_as_if_it_had_passed() -> None:
+    [check] = gate_checks(
+        SimpleNamespace(checks=[explain(Threshold("", "mean_iou", False, 0.75, False), 0.74961, None, "")])
+    )
+    data = known_run(evaluation=evaluation(known_run()).model_copy(update={"checks": (check,)}))
+    text = Page(render(data)).text
+    assert "0.7496" in text and "0.750" not in text
 
 
 def test_a_model_that_only_cannot_be_served_is_not_called_bad() -> None:

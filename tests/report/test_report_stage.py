@@ -27,6 +27,7 @@ RECIPE = {
     "name": "discs",
     "description": "discs",
     "training": {"epochs": 2, "seed": 3},
+    "evaluation": {"min_mean_iou": 0.5},
     "serving": {"model_name": "discs"},
 }
 
@@ -126,6 +127,7 @@ def run_stage(
         {
             "recipe": json.dumps(RECIPE),
             "labels": LABELS.model_dump_json(),
+            "min_mean_iou": 0.2,
             "code_fingerprint": "c0de",
             "git_commit": "",
         },
@@ -143,6 +145,7 @@ def test_a_run_with_two_test_images_gets_a_page_with_all_that_was_found(
     assert data.evaluation and data.dataset and data.training
     assert (data.verdict.outcome, data.verdict.version, data.verdict.pushed_now) == ("pushed", 7, True)
     assert data.verdict.serving_dir == "/serving/discs"
+    assert data.recipe["evaluation"]["min_mean_iou"] == 0.2, "this run's, not the recipe's"
     assert data.evaluation.moved_pixels == 0
     assert [item.name for item in data.gallery] == sorted(
         ["10.png", "11.png"],

@@ -193,6 +193,32 @@ def test_a_folder_without_a_report_ends_with_one_line_and_status_2(
     assert "has no report.json that can be read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("run", "output", "complaint"),
+    [
+        ("r" * 300, "both.html", "no run 'rrr"),
+        (".", ".", "--output . is a folder; name a file"),
+        (".", "folder", "cannot write folder: Is a directory"),
+    ],
+)
+def test_names_that_cannot_be_are_one_line_and_leave_nothing(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    run: str,
+    output: str,
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known_run().save(tmp_path)
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    assert report.main(["--compare", run, run, "--output", output]) == 2
+    said = capsys.readouterr().err
+    assert complaint in said and said.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_help_needs_neither_tensorflow_nor_tfx() -> None:
     code = (
         "import sys, pipeline.report, pipeline.reporting\nassert not {'tensorflow', 'tfx'} & set(sys.modules)"
