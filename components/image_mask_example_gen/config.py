@@ -85,8 +85,8 @@ class DatasetConfig(Settings):
     """Take this many pairs only, a fixed random choice; for quick tries."""
     splits: SplitConfig = SplitConfig()
     max_pixels: int = Field(default=50_000_000, ge=1)
-    """A picture with more pixels is rejected before it is decoded. Decoding takes about 16 bytes a pixel
-    and worker, so the default stays under 1 GB."""
+    """A picture with more pixels is rejected before it is decoded. Decoding takes up to about 30 bytes a
+    pixel and worker, where a mask is in colours: 1.5 GB at the default."""
     max_rejected_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
     """Go on as long as no more than this part of the pairs has to be rejected."""
     shapes: ShapesConfig = ShapesConfig()

@@ -25,6 +25,7 @@ def fingerprint_inputs(config: DatasetConfig) -> str:
     root = Path(config.root)
     digest = blake2b(digest_size=16)
     for path in LAYOUTS[config.layout].scan(config, root).files:
-        status = (root / path).stat()
+        file = root / path
+        status = file.stat() if file.exists() else file.lstat()
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -88,11 +88,11 @@ def _reencoded(data: bytes, picture: Image.Image) -> EncodedImage:
         raise defect
     with rejecting_damage(data):
         picture.load()
-        if picture.mode in ("I", "F"):
+        if picture.mode in ("I", "F") and picture.format != "PPM":
             raise InputRejectedError(
                 Reason.NOT_DECODABLE, f"{picture.format} with 32 bits a pixel; an image has 8 or 16 a channel"
             )
-        if picture.mode.startswith("I;16"):
+        if picture.mode.startswith("I"):
             picture = picture.convert("I;16")
         elif picture.mode not in ("1", "L", "RGB", "RGBA"):
             picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")

@@ -10,8 +10,11 @@ from components.image_mask_example_gen import png
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.pictures import check_pixels, open_picture, rejecting_damage
 from components.image_mask_example_gen.rejections import InputRejectedError, Reason
+from components.pillow import Image
 
 _MAT_VARIABLE = "groundtruth"
+_BITS_PER_SAMPLE = 258
+"""A tag of TIFF."""
 _VALUES_16_BIT = 1 << 16
 _NO_CLASS = -1
 _SHOWN_VALUES = 5
@@ -29,6 +32,8 @@ class PictureMask:
         self._data = data
         self._picture = open_picture(data, max_pixels)
         self.height, self.width = self._picture.height, self._picture.width
+        # Asked before the pixels are decoded: Pillow forgets it then.
+        self._stretch = _stretch(self._picture, data)
 
     def read(self, as_colors: bool) -> np.ndarray:
         """See ``open_mask``."""
@@ -40,7 +45,7 @@ class PictureMask:
             return self._colors() if as_colors else self._numbers()
 
     def _colors(self) -> np.ndarray:
-        return np.asarray(self._picture.convert("RGB"))
+        return self._unstretched(np.asarray(self._picture.convert("RGB")))
 
     def _numbers(self) -> np.ndarray:
         if png.loses_bits(self._data):
@@ -50,18 +55,38 @@ class PictureMask:
             )
         picture = self._picture.getchannel("L") if self._picture.mode == "LA" else self._picture
         if picture.mode in ("1", "L", "P"):
-            pixels = np.asarray(picture).astype(np.uint8, copy=False)
-            bits = png.grayscale_bits(self._data)
-            # Pillow stretches 2 and 4 bits a pixel to 0 … 255.
-            return pixels // (255 // ((1 << bits) - 1)) if bits in (2, 4) else pixels
+            return self._unstretched(np.asarray(picture).astype(np.uint8, copy=False))
         if picture.mode == "I" or picture.mode.startswith("I;16"):
-            return np.asarray(picture)
+            return self._unstretched(np.asarray(picture))
         if picture.mode == "F":
             raise InputRejectedError(
                 Reason.NOT_DECODABLE, "floating-point pixels; a mask holds whole numbers"
             )
         colors = self._colors()
         return colors[..., 0] if (colors == colors[..., :1]).all() else colors
+
+    def _unstretched(self, pixels: np.ndarray) -> np.ndarray:
+        if self._stretch is None:
+            return pixels
+        stored, decoded = self._stretch
+        return ((pixels.astype(np.int64) * stored + decoded // 2) // decoded).astype(pixels.dtype)
+
+
+def _stretch(picture: Image.Image, data: bytes) -> tuple[int, int] | None:
+    """The highest number that a file can hold, and what Pillow makes of it; None where it is the same."""
+    stored = 0
+    if picture.format == "PNG":
+        stored = _highest(png.grayscale_bits(data))
+    elif picture.format == "TIFF" and picture.mode == "L":
+        stored = _highest(*getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, ()))
+    elif picture.format == "PPM" and picture.mode != "1" and picture.tile[0].codec_name.startswith("ppm"):
+        *_, stored = picture.tile[0].args
+    decoded = 65_535 if picture.mode == "I" else 255
+    return (stored, decoded) if stored and stored != decoded else None
+
+
+def _highest(bits: int | None = None, *_: int) -> int:
+    return (1 << bits) - 1 if bits in (2, 4) else 0
 
 
 class MatMask:

@@ -12,6 +12,8 @@ from components.pillow import Image
 # Not every format that Pillow reads: some (EPS) start other programs, others are recognised by little.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
 
+_ORIENTATION = 274
+
 # An Example is a protocol buffer, which cannot hold 2 GB; no sane picture comes near.
 _MAX_FILE_BYTES = 1 << 30
 
@@ -38,11 +40,16 @@ def open_picture(data: bytes, max_pixels: int) -> Image.Image:
     """Reads the header only; pixels are decoded when they are asked for.
 
     Raises:
-      InputRejectedError: no picture, or more than ``max_pixels`` pixels.
+      InputRejectedError: no picture, more than ``max_pixels`` pixels, or a TIFF that is to be turned.
     """
     with rejecting_damage(data):
         picture = Image.open(io.BytesIO(data), formats=_FORMATS)
     check_pixels(picture.width, picture.height, max_pixels)
+    if picture.format == "TIFF" and getattr(picture, "tag_v2", {}).get(_ORIENTATION, 1) != 1:
+        # Pillow would turn it, and it alone of all formats.
+        raise InputRejectedError(
+            Reason.NOT_DECODABLE, "TIFF with an orientation tag, which nothing here applies: turn its pixels"
+        )
     return picture
 
 

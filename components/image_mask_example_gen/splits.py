@@ -21,11 +21,16 @@ def assign_splits(entries: Sequence[Entry], config: SplitConfig) -> dict[str, li
     part stays test, and val is taken from its training part.
 
     Raises:
-      StageError: too few groups to give every split one.
+      StageError: too few groups to give every split one, or nothing of an official test list.
     """
     test = [entry for entry in entries if entry.official_split == OFFICIAL_TEST]
     rest = [entry for entry in entries if entry.official_split != OFFICIAL_TEST]
     has_official_lists = any(entry.official_split for entry in entries)
+    if has_official_lists and not test:
+        raise StageError(
+            "no pair of the dataset's official test list is there; look whether its images and masks are, "
+            "or raise dataset.limit"
+        )
     wanted = {"val": config.val} if has_official_lists else {"test": config.test, "val": config.val}
     wanted = {split: fraction for split, fraction in wanted.items() if fraction > 0}
 

@@ -1,5 +1,6 @@
 """The option ``--classes``: names, or a file of them."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,10 @@ from pipeline.initial.errors import InitError
 _NUMBER = r"\d{1,5}"
 _BEFORE = re.compile(rf"({_NUMBER}(?:[\s,;]+{_NUMBER}){{2}}|{_NUMBER})[\s,;:]+(\D.*)")
 _AFTER = re.compile(rf"(.*?)(?:[\s,;:]+({_NUMBER}(?:[\s,;]+{_NUMBER}){{2}})|\s*[,;:\t]\s*({_NUMBER}))")
+
+
+_THREE_NUMBERS = re.compile(rf"(?<!\d){_NUMBER}(?:\s*[\s,;]\s*{_NUMBER}){{2}}(?!\d)")
+_SEPARATORS = " ,;:\t"
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,10 @@ def read_class_names(given: str) -> ClassNames:
     Raises:
         InitError: names are missing, given twice, or only some lines tell a value.
     """
-    path = Path(given).expanduser()
-    if path.is_file():
-        return _from_file(path)
+    # Not Path's: of a long list of names, or of a user that there is not, those would raise.
+    path = os.path.expanduser(given)
+    if os.path.isfile(path):
+        return _from_file(Path(path))
     if "," not in given:
         raise InitError(
             f"--classes: there is no file {given!r}, and two names at least are needed; write them as a,b,c"
@@ -47,7 +53,11 @@ def _from_file(path: Path) -> ClassNames:
     except (OSError, UnicodeDecodeError) as error:
         raise InitError(f"--classes: {path} is no text file of names: {error}") from None
     lines = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
-    found = [_line(line) for line in lines]
+    # CVAT's lines end in fields that may be empty: road:128,64,128::
+    found = [_line(line.rstrip(_SEPARATORS)) for line in lines]
+    for name, _ in found:
+        if _THREE_NUMBERS.search(name):
+            raise InitError(f"--classes: {path}: {name!r} is more than a name and its value or colour")
     with_value = [item for item in found if item[1] is not None]
     if len(with_value) == len(found) - 1 and len(found) > 2 and found[0][1] is None:
         # What columns are called.
@@ -65,9 +75,9 @@ def _from_file(path: Path) -> ClassNames:
 
 def _line(line: str) -> tuple[str, RawLabel | None]:
     if match := _BEFORE.fullmatch(line):
-        return match[2].strip(" ,;:\t"), _raw(match[1])
+        return match[2].strip(_SEPARATORS), _raw(match[1])
     if match := _AFTER.fullmatch(line):
-        return match[1].strip(" ,;:\t"), _raw(match[2] or match[3])
+        return match[1].strip(_SEPARATORS), _raw(match[2] or match[3])
     return line, None
 
 

@@ -1,6 +1,7 @@
 """From folders to a recipe, a picture, and words for the terminal."""
 
 import json
+import os
 import re
 import secrets
 import shlex
@@ -94,8 +95,7 @@ def write_first_recipe(
         proposals=proposals,
         oddities=oddities,
     )
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise InitError("a folder's name holds bytes that are not UTF-8, which no recipe can; rename it")
+    _check_utf8(text)
     picture = draw_preview(found.survey, found.settings)
     partial_recipe, partial_preview = _beside(output, ".yaml"), _beside(preview, ".png")
     try:
@@ -128,7 +128,7 @@ def _other_masks(pairing: Pairing) -> Iterator[str]:
 
 
 def _look_at_layout(layout: str, data: Path, classes: str | None) -> _Dataset:
-    keys: dict[str, Any] = {"layout": layout, "root": str(data.expanduser().absolute())}
+    keys: dict[str, Any] = {"layout": layout, "root": os.path.abspath(os.path.expanduser(data))}
     if classes is not None:
         keys["classes"] = list(read_class_names(classes).names)
     settings = _settings(keys)
@@ -141,9 +141,16 @@ def _look_at_layout(layout: str, data: Path, classes: str | None) -> _Dataset:
     return _Dataset(keys, settings, None, found)
 
 
+def _check_utf8(text: str) -> None:
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise InitError("a folder's name holds bytes that are not UTF-8, which no recipe can; rename it")
+
+
 def _settings(keys: Mapping[str, Any]) -> DatasetConfig:
+    text = json.dumps(keys, ensure_ascii=False)
+    _check_utf8(text)
     try:
-        return DatasetConfig.model_validate_json(json.dumps(keys))
+        return DatasetConfig.model_validate_json(text)
     except ValidationError as error:
         reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise InitError(reason) from None

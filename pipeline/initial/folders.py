@@ -40,7 +40,7 @@ def look_into(path: Path, suffixes: Collection[str], option: str) -> Folder:
     Raises:
         InitError: there is no such folder, it cannot be read, or nothing in it has such a suffix.
     """
-    root = Path(os.path.abspath(path.expanduser()))
+    root = Path(os.path.abspath(os.path.expanduser(path)))
     if not root.is_dir():
         problem = "is a file" if root.exists() else "does not exist"
         raise InitError(f"{option}: {path} {problem}; name a folder")

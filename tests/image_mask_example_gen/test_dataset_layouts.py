@@ -42,6 +42,7 @@ def scan_folder(root: Path, images: str, masks: str) -> Scan:
             ["s/1", "t/1"],
         ),
         ("i/[0-4].jpg", "m/?.png", ["i/3.jpg", "i/7.jpg", "m/3.png"], ["3"]),
+        ("./i/*.jpg", "m/.//*.png", ["i/1.jpg", "i/22.jpg", "m/1.png", "m/22.png"], ["1", "22"]),
         ("i/(1)+/*.jpg", "m/*.png", ["i/(1)+/a.jpg", "m/a.png"], ["a"]),
         ("i/*.jpg", "m/mask_*.png", ["i/1.jpg", "m/mask_1.png"], ["1"]),
         ("i/img_*.jpg", "m/mask_*_gt.png", ["i/img_1.jpg", "m/mask_1_gt.png"], ["1"]),
@@ -74,6 +75,21 @@ def test_hidden_files_are_no_input(tmp_path: Path) -> None:
     touch(tmp_path, ["i/a.jpg", "i/._a.jpg", "i/.DS_Store", "i/.trash/b.jpg", "m/a.png", "m/._a.png"])
     scan = scan_folder(tmp_path, "i/**/*", "m/**/*")
     assert scan.files == ["i/a.jpg", "m/a.png"]
+
+
+def test_a_link_that_leads_nowhere_is_a_file_that_is_missing(tmp_path: Path) -> None:
+    touch(tmp_path, ["i/a.jpg", "m/a.png", "m/b.png"])
+    (tmp_path / "i/b.jpg").symlink_to(tmp_path / "not fetched")
+    assert [entry.key for entry in scan_folder(tmp_path, "i/*.jpg", "m/*.png").entries] == ["a", "b"]
+    config = DatasetConfig(layout="folder", root=str(tmp_path), images="i/*", masks="m/*", classes=("a", "b"))
+    missing = fingerprint_inputs(config)
+    (tmp_path / "not fetched").touch()
+    assert fingerprint_inputs(config) != missing
+
+
+def test_a_pattern_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the pattern 'i/\[z-a\].jpg' cannot be read: bad character range"):
+        scan_folder(tmp_path, "i/[z-a].jpg", "m/*.png")
 
 
 def test_files_without_a_partner_are_rejected(tmp_path: Path) -> None:

@@ -72,5 +72,11 @@ def test_official_test_stays_test_and_val_comes_out_of_trainval() -> None:
     assert [len(splits[name]) for name in ("train", "val", "test")] == [30, 10, 20]
 
 
+def test_an_official_test_list_without_a_pair_is_an_error() -> None:
+    official = [Entry(f"{index}", "", "", "trainval") for index in range(9)]
+    with pytest.raises(StageError, match=r"no pair of the dataset's official test list is there"):
+        assign_splits(official, SplitConfig())
+
+
 def test_no_val_is_possible() -> None:
     assert assign_splits(entries(10), SplitConfig(val=0.0))["val"] == []

@@ -221,3 +221,35 @@ def test_ids_whose_low_bits_would_be_lost_are_refused(color_type: int, channels:
 def test_a_sparse_matlab_matrix_is_a_matrix() -> None:
     data = mat_file(groundtruth=csc_matrix(IDS.astype(float)))
     np.testing.assert_array_equal(class_ids(data, PLAIN, file="m.mat"), IDS)
+
+
+@given(st.data(), st.integers(1, 255), st.booleans())
+def test_a_pgm_keeps_its_values_whatever_the_highest_of_them(
+    data: st.DataObject, highest: int, plain: bool
+) -> None:
+    values = data.draw(st.lists(st.integers(0, highest), min_size=1, max_size=9))
+    header = f"{'P2' if plain else 'P5'}\n{len(values)} 1\n{highest}\n".encode()
+    body = " ".join(map(str, values)).encode() + b"\n" if plain else bytes(values)
+    assert open_mask(header + body, "m.pgm", MAX_PIXELS).read(as_colors=False).tolist() == [values]
+
+
+def tiff(bits: int, row: bytes, width: int, orientation: int = 1) -> bytes:
+    """A TIFF of one row of gray pixels."""
+    tags = [
+        (256, width), (257, 1), (258, bits), (259, 1), (262, 1), (273, 0), (274, orientation),
+        (277, 1), (278, 1), (279, len(row)),
+    ]  # fmt: skip
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + row
+
+
+@pytest.mark.parametrize(("bits", "row"), [(2, b"\x1b"), (4, b"\x01\x23"), (8, b"\0\1\2\3")])
+def test_a_tiff_keeps_its_values_whatever_its_bits(bits: int, row: bytes) -> None:
+    read = open_mask(tiff(bits, row, 4), "m.tif", MAX_PIXELS).read(as_colors=False)
+    assert read.tolist() == [[0, 1, 2, 3]]
+
+
+def test_a_tiff_that_pillow_would_turn_is_refused() -> None:
+    with pytest.raises(InputRejectedError, match="TIFF with an orientation tag"):
+        open_mask(tiff(8, b"\0\1\2\3", 4, orientation=3), "m.tif", MAX_PIXELS)

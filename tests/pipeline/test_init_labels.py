@@ -181,6 +181,7 @@ def test_a_border_is_pointed_out_and_left_a_class(tmp_path: Path) -> None:
         ("# ids\n0 sky\n 7: road, wet\n", ("sky", "road, wet"), {"sky": 0, "road, wet": 7}),
         ("sky,0\nzone 1\t7\n", ("sky", "zone 1"), {"sky": 0, "zone 1": 7}),
         ("name,r,g,b\nsky,1,2,3\nroad,4,5,6\n", ("sky", "road"), {"sky": (1, 2, 3), "road": (4, 5, 6)}),
+        ("road:128,64,128::\nvoid:0,0,0::\n", ("road", "void"), {"road": (128, 64, 128), "void": (0, 0, 0)}),
         ("128 64 128 road\n0 0 0\tvoid\n", ("road", "void"), {"road": (128, 64, 128), "void": (0, 0, 0)}),
     ],
 )
@@ -190,6 +191,19 @@ def test_a_file_of_names_may_tell_values(
     path = tmp_path / "names.txt"
     path.write_text(text)
     assert read_class_names(str(path)) == ClassNames(names, values)
+
+
+def test_a_list_longer_than_a_file_s_name_is_a_list() -> None:
+    names = tuple(f"class {index}" for index in range(60))
+    assert read_class_names(",".join(names)) == ClassNames(names)
+
+
+@pytest.mark.parametrize("line", ["1,road,128,64,128", "road:128,64,128:wheel,door:"])
+def test_a_line_with_more_than_a_name_and_a_colour_is_refused(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text(f"{line}\nsky,0,0,9\n")
+    with pytest.raises(InitError, match="is more than a name and its value or colour"):
+        read_class_names(str(path))
 
 
 @pytest.mark.parametrize(

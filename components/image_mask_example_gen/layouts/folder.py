@@ -41,7 +41,8 @@ class FilePattern:
     """A pattern for paths: ``*`` and ``?`` within one folder or file name, ``[…]``, ``**`` any folders."""
 
     def __init__(self, pattern: str):
-        *folders, name = pattern.split("/")
+        # As a shell reads it: neither "./" nor "//" names a folder.
+        *folders, name = [part for part in pattern.split("/") if part not in ("", ".")] or [""]
         self.open_folders = sum(bool(_WILDCARD.search(part)) for part in folders)
         literal = 0
         while literal < len(folders) and not _WILDCARD.search(folders[literal]):
@@ -52,7 +53,10 @@ class FilePattern:
         self.beginning = _WILDCARD.split(name)[0] if _WILDCARD.search(name) else PurePosixPath(name).stem
         """Literal start of every file's name."""
         self._ending = re.split(r"[*?\]]", name)[-1] if _WILDCARD.search(name) else ""
-        self._regex = re.compile("".join(map(_folder_regex, folders[literal:])) + _part_regex(name))
+        try:
+            self._regex = re.compile("".join(map(_folder_regex, folders[literal:])) + _part_regex(name))
+        except re.error as error:
+            raise ValueError(f"the pattern {pattern!r} cannot be read: {error.msg}") from None
 
     def find(self, root: Path, with_folders: bool) -> Iterator[tuple[str, str]]:
         """Yields the name and the path, relative to root, of each matching file that is not hidden."""
@@ -73,7 +77,8 @@ class FilePattern:
                 subfolders.clear()
             below_root = folder.relative_to(root)
             for file in files:
-                if (folder / file).is_file():
+                # A link that leads nowhere is a file that is missing, and is to be told of.
+                if (folder / file).is_file() or (folder / file).is_symlink():
                     yield (below_root / file).as_posix()
 
 

@@ -45,7 +45,10 @@ def list_files(root: Path, folder: str, suffix: str) -> list[str]:
     return sorted(
         f"{folder}/{item.name}"
         for item in os.scandir(root / folder)
-        if not item.name.startswith(".") and item.name.lower().endswith(suffix) and item.is_file()
+        if not item.name.startswith(".")
+        and item.name.lower().endswith(suffix)
+        # A link that leads nowhere is a file that is missing, and is to be told of.
+        and (item.is_file() or item.is_symlink())
     )
 
 
