@@ -79,8 +79,9 @@ def _stretch(picture: Image.Image, data: bytes) -> tuple[int, int] | None:
         stored = _highest(png.grayscale_bits(data))
     elif picture.format == "TIFF" and picture.mode == "L":
         stored = _highest(*getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, ()))
-    elif picture.format == "PPM" and picture.mode != "1" and picture.tile[0].codec_name.startswith("ppm"):
-        *_, stored = picture.tile[0].args
+    elif picture.format == "PPM" and picture.mode != "1":
+        [tile] = getattr(picture, "tile", ())
+        stored = tile.args[-1] if tile.codec_name.startswith("ppm") else 0
     decoded = 65_535 if picture.mode == "I" else 255
     return (stored, decoded) if stored and stored != decoded else None
 

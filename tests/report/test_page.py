@@ -2,6 +2,7 @@
 
 import re
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from known_run import Page, known_run
@@ -60,9 +61,9 @@ def test_a_refused_run_says_why_first() -> None:
 
 
 def test_a_number_that_only_just_failed_does_not_read_as_if_it_had_passed() -> None:
-    [check] = gate_checks(
-        SimpleNamespace(checks=[explain(Threshold("", "mean_iou", False, 0.75, False), 0.74961, None, "")])
-    )
+    verdict = explain(Threshold("", "mean_iou", is_change=False, bound=0.75, passed=False), 0.74961, None, "")
+    result: Any = SimpleNamespace(checks=[verdict])
+    [check] = gate_checks(result)
     data = known_run(evaluation=evaluation(known_run()).model_copy(update={"checks": (check,)}))
     text = Page(render(data)).text
     assert "0.7496" in text and "0.750" not in text
