@@ -80,7 +80,7 @@ def _stretch(picture: Image.Image, data: bytes) -> tuple[int, int] | None:
     elif picture.format == "TIFF" and picture.mode == "L":
         stored = _highest(*getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, ()))
     elif picture.format == "PPM" and picture.mode != "1":
-        [tile] = getattr(picture, "tile", ())
+        [tile] = picture.tile  # type: ignore[attr-defined]
         stored = tile.args[-1] if tile.codec_name.startswith("ppm") else 0
     decoded = 65_535 if picture.mode == "I" else 255
     return (stored, decoded) if stored and stored != decoded else None
