@@ -4,7 +4,7 @@
 #   make image TARGET=gpu      docker build --target gpu .
 #
 # The digests are placeholders that no registry has; docs/kubeflow.md says how to fill them. Both images are of one
-# Python release: the first has the compiler that a few locked packages need, the second is what ships.
+# Python release: the first has what it takes to build a package from source, the second is what ships.
 ARG BUILDER_IMAGE=python:3.11-bookworm@sha256:0000000000000000000000000000000000000000000000000000000000000000
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:0000000000000000000000000000000000000000000000000000000000000000
 
