@@ -108,7 +108,7 @@ def create_pipeline(
         settings=recipe.trainer_settings(
             checkpoint_dir=checkpoint_dir,
             code_fingerprint=source_fingerprint(
-                components.trainer, components.imaging, components.dataset, models
+                components.trainer, components.transform, components.imaging, components.dataset, models
             ),
         ),
         limits=recipe.serving.part(ServingLimits),

@@ -118,7 +118,7 @@ def _perhaps_started(name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; {remedy}") from None
     except ConnectionProblem as problem:
-        raise ConnectionProblem(f"{problem}; {remedy}") if problem.may_pass else problem from None
+        raise ConnectionProblem(f"{problem}; {remedy}") if problem.perhaps_done else problem from None
 
 
 def _wait(args: argparse.Namespace, say: Say) -> int:

@@ -91,6 +91,16 @@ class DatasetConfig(Settings):
     """Go on as long as no more than this part of the pairs has to be rejected."""
     shapes: ShapesConfig = ShapesConfig()
 
+    @field_validator("images", "masks")
+    @classmethod
+    def _pattern_can_be_read(cls, value: str | None) -> str | None:
+        # Not above: it needs this module.
+        from components.image_mask_example_gen.layouts.folder import FilePattern
+
+        if value is not None:
+            FilePattern(value)
+        return value
+
     @property
     def attributes(self) -> tuple[str, ...]:
         """Names of the attribute features that every Example of this layout carries, for slicing."""

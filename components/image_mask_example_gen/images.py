@@ -88,7 +88,8 @@ def _reencoded(data: bytes, picture: Image.Image) -> EncodedImage:
         raise defect
     with rejecting_damage(data):
         picture.load()
-        if picture.mode in ("I", "F") and picture.format != "PPM":
+        # A PGM's 16 bits are 32 to Pillow.
+        if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
             raise InputRejectedError(
                 Reason.NOT_DECODABLE, f"{picture.format} with 32 bits a pixel; an image has 8 or 16 a channel"
             )

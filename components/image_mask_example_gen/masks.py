@@ -15,6 +15,7 @@ from components.pillow import Image
 _MAT_VARIABLE = "groundtruth"
 _BITS_PER_SAMPLE = 258
 """A tag of TIFF."""
+_HIGHEST_BYTE = 255
 _VALUES_16_BIT = 1 << 16
 _NO_CLASS = -1
 _SHOWN_VALUES = 5
@@ -45,10 +46,10 @@ class PictureMask:
             return self._colors() if as_colors else self._numbers()
 
     def _colors(self) -> np.ndarray:
-        return self._unstretched(np.asarray(self._picture.convert("RGB")))
+        return np.asarray(self._picture.convert("RGB"))
 
     def _numbers(self) -> np.ndarray:
-        if png.loses_bits(self._data):
+        if png.loses_bits(self._data) or self._loses_bits():
             raise InputRejectedError(
                 Reason.NOT_DECODABLE,
                 "16 bits a channel in colours or with alpha; save class ids in one channel, or in 8 bits",
@@ -63,7 +64,10 @@ class PictureMask:
                 Reason.NOT_DECODABLE, "floating-point pixels; a mask holds whole numbers"
             )
         colors = self._colors()
-        return colors[..., 0] if (colors == colors[..., :1]).all() else colors
+        return self._unstretched(colors[..., 0]) if (colors == colors[..., :1]).all() else colors
+
+    def _loses_bits(self) -> bool:
+        return self._picture.mode == "RGB" and self._stretch is not None and self._stretch[0] > _HIGHEST_BYTE
 
     def _unstretched(self, pixels: np.ndarray) -> np.ndarray:
         if self._stretch is None:
@@ -82,7 +86,7 @@ def _stretch(picture: Image.Image, data: bytes) -> tuple[int, int] | None:
     elif picture.format == "PPM" and picture.mode != "1":
         [tile] = picture.tile  # type: ignore[attr-defined]
         stored = tile.args[-1] if tile.codec_name.startswith("ppm") else 0
-    decoded = 65_535 if picture.mode == "I" else 255
+    decoded = 65_535 if picture.mode == "I" else _HIGHEST_BYTE
     return (stored, decoded) if stored and stored != decoded else None
 
 

@@ -2,6 +2,8 @@
 
 import fcntl
 import hashlib
+import logging
+import math
 import re
 import shutil
 import tempfile
@@ -14,23 +16,22 @@ from tfx.v1.components import FnArgs
 
 from components.errors import StageError
 from components.trainer.config import TrainerSettings
+from components.trainer.constants import Constants
 from components.trainer.distribution import is_chief
 from components.trainer.hardware import training_policy
 
 PIXELS = "pixels"
 """Below the directory: decoded pixels that do not outlive the process."""
-_LOCK = ".lock"
-"""Below the directory: held while its training is at work."""
 _TRAINING = re.compile(r"training-[0-9a-f]{16}")
 _KEPT_TRAININGS = 3
 """Checkpoints of other settings or data that wait to be gone on with."""
-_RANDOM = "fingerprint.pb"
-"""TensorFlow gives each SavedModel a number of its own, however equal they are."""
 _BLOCK_BYTES = 1 << 20
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def training_directory(fn_args: FnArgs, settings: TrainerSettings) -> Iterator[Path]:
+def training_directory(fn_args: FnArgs, settings: TrainerSettings, constants: Constants) -> Iterator[Path]:
     """The directory of this training's checkpoints, records and cached pixels.
 
     Trainings of the same settings and data share one, and so go on from each other's checkpoints; for that
@@ -48,11 +49,11 @@ def training_directory(fn_args: FnArgs, settings: TrainerSettings) -> Iterator[P
         if settings.checkpoint_dir is None:
             yield Path(temporary)
             return
-        kept = Path(settings.checkpoint_dir, settings.recipe["name"], _name(fn_args, settings))
+        kept = Path(settings.checkpoint_dir, settings.recipe["name"], _name(fn_args, settings, constants))
         if not is_chief():
             copy = Path(temporary) / kept.name
             if kept.exists():
-                shutil.copytree(kept, copy, ignore=shutil.ignore_patterns(PIXELS, _LOCK))
+                shutil.copytree(kept, copy, ignore=shutil.ignore_patterns(PIXELS))
             copy.mkdir(exist_ok=True)
             yield copy
             return
@@ -70,31 +71,36 @@ def training_directory(fn_args: FnArgs, settings: TrainerSettings) -> Iterator[P
 
 @contextmanager
 def _locked(kept: Path) -> Iterator[None]:
-    """Keeps others out; the lock ends with the process, however that ends."""
-    with (kept / _LOCK).open("a") as file:
+    """Keeps others out; the lock ends with the process, however that ends.
+
+    It lies beside the directory, which may be removed and made again, and which NFS would not remove with an
+    open file in it.
+    """
+    with (kept.parent / f".{kept.name}.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StageError(
                 f"another run is at work on the same training, in {kept}; wait for it, or end it"
             ) from None
+        except OSError as error:
+            raise StageError(
+                f"{kept.parent} cannot be locked: {error.strerror}; keep checkpoints on a disk that can"
+            ) from None
         yield
 
 
-def _name(fn_args: FnArgs, settings: TrainerSettings) -> str:
-    """A name by what is read, not by where it lies: a repeated run writes the same records elsewhere."""
+def _name(fn_args: FnArgs, settings: TrainerSettings, constants: Constants) -> str:
+    """A name by what is read, not by where it lies: a repeated run writes the same records elsewhere.
+
+    Of the transform graph what it learnt counts, and its code by the settings' fingerprint. Its file does
+    not: TensorFlow numbers the functions in it as they come.
+    """
     # The number format that null decides on, too: weights of another one are those of another training.
-    own = f"{settings.identity()}\0{training_policy(settings.training)}"
-    digest = hashlib.sha256(own.encode())
+    own = (settings.identity(), training_policy(settings.training), repr(constants))
+    digest = hashlib.sha256("\0".join(own).encode())
     for pattern in (*fn_args.train_files, *fn_args.eval_files):
         _update(digest, sorted(tf.io.gfile.glob(pattern)))
-    graph = [
-        str(Path(folder, name))
-        for folder, _, names in tf.io.gfile.walk(fn_args.transform_output)
-        for name in names
-        if name != _RANDOM
-    ]
-    _update(digest, sorted(graph))
     return f"training-{digest.hexdigest()[:16]}"
 
 
@@ -109,8 +115,19 @@ def _update(digest: "hashlib._Hash", paths: list[str]) -> None:
 def _remove_outdated(directory: Path) -> None:
     """Removes all but the newest trainings; what else lies there is not ours."""
     trainings = [path for path in directory.iterdir() if _TRAINING.fullmatch(path.name)]
-    trainings.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    trainings.sort(key=_age)
     for outdated in trainings[1 + _KEPT_TRAININGS :]:
         # One that another run is at work on stays.
         with suppress(StageError), _locked(outdated):
-            shutil.rmtree(outdated)
+            try:
+                shutil.rmtree(outdated)
+            except OSError as error:
+                logger.warning("%s, an older training, cannot be removed: %s", outdated, error)
+
+
+def _age(training: Path) -> float:
+    try:
+        return -training.stat().st_mtime
+    except FileNotFoundError:
+        # Another run has just removed it.
+        return math.inf

@@ -63,7 +63,7 @@ def run_fn(fn_args: FnArgs) -> None:
     constants = read_constants(graph)
     keras.utils.set_random_seed(training.seed)
 
-    with training_directory(fn_args, settings) as directory:
+    with training_directory(fn_args, settings, constants) as directory:
         checkpoints = Checkpoints(directory, training.early_stopping_patience, training.monitor)
         examples = Examples(fn_args, settings, graph, strategy.num_replicas_in_sync, directory / PIXELS)
         record = TrainingRecord(directory, examples.shown, settings.labels)

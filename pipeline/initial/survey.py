@@ -127,7 +127,7 @@ def _problem(
         if isinstance(header, InputRejectedError):
             return Rejection(path, header.reason, header.found)
     assert isinstance(image, Header) and isinstance(mask, Header)
-    if image.mode in _NO_IMAGE_MODES and image.format != "PPM":
+    if image.mode in _NO_IMAGE_MODES and (image.mode, image.format) != ("I", "PPM"):
         return Rejection(entry.image, Reason.NOT_DECODABLE, "32 bits a pixel; an image has 8 or 16 a channel")
     if image.size == mask.size:
         return None

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from http import HTTPStatus
+from typing import Final
 
 import urllib3
 from kfp.client.client import KF_PIPELINES_ENDPOINT_ENV, KF_PIPELINES_UI_ENDPOINT_ENV
@@ -18,6 +19,10 @@ from pipeline.kubeflow.errors import ConnectionProblem, NotFound
 
 _LONGEST_MESSAGE = 400
 _WEB_PAGE = "what answers is a web page, not the API of Kubeflow Pipelines"
+
+
+_LOST: Final[dict[str, bool]] = {"may_pass": True, "perhaps_done": True}
+"""Of a request that was sent, and whose answer did not come."""
 
 
 class Backend:
@@ -154,7 +159,7 @@ def _refusal(error: ApiException, access: Access, address: str) -> ConnectionPro
         case 429:
             return ConnectionProblem(f"{address} is too busy ({numbered})", may_pass=True)
         case _ if status >= 500:
-            return ConnectionProblem(f"{address} cannot answer ({numbered}): {said}", may_pass=True)
+            return ConnectionProblem(f"{address} cannot answer ({numbered}): {said}", **_LOST)
         case _:
             return ConnectionProblem(f"{address} refuses ({numbered}): {said}")
 
@@ -168,10 +173,14 @@ def _no_answer(error: urllib3.exceptions.HTTPError, address: str) -> ConnectionP
         case urllib3.exceptions.NewConnectionError():
             return ConnectionProblem(f"{address} cannot be reached: {_plain(error)}", may_pass=True)
         case urllib3.exceptions.ConnectTimeoutError() | urllib3.exceptions.ReadTimeoutError():
-            limit = bounded_client.TIMEOUT[isinstance(error, urllib3.exceptions.ReadTimeoutError)]
-            return ConnectionProblem(f"{address} does not answer within {limit:g} s", may_pass=True)
+            was_asked = isinstance(error, urllib3.exceptions.ReadTimeoutError)
+            return ConnectionProblem(
+                f"{address} does not answer within {bounded_client.TIMEOUT[was_asked]:g} s",
+                may_pass=True,
+                perhaps_done=was_asked,
+            )
         case _:
-            return ConnectionProblem(f"{address} broke off: {_plain(error)}", may_pass=True)
+            return ConnectionProblem(f"{address} broke off: {_plain(error)}", **_LOST)
 
 
 def _plain(error: Exception) -> str:

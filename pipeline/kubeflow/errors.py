@@ -8,10 +8,12 @@ class UsageError(Exception):
 class ConnectionProblem(Exception):
     """Kubeflow cannot be asked, or does not do what it is asked; the message says what would help."""
 
-    def __init__(self, message: str, *, may_pass: bool = False):
+    def __init__(self, message: str, *, may_pass: bool = False, perhaps_done: bool = False):
         super().__init__(message)
         self.may_pass = may_pass
         """Whether the same request may well succeed a little later."""
+        self.perhaps_done = perhaps_done
+        """Whether the backend may have done what it was asked and only its answer was lost."""
 
 
 class NotFound(ConnectionProblem):

@@ -6,7 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -104,26 +104,35 @@ def open_record(target: str | None, existing: Existing) -> Iterator[Record]:
     path = Path(target)
     path.parent.mkdir(parents=True, exist_ok=True)
     if existing is Existing.SKIP and path.is_file():
-        _drop_half_a_line(path)
+        _end_last_line(path)
     with path.open("a" if existing is Existing.SKIP else "w", encoding="utf-8") as file:
         yield Record(file)
 
 
 def _recorded_masks(path: Path) -> set[str]:
     """The masks that a record tells of; a line that is none, such as half a line, tells of none."""
-    masks = set()
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
-        with suppress(ValueError):
-            entry = json.loads(line)
-            if isinstance(entry, dict) and "mask" in entry:
-                masks.add(str(entry["mask"]))
-    return masks
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    entries = filter(None, map(_entry, lines))
+    return {str(entry["mask"]) for entry in entries if "mask" in entry}
 
 
-def _drop_half_a_line(path: Path) -> None:
-    """What a killed run was about to write last is written anew, as no record tells of its image."""
+def _end_last_line(path: Path) -> None:
+    """Ends what a killed run wrote last; half an entry goes, as no record tells of its image any more."""
     content = path.read_bytes()
-    os.truncate(path, content.rfind(b"\n") + 1)
+    last = content[content.rfind(b"\n") + 1 :]
+    if last and _entry(last):
+        with path.open("ab") as file:
+            file.write(b"\n")
+    elif last.startswith(b"{"):
+        os.truncate(path, len(content) - len(last))
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def is_out_of_space(error: OSError) -> bool:

@@ -87,11 +87,6 @@ def test_a_link_that_leads_nowhere_is_a_file_that_is_missing(tmp_path: Path) -> 
     assert fingerprint_inputs(config) != missing
 
 
-def test_a_pattern_that_cannot_be_read_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"the pattern 'i/\[z-a\].jpg' cannot be read: bad character range"):
-        scan_folder(tmp_path, "i/[z-a].jpg", "m/*.png")
-
-
 def test_files_without_a_partner_are_rejected(tmp_path: Path) -> None:
     touch(tmp_path, ["i/a.jpg", "i/b.jpg", "m/a.png", "m/c.png"])
     scan = scan_folder(tmp_path, "i/*", "m/*")

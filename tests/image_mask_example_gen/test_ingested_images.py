@@ -156,3 +156,8 @@ def test_real_jpegs_are_structurally_whole(shared_data: Path) -> None:
         data = path.read_bytes()
         assert jpeg.find_defect(data) is None
         assert jpeg.find_defect(data[:-2]) is not None
+
+
+def test_a_pfm_is_refused() -> None:
+    with pytest.raises(InputRejectedError, match="32 bits a pixel"):
+        check_image(b"Pf\n2 1\n-1.0\n" + np.array([0.25, 0.75], "<f4").tobytes(), MAX_PIXELS)

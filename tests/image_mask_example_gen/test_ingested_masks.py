@@ -253,3 +253,17 @@ def test_a_tiff_keeps_its_values_whatever_its_bits(bits: int, row: bytes) -> Non
 def test_a_tiff_that_pillow_would_turn_is_refused() -> None:
     with pytest.raises(InputRejectedError, match="TIFF with an orientation tag"):
         open_mask(tiff(8, b"\0\1\2\3", 4, orientation=3), "m.tif", MAX_PIXELS)
+
+
+def test_colours_are_those_that_are_seen_however_few_bits_they_have() -> None:
+    """A program that makes PNGs small makes such files of masks in black, gray and white."""
+    assert open_mask(tiff(2, b"\x1b", 4), "m.tif", MAX_PIXELS).read(as_colors=True)[..., 0].tolist() == [
+        [0, 85, 170, 255]
+    ]
+
+
+def test_class_ids_in_a_ppm_whose_bits_would_be_lost_are_refused() -> None:
+    ppm = b"P6\n1 1\n1023\n" + struct.pack(">3H", 1023, 0, 511)
+    assert open_mask(ppm, "m.ppm", MAX_PIXELS).read(as_colors=True).tolist() == [[[255, 0, 127]]]
+    with pytest.raises(InputRejectedError, match="16 bits a channel in colours"):
+        open_mask(ppm, "m.ppm", MAX_PIXELS).read(as_colors=False)

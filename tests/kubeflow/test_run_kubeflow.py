@@ -176,6 +176,20 @@ def test_a_run_that_may_have_been_started_is_told_of(
     assert "may have been started nevertheless: look for it before you submit again" in finished.err
 
 
+def test_a_run_that_was_refused_has_not_been_started(
+    command: Command, fake: FakeKfp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(request: Any) -> Any:
+        raise fake_kfp.Refusal(401, "Unauthenticated")
+
+    monkeypatch.setattr(fake, "_create_run", refuse)
+
+    finished = command(*submission(fake))
+
+    assert finished.code == 2
+    assert "does not know who asks" in finished.err and "may have been started" not in finished.err
+
+
 def test_an_interrupt_while_a_run_is_started_does_not_say_that_there_is_none(
     command: Command, fake: FakeKfp, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,11 @@ def test_a_dataset_recipe_without_its_folder_says_how_to_name_it() -> None:
     assert "--data" in problem
 
 
+def test_a_pattern_that_cannot_be_read_is_a_mistake() -> None:
+    [line] = problems_of("dataset.images=i/[z-a].jpg", recipe="camvid_best", data="/camvid")
+    assert line == ("dataset.images is 'i/[z-a].jpg': the pattern cannot be read: bad character range z-a")
+
+
 @pytest.mark.parametrize(
     ("data", "problem"),
     [

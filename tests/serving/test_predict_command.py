@@ -200,6 +200,10 @@ def test_skipping_asks_again_for_what_the_record_lost(
     complete = record.read_bytes()
     first, second, _ = complete.splitlines(keepends=True)
     record.write_bytes(first + second[:20])
+    whole = record.with_name("whole.jsonl")
+    whole.write_bytes(complete.rstrip())
+    predict(server, "photos", "--output", "masks", "--json", str(whole), "--existing", "skip")
+    assert whole.read_bytes() == complete, "its last entry was whole, but for the end of the line"
     again = predict(server, *options, "--existing", "skip")
     assert "2 of 2 images answered" in again.stderr[0]
     assert sorted(record.read_bytes().splitlines()) == sorted(complete.splitlines())

@@ -301,10 +301,11 @@ def test_tls_lets_in_only_clients_whose_certificate_is_signed(tmp_path: Path) ->
     root = _pem(*authority)[1]
     server_key, server_certificate = _pem(*_certificate("server", authority))
     client_key, client_certificate = _pem(*_certificate("client", authority))
+    bundle = "# Főtanúsítvány\n".encode() + root
     config = tmp_path / "ssl.config"
     config.write_text(
         f"server_key: {_text_proto(server_key)} server_cert: {_text_proto(server_certificate)} "
-        f"custom_ca: {_text_proto(root)} client_verify: true"
+        f"custom_ca: {_text_proto(bundle)} client_verify: true"
     )
     with running(tmp_path / "pets", ssl_config_file=str(config)) as server:
 

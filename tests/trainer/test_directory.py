@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ from tfx.v1.components import FnArgs
 
 from components.errors import StageError
 from components.trainer.config import TrainerSettings
+from components.trainer.constants import Constants
 from components.trainer.directory import PIXELS, training_directory
 
+CONSTANTS = Constants((1.0,), (0.0,), (3, 1))
 
-def written(directory: Path, examples: bytes = b"disc", graph: bytes = b"resize") -> FnArgs:
-    """The records and the graph of a run that wrote them into this directory."""
-    transform_fn = directory / "graph" / "transform_fn"
-    transform_fn.mkdir(parents=True)
-    (transform_fn / "saved_model.pb").write_bytes(graph)
-    (transform_fn / "fingerprint.pb").write_bytes(os.urandom(8))
+
+def written(directory: Path, examples: bytes = b"disc") -> FnArgs:
+    """The records of a run that wrote them into this directory."""
+    directory.mkdir(exist_ok=True)
     (directory / "train-00000-of-00001").write_bytes(examples)
     (directory / "val-00000-of-00001").write_bytes(b"")
     return FnArgs(
@@ -48,35 +49,40 @@ def settings(checkpoint_dir: Path | None, **changed: Any) -> TrainerSettings:
     return TrainerSettings.model_validate_json(json.dumps(values | blocks | changed))
 
 
-def place(settings: TrainerSettings, fn_args: FnArgs) -> Path:
-    with training_directory(fn_args, settings) as directory:
+def place(settings: TrainerSettings, fn_args: FnArgs, constants: Constants = CONSTANTS) -> Path:
+    with training_directory(fn_args, settings, constants) as directory:
         return directory
 
 
 def test_nothing_is_kept_without_a_place(fn_args: FnArgs) -> None:
-    with training_directory(fn_args, settings(None)) as directory:
+    with training_directory(fn_args, settings(None), CONSTANTS) as directory:
         (directory / "state.json").touch()
     assert not directory.exists()
 
 
 def test_the_same_training_finds_its_place_again_without_the_pixels(tmp_path: Path, fn_args: FnArgs) -> None:
-    with training_directory(fn_args, settings(tmp_path)) as directory:
+    with training_directory(fn_args, settings(tmp_path), CONSTANTS) as directory:
         (directory / PIXELS).mkdir()
         (directory / "state.json").touch()
     assert directory.parent == tmp_path / "pets"
     assert place(settings(tmp_path), fn_args) == directory
-    assert sorted(path.name for path in directory.iterdir()) == [".lock", "state.json"]
+    assert [path.name for path in directory.iterdir()] == ["state.json"]
 
 
 def test_two_runs_never_work_on_one_training(tmp_path: Path, fn_args: FnArgs) -> None:
-    with training_directory(fn_args, settings(tmp_path)) as directory:
+    with training_directory(fn_args, settings(tmp_path), CONSTANTS) as directory:
         (directory / PIXELS).mkdir()
         with (
             pytest.raises(StageError, match="another run is at work on the same training"),
-            training_directory(fn_args, settings(tmp_path)),
+            training_directory(fn_args, settings(tmp_path), CONSTANTS),
         ):
             pass
         assert (directory / PIXELS).exists()
+        # As a training does whose checkpoint is damaged.
+        shutil.rmtree(directory)
+        directory.mkdir()
+        with pytest.raises(StageError, match="another run is at work"):
+            place(settings(tmp_path), fn_args)
     place(settings(tmp_path), fn_args)
 
 
@@ -110,7 +116,7 @@ def test_other_settings_and_other_data_train_in_another_place(tmp_path: Path, fn
         place(settings(tmp_path, training={"mixed_precision": "bfloat16"}), fn_args),
         place(settings(tmp_path, code_fingerprint="new"), fn_args),
         place(settings(tmp_path), written(tmp_path / "pixels", examples=b"disk")),
-        place(settings(tmp_path), written(tmp_path / "weights", graph=b"crop")),
+        place(settings(tmp_path), fn_args, CONSTANTS._replace(class_pixels=(2, 2))),
     }
     assert len(places) == 7
 
@@ -126,14 +132,14 @@ def test_the_oldest_trainings_go_and_nothing_else_does(tmp_path: Path, fn_args: 
     for age in range(2, 6):
         os.utime(trainings[-1], (age, age))
         trainings.append(place(settings(tmp_path, training={"epochs": age}), fn_args))
-    assert {path.name for path in home.iterdir()} == {
+    assert {path.name for path in home.iterdir() if not path.name.startswith(".")} == {
         *(path.name for path in trainings[1:]), "images", "training-notes", "masks2024", "README",
     }  # fmt: skip
     assert (tmp_path / "clothing" / f"training-{0:016x}").exists()
 
 
 def test_an_old_training_that_is_at_work_stays(tmp_path: Path, fn_args: FnArgs) -> None:
-    with training_directory(fn_args, settings(tmp_path)) as oldest:
+    with training_directory(fn_args, settings(tmp_path), CONSTANTS) as oldest:
         os.utime(oldest, (0, 0))
         for epochs in range(1, 6):
             place(settings(tmp_path, training={"epochs": epochs}), fn_args)

@@ -56,7 +56,7 @@ class FilePattern:
         try:
             self._regex = re.compile("".join(map(_folder_regex, folders[literal:])) + _part_regex(name))
         except re.error as error:
-            raise ValueError(f"the pattern {pattern!r} cannot be read: {error.msg}") from None
+            raise ValueError(f"the pattern cannot be read: {error.msg}") from None
 
     def find(self, root: Path, with_folders: bool) -> Iterator[tuple[str, str]]:
         """Yields the name and the path, relative to root, of each matching file that is not hidden."""

@@ -97,7 +97,7 @@ def _message_class(name: str) -> Any:
 
 def _check_pair(key: str, certificate: str, path: str) -> None:
     """GRPC says of a certificate that does not load only that a port could not be opened."""
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+    with tempfile.NamedTemporaryFile("w", suffix=".pem", encoding="utf-8") as file:
         file.write(f"{key}\n{certificate}\n")
         file.flush()
         try:
@@ -114,9 +114,14 @@ def _check_pair(key: str, certificate: str, path: str) -> None:
 def _check_authority(certificate: str, path: str) -> None:
     if not certificate:
         raise OptionsError(f"--ssl_config_file {path}: client_verify needs custom_ca, who signs the clients")
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=certificate)
-    except (ssl.SSLError, ValueError):
-        raise OptionsError(
-            f"--ssl_config_file {path}: custom_ca must hold the PEM text of a certificate itself, not a path"
-        ) from None
+    # By way of a file: bundles name their authorities in comments, which need not be ASCII.
+    with tempfile.NamedTemporaryFile("w", suffix=".pem", encoding="utf-8") as file:
+        file.write(certificate)
+        file.flush()
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cafile=file.name)
+        except OSError:
+            raise OptionsError(
+                f"--ssl_config_file {path}: custom_ca must hold the PEM text of a certificate itself, "
+                "not a path"
+            ) from None
