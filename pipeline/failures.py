@@ -8,13 +8,16 @@ from components.errors import StageError
 
 _STAGE_ERROR = f"{StageError.__module__}.{StageError.__qualname__}"
 _BEAM_STEP = re.compile(r"\s*\[while running '[^']*'\]")
-_LAST_EXCEPTION = re.compile(r"^(?P<type>[A-Za-z_][\w.]*(?:Error|Exception|Exit))(?:: (?P<text>.*))?$")
+_JAVA_CAUSE = "Caused by: "
+_TRACEBACK = "Traceback (most recent call last):"
+_MODULES = re.compile(r"^(\w+\.)+(?=\w+(:|$))")
 
 
 def explain_failure(error: BaseException) -> str:
     """Returns a StageError's message where one is behind the exception, else the root cause on one line.
 
-    Beam raises the exceptions of its workers anew, with the original as text: that text is read too.
+    Beam raises the exceptions of its workers anew, with the original as text, and a job service such as
+    Flink's puts words of its own before that: such text is read too.
     """
     chain = list(_chain(error))
     for link in chain:
@@ -23,7 +26,7 @@ def explain_failure(error: BaseException) -> str:
     for link in chain:
         _, marker, text = str(link).rpartition(f"{_STAGE_ERROR}: ")
         if marker:
-            return _BEAM_STEP.sub("", text.split("\n\n")[0]).strip()
+            return _BEAM_STEP.sub("", re.split(r"\n\n|\n\tat ", text)[0]).strip()
     while error.__cause__ is not None:
         error = error.__cause__
     return _root_cause(error)
@@ -44,11 +47,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _root_cause(error: BaseException) -> str:
-    lines = [line.strip() for line in _BEAM_STEP.sub("", str(error)).splitlines() if line.strip()]
-    if any(line.startswith("Traceback (most recent call last)") for line in lines):
-        for line in reversed(lines):
-            if match := _LAST_EXCEPTION.match(line):
-                name = match["type"].rpartition(".")[2]
-                return f"{name}: {match['text']}" if match["text"] else name
+    lines = [line.rstrip() for line in _BEAM_STEP.sub("", str(error)).splitlines() if line.strip()]
+    last = max((number for number, line in enumerate(lines) if line.endswith(_TRACEBACK)), default=len(lines))
+    # The frames are indented; the first line that is not is the exception.
+    raised = next((line for line in lines[last + 1 :] if not line[0].isspace()), None)
+    if raised is not None:
+        return _MODULES.sub("", raised)
+    causes = [line.removeprefix(_JAVA_CAUSE) for line in lines if line.startswith(_JAVA_CAUSE)]
     name = type(error).__name__
-    return f"{name}: {lines[0]}" if lines else name
+    return f"{name}: {[*lines[:1], *causes][-1].strip()}" if lines else name

@@ -1,5 +1,7 @@
 """What is said of an exception."""
 
+import pytest
+
 from components.errors import StageError
 from pipeline.failures import explain_failure
 
@@ -44,6 +46,75 @@ def test_a_stage_error_in_the_text_of_a_beam_worker_is_found() -> None:
     text = (
         "Traceback (most recent call last):\n"
         "components.errors.StageError: two lines\nof advice [while running 'Read']\n\n"
+    )
+    assert explain_failure(RuntimeError(text)) == "two lines\nof advice"
+
+
+FLINK = (
+    "Pipeline job-1 failed in state FAILED: java.lang.RuntimeException: "
+    "Error received from SDK harness for instruction 6: "
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            f"{FLINK}Traceback (most recent call last):\n"
+            '  File "sdk_worker.py", line 311, in _execute\n    response = task()\n               ^^^^^^\n'
+            "ModuleNotFoundError: No module named 'components'\n",
+            "ModuleNotFoundError: No module named 'components'",
+        ),
+        (
+            f"{FLINK}Traceback (most recent call last):\n"
+            '  File "common.py", line 1500, in process\n'
+            "apache_beam.pvalue.Lost: where is\nit? [while running 'Read/Map(f)-ptransform-7']\n\n"
+            "During handling of the above exception, another exception occurred:\n\n"
+            "Traceback (most recent call last):\n"
+            '  File "common.py", line 1501, in process\n'
+            "google.protobuf.message.DecodeError: two\nlines [while running 'Read/Map(f)-ptransform-7']\n\n",
+            "DecodeError: two",
+        ),
+        (
+            "Pipeline job-1 failed in state FAILED: Traceback (most recent call last):\n"
+            '  File "local_job_service.py", line 290, in _run_job\n'
+            "RuntimeError: Traceback (most recent call last):\n"
+            '  File "stage.py", line 1, in process\n'
+            "StopIteration [while running 'Read']\n\n",
+            "StopIteration",
+        ),
+        (
+            "Pipeline job-1 failed in state FAILED: org.apache.flink.RestClientException: [Server error.\n"
+            "\tat org.apache.flink.A.b(A.java:1)\n"
+            "Caused by: java.util.concurrent.CompletionException: wrapped\n\t... 2 more\n"
+            f"Caused by: {FLINK.partition('FAILED: ')[2]}Traceback (most recent call last):\n"
+            "  File \"stage.py\", line 1, in process\nKeyError: 'width'\n\n"
+            "\tat org.apache.beam.C.d(C.java:2)\n\t... 3 more\n",
+            "KeyError: 'width'",
+        ),
+        (
+            "Pipeline job-1 failed in state FAILED: org.apache.flink.RestClientException: [Server error.\n"
+            "\tat org.apache.flink.A.b(A.java:1)\n"
+            "Caused by: java.lang.IllegalStateException: no slots\n\t... 2 more\n",
+            "RuntimeError: java.lang.IllegalStateException: no slots",
+        ),
+        (
+            "Pipeline job-1 failed in state FAILED: java.net.ConnectException: refused",
+            "RuntimeError: Pipeline job-1 failed in state FAILED: java.net.ConnectException: refused",
+        ),
+    ],
+    ids=["first line", "chain", "nested", "java around it", "java alone", "one line"],
+)
+def test_what_a_job_service_says_of_a_failed_worker_gives_the_workers_exception(text: str, told: str) -> None:
+    assert explain_failure(RuntimeError(text)) == told
+
+
+def test_a_stage_error_in_what_a_job_service_says_is_found() -> None:
+    text = (
+        f"{FLINK}Traceback (most recent call last):\n"
+        '  File "stage.py", line 1, in process\n'
+        "components.errors.StageError: two lines\nof advice [while running 'Read']\n"
+        "\tat org.apache.beam.C.d(C.java:2)\n"
     )
     assert explain_failure(RuntimeError(text)) == "two lines\nof advice"
 
