@@ -15,7 +15,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pipeline.kubeflow.compile import Package
 
 USAGE = 2
+_GATES = ("Evaluator", "ServingCheck")
 _EXIT_CODES = {"pushed": 0, "failed": 1, "canceled": 1, "rejected": 3}
 
 Say = Callable[[str], None]
@@ -95,6 +96,8 @@ def _submit(args: argparse.Namespace, say: Say) -> int:
         service_account=recipe.kubeflow.service_account,
     )
     if args.schedule:
+        if warning := submit.account_warning(backend.version, settings.service_account):
+            say(warning)
         with _perhaps_started(settings.name):
             recurring_id = submit.schedule(backend, version, settings, args.schedule)
         page = backend.page("recurringrun", recurring_id)
@@ -142,6 +145,7 @@ def _follow(args: argparse.Namespace, backend: "Backend", run_id: str, say: Say)
 
     try:
         run, stages = waiting.follow(fetch, stages_of, say, pace=waiting.PACE, timeout=args.timeout)
+        return _conclude(backend, run, stages, say)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; {_goes_on(args, run_id)}") from None
     except WaitedTooLong as late:
@@ -150,19 +154,36 @@ def _follow(args: argparse.Namespace, backend: "Backend", run_id: str, say: Say)
         raise
     except ConnectionProblem as problem:
         raise ConnectionProblem(f"{problem}; {_goes_on(args, run_id)}") from None
+
+
+def _conclude(backend: "Backend", run: Any, stages: Collection[str], say: Say) -> int:
+    """Says how a run has ended and why, as far as its logs can be asked for it, and returns the exit code."""
+    from pipeline.kubeflow import waiting
+
     outcome = waiting.verdict(run)
+    asked: Collection[str] = ()
     match outcome:
         case waiting.Outcome.PUSHED:
-            say("Pushed: the model is in the serving directory; its version is in the log of the last stage:")
+            say("Pushed: the model is in the serving directory")
+            asked = [MODEL_PUSHED]
         case waiting.Outcome.REJECTED:
-            say("Refused, nothing was pushed; the reasons are in the logs of Evaluator and ServingCheck:")
+            say("Refused, nothing was pushed")
+            asked = _GATES
         case waiting.Outcome.CANCELED:
-            say("Cancelled, nothing was pushed; what its stages wrote:")
+            say("Cancelled, nothing was pushed")
         case waiting.Outcome.FAILED:
-            for line in waiting.failures(run, stages):
+            failed = waiting.failures(run, stages)
+            asked = failed.keys()
+            for line in failed.values():
                 say(line)
-            say("What its stages wrote:")
-    say(f"  {backend.log_command(run_id)}")
+    for stage in asked:
+        for node in waiting.nodes(run, stage):
+            with suppress(ConnectionProblem):
+                for told in backend.told(run.run_id, node):
+                    say(f"  {stage}: {told}")
+    if asked:
+        say("From the Pods' logs, while they are there; without the grep, all of them:")
+        say(f"  {backend.log_command(run.run_id, asked)}")
     return _EXIT_CODES[outcome.value]
 
 

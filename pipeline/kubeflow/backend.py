@@ -1,11 +1,12 @@
 """A Kubeflow Pipelines backend, and what it means when it does not answer as it should."""
 
+import base64
 import contextlib
 import json
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from http import HTTPStatus
 from typing import Final
 
@@ -15,9 +16,11 @@ from kfp_server_api import ApiException
 
 from pipeline.kubeflow import bounded_client
 from pipeline.kubeflow.access import Access, cookies, credentials
-from pipeline.kubeflow.errors import ConnectionProblem, NotFound
+from pipeline.kubeflow.errors import ConnectionProblem, NotFound, Unauthenticated
 
 _LONGEST_MESSAGE = 400
+_VERDICT: Final = re.compile("^failed: |^pushed: |: FAILED  ")
+"""What the container's entrypoint, and the gates through its logging, put before a line that counts."""
 _WEB_PAGE = "what answers is a web page, not the API of Kubeflow Pipelines"
 
 
@@ -34,6 +37,8 @@ class Backend:
         self._access = access
         self.namespace: str | None = None
         """In which to look and to create, where Kubeflow serves several users."""
+        self.version = ""
+        """What the backend calls itself: its release, or ``unknown`` if somebody has built it himself."""
 
     def explained(self) -> contextlib.AbstractContextManager[None]:
         """Turns all that may go wrong with a request into a ConnectionProblem."""
@@ -49,13 +54,32 @@ class Backend:
         interface = os.environ.get(KF_PIPELINES_UI_ENDPOINT_ENV) or self._access.address
         return f"{interface.rstrip('/')}/#/{kind}/details/{identifier}" if interface else identifier
 
-    def log_command(self, run_id: str) -> str:
-        """Returns the command that shows what a run's stages wrote.
+    def told(self, run_id: str, node: str) -> list[str]:
+        """Returns what a node of a run's workflow says of how it ended, in the log that Argo has archived.
 
-        The backend labels every pod of a run (``pipeline/runid``), and Argo calls their container main.
+        Raises:
+            ConnectionProblem: it was not archived, or cannot be read.
         """
-        namespace = self.namespace or self._access.namespace or "kubeflow"
-        return f"kubectl -n {namespace} logs -l pipeline/runid={run_id} -c main --tail=40 --prefix"
+        with self.explained():
+            answer = self.client.get(f"/apis/v2beta1/runs/{run_id}/nodes/{node}/artifacts/main-logs:read")
+        return verdict(base64.b64decode(answer.get("data", "")).decode(errors="replace"))
+
+    def log_command(self, run_id: str, stages: Collection[str]) -> str:
+        """Returns the command that shows what the pods of some of a run's stages say of how they ended.
+
+        The backend labels every pod of a run (``pipeline/runid``). Which stage a pod belongs to stands in
+        Argo's annotation alone; the numbers in it are those of attempts. What drivers and launchers die of
+        begins with F and the date.
+        """
+        kubectl = f"kubectl -n {self.namespace or self._access.namespace or 'kubeflow'}"
+        row = r'{.metadata.name}{" "}{.metadata.annotations.workflows\.argoproj\.io/node-name}{"\n"}'
+        attempt = r"(\([0-9]+\))?"
+        mine = rf"s/ .*\.({'|'.join(stages)})(-driver|{attempt}\.executor){attempt}$//p"
+        return (
+            f"{kubectl} get pods -l pipeline/runid={run_id} -o jsonpath='{{range .items[*]}}{row}{{end}}' "
+            f"| sed -nE '{mine}' | xargs -I POD {kubectl} logs POD -c main "
+            f"| grep -E '{_VERDICT.pattern}|^F[0-9]{{4}} '"
+        )
 
     def check(self) -> None:
         """Asks whether this is a Kubeflow Pipelines that knows us, and fixes the namespace.
@@ -65,18 +89,25 @@ class Backend:
         """
         try:
             with self.explained():
-                multi_user = self.client.health().multi_user
+                health = self.client.get("/apis/v2beta1/healthz")
         except NotFound:
             raise ConnectionProblem(
                 f"{self.address} answers, but not as Kubeflow Pipelines 2 (404 for its state of health); "
                 "in a whole Kubeflow the address ends in /pipeline"
             ) from None
-        if multi_user:
+        # The second name is that of the user interface, which passes on what it was told.
+        self.version = health.get("tag_name") or health.get("apiServerTagName") or ""
+        if health.get("multi_user"):
             self.namespace = self._access.namespace or self.client.usual_namespace()
             if self.namespace is None:
                 raise ConnectionProblem(
                     f"{self.address} serves several users; give your profile's namespace with --namespace"
                 )
+
+
+def verdict(log: str) -> list[str]:
+    """Returns what a stage's log says of how it ended: why it failed or refused, or what was pushed."""
+    return [line[mark.end() :] for line in log.splitlines() if (mark := _VERDICT.search(line))]
 
 
 def connect(access: Access) -> Backend:
@@ -149,7 +180,7 @@ def _refusal(error: ApiException, access: Access, address: str) -> ConnectionPro
     numbered = f"{status} {_phrase(status)}"
     match status:
         case 401:
-            return ConnectionProblem(
+            return Unauthenticated(
                 f"{address} does not know who asks ({numbered}); {_who(access)}", may_pass=True
             )
         case 403:

@@ -33,13 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         if args.announce_pushed_model is not None:
-            print(announcement(args.announce_pushed_model))
+            print(f"pushed: {announcement(args.announce_pushed_model)}")
         else:
             _run_executor(args, beam_args)
     except Exception as error:
         logger.exception("the stage did not finish")
         sys.stdout.flush()
-        print(f"failed: {explain_failure(error)}", file=sys.stderr)
+        for line in explain_failure(error).splitlines():
+            print(f"failed: {line}", file=sys.stderr)
         return 1
     return 0
 

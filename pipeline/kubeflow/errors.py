@@ -16,6 +16,10 @@ class ConnectionProblem(Exception):
         """Whether the backend may have done what it was asked and only its answer was lost."""
 
 
+class Unauthenticated(ConnectionProblem):
+    """The backend does not know who asks."""
+
+
 class NotFound(ConnectionProblem):
     """The backend does not have what was asked for."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,6 +127,29 @@ def schedule(backend: Backend, version: Version, settings: RunSettings, when: Sc
             no_catchup=not when.catchup,
         )
     return str(job.recurring_run_id)
+
+
+def account_warning(version: str, account: str | None) -> str | None:
+    """Returns what to say of a backend that may not run recurring runs as the account that they ask for.
+
+    Before 2.17.0 it sets one only where there is none, and its compiler has named ``pipeline-runner`` already
+    (``apiserver/template/v2_template.go``).
+
+    Args:
+        version: what the backend calls itself.
+        account: the one that is asked for, if any.
+    """
+    release = re.match(r"v?(\d+)\.(\d+)", version)
+    if account is None or (release and (int(release[1]), int(release[2])) >= (2, 17)):
+        return None
+    who = f"Kubeflow Pipelines {version}"
+    if release is None:
+        told = version or "none"
+        who = f"Kubeflow Pipelines does not tell its version ({told}); if it is older than 2.17.0, it"
+    return (
+        f"Warning: {who} starts recurring runs not as {account} (kubeflow.service_account) but as "
+        "pipeline-runner, who may read every Secret of the namespace"
+    )
 
 
 def stages_of(backend: Backend, run: Any) -> frozenset[str]:

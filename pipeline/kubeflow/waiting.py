@@ -11,11 +11,12 @@ from kfp_server_api import V2beta1PipelineTaskDetail as Task
 from kfp_server_api import V2beta1Run as Run
 
 from pipeline.kubeflow.config import MODEL_PUSHED
-from pipeline.kubeflow.errors import ConnectionProblem, WaitedTooLong
+from pipeline.kubeflow.errors import ConnectionProblem, Unauthenticated, WaitedTooLong
 
 _INDENT = "      "
 _FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 _DRIVER = "-driver"
+_ROOT = "root"
 
 
 class Outcome(Enum):
@@ -59,17 +60,21 @@ def follow(
         timeout: seconds after which to give up; None never does.
 
     Raises:
-        ConnectionProblem: the backend was away for too long, or refuses to tell.
+        ConnectionProblem: the backend was away for too long, refuses to tell, or has never known who asks.
         WaitedTooLong: ``timeout`` is over.
     """
     progress: Progress | None = None
     begin = time.monotonic()
     away_since: float | None = None
+    known = False
     while True:
         try:
             run = fetch()
+            known = True
             progress = progress or Progress(stages_of(run))
         except ConnectionProblem as problem:
+            if isinstance(problem, Unauthenticated) and not known:
+                raise
             now = time.monotonic()
             if not problem.may_pass or (away_since is not None and now - away_since > pace.patience):
                 raise
@@ -136,8 +141,11 @@ def verdict(run: Run) -> Outcome:
             return Outcome.FAILED
 
 
-def failures(run: Run, stages: Collection[str]) -> list[str]:
-    """Returns a line for each stage that failed, with the reason where the backend gives one."""
+def failures(run: Run, stages: Collection[str]) -> dict[str, str]:
+    """Returns a line for each stage that failed, with the reason where the backend gives one.
+
+    What failed outside of them stands under ``root``, which is all of the run to Argo.
+    """
     found: dict[str, str] = {}
     for name, task in _tasks(run).items():
         stage = name.removesuffix(_DRIVER)
@@ -145,15 +153,22 @@ def failures(run: Run, stages: Collection[str]) -> list[str]:
             while_starting = " before it began" if name != stage else ""
             found[stage] = f"{stage} failed{while_starting}{_reason(task.error)}"
     if found:
-        return list(found.values())
+        return found
     if run.state == "SUCCEEDED":
-        return [f"the run ended without a state of {MODEL_PUSHED}, its verdict"]
-    return [f"the run failed outside its stages{_reason(run.error)}"]
+        return {_ROOT: f"the run ended without a state of {MODEL_PUSHED}, its verdict"}
+    return {_ROOT: f"the run failed outside its stages{_reason(run.error)}"}
+
+
+def nodes(run: Run, stage: str) -> list[str]:
+    """Returns the ids of Argo's nodes that did a stage's work."""
+    task = _tasks(run).get(stage)
+    return [child.pod_name for child in (task and task.child_tasks) or ()]
 
 
 def _tasks(run: Run) -> dict[str, Task]:
     details = run.run_details.task_details if run.run_details else None
-    return {task.display_name: task for task in details or ()}
+    # What a stage has written down for the cache is among them, without name and state.
+    return {task.display_name: task for task in details or () if task.display_name}
 
 
 def _ending(task: Task) -> str:

@@ -3,8 +3,14 @@
 Answers are kfp_server_api's own models, serialised by its own code. What the backend does beyond that follows
 its sources (github.com/kubeflow/pipelines, backend/src):
 - apiserver/server/api_converter.go, ``toApiPipelineTaskDetail``: a run's tasks are the nodes of Argo's
-  workflow under their display names; an error is never filled in; unset times are Argo's zero time, in the
-  year 1.
+  workflow under their display names, and name the nodes below them; an error is never filled in; unset times
+  are Argo's zero time, in the year 1.
+- v2/component/launcher_v2.go (``CreateExecutionCache``) and api_converter.go, ``toModelTask``: a stage that
+  may be cached adds a row of its own, without name and state, which the API then leaves out.
+- apiserver/server/run_artifact_server.go: the log of a node, if Argo has archived it; in 2.16 of exactly that
+  node (a stage's ``executor``, which has its last attempt's), in 2.17 of what is below it, too.
+- apiserver/main.go: the state of health with the release, ``unknown`` in images that others have built;
+  frontend/server/handlers/healthz.ts gives it another name.
 - v2/compiler/argocompiler/{dag,container}.go: a task X is the nodes ``X-driver`` and ``X``, in the latter one
   ``executor``, all below ``root``; where a condition is false, X is skipped.
 - apiserver/server/pipeline_upload_server.go: uploads come as a form's ``uploadfile``, and a version's name
@@ -12,9 +18,11 @@ its sources (github.com/kubeflow/pipelines, backend/src):
 - apiserver/server/api_converter.go, ``toModelJob``: limits of recurring runs.
 """
 
+import base64
 import json
 import ssl
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +55,9 @@ _ROUTES = Map(
         Rule(f"{_V}/experiments", endpoint="create_experiment", methods=["POST"]),
         Rule(f"{_V}/runs", endpoint="create_run", methods=["POST"]),
         Rule(f"{_V}/runs/<run_id>", endpoint="get_run", methods=["GET"]),
+        Rule(
+            f"{_V}/runs/<run_id>/nodes/<node>/artifacts/main-logs:read", endpoint="read_log", methods=["GET"]
+        ),
         Rule(f"{_V}/recurringruns", endpoint="list_recurring", methods=["GET"]),
         Rule(f"{_V}/recurringruns", endpoint="create_recurring", methods=["POST"]),
     ]
@@ -82,6 +93,9 @@ class FakeKfp:
         self.cookie: str | None = None
         """The Cookie header that it wants."""
         self.multi_user = False
+        self.health: dict[str, str] = {"commit_sha": "4a3592c", "tag_name": "2.17.0"}
+        self.logs: dict[str, str] = {}
+        """What stages have written, as far as it was archived."""
         self.script: Sequence[Step] = ()
         self.troubles: list[Refusal | int | str | None] = []
         """Answered to the next requests instead: statuses, HANG, LOGIN_PAGE, LOGIN_REDIRECT; None is none."""
@@ -149,7 +163,7 @@ class FakeKfp:
         return _json(api.ApiClient().sanitize_for_serialization(answer))
 
     def _healthz(self, request: Request) -> Any:
-        return api.V2beta1GetHealthzResponse(multi_user=self.multi_user)
+        return self.health | {"multi_user": self.multi_user}
 
     def _list_pipelines(self, request: Request) -> Any:
         return api.V2beta1ListPipelinesResponse(
@@ -220,6 +234,11 @@ class FakeKfp:
         run.run_details = api.V2beta1RunDetails(task_details=list(nodes(step)))
         return run
 
+    def _read_log(self, request: Request, run_id: str, node: str) -> Any:
+        _one(self.runs, run_id)
+        logs = {_executor(stage): log for stage, log in self.logs.items()}
+        return {"data": base64.b64encode(_one(logs, node).encode()).decode()}
+
     def _list_recurring(self, request: Request) -> Any:
         return api.V2beta1ListRecurringRunsResponse(recurring_runs=_found(request, self.recurring))
 
@@ -258,13 +277,30 @@ def nodes(step: Step) -> Iterator[api.V2beta1PipelineTaskDetail]:
     yield _node("root-driver", "SUCCEEDED", 1)
     yield _node("root", step.state, step.seconds)
     for name, state in step.tasks.items():
-        yield _node(name, state, step.seconds, step.task_errors.get(name))
+        below = [] if name.endswith("-driver") or state == "SKIPPED" else [_executor(name)]
+        yield _node(name, state, step.seconds, step.task_errors.get(name), below)
+        if state == "SUCCEEDED":
+            yield api.V2beta1PipelineTaskDetail(
+                run_id="run-1",
+                task_id="8a1c8c5e-8d4c-4f86-9d0e-1d1b4a4c5c0f",
+                create_time=_BEGIN,
+                start_time=_BEGIN,
+                end_time=_BEGIN + timedelta(seconds=step.seconds),
+                execution_id="7",
+            )
         if not name.endswith("-driver"):
             yield _node(f"{name}-driver", "SUCCEEDED", 2)
             yield _node("executor", state, step.seconds)
 
 
-def _node(name: str, state: str, seconds: int, error: str | None = None) -> api.V2beta1PipelineTaskDetail:
+def _executor(stage: str) -> str:
+    """The id of the node in which a stage's work is done: the workflow's name and a hash of the node's."""
+    return f"pets-unet-x7k2p-{zlib.crc32(stage.encode())}"
+
+
+def _node(
+    name: str, state: str, seconds: int, error: str | None = None, below: Sequence[str] = ()
+) -> api.V2beta1PipelineTaskDetail:
     over = state not in ("PENDING", "RUNNING")
     return api.V2beta1PipelineTaskDetail(
         display_name=name,
@@ -272,6 +308,7 @@ def _node(name: str, state: str, seconds: int, error: str | None = None) -> api.
         start_time=_BEGIN,
         end_time=_BEGIN + timedelta(seconds=seconds) if over else _ARGOS_ZERO,
         error=error and api.GoogleRpcStatus(code=2, message=error),
+        child_tasks=[api.PipelineTaskDetailChildTask(pod_name=node) for node in below] or None,
     )
 
 

@@ -16,6 +16,7 @@ from emulator.cluster import Cluster, State, TaskResult
 from PIL import Image
 
 from pipeline.config import load_recipe
+from pipeline.kubeflow.backend import verdict
 
 pytestmark = [
     pytest.mark.slow,
@@ -140,7 +141,7 @@ def test_every_task_runs_and_the_last_one_says_what_was_pushed(setup: Setup, fir
     assert {result.state for result in first.values()} == {State.SUCCEEDED}
     [version] = setup.versions()
     said = first["model-pushed"].log
-    assert said == f"version {version} is served from /serving/pets/{version}\n"
+    assert said == f"pushed: version {version} is served from /serving/pets/{version}\n"
 
 
 def _ingested(setup: Setup, results: Results) -> dict[str, int]:
@@ -202,7 +203,9 @@ def test_a_second_run_is_compared_with_the_version_that_the_first_pushed(
 
 
 def test_a_model_under_the_runs_own_threshold_is_not_pushed(setup: Setup, second: Results) -> None:
-    assert any("0.99" in reason for reason in _evaluation(setup, second).reasons)
+    reasons = _evaluation(setup, second).reasons
+    assert any("0.99" in reason for reason in reasons)
+    assert verdict(second["Evaluator"].log) == reasons
     assert second["Evaluator"].outputs["blessing"].metadata["blessed"] == 0.0
     assert second["Pusher"].outputs["pushed_model"].metadata["pushed"] == 0.0
     assert second["model-pushed"].state is State.SKIPPED

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from components.errors import StageError
 from pipeline.kubeflow import entrypoint, paths
 
 _SPEC_TYPES = {
@@ -205,6 +206,18 @@ def test_a_failed_stage_says_why_in_one_line_and_leaves_no_output(
     assert not output.exists()
 
 
+def test_each_line_of_a_reason_bears_the_mark(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StageError("two lines\nof advice")
+
+    monkeypatch.setattr(entrypoint, "_run_executor", refuse)
+
+    assert entrypoint.main(["--executor_class_path=toy_executors.Refusal"]) == 1
+    assert capsys.readouterr().err == "failed: two lines\nfailed: of advice\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -243,7 +256,7 @@ def test_the_pushed_version_is_announced_in_one_line(capsys: pytest.CaptureFixtu
         "pushed_destination": "/serving/pets/1700000000",
     }
     assert entrypoint.main(["--announce_pushed_model", _pushed(metadata)]) == 0
-    assert capsys.readouterr().out == "version 1700000000 is served from /serving/pets/1700000000\n"
+    assert capsys.readouterr().out == "pushed: version 1700000000 is served from /serving/pets/1700000000\n"
 
 
 @pytest.mark.parametrize("executor_input", [_pushed({"pushed": 0.0}), "{}", "{{$}}"])

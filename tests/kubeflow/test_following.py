@@ -16,6 +16,9 @@ from small_package import STAGES
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+DONE = {"ImageMaskExampleGen": "SUCCEEDED"}
+
+
 @pytest.fixture
 def fake() -> Iterator[FakeKfp]:
     with fake_kfp.running() as backend:
@@ -46,7 +49,19 @@ def test_a_pushed_model_ends_with_0(command: Command, fake: FakeKfp) -> None:
     assert lines[begun + 1 : begun + 3] == ["[1/5] ImageMaskExampleGen 1 min 5 s", "      Trainer …"]
     assert "[5/5] model-pushed 1 min 5 s" in lines
     assert any(line.startswith("Pushed") for line in lines)
-    assert "driver" not in finished.out and "executor" not in finished.out
+    told = lines[: lines.index("Pushed: the model is in the serving directory")]
+    assert not any("driver" in line or "executor" in line for line in told)
+
+
+def test_the_version_that_was_pushed_is_told(command: Command, fake: FakeKfp) -> None:
+    fake.script = [PUSHED]
+    fake.logs = {
+        "model-pushed": "I0301 launcher\npushed: version 7 is served from /serving/pets/7\nI0301 done\n"
+    }
+
+    finished = command(*submission(fake, "--wait"))
+
+    assert "  model-pushed: version 7 is served from /serving/pets/7" in finished.out.splitlines()
 
 
 def test_a_refused_model_ends_with_3(command: Command, fake: FakeKfp) -> None:
@@ -58,29 +73,56 @@ def test_a_refused_model_ends_with_3(command: Command, fake: FakeKfp) -> None:
     assert "model-pushed skipped" in finished.out and "Refused, nothing was pushed" in finished.out
 
 
+def test_the_reasons_of_a_refusal_are_told_without_the_rest_of_the_log(
+    command: Command, fake: FakeKfp
+) -> None:
+    fake.script = [REFUSED]
+    stage = "2026-03-01 12:00:05,123 INFO components.evaluator.component:"
+    checks = [f"{stage} passed  no class is lost", f"{stage} FAILED  mean IoU 0.1 is below 0.3 – é"]
+    fake.logs = {"Evaluator": "\n".join(["I0301 launcher_v2.go:151] begins"] * 400 + checks)}
+
+    finished = command(*submission(fake, "--wait"))
+
+    assert finished.code == 3
+    lines = finished.out.splitlines()
+    assert (
+        lines[lines.index("Refused, nothing was pushed") + 1] == "  Evaluator: mean IoU 0.1 is below 0.3 – é"
+    )
+    assert "launcher" not in finished.out and "no class is lost" not in finished.out
+
+
 @pytest.mark.parametrize(
     ("step", "line"),
     [
         (
-            Step("FAILED", {"Trainer": "FAILED"}, task_errors={"Trainer": "no\n  memory"}),
+            Step("FAILED", {**DONE, "Trainer": "FAILED"}, task_errors={"Trainer": "no\n  memory"}),
             "Trainer failed: no memory",
         ),
-        (Step("FAILED", {"Trainer": "FAILED"}), "Trainer failed"),
-        (Step("FAILED", {"Trainer-driver": "FAILED"}), "Trainer failed before it began"),
-        (Step("FAILED", error="no quota"), "the run failed outside its stages: no quota"),
+        (Step("FAILED", {**DONE, "Trainer": "FAILED"}), "Trainer failed"),
+        (
+            Step("FAILED", {**DONE, "Trainer": "FAILED"}),
+            "  Trainer: the images are too small; give larger ones",
+        ),
+        (Step("FAILED", {**DONE, "Trainer-driver": "FAILED"}), "Trainer failed before it began"),
+        (Step("FAILED", DONE, error="no quota"), "the run failed outside its stages: no quota"),
     ],
-    ids=["reason", "no reason", "driver", "outside"],
+    ids=["reason", "no reason", "log", "driver", "outside"],
 )
 def test_a_failed_stage_ends_with_1_and_shows_the_way_to_its_log(
     command: Command, fake: FakeKfp, step: Step, line: str
 ) -> None:
     fake.script = [step]
+    fake.logs = {
+        "Trainer": "Epoch 1\nfailed: the images are too small; give larger ones\nF0301 exit status 1\n"
+    }
 
     finished = command(*submission(fake, "--wait", "--namespace", "ml"))
 
     assert finished.code == 1
     assert line in finished.out.splitlines()
-    assert "kubectl -n ml logs -l pipeline/runid=run-1 -c main" in finished.out
+    command_line = finished.out.splitlines()[-1]
+    assert command_line.startswith("  kubectl -n ml get pods -l pipeline/runid=run-1 ")
+    assert ("(root)" if "outside" in line else "(Trainer)") in command_line
 
 
 def test_a_run_that_was_cancelled_ends_with_1(command: Command, fake: FakeKfp) -> None:
@@ -152,6 +194,16 @@ def test_a_run_of_another_project_is_not_judged(command: Command, fake: FakeKfp)
 
     assert finished.code == 2
     assert "model-pushed" in finished.err
+
+
+def test_waiting_without_credentials_ends_at_once(command: Command, fake: FakeKfp) -> None:
+    # The state of health is told to everybody.
+    fake.troubles = [None, 401]
+
+    finished = command("wait", "run-1", "--host", fake.host)
+
+    assert finished.code == 2 and "trying again" not in finished.out
+    assert "does not know who asks (401 Unauthorized); give --token-file or --cookies-file" in finished.err
 
 
 def test_what_the_backend_refuses_while_waiting_says_that_the_run_goes_on(

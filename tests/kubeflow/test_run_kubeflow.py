@@ -137,6 +137,39 @@ def test_cron_makes_a_recurring_run(command: Command, fake: FakeKfp) -> None:
     assert f"{fake.host}/#/recurringrun/details/recurring-1" in finished.out
 
 
+@pytest.mark.parametrize(
+    ("health", "says"),
+    [
+        (
+            {"tag_name": "2.16.1"},
+            "Warning: Kubeflow Pipelines 2.16.1 starts recurring runs not as segmentation-pip",
+        ),
+        ({"apiServerTagName": "2.9.0"}, "Warning: Kubeflow Pipelines 2.9.0 starts"),
+        (
+            {"tag_name": "unknown"},
+            "does not tell its version (unknown); if it is older than 2.17.0, it starts",
+        ),
+        ({}, "does not tell its version (none)"),
+        ({"tag_name": "2.17.0"}, None),
+        ({"apiServerTagName": "v3.0.0-rc.1"}, None),
+    ],
+)
+def test_a_backend_that_takes_another_account_for_recurring_runs_is_told_of(
+    command: Command, fake: FakeKfp, health: dict[str, str], says: str | None
+) -> None:
+    fake.health = health
+
+    finished = command(*submission(fake, "--cron", "@daily"))
+    once = command(*submission(fake))
+    as_told = command(
+        *submission(fake, "--cron", "@daily", "--cron-name", "b", "--set", "kubeflow.service_account=null")
+    )
+
+    assert (finished.code, once.code, as_told.code) == (0, 0, 0)
+    assert says in finished.out if says else "Warning" not in finished.out
+    assert "Warning" not in once.out and "Warning" not in as_told.out
+
+
 def test_a_recurring_run_is_not_made_twice(command: Command, fake: FakeKfp) -> None:
     assert command(*submission(fake, "--cron", "@daily")).code == 0
 

@@ -8,7 +8,7 @@ from fake_kfp import Step, nodes
 from kfp_server_api import V2beta1Run, V2beta1RunDetails
 
 from pipeline.kubeflow import waiting
-from pipeline.kubeflow.errors import ConnectionProblem, WaitedTooLong
+from pipeline.kubeflow.errors import ConnectionProblem, Unauthenticated, WaitedTooLong
 from pipeline.kubeflow.waiting import Outcome
 
 STAGES = ("Trainer", "Evaluator", "model-pushed")
@@ -108,6 +108,16 @@ def test_a_refusal_is_not_waited_out(pauses: list[float]) -> None:
     assert pauses == []
 
 
+def test_who_was_never_known_is_not_waited_for_and_whose_token_expires_is(pauses: list[float]) -> None:
+    unknown = Unauthenticated("HOST does not know who asks", may_pass=True)
+
+    with pytest.raises(Unauthenticated):
+        follow(unknown, Step("SUCCEEDED"))
+    assert pauses == []
+
+    assert follow(Step("RUNNING"), unknown, Step("SUCCEEDED"))[1] == "It answers again"
+
+
 def test_the_timeout_is_kept_to_the_second(pauses: list[float]) -> None:
     with pytest.raises(WaitedTooLong, match="not at its end after 1 min 15 s"):
         follow(Step("RUNNING"), timeout=75)
@@ -130,6 +140,6 @@ def test_the_last_tasks_state_is_the_verdict(step: Step, outcome: Outcome) -> No
 
 
 def test_a_run_without_a_verdict_says_so() -> None:
-    assert waiting.failures(run_at(Step("SUCCEEDED")), STAGES) == [
-        "the run ended without a state of model-pushed, its verdict"
-    ]
+    assert waiting.failures(run_at(Step("SUCCEEDED")), STAGES) == {
+        "root": "the run ended without a state of model-pushed, its verdict"
+    }
