@@ -14,6 +14,7 @@ from pipeline.config import load_recipe
 from pipeline.kubeflow import options
 from pipeline.kubeflow.config import MODEL_PUSHED, KubeflowConfig
 from pipeline.kubeflow.parameter_values import RECIPE_KEYS
+from pipeline.kubeflow.submit import account_warning
 
 REPOSITORY = SERVING.parents[1]
 PIPELINE = REPOSITORY / "kubernetes" / "pipeline"
@@ -106,6 +107,17 @@ def test_links_lead_to_headings() -> None:
 def test_versions_are_those_installed() -> None:
     assert f"kfp {version('kfp')}" in GUIDE
     assert f"TFX {version('tfx').removesuffix('.0')} " in GUIDE
+
+
+def test_the_backend_that_is_installed_runs_recurring_runs_as_they_ask() -> None:
+    [release] = re.findall(r"PIPELINE_VERSION=(\S+)", SHELL)
+    assert account_warning(release, KubeflowConfig().service_account) is None
+
+
+def test_workflows_are_deleted_before_the_claims_that_their_pods_hold() -> None:
+    before, _, _ = SHELL.partition("kubectl delete -k kubernetes/pipeline/storage/")
+    assert f'serviceAccountName=="{KubeflowConfig().service_account}"' in before
+    assert "delete workflow " in before
 
 
 def test_the_digests_are_filled_in_by_the_command_shown() -> None:
