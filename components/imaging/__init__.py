@@ -1,1 +1,1 @@
-"""Pixels: decoding, resizing to the network's input and back, encoding; TensorFlow graph code."""
+"""Pixels: decode and guard in TensorFlow's graph, resizing; and pictures for people, without TensorFlow."""

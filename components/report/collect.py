@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from components.dataset.labels import LabelSet
 from components.evaluation.results import EvaluationResult
+from components.imaging.palette import told_apart
 from components.report.data import (
     Census,
     Check,
@@ -18,7 +19,6 @@ from components.report.data import (
     ServingCheck,
     Training,
 )
-from components.report.pictures import told_apart
 
 _SHOWN_REJECTIONS: Final = 200
 _HISTORY_FILE: Final = "history.json"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.dataset.labels import Color
+from components.imaging.palette import Color
 from components.report.data import ClassResult, GalleryItem, Metric, ReportData
 from components.report.words import METRIC_NAMES, flattened
 

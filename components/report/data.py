@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field
 
-from components.dataset.labels import Color
+from components.imaging.palette import Color
 from components.settings import Settings
 
 DATA_FILE: Final = "report.json"

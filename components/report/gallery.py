@@ -1,6 +1,8 @@
-"""Which test examples a page shows, and their pictures."""
+"""Which test examples a page shows, and their pictures, small enough to travel within it."""
 
+import base64
 import hashlib
+import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +13,9 @@ import numpy as np
 from components.dataset.features import IGNORE_LABEL
 from components.dataset.labels import LabelSet
 from components.evaluation.confusion import Margins, decode_mask, scores
-from components.report import pictures
+from components.imaging.drawing import as_rgb, class_map
+from components.imaging.palette import Color, told_apart, with_ignored
+from components.pillow import Image
 from components.report.data import GalleryItem
 from components.report.examples import Example, read_split
 from components.report.predictions import Predictions
@@ -28,6 +32,10 @@ _PAGE_BYTES: Final = 4_500_000
 """Of pictures and confusion matrix together, so that a page stays under 5 MB."""
 _CELL_BYTES: Final = 45
 """Of the page, for each cell of the confusion matrix."""
+_QUALITY: Final = 78
+RIGHT_COLOR: Final[Color] = (214, 227, 236)
+WRONG_COLOR: Final[Color] = (213, 94, 0)
+"""Vermillion of the palette by Okabe and Ito."""
 
 
 def gallery(split_dir: Path, predictions: Predictions, labels: LabelSet) -> tuple[GalleryItem, ...]:
@@ -91,11 +99,12 @@ def choose(ious: Sequence[float], names: Sequence[str], counts: Margins) -> dict
 def _item(
     example: Example, predicted: bytes, iou: float, why: Sequence[str], labels: LabelSet, side: int
 ) -> GalleryItem:
-    size = pictures.fitted(example.width, example.height, side)
+    size = fitted(example.width, example.height, side)
     truth, prediction = decode_mask(example.mask), decode_mask(predicted)
     present = np.union1d(truth, prediction[truth != IGNORE_LABEL])
-    truth, prediction = (pictures.shrunk(mask, size) for mask in (truth, prediction))
-    colors = pictures.told_apart(labels.palette)
+    small = [Image.fromarray(mask).resize(size, Image.Resampling.NEAREST) for mask in (truth, prediction)]
+    truth, prediction = map(np.asarray, small)
+    colors = told_apart(labels.palette)
     return GalleryItem(
         name=example.name,
         why=tuple(why),
@@ -104,12 +113,47 @@ def _item(
         height=size[1],
         own_size=(example.width, example.height),
         class_ids=tuple(int(class_id) for class_id in present if class_id != IGNORE_LABEL),
-        image=pictures.photograph(example.image, size),
-        truth=pictures.class_map(truth, colors),
-        prediction=pictures.class_map(prediction, colors),
-        errors=pictures.error_map(truth, prediction),
+        image=photograph(example.image, size),
+        truth=mask_picture(truth, colors),
+        prediction=mask_picture(prediction, colors),
+        errors=error_picture(truth, prediction),
     )
 
 
 def _bytes(item: GalleryItem) -> int:
     return sum(map(len, (item.image, item.truth, item.prediction, item.errors)))
+
+
+def fitted(width: int, height: int, side: int) -> tuple[int, int]:
+    """Returns the size of a thumbnail whose longer side is ``side``; nothing is enlarged."""
+    scale = min(1.0, side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def photograph(encoded: bytes, size: tuple[int, int]) -> str:
+    """Returns an encoded image as a data URI, at the size given."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        image.draft("RGB", size)
+        small = as_rgb(image).resize(size, Image.Resampling.BOX)
+    return _data_uri(small, "webp", quality=_QUALITY, method=6)
+
+
+def mask_picture(class_ids: np.ndarray, colors: Sequence[Color]) -> str:
+    """Returns class ids, uint8 [height, width], as a data URI; ignored pixels are transparent."""
+    picture = class_map(class_ids, with_ignored(colors))
+    return _data_uri(picture, "png", optimize=True, transparency=IGNORE_LABEL)
+
+
+def error_picture(truth: np.ndarray, prediction: np.ndarray) -> str:
+    """Returns where two masks, uint8 [height, width] each, agree and where not, as a data URI.
+
+    Pixels that the truth ignores are transparent.
+    """
+    wrong = np.where(truth == IGNORE_LABEL, IGNORE_LABEL, truth != prediction).astype(np.uint8)
+    return mask_picture(wrong, (RIGHT_COLOR, WRONG_COLOR))
+
+
+def _data_uri(picture: Image.Image, kind: str, **options: object) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -10,10 +10,10 @@ import numpy as np
 from components.dataset.labels import LabelSet
 from components.evaluation.confusion import Margins
 from components.evaluation.results import EvaluationResult
+from components.imaging.palette import told_apart
 from components.report.bootstrap import RESAMPLES, Intervals, bootstrap
 from components.report.collect import gate_checks
 from components.report.data import Baseline, ClassResult, Evaluation, Metric, Slice
-from components.report.pictures import told_apart
 from components.report.predictions import Predictions
 
 METRICS: Final = ("mean_iou", "mean_dice", "pixel_accuracy", "frequency_weighted_iou")

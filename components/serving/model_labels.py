@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from components.imaging.palette import Color, default_palette
 from components.serving.messages import Metadata, Tensors
 
 LABELS_SIGNATURE: Final = "labels"
@@ -12,8 +13,6 @@ LABELS_SIGNATURE: Final = "labels"
 LABELS_INPUT: Final = "ignored"
 """String [N]; a server that batches requests takes no signature without an input."""
 DEFAULT_SIGNATURE: Final = "serving_default"
-
-Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,6 @@ class Labels:
     @staticmethod
     def numbered(count: int, version: int) -> "Labels":
         """The classes of a model that names none: ``class-0`` … in the default palette."""
-        # Pydantic comes with it, and most models name their classes.
-        from components.dataset.labels import default_palette
-
         names = tuple(f"class-{class_id}" for class_id in range(count))
         return Labels(names, default_palette(count), version)
 

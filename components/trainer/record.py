@@ -9,15 +9,24 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from components.dataset.labels import LabelSet
+from components.imaging.drawing import class_map, grid, legend, text
+from components.imaging.palette import IGNORED_COLOR, with_ignored
 from components.trainer.checkpoints import IOU, History
 from components.trainer.curves import draw_curves
 from components.trainer.optimizers import averaged_weights
-from components.trainer.panel import draw_panel
 
 _TENSORBOARD = "tensorboard"
 _PREDICTIONS = "predictions"
+
+_TILE = 192
+"""Longer side of each tile, pixels."""
+_GAP = 8
+_FONT_SIZE = 13
+_LEGEND_CLASSES = 24
+"""A longer legend would be no help."""
 
 
 class TrainingRecord(keras.callbacks.Callback):
@@ -74,3 +83,35 @@ def write_record(directory: Path, history: History, run_directory: Path) -> None
     measured = {"best_epoch": history.best_epoch + 1, "epochs": history.epochs}
     (run_directory / "history.json").write_text(json.dumps(measured, indent=2) + "\n")
     draw_curves(history, run_directory / "curves.png")
+
+
+def draw_panel(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], predictions: Sequence[np.ndarray], labels: LabelSet
+) -> Image.Image:
+    """Draws image, truth and prediction side by side, one row a pair, and the classes' colours below.
+
+    Args:
+        pairs: uint8 images [height, width, channels] and uint8 class ids [height, width], all of one size.
+        predictions: uint8 class ids [height, width], one a pair.
+        labels: the classes' names and colours.
+    """
+    height, width = pairs[0][1].shape
+    scale = _TILE / max(height, width)
+    tile = max(1, round(width * scale)), max(1, round(height * scale))
+    colors = with_ignored(labels.palette)
+    rows = [[text(title, _FONT_SIZE) for title in ("image", "truth", "prediction")]]
+    for (image, truth), predicted in zip(pairs, predictions, strict=True):
+        # Grey is repeated; channels after the third are not shown.
+        rgb = np.repeat(image, 3, axis=2) if image.shape[2] < 3 else image[..., :3]
+        maps = (class_map(class_ids, colors).convert("RGB") for class_ids in (truth, predicted))
+        rows.append(
+            [
+                Image.fromarray(rgb).resize(tile, Image.Resampling.BILINEAR),
+                *(each.resize(tile, Image.Resampling.NEAREST) for each in maps),
+            ]
+        )
+    panel = grid(rows, _GAP)
+    if labels.num_classes > _LEGEND_CLASSES:
+        return panel
+    items = [*zip(labels.names, labels.palette, strict=True), ("ignored", IGNORED_COLOR)]
+    return grid([[panel], [legend(items, panel.width, _FONT_SIZE)]])

@@ -11,6 +11,7 @@ from PIL import Image
 
 from components.image_mask_example_gen.pictures import open_picture, read_file, rejecting_damage
 from components.image_mask_example_gen.rejections import InputRejectedError
+from components.imaging.drawing import as_rgb
 from pipeline.initial.headers import THREADS
 
 MOST_IMAGES: Final = 100
@@ -60,9 +61,7 @@ def load_rgb(path: Path, least: tuple[int, int]) -> Image.Image:
     picture = open_picture(data, _ANY_SIZE)
     with rejecting_damage(data):
         picture.draft("RGB", least)
-        if picture.mode.startswith("I"):
-            picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
-        return picture.convert("RGB")
+        return as_rgb(picture)
 
 
 def _luma(path: Path, size: tuple[int, int]) -> np.ndarray | None:

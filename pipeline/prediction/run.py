@@ -12,11 +12,11 @@ from typing import Never
 
 from tqdm import tqdm
 
+from components.imaging.drawing import overlay, with_palette
 from components.serving.channel import Tls
 from components.serving.client import Prediction, SegmentationClient
 from components.serving.failures import ServingClientError
 from components.serving.model_labels import Labels
-from components.serving.pictures import overlay, with_palette
 from pipeline.prediction.image_files import ImageFile
 from pipeline.prediction.result_files import Existing, Record, ResultFiles, is_out_of_space, open_record
 
@@ -133,7 +133,8 @@ class _Run:
         try:
             self._files.write_mask(image, mask if self._options.raw else with_palette(mask, labels.colors))
             if self._options.overlay:
-                self._files.write_overlay(image, overlay(encoded, mask, labels, fractions))
+                picture = overlay(encoded, mask, labels.names, labels.colors, fractions)
+                self._files.write_overlay(image, picture)
         except ValueError as error:
             self._fail(image, str(error))
             return

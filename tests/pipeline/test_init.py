@@ -120,6 +120,18 @@ def test_names_given_stand_in_recipe_and_preview(tmp_path: Path) -> None:
         assert len(preview.getcolors(1 << 24) or ()) > 1000
 
 
+def test_a_preview_names_its_files_in_any_letters(tmp_path: Path) -> None:
+    captions = []
+    for images in ("Жук", "Тиж", "木の道"):
+        draw_folders(tmp_path / images, save_gray, images=images, names="abc")
+        init(tmp_path / images, images=images)
+        with Image.open(tmp_path / images / "preview.png") as preview:
+            captions.append(np.asarray(preview.crop((0, 0, 400, 30))))
+    # Letters that a font lacks all look alike.
+    assert not np.array_equal(captions[0], captions[1])
+    assert not np.array_equal(captions[0], captions[2])
+
+
 def test_several_values_without_a_class_are_all_ignored(tmp_path: Path) -> None:
     drawn = draw_folders(tmp_path, save_gray, classes=4)
     (tmp_path / "names.txt").write_text("# raw value and name\n1 car\n0 road\n")

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from components.report import pictures
 from components.report.data import (
     Census,
     Check,
@@ -25,6 +24,7 @@ from components.report.data import (
     Training,
     Verdict,
 )
+from components.report.gallery import error_picture, mask_picture
 
 COLORS = ((0, 0, 0), (200, 0, 0), (0, 200, 0))
 
@@ -42,9 +42,9 @@ def known_run(**changes: Any) -> ReportData:
         own_size=(2, 2),
         class_ids=(0, 1),
         image="data:image/webp;base64,AA==",
-        truth=pictures.class_map(ids, COLORS),
-        prediction=pictures.class_map(found, COLORS),
-        errors=pictures.error_map(ids, found),
+        truth=mask_picture(ids, COLORS),
+        prediction=mask_picture(found, COLORS),
+        errors=error_picture(ids, found),
     )
     fields: dict[str, Any] = {
         "run": Run(recipe="known", model_name="known", run_id="1", finished="2026-01-02T03:04:05+00:00"),

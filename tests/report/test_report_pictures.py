@@ -7,9 +7,9 @@ import math
 import numpy as np
 from PIL import Image
 
-from components.dataset.labels import default_palette
 from components.evaluation.confusion import Margins
-from components.report import pictures
+from components.imaging.palette import default_palette
+from components.report import gallery
 from components.report.gallery import choose
 
 
@@ -22,36 +22,28 @@ def as_a_canvas_sees_it(uri: str) -> np.ndarray:
 def test_class_ids_can_be_read_back_from_the_colours_and_what_is_ignored_is_transparent() -> None:
     class_ids = np.array([[0, 58, 3], [255, 7, 7]], np.uint8)
     palette = default_palette(59)
-    seen = as_a_canvas_sees_it(pictures.class_map(class_ids, palette))
+    seen = as_a_canvas_sees_it(gallery.mask_picture(class_ids, palette))
     by_color = {color: class_id for class_id, color in enumerate(palette)}
     read = [[by_color[tuple(p[:3].tolist())] if p[3] else 255 for p in row] for row in seen]
     assert read == class_ids.tolist()
 
 
-def test_classes_that_share_a_colour_are_told_apart() -> None:
-    same = ((9, 9, 255),) * 4 + ((9, 10, 0),)
-    apart = pictures.told_apart(same)
-    assert len(set(apart)) == 5
-    assert apart[0] == same[0]
-    assert np.abs(np.array(apart[:1]) - same[0]).max() == 0
-
-
 def test_an_error_map_shows_right_wrong_and_ignored_pixels() -> None:
-    seen = as_a_canvas_sees_it(pictures.error_map(np.array([[1, 2, 255]]), np.array([[1, 1, 0]])))
-    assert tuple(seen[0, 0, :3]) == pictures.RIGHT_COLOR
-    assert tuple(seen[0, 1, :3]) == pictures.WRONG_COLOR
+    seen = as_a_canvas_sees_it(gallery.error_picture(np.array([[1, 2, 255]]), np.array([[1, 1, 0]])))
+    assert tuple(seen[0, 0, :3]) == gallery.RIGHT_COLOR
+    assert tuple(seen[0, 1, :3]) == gallery.WRONG_COLOR
     assert seen[0, :, 3].tolist() == [255, 255, 0]
 
 
 def test_an_image_of_16_bits_is_shown_as_bright_as_it_is() -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.full((4, 4), 200 << 8, np.uint16)).save(buffer, "PNG")
-    assert abs(int(as_a_canvas_sees_it(pictures.photograph(buffer.getvalue(), (2, 2)))[0, 0, 0]) - 200) <= 3
+    assert abs(int(as_a_canvas_sees_it(gallery.photograph(buffer.getvalue(), (2, 2)))[0, 0, 0]) - 200) <= 3
 
 
 def test_nothing_is_enlarged_and_no_side_vanishes() -> None:
-    assert pictures.fitted(100, 50, 384) == (100, 50)
-    assert pictures.fitted(4000, 2, 384) == (384, 1)
+    assert gallery.fitted(100, 50, 384) == (100, 50)
+    assert gallery.fitted(4000, 2, 384) == (384, 1)
 
 
 def counts(truth: list[list[int]]) -> Margins:

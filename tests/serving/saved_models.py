@@ -16,8 +16,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components.dataset import features
-from components.dataset.labels import default_palette
 from components.imaging.decode import decode_image, encode_mask
+from components.imaging.palette import default_palette
 
 _PICTURE = (4, 6)
 """Height and width of the warm-up picture."""

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from fake_server import COLORS, NAMES, FakeServer, class_ids_of, expected_class_ids, picture, running
 
-from components.dataset.labels import default_palette
+from components.imaging.drawing import read_class_ids
+from components.imaging.palette import default_palette
 from components.serving import channel
 from components.serving.client import Prediction, SegmentationClient
 from components.serving.failures import ServingClientError
 from components.serving.messages import State
-from components.serving.pictures import read_class_ids
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -21,7 +21,7 @@ import pytest
 from fake_server import COLORS, FakeServer, expected_class_ids, picture, png, running
 from PIL import Image
 
-from components.serving.pictures import read_class_ids
+from components.imaging.drawing import read_class_ids
 from pipeline import interrupt
 from pipeline.predict import main
 from pipeline.prediction.image_files import ImageFile

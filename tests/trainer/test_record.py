@@ -11,8 +11,7 @@ from PIL import Image
 
 from components.dataset.labels import LabelSet
 from components.trainer.checkpoints import IOU, History
-from components.trainer.panel import draw_panel
-from components.trainer.record import TrainingRecord, write_record
+from components.trainer.record import TrainingRecord, draw_panel, write_record
 
 LABELS = LabelSet(names=("ground", "disc"), colors=((10, 20, 30), (200, 100, 0)))
 
@@ -43,6 +42,14 @@ def test_ignored_pixels_have_a_colour_of_their_own_and_many_classes_no_legend() 
     many = draw_panel([pair], [truth], LabelSet(names=tuple(str(number) for number in range(200))))
     assert shows(few, (224, 224, 224)).sum() > 2 * 190 * 190
     assert many.height < few.height
+
+
+@pytest.mark.parametrize(("one", "other"), [("Жук", "Тиж"), ("Größe", "Gräße"), ("木", "道")])
+def test_a_panel_names_classes_in_any_letters(one: str, other: str) -> None:
+    pair = (np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8))
+    panels = [draw_panel([pair], [pair[1]], LabelSet(names=(name, "x"))) for name in (one, other)]
+    # Letters that a font lacks all look alike.
+    assert not np.array_equal(*map(np.asarray, panels))
 
 
 def network() -> keras.Model:

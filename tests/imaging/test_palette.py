@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from components.dataset.labels import Color, default_palette
+from components.imaging.palette import Color, default_palette, told_apart, with_ignored
 
 # Machado, Oliveira & Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency",
 # 2009, severity 1.0; on linear RGB.
@@ -54,3 +54,20 @@ def test_no_two_classes_share_a_color() -> None:
 def test_a_longer_palette_begins_with_the_shorter_one() -> None:
     assert default_palette(59)[:5] == default_palette(5)
     assert len(default_palette(5)) == 5
+
+
+@pytest.mark.parametrize("color", [(9, 9, 255), (255, 255, 255), (0, 0, 0)])
+def test_classes_that_share_a_color_get_neighbours_of_it(color: Color) -> None:
+    apart = told_apart((color,) * 8)
+    assert apart[0] == color
+    assert len(set(apart)) == 8
+    assert np.abs(np.array(apart) - color).max() < 8
+
+
+def test_a_color_that_another_class_was_given_is_passed_over() -> None:
+    assert len(set(told_apart(((0, 0, 1), (0, 0, 0), (0, 0, 0), (0, 0, 1))))) == 4
+
+
+def test_every_value_of_a_mask_has_a_color() -> None:
+    assert len(with_ignored(default_palette(3))) == len(with_ignored(default_palette(255))) == 256
+    assert with_ignored(default_palette(255))[:255] == default_palette(255)
