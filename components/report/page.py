@@ -1,6 +1,7 @@
 """The page: one file of HTML that asks the network for nothing."""
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -10,9 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from components.durations import duration
-from components.report import charts, confusions, words
+from components.report import confusions, words
 from components.report.comparison import Comparison
-from components.report.data import PAGE_FILE, ReportData, write_whole
+from components.report.data import PAGE_FILE, ReportData, Training, write_whole
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -25,7 +26,7 @@ def render(data: ReportData) -> str:
         .render(
             data=data,
             headline=words.headline(data),
-            charts=charts.training_charts([("", data.training)]) if data.training else (),
+            curves=_curves([("", data.training)]),
             confusions=confusions.largest(data) if data.evaluation else (),
             never_predicted=confusions.never_predicted(data),
             only_predicted=confusions.only_predicted(data),
@@ -36,7 +37,6 @@ def render(data: ReportData) -> str:
 
 def render_comparison(comparison: Comparison) -> str:
     """Returns the page that sets two runs side by side."""
-    trainings = [(letter, run.training) for letter, run in comparison.runs if run.training]
     runs = [
         {
             "letter": letter,
@@ -52,7 +52,7 @@ def render_comparison(comparison: Comparison) -> str:
         .render(
             pair=comparison,
             runs=runs,
-            charts=charts.training_charts(trainings) if trainings else (),
+            curves=_curves([(letter, run.training) for letter, run in comparison.runs]),
         )
     )
 
@@ -62,6 +62,18 @@ def write_page(data: ReportData, directory: Path) -> Path:
     page = directory / PAGE_FILE
     write_whole(page, render(data))
     return page
+
+
+def _curves(trainings: Sequence[tuple[str, Training | None]]) -> list[tuple[str, str]]:
+    trained = [(run, training) for run, training in trainings if training]
+    if not trained:
+        return []
+    # A second of import, which commands do not spend before they begin.
+    from components.imaging.curves import TrainingCurves, curve_pictures
+
+    return curve_pictures(
+        [TrainingCurves(training.epochs, training.best_epoch, run) for run, training in trained]
+    )
 
 
 @cache
@@ -85,7 +97,6 @@ def _environment() -> Environment:
     environment.globals |= {
         "asset": _asset,
         "change": words.change,
-        "chart_size": charts,
         "metric_names": words.METRIC_NAMES,
         "why_names": words.WHY_NAMES,
         "few_images": words.FEW_IMAGES,

@@ -12,10 +12,10 @@ import tensorflow as tf
 from PIL import Image
 
 from components.dataset.labels import LabelSet
+from components.imaging.curves import TrainingCurves, save_curves
 from components.imaging.drawing import class_map, grid, legend, text
 from components.imaging.palette import IGNORED_COLOR, with_ignored
 from components.trainer.checkpoints import IOU, History
-from components.trainer.curves import draw_curves
 from components.trainer.optimizers import averaged_weights
 
 _TENSORBOARD = "tensorboard"
@@ -82,7 +82,7 @@ def write_record(directory: Path, history: History, run_directory: Path) -> None
         shutil.copytree(directory / name, run_directory / name, dirs_exist_ok=True)
     measured = {"best_epoch": history.best_epoch + 1, "epochs": history.epochs}
     (run_directory / "history.json").write_text(json.dumps(measured, indent=2) + "\n")
-    draw_curves(history, run_directory / "curves.png")
+    save_curves(TrainingCurves(history.epochs, history.best_epoch + 1), run_directory / "curves.png")
 
 
 def draw_panel(

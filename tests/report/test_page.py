@@ -8,7 +8,7 @@ import pytest
 from known_run import Page, known_run
 
 from components.evaluation.gate import Threshold, explain
-from components.report import charts, confusions
+from components.report import confusions
 from components.report.collect import gate_checks
 from components.report.comparison import Comparison
 from components.report.data import (
@@ -23,7 +23,6 @@ from components.report.data import (
     Outcome,
     RejectedFile,
     ReportData,
-    Training,
     Verdict,
 )
 from components.report.gallery import most_bytes
@@ -110,17 +109,6 @@ def test_a_refused_run_names_what_it_was_compared_with() -> None:
         evaluation=evaluation(known_run()).model_copy(update={"baseline": Baseline(version=6)}),
     )
     assert "It was compared with version 6, which was being served." in Page(render(refused)).text
-
-
-def test_a_quantity_that_stays_zero_has_its_line() -> None:
-    training = Training(best_epoch=1, epochs=({"loss": 2.0, charts.IOU: 0.0}, {"loss": 1.0, charts.IOU: 0.0}))
-    _, panel = charts.training_charts([("", training)])
-    assert [line.values for line in panel.lines] == [(0.0, 0.0)]
-
-
-def test_a_loss_that_is_zero_throughout_has_its_line() -> None:
-    loss, _ = charts.training_charts([("", Training(best_epoch=1, epochs=({"loss": 0.0, charts.IOU: 0.0},)))])
-    assert [line.values for line in loss.lines] == [(0.0,)]
 
 
 def test_a_baseline_that_cannot_be_compared_is_named_with_the_obstacle() -> None:
@@ -252,6 +240,13 @@ def test_a_comparison_shows_both_values_and_only_the_settings_that_differ() -> N
     assert "model.depth – 3" in text
     assert "training.seed" not in text
     assert "images/a.jpg" in text
+
+
+def test_a_comparison_has_the_epochs_of_both() -> None:
+    other = known_run(training=known_run().training.model_copy(update={"best_epoch": 1}))
+    page = Page(render_comparison(Comparison(known_run(), other)))
+    assert "All epochs of A as a table" in page.text and "All epochs of B as a table" in page.text
+    assert sum("over the epochs" in (image["alt"] or "") for image in page.of("img")) == 2
 
 
 def test_predictions_are_not_shown_side_by_side_where_class_ids_mean_different_things() -> None:

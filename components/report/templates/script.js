@@ -119,41 +119,6 @@ for (const matrix of document.querySelectorAll(".matrix")) {
   if (rows.length) (current = rows[0][0]).tabIndex = 0;
 }
 
-for (const chart of document.querySelectorAll(".chart")) {
-  const x = JSON.parse(chart.dataset.x);
-  const cursor = chart.querySelector(".cursor");
-  const keys = [...chart.querySelectorAll("[data-values]")].map((key) => [key.querySelector("output"), JSON.parse(key.dataset.values)]);
-  const drawing = chart.querySelector("svg");
-  let epoch = -1;
-  const tell = (index) => {
-    epoch = clamp(index, 0, x.length - 1);
-    cursor.removeAttribute("hidden");
-    cursor.setAttribute("transform", `translate(${x[epoch]} 0)`);
-    for (const [output, values] of keys) {
-      const value = values[epoch];
-      output.textContent = `${value == null ? "–" : value.toFixed(4)} (epoch ${epoch + 1})`;
-    }
-  };
-  const leave = () => {
-    cursor.setAttribute("hidden", "");
-    for (const [output] of keys) output.textContent = "";
-  };
-  drawing.addEventListener("pointermove", (event) => {
-    const box = drawing.getBoundingClientRect();
-    const at = (event.clientX - box.left) / box.width * drawing.viewBox.baseVal.width;
-    const distances = x.map((place) => Math.abs(place - at));
-    tell(distances.indexOf(Math.min(...distances)));
-  });
-  drawing.addEventListener("pointerleave", leave);
-  chart.addEventListener("blur", leave);
-  chart.addEventListener("keydown", (event) => {
-    const step = arrows[event.key]?.[0];
-    if (!step) return;
-    event.preventDefault();
-    tell(epoch + step);
-  });
-}
-
 for (const table of document.querySelectorAll(".sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
