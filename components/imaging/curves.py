@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ _LINES: Final = (
     ("#009e73", "#4fd1ad"),
     ("#b0628f", "#e39cc6"),
 )
-_STYLE: Final = {
+_STYLE: Final[dict[Any, Any]] = {
     **dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "grid.color", "xtick.color"), _INK[0]
     ),

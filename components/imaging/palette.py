@@ -33,17 +33,14 @@ def default_palette(size: int) -> tuple[Color, ...]:
     bits of red, green and blue in turn, so neighbouring ids differ strongly.
     Source: PASCAL VOC 2012 development kit, ``VOClabelcolormap``.
     """
-    colors = list(_FIRST_COLORS[:size])
-    for class_id in range(len(colors), size):
-        red = green = blue = 0
-        bits = class_id
-        for shift in range(7, -1, -1):
-            red |= (bits & 1) << shift
-            green |= (bits >> 1 & 1) << shift
-            blue |= (bits >> 2 & 1) << shift
-            bits >>= 3
-        colors.append((red, green, blue))
-    return tuple(colors)
+    return (*_FIRST_COLORS[:size], *map(_voc_color, range(len(_FIRST_COLORS), size)))
+
+
+def _voc_color(class_id: int) -> Color:
+    red, green, blue = (
+        sum((class_id >> 3 * place + channel & 1) << 7 - place for place in range(3)) for channel in range(3)
+    )
+    return red, green, blue
 
 
 def with_ignored(colors: Sequence[Color]) -> tuple[Color, ...]:

@@ -23,6 +23,7 @@ from components.report.data import (
     Outcome,
     RejectedFile,
     ReportData,
+    Training,
     Verdict,
 )
 from components.report.gallery import most_bytes
@@ -243,7 +244,7 @@ def test_a_comparison_shows_both_values_and_only_the_settings_that_differ() -> N
 
 
 def test_a_comparison_has_the_epochs_of_both() -> None:
-    other = known_run(training=known_run().training.model_copy(update={"best_epoch": 1}))
+    other = known_run(training=Training(best_epoch=1, epochs=({"loss": 1.0},)))
     page = Page(render_comparison(Comparison(known_run(), other)))
     assert "All epochs of A as a table" in page.text and "All epochs of B as a table" in page.text
     assert sum("over the epochs" in (image["alt"] or "") for image in page.of("img")) == 2
