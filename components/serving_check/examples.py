@@ -11,9 +11,10 @@ import tensorflow as tf
 from components.dataset import features
 from components.pillow import Image
 
+_SHARE_TOLERANCE = 1e-6
+"""Above the rounding of a float32, below one pixel of a million."""
 SPLIT = "test"
 """What the Evaluator has looked at, too."""
-
 
 _BATCH = 8
 
@@ -69,15 +70,41 @@ def _checked(serialized: bytes, mask: bytes) -> CheckedExample:
 
 def difference(mask: bytes, expected: bytes) -> str:
     """Says in what a mask, PNG of class ids, differs from the one expected; empty where no pixel does."""
-    try:
-        given = np.asarray(Image.open(io.BytesIO(mask)))
-    except (OSError, SyntaxError):
+    given = _pixels(mask)
+    if given is None:
         return f"is no picture but {len(mask)} bytes of something else"
     wanted = np.asarray(Image.open(io.BytesIO(expected)))
     if given.shape != wanted.shape:
         return f"is {_size(given)} pixels, not {_size(wanted)}"
     pixels = np.count_nonzero(given != wanted)
     return f"differs in {pixels:,} of {wanted.size:,} pixels" if pixels else ""
+
+
+def wrong_share(mask: bytes, class_fraction: np.ndarray, names: Sequence[str]) -> str:
+    """Says which of the shares, float [C], is most unlike that of the mask's pixels; empty where none is.
+
+    What is no mask is `difference`'s to say.
+    """
+    if class_fraction.shape != (len(names),):
+        return f"has the shape {list(class_fraction.shape)}, not [{len(names)}]"
+    pixels = _pixels(mask)
+    if pixels is None or not pixels.size:
+        return ""
+    shares = np.bincount(pixels.ravel(), minlength=len(names))[: len(names)] / pixels.size
+    # What is not a number is as wrong as can be.
+    apart = np.nan_to_num(np.abs(class_fraction.astype(np.float64) - shares), nan=np.inf)
+    worst = int(np.argmax(apart))
+    if apart[worst] <= _SHARE_TOLERANCE:
+        return ""
+    return f"says {class_fraction[worst]:.6f} of {names[worst]}, the mask {shares[worst]:.6f}"
+
+
+def _pixels(mask: bytes) -> np.ndarray | None:
+    """The pixels of an encoded mask; None where it is no picture."""
+    try:
+        return np.asarray(Image.open(io.BytesIO(mask)))
+    except (OSError, SyntaxError):
+        return None
 
 
 def _size(mask: np.ndarray) -> str:

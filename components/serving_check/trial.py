@@ -17,7 +17,7 @@ from components.serving.connection import Connection
 from components.serving.defaults import MAX_MESSAGE_BYTES
 from components.serving.failures import ServingClientError
 from components.serving.messages import ModelSpec
-from components.serving_check.examples import CheckedExample, Examples, difference
+from components.serving_check.examples import CheckedExample, Examples, difference, wrong_share
 from components.serving_check.hostile import HostileRequest, hostile_requests
 from components.serving_check.report import HostileAnswer, Latency
 
@@ -61,13 +61,17 @@ def try_out(address: str, model_name: str, model_dir: Path, examples: Examples) 
     doing = "asked what it serves"
     try:
         description = json.loads((model_dir / _DESCRIPTION_FILE).read_text())
-        findings.reasons += _wrong_description(connection, client, spec, description["labels"]["names"])
+        names = description["labels"]["names"]
+        findings.reasons += _wrong_description(connection, client, spec, names)
         doing = "asked for one mask after the other"
         answers, findings.latency_ms = _ask_one_by_one(client, examples.singles)
         _compare(answers, examples.singles, findings)
+        asked = list(zip(examples.singles, answers, strict=True))
         doing = f"asked for {len(examples.batch)} masks at once"
         answers = client.predict([example.image for example in examples.batch])
         _compare(answers, examples.batch, findings, where=f", in a batch of {len(examples.batch)},")
+        asked += zip(examples.batch, answers, strict=True)
+        findings.reasons += _first_wrong_share(asked, names)
         most = description["limits"]["max_batch_size"]
         for request in hostile_requests(spec, examples.singles[0].image, most):
             doing = f"it had got {request.what}"
@@ -133,6 +137,17 @@ def _compare(
     findings.reasons += different[:_EXAMPLES_NAMED]
     if len(different) > _EXAMPLES_NAMED:
         findings.reasons.append(f"{len(different) - _EXAMPLES_NAMED} more served masks differ{where}")
+
+
+def _first_wrong_share(
+    asked: Sequence[tuple[CheckedExample, Prediction]], names: Sequence[str]
+) -> Iterator[str]:
+    """Yields where an answer's shares are not those of its own mask: once, as one fault spoils many."""
+    for example, answer in asked:
+        what = wrong_share(answer.mask_bytes, answer.class_fraction, names)
+        if what:
+            yield f"the served class_fraction of {example.name} is not that of its own mask: it {what}"
+            return
 
 
 def _provoke(

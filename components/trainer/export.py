@@ -74,18 +74,21 @@ class SegmentationModule(tf.Module):
 
         Returns:
             mask_bytes: string [N], PNG of class ids, each at its image's own size.
-            class_fraction: float32 [N, C], the share of each class in the image's pixels.
+            class_fraction: float32 [N, C], the share of each class in the image's pixels, exact but for its
+                own rounding.
         """
 
         def answer(inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
             class_ids, _ = restore_class_ids(inputs[0], self._size, inputs[1], inputs[2])
+            # Integers: float32 would stop counting at 16.8 million pixels a class and thread.
             counts = tf.math.bincount(
                 tf.cast(tf.reshape(class_ids, [-1]), tf.int32),
                 minlength=self._num_classes,
                 maxlength=self._num_classes,
-                dtype=tf.float32,
+                dtype=tf.int64,
             )
-            return encode_mask(class_ids), counts / tf.cast(tf.size(class_ids), tf.float32)
+            shares = counts / tf.size(class_ids, tf.int64)
+            return encode_mask(class_ids), tf.cast(shares, tf.float32)
 
         *segmented, side_by_side = self._segment(image_bytes)
         mask_bytes, class_fraction = map_images(

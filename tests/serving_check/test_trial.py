@@ -42,7 +42,15 @@ class Script:
         if not good or request.model_spec.signature_name != "serving_default":
             self.refuse(context)
         masks = np.array([self.answers.get(image, b"") for image in images], object)
-        return {"mask_bytes": masks, "class_fraction": np.zeros((len(images), 2), np.float32)}
+        shares = np.array([self.shares_of(mask) for mask in masks], np.float32)
+        return {"mask_bytes": masks, "class_fraction": shares}
+
+    def shares_of(self, mask: bytes) -> list[float]:
+        try:
+            pixels = np.asarray(Image.open(io.BytesIO(mask)))
+        except OSError:
+            return [0.0, 0.0]
+        return [np.mean(pixels == class_id) for class_id in range(2)]
 
     def refuse(self, context: grpc.ServicerContext) -> None:
         context.abort(self.refusal, "no")
@@ -96,6 +104,35 @@ def test_wrong_masks_are_named_and_counted_and_the_rest_summed_up(script: Script
     assert findings.reasons[3] == "1 more served masks differ"
     assert "mask of 1.png, in a batch of 2, is not what evaluate gives" in findings.reasons[4]
     assert findings.masks == 2
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        ([0.7, 0.0], "says 0.700000 of ground, the mask 1.000000"),
+        ([1.0, 0.00001], "says 0.000010 of disc, the mask 0.000000"),
+        ([1.0, float("nan")], "says nan of disc, the mask 0.000000"),
+        ([1.0], "has the shape [1], not [2]"),
+    ],
+)
+def test_shares_that_are_not_those_of_the_mask_are_refused_in_one_line(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: list[float], said: str
+) -> None:
+    monkeypatch.setattr(Script, "shares_of", lambda self, mask: spoilt)
+    findings = findings_on(script, tmp_path)
+    assert findings.reasons == [f"the served class_fraction of 0.png is not that of its own mask: it {said}"]
+    assert findings.masks == 7
+
+
+def test_a_share_may_be_rounded_as_a_float32_is(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = np.zeros((3, 1), np.uint8)
+    mask[0] = 1
+    monkeypatch.setattr(Script, "shares_of", lambda self, mask: [np.float32(2 / 3), np.float32(1 / 3)])
+    for example in EXAMPLES:
+        script.answers[example.image] = png_bytes(mask)
+    assert not [reason for reason in findings_on(script, tmp_path).reasons if "class_fraction" in reason]
 
 
 def test_another_encoding_of_the_same_mask_is_the_same_mask(script: Script, tmp_path: Path) -> None:

@@ -67,6 +67,20 @@ def test_without_python_objects_as_in_tensorflow_serving_the_answers_are_the_sam
     assert answer["class_fraction"].tolist() == [[0.0, 1.0], [1.0, 0.0]]
 
 
+def test_the_shares_of_a_picture_of_48_megapixels_are_those_of_its_mask(tmp_path: Path) -> None:
+    """More pixels of a class than float32 can count, on however many threads there are."""
+    model = tf.saved_model.load(str(export_tiny_model(tmp_path, ServingLimits(max_pixels=48_000_000))))
+    picture, file = Image.new("1", (8000, 6000)), io.BytesIO()
+    picture.paste(1, (0, 0, 8000, 5000))
+    picture.save(file, "PNG")
+    answer = model.signatures["serving_default"](image_bytes=tf.constant([file.getvalue()]))
+    with Image.open(io.BytesIO(answer["mask_bytes"].numpy()[0])) as mask:
+        counts = mask.histogram()[:2]
+    assert sum(counts) == 48_000_000 and min(counts) > 2_000_000
+    shares = np.array(counts) / 48_000_000
+    assert answer["class_fraction"].numpy()[0] == pytest.approx(shares, abs=1e-7)
+
+
 @pytest.mark.parametrize("rows", [1, 3])
 def test_the_model_says_what_its_classes_are_in_every_row(signatures: Any, rows: int) -> None:
     answer = signatures["labels"](ignored=tf.constant([""] * rows))
