@@ -105,10 +105,20 @@ def _next_lines(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
             check = summary["serving_check"]
             if check and check["reasons"]:
                 yield "Next: mend what is said above; the model's quality was good enough."
+            elif untrained := _untrained(summary, recipe):
+                yield (
+                    f"Next: give the training split images of {', '.join(untrained)}; "
+                    "it shows none, and more epochs cannot make up for that."
+                )
             else:
                 yield "Next: mend what is said above; more data or epochs (--set training.epochs=N) may help."
         case "pushed":
             yield from _next_after_push(summary, recipe)
+
+
+def _untrained(summary: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    allowed = recipe.evaluation.allow_unmeasured_classes
+    return [name for name in summary["untrained_classes"] if name not in allowed]
 
 
 def _next_after_push(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:

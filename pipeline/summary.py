@@ -66,6 +66,7 @@ def build_summary(
         "pushed_now": pushed_now,
         "serving_dir": str(serving_dir),
         **_ingestion(artifacts, rejected_files),
+        "untrained_classes": _untrained_classes(artifacts),
         "metrics": evaluation["metrics"],
         "slices": evaluation["slices"],
         "baseline": evaluation["baseline"] or _incomparable_baseline(artifacts),
@@ -109,6 +110,17 @@ def _ingestion(
         "examples": {**report.examples, "rejected": len(report.rejected)},
         "rejected_files": [rejected.model_dump(mode="json") for rejected in report.rejected],
     }
+
+
+def _untrained_classes(artifacts: Mapping[tuple[str, str], list[Any]]) -> list[str]:
+    """The classes that the training split does not show, as far as a Trainer has come to say so."""
+    found = artifacts.get(("Trainer", "model_run"))
+    if not found:
+        return []
+    from components.report.collect import read_training
+
+    training = read_training(Path(found[0].uri))
+    return list(training.untrained_classes) if training else []
 
 
 def _evaluation(artifacts: Mapping[tuple[str, str], list[Any]]) -> dict[str, Any]:

@@ -84,6 +84,16 @@ def margins(confusion: np.ndarray) -> Margins:
     return Margins(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1), confusion.sum(axis=-2))
 
 
+def unmeasured(counts: Margins) -> np.ndarray:
+    """Which classes the truth does not show, so that nothing can be said of them: bool [..., C]."""
+    return counts.truth == 0
+
+
+def unpredicted(counts: Margins) -> np.ndarray:
+    """Which classes the truth shows, but no prediction: bool [..., C]. Their IoU is 0."""
+    return (counts.truth > 0) & (counts.predicted == 0)
+
+
 class Scores(NamedTuple):
     """What a confusion matrix says, or each of many; NaN wherever there was nothing to measure."""
 

@@ -1,14 +1,16 @@
 """The gate in words: one line for each threshold. TFMA decides; this only explains."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from components.evaluation.metric_names import IOU_PREFIX
+from components.evaluation.metric_names import IOU_PREFIX, UNMEASURED_CLASSES
 
 _FEWEST_DIGITS: Final = 3
 _MOST_DIGITS: Final = 16
 """A double has no more."""
+ALLOW_UNMEASURED: Final = "evaluation.allow_unmeasured_classes"
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,12 @@ class GateCheck:
     """One threshold of the gate and what became of it."""
 
     what: str
-    """E.g. ``mean IoU``, ``IoU of cat``, ``mean IoU of species=cat``."""
+    """E.g. ``mean IoU``, ``IoU of cat``, ``mean IoU of species=cat``, ``classes never predicted``."""
     setting: str
     """The recipe's key."""
     threshold: float
-    """The lowest value allowed, or how far the value may fall below the baseline's."""
+    """The lowest value allowed, or how far the value may fall below the baseline's, or for `ALLOW_UNMEASURED`
+    the highest number of classes."""
     value: float | None
     """The candidate's; None if it could not be measured."""
     baseline: float | None
@@ -77,6 +80,41 @@ def explain(
         passed=threshold.passed,
         message=message,
         digits=digits,
+    )
+
+
+def explain_classes(threshold: Threshold, found: Sequence[str], allowed: Sequence[str]) -> GateCheck:
+    """Puts the verdict on classes that have no test pixel, or are never predicted, into words.
+
+    Args:
+        threshold: on `UNMEASURED_CLASSES` or `UNPREDICTED_CLASSES`, and the verdict.
+        found: the classes that are so.
+        allowed: those that may be.
+    """
+    if threshold.metric == UNMEASURED_CLASSES:
+        what, none = "classes without a test pixel", "every class has pixels in the test split"
+        is_so = "the test split has no pixel of {}"
+        remedy = "give it images that show them (dataset.splits)"
+    else:
+        what, none = "classes never predicted", "every class of the test split is predicted"
+        is_so = "no pixel is predicted as {}, which the test split shows"
+        remedy = "training must find them"
+    refused = [name for name in found if name not in allowed]
+    if refused:
+        message = f"{is_so.format(', '.join(refused))}: {remedy}, or list them in {ALLOW_UNMEASURED}"
+    elif found:
+        message = f"{is_so.format(', '.join(found))}; {ALLOW_UNMEASURED} allows it"
+    else:
+        message = none
+    return GateCheck(
+        what=what,
+        setting=ALLOW_UNMEASURED,
+        threshold=threshold.bound,
+        value=len(refused),
+        baseline=None,
+        passed=threshold.passed,
+        message=message,
+        digits=0,
     )
 
 

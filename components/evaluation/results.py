@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from components.dataset.features import ATTRIBUTE_PREFIX
-from components.evaluation.gate import GateCheck, Threshold, explain
+from components.evaluation.gate import GateCheck, Threshold, explain, explain_classes
 from components.evaluation.metric_names import (
     CONFUSION_MATRIX,
     EXAMPLES,
@@ -18,6 +18,8 @@ from components.evaluation.metric_names import (
     MEAN_DICE,
     MEAN_IOU,
     PIXEL_ACCURACY,
+    UNMEASURED_CLASSES,
+    UNPREDICTED_CLASSES,
 )
 
 if TYPE_CHECKING:
@@ -77,9 +79,13 @@ def load_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
     import numpy as np
     import tensorflow_model_analysis as tfma
 
+    # Only here: NumPy is not imported along with this module.
+    from components.evaluation.confusion import margins, unmeasured, unpredicted
+
     config = tfma.load_eval_result(evaluation_uri).config
     validation = tfma.load_validation_result(evaluation_uri)
-    class_names = tuple(json.loads(config.metrics_specs[0].metrics[0].config)["class_names"])
+    settings = json.loads(config.metrics_specs[0].metrics[0].config)
+    class_names = tuple(settings["class_names"])
     candidate = next(spec.name for spec in config.model_specs if not spec.is_baseline)
     baseline = next((spec.name for spec in config.model_specs if spec.is_baseline), None)
 
@@ -92,6 +98,23 @@ def load_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
             baseline_on[label] = _values(row, baseline)
 
     own = candidate_on[_WHOLE_SPLIT]
+    confusion = own.get(CONFUSION_MATRIX, np.zeros((len(class_names),) * 2, np.int64))
+    counts = margins(confusion)
+    lacking = {
+        metric: [name for name, lacks in zip(class_names, which(counts), strict=True) if lacks]
+        for metric, which in ((UNMEASURED_CLASSES, unmeasured), (UNPREDICTED_CLASSES, unpredicted))
+    }
+
+    def check(threshold: Threshold) -> GateCheck:
+        if threshold.metric in lacking:
+            return explain_classes(threshold, lacking[threshold.metric], settings["allowed_unmeasured"])
+        return explain(
+            threshold,
+            value=_number(candidate_on.get(threshold.slice_label, {}), threshold.metric),
+            baseline=_number(baseline_on.get(threshold.slice_label, {}), threshold.metric),
+            baseline_version=baseline_version,
+        )
+
     return EvaluationResult(
         passed=validation.validation_ok,
         metrics=_metrics(own, class_names),
@@ -102,16 +125,8 @@ def load_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
             if label != _WHOLE_SPLIT
         },
         class_names=class_names,
-        confusion_matrix=own.get(CONFUSION_MATRIX, np.zeros((len(class_names),) * 2, np.int64)),
-        checks=tuple(
-            explain(
-                threshold,
-                value=_number(candidate_on.get(threshold.slice_label, {}), threshold.metric),
-                baseline=_number(baseline_on.get(threshold.slice_label, {}), threshold.metric),
-                baseline_version=baseline_version,
-            )
-            for threshold in _thresholds(config, validation, candidate)
-        ),
+        confusion_matrix=confusion,
+        checks=tuple(map(check, _thresholds(config, validation, candidate))),
         invalid_masks=own.get(INVALID_MASKS, ""),
     )
 
@@ -175,7 +190,10 @@ def _thresholds(
                     slice_label=label,
                     metric=key.name,
                     is_change=key.is_diff,
-                    bound=bound.absolute.value if key.is_diff else bound.lower_bound.value,
+                    # A threshold has one bound; the other is 0.
+                    bound=bound.absolute.value
+                    if key.is_diff
+                    else bound.lower_bound.value + bound.upper_bound.value,
                     passed=label not in missing and (label, key.name, key.is_diff) not in failed,
                 )
             )

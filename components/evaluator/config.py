@@ -14,7 +14,8 @@ class EvaluationConfig(Settings):
     """The gate's thresholds, all on the test split at the masks' own sizes.
 
     A threshold whose value cannot be measured (its class or slice does not occur in the test split)
-    is not met.
+    is not met. Nor is the gate as a whole where a class cannot be measured, or is never predicted: a mean
+    over the other classes says nothing of it.
     """
 
     min_mean_iou: Iou = 0.5
@@ -23,6 +24,9 @@ class EvaluationConfig(Settings):
     """IoU to be reached by single classes, ``{class: IoU}``."""
     min_slice_iou: dict[str, dict[str, Iou]] = Field(default_factory=dict)
     """Mean IoU to be reached on single slices, ``{attribute: {value: IoU}}``: ``{species: {cat: 0.6}}``."""
+    allow_unmeasured_classes: tuple[str, ...] = Field(default=(), strict=False)
+    """Classes that need no pixel in the test split, and that the model need not predict. Where any other
+    class has none, or is never predicted though it has some, the model is refused."""
     max_regression: float | None = Field(default=0.01, ge=0.0, le=1.0)
     """How far mean IoU may fall below that of the model now being served; null measures
     that, too, but asks nothing."""
@@ -40,14 +44,19 @@ class EvaluationConfig(Settings):
         return self
 
     def check_classes(self, labels: LabelSet) -> None:
-        """Checks that every class threshold is for a class that exists.
+        """Checks that every class named exists.
 
         Raises:
             ValueError: naming the key, the unknown class and the classes there are.
         """
-        for name in self.min_class_iou:
-            if name not in labels.names:
-                raise ValueError(
-                    f"evaluation.min_class_iou names the class {name!r}, which does not exist; "
-                    f"the classes are {', '.join(labels.names)}"
-                )
+        named = {
+            "min_class_iou": self.min_class_iou,
+            "allow_unmeasured_classes": self.allow_unmeasured_classes,
+        }
+        for key, names in named.items():
+            for name in names:
+                if name not in labels.names:
+                    raise ValueError(
+                        f"evaluation.{key} names the class {name!r}, which does not exist; "
+                        f"the classes are {', '.join(labels.names)}"
+                    )

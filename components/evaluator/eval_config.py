@@ -8,7 +8,7 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from components.dataset.features import ATTRIBUTE_PREFIX, IGNORE_LABEL, MASK_ENCODED
 from components.dataset.labels import LabelSet
-from components.evaluation.metric_names import IOU_PREFIX, MEAN_IOU
+from components.evaluation.metric_names import IOU_PREFIX, MEAN_IOU, UNMEASURED_CLASSES, UNPREDICTED_CLASSES
 from components.evaluator.config import EvaluationConfig
 from components.evaluator.metrics import SegmentationMetrics
 
@@ -25,7 +25,9 @@ def build_eval_config(
         labels: names the classes.
         code_fingerprint: a digest of the code that evaluates; a new one means TFX's cache does not answer.
     """
-    metric = SegmentationMetrics(list(labels.names), IGNORE_LABEL, code_fingerprint)
+    metric = SegmentationMetrics(
+        list(labels.names), IGNORE_LABEL, code_fingerprint, config.allow_unmeasured_classes
+    )
     overall = config_pb2.SlicingSpec()
     mean_iou = [_threshold(overall, value=_at_least(config.min_mean_iou))]
     if config.max_regression is not None:
@@ -35,6 +37,10 @@ def build_eval_config(
             only = config_pb2.SlicingSpec(feature_values={ATTRIBUTE_PREFIX + attribute: value})
             mean_iou.append(_threshold(only, value=_at_least(minimum)))
     thresholds = {MEAN_IOU: config_pb2.PerSliceMetricThresholds(thresholds=mean_iou)}
+    for name in (UNMEASURED_CLASSES, UNPREDICTED_CLASSES):
+        thresholds[name] = config_pb2.PerSliceMetricThresholds(
+            thresholds=[_threshold(overall, value=_at_most(0.0))]
+        )
     for class_name, minimum in config.min_class_iou.items():
         thresholds[IOU_PREFIX + class_name] = config_pb2.PerSliceMetricThresholds(
             thresholds=[_threshold(overall, value=_at_least(minimum))]
@@ -92,6 +98,10 @@ def _threshold(
 
 def _at_least(minimum: float) -> config_pb2.GenericValueThreshold:
     return config_pb2.GenericValueThreshold(lower_bound=DoubleValue(value=minimum))
+
+
+def _at_most(maximum: float) -> config_pb2.GenericValueThreshold:
+    return config_pb2.GenericValueThreshold(upper_bound=DoubleValue(value=maximum))
 
 
 def _falls_at_most(margin: float) -> config_pb2.GenericChangeThreshold:

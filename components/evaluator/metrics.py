@@ -1,6 +1,6 @@
 """The confusion-matrix metrics as one TFMA metric: each example is counted once, everything else follows."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,15 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 
 from components.dataset.features import IMAGE_FILENAME
-from components.evaluation.confusion import MaskError, count_pixels, decode_mask, margins, scores
+from components.evaluation.confusion import (
+    MaskError,
+    count_pixels,
+    decode_mask,
+    margins,
+    scores,
+    unmeasured,
+    unpredicted,
+)
 from components.evaluation.metric_names import (
     CONFUSION_MATRIX,
     DICE_PREFIX,
@@ -20,6 +28,8 @@ from components.evaluation.metric_names import (
     MEAN_DICE,
     MEAN_IOU,
     PIXEL_ACCURACY,
+    UNMEASURED_CLASSES,
+    UNPREDICTED_CLASSES,
 )
 
 
@@ -35,6 +45,7 @@ class SegmentationMetrics(tfma.metrics.Metric):
         class_names: list[str],
         ignore_label: int,
         code_fingerprint: str = "",
+        allowed_unmeasured: Sequence[str] = (),
         name: str = "segmentation_metrics",
     ) -> None:
         """Creates the metric; TFMA does so from the evaluation config's JSON.
@@ -43,6 +54,7 @@ class SegmentationMetrics(tfma.metrics.Metric):
             class_names: in the order of the class ids.
             ignore_label: pixels with this ground truth count nowhere.
             code_fingerprint: changes nothing here, but the config and with it the key of TFX's cache.
+            allowed_unmeasured: classes that `UNMEASURED_CLASSES` and `UNPREDICTED_CLASSES` leave out.
             name: TFMA's handle of the whole family.
         """
         super().__init__(
@@ -50,19 +62,24 @@ class SegmentationMetrics(tfma.metrics.Metric):
             class_names=class_names,
             ignore_label=ignore_label,
             code_fingerprint=code_fingerprint,
+            allowed_unmeasured=list(allowed_unmeasured),
             name=name,
         )
 
 
 def _computations(
-    class_names: list[str], ignore_label: int, model_names: list[str], **_: Any
+    class_names: list[str],
+    ignore_label: int,
+    allowed_unmeasured: list[str],
+    model_names: list[str],
+    **_: Any,
 ) -> tfma.metrics.MetricComputations:
     class_names = list(class_names)
     return [
         tfma.metrics.MetricComputation(
             keys=[_key(EXAMPLES, model_name) for model_name in model_names],
             preprocessors=[_CountPixels(model_names, len(class_names), ignore_label)],
-            combiner=_SumConfusion(model_names, class_names),
+            combiner=_SumConfusion(model_names, class_names, allowed_unmeasured),
         )
     ]
 
@@ -137,9 +154,12 @@ def _filename(extracts: tfma.Extracts) -> str:
 class _SumConfusion(beam.CombineFn):
     """Counts of many examples → their metrics."""
 
-    def __init__(self, model_names: list[str], class_names: list[str]) -> None:
+    def __init__(
+        self, model_names: list[str], class_names: list[str], allowed_unmeasured: Sequence[str]
+    ) -> None:
         self._model_names = model_names
         self._class_names = class_names
+        self._required = np.array([name not in allowed_unmeasured for name in class_names])
 
     def create_accumulator(self) -> _Counts:
         classes = len(self._class_names)
@@ -158,7 +178,8 @@ class _SumConfusion(beam.CombineFn):
     def extract_output(self, accumulator: _Counts) -> dict[tfma.metrics.MetricKey, Any]:
         metrics: dict[tfma.metrics.MetricKey, Any] = {}
         for model_name, confusion in zip(self._model_names, accumulator.confusion, strict=True):
-            derived = scores(margins(confusion))
+            counts = margins(confusion)
+            derived = scores(counts)
             values: dict[str, Any] = {
                 MEAN_IOU: float(derived.mean_iou),
                 MEAN_DICE: float(derived.mean_dice),
@@ -166,6 +187,8 @@ class _SumConfusion(beam.CombineFn):
                 FREQUENCY_WEIGHTED_IOU: float(derived.frequency_weighted_iou),
                 EXAMPLES: accumulator.examples,
                 CONFUSION_MATRIX: confusion,
+                UNMEASURED_CLASSES: float(np.count_nonzero(unmeasured(counts) & self._required)),
+                UNPREDICTED_CLASSES: float(np.count_nonzero(unpredicted(counts) & self._required)),
             }
             for class_name, iou, dice in zip(self._class_names, derived.iou, derived.dice, strict=True):
                 values[IOU_PREFIX + class_name] = float(iou)

@@ -63,6 +63,7 @@ def read_training(model_run: Path) -> Training | None:
             {name: value if math.isfinite(value) else None for name, value in epoch.items()}
             for epoch in recorded["epochs"]
         ),
+        untrained_classes=tuple(recorded["untrained_classes"]),
     )
 
 

@@ -22,8 +22,14 @@ class Confusion:
 
 
 def never_predicted(data: ReportData) -> tuple[str, ...]:
-    """Returns the names of the classes that are in the ground truth, but in no prediction."""
-    return tuple(name for name, true, predicted in _margins(data) if true and not predicted)
+    """Returns the names of the classes that are in the ground truth, but in no prediction.
+
+    Those that training never showed are left out: no setting gives them more weight.
+    """
+    untrained = data.training.untrained_classes if data.training else ()
+    return tuple(
+        name for name, true, predicted in _margins(data) if true and not predicted and name not in untrained
+    )
 
 
 def only_predicted(data: ReportData) -> tuple[str, ...]:

@@ -73,7 +73,8 @@ class Check(Settings):
     setting: str
     """The recipe's key."""
     threshold: float
-    """The lowest value allowed, or how far the value may fall below the baseline's."""
+    """The lowest value allowed, or how far the value may fall below the baseline's, or the highest number of
+    classes."""
     value: float | None
     baseline: float | None
     passed: bool
@@ -128,6 +129,8 @@ class Training(Settings):
     """The exported one, from 1."""
     epochs: tuple[dict[str, float | None], ...]
     """What was measured, by name; null is what was no number."""
+    untrained_classes: tuple[str, ...] = ()
+    """Those that the training split has no pixel of."""
 
 
 class GalleryItem(Settings):

@@ -73,14 +73,21 @@ class TrainingRecord(keras.callbacks.Callback):
             self._writers[split].flush()
 
 
-def write_record(directory: Path, history: History, run_directory: Path) -> None:
+def write_record(
+    directory: Path, history: History, untrained_classes: Sequence[str], run_directory: Path
+) -> None:
     """Puts what a finished training has recorded in ``directory`` where it is kept, and adds the whole of it.
 
-    ``history.json`` has all that was measured, ``curves.png`` draws loss and IoU.
+    ``history.json`` has all that was measured and which classes the training split lacks, ``curves.png``
+    draws loss and IoU.
     """
     for name in (_TENSORBOARD, _PREDICTIONS):
         shutil.copytree(directory / name, run_directory / name, dirs_exist_ok=True)
-    measured = {"best_epoch": history.best_epoch + 1, "epochs": history.epochs}
+    measured = {
+        "best_epoch": history.best_epoch + 1,
+        "epochs": history.epochs,
+        "untrained_classes": list(untrained_classes),
+    }
     (run_directory / "history.json").write_text(json.dumps(measured, indent=2) + "\n")
     save_curves(TrainingCurves(history.epochs, history.best_epoch + 1), run_directory / "curves.png")
 

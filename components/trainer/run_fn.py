@@ -10,7 +10,7 @@ from tfx.v1.components import FnArgs
 from components.imaging.resize import InputSize
 from components.trainer.checkpoints import Checkpoints
 from components.trainer.config import TrainerSettings
-from components.trainer.constants import Constants
+from components.trainer.constants import Constants, untrained_classes
 from components.trainer.data import read_constants
 from components.trainer.directory import PIXELS, training_directory
 from components.trainer.distribution import is_chief, replicated, training_strategy
@@ -62,6 +62,13 @@ def run_fn(fn_args: FnArgs) -> None:
     graph = tft.TFTransformOutput(fn_args.transform_output)
     constants = read_constants(graph)
     keras.utils.set_random_seed(training.seed)
+    untrained = untrained_classes(settings.labels, constants)
+    if untrained:
+        logger.warning(
+            "the training split has no pixel of %s: no number of epochs can teach what it never shows; give "
+            "it images that do, see whether dataset.classes and the masks agree, or leave the classes out",
+            ", ".join(untrained),
+        )
 
     with training_directory(fn_args, settings, constants) as directory:
         checkpoints = Checkpoints(directory, training.early_stopping_patience, training.monitor)
@@ -77,7 +84,7 @@ def run_fn(fn_args: FnArgs) -> None:
             return
         served = build_served_network(settings, constants)
         checkpoints.load_best(served)
-        write_record(directory, checkpoints.history, Path(fn_args.model_run_dir))
+        write_record(directory, checkpoints.history, untrained, Path(fn_args.model_run_dir))
 
     epochs, best = checkpoints.history.epochs, checkpoints.history.best_epoch
     logger.info("exporting epoch %d of %d", best + 1, len(epochs))

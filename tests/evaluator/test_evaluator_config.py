@@ -21,6 +21,12 @@ def test_a_class_threshold_for_an_unknown_class_names_key_value_and_choices() ->
         EvaluationConfig(min_class_iou={"dog": 0.5}).check_classes(LABELS)
 
 
+def test_an_unknown_class_that_may_be_unmeasured_names_key_value_and_choices() -> None:
+    EvaluationConfig(allow_unmeasured_classes=("cat",)).check_classes(LABELS)
+    with pytest.raises(ValueError, match=r"evaluation\.allow_unmeasured_classes.*'dog'.*background, cat"):
+        EvaluationConfig(allow_unmeasured_classes=("cat", "dog")).check_classes(LABELS)
+
+
 def test_a_slice_threshold_without_its_slice_names_key_value_and_remedy() -> None:
     with pytest.raises(ValidationError, match=r"evaluation\.min_slice_iou.*'breed'.*species.*add it"):
         EvaluationConfig(slices=("species",), min_slice_iou={"breed": {"Bengal": 0.5}})
@@ -47,6 +53,7 @@ def test_what_yaml_gives_is_accepted() -> None:
             "min_mean_iou": 1,
             "max_regression": None,
             "slices": ["species"],
+            "allow_unmeasured_classes": ["cat"],
             "min_slice_iou": {"species": {"cat": 0.5}},
         }
     )

@@ -184,6 +184,7 @@ def test_a_better_model_passes_every_threshold(inputs: Path, tmp_path: Path) -> 
         slices=("species",),
         min_slice_iou={"species": {"dog": 0.3}},
         max_regression=0.0,
+        allow_unmeasured_classes=("unicorn",),
     )
     run = Run(tmp_path, inputs / "examples", inputs / "good", inputs / "bad", config)
     result = run.load()
@@ -195,7 +196,13 @@ def test_a_better_model_passes_every_threshold(inputs: Path, tmp_path: Path) -> 
         "evaluation.min_mean_iou",
         "evaluation.max_regression",
         "evaluation.min_class_iou.cat",
+        "evaluation.allow_unmeasured_classes",
+        "evaluation.allow_unmeasured_classes",
         "evaluation.min_slice_iou.species.dog",
+    ]
+    assert [check.message for check in result.checks[3:5]] == [
+        "the test split has no pixel of unicorn; evaluation.allow_unmeasured_classes allows it",
+        "every class of the test split is predicted",
     ]
 
     good, bad = expected_iou(PAIRS, GOOD), expected_iou(PAIRS, BAD)
@@ -243,6 +250,8 @@ def test_every_missed_threshold_is_refused_in_words(
         f"IoU of cat {bad['cat']:.3f} is under evaluation.min_class_iou.cat 0.990",
         "IoU of unicorn cannot be measured, so evaluation.min_class_iou.unicorn is not met: "
         "unicorn occurs neither in the test split nor in the predictions",
+        "the test split has no pixel of unicorn: give it images that show them (dataset.splits), "
+        "or list them in evaluation.allow_unmeasured_classes",
         "mean IoU of species=cow cannot be measured, so evaluation.min_slice_iou.species.cow is not met: "
         "no example of the test split has species=cow and a pixel that counts",
         f"mean IoU of species=dog {bad_dogs:.3f} is under evaluation.min_slice_iou.species.dog 0.980",
@@ -257,29 +266,29 @@ def test_a_first_model_is_gated_by_the_absolute_threshold(inputs: Path, tmp_path
         inputs / "examples",
         inputs / "bad",
         inputs / "nothing",
-        EvaluationConfig(min_mean_iou=0.9),
+        EvaluationConfig(min_mean_iou=0.9, allow_unmeasured_classes=("unicorn",)),
     )
     assert not refused.blessed
-    assert [check.setting for check in refused.load().checks] == ["evaluation.min_mean_iou"]
+    assert [check.passed for check in refused.load().checks] == [False, True, True]
 
     accepted = Run(
         tmp_path / "b",
         inputs / "examples",
         inputs / "bad",
         inputs / "nothing",
-        EvaluationConfig(min_mean_iou=0.1),
+        EvaluationConfig(min_mean_iou=0.1, allow_unmeasured_classes=("unicorn",)),
     )
     assert accepted.blessed
     assert accepted.load().baseline_metrics is None
 
 
 def test_the_same_model_is_no_regression_even_without_margin(inputs: Path, tmp_path: Path) -> None:
-    config = EvaluationConfig(min_mean_iou=0.0, max_regression=0.0)
+    config = EvaluationConfig(min_mean_iou=0.0, max_regression=0.0, allow_unmeasured_classes=("unicorn",))
     assert Run(tmp_path, inputs / "examples", inputs / "good", inputs / "good", config).blessed
 
 
 def test_without_a_regression_threshold_a_worse_model_may_pass(inputs: Path, tmp_path: Path) -> None:
-    config = EvaluationConfig(min_mean_iou=0.0, max_regression=None)
+    config = EvaluationConfig(min_mean_iou=0.0, max_regression=None, allow_unmeasured_classes=("unicorn",))
     run = Run(tmp_path, inputs / "examples", inputs / "bad", inputs / "good", config)
     assert run.blessed
     assert run.load().baseline_metrics is not None
@@ -293,8 +302,55 @@ def test_a_split_whose_every_pixel_is_ignored_never_passes(inputs: Path, tmp_pat
     )
     assert not run.blessed
     assert run.load().metrics["mean_iou"] is None
-    assert all("cannot be measured" in reason for reason in run.load().reasons)
-    assert len(run.load().reasons) == 2
+    *unmeasured, classes = run.load().reasons
+    assert len(unmeasured) == 2 and all("cannot be measured" in reason for reason in unmeasured)
+    assert classes.startswith("the test split has no pixel of background, cat, dog, unicorn: ")
+
+
+BLANK = [(np.zeros((9, 7), np.uint8), np.where(np.eye(9, 7), IGNORE, 0).astype(np.uint8), "cat")] * 3
+"""Masks in which one class of four stands, and a model that finds it."""
+DOGS_MISSED = [
+    (np.minimum(truth, 1).astype(np.uint8) * 16, truth.astype(np.uint8), "dog")
+    for truth in (np.arange(63).reshape(9, 7) % 3,) * 3
+]
+"""Masks that show dogs in images that hide them."""
+
+
+@pytest.mark.parametrize(
+    ("pairs", "allowed", "mean_iou", "reasons"),
+    [
+        (BLANK, (), 1.0, ["the test split has no pixel of cat, dog, unicorn: "]),
+        (BLANK, ("cat", "unicorn"), 1.0, ["the test split has no pixel of dog: "]),
+        (BLANK, ("cat", "dog", "unicorn"), 1.0, []),
+        (DOGS_MISSED, ("unicorn",), 0.5, ["no pixel is predicted as dog, which the test split shows: "]),
+        (
+            DOGS_MISSED,
+            (),
+            0.5,
+            ["the test split has no pixel of unicorn: ", "no pixel is predicted as dog, which the"],
+        ),
+        (DOGS_MISSED, ("unicorn", "dog"), 0.5, []),
+    ],
+    ids=["blank", "blank, some allowed", "blank, allowed", "missed", "both", "missed, allowed"],
+)
+def test_a_class_that_cannot_be_measured_or_is_never_predicted_is_refused_by_name_unless_allowed(
+    inputs: Path,
+    tmp_path: Path,
+    pairs: list[tuple[np.ndarray, np.ndarray, str]],
+    allowed: tuple[str, ...],
+    mean_iou: float,
+    reasons: list[str],
+) -> None:
+    write_examples(tmp_path / "examples/Split-test", pairs)
+    config = EvaluationConfig(min_mean_iou=0.4, allow_unmeasured_classes=allowed)
+    run = Run(tmp_path, tmp_path / "examples", inputs / "good", inputs / "nothing", config)
+    result = run.load()
+    assert result.metrics["mean_iou"] == pytest.approx(mean_iou)
+    assert run.blessed == result.passed == (not reasons)
+    assert len(result.reasons) == len(reasons)
+    for reason, beginning in zip(result.reasons, reasons, strict=True):
+        assert reason.startswith(beginning)
+        assert reason.endswith("or list them in evaluation.allow_unmeasured_classes")
 
 
 @pytest.mark.parametrize("files", ["none", "one without records"])

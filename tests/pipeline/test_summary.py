@@ -1,5 +1,6 @@
 """What a run's summary and last lines say of the baseline and of the serving check."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,10 +37,13 @@ def summary_and_lines(
     refusals: Sequence[str] = (),
     report: ServingCheckReport | None = None,
     pushed: bool = False,
+    untrained_classes: Sequence[str] = (),
+    allowed: Sequence[str] = (),
 ) -> tuple[dict[str, Any], list[str]]:
     """Sums up a run whose Baseline and Evaluator left these custom properties.
 
-    Its gate refused for the ``refusals``; its serving check left a report, if any.
+    Its gate refused for the ``refusals``; its serving check left a report, if any. The training split lacked
+    some classes, of which the recipe allows some to be unmeasured.
     """
     baseline, evaluation = standard_artifacts.Model(), standard_artifacts.ModelEvaluation()
     for key, value in properties.items():
@@ -59,8 +63,13 @@ def summary_and_lines(
     if pushed:
         pushed_model.set_int_custom_property("pushed", 1)
         pushed_model.set_string_custom_property("pushed_version", "7")
-    recipe = load_recipe("shapes")
+    recipe = load_recipe("shapes", overrides=[f"evaluation.allow_unmeasured_classes={json.dumps(allowed)}"])
+    model_run = standard_artifacts.ModelRun()
+    model_run.uri = str(tmp_path)
+    history = {"best_epoch": 1, "epochs": [], "untrained_classes": untrained_classes}
+    (tmp_path / "history.json").write_text(json.dumps(history))
     stages = [
+        StageResult("Trainer", 1.0, False, {"model_run": [model_run]}),
         StageResult("Baseline", 1.0, False, {"baseline_model": [baseline]}),
         StageResult("Evaluator", 1.0, False, {"evaluation": [evaluation]}),
         StageResult("ServingCheck", 1.0, False, {"infra_blessing": [verdict]}),
@@ -138,3 +147,23 @@ def test_a_model_that_the_gate_refused_was_not_served_on_trial(
     assert (summary["reasons"], summary["serving_check"]) == (["mean IoU is too low"], None)
     assert any("more data" in line for line in lines)
     assert not any("Served by" in line for line in lines)
+
+
+def test_where_training_images_lack_a_class_they_are_asked_for_and_not_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary, lines = summary_and_lines(
+        tmp_path, monkeypatch, {}, "", refusals=["never predicted"], untrained_classes=["disc", "ring"]
+    )
+    assert summary["untrained_classes"] == ["disc", "ring"]
+    assert lines[-1].startswith("Next: give the training split images of disc, ring;")
+    assert "training.epochs" not in lines[-1]
+
+
+def test_a_class_that_may_go_unmeasured_is_not_what_a_refused_model_lacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, lines = summary_and_lines(
+        tmp_path, monkeypatch, {}, "", refusals=["low"], untrained_classes=["disc"], allowed=["disc"]
+    )
+    assert "training.epochs" in lines[-1]

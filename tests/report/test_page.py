@@ -140,6 +140,14 @@ def test_classes_that_only_truth_or_only_predictions_have_are_named() -> None:
     assert "ever predicted:" not in sound.text and "but predicted" not in sound.text
 
 
+def test_a_class_that_training_never_showed_is_not_said_to_need_more_epochs() -> None:
+    training = Training(best_epoch=1, epochs=({"loss": 1.0},), untrained_classes=("tree",))
+    text = Page(render(known_run(training=training))).text
+    assert "Without a pixel in the training split: tree" in text
+    assert "more epochs" not in text
+    assert "Never predicted: tree" in Page(render(known_run())).text
+
+
 def test_few_test_images_come_with_a_warning() -> None:
     few = known_run(evaluation=evaluation(known_run()).model_copy(update={"examples": 2}))
     assert "With so few images" in Page(render(few)).text

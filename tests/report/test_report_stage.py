@@ -107,7 +107,13 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         model, str(root / "model" / "Format-Serving"), signatures={"evaluate": model.evaluate}
     )
     (root / "model_run" / "history.json").write_text(
-        json.dumps({"best_epoch": 1, "epochs": [{"phase": 1, "loss": 0.5, "val_loss": float("nan")}]})
+        json.dumps(
+            {
+                "best_epoch": 1,
+                "epochs": [{"phase": 1, "loss": 0.5, "val_loss": float("nan")}],
+                "untrained_classes": ["disc"],
+            }
+        )
     )
     made["pushed_model"].set_int_custom_property("pushed", 1)
     made["pushed_model"].set_string_custom_property("pushed_version", "7")

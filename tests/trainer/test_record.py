@@ -89,7 +89,7 @@ def test_an_interrupted_training_leaves_the_record_of_all_its_epochs(tmp_path: P
     record_epochs(tmp_path, range(2, 3))
     epochs = [{"phase": 1, "loss": 1.0, IOU: 0.5, "val_loss": 1.0, f"val_{IOU}": 0.25}] * 2
     epochs.append(epochs[0] | {"phase": 2, f"val_{IOU}": 0.75})
-    write_record(tmp_path, History(epochs, None, "iou"), tmp_path / "run")
+    write_record(tmp_path, History(epochs, None, "iou"), ["unicorn"], tmp_path / "run")
 
     board = tmp_path / "run" / "tensorboard"
     drawn = ("learning_rate", "predictions", "loss", IOU)
@@ -97,12 +97,16 @@ def test_an_interrupted_training_leaves_the_record_of_all_its_epochs(tmp_path: P
     assert scalars(board / "val") == {IOU: [1, 2, 3]}
     pictures = sorted(path.name for path in (tmp_path / "run" / "predictions").iterdir())
     assert pictures == ["epoch-0001.png", "epoch-0002.png", "epoch-0003.png"]
-    assert json.loads((tmp_path / "run" / "history.json").read_text()) == {"best_epoch": 3, "epochs": epochs}
+    assert json.loads((tmp_path / "run" / "history.json").read_text()) == {
+        "best_epoch": 3,
+        "epochs": epochs,
+        "untrained_classes": ["unicorn"],
+    }
     curves = Image.open(tmp_path / "run" / "curves.png")
     assert min(curves.size) > 300
 
 
 def test_curves_are_drawn_without_validation_and_for_a_single_epoch(tmp_path: Path) -> None:
     record_epochs(tmp_path, range(1))
-    write_record(tmp_path, History([{"phase": 1, "loss": 1.0, IOU: 0.5}], None, "iou"), tmp_path / "run")
+    write_record(tmp_path, History([{"phase": 1, "loss": 1.0, IOU: 0.5}], None, "iou"), [], tmp_path / "run")
     assert min(Image.open(tmp_path / "run" / "curves.png").size) > 300

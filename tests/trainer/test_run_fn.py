@@ -29,6 +29,8 @@ from components.trainer import run_fn as trainer
 from components.trainer.augmentation_config import AugmentationConfig, VariantConfig
 from components.trainer.checkpoints import IOU, Checkpoints
 from components.trainer.config import TrainerSettings
+from components.trainer.constants import Constants
+from components.trainer.data import read_constants
 from components.trainer.model_config import ModelConfig
 from components.trainer.network import with_all_looks
 from components.trainer.progress import Progress
@@ -401,6 +403,22 @@ def keeps_a_small_network_for_an_encoder(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_model_that_cannot_be_built_is_an_error_of_the_recipe(train: Train) -> None:
     with pytest.raises(StageError, match=r"model cannot be built.*height 16 is not divisible by 128"):
         train(model={"depth": 8})
+
+
+def test_classes_without_a_training_pixel_are_named_before_the_training_and_kept_in_its_record(
+    train: Train, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lacking(graph: tft.TFTransformOutput) -> Constants:
+        constants = read_constants(graph)
+        return constants._replace(class_pixels=(constants.class_pixels[0], 0))
+
+    monkeypatch.setattr(trainer, "read_constants", lacking)
+    with caplog.at_level(logging.INFO, "components.trainer"):
+        directory = train(epochs=1)
+    warned, *later = (record.getMessage() for record in caplog.records)
+    assert warned.startswith("the training split has no pixel of disc: no number of epochs can teach ")
+    assert any(message.startswith("epoch 1/1") for message in later)
+    assert history(directory)["untrained_classes"] == ["disc"]
 
 
 def test_divergence_is_said_in_plain_words(train: Train) -> None:
