@@ -7,7 +7,8 @@
 
 Each image a.jpg gives a mask a.jpg.png below --output, in the folder that it has below the folder named
 (or below the one that all images named have in common). A pixel's value is its class id; a palette shows
-the classes in their colours. Pixels are as stored in the file: an EXIF orientation is not applied.
+the classes in their colours. Pixels are as stored in the file: an EXIF orientation is not applied. What a
+server does not read itself (TIFF, WebP, JPEG 2000, Netpbm, BMP) is sent as PNG, as it was trained on.
 
 Ends with 0 if all images were answered, 1 if some failed or no server answered, 2 if the command is wrong
 (nothing is sent then), 130 if it was interrupted.
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from components.serving import defaults
 from pipeline import interrupt
-from pipeline.prediction.image_files import ImageFile, find_images
+from pipeline.prediction.image_files import SUFFIXES, Found, find_images
 from pipeline.prediction.result_files import Existing, ResultFiles
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 FAILED = 1
 USAGE = 2
+_NAMED = 5
+"""Files passed over that are named."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,12 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _options(args)
         client = options.client()
         results = ResultFiles(options.output, options.overlay)
-        images = results.still_to_do(_images(args), options.json, options.existing)
+        found = _images(args)
+        images = results.still_to_do(found.images, options.json, options.existing)
         options.output.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         print(f"{parser.prog}: {reason}", file=sys.stderr)
         return USAGE
+    if found.passed_over:
+        first = ", ".join(map(str, found.passed_over[:_NAMED]))
+        more = len(found.passed_over) - _NAMED
+        and_more = f" and {more} more" if more > 0 else ""
+        print(f"passed over: {first}{and_more}; images end in {SUFFIXES}", file=sys.stderr)
     try:
         return 0 if predict_files(options, client, images) else FAILED
     except KeyboardInterrupt:
@@ -79,13 +88,13 @@ def _options(args: argparse.Namespace) -> "Options":
     return Options(tls=tls, existing=Existing(given.pop("existing")), **given)
 
 
-def _images(args: argparse.Namespace) -> list[ImageFile]:
+def _images(args: argparse.Namespace) -> Found:
     arguments = [argument for argument in args.images if argument != "-"]
     listed = _names_on_stdin() if "-" in args.images else []
-    images = find_images(arguments, listed, leave_out=args.output)
-    if not images:
+    found = find_images(arguments, listed, leave_out=args.output)
+    if not found.images:
         raise ValueError("standard input names no image")
-    return images
+    return found
 
 
 def _names_on_stdin() -> list[str]:

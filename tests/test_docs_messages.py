@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from documented import DOCS, REPOSITORY
 
-from components.evaluation.gate import Threshold, explain
+from components.evaluation.gate import Threshold, explain, explain_classes
+from components.evaluation.metric_names import UNMEASURED_CLASSES, UNPREDICTED_CLASSES
 
 _PAGE = (DOCS / "troubleshooting.md").read_text()
 _VARIES = "…"
@@ -70,6 +71,13 @@ def test_the_gates_reasons_read_as_on_the_page(
     reason = explain(threshold, value, baseline, "3").message
     patterns = [".*".join(map(re.escape, fixed_parts(message))) for message in messages()]
     assert any(re.search(pattern, reason) for pattern in patterns)
+
+
+@pytest.mark.parametrize("metric", [UNMEASURED_CLASSES, UNPREDICTED_CLASSES])
+def test_the_gates_reasons_for_missing_classes_read_as_on_the_page(metric: str) -> None:
+    reason = explain_classes(Threshold("", metric, False, 0.0, False), ["cat"], []).message
+    patterns = [".*".join(map(re.escape, fixed_parts(message))) for message in messages()]
+    assert any(re.match(pattern, reason) for pattern in patterns)
 
 
 def test_a_message_that_nobody_says_is_found_out() -> None:

@@ -98,7 +98,7 @@ def explain_classes(threshold: Threshold, found: Sequence[str], allowed: Sequenc
     else:
         what, none = "classes never predicted", "every class of the test split is predicted"
         is_so = "no pixel is predicted as {}, which the test split shows"
-        remedy = "training must find them"
+        remedy = "see that training finds them"
     refused = [name for name in found if name not in allowed]
     if refused:
         message = f"{is_so.format(', '.join(refused))}: {remedy}, or list them in {ALLOW_UNMEASURED}"

@@ -4,7 +4,6 @@ Pixels are taken as stored: an EXIF orientation is ignored, here as in training 
 """
 
 import functools
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from components.image_mask_example_gen import jpeg
-from components.image_mask_example_gen.pictures import damage, open_picture, rejecting_damage
+from components.image_mask_example_gen.pictures import as_png, open_picture, rejecting_damage
 from components.image_mask_example_gen.rejections import InputRejectedError, Reason
 
 
@@ -82,24 +81,7 @@ def _decode(data: bytes) -> np.ndarray | None:
 
 
 def _reencoded(data: bytes, picture: Image.Image) -> EncodedImage:
-    """Saves what Pillow reads as PNG, alpha included; 16 bits a channel are kept where they are gray."""
-    defect = damage(data, "")
-    if defect.reason is Reason.TRUNCATED:
-        raise defect
-    with rejecting_damage(data):
-        picture.load()
-        # A PGM's 16 bits are 32 to Pillow.
-        if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
-            raise InputRejectedError(
-                Reason.NOT_DECODABLE, f"{picture.format} with 32 bits a pixel; an image has 8 or 16 a channel"
-            )
-        if picture.mode.startswith("I"):
-            picture = picture.convert("I;16")
-        elif picture.mode not in ("1", "L", "RGB", "RGBA"):
-            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-        file = io.BytesIO()
-        picture.save(file, "PNG", compress_level=3)
-    encoded = file.getvalue()
+    encoded = as_png(data, picture)
     pixels = _decode(encoded)
     if pixels is None:
         raise InputRejectedError(

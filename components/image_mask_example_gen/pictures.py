@@ -95,3 +95,32 @@ def damage(data: bytes, complaint: str) -> InputRejectedError:
         defect = (Reason.TRUNCATED if truncated else Reason.NOT_DECODABLE, f"the decoder says: {complaint}")
     reason, detail = defect
     return InputRejectedError(reason, f"{kind} of {len(data):,} bytes, {detail}")
+
+
+def as_png(data: bytes, picture: Image.Image) -> bytes:
+    """Saves what Pillow reads as PNG, alpha included; 16 bits a channel are kept where they are gray.
+
+    Args:
+      data: The file.
+      picture: The same, opened.
+
+    Raises:
+      InputRejectedError: the file is damaged, or has more than 16 bits a channel.
+    """
+    defect = damage(data, "")
+    if defect.reason is Reason.TRUNCATED:
+        raise defect
+    with rejecting_damage(data):
+        picture.load()
+        # A PGM's 16 bits are 32 to Pillow.
+        if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
+            raise InputRejectedError(
+                Reason.NOT_DECODABLE, f"{picture.format} with 32 bits a pixel; an image has 8 or 16 a channel"
+            )
+        if picture.mode.startswith("I"):
+            picture = picture.convert("I;16")
+        elif picture.mode not in ("1", "L", "RGB", "RGBA"):
+            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+        file = io.BytesIO()
+        picture.save(file, "PNG", compress_level=3)
+    return file.getvalue()

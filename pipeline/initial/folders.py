@@ -11,7 +11,8 @@ from components.folders import walk_folders
 from pipeline.initial.errors import InitError
 
 PICTURES: Final = frozenset(
-    {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2"}
+    {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2"}
+    | {".pbm", ".pgm", ".pnm", ".ppm"}
 )
 """Suffixes of what the ingestion reads as a picture, in lower case."""
 MASKS: Final = PICTURES | {".mat"}

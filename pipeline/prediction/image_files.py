@@ -5,10 +5,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp"})
-"""What is taken for an image in a folder; a file that is named itself may be called anything."""
+from pipeline.initial.folders import PICTURES
+
+SUFFIXES: Final = ", ".join(sorted(PICTURES))
+"""Of what is taken for an image in a folder; a file that is named itself may be called anything."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,15 @@ class ImageFile:
     """Relative; where its results go below the output folder."""
 
 
-def find_images(arguments: Sequence[str], listed: Iterable[str] = (), *, leave_out: Path) -> list[ImageFile]:
+class Found(NamedTuple):
+    """What files, folders and patterns name."""
+
+    images: list[ImageFile]
+    passed_over: list[Path]
+    """Files in a folder that are not taken for images; hidden ones are not told of."""
+
+
+def find_images(arguments: Sequence[str], listed: Iterable[str] = (), *, leave_out: Path) -> Found:
     """Finds the images that files, folders and patterns name, each once, in the order given.
 
     Results keep the images' folders: an image's name is its path below the folder that all arguments have
@@ -29,7 +39,7 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), *, leave_o
     first wildcard. So no two images share a name.
 
     Args:
-        arguments: files; folders, searched through for `SUFFIXES`, hidden files passed by; patterns, with
+        arguments: files; folders, searched through for `PICTURES`, hidden files passed by; patterns, with
             ``**`` for folders at any depth.
         listed: names of further files, which need not exist: whoever reads them will notice.
         leave_out: a folder in which neither folders nor patterns look for images: the one for results. A
@@ -39,33 +49,38 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), *, leave_o
         ValueError: an argument that names nothing, or `leave_out` itself.
     """
     paths: dict[str, Path] = {}
+    passed_over: list[Path] = []
     roots = []
     for argument in arguments:
-        root, found = _expand(argument, leave_out)
+        root, found, others = _expand(argument, leave_out)
+        passed_over += others
         roots.append(root)
         paths.update((os.path.abspath(path), path) for path in found)
     for line in listed:
         roots.append(Path(line).parent)
         paths[os.path.abspath(line)] = Path(line)
     if not paths:
-        return []
+        return Found([], passed_over)
     common = os.path.commonpath([os.path.abspath(root) for root in roots])
-    return [ImageFile(path, Path(os.path.relpath(full, common))) for full, path in paths.items()]
+    images = [ImageFile(path, Path(os.path.relpath(full, common))) for full, path in paths.items()]
+    # A file that is passed over in a folder may be named itself.
+    return Found(images, [path for path in passed_over if os.path.abspath(path) not in paths])
 
 
-def _expand(argument: str, leave_out: Path) -> tuple[Path, list[Path]]:
-    """An argument's root and its files."""
+def _expand(argument: str, leave_out: Path) -> tuple[Path, list[Path], list[Path]]:
+    """An argument's root, its images, and what is passed over."""
     path = Path(argument)
     if path.is_dir():
         if _is_same(path, leave_out):
             raise ValueError(f"{argument}: images and results in one folder would get mixed up; name another")
-        found = list(_images_below(path, leave_out))
+        files = list(_files_below(path, leave_out))
+        found = [file for file in files if file.suffix.lower() in PICTURES]
         if not found:
-            raise ValueError(f"{argument}: no images in this folder ({', '.join(sorted(SUFFIXES))})")
-        return path, found
+            raise ValueError(f"{argument}: no images in this folder ({SUFFIXES})")
+        return path, found, [file for file in files if file.suffix.lower() not in PICTURES]
     # A file may have brackets in its name.
     if path.exists():
-        return path.parent, [path]
+        return path.parent, [path], []
     if glob.has_magic(argument):
         root = _part_before_wildcards(path)
         matches = (Path(match) for match in sorted(glob.glob(argument, recursive=True)))
@@ -74,11 +89,11 @@ def _expand(argument: str, leave_out: Path) -> tuple[Path, list[Path]]:
             found = [match for match in found if not _is_in(match.parent, leave_out)]
         if not found:
             raise ValueError(f"{argument}: no file matches this pattern")
-        return root, found
+        return root, found, []
     raise ValueError(f"{argument}: no such file or folder")
 
 
-def _images_below(folder: Path, leave_out: Path) -> Iterator[Path]:
+def _files_below(folder: Path, leave_out: Path) -> Iterator[Path]:
     for directory, folders, files in os.walk(folder):
         folders[:] = sorted(
             name
@@ -86,7 +101,7 @@ def _images_below(folder: Path, leave_out: Path) -> Iterator[Path]:
             if not name.startswith(".") and not _is_same(Path(directory, name), leave_out)
         )
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not name.startswith("."):
                 yield Path(directory, name)
 
 

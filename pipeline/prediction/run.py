@@ -12,6 +12,7 @@ from typing import Never
 
 from tqdm import tqdm
 
+from components.image_mask_example_gen.rejections import InputRejectedError
 from components.imaging.drawing import overlay, with_palette
 from components.serving.channel import Tls
 from components.serving.client import Prediction, SegmentationClient
@@ -19,6 +20,7 @@ from components.serving.failures import ServingClientError
 from components.serving.model_labels import Labels
 from pipeline.prediction.image_files import ImageFile
 from pipeline.prediction.result_files import Existing, Record, ResultFiles, is_out_of_space, open_record
+from pipeline.prediction.sent_bytes import sent_bytes
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,12 @@ class _Run:
     def _read(self, images: Sequence[ImageFile]) -> Iterator[bytes]:
         for image in images:
             try:
-                encoded = image.path.read_bytes()
+                encoded = sent_bytes(image.path.read_bytes())
             except OSError as error:
                 self._fail(image, error.strerror or str(error))
+                continue
+            except InputRejectedError as rejected:
+                self._fail(image, rejected.found)
                 continue
             # The picture is wanted again only to be drawn on.
             self._asked.append((image, encoded if self._options.overlay else b""))

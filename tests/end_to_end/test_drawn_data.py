@@ -20,6 +20,7 @@ TINY = {
     "training__epochs": 3,
     "training__learning_rate": 0.01,
     "evaluation__min_mean_iou": 0.05,
+    "evaluation__allow_unmeasured_classes": ["disc", "square", "triangle", "boundary"],
 }
 
 
@@ -60,6 +61,27 @@ def test_a_model_under_the_threshold_is_refused(pushed: Finished) -> None:
     assert refused.summary["reasons"][0] in refused.output
     assert refused.served_files() == before
     assert refused.cached["Trainer"] and not refused.cached["Evaluator"]
+
+
+def test_a_model_that_never_predicts_a_class_is_refused_by_name(pushed: Finished) -> None:
+    before = pushed.served_files()
+    blind = run(
+        pushed.workdir,
+        **{
+            **TINY,
+            "training__epochs": 1,
+            "training__learning_rate": 1e-7,
+            "evaluation__min_mean_iou": 0.0,
+            "evaluation__max_regression": None,
+            "evaluation__allow_unmeasured_classes": [],
+        },
+    )
+    assert blind.code == 3, blind.output
+    [reason] = blind.summary["reasons"]
+    assert reason.startswith("no pixel is predicted as ") and reason in blind.output
+    assert "evaluation.allow_unmeasured_classes" in reason
+    assert blind.summary["untrained_classes"] == []
+    assert blind.served_files() == before
 
 
 def test_a_model_worse_than_the_served_one_is_refused_with_both_numbers(pushed: Finished) -> None:

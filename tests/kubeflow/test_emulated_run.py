@@ -33,6 +33,7 @@ SETTINGS = {
     "training.epochs": 1,
     "training.batch_size": 8,
     "evaluation.min_mean_iou": 0.05,
+    "evaluation.allow_unmeasured_classes": ["pet", "background", "border"],
     "serving.check_examples": 4,
 }
 PAIRS = {"trainval": 44, "test": 16}

@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from fake_server import COLORS, FakeServer, expected_class_ids, picture, png, running
+from fake_server import COLORS, FakeServer, class_ids_of, expected_class_ids, picture, png, running
 from PIL import Image
 
 from components.imaging.drawing import read_class_ids
@@ -26,6 +26,7 @@ from pipeline import interrupt
 from pipeline.predict import main
 from pipeline.prediction.image_files import ImageFile
 from pipeline.prediction.result_files import Record, ResultFiles
+from pipeline.prediction.sent_bytes import sent_bytes
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -97,8 +98,9 @@ def test_a_folder_gives_a_mask_for_each_image_in_the_same_place(
 ) -> None:
     run = predict(server, "photos", "--output", "masks")
     assert (run.returncode, run.stdout) == (0, "")
-    assert len(run.stderr) == 1
-    assert run.stderr[0].startswith("3 of 3 images answered by pets (version 3) in ")
+    passed_over, summary = run.stderr
+    assert passed_over.startswith("passed over: photos/notes.txt; images end in .bmp, .gif, ")
+    assert summary.startswith("3 of 3 images answered by pets (version 3) in ")
     masks = folder.parent / "masks"
     assert files_below(masks) == ["a.jpg.png", "a.png.png", "sub/b.PNG.png"]
     for name in ("a.jpg", "a.png", "sub/b.PNG"):
@@ -151,20 +153,98 @@ def test_names_on_standard_input_and_a_record_on_standard_output(
     assert set(records) == {"photos/a.jpg", "photos/sub/b.PNG", "photos/missing.jpg"}
 
 
+COLORFUL = np.random.default_rng(4).integers(0, 256, (13, 17, 3), dtype=np.uint8)
+FORMATS: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+    "a.tif": (Image.fromarray(COLORFUL), {"compression": "tiff_lzw"}),
+    "cmyk.tiff": (Image.fromarray(COLORFUL).convert("CMYK"), {}),
+    "gray16.tif": (Image.fromarray(np.arange(0, 52000, 1000, dtype=np.uint16).reshape(4, 13)), {}),
+    "a.webp": (Image.fromarray(COLORFUL), {"lossless": True}),
+    "a.jp2": (Image.fromarray(COLORFUL), {"irreversible": False}),
+    "a.ppm": (Image.fromarray(COLORFUL), {}),
+    "gray.pgm": (Image.fromarray(COLORFUL[..., 0]), {}),
+    "bits.pbm": (Image.fromarray(COLORFUL[..., 0] > 99), {}),
+    "a.bmp": (Image.fromarray(COLORFUL), {}),
+    "palette.bmp": (Image.fromarray(COLORFUL).quantize(9), {}),
+    "a.gif": (Image.fromarray(COLORFUL).quantize(9), {}),
+    "moving.gif": (
+        Image.fromarray(COLORFUL).quantize(9),
+        {"save_all": True, "append_images": [Image.new("P", (17, 13))]},
+    ),
+    "a.jpg": (Image.fromarray(COLORFUL), {}),
+    "alpha.png": (Image.fromarray(np.dstack([COLORFUL, COLORFUL[..., 0]])), {}),
+}
+
+
+@pytest.fixture(scope="module")
+def of_all_formats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("formats")
+    for name, (image, options) in FORMATS.items():
+        image.save(folder / name, **options)
+    return folder
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_server_is_sent_the_very_pixels_that_ingestion_gave_to_the_training(
+    of_all_formats: Path, name: str
+) -> None:
+    from components.image_mask_example_gen.images import check_image
+    from components.imaging.decode import decode_image
+
+    data = (of_all_formats / name).read_bytes()
+    sent, trained_on = sent_bytes(data), check_image(data, 10**6).data
+    for channels in (1, 3, 4):
+        assert np.array_equal(decode_image(sent, channels), decode_image(trained_on, channels))
+    assert (sent == data) == (name in ("a.gif", "a.jpg", "alpha.png"))
+
+
+def test_a_folder_of_all_formats_is_answered_with_overlays_and_what_is_left_is_named(
+    server: FakeServer, folder: Path, of_all_formats: Path, predict: Predict
+) -> None:
+    for name in ("a.heic", "b.svg", "c.json", "d.txt", "e.xml", "f.md"):
+        (folder / name).write_text("no image")
+    for name in FORMATS:
+        (folder / name).write_bytes((of_all_formats / name).read_bytes())
+    run = predict(server, "photos", "photos/c.json", "--output", "masks", "--overlay")
+    assert run.returncode == 1
+    over, failed, summary = run.stderr
+    assert over.startswith(
+        "passed over: photos/a.heic, photos/b.svg, photos/d.txt, photos/e.xml, photos/f.md and 1 more; "
+        "images end in .bmp, .gif, .jp2, "
+    )
+    assert failed == "photos/c.json: no image format known here; it begins with b'no image'"
+    assert summary.startswith("16 of 17 images answered")
+    mask = read_class_ids((folder.parent / "masks" / "a.tif.png").read_bytes())
+    assert np.array_equal(mask, class_ids_of(COLORFUL))
+    assert (folder.parent / "masks" / "gray16.tif.overlay.jpg").exists()
+
+
+def test_images_are_turned_into_png_without_tensorflow(of_all_formats: Path) -> None:
+    script = (
+        "import sys, pipeline.prediction.run\n"
+        "from pipeline.prediction.sent_bytes import sent_bytes\n"
+        "assert sent_bytes(open(sys.argv[1], 'rb').read()).startswith(b'\\x89PNG')\n"
+        "assert not {'tensorflow', 'tfx', 'keras'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(of_all_formats / "a.tif")]
+    run = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 def test_a_failed_file_is_named_and_the_others_go_on(
     server: FakeServer, folder: Path, predict: Predict
 ) -> None:
     (folder / "broken.png").write_bytes(b"text")
+    (folder / "half.png").write_bytes(picture(5)[:20])
     (folder / "gone.png").symlink_to("nowhere")
     run = predict(server, "photos", "--output", "masks", "--batch-size", "10")
     assert run.returncode == 1
-    *failed, summary = run.stderr
+    _, *failed, summary = run.stderr
     assert sorted(failed) == [
-        "photos/broken.png: INVALID_ARGUMENT: Unknown image file format. "
-        "One of JPEG, PNG, GIF, BMP required.",
+        "photos/broken.png: no image format known here; it begins with b'text'",
         "photos/gone.png: No such file or directory",
+        "photos/half.png: INVALID_ARGUMENT: Unknown image file format. One of JPEG, PNG, GIF, BMP required.",
     ]
-    assert summary.startswith("3 of 5 images answered")
+    assert summary.startswith("3 of 6 images answered")
     assert len(files_below(folder.parent / "masks")) == 3
 
 
@@ -183,10 +263,10 @@ def test_results_that_exist_are_refused_skipped_or_replaced(
     ]
     skipped = predict(server, *options, "--existing", "skip")
     assert skipped.returncode == 0
-    assert "2 of 2 images answered" in skipped.stderr[0]
+    assert "2 of 2 images answered" in skipped.stderr[-1]
     assert mask.read_bytes() == b"mine"
     replaced = predict(server, *options, "--existing", "replace")
-    assert "3 of 3 images answered" in replaced.stderr[0]
+    assert "3 of 3 images answered" in replaced.stderr[-1]
     assert mask.read_bytes() != b"mine"
 
 
@@ -205,9 +285,9 @@ def test_skipping_asks_again_for_what_the_record_lost(
     predict(server, "photos", "--output", "masks", "--json", str(whole), "--existing", "skip")
     assert whole.read_bytes() == complete, "its last entry was whole, but for the end of the line"
     again = predict(server, *options, "--existing", "skip")
-    assert "2 of 2 images answered" in again.stderr[0]
+    assert "2 of 2 images answered" in again.stderr[-1]
     assert sorted(record.read_bytes().splitlines()) == sorted(complete.splitlines())
-    assert "0 of 0 images answered" in predict(server, *options, "--existing", "skip").stderr[0]
+    assert "0 of 0 images answered" in predict(server, *options, "--existing", "skip").stderr[-1]
 
 
 def test_an_image_whose_line_cannot_be_written_is_not_answered(
@@ -265,7 +345,7 @@ def test_runs_that_write_into_one_folder_do_not_touch_each_others_halves(
     [
         (["nothing.jpg"], "nothing.jpg: no such file or folder"),
         (["*.bmp"], "*.bmp: no file matches this pattern"),
-        (["empty"], "empty: no images in this folder (.bmp, .gif, .jpeg, .jpg, .png)"),
+        (["empty"], "empty: no images in this folder (.bmp, .gif, .jp2, .jpeg, .jpg, "),
         (["-"], "standard input names no image"),
         (["photos", "--server", "localhost"], "'localhost' is no server address; give HOST:PORT"),
         (["photos", "--batch-size", "0"], "argument --batch-size: '0' is not a whole number of at least 1"),
@@ -301,8 +381,8 @@ def test_names_on_a_closed_standard_input_are_a_wrong_command(tmp_path: Path) ->
 def test_a_server_that_refuses_to_name_the_classes_ends_the_run(server: FakeServer, predict: Predict) -> None:
     run = predict(server, "photos", "--output", "masks", "--max-message-bytes", "10")
     assert run.returncode == 1
-    assert "raise max_message_bytes" in run.stderr[0]
-    assert run.stderr[1].startswith("0 of 3 images answered")
+    assert "raise max_message_bytes" in run.stderr[1]
+    assert run.stderr[2].startswith("0 of 3 images answered")
 
 
 def test_a_server_that_is_not_there_is_said_at_once_and_given_up_after_patience(predict: Predict) -> None:
@@ -314,7 +394,7 @@ def test_a_server_that_is_not_there_is_said_at_once_and_given_up_after_patience(
         f"cannot reach {address}: it refuses connections: is the server running, and is this its gRPC port?"
     )
     assert run.returncode == 1
-    first, second, summary = run.stderr
+    _, first, second, summary = run.stderr
     assert [first, second] == [f"{refusal}; trying again for up to 1 s", refusal]
     assert summary.startswith("0 of 3 images answered")
 
@@ -325,8 +405,8 @@ def test_a_server_lost_on_the_way_ends_the_run_once(
     server.failures = [(grpc.StatusCode.UNAVAILABLE, "going away")] * 20
     run = predict(server, "photos", "--output", "masks", "--patience", "0")
     assert run.returncode == 1
-    assert run.stderr[0] == f"{server.address} is unavailable: going away"
-    assert len(run.stderr) == 2
+    assert run.stderr[1] == f"{server.address} is unavailable: going away"
+    assert len(run.stderr) == 3
 
 
 def test_a_mask_that_cannot_be_written_is_a_failed_file(
@@ -337,8 +417,8 @@ def test_a_mask_that_cannot_be_written_is_a_failed_file(
     (masks / "sub").write_text("in the way")
     run = predict(server, "photos", "--output", "masks")
     assert run.returncode == 1
-    assert run.stderr[0] == "photos/sub/b.PNG: masks/sub: File exists"
-    assert run.stderr[1].startswith("2 of 3 images answered")
+    assert run.stderr[1] == "photos/sub/b.PNG: masks/sub: File exists"
+    assert run.stderr[2].startswith("2 of 3 images answered")
 
 
 def test_a_full_disk_ends_the_run(
@@ -350,8 +430,8 @@ def test_a_full_disk_ends_the_run(
     monkeypatch.setattr(Path, "write_bytes", full)
     run = predict(server, "photos", "--output", "masks")
     assert run.returncode == 1
-    assert run.stderr[0].endswith(": No space left on device")
-    assert len(run.stderr) == 2
+    assert run.stderr[1].endswith(": No space left on device")
+    assert len(run.stderr) == 3
 
 
 def test_an_interrupt_keeps_what_is_done_and_leaves_no_half_file(folder: Path) -> None:
@@ -396,7 +476,7 @@ def test_a_new_version_may_take_over_on_the_way(folder: Path, predict: Predict) 
         pushing.start()
         run = predict(server, "photos", "--output", "masks", "--json", "-")
         pushing.join()
-    assert run.stderr[0].startswith("43 of 43 images answered by pets (version 3, 4) in ")
+    assert run.stderr[-1].startswith("43 of 43 images answered by pets (version 3, 4) in ")
     records = [json.loads(line) for line in run.stdout.splitlines()]
     assert {record["version"] for record in records} == {3, 4}
 
