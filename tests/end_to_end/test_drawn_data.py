@@ -63,6 +63,20 @@ def test_a_model_under_the_threshold_is_refused(pushed: Finished) -> None:
     assert refused.cached["Trainer"] and not refused.cached["Evaluator"]
 
 
+def test_a_model_worse_than_the_served_one_is_refused_with_both_numbers(pushed: Finished) -> None:
+    before, served = pushed.served_files(), pushed.summary
+    worse = run(
+        pushed.workdir,
+        **{**TINY, "training__epochs": 1, "training__learning_rate": 1e-7, "evaluation__min_mean_iou": 0.0},
+    )
+    assert worse.code == 3, worse.output
+    [reason] = worse.summary["reasons"]
+    numbers = (worse.summary["metrics"]["mean_iou"], served["metrics"]["mean_iou"])
+    assert all(f"{number:.3f}" in reason for number in numbers), reason
+    assert worse.summary["baseline"]["metrics"]["mean_iou"] == pytest.approx(numbers[1], abs=1e-6)
+    assert worse.served_files() == before
+
+
 def test_a_model_that_never_predicts_a_class_is_refused_by_name(pushed: Finished) -> None:
     before = pushed.served_files()
     blind = run(
@@ -82,20 +96,6 @@ def test_a_model_that_never_predicts_a_class_is_refused_by_name(pushed: Finished
     assert "evaluation.allow_unmeasured_classes" in reason
     assert blind.summary["untrained_classes"] == []
     assert blind.served_files() == before
-
-
-def test_a_model_worse_than_the_served_one_is_refused_with_both_numbers(pushed: Finished) -> None:
-    before, served = pushed.served_files(), pushed.summary
-    worse = run(
-        pushed.workdir,
-        **{**TINY, "training__epochs": 1, "training__learning_rate": 1e-7, "evaluation__min_mean_iou": 0.0},
-    )
-    assert worse.code == 3, worse.output
-    [reason] = worse.summary["reasons"]
-    numbers = (worse.summary["metrics"]["mean_iou"], served["metrics"]["mean_iou"])
-    assert all(f"{number:.3f}" in reason for number in numbers), reason
-    assert worse.summary["baseline"]["metrics"]["mean_iou"] == pytest.approx(numbers[1], abs=1e-6)
-    assert worse.served_files() == before
 
 
 # The tests from here on push, so they come after those that ask about the first push.

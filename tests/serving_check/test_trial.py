@@ -50,7 +50,7 @@ class Script:
             pixels = np.asarray(Image.open(io.BytesIO(mask)))
         except OSError:
             return [0.0, 0.0]
-        return [np.mean(pixels == class_id) for class_id in range(2)]
+        return [float(np.mean(pixels == class_id)) for class_id in range(2)]
 
     def refuse(self, context: grpc.ServicerContext) -> None:
         context.abort(self.refusal, "no")
