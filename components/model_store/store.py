@@ -45,6 +45,8 @@ _WITHDRAWN = ".withdrawn"
 """What an operator calls a version that is to be served no more; see docs/operations.md."""
 _HIGHEST = 2**63 - 1
 """A server's versions are signed integers of 64 bits."""
+_TRIES = 100
+"""Numbers that a push asks for; nobody but another writer without the lock can take even one of them."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def _numbers(base: Path) -> list[int]:
 
 
 def _rename_to_next_version(model: Path, base: Path) -> int:
-    while True:
+    for _ in range(_TRIES):
         number = max(int(time.time()), *(taken + 1 for taken in _numbers(base)), 1)
         target = base / str(number)
         try:
@@ -202,6 +204,10 @@ def _rename_to_next_version(model: Path, base: Path) -> int:
                 raise
         else:
             return number
+    raise FileExistsError(
+        f"{base}: each of {_TRIES} version numbers was taken in the moment it was asked for, the last one "
+        f"{number}; stop what else writes versions there and push again"
+    )
 
 
 @contextmanager

@@ -1,14 +1,48 @@
-"""The thresholds in TFMA's terms."""
+"""The recipe's thresholds as TFMA's own validator decides on them, without a run of the Evaluator."""
+
+import pytest
+from tensorflow_model_analysis.evaluators import metrics_validator
+from tensorflow_model_analysis.metrics import metric_types
+from tensorflow_model_analysis.proto import config_pb2
 
 from components.dataset.labels import LabelSet
+from components.evaluation.metric_names import MEAN_IOU
 from components.evaluator.config import EvaluationConfig
 from components.evaluator.eval_config import build_eval_config, with_min_mean_iou
 
+LABELS = LabelSet(names=("background", "cat"))
+
+
+def passes(config: config_pb2.EvalConfig, *, candidate: float, served: float) -> bool:
+    """TFMA's verdict on mean IoU alone, on the whole split, where both models were evaluated."""
+    [specs] = config.metrics_specs
+    for name in [name for name in specs.per_slice_thresholds if name != MEAN_IOU]:
+        del specs.per_slice_thresholds[name]
+    specs.model_names.extend(["candidate", "served"])
+    config.model_specs[0].name = "candidate"
+    config.model_specs.append(config_pb2.ModelSpec(name="served", is_baseline=True))
+    key = metric_types.MetricKey(name=MEAN_IOU, model_name="candidate", example_weighted=None)
+    metrics = {
+        key: candidate,
+        key.make_baseline_key("served"): served,
+        key.make_diff_key(): candidate - served,
+    }
+    return metrics_validator.validate_metrics(((), metrics), config).validation_ok
+
+
+@pytest.mark.parametrize(
+    ("candidate", "passed"), [(0.80, True), (0.75, True), (0.7249, False), (0.7251, True), (0.60, False)]
+)
+def test_a_candidate_may_fall_by_the_margin_below_what_is_served_and_no_further(
+    candidate: float, passed: bool
+) -> None:
+    config = build_eval_config(EvaluationConfig(min_mean_iou=0.0, max_regression=0.025), LABELS)
+    assert passes(config, candidate=candidate, served=0.75) is passed
+
 
 def test_a_run_may_ask_for_another_mean_iou_and_for_nothing_else() -> None:
-    labels = LabelSet(names=("ground", "disc"))
     recipes, runs = (
-        build_eval_config(EvaluationConfig(min_mean_iou=minimum, min_class_iou={"disc": 0.3}), labels)
+        build_eval_config(EvaluationConfig(min_mean_iou=minimum, min_class_iou={"cat": 0.3}), LABELS)
         for minimum in (0.5, 0.75)
     )
     assert with_min_mean_iou(recipes, 0.75) == runs

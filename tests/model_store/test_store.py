@@ -129,6 +129,21 @@ def test_a_number_taken_at_the_last_moment_is_left_alone(
     assert "intruder" in (base / str(frozen_second) / "saved_model.pb").read_text()
 
 
+def test_a_push_gives_up_where_every_number_is_taken_at_the_last_moment(
+    model: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def intruder_always_first(source: Path, target: Path) -> Path:
+        write_model(target, "intruder")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", intruder_always_first)
+    with pytest.raises(FileExistsError, match="stop what else writes versions there"):
+        store.publish(model, base, {})
+    assert not (base / ".publishing").exists()
+
+
 PUBLISH = """
 import sys
 from pathlib import Path
