@@ -4,6 +4,8 @@ TFX's container entrypoint was written for Vertex AI. The open-source backend di
 
 - input artifacts come without their type (``ToRuntimeArtifact`` in the backend's ``v2/metadata/client.go``),
   newer ones without a name, and outputs with a type of the backend's own, ``system.*``;
+- there may be an output that the component does not declare, ``executor-logs`` (``provisionOutputs`` in
+  ``v2/driver/driver.go``): a file, open already, that the launcher keeps the log in;
 - URIs point into an object store, while the files lie on the container's disk; see `paths`;
 - a null in an artifact's metadata is an error (``StructValueToMLMDValue`` in ``v2/metadata/converter.go``).
 """
@@ -37,7 +39,9 @@ def localize(
     inputs_spec: pipeline_spec_pb2.ComponentInputsSpec,
     outputs_spec: pipeline_spec_pb2.ComponentOutputsSpec,
 ) -> pipeline_spec_pb2.ExecutorInput:
-    """Returns the input as TFX's entrypoint can read it, with a directory for each of the outputs.
+    """Returns the input as TFX's entrypoint can read it, with a directory for each of the declared outputs.
+
+    Outputs that are not declared are the backend's own affair: TFX does not hear of them.
 
     Args:
         executor_input: as the launcher gives it.
@@ -55,6 +59,8 @@ def localize(
         # Where it has no name, TFX has no id, and its Evaluator writes the ids of models down.
         artifact.name = artifact.name or artifact.uri
         _translate(artifact, local_path)
+    for key in localized.outputs.artifacts.keys() - outputs_spec.artifacts.keys():
+        del localized.outputs.artifacts[key]
     for key, artifact in _artifacts(localized.outputs.artifacts):
         _set_class(artifact, outputs_spec.artifacts[key].artifact_type)
         _translate(artifact, local_path)

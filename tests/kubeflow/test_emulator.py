@@ -1,8 +1,9 @@
 """The emulation refuses what the backend refuses, and shows a task what a pod would show it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -28,7 +29,6 @@ local(artifact).mkdir()
 (local(artifact) / "empty").mkdir()
 artifact["metadata"] = {"pushed": 1}
 output = pathlib.Path(given["outputs"]["outputFile"])
-output.parent.mkdir()
 output.write_text(json.dumps({"artifacts": {"model": {"artifacts": [artifact]}}}))
 """
 _TAKES = """
@@ -40,7 +40,9 @@ Bodies = dict[str, str]
 RunToy = Callable[..., dict[str, TaskResult]]
 
 
-def _package(bodies: Bodies, condition: str, caches: bool, retries: int) -> str:
+def _package(
+    bodies: Bodies, condition: str, caches: bool, retries: int, environment: Mapping[str, str]
+) -> str:
     """`Make` has the output ``model``, `Take` has it as its input; both run Python."""
     model = {"model": {"artifactType": {"schemaTitle": "system.Model"}}}
     epochs = {"parameterType": "NUMBER_INTEGER"}
@@ -72,6 +74,7 @@ def _package(bodies: Bodies, condition: str, caches: bool, retries: int) -> str:
                 "image": "toy",
                 "command": ["python", "-c", _PROGRAM.format(body=body)],
                 "args": ["{{$}}"],
+                "env": [{"name": name, "value": value} for name, value in environment.items()],
             }
         }
         for label, body in bodies.items()
@@ -105,9 +108,11 @@ def run(tmp_path: Path) -> RunToy:
         condition: str = "",
         caches: bool = False,
         retries: int = 0,
+        environment: Mapping[str, str] = MappingProxyType({}),
         **parameters: Any,
     ) -> dict[str, TaskResult]:
-        return cluster.run(_package({"make": make, "take": take}, condition, caches, retries), parameters)
+        bodies = {"make": make, "take": take}
+        return cluster.run(_package(bodies, condition, caches, retries, environment), parameters)
 
     return run
 
@@ -117,7 +122,8 @@ def test_a_task_finds_its_input_under_s3_without_type_and_with_doubles(run: RunT
     assert results["Take"].state is State.SUCCEEDED, results["Take"].log
     seen = json.loads(results["Take"].log)
     artifact = seen["artifact"]
-    assert artifact["type"] == {"instanceSchema": ""} and artifact["name"] == "1"
+    assert artifact["type"] == {"instanceSchema": ""}
+    assert artifact["name"] == str(results["Make"].outputs["model"].id)
     assert artifact["metadata"]["pushed"] == 1.0 and isinstance(artifact["metadata"]["pushed"], float)
     # The empty folder is lost on the way through the object store.
     assert seen["files"] == ["/s3/" + artifact["uri"].removeprefix("s3://") + "/weights"]
@@ -128,7 +134,7 @@ def test_parameters_have_defaults_and_an_unknown_one_is_refused(run: RunToy) -> 
     assert run(make=_MAKES + check)["Make"].state is State.SUCCEEDED
     with pytest.raises(driver.DriverError, match="epoch"):
         run(epoch=4)
-    assert "expect a number" in run(epochs="4")["Make"].log
+    assert "expect number_value, got string_value" in run(epochs="4")["Make"].log
 
 
 def test_the_checkout_is_not_to_be_seen_and_volumes_are(run: RunToy, tmp_path: Path) -> None:
@@ -174,6 +180,39 @@ def test_an_executed_task_has_new_artifacts_though_their_content_is_the_same(run
     assert run(caches=False)["Make"].state is State.SUCCEEDED
     first, second = run(), run()
     assert first["Make"].outputs["model"].id != second["Make"].outputs["model"].id
+
+
+def test_the_log_of_every_attempt_is_an_output_that_no_component_declares(
+    run: RunToy, tmp_path: Path
+) -> None:
+    """Its file is there before the command runs, and open while it does."""
+    looks = (
+        "[logs] = given['outputs']['artifacts']['executor-logs']['artifacts']\n"
+        "assert local(logs).is_file() and logs['type'] == {'schemaTitle': 'system.Artifact'}\n"
+        "print(logs['name'], file=sys.stderr)\n"
+    )
+    fails_once = "flag = pathlib.Path('/serving/flag')\nif not flag.exists(): flag.touch(); sys.exit(1)\n"
+    lies = "artifact['metadata'] = {'from': 'the command'}\nwritten = json.loads(output.read_text())\n"
+    lies += "written['artifacts']['executor-logs'] = {'artifacts': [artifact]}\n"
+    lies += "output.write_text(json.dumps(written))\n"
+    make = run(make=looks + fails_once + _MAKES + lies, retries=1)["Make"]
+    assert make.state is State.SUCCEEDED and make.attempts == 2, make.log
+    logs = make.outputs["executor-logs"]
+    assert logs.uri.endswith("/executor-logs-1") and logs.metadata["display_name"] == "executor-logs"
+    assert "from" not in logs.metadata
+    objects = tmp_path / "cluster/objects" / logs.uri.removeprefix("s3://")
+    assert objects.read_text() == make.log == "executor-logs\n"
+    assert (objects.parent / "executor-logs-0").read_text() == "executor-logs\n"
+
+
+def test_a_failed_task_leaves_its_log_and_nothing_else(run: RunToy) -> None:
+    failed = run(make=_MAKES + "sys.exit(1)")["Make"]
+    assert failed.state is State.FAILED and failed.outputs.keys() == {"executor-logs"}
+
+
+def test_the_environment_is_no_part_of_the_caches_key(run: RunToy) -> None:
+    run(caches=True, environment={"A": "1"})
+    assert run(caches=True, environment={"A": "2"})["Make"].state is State.CACHED
 
 
 def test_null_in_metadata_is_refused(run: RunToy) -> None:

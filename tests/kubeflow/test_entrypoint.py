@@ -89,9 +89,14 @@ def _judged(roots: Path, untyped: dict[str, Any]) -> dict[str, Any]:
                 "out": _artifact("s3://bucket/run/out", type={"schemaTitle": "system.Dataset"}),
                 "report": _artifact("s3://bucket/run/report", type={"schemaTitle": "system.Artifact"}),
                 "page": _artifact("s3://bucket/run/page", type={"schemaTitle": "system.HTML"}),
+                "executor-logs": _artifact("s3://bucket/run/logs-0", type={"schemaTitle": "system.Artifact"}),
             },
         },
     }
+    # The launcher has it open.
+    logs = roots / "s3/bucket/run/logs-0"
+    logs.parent.mkdir(parents=True, exist_ok=True)
+    logs.touch()
     assert _run("Judge", executor_input, inputs_spec, outputs_spec) == 0
     written = json.loads((roots / "outputs" / "output_metadata.json").read_text())
     return {key: members["artifacts"][0] for key, members in written["artifacts"].items()}
@@ -139,6 +144,12 @@ def test_the_output_speaks_of_the_object_store_again_and_holds_no_null(roots: Pa
     assert (metadata["count"], metadata["span"], metadata["split_names"]) == (3, 7, '["test"]')
     assert "nothing" not in written["report"]["metadata"]
     assert str(roots) not in json.dumps(written)
+
+
+def test_an_output_that_is_not_declared_stays_the_launchers_own(roots: Path) -> None:
+    written = _judged(roots, {})
+    assert written.keys() == {"out", "report", "page"}
+    assert (roots / "s3/bucket/run/logs-0").read_bytes() == b""
 
 
 def test_a_page_is_named_by_its_file(roots: Path) -> None:

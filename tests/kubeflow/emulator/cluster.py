@@ -110,7 +110,7 @@ class _Run:
         started = time.monotonic()
         try:
             result = self._drive(name)
-        except (driver.DriverError, ExpressionError, MetadataError, launcher.TaskFailedError) as error:
+        except (driver.DriverError, ExpressionError, MetadataError) as error:
             result = TaskResult(State.FAILED, log=str(error))
         except importer.ImporterError as error:
             result = TaskResult(State.FAILED, log=f"failed to execute importer component: {error}")
@@ -161,10 +161,11 @@ class _Run:
             pod = self._cluster.pod(f"{self._number}-{name}-{result.attempts}", self._package, label)
             try:
                 made, result.log = launcher.launch(
-                    pod, executor_input, component, container, self._cluster.objects, self._cluster.store
+                    *(pod, executor_input, component, container, self._cluster.objects, self._cluster.store),
+                    retry=result.attempts - 1,
                 )
             except launcher.TaskFailedError as error:
-                result.log = str(error)
+                result.log, result.outputs = str(error), self._artifacts(error.outputs)
             else:
                 result.outputs, result.state = self._artifacts(made), State.SUCCEEDED
         return result

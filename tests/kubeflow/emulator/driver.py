@@ -13,11 +13,16 @@ from emulator.expression import condition_holds
 from emulator.metadata_store import MetadataStore
 from emulator.package import Container
 
-OUTPUT_FILE: Final = "/tmp/kfp_outputs/output_metadata.json"
-"""OutputMetadataFilepath in ``component/launcher_v2.go``."""
-
-_STRING = pipeline_spec_pb2.ParameterType.STRING
-_NUMBERS = (pipeline_spec_pb2.ParameterType.NUMBER_DOUBLE, pipeline_spec_pb2.ParameterType.NUMBER_INTEGER)
+LOGS: Final = "executor-logs"
+"""An output that no component declares; the launcher writes the command's log there."""
+_KINDS: Final = {
+    pipeline_spec_pb2.ParameterType.NUMBER_DOUBLE: "number_value",
+    pipeline_spec_pb2.ParameterType.NUMBER_INTEGER: "number_value",
+    pipeline_spec_pb2.ParameterType.BOOLEAN: "bool_value",
+    pipeline_spec_pb2.ParameterType.LIST: "list_value",
+    pipeline_spec_pb2.ParameterType.STRUCT: "struct_value",
+}
+_ROOTS: Final = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 
 Component: TypeAlias = pipeline_spec_pb2.ComponentSpec
 ExecutorInput: TypeAlias = pipeline_spec_pb2.ExecutorInput
@@ -89,22 +94,38 @@ def triggers(task: Task, executor_input: ExecutorInput) -> bool:
 
 
 def provision_outputs(executor_input: ExecutorInput, root: str, task_name: str, component: Component) -> None:
-    """Adds where the outputs shall go (``provisionOutputs``): a new place for every execution."""
-    salt = str(uuid.uuid4())
-    for name, definition in component.output_definitions.artifacts.items():
-        artifact = executor_input.outputs.artifacts[name].artifacts.add()
-        artifact.uri = f"{root.rstrip('/')}/{task_name}/{salt}/{name}"
-        artifact.type.CopyFrom(definition.artifact_type)
-        artifact.metadata.CopyFrom(definition.metadata)
+    """Adds where the outputs shall go (``provisionOutputs``): a new place for every execution.
+
+    With ``PUBLISH_LOGS=true``, as the backend's manifests have it, one is for the log.
+    """
     if component.output_definitions.parameters:
         raise DriverError("output parameters are not emulated")
-    executor_input.outputs.output_file = OUTPUT_FILE
+    definitions = dict(component.output_definitions.artifacts)
+    definitions[LOGS] = pipeline_spec_pb2.ComponentOutputsSpec.ArtifactSpec(
+        artifact_type=pipeline_spec_pb2.ArtifactTypeSchema(schema_title="system.Artifact")
+    )
+    task_root = f"{root.rstrip('/')}/{task_name}/{uuid.uuid4()}"
+    for name, definition in definitions.items():
+        artifact = executor_input.outputs.artifacts[name].artifacts.add()
+        artifact.name = name
+        artifact.uri = f"{task_root}/{name}"
+        artifact.type.CopyFrom(definition.artifact_type)
+        artifact.metadata.CopyFrom(definition.metadata)
+    executor_input.outputs.output_file = f"{local_path(task_root)}/output_metadata.json"
+
+
+def local_path(uri: str) -> str:
+    """``LocalPathForURI`` in ``component/launcher_v2.go``."""
+    for scheme, root in _ROOTS.items():
+        if uri.startswith(scheme):
+            return root + uri.removeprefix(scheme)
+    raise ValueError(f"failed to generate local path for URI {uri}: unsupported storage scheme")
 
 
 def fingerprint(executor_input: ExecutorInput, container: Container, claims: list[str]) -> str:
     """The key of the cache (``getFingerPrint`` in ``driver/cache.go``, ``cacheutils/cache.go``).
 
-    Of input artifacts their ids count, not what they hold; of volumes their names.
+    Of input artifacts their ids count, not what they hold; of volumes their names; the environment does not.
     """
     outputs = json_format.MessageToDict(executor_input.outputs).get("artifacts", {})
     for members in outputs.values():
@@ -124,7 +145,6 @@ def fingerprint(executor_input: ExecutorInput, container: Container, claims: lis
             "image": container.image,
             "cmdArgs": [*container.command, *container.args],
             "pvcNames": sorted(set(claims)),
-            "env": [[variable.name, variable.value] for variable in container.env],
         },
     }
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -139,8 +159,9 @@ def _check_parameters(executor_input: ExecutorInput, component: Component) -> No
             continue
         value = executor_input.inputs.parameter_values[name]
         kind = value.WhichOneof("kind")
-        if declared.parameter_type == _STRING and kind != "string_value":
+        if declared.parameter_type == pipeline_spec_pb2.ParameterType.STRING and kind != "string_value":
             # All types can be consumed as text.
             value.string_value = json.dumps(json_format.MessageToDict(value))
-        elif declared.parameter_type in _NUMBERS and kind != "number_value":
-            raise DriverError(f"input parameter {name!r} type mismatch: expect a number, got {kind}")
+        elif kind != _KINDS.get(declared.parameter_type, kind):
+            expected = _KINDS[declared.parameter_type]
+            raise DriverError(f"input parameter {name!r} type mismatch: expect {expected}, got {kind}")

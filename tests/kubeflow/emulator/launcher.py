@@ -1,21 +1,32 @@
 """What surrounds a task's command in its pod (``component/launcher_v2.go``)."""
 
 import json
+import re
+from collections.abc import Mapping
+from typing import TypeAlias
 
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from emulator.driver import Component, ExecutorInput
+from emulator.driver import LOGS, Component, ExecutorInput, local_path
 from emulator.metadata_store import MetadataStore
 from emulator.object_store import ObjectStore
 from emulator.package import Container
 from emulator.pod import Pod
 
-_ROOTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
+RuntimeArtifact: TypeAlias = pipeline_spec_pb2.RuntimeArtifact
 
 
 class TaskFailedError(Exception):
-    """The command ended with another status than 0; the message is its log."""
+    """The command ended with another status than 0; the message is its log.
+
+    Attributes:
+        outputs: the id of the log's artifact, the only one that is recorded then, by its key.
+    """
+
+    def __init__(self, log: str, outputs: dict[str, int]):
+        super().__init__(log)
+        self.outputs = outputs
 
 
 def launch(
@@ -25,8 +36,18 @@ def launch(
     container: Container,
     objects: ObjectStore,
     store: MetadataStore,
+    retry: int,
 ) -> tuple[dict[str, int], str]:
     """Runs the container's command with its inputs at hand, and records its outputs.
+
+    Args:
+        pod: where.
+        executor_input: as the driver made it; stays as it is.
+        component: the task's.
+        container: what to run.
+        objects: where artifacts come from and go to.
+        store: where they are recorded.
+        retry: 0 for the first attempt.
 
     Returns:
         The ids of the output artifacts by key, and the log.
@@ -34,37 +55,51 @@ def launch(
     Raises:
         TaskFailedError: the command failed.
     """
-    command = _with_placeholders([*container.command, *container.args], executor_input, component)
-    for members in executor_input.inputs.artifacts.values():
+    given = ExecutorInput()
+    given.CopyFrom(executor_input)
+    [logs] = given.outputs.artifacts[LOGS].artifacts
+    # qualifyExecutorLogsForRetry: every attempt has a log of its own.
+    logs.uri += f"-{retry}"
+    command = _with_placeholders([*container.command, *container.args], given, component)
+    for members in given.inputs.artifacts.values():
         artifact = members.artifacts[0]
         objects.download(artifact.uri, pod.own(local_path(artifact.uri)))
-    for members in executor_input.outputs.artifacts.values():
+    for members in given.outputs.artifacts.values():
         # prepareOutputFolders: the parent alone.
         pod.own(local_path(members.artifacts[0].uri)).parent.mkdir(parents=True, exist_ok=True)
-    done = pod.run(command)
+    # getLogWriter: the file is there before the command runs, and is open while it does.
+    with pod.own(local_path(logs.uri)).open("w") as log:
+        done = pod.run(command)
+        log.write(done.stdout)
     if done.returncode != 0:
-        raise TaskFailedError(f"{done.stdout}\nexit status {done.returncode}")
-    executor_output = _read_output(pod, executor_input)
-    outputs = {}
-    for key, members in executor_input.outputs.artifacts.items():
-        artifact = members.artifacts[0]
-        if reported := executor_output.artifacts.get(key):
-            _merge(reported.artifacts[0], artifact)
-        objects.upload(pod.own(local_path(artifact.uri)), artifact.uri)
-        outputs[key] = store.record(key, artifact).id
-    return outputs, done.stdout
+        recorded = _upload(pod, {LOGS: logs}, objects, store)
+        raise TaskFailedError(f"{done.stdout}\nexit status {done.returncode}", recorded)
+    reported = _read_output(pod, given).artifacts
+    outputs = {key: members.artifacts[0] for key, members in given.outputs.artifacts.items()}
+    for key, artifact in outputs.items():
+        # What the command says of the log is not listened to.
+        if key in reported and key != LOGS:
+            _merge(reported[key].artifacts[0], artifact)
+    return _upload(pod, outputs, objects, store), done.stdout
 
 
-def local_path(uri: str) -> str:
-    """``LocalPathForURI``."""
-    for scheme, root in _ROOTS.items():
-        if uri.startswith(scheme):
-            return root + uri.removeprefix(scheme)
-    raise ValueError(f"failed to generate local path for URI {uri}: unsupported storage scheme")
+def _upload(
+    pod: Pod, outputs: Mapping[str, RuntimeArtifact], objects: ObjectStore, store: MetadataStore
+) -> dict[str, int]:
+    """``uploadOutputArtifacts``: records what has no file, too, unless it is the log."""
+    recorded = {}
+    for key, artifact in outputs.items():
+        local = pod.own(local_path(artifact.uri))
+        objects.upload(local, artifact.uri)
+        if key != LOGS or local.exists():
+            recorded[key] = store.record(key, artifact).id
+    return recorded
 
 
 def _with_placeholders(command: list[str], executor_input: ExecutorInput, component: Component) -> list[str]:
-    """``getPlaceholders``: only those that take no path are used here."""
+    """``compileCmdAndArgs``."""
+    if others := re.findall(r"\{\{\$\..*?\}\}", " ".join(command)):
+        raise NotImplementedError(f"placeholders other than {{{{$}}}} are not emulated: {others}")
     filled = ExecutorInput()
     filled.CopyFrom(executor_input)
     # addDefaultParams: what the driver leaves out, the placeholder has.
@@ -82,7 +117,7 @@ def _read_output(pod: Pod, executor_input: ExecutorInput) -> pipeline_spec_pb2.E
     return json_format.Parse(text, pipeline_spec_pb2.ExecutorOutput())
 
 
-def _merge(source: pipeline_spec_pb2.RuntimeArtifact, target: pipeline_spec_pb2.RuntimeArtifact) -> None:
+def _merge(source: RuntimeArtifact, target: RuntimeArtifact) -> None:
     """``mergeRuntimeArtifacts``: URI and metadata; neither name nor type."""
     target.uri = source.uri or target.uri
     for key, value in source.metadata.fields.items():

@@ -47,9 +47,9 @@ class MetadataStore:
     def imported(self, uri: str) -> StoredArtifact:
         """``findOrNewArtifactToImport`` in component/importer_launcher.go, of an importer that reimports.
 
-        The artifact is new though one of that URI is there, and has no metadata but the importer's.
+        The artifact is new though one of that URI is there, and has no metadata but where its store is.
         """
-        return self._add(uri, {})
+        return self._add(uri, {"store_session_info": _SESSION})
 
     def _add(self, uri: str, metadata: dict[str, Any]) -> StoredArtifact:
         stored = StoredArtifact(next(self._ids), uri, metadata)

@@ -17,7 +17,7 @@ REPOSITORY: Final = Path(__file__).resolve().parents[3]
 _CODE: Final = "/app"
 _SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc", "/proc", "/sys", "/dev")
 # The launcher's volumes (compiler/argocompiler/container.go), new and empty for every pod.
-_SCRATCH: Final = ("/tmp", "/s3", "/gcs", "/minio")
+_SCRATCH: Final = ("/tmp", "/s3", "/gcs", "/minio", "/.local", "/.cache", "/.config")
 _NAMESPACE: Final = ("unshare", "--user", "--map-root-user", "--mount")
 _TIMEOUT_SECONDS: Final = 600
 
