@@ -83,6 +83,8 @@ ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility \
 COPY --from=gpu-packages /opt/venv /opt/venv
 COPY --from=code /opt/code /opt/venv/lib/python3.11/site-packages
 ARG REVISION=unknown
+# The report of a run names it; the code in here is in no repository.
+ENV SEGMENTATION_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="tfx-image-segmentation" \
       org.opencontainers.image.description="Every stage of the pipeline, with CUDA" \
       org.opencontainers.image.version="0.1.0" \
@@ -93,6 +95,8 @@ FROM runtime AS cpu
 COPY --from=cpu-packages /opt/venv /opt/venv
 COPY --from=code /opt/code /opt/venv/lib/python3.11/site-packages
 ARG REVISION=unknown
+# The report of a run names it; the code in here is in no repository.
+ENV SEGMENTATION_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="tfx-image-segmentation" \
       org.opencontainers.image.description="Every stage of the pipeline, for CPUs" \
       org.opencontainers.image.version="0.1.0" \

@@ -19,6 +19,7 @@ import models
 from components.baseline.component import Baseline
 from components.evaluator.component import Evaluator
 from components.example_validator.component import ExampleValidator
+from components.fingerprint import source_fingerprint
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.pusher.component import Pusher
 from components.report.component import Report
@@ -29,9 +30,7 @@ from components.serving_check.config import ServingCheckConfig
 from components.trainer.component import Trainer
 from components.trainer.limits import ServingLimits
 from pipeline.config import Recipe
-from pipeline.fingerprint import source_fingerprint
 from pipeline.parameters import RunParameters
-from pipeline.revision import git_commit
 
 
 def create_pipeline(
@@ -162,8 +161,6 @@ def create_pipeline(
         recipe=recipe.model_dump(mode="json"),
         labels=labels,
         min_mean_iou=parameters.min_mean_iou,
-        code_fingerprint=source_fingerprint(components, models),
-        git_commit=git_commit(),
     )
 
     return tfx.dsl.Pipeline(

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import components
-import models
 from components.evaluation.results import load_evaluation
 from components.report.collect import (
     dataset,
@@ -31,8 +29,6 @@ from components.report.lineage import lineage
 from components.report.page import write_page
 from components.report.words import METRIC_NAMES
 from pipeline.config import Recipe
-from pipeline.fingerprint import source_fingerprint
-from pipeline.revision import git_commit
 from pipeline.workdir import WorkDir
 
 if TYPE_CHECKING:
@@ -127,9 +123,7 @@ def _of_summary(
         ),
         serving_check=serving_check(summary["serving_check"]) if summary["serving_check"] else None,
         recipe=settings,
-        lineage=lineage(
-            settings, code_fingerprint=source_fingerprint(components, models), git_commit=git_commit()
-        ),
+        lineage=lineage(settings),
     )
 
 

@@ -15,8 +15,6 @@ from components.dataset.labels import LabelSet
 from components.report.artifacts import HtmlReport
 from components.report.driver import Driver
 from components.report.executor import (
-    CODE_FINGERPRINT_KEY,
-    GIT_COMMIT_KEY,
     INGESTION_KEY,
     LABELS_KEY,
     MIN_MEAN_IOU_KEY,
@@ -44,8 +42,6 @@ class ReportSpec(ComponentSpec):
         RECIPE_KEY: ExecutionParameter(type=str),
         LABELS_KEY: ExecutionParameter(type=str),
         MIN_MEAN_IOU_KEY: ExecutionParameter(type=float),
-        CODE_FINGERPRINT_KEY: ExecutionParameter(type=str),
-        GIT_COMMIT_KEY: ExecutionParameter(type=str),
     }
 
 
@@ -68,8 +64,6 @@ class Report(base_component.BaseComponent):
         recipe: what was run.
         labels: names and colours of the classes.
         min_mean_iou: of this run; shown in place of the recipe's.
-        code_fingerprint: a digest of all the code.
-        git_commit: of the code, empty where it is in no repository.
     """
 
     SPEC_CLASS = ReportSpec
@@ -90,8 +84,6 @@ class Report(base_component.BaseComponent):
         recipe: Mapping[str, Any],
         labels: LabelSet,
         min_mean_iou: float | RuntimeParameter,
-        code_fingerprint: str = "",
-        git_commit: str = "",
     ) -> None:
         spec = ReportSpec(
             examples=examples,
@@ -105,8 +97,6 @@ class Report(base_component.BaseComponent):
             recipe=json.dumps(recipe),
             labels=labels.model_dump_json(),
             min_mean_iou=min_mean_iou,
-            code_fingerprint=code_fingerprint,
-            git_commit=git_commit,
             report=types.Channel(type=HtmlReport),
         )
         super().__init__(spec=spec)

@@ -28,8 +28,6 @@ from components.report.predictions import predict_split
 RECIPE_KEY: Final = "recipe"
 LABELS_KEY: Final = "labels"
 MIN_MEAN_IOU_KEY: Final = "min_mean_iou"
-CODE_FINGERPRINT_KEY: Final = "code_fingerprint"
-GIT_COMMIT_KEY: Final = "git_commit"
 INGESTION_KEY: Final = "ingestion"
 REPORT_KEY: Final = "report"
 
@@ -54,8 +52,7 @@ class Executor(base_executor.BaseExecutor):
         Args:
             input_dict: what the component's arguments say.
             output_dict: ``report``.
-            exec_properties: ``recipe`` and ``labels`` as JSON, ``min_mean_iou`` of this run,
-                ``code_fingerprint``, ``git_commit``.
+            exec_properties: ``recipe`` and ``labels`` as JSON, ``min_mean_iou`` of this run.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         data = _gather(input_dict, exec_properties)
@@ -103,12 +100,7 @@ def _gather(inputs: _Inputs, exec_properties: Mapping[str, Any]) -> ReportData:
         dataset=read_dataset(_uri(inputs, INGESTION_KEY), census),
         serving_check=serving_check,
         recipe=recipe,
-        lineage=lineage(
-            recipe,
-            code_fingerprint=exec_properties[CODE_FINGERPRINT_KEY],
-            git_commit=exec_properties[GIT_COMMIT_KEY],
-            model_fingerprint=content_fingerprint(model_dir),
-        ),
+        lineage=lineage(recipe, content_fingerprint(model_dir)),
     )
 
 

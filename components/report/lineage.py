@@ -5,7 +5,11 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
+import components
+import models
+from components.fingerprint import source_fingerprint
 from components.report.data import Lineage
+from components.report.revision import git_commit
 
 _LIBRARIES: Final = (
     *("tfx", "tensorflow", "keras", "tensorflow-transform", "tensorflow-model-analysis"),
@@ -13,13 +17,11 @@ _LIBRARIES: Final = (
 )
 
 
-def lineage(
-    recipe: Mapping[str, Any], *, code_fingerprint: str, git_commit: str, model_fingerprint: str = ""
-) -> Lineage:
-    """Returns what is known of a run's origin, the versions being those of this process."""
+def lineage(recipe: Mapping[str, Any], model_fingerprint: str = "") -> Lineage:
+    """Returns what is known of a run's origin; code and versions are those of this process."""
     return Lineage(
-        code_fingerprint=code_fingerprint,
-        git_commit=git_commit,
+        code_fingerprint=source_fingerprint(components, models),
+        git_commit=git_commit(),
         model_fingerprint=model_fingerprint,
         seeds=_seeds(recipe),
         versions={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},

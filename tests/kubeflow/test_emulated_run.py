@@ -15,6 +15,7 @@ from emulator import pod
 from emulator.cluster import Cluster, State, TaskResult
 from PIL import Image
 
+from components.report.data import ReportData
 from pipeline.config import load_recipe
 from pipeline.kubeflow.backend import verdict
 
@@ -166,6 +167,11 @@ def test_the_page_of_the_run_is_a_file_that_kubeflow_can_show(setup: Setup, firs
     page = first["Report"].outputs["report"]
     assert page.uri.endswith("/index.html")
     assert "</html>" in setup.objects(page).read_text()
+
+
+def test_the_report_names_the_commit_of_the_image_not_of_who_compiled(setup: Setup, first: Results) -> None:
+    page = setup.objects(first["Report"].outputs["report"])
+    assert ReportData.load(page.parent).lineage.git_commit == pod.REVISION
 
 
 def test_the_served_version_answers_over_grpc(setup: Setup, first: Results) -> None:

@@ -12,11 +12,14 @@ from conftest import Pair, disc_pair
 from known_run import Page
 from tfx.types import standard_artifacts
 
+import components
+import models
 from components.dataset import features
 from components.dataset.artifacts import IngestionReportArtifact
 from components.dataset.labels import LabelSet
 from components.evaluation.confusion import count_pixels, margins, scores
 from components.evaluation.gate import GateCheck
+from components.fingerprint import source_fingerprint
 from components.report import executor
 from components.report.artifacts import HtmlReport
 from components.report.data import ReportData
@@ -134,8 +137,6 @@ def run_stage(
             "recipe": json.dumps(RECIPE),
             "labels": LABELS.model_dump_json(),
             "min_mean_iou": 0.2,
-            "code_fingerprint": "c0de",
-            "git_commit": "",
         },
     )
     return ReportData.load(directory)
@@ -164,6 +165,7 @@ def test_a_run_with_two_test_images_gets_a_page_with_all_that_was_found(
     assert [each.iou is None for each in data.classes] == [False, False, True]
     assert data.training.epochs[0]["val_loss"] is None
     assert data.lineage.seeds == {"training.seed": 3}
+    assert data.lineage.code_fingerprint == source_fingerprint(components, models)
     text = Page((tmp_path / "index.html").read_text()).text
     for part in (
         "Pushed as version 7",
@@ -171,7 +173,7 @@ def test_a_run_with_two_test_images_gets_a_page_with_all_that_was_found(
         "unicorn –",
         "1 truncated",
         "ends early",
-        "c0de",
+        data.lineage.code_fingerprint,
     ):
         assert part in text
     assert f"{found(TEST).metrics['mean_iou']:.3f}" in text

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 REPOSITORY: Final = Path(__file__).resolve().parents[3]
+REVISION: Final = "what the image was built from"
 _CODE: Final = "/app"
 _SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc", "/proc", "/sys", "/dev")
 # The launcher's volumes (compiler/argocompiler/container.go), new and empty for every pod.
@@ -70,6 +71,7 @@ class Pod:
             "PYTHONSAFEPATH": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOME": "/tmp",
+            "SEGMENTATION_REVISION": REVISION,
         }
         return subprocess.run(
             [*_NAMESPACE, "sh", "-euc", self._script(), "pod", *command],

@@ -1,14 +1,22 @@
 """Which commit the code is of."""
 
+import os
 import subprocess
 from pathlib import Path
+from typing import Final
+
+_BAKED_IN: Final = "SEGMENTATION_REVISION"
+"""Environment variable of the image, set when it is built; the code in there is in no repository."""
 
 
 def git_commit() -> str:
-    """Returns the commit of this project's code, `` and changes`` after it where files differ from it.
+    """Returns the commit of the code that this process runs, `` and changes`` after it where files differ.
 
-    Empty where the code is in no Git repository, an installed package for example.
+    In an image it is the one that was baked in, just as the build said it. Empty where neither an image nor
+    a Git repository knows.
     """
+    if baked_in := os.environ.get(_BAKED_IN):
+        return baked_in
     # A repository around it that does not know this file is somebody else's.
     if not _git("ls-files", Path(__file__).name):
         return ""

@@ -1,4 +1,4 @@
-"""A stage's code as part of its parameters: TFX's cache sees parameters and inputs, but not code."""
+"""What the code is: as part of a stage's parameters, since TFX's cache sees no code, and for the report."""
 
 import hashlib
 from importlib.metadata import version

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from types import ModuleType
 
-from pipeline.fingerprint import source_fingerprint
+from components.fingerprint import source_fingerprint
 
 
 def package(path: Path) -> ModuleType:
