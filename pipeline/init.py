@@ -110,4 +110,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    interrupt.Interrupt()
     sys.exit(main())

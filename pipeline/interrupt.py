@@ -1,25 +1,83 @@
-"""Ctrl-C and SIGTERM as one clean way out."""
+"""Ctrl-C and SIGTERM as one clean way out, for the first process of a container, too.
+
+The system ends that one by no signal that it does not handle itself.
+"""
 
 import os
 import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
+
+import psutil
 
 EXIT_CODE = 130
+"""Of a command that was interrupted, by whichever of the two."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LOOK_SECONDS = 0.2
 
 
 class Interrupt:
     """Raises KeyboardInterrupt on the first SIGINT or SIGTERM, and leaves at once on the second.
 
     Remembers the first: a library's native code may turn the exception into one of its own, or drop it.
+    It must be made in the main thread.
     """
 
     def __init__(self) -> None:
         self.received = False
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             signal.signal(number, self._handle)
+        _answer_in_a_thread(self._hand_on)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         if self.received:
-            os._exit(EXIT_CODE)
+            leave(EXIT_CODE)
         self.received = True
         raise KeyboardInterrupt
+
+    def _hand_on(self, number: int) -> None:
+        """Wakes the main thread, which alone handles signals, where the system gave one to another thread."""
+        time.sleep(_LOOK_SECONDS)
+        if not self.received:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
+def leave_when_asked() -> None:
+    """Has SIGINT or SIGTERM end this process at once, with status 130 or 143.
+
+    For one that has nothing to tidy up. It does not wait for the main thread, which native code may hold
+    for minutes.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: None)
+
+    def answer(number: int) -> None:
+        os.write(2, f"ended by {signal.Signals(number).name}\n".encode())
+        leave(128 + number)
+
+    _answer_in_a_thread(answer)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends all that this process has started, and itself without waiting for its threads."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(status)
+
+
+def _answer_in_a_thread(answer: Callable[[int], None]) -> None:
+    """Calls ``answer`` with the number of every signal that has a handler in Python."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end)
+
+    def follow() -> None:
+        while number := os.read(read_end, 1):
+            answer(number[0])
+
+    threading.Thread(target=follow, name="signals", daemon=True).start()

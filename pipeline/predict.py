@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # gRPC's C++ core would print to standard error what the client says better; it looks at this once,
     # when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from pipeline.prediction.run import predict_files
-
     try:
+        from pipeline.prediction.run import predict_files
+
         options = _options(args)
         client = options.client()
         results = ResultFiles(options.output, options.overlay)
@@ -57,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         print(f"{parser.prog}: {reason}", file=sys.stderr)
         return USAGE
+    except KeyboardInterrupt:
+        print("interrupted; nothing was sent", file=sys.stderr)
+        return interrupt.EXIT_CODE
     if found.passed_over:
         first = ", ".join(map(str, found.passed_over[:_NAMED]))
         more = len(found.passed_over) - _NAMED

@@ -6,7 +6,8 @@
 
 A run is given by its id, as ``python -m pipeline.runs`` lists them, by its folder, or by its report.json.
 
-Ends with 0, or 2 if the command is wrong, there is no such run or report, or the page cannot be written.
+Ends with 0, or 2 if the command is wrong, there is no such run or report, or the page cannot be written;
+130 after Ctrl-C or SIGTERM.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 
 from components.report.comparison import Comparison
 from components.report.data import DATA_FILE, ReportData, write_whole
+from pipeline import interrupt
 from pipeline.terminal import open_missing_streams
 from pipeline.workdir import WorkDir
 
@@ -54,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
+    except KeyboardInterrupt:
+        print("interrupted, nothing was written", file=sys.stderr)
+        return interrupt.EXIT_CODE
     print(args.output)
     return 0
 
@@ -106,4 +111,5 @@ def _find(run: str, workdir: Path | None) -> Path:
 
 
 if __name__ == "__main__":
+    interrupt.Interrupt()
     sys.exit(main())

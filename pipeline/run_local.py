@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from components.image_mask_example_gen.layouts.registry import check_root
 from pipeline import interrupt
@@ -39,6 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     open_missing_streams()
     args = _parser().parse_args(argv)
+    signals = interrupt.Interrupt()
+    try:
+        return _command(args, signals)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return interrupt.EXIT_CODE
+
+
+def _command(args: argparse.Namespace, signals: interrupt.Interrupt) -> int:
     if args.list_recipes:
         recipes = list_recipes()
         width = max(map(len, recipes))
@@ -54,14 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     workdir = WorkDir(args.workdir or Path("runs", recipe.name))
     try:
         with workdir.locked():
-            return _run(recipe, workdir, args.mode)
+            return _run(recipe, workdir, args.mode, signals)
     except WorkDirError as error:
         print(error, file=sys.stderr)
         return USAGE
 
 
-def _run(recipe: Recipe, workdir: WorkDir, mode: Mode) -> int:
-    signals = interrupt.Interrupt()
+def _run(recipe: Recipe, workdir: WorkDir, mode: Mode, signals: interrupt.Interrupt) -> int:
     run_id = new_run_id()
     log = workdir.log(run_id)
     with output_diverted(log) as stream, view_for(stream, mode, os.environ) as view:
@@ -71,18 +78,14 @@ def _run(recipe: Recipe, workdir: WorkDir, mode: Mode) -> int:
         except KeyboardInterrupt:
             line = Line("interrupted; run the same command again to go on from there", Tone.WARNING)
             view.run_ends(Ending(interrupt.EXIT_CODE, log, None, [line]))
-            _leave_at_once()
+            interrupt.leave(interrupt.EXIT_CODE)
         code = interrupt.EXIT_CODE if ended.interrupted else _EXIT_CODES[ended.summary["outcome"]]
         lines = list(conclude(ended, recipe, workdir, log))
         view.run_ends(Ending(code, log, ended.summary, lines))
         if ended.interrupted:
-            _leave_at_once()
+            # Beam's threads may still be at work, and the interpreter would wait for them.
+            interrupt.leave(code)
     return code
-
-
-def _leave_at_once() -> NoReturn:
-    # Beam's threads may still be at work, and the interpreter would wait for them.
-    os._exit(interrupt.EXIT_CODE)
 
 
 def _workdir(text: str) -> Path:

@@ -9,7 +9,8 @@ Deleted is what only that run has: its folder in history/ with summary and repor
 artifacts/, metadata.sqlite, checkpoints/ and serving/: other runs reuse them, and served versions are served.
 Where the newest run is deleted, summary.json and report/index.html become those of the run before.
 
-Ends with 0, or 2 if the command is wrong, there is no such run, or it cannot be deleted; 130 after Ctrl-C.
+Ends with 0, or 2 if the command is wrong, there is no such run, or it cannot be deleted; 130 after Ctrl-C
+or SIGTERM.
 """
 
 import argparse
@@ -260,4 +261,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    interrupt.Interrupt()
     sys.exit(main())

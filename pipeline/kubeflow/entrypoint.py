@@ -6,7 +6,8 @@
     python -m pipeline.kubeflow.entrypoint --announce_pushed_model INPUT   says which version was pushed
 
 INPUT is the task's ExecutorInput, which the backend's launcher puts where the package says {{$}}.
-The log goes to standard output. Ends with 0 if the stage is done, 1 if it failed, 2 if the command is wrong.
+The log goes to standard output. Ends with 0 if the stage is done, 1 if it failed, 2 if the command is wrong,
+143 at once after SIGTERM (130 after SIGINT); what a stage has started ends with it.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from components.errors import StageError
+from pipeline import interrupt
 from pipeline.failures import explain_failure
 
 _PUSHED_MODEL: Final = "pushed_model"
@@ -128,4 +130,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    interrupt.leave_when_asked()
     sys.exit(main())

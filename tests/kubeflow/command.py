@@ -1,7 +1,6 @@
 """``python -m pipeline.run_kubeflow`` in the test's own process, against a fake backend."""
 
 import faulthandler
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,10 +58,7 @@ def in_this_process(
             code = int(str(exit_.code))
         return Finished(code, *capfd.readouterr())
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
     faulthandler.enable(2)
 
 

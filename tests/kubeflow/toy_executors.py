@@ -1,5 +1,7 @@
 """Executors that tell what they were given, and put out what the backend stumbles over."""
 
+import ctypes
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,17 @@ class Reader(base_executor.BaseExecutor):
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         seen.clear()
         seen["exec_properties"] = exec_properties
+
+
+class Stuck(base_executor.BaseExecutor):
+    """Starts a process, and then waits in native code, which answers no signal, for what never comes."""
+
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        print(f"stuck beside {child.pid}", flush=True)
+        mutex = ctypes.create_string_buffer(64)
+        while True:
+            ctypes.CDLL(None).pthread_mutex_lock(mutex)
 
 
 class Refusal(base_executor.BaseExecutor):

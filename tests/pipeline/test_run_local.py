@@ -51,10 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> I
 
     for name, module in toy_pipeline.stand_ins().items():
         monkeypatch.setitem(sys.modules, name, module)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield run_here
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
     faulthandler.enable(2)
 
 

@@ -22,7 +22,6 @@ from fake_server import COLORS, FakeServer, class_ids_of, expected_class_ids, pi
 from PIL import Image
 
 from components.imaging.drawing import read_class_ids
-from pipeline import interrupt
 from pipeline.predict import main
 from pipeline.prediction.image_files import ImageFile
 from pipeline.prediction.result_files import Record, ResultFiles
@@ -73,8 +72,6 @@ Predict = Callable[..., Run]
 def predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path) -> Predict:
     """Runs the command in the folder that holds ``photos``, in this process: most of a run is imports."""
     monkeypatch.chdir(folder.parent)
-    # It belongs to a process of the command's own.
-    monkeypatch.setattr(interrupt, "Interrupt", lambda: None)
 
     def run(server: FakeServer | str, *arguments: str, stdin: bytes = b"") -> Run:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))

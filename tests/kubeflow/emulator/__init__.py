@@ -11,7 +11,8 @@ not reimport.
 Left out though a cluster has it:
 
 - Argo: its limits (a task's timeout, the size of a workflow and of its parameters), its own process around
-  the launcher, several tasks at once, and that a Pod that was deleted is not started again;
+  the launcher, several tasks at once, and whom its retries are for: a failed container, as here, unless the
+  controller's ``templateDefaults`` say ``retryPolicy: OnError``, as the manifests of 2.17.0 do;
 - the Pod: image, user 65532 and security context, CPU, memory and GPU, network, the backend's own variables
   of the environment; this process stands for the launcher's, the command's parent;
 - the object store: credentials and errors, and the second try after one; before 2.17 the download of

@@ -1,0 +1,154 @@
+"""Commands as the first process of a container, which no signal ends that it does not handle itself."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+_PYTHON = (sys.executable, "-m")
+_SECONDS = 10
+"""How long container engines wait before they kill."""
+
+
+@pytest.fixture
+def namespace() -> Sequence[str]:
+    """What makes the command after it number 1 of a process namespace of its own."""
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare (util-linux)")
+    trial = subprocess.run([*_NAMESPACE, "true"], capture_output=True, text=True)
+    if trial.returncode:
+        pytest.skip(f"no process namespaces: {trial.stderr.strip()}")
+    return _NAMESPACE
+
+
+@contextmanager
+def started(command: Sequence[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    paths = os.pathsep.join(map(str, (_REPOSITORY, _REPOSITORY / "tests/kubeflow")))
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def status_after_sigterm(process: subprocess.Popen[str]) -> int:
+    """Asks the command itself to end, not the ``unshare`` around it, which ends with the command's status."""
+    outermost = psutil.Process(process.pid)
+    [first] = outermost.children() if outermost.name() == "unshare" else [outermost]
+    first.send_signal(signal.SIGTERM)
+    return process.wait(timeout=_SECONDS)
+
+
+def said(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
+    """Reads what the process prints up to a line that the pattern fits."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if match := re.search(pattern, line):
+            return match
+    raise AssertionError("".join(lines))
+
+
+_STUCK = [
+    *(*_PYTHON, "pipeline.kubeflow.entrypoint", "--executor_class_path=toy_executors.Stuck"),
+    f"--json_serialized_invocation_args={json.dumps({'outputs': {'outputFile': '/tmp/unwritten'}})}",
+]
+
+
+def test_a_stage_that_native_code_holds_ends_at_once_with_143(namespace: Sequence[str]) -> None:
+    with started([*namespace, *_STUCK]) as process:
+        said(process, "stuck beside")
+        assert status_after_sigterm(process) == 143
+
+
+def test_what_a_stage_has_started_ends_with_it() -> None:
+    with started(_STUCK) as process:
+        child = psutil.Process(int(said(process, r"stuck beside (\d+)")[1]))
+        assert status_after_sigterm(process) == 143
+        assert said(process, "ended by SIGTERM")
+        end = time.monotonic() + _SECONDS
+        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+def test_a_signal_that_the_system_gives_to_another_thread_reaches_the_main_thread() -> None:
+    """Which waits for a lock, as it does while Beam works."""
+    program = """
+import os, signal, threading, time
+from pipeline.interrupt import Interrupt
+
+def elsewhere():
+    time.sleep(0.5)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    time.sleep(600)
+
+lock = threading.Lock()
+lock.acquire()
+try:
+    Interrupt()
+    threading.Thread(target=elsewhere, daemon=True).start()
+    lock.acquire()
+except KeyboardInterrupt:
+    os._exit(130)
+"""
+    with started([sys.executable, "-c", program]) as process:
+        assert process.wait(timeout=_SECONDS) == 130
+
+
+def test_a_local_run_ends_with_130(namespace: Sequence[str], tmp_path: Path) -> None:
+    toy = [sys.executable, str(Path(__file__).with_name("toy_pipeline.py")), f"--workdir={tmp_path}"]
+    with started([*namespace, *toy, "--set=beam.workers=2"], TOY_TROUBLE="beam_hang") as process:
+        said(process, "hanging")
+        assert status_after_sigterm(process) == 130
+
+
+def test_a_report_that_waits_for_a_file_ends_with_130(namespace: Sequence[str], tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    os.mkfifo(report)
+    command = [*_PYTHON, "pipeline.report", "--compare", str(report), str(report)]
+    with started([*namespace, *command]) as process, report.open("w"):
+        assert status_after_sigterm(process) == 130
+        assert said(process, "interrupted")
+
+
+def test_a_list_of_runs_that_waits_for_a_file_ends_with_130(namespace: Sequence[str], tmp_path: Path) -> None:
+    (tmp_path / "history" / "20260102-030405-000000").mkdir(parents=True)
+    summary = tmp_path / "history" / "20260102-030405-000000" / "summary.json"
+    os.mkfifo(summary)
+    command = [*_PYTHON, "pipeline.runs", f"--workdir={tmp_path}"]
+    with started([*namespace, *command]) as process, summary.open("w"):
+        assert status_after_sigterm(process) == 130
+        assert said(process, "interrupted")
+
+
+def test_a_prediction_that_waits_for_names_ends_with_130(namespace: Sequence[str], tmp_path: Path) -> None:
+    command = [*_PYTHON, "pipeline.predict", "-", "--server=localhost:1", "--model=m", f"--output={tmp_path}"]
+    with started([*namespace, *command]) as process:
+        assert process.stdin is not None
+        # More than a pipe holds: it has been read when this is through.
+        process.stdin.write("a.png\n" * 100_000)
+        process.stdin.flush()
+        assert status_after_sigterm(process) == 130
+        assert said(process, "interrupted; nothing was sent")
