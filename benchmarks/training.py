@@ -30,8 +30,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from components.trainer.config import TrainerSettings
-from components.trainer.constants import Constants
+from components.trainer.config import Constants, TrainerSettings
 from components.trainer.network import build_network, compile_network
 from components.trainer.optimizers import build_optimizer, phases
 from pipeline.config import list_recipes, load_recipe
@@ -129,19 +128,17 @@ def trainer_batches(settings: TrainerSettings, pictures: Pictures, steps: int, a
     import tensorflow as tf
 
     from components.trainer import data
-    from components.trainer.examples import augmentation, variants
+    from components.trainer.examples import augmentation
 
-    changes = variants(settings.augmentation)
-    batch, copies = settings.training.batch_size, 1 + len(changes)
+    batch = settings.training.batch_size
     return data.training_batches(
         tf.data.Dataset.from_tensor_slices(tuple(pictures)).cache(),
-        range(-(-steps * batch // (len(pictures.images) * (copies if augmented else 1)))),
+        range(-(-steps * batch // len(pictures.images))),
         buffer=len(pictures.images),
         batch_size=batch,
         drop_remainder=True,
         seed=0,
         augment=augmentation(settings.augmentation) if augmented else None,
-        variants=changes if augmented else (),
     )
 
 

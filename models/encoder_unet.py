@@ -6,8 +6,7 @@ import keras
 
 from models import blocks
 from models.encoders import encoder as build_encoder
-from models.geometry import check_size, encoder_stride
-from models.options import EncoderName, Joining, Normalization, Upsampling
+from models.options import EncoderName, Joining, Normalization, Upsampling, check_size, encoder_stride
 
 
 def encoder_unet(

@@ -8,8 +8,7 @@ from typing import Any, Final
 import keras
 
 from models.blocks import BATCH_MOMENTUM, InputShape
-from models.geometry import encoder_stride
-from models.options import IMAGENET, EncoderName
+from models.options import IMAGENET, EncoderName, encoder_stride
 
 _DEEPEST: Final[dict[EncoderName, str]] = {
     # These end in a 1x1 convolution that multiplies the channels for the classifier; a decoder starts before.
@@ -24,7 +23,7 @@ _DEEPEST: Final[dict[EncoderName, str]] = {
 """Deepest features where they are not what `_features` finds."""
 
 _LEVELS: Final = 5
-"""How often an encoder halves height and width; `models.geometry.encoder_stride` is two to this power."""
+"""How often an encoder halves height and width; `models.options.encoder_stride` is two to this power."""
 
 
 def encoder(

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from models import blocks
-from models.geometry import check_size, stride
-from models.options import Joining, Normalization, Upsampling
+from models.options import Joining, Normalization, Upsampling, check_size, stride
 
 
 def unet(

@@ -18,11 +18,9 @@ from components.image_mask_example_gen.config import DatasetConfig
 from components.pusher.config import ServingConfig
 from components.serving_check.config import ServingCheckConfig
 from components.settings import Settings
-from components.trainer.augmentation_config import AugmentationConfig
-from components.trainer.config import TrainerSettings, contradictions
-from components.trainer.limits import ServingLimits
+from components.trainer.config import ServingLimits, TrainerSettings, contradictions
 from components.trainer.model_config import ModelConfig
-from components.trainer.training_config import TrainingConfig
+from components.trainer.training_config import AugmentationConfig, TrainingConfig
 from components.transform.config import TransformConfig
 from models.options import ENCODER_PIXELS, IMAGENET
 from pipeline.kubeflow.config import KubeflowConfig

@@ -28,7 +28,7 @@ from components.schema.curated import SCALAR_FEATURES, curated_schema
 from components.serving_check.component import ServingCheck
 from components.serving_check.config import ServingCheckConfig
 from components.trainer.component import Trainer
-from components.trainer.limits import ServingLimits
+from components.trainer.config import ServingLimits
 from pipeline.config import Recipe
 from pipeline.parameters import RunParameters
 

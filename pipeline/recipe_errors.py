@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Iterator
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -18,6 +18,21 @@ _REQUIREMENTS = {
 }
 """Where pydantic's own words are those of JSON or Python."""
 
+MOVED: Final = {
+    "augmentation.shear": ("augmentation.rotate", "what moves a picture is rotate and scale_crop"),
+    "augmentation.translate": ("augmentation.scale_crop", "its crops are placed at random"),
+    "augmentation.variants": ("augmentation", "changes are drawn at random, under its other keys"),
+    "augmentation.zoom": ("augmentation.scale_crop", "zoom 0.1 is scale_crop [0.9, 1.1]"),
+    "model.average_mirrored": ("model.test_time_augmentation.horizontal_flip", ""),
+    "model.average_scales": ("model.test_time_augmentation.scales", ""),
+    "training.focal_gamma": ("training.loss.focal.gamma", "a loss has its own parameters"),
+    "training.label_smoothing": ("training.loss.cross_entropy.label_smoothing", "focal has one, too"),
+    "training.monitor": ("training.early_stopping_patience", "epochs are judged by their IoU on val"),
+    "training.tversky_alpha": ("training.loss.tversky.alpha", "a loss has its own parameters"),
+    "training.tversky_beta": ("training.loss.tversky.beta", "a loss has its own parameters"),
+}
+"""Keys of earlier recipes: each with the one that has taken its place, and a remark."""
+
 
 class RecipeError(Exception):
     """A recipe that cannot be run; each line names a key, its value and what would be right."""
@@ -28,7 +43,7 @@ class RecipeError(Exception):
 
 def explain(error: ValidationError, values: Any, model: type[BaseModel]) -> list[str]:
     """Returns one line for each problem that ``model`` found with ``values``."""
-    keys = tuple(_all_keys(model))
+    keys = tuple(all_keys(model))
     lines: list[str] = []
     alternatives: dict[str, str] = {}
     for details in error.errors(include_url=False):
@@ -82,7 +97,7 @@ def _known_kind(details: ErrorDetails, path: str, keys: tuple[str, ...]) -> str 
     value = details["input"]
     match details["type"]:
         case "extra_forbidden":
-            return f"unknown key {path} (value {shown(value)}){_nearest_key(path, keys)}"
+            return f"unknown key {path} (value {shown(value)}){_successor(path) or _nearest_key(path, keys)}"
         case "missing":
             return f"{path} is missing; add it to the recipe or give --set {path}=VALUE"
         case "literal_error":
@@ -113,6 +128,13 @@ def _path(details: ErrorDetails, values: Any) -> str:
     return ".".join(parts)
 
 
+def _successor(path: str) -> str:
+    if path not in MOVED:
+        return ""
+    successor, remark = MOVED[path]
+    return f"; use {successor}{f' ({remark})' if remark else ''}"
+
+
 def _nearest_key(path: str, keys: tuple[str, ...]) -> str:
     """Looks for the misspelt key among its neighbours, then for its name in other blocks."""
     block, _, name = path.rpartition(".")
@@ -127,12 +149,12 @@ def _nearest_key(path: str, keys: tuple[str, ...]) -> str:
     return f"; {block or 'a recipe'} has {', '.join(neighbours)}"
 
 
-def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yields the dotted paths of all keys, blocks included."""
     for name, field in model.model_fields.items():
         yield prefix + name
         for block in _models_in(field.annotation):
-            yield from _all_keys(block, f"{prefix}{name}.")
+            yield from all_keys(block, f"{prefix}{name}.")
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -85,7 +85,7 @@ def _inner_blocks(field: Schema) -> Iterator[tuple[str, str]]:
     """Yields what follows the key on the way to a block inside a field, and the block's name."""
     if "$ref" in field:
         yield "", field["$ref"].rpartition("/")[2]
-    for choice in field.get("anyOf", ()):
+    for choice in (*field.get("anyOf", ()), *field.get("oneOf", ())):
         yield from _inner_blocks(choice)
     if isinstance(field.get("items"), dict):
         yield from ((f"[]{rest}", name) for rest, name in _inner_blocks(field["items"]))

@@ -28,9 +28,8 @@ def test_the_reference_knows_nested_keys_bounds_defaults_and_meanings() -> None:
         "| `dataset.splits.val` | number ≥ 0, < 1 | `0.15` | Fraction for checkpoint choice; of the official "
         "training list where a layout has one. |" in rows
     )
-    assert any(
-        row.startswith("| `augmentation.variants[].gamma` | number > 0, ≤ 10 or `null`") for row in rows
-    )
+    assert any(row.startswith("| `training.loss.tversky` | number > 0 or block or `null` |") for row in rows)
+    assert "| `training.loss.tversky.beta` | number > 0 | `0.7` | Weight of false negatives. |" in rows
     assert any(row.startswith("| `kubeflow.defaults.tolerations[].operator` |") for row in rows)
     assert "The keys of [kubeflow.defaults](#kubeflowdefaults)." in rows
 

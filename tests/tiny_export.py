@@ -10,8 +10,8 @@ from components.dataset import features, transformed
 from components.dataset.labels import LabelSet
 from components.imaging.decode import decode_image
 from components.imaging.resize import InputSize, resize_image
+from components.trainer.config import ServingLimits
 from components.trainer.export import export
-from components.trainer.limits import ServingLimits
 
 LABELS = LabelSet(names=("dark", "bright · heiß"), colors=((0, 0, 0), (250, 200, 10)))
 SIZE = InputSize(8, 8, "stretch")

@@ -9,7 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import keras
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 IOU = "iou_at_input_size"
 """The name of the metric, from ``models.metrics``; with ``val_`` before it, of its value on the val split."""
+_VAL_IOU = f"val_{IOU}"
 
 Epoch = dict[str, float]
 
@@ -29,14 +30,13 @@ Epoch = dict[str, float]
 class History:
     """What each epoch measured, and what follows from it: the best epoch, and whether to go on."""
 
-    def __init__(self, epochs: list[Epoch], patience: int | None, monitor: Literal["iou", "loss"]):
+    def __init__(self, epochs: list[Epoch], patience: int | None):
         self.epochs = epochs
         self._patience = patience
-        self._key, self._sign = (f"val_{IOU}", 1.0) if monitor == "iou" else ("val_loss", -1.0)
 
     @property
     def best_epoch(self) -> int:
-        """Index of the first epoch with the best monitored value; of the last where nothing is validated."""
+        """Index of the first epoch with the best IoU on val; of the last where nothing is validated."""
         return self._best(range(len(self.epochs)))
 
     def has_stalled(self, phase: int) -> bool:
@@ -47,14 +47,14 @@ class History:
         return indices[-1] - self._best(indices) >= self._patience
 
     def _best(self, indices: Sequence[int]) -> int:
-        if self._key not in self.epochs[indices[-1]]:
+        if _VAL_IOU not in self.epochs[indices[-1]]:
             return indices[-1]
         return max(indices, key=lambda index: (self._score(index), -index))
 
     def _score(self, index: int) -> float:
-        """What was monitored, higher where better; what is no number is worse than any."""
-        value = self.epochs[index][self._key]
-        return self._sign * value if math.isfinite(value) else -math.inf
+        """The IoU on val; what is no number is worse than any."""
+        value = self.epochs[index][_VAL_IOU]
+        return value if math.isfinite(value) else -math.inf
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -67,12 +67,12 @@ class Checkpoints(keras.callbacks.Callback):
     epoch.
     """
 
-    def __init__(self, directory: Path, patience: int | None = None, monitor: Literal["iou", "loss"] = "iou"):
+    def __init__(self, directory: Path, patience: int | None = None):
         super().__init__()
         self._phase = 1
         self._directory = directory
         self._state_file = directory / "state.json"
-        self.history = History([], patience, monitor)
+        self.history = History([], patience)
         if self._state_file.exists() and not self._read_state():
             logger.warning("the checkpoint in %s is damaged: training anew", directory)
             # With the record of what was trained, which would otherwise go on from there.

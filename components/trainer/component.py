@@ -14,9 +14,8 @@ from tfx.types import component_spec, standard_artifacts, standard_component_spe
 
 from components.errors import StageError
 from components.trainer import run_fn
-from components.trainer.config import TrainerSettings
+from components.trainer.config import ServingLimits, TrainerSettings
 from components.trainer.distribution import is_chief
-from components.trainer.limits import ServingLimits
 
 SETTINGS_KEY: Final = "settings"
 LIMITS_KEY: Final = "limits"

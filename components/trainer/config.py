@@ -1,19 +1,16 @@
-"""What the Trainer is handed: the recipe's blocks ``model``, ``augmentation`` and ``training`` together."""
+"""What the Trainer is handed: its part of the recipe, what a served model refuses, the graph's constants."""
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from components.dataset.labels import LabelSet
 from components.settings import Settings
-from components.trainer.augmentation_config import AugmentationConfig
 from components.trainer.model_config import ModelConfig
-from components.trainer.training_config import TrainingConfig
-from models.geometry import look_size
-
-_ODD_TURNS = (("rot90", 1), ("rot90", 3))
+from components.trainer.training_config import AugmentationConfig, TrainingConfig
+from models.options import scaled_size
 
 
 def contradictions(
@@ -39,12 +36,13 @@ def contradictions(
             f"transform.channels is {channels}; set the channels to 3, or the weights to null"
         )
     seen = {(height, width)}
-    for scale in model.average_scales:
-        size = look_size(height, width, scale, model.stride)
+    for scale in model.test_time_augmentation.scales:
+        size = scaled_size(height, width, scale, model.stride)
         if size in seen:
             yield (
-                f"model.average_scales has {scale:g}, a look at {size[0]} x {size[1]} pixels, the nearest "
-                f"multiple of {model.stride}, as another look is; take one further away, or leave it out"
+                f"model.test_time_augmentation.scales has {scale:g}, which makes {size[0]} x {size[1]} "
+                f"pixels, the nearest multiple of {model.stride}, as another scale does; take one further "
+                "away, or leave it out"
             )
         seen.add(size)
     weights = training.class_weights
@@ -53,16 +51,13 @@ def contradictions(
             f"training.class_weights has {len(weights)} values for {labels.num_classes} classes; "
             f"give one each for {', '.join(labels.names)}"
         )
-    variants = [variant.change for variant in augmentation.variants]
-    if height != width and (augmentation.rot90 or any(change in variants for change in _ODD_TURNS)):
+    if height != width and augmentation.rot90:
         yield (
             f"augmentation turns by rot90, but the input is {height} x {width}; "
             "make transform.height and transform.width equal, or leave rot90 out"
         )
     if channels != 3:
-        colors = [key for key in ("saturation", "hue") if getattr(augmentation, key)]
-        colors += [name for name, _ in variants if name == "hue"]
-        for key in dict.fromkeys(colors):
+        for key in [key for key in ("saturation", "hue") if getattr(augmentation, key)]:
             yield f"augmentation changes {key}, but images have {channels} channels, not 3; leave it out"
 
 
@@ -115,7 +110,7 @@ class TrainerSettings(Settings):
             exclude={
                 "recipe": True,
                 "checkpoint_dir": True,
-                "model": {"average_mirrored", "average_scales"},
+                "model": {"test_time_augmentation"},
                 "training": {"cache_bytes", "jit_compile", "mixed_precision"},
             }
         )
@@ -130,3 +125,30 @@ class TrainerSettings(Settings):
         for training in (changed["training"], changed["recipe"]["training"]):
             training.update(values)
         return type(self).model_validate_json(json.dumps(changed))
+
+
+class ServingLimits(Settings):
+    """What a served model refuses, wherever it is served: the part of the recipe's ``serving`` block that is
+    built into the exported model, so that a change exports it anew.
+    """
+
+    max_pixels: int = Field(default=50_000_000, ge=1)
+    """An image that claims more is refused before it is decoded; at least ``dataset.max_pixels``. Answering
+    takes about 16 bytes a pixel. Images that together have more than this are answered one after the
+    other, so the default stays under 1 GB for whatever is encoded in a request."""
+    max_batch_size: int = Field(default=64, ge=32)
+    """Images in one request, or in what a server makes of several. What the network computes grows with it
+    as with ``training.batch_size``; the Evaluator sends 32."""
+
+
+class Constants(NamedTuple):
+    """What the transform graph learnt from the training split, which training needs besides pixels."""
+
+    pixel_scale: tuple[float, ...]
+    pixel_offset: tuple[float, ...]
+    class_pixels: tuple[int, ...]
+
+
+def untrained_classes(labels: LabelSet, constants: Constants) -> list[str]:
+    """Returns the names of the classes that no pixel of the training split is of."""
+    return [name for name, pixels in zip(labels.names, constants.class_pixels, strict=True) if not pixels]

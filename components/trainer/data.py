@@ -1,7 +1,6 @@
 """The input pipeline: from the splits' TFRecords to batches of uint8 pixels, cached after the first epoch."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import tensorflow as tf
@@ -9,12 +8,11 @@ import tensorflow_transform as tft
 
 from components.dataset import features, transformed
 from components.imaging.resize import InputSize
-from components.trainer.constants import Constants
+from components.trainer.config import Constants
 
 Pair = tuple[tf.Tensor, tf.Tensor]
 """An image and its class ids, or a batch of both."""
 Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Pair]
-Variant = Callable[[tf.Tensor, tf.Tensor], Pair]
 
 _DECODE_BATCH = 4
 """Examples a call of the transform graph: enough to hide the call, few enough to fill every core."""
@@ -90,9 +88,8 @@ def training_batches(
     drop_remainder: bool,
     seed: int,
     augment: Augment | None = None,
-    variants: Sequence[Variant] = (),
 ) -> tf.data.Dataset:
-    """Returns the batches of ``epochs`` one after the other: shuffled, multiplied, augmented.
+    """Returns the batches of ``epochs`` one after the other: shuffled, augmented.
 
     What is in a batch follows from ``seed``, the epoch's number and the batch's place in the epoch alone, so
     a training that goes on after some epochs sees what it would have seen without the interruption.
@@ -105,20 +102,15 @@ def training_batches(
         drop_remainder: leave out what does not fill a batch.
         seed: of the order and of ``augment``.
         augment: called with images [N, H, W, channels], masks [N, H, W] and a seed, int64 [].
-        variants: each adds a changed copy of every pair beside the original.
     """
-    pairs = _with_variants(pairs, variants)
 
     def batches(epoch: tf.Tensor) -> tf.data.Dataset:
         # Of this function's graph alone: shuffling cannot combine a global seed with one that is a tensor.
         tf.random.set_seed(None)
         order = pairs.shuffle(
-            max(1, buffer) * (1 + len(variants)),
-            seed=_random_word(seed, epoch, 0),
-            reshuffle_each_iteration=False,
+            max(1, buffer), seed=_random_word(seed, epoch, 0), reshuffle_each_iteration=False
         )
-        chosen = order.map(_application(variants), tf.data.AUTOTUNE) if variants else order
-        batched = chosen.batch(batch_size, drop_remainder, tf.data.AUTOTUNE)
+        batched = order.batch(batch_size, drop_remainder, tf.data.AUTOTUNE)
         if augment is None:
             return batched
         return tf.data.Dataset.zip(batched, tf.data.Dataset.counter(1)).map(
@@ -128,31 +120,6 @@ def training_batches(
     # The cache lies outside of the function, so it is filled once and not anew in each epoch.
     numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
     return numbers.flat_map(batches).prefetch(tf.data.AUTOTUNE)
-
-
-def _with_variants(pairs: tf.data.Dataset, variants: Sequence[Variant]) -> tf.data.Dataset:
-    """Repeats each pair with the number of a variant, 0 for none; the copies share their memory."""
-    if not variants:
-        return pairs
-    return pairs.flat_map(
-        lambda image, mask: tf.data.Dataset.range(1 + len(variants)).map(
-            lambda variant: (image, mask, variant)
-        )
-    )
-
-
-def _application(variants: Sequence[Variant]) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Pair]:
-    """Returns what applies the variant of a number, or none for 0, to one pair."""
-
-    def apply(image: tf.Tensor, mask: tf.Tensor, number: tf.Tensor) -> Pair:
-        def changed_by(variant: Variant) -> Pair:
-            images, masks = variant(image[tf.newaxis], mask[tf.newaxis])
-            return images[0], masks[0]
-
-        changes = [partial(changed_by, variant) for variant in variants]
-        return tf.switch_case(tf.cast(number, tf.int32), [lambda: (image, mask), *changes])
-
-    return apply
 
 
 def _random_word(seed: int, epoch: tf.Tensor, position: tf.Tensor | int) -> tf.Tensor:

@@ -15,8 +15,7 @@ import tensorflow as tf
 from tfx.v1.components import FnArgs
 
 from components.errors import StageError
-from components.trainer.config import TrainerSettings
-from components.trainer.constants import Constants
+from components.trainer.config import Constants, TrainerSettings
 from components.trainer.distribution import is_chief
 from components.trainer.hardware import training_policy
 

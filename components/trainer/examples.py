@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,10 @@ from components.dataset.features import IGNORE_LABEL
 from components.errors import StageError
 from components.imaging.resize import InputSize
 from components.trainer import data
-from components.trainer.augmentation_config import AugmentationConfig
 from components.trainer.config import TrainerSettings
 from components.trainer.distribution import full_batches, replica_batches
-from models.augmentation import RandomAugmentation, apply_variant
+from components.trainer.training_config import AugmentationConfig
+from models.augmentation import RandomAugmentation
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +55,9 @@ class Examples:
         }
         compression = "GZIP" if settings.materialized else ""
         counts = {split: data.count_examples(paths, compression) for split, paths in files.items()}
-        self._variants = variants(settings.augmentation)
-        self.count = counts["train"] * (1 + len(self._variants))
-        """Training examples an epoch, variants included."""
-        _check(counts["train"], self.count, training.batch_size, devices)
+        self.count = counts["train"]
+        """Training examples an epoch."""
+        _check(self.count, training.batch_size, devices)
         # A smaller last batch could leave a device with nothing, and batch normalisation without a mean.
         self._drop_remainder = devices > 1
         self.steps_per_epoch = self.count // training.batch_size
@@ -83,7 +81,7 @@ class Examples:
         self._batch_size = training.batch_size
         self._seed = training.seed
         self._train = cached("train")
-        self._shuffle_buffer = min(counts["train"], _SHUFFLE_BYTES // pair_bytes)
+        self._shuffle_buffer = min(self.count, _SHUFFLE_BYTES // pair_bytes)
         self._augment = augmentation(settings.augmentation)
         self.val: tf.data.Dataset | None = None
         """Batches of the val split, or None without one."""
@@ -111,30 +109,23 @@ class Examples:
             drop_remainder=self._drop_remainder,
             seed=self._seed,
             augment=self._augment,
-            variants=self._variants,
         )
         return replica_batches(batches)
 
 
 def augmentation(config: AugmentationConfig) -> RandomAugmentation | None:
     """Returns what changes batches at random, or None where nothing does."""
-    augment = RandomAugmentation(**config.model_dump(exclude={"variants"}), ignore_label=IGNORE_LABEL)
+    augment = RandomAugmentation(**config.model_dump(), ignore_label=IGNORE_LABEL)
     return None if augment.is_identity else augment
 
 
-def variants(config: AugmentationConfig) -> list[data.Variant]:
-    """Returns the fixed changes that multiply the training set."""
-    changes = [variant.change for variant in config.variants]
-    return [partial(apply_variant, name=name, value=value) for name, value in changes]
-
-
-def _check(train: int, with_variants: int, batch_size: int, devices: int) -> None:
-    if not train:
+def _check(count: int, batch_size: int, devices: int) -> None:
+    if not count:
         raise StageError(
             "the train split has no examples; give the dataset more pairs or lower dataset.splits"
         )
-    if devices > 1 and (batch_size % devices or with_variants < batch_size):
+    if devices > 1 and (batch_size % devices or count < batch_size):
         raise StageError(
-            f"training.batch_size {batch_size} does not suit {devices} devices and {with_variants} "
+            f"training.batch_size {batch_size} does not suit {devices} devices and {count} "
             f"training examples; take a multiple of {devices}, at most the number of examples"
         )

@@ -17,8 +17,8 @@ from components.imaging.decode import encode_mask
 from components.imaging.guard import admit_images, admit_pixels, require
 from components.imaging.mapping import map_images
 from components.imaging.resize import InputSize, resize_image, restore_class_ids
+from components.trainer.config import ServingLimits
 from components.trainer.data import unpack_pixels
-from components.trainer.limits import ServingLimits
 
 _VERSIONS_OF = ("tfx", "tensorflow", "keras", "tensorflow-transform")
 

@@ -5,8 +5,8 @@ from typing import Annotated, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from components.settings import Settings
-from models.geometry import encoder_stride, stride
-from models.options import EncoderName, Joining, Normalization, Upsampling
+from components.trainer.training_config import Scale
+from models.options import EncoderName, Joining, Normalization, Upsampling, encoder_stride, stride
 
 DEFAULT_DEPTH = 5
 """Levels of a U-Net from scratch."""
@@ -22,7 +22,16 @@ Filters = Annotated[
     Annotated[LevelFilters, Tag("finest")] | Annotated[tuple[LevelFilters, ...], Tag("each")],
     Discriminator(lambda value: "each" if isinstance(value, list | tuple) else "finest"),
 ]
-LookScale = Annotated[float, Field(ge=0.1, le=10.0)]
+
+
+class TestTimeAugmentation(Settings):
+    """The served model answers with the mean over these versions of an image; training is not concerned."""
+
+    horizontal_flip: bool = False
+    """The image and its mirror image: better, for twice the work."""
+    scales: tuple[Scale, ...] = ()
+    """The image at these sizes, too, as factors of its sides, e.g. ``[1.25]``: better, for the square of each
+    factor in work."""
 
 
 class ModelConfig(Settings):
@@ -52,11 +61,7 @@ class ModelConfig(Settings):
     """Start a U-Net from scratch at half the size, and read the classes at the full one: far less work."""
     head_convolution: bool = True
     """A last 3x3 convolution before the classes are read."""
-    average_mirrored: bool = False
-    """Serve the mean of what is said of an image and of its mirror image: better, for twice the work."""
-    average_scales: tuple[LookScale, ...] = ()
-    """Serve the mean over the image at these sizes, too, as factors of its sides, e.g. ``[1.25]``: better,
-    for the square of each factor in work."""
+    test_time_augmentation: TestTimeAugmentation = TestTimeAugmentation()
 
     @property
     def levels(self) -> int:

@@ -8,15 +8,14 @@ import numpy as np
 
 from components.dataset.features import IGNORE_LABEL
 from components.errors import StageError
-from components.trainer.config import TrainerSettings
-from components.trainer.constants import Constants
+from components.trainer.config import Constants, TrainerSettings
 from components.trainer.optimizers import spare_vectors
 from components.trainer.training_config import TrainingConfig
 from models.class_weights import class_weights
 from models.encoder_unet import encoder_unet
-from models.looks import average_looks
-from models.losses import SegmentationLoss
+from models.losses.segmentation_loss import SegmentationLoss
 from models.metrics import ResizedMeanIoU
+from models.test_time_augmentation import average_augmented
 from models.unet import unet
 
 
@@ -80,20 +79,20 @@ def build_served_network(settings: TrainerSettings, constants: Constants) -> ker
     """
     model = settings.model.model_copy(update={"encoder_weights": None})
     unloaded = settings.model_copy(update={"model": model})
-    return build_network(unloaded, constants, "float32", any_size=bool(model.average_scales))
+    return build_network(unloaded, constants, "float32", any_size=bool(model.test_time_augmentation.scales))
 
 
-def with_all_looks(network: keras.Model, settings: TrainerSettings) -> keras.Model:
-    """Returns the served network as the recipe wants it to look: once, mirrored, at several scales."""
-    model = settings.model
-    if not model.average_mirrored and not model.average_scales:
+def with_test_time_augmentation(network: keras.Model, settings: TrainerSettings) -> keras.Model:
+    """Returns the served network averaged over flips and scales, as far as the recipe wants it."""
+    wanted = settings.model.test_time_augmentation
+    if not wanted.horizontal_flip and not wanted.scales:
         return network
-    return average_looks(
+    return average_augmented(
         network,
         (settings.height, settings.width, settings.channels),
-        mirrored=model.average_mirrored,
-        scales=model.average_scales,
-        stride=model.stride,
+        horizontal_flip=wanted.horizontal_flip,
+        scales=wanted.scales,
+        stride=settings.model.stride,
     )
 
 
@@ -108,13 +107,9 @@ def compile_network(
     training = settings.training
     spare_vectors(optimizer, network.trainable_variables)
     loss = SegmentationLoss(
-        training.loss,
+        training.loss.model_dump(),
         ignore_label=IGNORE_LABEL,
         class_weights=_class_weights(training, constants),
-        label_smoothing=training.label_smoothing,
-        focal_gamma=training.focal_gamma,
-        tversky_alpha=training.tversky_alpha,
-        tversky_beta=training.tversky_beta,
     )
     network.compile(
         optimizer,

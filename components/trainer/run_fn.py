@@ -9,21 +9,19 @@ from tfx.v1.components import FnArgs
 
 from components.imaging.resize import InputSize
 from components.trainer.checkpoints import Checkpoints
-from components.trainer.config import TrainerSettings
-from components.trainer.constants import Constants, untrained_classes
+from components.trainer.config import Constants, ServingLimits, TrainerSettings, untrained_classes
 from components.trainer.data import read_constants
 from components.trainer.directory import PIXELS, training_directory
 from components.trainer.distribution import is_chief, replicated, training_strategy
 from components.trainer.examples import Examples
 from components.trainer.export import export
 from components.trainer.hardware import compiles_steps, training_policy
-from components.trainer.limits import ServingLimits
 from components.trainer.network import (
     DropoutByEpoch,
     build_network,
     build_served_network,
     compile_network,
-    with_all_looks,
+    with_test_time_augmentation,
 )
 from components.trainer.optimizers import (
     ValidateAveragedWeights,
@@ -71,7 +69,7 @@ def run_fn(fn_args: FnArgs) -> None:
         )
 
     with training_directory(fn_args, settings, constants) as directory:
-        checkpoints = Checkpoints(directory, training.early_stopping_patience, training.monitor)
+        checkpoints = Checkpoints(directory, training.early_stopping_patience)
         examples = Examples(fn_args, settings, graph, strategy.num_replicas_in_sync, directory / PIXELS)
         record = TrainingRecord(directory, examples.shown, settings.labels)
         with strategy.scope():
@@ -89,7 +87,7 @@ def run_fn(fn_args: FnArgs) -> None:
     epochs, best = checkpoints.history.epochs, checkpoints.history.best_epoch
     logger.info("exporting epoch %d of %d", best + 1, len(epochs))
     size = InputSize(settings.height, settings.width, settings.resize)
-    served = with_all_looks(served, settings)
+    served = with_test_time_augmentation(served, settings)
     export(served, graph, size, settings.labels, limits, settings.recipe, Path(fn_args.serving_model_dir))
 
 

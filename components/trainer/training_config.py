@@ -1,12 +1,22 @@
-"""The recipe's ``training`` block."""
+"""The recipe's ``training`` and ``augmentation`` blocks."""
 
-from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 
 from components.settings import Settings
-from models.options import ClassWeighting, LossName
+from models.losses import LOSSES, WEIGHT, Loss, Parameter
+from models.options import ClassWeighting
 
 NotNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -15,6 +25,47 @@ ClassWeights = Annotated[
     # Told which of the two is meant, pydantic complains about that one only.
     Discriminator(lambda value: "method" if isinstance(value, str) else "factors"),
 ]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Scale = Annotated[float, Field(ge=0.5, le=10.0)]
+"""A factor of an image's sides. Below a half, reading between pixels skips some: pictures would get grainier
+than any that is served."""
+
+
+def _loss_field(name: str, loss: Loss) -> tuple[Any, None]:
+    """Returns type and default of a registered loss's key: a block of its parameters, or its weight alone."""
+
+    def field(parameter: Parameter) -> tuple[type[float], Any]:
+        bounds: dict[str, Any] = parameter.bounds
+        return float, Field(default=parameter.default, description=parameter.meaning, **bounds)
+
+    parameters = {"weight": WEIGHT} | loss.parameters
+    fields: dict[str, Any] = {key: field(parameter) for key, parameter in parameters.items()}
+    block = create_model(name, __base__=Settings, __doc__=loss.meaning, **fields)
+    choice = Annotated[
+        Annotated[Positive, Tag("weight")] | Annotated[block, Tag("block")],
+        Discriminator(lambda value: "block" if isinstance(value, Mapping | Settings) else "weight"),
+        AfterValidator(lambda value: block(weight=value) if isinstance(value, float) else value),
+    ]
+    return choice | None, None
+
+
+_LOSS_FIELDS: dict[str, Any] = {name: _loss_field(name, loss) for name, loss in LOSSES.items()}
+
+
+class LossConfig(create_model("Losses", __base__=Settings, **_LOSS_FIELDS)):  # type: ignore[misc]
+    """The losses that are added up, by default cross_entropy alone; a number is a weight:
+    ``{cross_entropy: 1, focal: {weight: 0.5, gamma: 1}}``.
+    """
+
+    @model_validator(mode="after")
+    def _has_a_loss(self) -> Self:
+        if not self.model_dump():
+            raise ValueError(f"training.loss is empty; give at least one a weight: {', '.join(LOSSES)}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _chosen(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: parameters for name, parameters in serialize(self).items() if parameters is not None}
 
 
 class TrainingConfig(Settings):
@@ -43,22 +94,11 @@ class TrainingConfig(Settings):
     Batch normalisation keeps the statistics of the last weights, which suits a schedule that ends at 0."""
     gradient_clip_norm: Positive | None = None
     """Longest gradient, over all weights together; null clips nothing."""
-    loss: dict[LossName, Positive] = Field(default={"cross_entropy": 1.0}, min_length=1)
-    """The losses that are added up, each with its weight."""
-    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the truth given to all classes alike; for cross_entropy and focal."""
-    focal_gamma: NotNegative = 2.0
-    """How strongly focal fades pixels that are already right."""
-    tversky_alpha: NotNegative = 0.3
-    """Weight of false positives in tversky."""
-    tversky_beta: Positive = 0.7
-    """Weight of false negatives in tversky."""
+    loss: LossConfig = LossConfig(cross_entropy=1.0)
     class_weights: ClassWeights = "none"
     """Weights from the pixel counts of the training split, or a list of them, one a class."""
     early_stopping_patience: int | None = Field(default=5, ge=1)
-    """Epochs without a better val split before training stops; null trains every epoch."""
-    monitor: Literal["iou", "loss"] = "iou"
-    """What makes an epoch better on the val split: the IoU or the loss."""
+    """Epochs without a better IoU on the val split before training stops; null trains every epoch."""
     fine_tuning_epochs: int = Field(default=0, ge=0, le=1_000_000)
     """Epochs after the others in which a frozen encoder trains as well."""
     fine_tuning_learning_rate: Positive | None = None
@@ -98,20 +138,49 @@ class TrainingConfig(Settings):
             )
         if isinstance(self.class_weights, tuple) and not any(self.class_weights):
             yield "training.class_weights are all 0; give at least one class a weight above 0"
-        for keys, owner, choices in (
-            (("weight_decay",), "optimizer", ("adamw", "sgd")),
-            (("momentum",), "optimizer", ("sgd",)),
-            (("label_smoothing",), "loss", ("cross_entropy", "focal")),
-            (("focal_gamma",), "loss", ("focal",)),
-            (("tversky_alpha", "tversky_beta"), "loss", ("tversky",)),
-        ):
-            chosen = (self.optimizer,) if owner == "optimizer" else tuple(self.loss)
-            if set(choices) & set(chosen):
-                continue
-            for key in keys:
-                value = getattr(self, key)
-                if value != type(self).model_fields[key].default:
-                    yield (
-                        f"training.{key} is {value}, but training.{owner} is {', '.join(chosen)}; "
-                        f"it belongs to {' and '.join(choices)}"
-                    )
+        for key, choices in (("weight_decay", ("adamw", "sgd")), ("momentum", ("sgd",))):
+            value = getattr(self, key)
+            if self.optimizer not in choices and value != type(self).model_fields[key].default:
+                yield (
+                    f"training.{key} is {value}, but training.optimizer is {self.optimizer}; "
+                    f"it belongs to {' and '.join(choices)}"
+                )
+
+
+class AugmentationConfig(Settings):
+    """Changes to training pairs, drawn at random for each; never applied in validation or evaluation."""
+
+    horizontal_flip: bool = False
+    """Mirror half of the pairs left to right."""
+    vertical_flip: bool = False
+    """Mirror half of the pairs top to bottom."""
+    rot90: bool = False
+    """Turn by 0, 1, 2 or 3 quarters; the input must be square."""
+    rotate: float = Field(default=0.0, ge=0.0, le=180.0)
+    """Largest angle either way, degrees."""
+    scale_crop: tuple[Scale, Scale] | None = None
+    """Enlarge by a factor from this range and cut the input's size out, e.g. ``[0.5, 2.0]``; what is made
+    smaller is put at a random place, and nothing around it counts."""
+    brightness: Share = 0.0
+    """Largest change either way, as a share of the full range."""
+    contrast: Share = 0.0
+    """Largest change either way, as a share."""
+    saturation: Share = 0.0
+    """Largest change either way, as a share."""
+    hue: float = Field(default=0.0, ge=0.0, le=0.5)
+    """Largest turn of the colour circle either way, as a share of a full one."""
+    gamma: float = Field(default=0.0, ge=0.0, le=10.0)
+    """The exponent lies between 1 / (1 + gamma) and 1 + gamma."""
+    blur: float = Field(default=0.0, ge=0.0, le=32.0)
+    """Largest standard deviation of a Gaussian, pixels."""
+    noise: Share = 0.0
+    """Largest standard deviation, as a share of the full range."""
+
+    @model_validator(mode="after")
+    def _range_is_a_range(self) -> Self:
+        if self.scale_crop is not None and self.scale_crop[0] > self.scale_crop[1]:
+            low, high = self.scale_crop
+            raise ValueError(
+                f"augmentation.scale_crop is [{low}, {high}]; give the smaller first: [{high}, {low}]"
+            )
+        return self

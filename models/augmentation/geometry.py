@@ -37,20 +37,10 @@ def turn_and_flip_matrix(transpose: Any, vertical: Any, horizontal: Any) -> Any:
     return matrix([[(1.0 - swap) * x, swap * y], [swap * x, (1.0 - swap) * y]])
 
 
-def affine_matrix(rotation: Any, shear: Any, zoom: Any, shift_x: Any, shift_y: Any) -> Any:
-    """Returns the matrix of a picture sheared, turned and enlarged about its centre, then shifted.
-
-    Args:
-        rotation: counter-clockwise as one sees it, radians (N,).
-        shear: what was upright leans to the right by this angle, radians (N,).
-        zoom: factor of both sides (N,).
-        shift_x, shift_y: to the right and down, pixels (N,).
-    """
-    cosine, sine = ops.cos(rotation), ops.sin(rotation)
-    unshift = matrix([[1.0, 0.0], [0.0, 1.0]], [-shift_x, -shift_y])
-    turn_back = matrix([[cosine / zoom, -sine / zoom], [sine / zoom, cosine / zoom]])
-    straighten = matrix([[1.0, ops.tan(shear)], [0.0, 1.0]])
-    return straighten @ turn_back @ unshift
+def rotation_matrix(angle: Any) -> Any:
+    """Returns the matrix of a picture turned about its centre, counter-clockwise, radians (N,)."""
+    cosine, sine = ops.cos(angle), ops.sin(angle)
+    return matrix([[cosine, -sine], [sine, cosine]])
 
 
 def crop_matrix(scale: Any, place_x: Any, place_y: Any, height: int, width: int) -> Any:

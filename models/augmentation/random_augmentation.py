@@ -6,29 +6,36 @@ from typing import Any
 
 from keras import backend, ops
 
-from models.augmentation.color import color_matrix, join_alpha, multiply_colors, power, split_alpha
-from models.augmentation.filters import gaussian_blur
 from models.augmentation.geometry import (
-    affine_matrix,
     crop_matrix,
     resample,
+    rotation_matrix,
     turn_and_flip,
     turn_and_flip_matrix,
+)
+from models.augmentation.pixels import (
+    color_matrix,
+    gaussian_blur,
+    join_alpha,
+    multiply_colors,
+    power,
+    split_alpha,
 )
 from models.augmentation.random import normal, uniform
 
 # Each has a stream of random numbers of its own, so switching one kind of change on leaves the others alone.
-_DRAWS = (
-    "horizontal_flip", "vertical_flip", "rot90", "rotate", "zoom", "translate_x", "translate_y", "shear",
-    "scale", "place_x", "place_y", "brightness", "contrast", "saturation", "hue", "gamma", "blur", "noise",
-)  # fmt: skip
-_NOISE_STREAM = len(_DRAWS)
+# A number once given stays, and none is given twice: a seed goes on meaning the same training.
+_STREAMS = {
+    "horizontal_flip": 0, "vertical_flip": 1, "rot90": 2, "rotate": 3, "scale": 8, "place_x": 9,
+    "place_y": 10, "brightness": 11, "contrast": 12, "saturation": 13, "hue": 14, "gamma": 15, "blur": 16,
+    "noise": 17,
+}  # fmt: skip
+_NOISE_STREAM = 18
 
 # The largest value of each strength, and whether it may be reached.
 _LIMITS = {
-    "rotate": (180.0, True), "zoom": (1.0, False), "translate": (1.0, True), "shear": (90.0, False),
-    "brightness": (1.0, True), "contrast": (1.0, True), "saturation": (1.0, True), "hue": (0.5, True),
-    "gamma": (math.inf, False), "blur": (math.inf, False), "noise": (1.0, True),
+    "rotate": (180.0, True), "brightness": (1.0, True), "contrast": (1.0, True), "saturation": (1.0, True),
+    "hue": (0.5, True), "gamma": (math.inf, False), "blur": (math.inf, False), "noise": (1.0, True),
 }  # fmt: skip
 
 
@@ -46,9 +53,6 @@ class RandomAugmentation:
         horizontal_flip, vertical_flip: with probability one half.
         rot90: one of the four quarter turns; square images only.
         rotate: largest angle either way, degrees.
-        zoom: sides are multiplied by 1 ± zoom, about the centre.
-        translate: largest shift either way, share of the side.
-        shear: largest lean of an upright line either way, degrees.
         scale_crop: range of factors of both sides, drawn log-uniformly; an enlarged image is cropped to its
             old size at a random place, a shrunk one put at a random place.
         brightness: largest amount added, share of the full range.
@@ -69,9 +73,6 @@ class RandomAugmentation:
     vertical_flip: bool = False
     rot90: bool = False
     rotate: float = 0.0
-    zoom: float = 0.0
-    translate: float = 0.0
-    shear: float = 0.0
     scale_crop: tuple[float, float] | None = None
     brightness: float = 0.0
     contrast: float = 0.0
@@ -106,8 +107,7 @@ class RandomAugmentation:
 
     @property
     def _resamples(self) -> bool:
-        strengths = (self.rotate, self.zoom, self.translate, self.shear)
-        return any(strengths) or self.scale_crop is not None
+        return self.rotate > 0.0 or self.scale_crop is not None
 
     @property
     def _changes_pixels(self) -> bool:
@@ -156,12 +156,12 @@ class RandomAugmentation:
     def draw(self, seed: Any, count: Any) -> dict[str, Any]:
         """Returns how the ``count`` images of a batch are changed: name to float32 or bool (count,).
 
-        Factors for zoom, scale, contrast and saturation, the exponent for gamma; the rest in units of the
-        attributes: quarter turns, degrees, share of the side, share of the range, turns, pixels. ``place_x``
-        and ``place_y`` run from -1 to 1, left to right and top to bottom.
+        Factors for scale, contrast and saturation, the exponent for gamma; the rest in units of the
+        attributes: quarter turns, degrees, share of the range, turns, pixels. ``place_x`` and ``place_y`` run
+        from -1 to 1, left to right and top to bottom.
         """
-        table = uniform(seed, range(len(_DRAWS)), count)
-        share = {name: table[row] for row, name in enumerate(_DRAWS)}
+        table = uniform(seed, list(_STREAMS.values()), count)
+        share = {name: table[row] for row, name in enumerate(_STREAMS)}
         either_way = {name: 2.0 * values - 1.0 for name, values in share.items()}
         low, high = self.scale_crop or (1.0, 1.0)
         return {
@@ -169,10 +169,6 @@ class RandomAugmentation:
             "vertical_flip": share["vertical_flip"] >= (0.5 if self.vertical_flip else 1.0),
             "rot90": ops.floor((4.0 if self.rot90 else 0.0) * share["rot90"]),
             "rotate": self.rotate * either_way["rotate"],
-            "zoom": 1.0 + self.zoom * either_way["zoom"],
-            "translate_x": self.translate * either_way["translate_x"],
-            "translate_y": self.translate * either_way["translate_y"],
-            "shear": self.shear * either_way["shear"],
             "scale": low * ops.exp(math.log(high / low) * share["scale"]),
             "place_x": either_way["place_x"],
             "place_y": either_way["place_y"],
@@ -221,18 +217,13 @@ class RandomAugmentation:
         )
 
     def _matrix(self, draws: dict[str, Any], images: Any) -> Any:
-        """Returns all moves of each pair in one matrix: flips and turns, the affine change, the crop."""
+        """Returns all moves of each pair in one matrix: flips and quarter turns, the rotation, the crop."""
         height, width = images.shape[1:3]
-        radians = math.pi / 180.0
-        affine = affine_matrix(
-            rotation=radians * draws["rotate"],
-            shear=radians * draws["shear"],
-            zoom=draws["zoom"],
-            shift_x=width * draws["translate_x"],
-            shift_y=height * draws["translate_y"],
-        )
+        rotation = rotation_matrix(math.pi / 180.0 * draws["rotate"])
         crop = crop_matrix(draws["scale"], draws["place_x"], draws["place_y"], height, width)
-        return turn_and_flip_matrix(*self._coins(draws)) @ affine @ crop if self._moves else affine @ crop
+        if not self._moves:
+            return rotation @ crop
+        return turn_and_flip_matrix(*self._coins(draws)) @ rotation @ crop
 
     def _change_colors(self, values: Any, means: Any, draws: dict[str, Any]) -> Any:
         """Takes values around each image's mean, returns intensities, which may exceed 0 to 255."""

@@ -1,4 +1,4 @@
-"""Terms that judge each pixel by itself."""
+"""Losses that judge each pixel by itself."""
 
 from typing import Any
 

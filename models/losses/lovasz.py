@@ -1,4 +1,4 @@
-"""The term that stands in for IoU itself."""
+"""The loss that stands in for IoU itself."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from keras import ops
 from models.losses.pixels import Pixels
 
 
-def lovasz_softmax(pixels: Pixels) -> Any:
+def lovasz(pixels: Pixels) -> Any:
     """The Lovász-softmax loss of Berman, Triki and Blaschko 2018, averaged over the classes.
 
     For each class, the Lovász extension of the Jaccard loss ``1 - IoU``, from sets of wrong pixels to
     errors in 0 … 1: the errors ``|g - p|`` of all pixels, sorted from the largest, each times what its pixel
     adds to the Jaccard loss after the ones before it. Where probabilities are 0 or 1, it is 1 - IoU.
 
-    It sorts all pixels once a class, which makes it the dearest term by far.
+    It sorts all pixels once a class, which makes it the dearest loss by far.
     """
     truth = ops.transpose(pixels.truth)
     # 0 for ignored pixels, which come last and bring nothing.

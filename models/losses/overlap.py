@@ -1,4 +1,4 @@
-"""Terms that judge each class by how well prediction and truth overlap."""
+"""Losses that judge each class by how well prediction and truth overlap."""
 
 from typing import Any
 

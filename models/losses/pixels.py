@@ -1,4 +1,4 @@
-"""A batch as the terms of a loss see it."""
+"""A batch as the losses see it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from keras import ops
 class Pixels:
     """All pixels of a batch in one row each, with what counts and how much.
 
-    Images have no borders here: every term sums over the batch, so an image with few counted pixels does
+    Images have no borders here: every loss sums over the batch, so an image with few counted pixels does
     not speak louder than the others, and a class need not occur in each image.
 
     Every shape is known as soon as the batch's is, so XLA can compile what is built on it: ignored pixels

@@ -1,31 +1,29 @@
-"""The loss of a recipe: terms by name, each with its weight."""
+"""The loss of a recipe: losses by name, each with its weight and its parameters."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from math import isfinite
 from typing import Any
 
 import keras
 from keras import ops
 
-from models.losses.cross_entropy import cross_entropy, focal
-from models.losses.lovasz import lovasz_softmax
-from models.losses.overlap import dice, tversky
+from models.losses import LOSSES, WEIGHT
 from models.losses.pixels import Pixels
-from models.options import LossName
 
 
 @keras.saving.register_keras_serializable("segmentation")
 class SegmentationLoss(keras.losses.Loss):
-    """A weighted sum of the terms that the functions of this package compute.
+    """A weighted sum of the losses that are registered in this package.
 
-    Every term is taken over the whole batch, not image by image. Ignored pixels bring neither loss nor
+    Every one is taken over the whole batch, not image by image. Ignored pixels bring neither loss nor
     gradient; where nothing counts, both are exactly 0.
 
     - ``cross_entropy`` and ``focal`` are means over the counted pixels, each weighted as its true class.
     - ``dice``, ``tversky`` and ``lovasz`` are weighted means over the classes that the counted truth of the
       batch shows. What is wrongly given to a class that it does not show is missing where it belongs, so it
-      is punished all the same, but less than what is given to one that it shows: these terms are best
+      is punished all the same, but less than what is given to one that it shows: these losses are best
       accompanied by ``cross_entropy``. A pixel of a class of weight 0 is a false positive where it is taken
       for another.
 
@@ -35,88 +33,73 @@ class SegmentationLoss(keras.losses.Loss):
     devices each averages over its own share of the batch.
 
     Args:
-        terms: name → factor, 0 or more, not all 0. Terms of factor 0 cost nothing.
+        losses: name → weight, or the loss's parameters by name with ``weight`` among them; what is left out
+            has the default that `models.losses.LOSSES` says.
         ignore_label: class id of pixels that do not count.
         class_weights: one factor a class, 0 or more, not all 0; None counts all alike. Only their
             proportions matter.
-        label_smoothing: share of the target spread evenly over all classes, 0 … 1 (1 excluded), in
-            ``cross_entropy`` and ``focal``. The others compare regions, not targets, and know nothing of it.
-        focal_gamma: how strongly ``focal`` fades pixels that are already right, 0 or more.
-        tversky_alpha: weight of false positives in ``tversky``, 0 or more.
-        tversky_beta: weight of false negatives in ``tversky``, above 0.
         name: name of the loss.
         **kwargs: ``reduction`` and ``dtype`` of `keras.losses.Loss`.
 
     Raises:
-        ValueError: an argument is out of its range, or a term unknown; the message says what would do.
+        ValueError: a parameter is out of its range, or a name unknown; the message says what would do.
 
     Example:
-        >>> loss = SegmentationLoss({"cross_entropy": 1.0, "dice": 1.0})
+        >>> loss = SegmentationLoss({"cross_entropy": 1.0, "tversky": {"weight": 0.5, "alpha": 0.2}})
         >>> model.compile("adam", loss)
     """
 
     def __init__(
         self,
-        terms: Mapping[LossName, float],
+        losses: Mapping[str, float | Mapping[str, float]],
         *,
         ignore_label: int = 255,
         class_weights: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 2.0,
-        tversky_alpha: float = 0.3,
-        tversky_beta: float = 0.7,
         name: str = "segmentation_loss",
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
-        functions: dict[LossName, Callable[[Pixels], Any]] = {
-            "cross_entropy": partial(cross_entropy, label_smoothing=label_smoothing),
-            "dice": dice,
-            "focal": partial(focal, gamma=focal_gamma, label_smoothing=label_smoothing),
-            "tversky": partial(tversky, alpha=tversky_alpha, beta=tversky_beta),
-            "lovasz": lovasz_softmax,
-        }
-        if unknown := set(terms) - set(functions):
-            raise ValueError(f"terms names {sorted(unknown)}; there are {', '.join(functions)}")
-        _check_factors("terms", terms.values())
-        if class_weights is not None:
-            _check_factors("class_weights", class_weights)
-        _check("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "0 … 1, 1 excluded")
-        _check("focal_gamma", focal_gamma, focal_gamma >= 0, "0 or more")
-        _check("tversky_alpha", tversky_alpha, tversky_alpha >= 0, "0 or more")
-        _check("tversky_beta", tversky_beta, tversky_beta > 0, "more than 0")
-        self.terms = {term: float(factor) for term, factor in terms.items()}
+        if not losses:
+            raise ValueError(f"there are no losses; choose from {', '.join(LOSSES)}")
+        if class_weights is not None and not (
+            all(isfinite(weight) and weight >= 0 for weight in class_weights) and any(class_weights)
+        ):
+            raise ValueError(f"class_weights is {list(class_weights)}; give factors of 0 or more, not all 0")
+        self.losses = {name: _complete(name, given) for name, given in losses.items()}
         self.ignore_label = ignore_label
         self.class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
-        self.label_smoothing = label_smoothing
-        self.focal_gamma = focal_gamma
-        self.tversky_alpha = tversky_alpha
-        self.tversky_beta = tversky_beta
-        self._summands = [(factor, functions[term]) for term, factor in self.terms.items() if factor > 0]
+        self._summands = [_summand(name, parameters) for name, parameters in self.losses.items()]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         pixels = Pixels.of(y_true, y_pred, ignore_label=self.ignore_label, class_weights=self.class_weights)
-        loss = sum(factor * term(pixels) for factor, term in self._summands)
+        loss = sum(weight * function(pixels) for weight, function in self._summands)
         # Not a scalar: Keras would not scale that to the replica's share of the step.
         return ops.reshape(loss, (1,))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
-            "terms": self.terms,
+            "losses": self.losses,
             "ignore_label": self.ignore_label,
             "class_weights": self.class_weights,
-            "label_smoothing": self.label_smoothing,
-            "focal_gamma": self.focal_gamma,
-            "tversky_alpha": self.tversky_alpha,
-            "tversky_beta": self.tversky_beta,
         }
 
 
-def _check_factors(name: str, factors: Collection[float]) -> None:
-    possible = all(isfinite(factor) and factor >= 0 for factor in factors)
-    _check(name, list(factors), possible and any(factors), "factors of 0 or more, not all 0")
+def _complete(name: str, given: float | Mapping[str, float]) -> dict[str, float]:
+    """Returns all parameters of a loss, ``weight`` first, each within its bounds."""
+    if name not in LOSSES:
+        raise ValueError(f"there is no loss {name!r}; choose from {', '.join(LOSSES)}")
+    known = {"weight": WEIGHT} | LOSSES[name].parameters
+    values = given if isinstance(given, Mapping) else {"weight": given}
+    if unknown := [parameter for parameter in values if parameter not in known]:
+        raise ValueError(f"{name} has no parameter {unknown[0]!r}; there is {', '.join(known)}")
+    complete = {key: float(values.get(key, parameter.default)) for key, parameter in known.items()}
+    for key, parameter in known.items():
+        parameter.check(f"{name}.{key}", complete[key])
+    return complete
 
 
-def _check(name: str, value: object, possible: bool, wanted: str) -> None:
-    if not possible:
-        raise ValueError(f"{name} is {value}; give {wanted}")
+def _summand(name: str, parameters: Mapping[str, float]) -> tuple[float, Callable[[Pixels], Any]]:
+    """Returns a loss's weight, and its function with all other parameters set."""
+    function = getattr(import_module(f"models.losses.{LOSSES[name].module}"), name)
+    own = {key: value for key, value in parameters.items() if key != "weight"}
+    return parameters["weight"], partial(function, **own)

@@ -9,7 +9,7 @@ import numpy as np
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.splits import assign_splits
-from models.geometry import stride
+from models.options import stride
 from pipeline.initial.errors import InitError
 from pipeline.initial.survey import Survey
 

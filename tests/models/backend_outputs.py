@@ -13,25 +13,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from models.augmentation import RandomAugmentation, apply_variant
-from models.looks import average_looks
-from models.losses import SegmentationLoss
+from models.augmentation import RandomAugmentation
+from models.losses import LOSSES
+from models.losses.segmentation_loss import SegmentationLoss
 from models.metrics import ResizedMeanIoU
-from models.options import LossName, VariantName
+from models.test_time_augmentation import average_augmented
 from models.unet import unet
 
 CLASSES, IGNORED = 3, 255
-
-VARIANTS: dict[VariantName, float] = {
-    "brightness": 0.1,
-    "gamma": 0.1,
-    "hue": -0.1,
-    "central_crop": 0.7,
-    "horizontal_flip": True,
-    "vertical_flip": True,
-    "rot90": 1,
-}
-LOSSES: tuple[LossName, ...] = ("cross_entropy", "dice", "focal", "tversky", "lovasz")
 
 
 def outputs() -> Iterator[tuple[str, Any]]:
@@ -47,9 +36,6 @@ def outputs() -> Iterator[tuple[str, Any]]:
         vertical_flip=True,
         rot90=True,
         rotate=20.0,
-        zoom=0.1,
-        translate=0.1,
-        shear=5.0,
         scale_crop=(0.6, 1.7),
         brightness=0.1,
         contrast=0.2,
@@ -60,9 +46,6 @@ def outputs() -> Iterator[tuple[str, Any]]:
         noise=0.05,
     )
     yield from zip(("augmented images", "augmented masks"), augment(images, masks, 7), strict=True)
-    for variant, value in VARIANTS.items():
-        changed = apply_variant(images, masks, name=variant, value=value)
-        yield from zip((f"{variant} images", f"{variant} masks"), changed, strict=True)
     for name in LOSSES:
         yield name, SegmentationLoss({name: 1.0}, class_weights=[1.0, 2.0, 3.0])(masks, logits)
     metric = ResizedMeanIoU(CLASSES)
@@ -82,7 +65,10 @@ def outputs() -> Iterator[tuple[str, Any]]:
     # Variances, and so everything, above 0.
     network.set_weights([random.random(weight.shape, np.float32) for weight in network.get_weights()])
     yield "logits", network(images, training=False)
-    yield "mean logits", average_looks(network, (16, 16, 3), mirrored=True, scales=[1.5], stride=8)(images)
+    yield (
+        "mean logits",
+        average_augmented(network, (16, 16, 3), horizontal_flip=True, scales=[1.5], stride=8)(images),
+    )
 
 
 if __name__ == "__main__":

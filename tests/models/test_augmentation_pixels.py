@@ -10,8 +10,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from models.augmentation import RandomAugmentation
-from models.augmentation.color import color_matrix, power
-from models.augmentation.filters import gaussian_blur
+from models.augmentation.pixels import color_matrix, gaussian_blur, power
 
 
 def batch(channels: int = 3, count: int = 3, size: int = 9) -> tuple[np.ndarray, np.ndarray]:

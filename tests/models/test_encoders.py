@@ -15,8 +15,7 @@ import pytest
 
 from models.blocks import BATCH_MOMENTUM
 from models.encoders import encoder
-from models.geometry import encoder_stride
-from models.options import ENCODER_PIXELS, EncoderName
+from models.options import ENCODER_PIXELS, EncoderName, encoder_stride
 
 ENCODERS = get_args(EncoderName)
 SIDE = 64
@@ -259,7 +258,7 @@ def test_an_unknown_encoder_is_refused_with_the_choices() -> None:
 
 
 def test_what_a_recipe_needs_to_know_needs_no_keras() -> None:
-    code = "import sys, models.geometry, models.options; sys.exit('keras' in sys.modules)"
+    code = "import sys, models.options; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

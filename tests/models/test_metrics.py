@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.losses import SegmentationLoss
+from models.losses.segmentation_loss import SegmentationLoss
 from models.metrics import ResizedMeanIoU
 from models.unet import unet
 

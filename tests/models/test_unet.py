@@ -10,8 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from models.geometry import check_size, stride
-from models.options import Normalization, Upsampling
+from models.options import Normalization, Upsampling, check_size, stride
 from models.unet import unet
 
 
@@ -156,7 +155,7 @@ def test_impossible_arguments_are_refused_with_the_remedy(arguments: dict[str, A
 
 def test_stride_doubles_with_every_level_and_needs_no_keras() -> None:
     assert [stride(depth) for depth in (1, 2, 5)] == [1, 2, 16]
-    code = "import sys, models.geometry; sys.exit('keras' in sys.modules)"
+    code = "import sys, models.options; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from components.trainer.config import TrainerSettings
 from pipeline.config import BeamConfig, Recipe, list_recipes, load_recipe
-from pipeline.recipe_errors import RecipeError
+from pipeline.recipe_errors import MOVED, RecipeError, all_keys
 from pipeline.recipe_yaml import load_yaml
 
 
@@ -140,6 +140,38 @@ def test_a_relative_root_counts_from_the_current_directory(
         ("training", "--set training: write it as KEY=VALUE, such as training.epochs=10"),
         ("=3", "--set =3: write it as KEY=VALUE, such as training.epochs=10"),
         ("training..epochs=3", "--set training..epochs=3: write it as KEY=VALUE, such as training.epochs=10"),
+        (
+            "training.loss.focal.gama=1",
+            "unknown key training.loss.focal.gama (value 1); did you mean training.loss.focal.gamma?",
+        ),
+        (
+            "training.loss.dise=1",
+            "unknown key training.loss.dise (value 1); did you mean training.loss.dice?",
+        ),
+        (
+            "training.loss.focal.gamma=-1",
+            "training.loss.focal.gamma is -1: it should be greater than or equal to 0",
+        ),
+        ("training.loss.dice=0", "training.loss.dice is 0: it should be greater than 0"),
+        ("training.loss.dice=x", "training.loss.dice is 'x': it should be a number, and finite"),
+        (
+            "training.loss={}",
+            "training.loss is empty; give at least one a weight: cross_entropy, dice, focal, tversky, lovasz",
+        ),
+        (
+            "training.focal_gamma=1",
+            "unknown key training.focal_gamma (value 1); use training.loss.focal.gamma (a loss has its own "
+            "parameters)",
+        ),
+        (
+            "augmentation.variants=[]",
+            "unknown key augmentation.variants (value []); use augmentation (changes are drawn at random, "
+            "under its other keys)",
+        ),
+        (
+            "model.average_scales=[1.25]",
+            "unknown key model.average_scales (value [1.25]); use model.test_time_augmentation.scales",
+        ),
         (
             "evaluation.slices=[species]",
             "evaluation.slices names 'species', unknown to layout shapes; remove it (its attributes: none)",
@@ -415,3 +447,10 @@ def test_a_pretrained_encoder_sees_the_pixels_it_was_trained_with(
 ) -> None:
     recipe = load_recipe("pets_unet", "/somewhere", ["model.depth=null", *overrides])
     assert recipe.normalized_transform().normalization == normalization
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_a_key_that_moved_is_gone_and_its_successor_exists(old: str) -> None:
+    keys = set(all_keys(Recipe))
+    successor, _ = MOVED[old]
+    assert old not in keys and successor in keys

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from components.trainer.constants import Constants
+from components.trainer.config import Constants
 from components.trainer.network import build_network
 from pipeline.config import load_recipe
 

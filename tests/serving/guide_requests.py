@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
 )
 
 from components.serving.server.tensor_protos import MAX_MESSAGE_BYTES
-from components.trainer.limits import ServingLimits
+from components.trainer.config import ServingLimits
 
 _SECONDS = 30
 _MOST = ServingLimits().max_batch_size

@@ -18,7 +18,7 @@ from serving_guide import GUIDE, REPOSITORY, blocks, config_files, table
 from tiny_export import LABELS, export_tiny_model
 
 from components.serving.server.server import ModelServer
-from components.trainer.limits import ServingLimits
+from components.trainer.config import ServingLimits
 
 _PICTURE = np.full((16, 24, 3), 20, np.uint8)
 _PICTURE[:, 12:] = 230

@@ -17,7 +17,7 @@ from components.serving.server import grpc_api, warmup
 from components.serving.server.options import argument_parser, read_options
 from components.serving.server.server import DRAIN_SECONDS
 from components.serving.server.tensor_protos import MAX_MESSAGE_BYTES
-from components.trainer.limits import ServingLimits
+from components.trainer.config import ServingLimits
 from pipeline.config import Recipe
 
 _FLAGS_OF_OTHERS = {"enable_grpc_healthcheck_service"}

@@ -24,7 +24,7 @@ from components.serving_check.executor import Executor
 from components.serving_check.memory import peak_resident, resident
 from components.serving_check.report import ServingCheckReport, load_report
 from components.serving_check.trial import Findings
-from components.trainer.limits import ServingLimits
+from components.trainer.config import ServingLimits
 
 
 @pytest.fixture(scope="module")

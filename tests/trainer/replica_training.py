@@ -22,7 +22,7 @@ from components.trainer.distribution import (
     replicated,
     training_strategy,
 )
-from models.losses import SegmentationLoss
+from models.losses.segmentation_loss import SegmentationLoss
 from models.metrics import ResizedMeanIoU
 from models.unet import unet
 

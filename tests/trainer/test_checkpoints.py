@@ -202,10 +202,9 @@ def test_a_damaged_checkpoint_means_training_anew_and_without_what_was_recorded(
     assert list(directory.iterdir()) == []
 
 
-def history(*phases: list[float], patience: int | None = None, monitor: Any = "iou") -> History:
-    key = SCORE if monitor == "iou" else "val_loss"
-    epochs = [{"phase": phase, key: score} for phase, scores in enumerate(phases, 1) for score in scores]
-    return History(epochs, patience, monitor)
+def history(*phases: list[float], patience: int | None = None) -> History:
+    epochs = [{"phase": phase, SCORE: score} for phase, scores in enumerate(phases, 1) for score in scores]
+    return History(epochs, patience)
 
 
 @pytest.mark.parametrize(
@@ -225,17 +224,11 @@ def test_the_best_epoch_is_the_first_highest_and_patience_counts_from_it(
     assert (watched.best_epoch, watched.has_stalled(1)) == (best, stalled)
 
 
-def test_of_losses_the_lowest_is_best() -> None:
-    watched = history([0.3, 0.1, 0.1, 0.2], patience=2, monitor="loss")
-    assert (watched.best_epoch, watched.has_stalled(1)) == (1, True)
-
-
-@pytest.mark.parametrize("monitor", ["iou", "loss"])
 @pytest.mark.parametrize("none", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_no_number_is_never_best(monitor: str, none: float) -> None:
-    assert history([none, 0.3, none], monitor=monitor).best_epoch == 1
-    assert history([0.3, none, none], monitor=monitor).best_epoch == 0
-    watched = history([none, none], patience=1, monitor=monitor)
+def test_what_is_no_number_is_never_best(none: float) -> None:
+    assert history([none, 0.3, none]).best_epoch == 1
+    assert history([0.3, none, none]).best_epoch == 0
+    watched = history([none, none], patience=1)
     assert (watched.best_epoch, watched.has_stalled(1)) == (0, True)
 
 
@@ -246,4 +239,4 @@ def test_patience_begins_anew_with_each_phase_and_the_best_is_the_best_of_all() 
 
 
 def test_without_validation_the_last_epoch_is_the_one_to_keep() -> None:
-    assert History([{"phase": 1, "loss": 1.0}, {"phase": 1, "loss": 2.0}], None, "iou").best_epoch == 1
+    assert History([{"phase": 1, "loss": 1.0}, {"phase": 1, "loss": 2.0}], None).best_epoch == 1

@@ -10,8 +10,7 @@ import pytest
 from tfx.v1.components import FnArgs
 
 from components.errors import StageError
-from components.trainer.config import TrainerSettings
-from components.trainer.constants import Constants
+from components.trainer.config import Constants, TrainerSettings
 from components.trainer.directory import PIXELS, training_directory
 
 CONSTANTS = Constants((1.0,), (0.0,), (3, 1))
@@ -92,7 +91,7 @@ def test_two_runs_never_work_on_one_training(tmp_path: Path, fn_args: FnArgs) ->
         {"training": {"cache_bytes": 0}},
         {"training": {"jit_compile": False}},
         {"training": {"mixed_precision": "none"}},  # what null comes to without a GPU
-        {"model": {"average_mirrored": True, "average_scales": [2.0]}},
+        {"model": {"test_time_augmentation": {"horizontal_flip": True, "scales": [2.0]}}},
     ],
 )
 def test_what_does_not_change_the_training_goes_on_from_the_same_checkpoints(

@@ -89,7 +89,7 @@ def test_an_interrupted_training_leaves_the_record_of_all_its_epochs(tmp_path: P
     record_epochs(tmp_path, range(2, 3))
     epochs = [{"phase": 1, "loss": 1.0, IOU: 0.5, "val_loss": 1.0, f"val_{IOU}": 0.25}] * 2
     epochs.append(epochs[0] | {"phase": 2, f"val_{IOU}": 0.75})
-    write_record(tmp_path, History(epochs, None, "iou"), ["unicorn"], tmp_path / "run")
+    write_record(tmp_path, History(epochs, None), ["unicorn"], tmp_path / "run")
 
     board = tmp_path / "run" / "tensorboard"
     drawn = ("learning_rate", "predictions", "loss", IOU)
@@ -108,5 +108,5 @@ def test_an_interrupted_training_leaves_the_record_of_all_its_epochs(tmp_path: P
 
 def test_curves_are_drawn_without_validation_and_for_a_single_epoch(tmp_path: Path) -> None:
     record_epochs(tmp_path, range(1))
-    write_record(tmp_path, History([{"phase": 1, "loss": 1.0, IOU: 0.5}], None, "iou"), [], tmp_path / "run")
+    write_record(tmp_path, History([{"phase": 1, "loss": 1.0, IOU: 0.5}], None), [], tmp_path / "run")
     assert min(Image.open(tmp_path / "run" / "curves.png").size) > 300

@@ -26,16 +26,14 @@ from components.imaging.decode import decode_image
 from components.imaging.resize import InputSize
 from components.trainer import data, network
 from components.trainer import run_fn as trainer
-from components.trainer.augmentation_config import AugmentationConfig, VariantConfig
 from components.trainer.checkpoints import IOU, Checkpoints
-from components.trainer.config import TrainerSettings
-from components.trainer.constants import Constants
+from components.trainer.config import Constants, TrainerSettings
 from components.trainer.data import read_constants
-from components.trainer.model_config import ModelConfig
-from components.trainer.network import with_all_looks
+from components.trainer.model_config import ModelConfig, TestTimeAugmentation
+from components.trainer.network import with_test_time_augmentation
 from components.trainer.progress import Progress
 from components.trainer.run_fn import run_fn
-from components.trainer.training_config import TrainingConfig
+from components.trainer.training_config import AugmentationConfig, TrainingConfig
 
 LABELS = LabelSet(names=("ground", "disc"))
 
@@ -208,11 +206,14 @@ def test_the_exported_model_averages_what_it_says_of_an_image_its_mirror_image_a
 
     def average(network: keras.Model, settings: TrainerSettings) -> keras.Model:
         trained.append(network)
-        return with_all_looks(network, settings)
+        return with_test_time_augmentation(network, settings)
 
-    monkeypatch.setattr(trainer, "with_all_looks", average)
+    monkeypatch.setattr(trainer, "with_test_time_augmentation", average)
     directory = train(
-        model={"depth": 2, "average_mirrored": True, "average_scales": (1.5,)},
+        model={
+            "depth": 2,
+            "test_time_augmentation": TestTimeAugmentation(horizontal_flip=True, scales=(1.5,)),
+        },
         epochs=1,
     )
     signatures = tf.saved_model.load(str(directory / "model")).signatures
@@ -222,14 +223,14 @@ def test_the_exported_model_averages_what_it_says_of_an_image_its_mirror_image_a
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), dtype=np.uint8)
     [network] = trained
     enlarged = tf.image.resize(images, (24, 36), antialias=True).numpy()
-    looks = [
+    versions = [
         network.predict(images, verbose=0),
         network.predict(images[:, :, ::-1], verbose=0)[:, :, ::-1],
         tf.image.resize(network.predict(enlarged, verbose=0), (16, 24)),
         tf.image.resize(network.predict(enlarged[:, :, ::-1], verbose=0)[:, :, ::-1], (16, 24)),
     ]
-    assert not any(np.allclose(looks[0], other, atol=0.01) for other in looks[1:])
-    odds = np.exp(np.mean(looks, axis=0))
+    assert not any(np.allclose(versions[0], other, atol=0.01) for other in versions[1:])
+    odds = np.exp(np.mean(versions, axis=0))
     probabilities = odds / odds.sum(axis=-1, keepdims=True)
     answer = signatures["serving_pixels"](tf.constant(images))
     np.testing.assert_array_equal(answer["class_ids"], probabilities.argmax(axis=-1))
@@ -274,12 +275,7 @@ def test_a_killed_training_goes_on_and_ends_bit_for_bit_as_if_nothing_had_happen
     """With everything in play that draws random numbers or keeps a state."""
     settings: dict[str, Any] = {
         "model": {"depth": 2, "dropout": 0.3},
-        "augmentation": {
-            "horizontal_flip": True,
-            "rotate": 20.0,
-            "noise": 0.1,
-            "variants": (VariantConfig(gamma=0.5),),
-        },
+        "augmentation": {"horizontal_flip": True, "rotate": 20.0, "noise": 0.1},
         "epochs": 3,
         "optimizer": "adamw",
         "weight_decay": 0.01,

@@ -11,10 +11,9 @@ import pytest
 from conftest import RunTransform
 
 from components.dataset.labels import LabelSet
-from components.trainer.augmentation_config import AugmentationConfig, VariantConfig
 from components.trainer.config import TrainerSettings
 from components.trainer.model_config import ModelConfig
-from components.trainer.training_config import TrainingConfig
+from components.trainer.training_config import AugmentationConfig, TrainingConfig
 
 _TRAIN_ON_TWO_DEVICES = """
 import json, sys
@@ -42,7 +41,7 @@ def test_a_mirrored_training_learns_and_exports(run_transform: RunTransform, tmp
         resize="stretch",
         materialized=False,
         model=ModelConfig(filters=4, depth=2, normalization="batch", dropout=0.1),
-        augmentation=AugmentationConfig(horizontal_flip=True, variants=(VariantConfig(vertical_flip=True),)),
+        augmentation=AugmentationConfig(horizontal_flip=True),
         training=TrainingConfig(
             epochs=3, batch_size=10, learning_rate=1e-2, schedule="cosine", ema_momentum=0.5
         ),

@@ -10,10 +10,9 @@ from pydantic import ValidationError
 
 from components.dataset.labels import LabelSet
 from components.settings import Settings
-from components.trainer.augmentation_config import AugmentationConfig, VariantConfig
 from components.trainer.config import contradictions
 from components.trainer.model_config import ModelConfig
-from components.trainer.training_config import TrainingConfig
+from components.trainer.training_config import AugmentationConfig, TrainingConfig
 
 LABELS = LabelSet(names=("ground", "disc", "square"))
 
@@ -43,25 +42,23 @@ def read(config: type[Settings], values: dict[str, Any]) -> Any:
             "model.encoder_weights is 'imagenet', but there is no",
         ),
         (ModelConfig, {"encoder": "VGG"}, "Input should be 'MobileNetV2'"),
-        (VariantConfig, {"gamma": 0.1, "hue": 0.1}, "a variant is one change"),
-        (VariantConfig, {}, "a variant is one change"),
-        (VariantConfig, {"rot90": 4}, "less than or equal to 3"),
         (AugmentationConfig, {"scale_crop": [2.0, 0.5]}, "scale_crop is [2.0, 0.5]; give the smaller first"),
-        (TrainingConfig, {"loss": {}}, "at least 1 item"),
+        (
+            TrainingConfig,
+            {"loss": {}},
+            "training.loss is empty; give at least one a weight: cross_entropy, dice",
+        ),
+        (TrainingConfig, {"loss": {"dice": None}}, "training.loss is empty"),
         (TrainingConfig, {"loss": {"dice": 0.0}}, "greater than 0"),
-        (TrainingConfig, {"loss": {"dise": 1.0}}, "Input should be 'cross_entropy', 'dice'"),
+        (TrainingConfig, {"loss": {"dice": {"weight": 0}}}, "greater than 0"),
+        (TrainingConfig, {"loss": {"focal": {"gamma": -1}}}, "greater than or equal to 0"),
+        (TrainingConfig, {"loss": {"focal": {"label_smoothing": 1}}}, "less than 1"),
+        (TrainingConfig, {"loss": {"tversky": True}}, "should be a valid number"),
         (TrainingConfig, {"class_weights": "rare"}, "Input should be 'none', 'inverse'"),
         (TrainingConfig, {"class_weights": [0.0, 0.0]}, "training.class_weights are all 0"),
         (TrainingConfig, {"epochs": 3, "warmup_epochs": 3}, "leaves nothing of the 3 training.epochs"),
         (TrainingConfig, {"momentum": 0.5}, "training.momentum is 0.5, but training.optimizer is adam; it"),
         (TrainingConfig, {"weight_decay": 0.1, "optimizer": "rmsprop"}, "it belongs to adamw and sgd"),
-        (
-            TrainingConfig,
-            {"focal_gamma": 1.0},
-            "training.focal_gamma is 1.0, but training.loss is cross_entr",
-        ),
-        (TrainingConfig, {"label_smoothing": 0.1, "loss": {"dice": 1}}, "belongs to cross_entropy and focal"),
-        (TrainingConfig, {"tversky_beta": 0.5}, "it belongs to tversky"),
         (TrainingConfig, {"fine_tuning_learning_rate": 1e-5}, "but training.fine_tuning_epochs is 0"),
         (TrainingConfig, {"ema_momentum": 1.0}, "less than 1"),
         (TrainingConfig, {"optimizer": "adamw"}, "but training.weight_decay is 0; give it one"),
@@ -93,17 +90,28 @@ def test_what_cannot_be_meant_is_said_in_one_line(
         (ModelConfig, {"encoder": "DenseNet121", "freeze_encoder": True, "filters": 64}),
         (ModelConfig, {"depth": 3}),
         (ModelConfig, {"filters": [1024, 1024]}),
-        (AugmentationConfig, {"variants": [{"hue": -0.1}, {"rot90": 1}, {"horizontal_flip": True}]}),
         (AugmentationConfig, {"scale_crop": [0.5, 2], "rotate": 15}),
-        (TrainingConfig, {"loss": {"cross_entropy": 1, "tversky": 0.5}, "tversky_alpha": 0.5}),
+        (TrainingConfig, {"loss": {"cross_entropy": 1, "tversky": {"weight": 0.5, "alpha": 0.5}}}),
         (TrainingConfig, {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 1e-4}),
         (TrainingConfig, {"class_weights": [1, 2.5, 0]}),
-        (TrainingConfig, {"mixed_precision": "none", "jit_compile": False, "monitor": "loss"}),
+        (TrainingConfig, {"mixed_precision": "none", "jit_compile": False}),
     ],
 )
 def test_settings_survive_the_way_to_the_trainer(config: type[Settings], values: dict[str, Any]) -> None:
     settings = read(config, values)
     assert config.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_a_number_in_place_of_a_loss_is_its_weight() -> None:
+    given, written_out = (
+        read(TrainingConfig, {"loss": {"dice": loss, "cross_entropy": 1}}) for loss in (2, {"weight": 2})
+    )
+    assert given == written_out
+    assert given.loss.model_dump() == {
+        "cross_entropy": {"weight": 1.0, "label_smoothing": 0.0},
+        "dice": {"weight": 2.0},
+    }
+    assert TrainingConfig().loss.model_dump().keys() == {"cross_entropy"}
 
 
 def test_the_stride_is_that_of_the_levels_or_the_encoder() -> None:
@@ -124,24 +132,22 @@ def test_the_stride_is_that_of_the_levels_or_the_encoder() -> None:
             "2 values for 3 classes; give one each for ground, ",
         ),
         (
-            {"average_scales": [1.25]},
+            {"test_time_augmentation": {"scales": [1.25]}},
             {},
             {},
             (32, 32, 3),
-            "average_scales has 1.25, a look at 32 x 32 pixels, the nearest multiple of 16, as",
+            "scales has 1.25, which makes 32 x 32 pixels, the nearest multiple of 16, as another",
         ),
         (
-            {"average_scales": [0.5, 0.6]},
+            {"test_time_augmentation": {"scales": [0.5, 0.6]}},
             {},
             {},
             (64, 64, 3),
-            "average_scales has 0.6, a look at 32 x 32 pixels",
+            "scales has 0.6, which makes 32 x 32 pixels",
         ),
-        ({"average_scales": [1.5]}, {}, {}, (32, 32, 3), None),
+        ({"test_time_augmentation": {"scales": [1.5]}}, {}, {}, (32, 32, 3), None),
         ({}, {"rot90": True}, {}, (32, 64, 3), "turns by rot90, but the input is 32 x 64"),
-        ({}, {"variants": [{"rot90": 1}]}, {}, (32, 64, 3), "turns by rot90, but the input is 32 x 64"),
         ({}, {"hue": 0.1}, {}, (32, 32, 1), "changes hue, but images have 1 channels"),
-        ({}, {"variants": [{"rot90": 2}]}, {}, (32, 64, 1), None),
         (
             {"encoder": "MobileNetV2", "freeze_encoder": True},
             {},

@@ -1,6 +1,5 @@
 """What a training sees in which epoch, whoever asks for it and when."""
 
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def test_every_epoch_has_every_pair_once_in_an_order_of_its_own() -> None:
 
 
 def test_an_epoch_is_the_same_whether_others_came_before_it_or_not() -> None:
-    options: dict[str, Any] = {"augment": add_random_number, "variants": [add_hundred]}
+    options: dict[str, Any] = {"augment": add_random_number}
     whole = batches(numbered(), range(4), **options)
     # As another training in this process may have left it; shuffling must not mind.
     tf.random.set_seed(7)
@@ -63,14 +62,9 @@ def test_pairs_are_decoded_once_for_all_epochs_and_phases(place: Path | None) ->
             return tf.identity(image), mask
 
     pairs = cached(numbered().map(count), COUNT, place)
-    batches(pairs, range(3), variants=[add_hundred])
+    batches(pairs, range(3))
     batches(pairs, range(3, 5))
     assert sorted(decoded) == list(range(COUNT))
-
-
-def test_variants_stand_beside_the_originals() -> None:
-    seen = chain(*batches(numbered(), range(1), variants=[add_hundred, add_twenty]))
-    assert sorted(seen) == sorted(number + added for number in range(COUNT) for added in (0, 20, 100))
 
 
 def test_each_batch_is_augmented_with_a_seed_of_its_own() -> None:
@@ -91,14 +85,6 @@ def test_each_batch_is_augmented_with_a_seed_of_its_own() -> None:
 
 def test_a_remainder_is_left_out_where_devices_must_share_evenly() -> None:
     assert [len(batch) for batch in batches(numbered(), range(2), drop_remainder=True)] == [4] * 4
-
-
-def added(number: int) -> Callable[[tf.Tensor, tf.Tensor], Pair]:
-    value = tf.constant(number, tf.uint8)
-    return lambda images, masks: (images + value, masks + value)
-
-
-add_hundred, add_twenty = added(100), added(20)
 
 
 def add_random_number(images: tf.Tensor, masks: tf.Tensor, seed: tf.Tensor) -> Pair:
