@@ -127,11 +127,10 @@ def trainer_batches(settings: TrainerSettings, pictures: Pictures, steps: int, a
     """Returns at least ``steps`` batches as the Trainer would train on, their pixels cached."""
     import tensorflow as tf
 
-    from components.trainer import data
-    from components.trainer.examples import augmentation
+    from components.trainer.data import augmentation, training_batches
 
     batch = settings.training.batch_size
-    return data.training_batches(
+    return training_batches(
         tf.data.Dataset.from_tensor_slices(tuple(pictures)).cache(),
         range(-(-steps * batch // len(pictures.images))),
         buffer=len(pictures.images),

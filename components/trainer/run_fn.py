@@ -10,10 +10,9 @@ from tfx.v1.components import FnArgs
 from components.imaging.resize import InputSize
 from components.trainer.checkpoints import Checkpoints
 from components.trainer.config import Constants, ServingLimits, TrainerSettings, untrained_classes
-from components.trainer.data import read_constants
+from components.trainer.data import Examples, read_constants
 from components.trainer.directory import PIXELS, training_directory
 from components.trainer.distribution import is_chief, replicated, training_strategy
-from components.trainer.examples import Examples
 from components.trainer.export import export
 from components.trainer.hardware import compiles_steps, training_policy
 from components.trainer.network import (

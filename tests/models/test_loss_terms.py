@@ -1,6 +1,6 @@
 """Every term of the loss against an independent computation, and what must hold for all batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,12 +124,12 @@ every_option = pytest.mark.parametrize(
 every_term = pytest.mark.parametrize("term", LOSSES)
 
 
-def value(term: str, batch: Batch, class_weights: list[float] | None = None, **options: float) -> float:
+def value(term: str, batch: Batch, class_weights: Sequence[float] | None = None, **options: float) -> float:
     return float(SegmentationLoss({term: options}, class_weights=class_weights)(*batch))
 
 
 def value_and_gradient(
-    term: str, batch: Batch, class_weights: list[float] | None = None, **options: float
+    term: str, batch: Batch, class_weights: Sequence[float] | None = None, **options: float
 ) -> tuple[float, np.ndarray]:
     class_ids, logits = batch
     logits = tf.constant(logits, tf.float32)
