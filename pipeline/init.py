@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from components.image_mask_example_gen.layouts import DATASETS
 from pipeline import interrupt
 from pipeline.initial.errors import InitError
 
 USAGE: Final = 2
-LAYOUTS: Final = ("oxford_iiit_pet", "kitti_semantics", "clothing_co_parsing")
 _RECIPE_SUFFIXES: Final = (".yaml", ".yml")
 
 
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of the masks; may be the same")
-    parser.add_argument("--layout", choices=LAYOUTS, help="a known dataset, as its download unpacks")
+    parser.add_argument("--layout", choices=DATASETS, help="a known dataset, as its download unpacks")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the known dataset's folder")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.yaml", help="the recipe to write")
     parser.add_argument(

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.image_mask_example_gen.layouts.registry import check_root
 from pipeline import interrupt
 from pipeline.conclusion import conclude
 from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
@@ -55,7 +54,7 @@ def _command(args: argparse.Namespace, signals: interrupt.Interrupt) -> int:
         return 0
     try:
         recipe = load_recipe(args.recipe, args.data, args.set)
-        check_root(recipe.dataset)
+        recipe.dataset.check_root()
     except (RecipeError, ValueError) as error:
         print(error, file=sys.stderr)
         return USAGE

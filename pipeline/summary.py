@@ -108,7 +108,7 @@ def _ingestion(
     report = load_ingestion_report(found[0].uri)
     return {
         "examples": {**report.examples, "rejected": len(report.rejected)},
-        "rejected_files": [rejected.model_dump(mode="json") for rejected in report.rejected],
+        "rejected_files": report.model_dump(mode="json")["rejected"],
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from documented import DOCS, PAGES, README, REPOSITORY, blocks, name
 
-from components.image_mask_example_gen.rejections import Reason
+from components.image_mask_example_gen.report import Reason
 from pipeline.config import load_recipe
 from pipeline.recipe_reference import main, reference
 

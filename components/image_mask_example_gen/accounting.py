@@ -2,22 +2,30 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
-from components.dataset.features import SPLITS
-from components.image_mask_example_gen.plan import Plan
-from components.image_mask_example_gen.rejections import Reason, Rejection, UnusableDatasetError
+from components.errors import StageError
+from components.image_mask_example_gen.report import Reason, Rejection
 
 logger = logging.getLogger(__name__)
 
 _SHOWN_REJECTIONS = 10
 
 
-def log_plan(plan: Plan) -> None:
-    """Says how many pairs go where, and what the dataset itself leaves out."""
-    sizes = {split: plan.num_pairs(split) for split in SPLITS}
-    text = f"{sum(sizes.values())} pairs: " + ", ".join(f"{size} {split}" for split, size in sizes.items())
-    unlisted = [item for item in plan.rejected if item.reason is Reason.UNLISTED]
+class UnusableDatasetError(StageError):
+    """Too little of the dataset is left to go on with; the message shows some of the files, this all."""
+
+    def __init__(self, message: str, rejected: Sequence[Rejection]):
+        super().__init__(message)
+        self.rejected_files = tuple(asdict(rejection) for rejection in rejected)
+        """``file``, ``reason`` and ``found`` of each, as in ``ingestion.json``."""
+
+
+def log_planned(pairs: Mapping[str, int], rejected: Sequence[Rejection]) -> None:
+    """Says how many pairs go into each split, and what the dataset itself leaves out."""
+    text = f"{sum(pairs.values())} pairs: " + ", ".join(f"{count} {split}" for split, count in pairs.items())
+    unlisted = [item for item in rejected if item.reason is Reason.UNLISTED]
     if unlisted:
         names = ", ".join(item.file for item in unlisted[:3]) + (", …" if len(unlisted) > 3 else "")
         text += f"; {len(unlisted)} set aside, in no official list ({names})"
@@ -62,12 +70,14 @@ def check_rejected(rejected: Sequence[Rejection], num_examples: int, allowed: fl
     raise UnusableDatasetError("\n".join([heading, *shown, remedy]), rejected)
 
 
-def check_filled(plan: Plan, counts: dict[str, int], rejected: Sequence[Rejection]) -> None:
+def check_filled(
+    pairs: Mapping[str, int], examples: Mapping[str, int], rejected: Sequence[Rejection]
+) -> None:
     """Raises UnusableDatasetError if rejections have emptied a split."""
-    for split, count in counts.items():
-        if plan.num_pairs(split) and not count:
+    for split, count in pairs.items():
+        if count and not examples[split]:
             raise UnusableDatasetError(
-                f"All {plan.num_pairs(split)} pairs of the split {split!r} were rejected; "
+                f"All {count} pairs of the split {split!r} were rejected; "
                 "mend the files or change dataset.splits.",
                 rejected,
             )

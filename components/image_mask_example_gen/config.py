@@ -1,13 +1,15 @@
 """The recipe's ``dataset`` part: where images and masks lie and what the masks mean."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
 
-from components.dataset.features import ATTRIBUTE_PREFIX
 from components.dataset.labels import Color, LabelSet
-from components.image_mask_example_gen import label_schemes
+from components.image_mask_example_gen.layouts import DATASETS
+from components.image_mask_example_gen.layouts.folder import FilePattern, Folder
+from components.image_mask_example_gen.layouts.layout import Layout, RawClass
+from components.image_mask_example_gen.layouts.shapes import Shapes
 from components.settings import Settings
 
 RawColor = Annotated[Color, Strict(False)]
@@ -17,7 +19,8 @@ RawLabel = int | RawColor
 # YAML and --set know lists only, which strict validation would not take for a tuple.
 Names = Annotated[tuple[str, ...], Strict(False)]
 
-LayoutName = Literal["shapes", "folder", "oxford_iiit_pet", "kitti_semantics", "clothing_co_parsing"]
+# Written out nowhere: the registry knows the names, and mypy takes no computed ones.
+LayoutName = str if TYPE_CHECKING else Literal[Shapes.name, Folder.name, *DATASETS]
 
 
 class SplitConfig(Settings):
@@ -75,7 +78,7 @@ class DatasetConfig(Settings):
     classes: Names | None = None
     """Names in the order of their class ids. ``folder``: in the order of the raw values 0, 1, 2 …, unless
     label_values says otherwise. Elsewhere a selection of the dataset's own names, the rest ignored; null
-    for all of them (kitti_semantics: the 20 usual ones)."""
+    for its usual ones, mostly all."""
     label_values: dict[str, RawLabel] | None = None
     """``folder``: the raw value or ``[red, green, blue]`` of each class. Names that are not in ``classes``
     are ignored."""
@@ -94,19 +97,32 @@ class DatasetConfig(Settings):
     @field_validator("images", "masks")
     @classmethod
     def _pattern_can_be_read(cls, value: str | None) -> str | None:
-        # Not above: it needs this module.
-        from components.image_mask_example_gen.layouts.folder import FilePattern
-
         if value is not None:
             FilePattern(value)
         return value
 
     @property
+    def source(self) -> Layout:
+        """How the files are found and what the masks may hold."""
+        if self.layout == Shapes.name:
+            return Shapes(self.shapes.num_images)
+        if self.layout == Folder.name:
+            return Folder(self.images or "", self.masks or "", self._named_classes())
+        return DATASETS[self.layout]
+
+    @property
     def attributes(self) -> tuple[str, ...]:
         """Names of the attribute features that every Example of this layout carries, for slicing."""
-        if self.layout == "oxford_iiit_pet":
-            return (f"{ATTRIBUTE_PREFIX}species", f"{ATTRIBUTE_PREFIX}breed")
-        return ()
+        return self.source.attributes
+
+    def check_root(self) -> None:
+        """Looks, at no cost, whether ``root`` can be this layout's folder.
+
+        Raises:
+          ValueError: it cannot; one line says what is missing or cannot be read.
+        """
+        if self.root is not None:
+            self.source.check_root(self.root)
 
     @property
     def reads_colors(self) -> bool:
@@ -129,38 +145,27 @@ class DatasetConfig(Settings):
         Any other value in a mask is an error of that mask.
         """
         names = {self._raw_label(raw): raw.name for raw in self._chosen_classes()}
-        ignored = {self._raw_label(raw) for raw in self._all_classes()} - set(names)
+        ignored = {self._raw_label(raw) for raw in self.source.classes} - set(names)
         if self.ignore_label is not None:
             ignored.add(self.ignore_label)
         return names, frozenset(ignored)
 
-    def _raw_label(self, raw: label_schemes.RawClass) -> RawLabel:
+    def _raw_label(self, raw: RawClass) -> RawLabel:
         return raw.color if self.reads_colors and raw.color is not None else raw.value
 
-    def _all_classes(self) -> tuple[label_schemes.RawClass, ...]:
-        if self.layout == "oxford_iiit_pet":
-            return label_schemes.OXFORD_IIIT_PET
-        if self.layout == "kitti_semantics":
-            return label_schemes.KITTI_SEMANTICS
-        if self.layout == "shapes":
-            return label_schemes.SHAPES
-        if self.layout == "clothing_co_parsing":
-            return label_schemes.CLOTHING_CO_PARSING
+    def _named_classes(self) -> tuple[RawClass, ...]:
         if self.label_values is None:
-            return tuple(label_schemes.RawClass(name, value) for value, name in enumerate(self.classes or ()))
+            return tuple(RawClass(name, value) for value, name in enumerate(self.classes or ()))
         return tuple(
-            label_schemes.RawClass(name, -1, raw)
-            if isinstance(raw, tuple)
-            else label_schemes.RawClass(name, raw)
+            RawClass(name, -1, raw) if isinstance(raw, tuple) else RawClass(name, raw)
             for name, raw in self.label_values.items()
         )
 
-    def _chosen_classes(self) -> tuple[label_schemes.RawClass, ...]:
-        known = {raw.name: raw for raw in self._all_classes()}
+    def _chosen_classes(self) -> tuple[RawClass, ...]:
+        known = {raw.name: raw for raw in self.source.classes}
         chosen = self.classes
         if chosen is None:
-            kitti = self.layout == "kitti_semantics"
-            chosen = label_schemes.KITTI_DEFAULT_CLASSES if kitti else tuple(known)
+            chosen = self.source.usual_classes or tuple(known)
         unknown = [name for name in chosen if name not in known]
         if unknown:
             raise ValueError(
@@ -185,14 +190,14 @@ class DatasetConfig(Settings):
 
     @model_validator(mode="after")
     def _keys_belong_to_the_layout(self) -> Self:
-        if self.layout == "shapes":
+        if self.layout == Shapes.name:
             if self.root is not None:
                 raise ValueError(
                     "layout shapes draws its own data; for your own folder set dataset.layout to folder"
                 )
         elif not self.root:
             raise ValueError(f"layout {self.layout} needs dataset.root, the dataset's folder (--data DIR)")
-        if self.layout != "folder":
+        if self.layout != Folder.name:
             for key in ("images", "masks", "label_values", "ignore_label"):
                 if getattr(self, key) is not None:
                     raise ValueError(

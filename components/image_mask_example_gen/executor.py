@@ -1,15 +1,17 @@
 """Runs the ingestion: plan, write the shards with Beam, account for every file."""
 
-import json
 import logging
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import tensorflow as tf
+from pydantic import TypeAdapter
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.dsl.io import fileio
@@ -19,18 +21,63 @@ from tfx.types import Artifact, artifact_utils
 from components.dataset.features import SPLITS
 from components.dataset.labels import LabelSet
 from components.errors import StageError
-from components.image_mask_example_gen.accounting import check_filled, check_rejected, log_plan
+from components.image_mask_example_gen.accounting import check_filled, check_rejected, log_planned
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.driver import dataset_config
-from components.image_mask_example_gen.layouts.registry import check_root
-from components.image_mask_example_gen.masks import LabelMapping
-from components.image_mask_example_gen.plan import Plan, plan_ingestion
-from components.image_mask_example_gen.rejections import Reason, Rejection
-from components.image_mask_example_gen.report import REPORT_FILE
+from components.image_mask_example_gen.example import read_example
+from components.image_mask_example_gen.label_mapping import LabelMapping
+from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
+from components.image_mask_example_gen.report import REPORT_FILE, IngestionReport, Rejection
 from components.image_mask_example_gen.shapes import draw_dataset
-from components.image_mask_example_gen.shards import ShardOutcome, WriteShard
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """What became of a shard's pairs."""
+
+    split: str
+    num_examples: int
+    rejected: tuple[Rejection, ...]
+
+
+class WriteShard(beam.DoFn):
+    """Writes one TFRecord file per shard; a file appears under its name when it is complete.
+
+    Only names go in and counts come out, so image bytes never pass a shuffle and memory stays flat.
+
+    Args:
+      root: The dataset's folder, reachable from every worker.
+      mapping: Raw labels to class ids.
+      max_pixels: Pictures with more are rejected before they are decoded.
+      split_dirs: Output folder of each split.
+      partial_dir: Folder for files in the making.
+    """
+
+    def __init__(
+        self, root: Path, mapping: LabelMapping, max_pixels: int, split_dirs: dict[str, str], partial_dir: str
+    ):
+        self._root = root
+        self._mapping = mapping
+        self._max_pixels = max_pixels
+        self._split_dirs = split_dirs
+        self._partial_dir = partial_dir
+
+    def process(self, shard: Shard) -> Iterator[ShardOutcome]:
+        """Yields the outcome of one shard."""
+        # A runner may try a shard twice, even at the same time: each try has a file of its own.
+        partial = f"{self._partial_dir}/{shard.split}-{shard.file}-{uuid.uuid4().hex}"
+        rejected = []
+        with tf.io.TFRecordWriter(partial) as writer:
+            for entry in shard.entries:
+                result = read_example(self._root, entry, self._mapping, self._max_pixels)
+                if isinstance(result, Rejection):
+                    rejected.append(result)
+                else:
+                    writer.write(result)
+        fileio.rename(partial, f"{self._split_dirs[shard.split]}/{shard.file}", overwrite=True)
+        yield ShardOutcome(shard.split, len(shard.entries) - len(rejected), tuple(rejected))
 
 
 class Executor(BaseBeamExecutor):
@@ -56,7 +103,7 @@ class Executor(BaseBeamExecutor):
 
         with _dataset_root(config) as root:
             plan = plan_ingestion(config, root)
-            log_plan(plan)
+            log_planned(plan.pairs, plan.rejected)
             try:
                 names, ignored = config.raw_labels()
             except ValueError as error:
@@ -71,10 +118,10 @@ class Executor(BaseBeamExecutor):
             for split in SPLITS
         }
         check_rejected(rejected, sum(counts.values()), config.max_rejected_fraction)
-        check_filled(plan, counts, rejected)
-        report = {"examples": counts, "rejected": [asdict(rejection) for rejection in rejected]}
+        check_filled(plan.pairs, counts, rejected)
+        report = IngestionReport(examples=counts, rejected=tuple(rejected))
         with fileio.open(f"{ingestion.uri}/{REPORT_FILE}", "w") as file:
-            file.write(json.dumps(report, indent=1))
+            file.write(report.model_dump_json(indent=1))
 
     def _write_shards(
         self, plan: Plan, root: Path, mapping: LabelMapping, max_pixels: int, examples: Artifact
@@ -98,25 +145,18 @@ class Executor(BaseBeamExecutor):
             fileio.rmtree(scratch)
 
 
+_OUTCOMES = TypeAdapter(list[ShardOutcome])
+
+
 def _dump_outcomes(outcomes: Sequence[ShardOutcome], path: str) -> None:
     """Beam hands no values back to the program that built the pipeline, so they go through a file."""
-    with fileio.open(path, "w") as file:
-        file.write(json.dumps([asdict(outcome) for outcome in outcomes]))
+    with fileio.open(path, "wb") as file:
+        file.write(_OUTCOMES.dump_json(list(outcomes)))
 
 
 def _load_outcomes(path: str) -> list[ShardOutcome]:
-    with fileio.open(path, "r") as file:
-        outcomes = json.loads(file.read())
-    return [
-        ShardOutcome(
-            outcome["split"],
-            outcome["num_examples"],
-            tuple(
-                Rejection(item["file"], Reason(item["reason"]), item["found"]) for item in outcome["rejected"]
-            ),
-        )
-        for outcome in outcomes
-    ]
+    with fileio.open(path, "rb") as file:
+        return _OUTCOMES.validate_json(file.read())
 
 
 @contextmanager
@@ -129,7 +169,7 @@ def _dataset_root(config: DatasetConfig) -> Iterator[Path]:
             yield Path(temporary)
         return
     try:
-        check_root(config)
+        config.check_root()
     except ValueError as error:
         raise StageError(str(error)) from error
     yield Path(config.root)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from components.image_mask_example_gen.hashing import stable_rank
+from components.image_mask_example_gen.plan import stable_rank
 
 _SAMPLE: Final = 100
 _LONGEST_NAME: Final = 80

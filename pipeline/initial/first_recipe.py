@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.layouts.registry import LAYOUTS, check_root
 from pipeline.config import load_recipe
 from pipeline.initial.class_names import read_class_names
 from pipeline.initial.errors import InitError
@@ -133,8 +132,8 @@ def _look_at_layout(layout: str, data: Path, classes: str | None) -> _Dataset:
         keys["classes"] = list(read_class_names(classes).names)
     settings = _settings(keys)
     try:
-        check_root(settings)
-        scan = LAYOUTS[layout].scan(settings, Path(keys["root"]))
+        settings.check_root()
+        scan = settings.source.scan(Path(keys["root"]))
     except (ValueError, StageError) as error:
         raise InitError(str(error).replace("dataset.root", "--data")) from None
     found = survey(Path(keys["root"]), scan.entries, scan.rejected)

@@ -9,9 +9,9 @@ from typing import Final
 
 from PIL import Image
 
-from components.image_mask_example_gen.masks import open_mask
-from components.image_mask_example_gen.pictures import open_picture, read_file
-from components.image_mask_example_gen.rejections import InputRejectedError, Reason
+from components.image_mask_example_gen.files import InputRejectedError, open_picture, read_file
+from components.image_mask_example_gen.mask import open_mask
+from components.image_mask_example_gen.report import Reason
 
 THREADS: Final = min(8, os.cpu_count() or 1)
 

@@ -9,8 +9,12 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from components.image_mask_example_gen.pictures import open_picture, read_file, rejecting_damage
-from components.image_mask_example_gen.rejections import InputRejectedError
+from components.image_mask_example_gen.files import (
+    InputRejectedError,
+    open_picture,
+    read_file,
+    rejecting_damage,
+)
 from components.imaging.drawing import as_rgb
 from pipeline.initial.headers import THREADS
 

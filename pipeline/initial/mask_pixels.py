@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from components.image_mask_example_gen.masks import open_mask
-from components.image_mask_example_gen.pictures import read_file
-from components.image_mask_example_gen.rejections import InputRejectedError
+from components.image_mask_example_gen.files import InputRejectedError, read_file
+from components.image_mask_example_gen.label_mapping import pack_colors
+from components.image_mask_example_gen.mask import open_mask
 
 _ANY_SIZE: Final = 1 << 62
 _RIM: Final = 0.01
@@ -133,10 +133,7 @@ def _read(path: Path, as_colors: bool) -> np.ndarray:
 
 
 def _packed(raw: np.ndarray) -> np.ndarray:
-    if raw.ndim == 2:
-        return raw
-    channels = raw.astype(np.int32)
-    return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
+    return raw if raw.ndim == 2 else pack_colors(raw)
 
 
 def _counts(raw: np.ndarray) -> dict[int, int]:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.rejections import printable
+from components.image_mask_example_gen.report import printable
 from pipeline.initial.headers import Header
 from pipeline.initial.labels import word
 from pipeline.initial.proposals import class_shares

@@ -11,9 +11,8 @@ from typing import Final
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.layouts import folder as folder_layout
-from components.image_mask_example_gen.layouts.scan import Entry, Scan
-from components.image_mask_example_gen.rejections import Rejection, printable
+from components.image_mask_example_gen.layouts.layout import Entry, Scan
+from components.image_mask_example_gen.report import Rejection, printable
 from pipeline.initial.affixes import Affixes, find_affixes
 from pipeline.initial.errors import InitError
 from pipeline.initial.folders import Folder
@@ -111,7 +110,7 @@ def _best_pairing(images: Folder, masks: Folder, affixes: Affixes) -> Pairing | 
 def _scan(dataset: dict[str, str]) -> Scan | None:
     """What the ingestion finds, None where it would not go on: two files of one name."""
     try:
-        return folder_layout.scan(dataset_config(dataset), Path(dataset["root"]))
+        return dataset_config(dataset).source.scan(Path(dataset["root"]))
     except StageError:
         return None
 

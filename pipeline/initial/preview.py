@@ -9,10 +9,11 @@ from PIL import Image
 
 from components.dataset.features import IGNORE_LABEL
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.layouts.scan import Entry
-from components.image_mask_example_gen.masks import LabelMapping, open_mask
-from components.image_mask_example_gen.pictures import read_file
-from components.image_mask_example_gen.rejections import InputRejectedError, printable
+from components.image_mask_example_gen.files import InputRejectedError, read_file
+from components.image_mask_example_gen.label_mapping import LabelMapping
+from components.image_mask_example_gen.layouts.layout import Entry
+from components.image_mask_example_gen.mask import open_mask
+from components.image_mask_example_gen.report import printable
 from components.imaging.drawing import grid, labelled, text
 from components.imaging.palette import Color
 from pipeline.initial.errors import InitError

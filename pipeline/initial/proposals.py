@@ -8,7 +8,7 @@ import numpy as np
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.splits import assign_splits
+from components.image_mask_example_gen.plan import assign_splits
 from models.options import stride
 from pipeline.initial.errors import InitError
 from pipeline.initial.survey import Survey
@@ -93,7 +93,7 @@ def propose(survey: Survey, dataset: DatasetConfig) -> Proposals:
         epochs=_epochs(train),
         batch_size=batch_size,
         min_mean_iou=_min_mean_iou(class_shares(survey, dataset)),
-        slices=("species",) if dataset.layout == "oxford_iiit_pet" else (),
+        slices=dataset.source.slices,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from components.dataset.labels import MAX_CLASSES
 from components.image_mask_example_gen.config import RawLabel
-from components.image_mask_example_gen.rejections import InputRejectedError
+from components.image_mask_example_gen.files import InputRejectedError
 from pipeline.initial.errors import InitError
 from pipeline.initial.headers import THREADS
 from pipeline.initial.mask_pixels import (

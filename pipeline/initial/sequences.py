@@ -12,8 +12,8 @@ import numpy as np
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import SplitConfig
-from components.image_mask_example_gen.layouts.scan import Entry
-from components.image_mask_example_gen.splits import assign_splits
+from components.image_mask_example_gen.layouts.layout import Entry
+from components.image_mask_example_gen.plan import assign_splits
 from pipeline.initial.images import thumbnail
 
 _COMPARED: Final = 30

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.hashing import stable_rank
-from components.image_mask_example_gen.layouts.scan import Entry
-from components.image_mask_example_gen.rejections import InputRejectedError, Reason, Rejection
+from components.image_mask_example_gen.files import InputRejectedError
+from components.image_mask_example_gen.layouts.layout import Entry
+from components.image_mask_example_gen.plan import stable_rank
+from components.image_mask_example_gen.report import Reason, Rejection
 from pipeline.initial.errors import InitError
 from pipeline.initial.headers import Header, read_headers
 from pipeline.initial.images import Brightness, read_brightness

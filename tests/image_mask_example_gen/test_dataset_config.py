@@ -11,7 +11,6 @@ import pytest
 from pydantic import ValidationError
 
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.layouts.registry import check_root
 
 FOLDER: dict[str, Any] = {
     "layout": "folder",
@@ -103,19 +102,19 @@ def test_clothing_has_the_names_that_its_own_list_has(shared_data: Path) -> None
 
 def test_check_root_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no folder"):
-        check_root(DatasetConfig(layout="kitti_semantics", root=str(tmp_path / "nowhere")))
+        DatasetConfig(layout="kitti_semantics", root=str(tmp_path / "nowhere")).check_root()
     with pytest.raises(ValueError, match="training/image_2"):
-        check_root(DatasetConfig(layout="kitti_semantics", root=str(tmp_path)))
+        DatasetConfig(layout="kitti_semantics", root=str(tmp_path)).check_root()
     with pytest.raises(ValueError, match=r"dataset\.images='images/\*\.jpg'"):
-        check_root(DatasetConfig.model_validate(FOLDER | {"root": str(tmp_path), "classes": ["a", "b"]}))
+        DatasetConfig.model_validate(FOLDER | {"root": str(tmp_path), "classes": ["a", "b"]}).check_root()
 
 
 def test_check_root_finds_the_dataset_one_folder_deeper(tmp_path: Path) -> None:
     for folder in ("training/image_2", "training/semantic"):
         (tmp_path / "data_semantics" / folder).mkdir(parents=True)
     with pytest.raises(ValueError, match=r"did you mean '.*data_semantics'"):
-        check_root(DatasetConfig(layout="kitti_semantics", root=str(tmp_path)))
-    check_root(DatasetConfig(layout="kitti_semantics", root=str(tmp_path / "data_semantics")))
+        DatasetConfig(layout="kitti_semantics", root=str(tmp_path)).check_root()
+    DatasetConfig(layout="kitti_semantics", root=str(tmp_path / "data_semantics")).check_root()
 
 
 PETS_FILES = ("annotations/trainval.txt", "annotations/test.txt")
@@ -132,7 +131,7 @@ def test_check_root_takes_no_file_for_a_folder_and_no_folder_for_a_file(tmp_path
             (tmp_path / path).touch()
     kind = "folder" if wrong in PETS_FOLDERS else "file"
     with pytest.raises(ValueError, match=f"it has no {kind} {wrong}; "):
-        check_root(DatasetConfig(layout="oxford_iiit_pet", root=str(tmp_path)))
+        DatasetConfig(layout="oxford_iiit_pet", root=str(tmp_path)).check_root()
 
 
 @pytest.mark.parametrize(
@@ -146,10 +145,10 @@ def test_check_root_says_that_a_file_is_no_folder(tmp_path: Path, settings: dict
     (tmp_path / "file").touch()
     for root in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ValueError, match="no folder"):
-            check_root(DatasetConfig.model_validate(settings | {"root": str(root)}))
+            DatasetConfig.model_validate(settings | {"root": str(root)}).check_root()
     (tmp_path / "i").touch()
     with pytest.raises(ValueError, match="it has no"):
-        check_root(DatasetConfig.model_validate(settings | {"root": str(tmp_path)}))
+        DatasetConfig.model_validate(settings | {"root": str(tmp_path)}).check_root()
 
 
 @pytest.mark.parametrize("unreadable", [".", "training/image_2", "i"])
@@ -172,7 +171,7 @@ def test_check_root_says_what_it_may_not_read(
     monkeypatch.setattr(os, "scandir", refuse)
     monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(ValueError, match="cannot be read: Permission denied") as caught:
-        check_root(DatasetConfig.model_validate(settings))
+        DatasetConfig.model_validate(settings).check_root()
     assert "\n" not in str(caught.value)
 
 
@@ -189,13 +188,12 @@ def test_an_unreadable_neighbour_does_not_hide_what_is_missing(
     (tmp_path / "lost+found").mkdir()
     monkeypatch.setattr(Path, "is_dir", refuse)
     with pytest.raises(ValueError, match="it has no folder training/image_2"):
-        check_root(DatasetConfig(layout="kitti_semantics", root=str(tmp_path)))
+        DatasetConfig(layout="kitti_semantics", root=str(tmp_path)).check_root()
 
 
 def test_settings_and_root_check_import_neither_tensorflow_nor_numpy() -> None:
     code = (
         "import sys; from components.image_mask_example_gen import config, report; "
-        "from components.image_mask_example_gen.layouts import registry; "
         "sys.exit(bool({'tensorflow', 'tfx', 'numpy', 'PIL'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

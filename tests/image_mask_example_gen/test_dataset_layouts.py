@@ -7,11 +7,10 @@ import pytest
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.fingerprint import fingerprint_inputs
-from components.image_mask_example_gen.layouts.registry import LAYOUTS
-from components.image_mask_example_gen.layouts.scan import Scan
+from components.image_mask_example_gen.driver import fingerprint_inputs
+from components.image_mask_example_gen.layouts.layout import Scan
 from components.image_mask_example_gen.plan import plan_ingestion
-from components.image_mask_example_gen.rejections import Reason
+from components.image_mask_example_gen.report import Reason
 
 
 def touch(root: Path, files: Iterable[str]) -> None:
@@ -22,7 +21,7 @@ def touch(root: Path, files: Iterable[str]) -> None:
 
 def scan_folder(root: Path, images: str, masks: str) -> Scan:
     config = DatasetConfig(layout="folder", root=str(root), images=images, masks=masks, classes=("a", "b"))
-    return LAYOUTS["folder"].scan(config, root)
+    return config.source.scan(root)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +120,7 @@ def pets(root: Path, trainval: str, test: str) -> Scan:
     touch(root, PET_FILES)
     (root / "annotations/trainval.txt").write_text(trainval)
     (root / "annotations/test.txt").write_text(test)
-    return LAYOUTS["oxford_iiit_pet"].scan(DatasetConfig(layout="oxford_iiit_pet", root=str(root)), root)
+    return DatasetConfig(layout="oxford_iiit_pet", root=str(root)).source.scan(root)
 
 
 def test_pets_come_with_official_splits_species_and_breed(tmp_path: Path) -> None:
@@ -148,7 +147,7 @@ def test_clothing_photos_with_image_level_labels_only_are_unlisted(tmp_path: Pat
         ],
     )
     config = DatasetConfig(layout="clothing_co_parsing", root=str(tmp_path))
-    scan = LAYOUTS["clothing_co_parsing"].scan(config, tmp_path)
+    scan = config.source.scan(tmp_path)
     assert [item.reason for item in scan.rejected] == [Reason.UNLISTED, Reason.IMAGE_WITHOUT_MASK]
 
 
@@ -176,7 +175,7 @@ def test_limit_takes_the_same_pairs_every_time_and_a_fair_share_of_orphans(tmp_p
         layout="folder", root=str(tmp_path), images="i/*", masks="m/*", classes=("a", "b"), limit=20
     )
     plan = plan_ingestion(config, tmp_path)
-    assert sum(plan.num_pairs(split) for split in ("train", "val", "test")) == 20
+    assert sum(plan.pairs.values()) == 20
     assert len(plan.rejected) < 10
     assert plan == plan_ingestion(config, tmp_path)
 

@@ -27,8 +27,8 @@ from components.dataset.features import IMAGE_ENCODED, IMAGE_FILENAME, MASK_ENCO
 from components.errors import StageError
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.driver import fingerprint_inputs
 from components.image_mask_example_gen.executor import Executor
-from components.image_mask_example_gen.fingerprint import fingerprint_inputs
 from components.image_mask_example_gen.report import IngestionReport, load_ingestion_report
 
 

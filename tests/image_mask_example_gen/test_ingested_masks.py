@@ -17,9 +17,10 @@ from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
 from components.image_mask_example_gen.config import RawLabel
-from components.image_mask_example_gen.masks import LabelMapping, open_mask
-from components.image_mask_example_gen.png import encode_grayscale
-from components.image_mask_example_gen.rejections import InputRejectedError, Reason
+from components.image_mask_example_gen.files import InputRejectedError
+from components.image_mask_example_gen.label_mapping import LabelMapping
+from components.image_mask_example_gen.mask import encode_mask, open_mask
+from components.image_mask_example_gen.report import Reason
 
 MAX_PIXELS = 10**6
 IDS = np.random.default_rng(0).integers(0, 2, size=(13, 17)).astype(np.uint8)
@@ -198,7 +199,7 @@ def test_a_mask_bomb_is_refused_before_it_is_decoded() -> None:
     hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.integers(0, 255))
 )
 def test_written_masks_read_back_the_same(pixels: np.ndarray) -> None:
-    data = encode_grayscale(pixels)
+    data = encode_mask(pixels)
     decoded = tf.io.decode_png(data, channels=0)
     assert decoded.shape[-1] == 1
     np.testing.assert_array_equal(decoded[..., 0], pixels)

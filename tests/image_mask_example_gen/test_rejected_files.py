@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from components.errors import StageError
 from components.image_mask_example_gen.accounting import check_rejected
-from components.image_mask_example_gen.rejections import Reason, Rejection
+from components.image_mask_example_gen.report import Reason, Rejection
 
 
 def damaged(count: int) -> list[Rejection]:

@@ -25,7 +25,8 @@ from PIL import Image
 
 from components.dataset.features import IGNORE_LABEL
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.masks import LabelMapping, open_mask
+from components.image_mask_example_gen.label_mapping import LabelMapping
+from components.image_mask_example_gen.mask import open_mask
 from components.image_mask_example_gen.plan import plan_ingestion
 from pipeline.config import Recipe, load_recipe
 from pipeline.init import main

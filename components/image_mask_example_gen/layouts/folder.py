@@ -5,28 +5,45 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from components.folders import walk_folders
-from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.layouts.scan import Scan, pair_files
+from components.image_mask_example_gen.layouts.layout import Layout, RawClass, Scan, pair_files
 
 _WILDCARD = re.compile(r"[*?\[]")
 
 
-def scan(config: DatasetConfig, root: Path) -> Scan:
-    """Finds the pairs.
+class Folder(Layout):
+    """Files that two patterns find, and classes that the recipe names."""
 
-    The name of a file is what its pattern leaves open: the file's stem without the literal ending of the
-    pattern, so ``images/*.jpg`` meets ``masks/*_mask.png``. Where both patterns leave the same number of
-    folders open, those are part of the name: ``*/images/*.jpg`` meets ``*/masks/*.png`` within one folder.
-    Where no two names meet and the patterns begin in different ways, the literal beginnings count no more
-    than the endings: ``images/*.jpg`` meets ``masks/mask_*.png``, and ``*/photo.jpg`` meets ``*/labels.png``.
-    """
-    images, masks = FilePattern(config.images or ""), FilePattern(config.masks or "")
-    with_folders = images.open_folders == masks.open_folders
-    found = [list(pattern.find(root, with_folders)) for pattern in (images, masks)]
-    scan = pair_files(*found)
-    if scan.entries or images.beginning == masks.beginning:
-        return scan
-    return pair_files(*map(_without_beginnings, (images, masks), found))
+    name = "folder"
+
+    def __init__(self, images: str, masks: str, classes: tuple[RawClass, ...]):
+        self._patterns = {"images": images, "masks": masks}
+        self.classes = classes
+
+    def scan(self, root: Path) -> Scan:
+        """Finds the pairs.
+
+        The name of a file is what its pattern leaves open: the file's stem without the literal ending of
+        the pattern, so ``images/*.jpg`` meets ``masks/*_mask.png``. Where both patterns leave the same
+        number of folders open, those are part of the name: ``*/images/*.jpg`` meets ``*/masks/*.png``
+        within one folder. Where no two names meet and the patterns begin in different ways, the literal
+        beginnings count no more than the endings: ``images/*.jpg`` meets ``masks/mask_*.png``, and
+        ``*/photo.jpg`` meets ``*/labels.png``.
+        """
+        images, masks = map(FilePattern, self._patterns.values())
+        with_folders = images.open_folders == masks.open_folders
+        found = [list(pattern.find(root, with_folders)) for pattern in (images, masks)]
+        scan = pair_files(*found)
+        if scan.entries or images.beginning == masks.beginning:
+            return scan
+        return pair_files(*map(_without_beginnings, (images, masks), found))
+
+    def missing(self, root: Path) -> list[str]:
+        """The patterns that match nothing."""
+        return [
+            f"file that matches dataset.{key}={pattern!r}"
+            for key, pattern in self._patterns.items()
+            if next(FilePattern(pattern).find(root, with_folders=False), None) is None
+        ]
 
 
 def _without_beginnings(

@@ -8,56 +8,66 @@ from pathlib import Path
 
 from components.dataset.features import ATTRIBUTE_PREFIX
 from components.errors import StageError
-from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.layouts.scan import (
+from components.image_mask_example_gen.layouts.layout import (
     OFFICIAL_TEST,
     OFFICIAL_TRAINVAL,
     Entry,
+    Layout,
+    RawClass,
     Scan,
-    list_files,
+    files_by_stem,
     pair_files,
-    stem,
 )
-from components.image_mask_example_gen.rejections import Reason, Rejection
+from components.image_mask_example_gen.report import Reason, Rejection
 
-IMAGES = "images"
-TRIMAPS = "annotations/trimaps"
-LISTS = {OFFICIAL_TRAINVAL: "annotations/trainval.txt", OFFICIAL_TEST: "annotations/test.txt"}
+_IMAGES = "images"
+_TRIMAPS = "annotations/trimaps"
+_LISTS = {OFFICIAL_TRAINVAL: "annotations/trainval.txt", OFFICIAL_TEST: "annotations/test.txt"}
 
 _SPECIES = {"1": "cat", "2": "dog"}
+_SPECIES_FEATURE = f"{ATTRIBUTE_PREFIX}species"
+_BREED_FEATURE = f"{ATTRIBUTE_PREFIX}breed"
 
 
-def scan(config: DatasetConfig, root: Path) -> Scan:
-    """Finds the pairs; those in no official list are set aside as unlisted.
+class OxfordIiitPet(Layout):
+    """Official lists divide it."""
 
-    Only ``*.jpg`` counts as an image: the official archive has stray ``.mat`` files among them.
-    """
-    pairs = pair_files(
-        ((stem(path), path) for path in list_files(root, IMAGES, ".jpg")),
-        ((stem(path), path) for path in list_files(root, TRIMAPS, ".png")),
-    )
-    listed = _read_lists(root)
-    entries, rejected = [], list(pairs.rejected)
-    for pair in pairs.entries:
-        if pair.key in listed:
-            split, species = listed[pair.key]
-            entries.append(replace(pair, official_split=split, attributes=_attributes(pair, species)))
-        else:
-            found = f"in neither of {' and '.join(LISTS.values())}; its mask {pair.mask} stays aside as well"
-            rejected.append(Rejection(pair.image, Reason.UNLISTED, found))
-    return Scan(entries, rejected, sorted([*pairs.files, *LISTS.values()]))
+    name = "oxford_iiit_pet"
+    folders = (_IMAGES, _TRIMAPS)
+    files = tuple(_LISTS.values())
+    classes = (RawClass("pet", 1), RawClass("background", 2), RawClass("border", 3))
+    """Trimap values. Source: README of the Oxford-IIIT Pet annotations."""
+    attributes = (_SPECIES_FEATURE, _BREED_FEATURE)
+    slices = ("species",)
+
+    def scan(self, root: Path) -> Scan:
+        """Finds the pairs; those in no official list are set aside as unlisted.
+
+        Only ``*.jpg`` counts as an image: the official archive has stray ``.mat`` files among them.
+        """
+        pairs = pair_files(files_by_stem(root, _IMAGES, ".jpg"), files_by_stem(root, _TRIMAPS, ".png"))
+        listed = _read_lists(root)
+        entries, rejected = [], list(pairs.rejected)
+        for pair in pairs.entries:
+            if pair.key in listed:
+                split, species = listed[pair.key]
+                entries.append(replace(pair, official_split=split, attributes=_attributes(pair, species)))
+            else:
+                found = f"in neither of {' and '.join(self.files)}; its mask {pair.mask} stays aside as well"
+                rejected.append(Rejection(pair.image, Reason.UNLISTED, found))
+        return Scan(entries, rejected, sorted([*pairs.files, *self.files]))
 
 
 def _attributes(pair: Entry, species: str) -> tuple[tuple[str, str], ...]:
     # Names are "<breed>_<number>"; breeds have underscores of their own.
     breed = pair.key.rpartition("_")[0]
-    return ((f"{ATTRIBUTE_PREFIX}species", species), (f"{ATTRIBUTE_PREFIX}breed", breed))
+    return ((_SPECIES_FEATURE, species), (_BREED_FEATURE, breed))
 
 
 def _read_lists(root: Path) -> dict[str, tuple[str, str]]:
     """Returns split and species of each listed key. Columns: name, class id, species, breed id."""
     listed: dict[str, tuple[str, str]] = {}
-    for split, path in LISTS.items():
+    for split, path in _LISTS.items():
         with (root / path).open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.strip() or line.startswith("#"):
