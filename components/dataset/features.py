@@ -3,9 +3,9 @@
 from typing import Final
 
 IMAGE_ENCODED: Final = "image/encoded"
-"""The original file's bytes wherever TensorFlow can decode them, otherwise a lossless PNG."""
+"""The original file's bytes wherever the model takes them, otherwise a lossless PNG."""
 IMAGE_FORMAT: Final = "image/format"
-"""``jpeg``, ``png``, ``gif`` or ``bmp``: what the bytes are, whatever the file was called."""
+"""``jpeg``, ``png`` or ``bmp``: what the bytes are, whatever the file was called."""
 IMAGE_FILENAME: Final = "image/filename"
 """Path relative to the dataset's root."""
 IMAGE_HEIGHT: Final = "image/height"

@@ -83,7 +83,7 @@ class PictureMask:
 
 
 def _as_stored(picture: Image.Image) -> tuple[str, int | None]:
-    """How a file packs its pixels, as Pillow says it (``L;2``, ``RGB;16B``), and its highest number if known."""
+    """How a file packs its pixels, as Pillow says it (``L;2``, ``RGB;16B``); its highest number, if known."""
     [tile] = picture.tile[:1] or [None]  # type: ignore[attr-defined]
     if tile is None:
         return "", None

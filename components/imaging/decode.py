@@ -6,16 +6,15 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def decode_image(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
-    """Decodes one JPEG, PNG, GIF or BMP, whatever its file was called.
+    """Decodes one JPEG, PNG or BMP, whatever its file was called.
 
-    Pixels come as they are stored: an EXIF orientation is not applied, of an animated GIF the first frame
-    is taken.
+    Pixels come as they are stored: an EXIF orientation is not applied.
 
     Args:
         encoded: string [].
         channels: 1 is luma (ITU-R BT.601, as ``tf.image.rgb_to_grayscale`` weighs it), the same for every
             format; 3 is RGB without alpha; 4 is RGBA, opaque (255) where the file has no alpha. Of these
-            formats only PNG has one: a BMP's fourth byte is unused, a GIF's transparency is dropped.
+            formats only PNG has one: a BMP's fourth byte is unused.
 
     Returns:
         uint8 [height, width, channels].

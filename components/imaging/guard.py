@@ -1,14 +1,14 @@
-"""What may be decoded: an image's size is read from its header before there is a pixel of it.
+"""What may be decoded, and how much of it at once.
 
-A few hundred bytes can claim billions of pixels, and a decoder takes their word for it. This is graph
-code, so that a model carries its protection to wherever it is served.
+A few hundred bytes can claim billions of pixels, and a decoder takes their word for it: an image's size is
+read from its header before there is a pixel of it. This is graph code, so that a model carries its
+protection to wherever it is served.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
-
-from components.imaging.gif import first_frame
 
 MAX_SIDE = 2**17
 """Pixels. What is computed a row at a time, the logits of 255 classes, then stays under 128 MiB."""
@@ -19,6 +19,8 @@ _GIF = b"GIF8"
 _BMP = b"BM"
 _HEADER = 26
 """Bytes, enough for the sizes that PNG and BMP have in fixed places."""
+_SIDE_BY_SIDE = 10
+"""``tf.map_fn``'s own default; it is what small images are worked on at once, given the threads."""
 
 
 class Admitted(NamedTuple):
@@ -34,36 +36,34 @@ def admit_images(image_bytes: tf.Tensor, max_pixels: int) -> Admitted:
     """Admits images, each of a size that can be decoded in bounded memory.
 
     Args:
-        image_bytes: string [N], each a JPEG, PNG, GIF or BMP.
+        image_bytes: string [N], each a JPEG, PNG or BMP.
         max_pixels: the most that one image may have.
-
-    Returns:
-        The images; of an animated GIF the first frame alone, for TensorFlow would decode all of them.
 
     Raises:
         tf.errors.InvalidArgumentError: when it runs, naming the first image with more than
-            ``max_pixels`` pixels or a side of more than ``MAX_SIDE``, or in no such format.
+            ``max_pixels`` pixels or a side of more than ``MAX_SIDE``, or in no such format. A GIF is
+            none: TensorFlow would decode all of its frames, at a size that no header bounds.
     """
     is_jpeg, is_png, is_gif, is_bmp = (
         tf.equal(tf.strings.substr(image_bytes, 0, len(magic)), magic) for magic in (_JPEG, _PNG, _GIF, _BMP)
     )
-    known = _require_all(
-        is_jpeg | is_png | is_gif | is_bmp,
-        *(" is no JPEG, PNG, GIF or BMP: ", tf.strings.length(image_bytes), " bytes"),
-    )
-    with tf.control_dependencies([known]):
+    known = [
+        _require_all(~is_gif, " is a GIF, which is not read here; save it as PNG"),
+        _require_all(
+            is_jpeg | is_png | is_gif | is_bmp,
+            *(" is no JPEG, PNG or BMP: ", tf.strings.length(image_bytes), " bytes"),
+        ),
+    ]
+    with tf.control_dependencies(known):
         jpeg_size = _jpeg_sizes(image_bytes, is_jpeg)
-        gif_size, gif_found, image_bytes = _first_frames(image_bytes, is_gif)
     header = tf.io.decode_raw(tf.strings.substr(image_bytes, 0, _HEADER), tf.uint8, fixed_length=_HEADER)
     png_size, png_found = _png_sizes(header)
-    size = tf.where(is_gif[:, tf.newaxis], gif_size, _bmp_sizes(header))
-    size = tf.where(is_png[:, tf.newaxis], png_size, size)
+    size = tf.where(is_png[:, tf.newaxis], png_size, _bmp_sizes(header))
     size = tf.where(is_jpeg[:, tf.newaxis], jpeg_size, size)
     width, height = size[:, 0], size[:, 1]
-    found = tf.where(is_png, png_found, gif_found)
     claim = (" claims ", width, " x ", height, " pixels", _limits(max_pixels))
     checks = [
-        _require_all(found, " is damaged: its size cannot be read"),
+        _require_all(png_found | ~is_png, " is damaged: its size cannot be read"),
         _require_all(_fits(width, height, max_pixels), *claim),
     ]
     with tf.control_dependencies(checks):
@@ -84,6 +84,27 @@ def admit_pixels(images: tf.Tensor, max_pixels: int) -> Admitted:
     ]
     with tf.control_dependencies(checks):
         return Admitted(tf.identity(images), tf.reduce_prod(tf.shape(images, tf.int64)[:3]))
+
+
+def map_images(
+    function: Callable[[Any], Any], elements: Any, *, side_by_side: tf.Tensor, fn_output_signature: Any
+) -> Any:
+    """Maps a function over images as ``tf.map_fn`` does.
+
+    Args:
+        function: of one image.
+        elements: a tensor or a structure of tensors, [N, …].
+        side_by_side: bool []; where it is False one image is begun when the last is done, so that what
+            the function needs for one of them is needed once, not ten times.
+        fn_output_signature: of the function's answer.
+    """
+
+    def mapped(at_once: int) -> Any:
+        return tf.map_fn(
+            function, elements, parallel_iterations=at_once, fn_output_signature=fn_output_signature
+        )
+
+    return tf.cond(side_by_side, lambda: mapped(_SIDE_BY_SIDE), lambda: mapped(1))
 
 
 def require(condition: tf.Tensor, *message: str | tf.Tensor) -> tf.Tensor:
@@ -132,38 +153,6 @@ def _jpeg_sizes(image_bytes: tf.Tensor, is_jpeg: tf.Tensor) -> tf.Tensor:
         )
 
     return tf.map_fn(size, (image_bytes, is_jpeg), fn_output_signature=tf.TensorSpec([2], tf.int64))
-
-
-def _first_frames(image_bytes: tf.Tensor, is_gif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Width and height, int64 [N, 2], whether they were found, bool [N], and the images, string [N].
-
-    What is no GIF stays as it is, with a size of zero.
-    """
-
-    def as_it_is(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return tf.zeros([2], tf.int64), tf.constant(True), encoded
-
-    def cut(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        frame = first_frame(encoded)
-        return tf.stack([frame.width, frame.height]), frame.found, frame.image
-
-    def cut_all() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return tf.map_fn(
-            lambda item: tf.cond(item[1], lambda: cut(item[0]), lambda: as_it_is(item[0])),
-            (image_bytes, is_gif),
-            fn_output_signature=(
-                tf.TensorSpec([2], tf.int64),
-                tf.TensorSpec([], tf.bool),
-                tf.TensorSpec([], tf.string),
-            ),
-        )
-
-    # Nearly all requests have none, and should not pay for a loop that looks at every image.
-    return tf.cond(
-        tf.reduce_any(is_gif),
-        cut_all,
-        lambda: (tf.zeros([tf.size(image_bytes), 2], tf.int64), tf.ones_like(is_gif), image_bytes),
-    )
 
 
 def _png_sizes(header: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

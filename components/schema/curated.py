@@ -17,7 +17,7 @@ SCALAR_FEATURES = (
 STATISTICS = "statistics"
 """The environment of the features that have statistics, in which the others are not looked for."""
 
-_IMAGE_FORMATS = ("jpeg", "png", "gif", "bmp")
+_IMAGE_FORMATS = ("jpeg", "png", "bmp")
 
 
 def curated_schema(attributes: Sequence[str], max_pixels: int) -> schema_pb2.Schema:

@@ -114,7 +114,7 @@ class SegmentationClient:
         self._connection.close()
 
     def predict(self, images: Sequence[bytes]) -> list[Prediction]:
-        """Segments encoded images (JPEG, PNG, GIF, BMP) in one request.
+        """Segments encoded images (JPEG, PNG, BMP) in one request.
 
         Raises:
             ModelUnavailableError: no server, no such model, or no permission.

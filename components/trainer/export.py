@@ -14,8 +14,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from components.dataset import features, transformed
 from components.dataset.labels import LabelSet
 from components.imaging.decode import encode_mask
-from components.imaging.guard import admit_images, admit_pixels, require
-from components.imaging.mapping import map_images
+from components.imaging.guard import admit_images, admit_pixels, map_images, require
 from components.imaging.resize import InputSize, resize_image, restore_class_ids
 from components.trainer.config import ServingLimits
 from components.trainer.data import unpack_pixels
@@ -70,7 +69,7 @@ class SegmentationModule(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Segments encoded images (JPEG, PNG, GIF, BMP), string [N].
+        """Segments encoded images (JPEG, PNG, BMP), string [N].
 
         Returns:
             mask_bytes: string [N], PNG of class ids, each at its image's own size.

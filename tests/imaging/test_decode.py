@@ -34,7 +34,6 @@ FILES = [
     ("L", "PNG"),
     ("LA", "PNG"),
     ("P", "PNG"),
-    ("P", "GIF"),
     ("RGB", "BMP"),
     ("RGBA", "BMP"),
     ("L", "JPEG"),
@@ -90,12 +89,6 @@ def test_the_transparent_colour_of_a_png_becomes_alpha(mode: str) -> None:
     alpha = decode_image(tf.constant(encoded(image, "PNG", transparency=transparent)), 4).numpy()[..., 3]
     is_transparent = (np.asarray(image).reshape(5, 7, -1) == transparent).all(axis=-1)
     np.testing.assert_array_equal(alpha, np.where(is_transparent, 0, 255))
-
-
-def test_an_animated_gif_gives_its_first_frame() -> None:
-    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
-    gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert decode_image(tf.constant(gif)).numpy()[0, 0].tolist() == [255, 0, 0]
 
 
 def test_orientation_tags_are_ignored() -> None:

@@ -109,14 +109,12 @@ def test_what_cannot_be_decoded_is_an_invalid_argument(signatures: Any, signatur
 
 
 @pytest.mark.parametrize("signature", ASK)
-def test_an_animated_gif_is_answered_with_the_mask_of_its_first_frame(
-    signatures: Any, signature: str
-) -> None:
-    frames = [Image.new("RGB", (10, 12), color) for color in ("white", "black", "black")]
+def test_a_gif_is_refused_with_what_to_do(signatures: Any, signature: str) -> None:
     file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
-    [mask] = ASK[signature](signatures[signature], [file.getvalue()])["mask_bytes"].numpy()
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(mask))), np.ones((12, 10)))
+    Image.new("L", (10, 12)).save(file, "GIF")
+    images = [png_bytes(np.zeros((4, 4, 3), np.uint8)), file.getvalue()]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image 1 is a GIF, .*; save it as PNG"):
+        ASK[signature](signatures[signature], images)
 
 
 @pytest.mark.parametrize("signature", ASK)

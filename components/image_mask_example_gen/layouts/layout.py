@@ -122,7 +122,8 @@ def _can_be_opened(path: Path) -> bool:
 def files_by_stem(root: Path, folder: str, suffix: str) -> list[tuple[str, str]]:
     """Returns stem and path (relative to root) of the files right under ``folder`` with this suffix.
 
-    Its case does not matter. Hidden files (macOS leaves a ``._`` twin beside each file of an archive) are no input files.
+    The suffix may have any case. Hidden files (macOS leaves a ``._`` twin beside each file of an archive) are
+    no input files.
     """
     return sorted(
         (PurePosixPath(item.name).stem, f"{folder}/{item.name}")
