@@ -164,12 +164,12 @@ def _find_jpeg_defect(data: bytes) -> tuple[Reason, str] | None:
     return _BREAKS_OFF
 
 
-def as_png(picture: Image.Image, data: bytes) -> bytes:
+def as_png(data: bytes, picture: Image.Image) -> bytes:
     """Saves a picture's pixels without loss, alpha included; 16 bits a channel are kept where they are gray.
 
     Args:
-      picture: As `open_picture` returns it.
-      data: The file that it was opened from.
+      data: The file.
+      picture: The same, opened.
 
     Raises:
       InputRejectedError: the file is damaged, or its pixels have 32 bits.

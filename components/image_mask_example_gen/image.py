@@ -40,7 +40,7 @@ def check_image(data: bytes, max_pixels: int) -> EncodedImage:
     picture = open_picture(data, max_pixels)
     if kept := _format_to_keep(data, picture):
         return EncodedImage(data, kept, picture.height, picture.width)
-    data = as_png(picture, data)
+    data = as_png(data, picture)
     pixels = _decode(data)
     if pixels is None:
         raise InputRejectedError(
