@@ -19,8 +19,11 @@ RawLabel = int | RawColor
 # YAML and --set know lists only, which strict validation would not take for a tuple.
 Names = Annotated[tuple[str, ...], Strict(False)]
 
-# Written out nowhere: the registry knows the names, and mypy takes no computed ones.
-LayoutName = str if TYPE_CHECKING else Literal[Shapes.name, Folder.name, *DATASETS]
+# The registry knows the names; mypy takes no computed ones.
+if TYPE_CHECKING:
+    LayoutName = str
+else:
+    LayoutName = Literal[Shapes.name, Folder.name, *DATASETS]
 
 
 class SplitConfig(Settings):

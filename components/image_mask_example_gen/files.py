@@ -25,8 +25,8 @@ _MAX_FILE_BYTES = 1 << 30
 _BREAKS_OFF = (Reason.TRUNCATED, "which end before the picture does")
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND\xaeB`\x82"
-"""Name and checksum of the chunk that ends a file."""
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+"""The chunk that ends a file: length, name and checksum."""
 
 _JPEG = b"\xff\xd8\xff"
 _JPEG_START_OF_SCAN, _JPEG_END, _JPEG_FILL = 0xDA, 0xD9, 0xFF
@@ -123,14 +123,15 @@ def find_defect(data: bytes) -> tuple[Reason, str] | None:
         return _find_jpeg_defect(data)
     if not data.startswith(_PNG):
         return None
-    # Pillow ends at this chunk's name, and takes most files that are cut shortly before it for damaged.
-    if data.rfind(_PNG_END) < 0:
-        return _BREAKS_OFF
+    complaint = ""
     try:
         PngImagePlugin.PngImageFile(io.BytesIO(data)).verify()
     except Exception as error:  # of half a dozen types
-        return _in_words(str(error))
-    return None
+        complaint = str(error)
+    # It reads no further than the end's name, and a file that is cut shortly before it is broken to it.
+    if "bad header checksum" not in complaint and data.rfind(_PNG_END) < 0:
+        return _BREAKS_OFF
+    return _in_words(complaint) if complaint else None
 
 
 def _in_words(complaint: str) -> tuple[Reason, str]:

@@ -90,7 +90,7 @@ def _as_stored(picture: Image.Image) -> tuple[str, int | None]:
     args = (tile.args,) if isinstance(tile.args, str) else tile.args
     packing = str(args[0])
     if tile.codec_name.startswith("ppm") and len(args) > 1:
-        return packing, args[-1]
+        return packing, int(args[-1])
     gray = re.match(r"L;([24])", packing)
     return packing, (1 << int(gray[1])) - 1 if gray else None
 

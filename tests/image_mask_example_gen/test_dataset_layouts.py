@@ -1,9 +1,14 @@
-"""Which files belong together, from their names alone."""
+"""Which files belong together, from their names alone, and what a dataset is."""
 
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
@@ -187,3 +192,42 @@ def test_shards_hold_every_pair_once(tmp_path: Path) -> None:
     keys = [entry.key for shard in shards for entry in shard.entries]
     assert sorted(keys) == sorted(str(index) for index in range(300))
     assert {len(shard.entries) for shard in shards if shard.split == "train"} <= {52, 53}
+
+
+_NEW_DATASET = """
+import sys
+from components.image_mask_example_gen import layouts
+from components.image_mask_example_gen.layouts.layout import Layout, RawClass, files_by_stem, pair_files
+
+class Toy(Layout):
+    name = "toy"
+    folders = ("photos", "truth")
+    classes = (RawClass("ground", 0, (0, 0, 0)), RawClass("car", 7, (0, 0, 142)), RawClass("void", 9))
+    usual_classes = ("ground", "car")
+    attributes = ("attribute/town",)
+    slices = ("town",)
+
+    def scan(self, root):
+        return pair_files(files_by_stem(root, "photos", ".png"), files_by_stem(root, "truth", ".png"))
+
+layouts.DATASETS[Toy.name] = Toy()
+from pipeline.init import main
+from pipeline.recipe_reference import reference
+assert "`clothing_co_parsing`, `toy`" in reference()
+sys.exit(main(["--layout", "toy", "--data", sys.argv[1], "--output", sys.argv[1] + "/toy.yaml"]))
+"""
+
+
+def test_a_dataset_is_one_class_in_the_registry_and_nothing_elsewhere(tmp_path: Path) -> None:
+    for folder, value in (("photos", 90), ("truth", 7)):
+        (tmp_path / folder).mkdir()
+        for number in range(12):
+            pixels = np.zeros((40, 40), np.uint8)
+            pixels[number : number + 20, 5:30] = value
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
+    command = [sys.executable, "-c", _NEW_DATASET, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    recipe = yaml.safe_load((tmp_path / "toy.yaml").read_text())
+    assert recipe["dataset"]["layout"] == "toy" and recipe["evaluation"]["slices"] == ["town"]
+    assert "12 pairs" in done.stdout

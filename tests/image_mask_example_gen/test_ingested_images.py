@@ -104,8 +104,17 @@ def test_text_is_not_decodable_and_the_message_shows_it() -> None:
 def test_a_flipped_bit_in_a_png_fails_its_checksum() -> None:
     data = bytearray(KEPT["png"])
     data[len(data) // 2] ^= 1
-    with pytest.raises(InputRejectedError, match="checksum"):
+    with pytest.raises(InputRejectedError, match="checksum") as caught:
         check_image(bytes(data), MAX_PIXELS)
+    assert caught.value.reason is Reason.NOT_DECODABLE
+
+
+def test_a_png_is_whole_to_its_last_byte_and_whatever_follows_it() -> None:
+    data = KEPT["png"]
+    assert find_defect(data) is None and find_defect(data + b"more") is None
+    for length in range(8, len(data)):
+        defect = find_defect(data[:length])
+        assert defect and defect[0] is Reason.TRUNCATED, length
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "GIF", "TIFF", "BMP"])

@@ -55,18 +55,34 @@ def class_ids(
     return mapping.class_ids(raw)
 
 
-def png_of_16_bits(pixels: np.ndarray, color_type: int) -> bytes:
-    """A PNG of uint16 [height, width, channels], which Pillow cannot write in colours."""
+def png_file(width: int, bits: int, color_type: int, *rows: bytes) -> bytes:
+    """A PNG of rows that are packed already, as Pillow cannot write it."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
-        checksum = zlib.crc32(name + content)
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+        return (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
 
-    height, width = pixels.shape[:2]
-    header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks)
+    header = struct.pack(">IIBBBBB", width, len(rows), bits, color_type, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row for row in rows))
+    chunks = (chunk(b"IHDR", header), chunk(b"IDAT", body), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def png_of_16_bits(pixels: np.ndarray, color_type: int) -> bytes:
+    """A PNG of integers [height, width, channels]."""
+    return png_file(pixels.shape[1], 16, color_type, *(row.astype(">u2").tobytes() for row in pixels))
+
+
+def tiff(bits: int, row: bytes, width: int, orientation: int = 1, channels: int = 1) -> bytes:
+    """A TIFF of one row of gray or RGB pixels."""
+    tags = [
+        (256, width), (257, 1), (258, bits), (259, 1), (262, 2 if channels == 3 else 1), (273, 0),
+        (274, orientation), (277, channels), (278, 1), (279, len(row)),
+    ]  # fmt: skip
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + row
 
 
 PLAIN: dict[str, RawLabel] = {"a": 0, "b": 1}
@@ -104,19 +120,10 @@ def test_every_notation_gives_the_same_class_ids(data: bytes, values: dict[str, 
     np.testing.assert_array_equal(result, IDS)
 
 
-def test_two_and_four_bit_gray_keeps_its_raw_values() -> None:
-    import struct
-    import zlib
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    for bits, row in ((2, bytes([0b00_01_10_11])), (4, bytes([0x01, 0x23]))):
-        header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 1, bits, 0, 0, 0, 0))
-        data = (
-            b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
-        )
-        assert class_ids(data, {"a": 0, "b": 1, "c": 2, "d": 3}).tolist() == [[0, 1, 2, 3]]
+@pytest.mark.parametrize(("bits", "row"), [(2, b"\x1b"), (4, b"\x01\x23"), (8, b"\0\1\2\3")])
+def test_gray_keeps_its_raw_values_whatever_its_bits(bits: int, row: bytes) -> None:
+    for data, file in ((png_file(4, bits, 0, row), "m.png"), (tiff(bits, row, 4), "m.tif")):
+        assert open_mask(data, file, MAX_PIXELS).read(as_colors=False).tolist() == [[0, 1, 2, 3]]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -207,16 +214,22 @@ def test_written_masks_read_back_the_same(pixels: np.ndarray) -> None:
 
 
 def test_one_channel_of_16_bits_keeps_them() -> None:
-    data = png_of_16_bits(IDS[..., np.newaxis].astype(np.uint16), color_type=0)
+    data = png_of_16_bits(IDS[..., np.newaxis], color_type=0)
     np.testing.assert_array_equal(class_ids(data, PLAIN), IDS)
 
 
 @pytest.mark.parametrize(("color_type", "channels"), [(2, 3), (4, 2), (6, 4)])
 def test_ids_whose_low_bits_would_be_lost_are_refused(color_type: int, channels: int) -> None:
-    data = png_of_16_bits(np.repeat(IDS[..., np.newaxis], channels, axis=-1).astype(np.uint16), color_type)
+    data = png_of_16_bits(np.repeat(IDS[..., np.newaxis], channels, axis=-1), color_type)
     with pytest.raises(InputRejectedError, match="16 bits a channel") as caught:
         class_ids(data, PLAIN)
     assert caught.value.reason == Reason.NOT_DECODABLE
+
+
+def test_nor_are_they_lost_in_a_tiff() -> None:
+    data = tiff(16, np.repeat([0, 1, 2], 3).astype("<u2").tobytes(), 3, channels=3)
+    with pytest.raises(InputRejectedError, match="16 bits a channel in colours"):
+        open_mask(data, "m.tif", MAX_PIXELS).read(as_colors=False)
 
 
 def test_a_sparse_matlab_matrix_is_a_matrix() -> None:
@@ -232,23 +245,6 @@ def test_a_pgm_keeps_its_values_whatever_the_highest_of_them(
     header = f"{'P2' if plain else 'P5'}\n{len(values)} 1\n{highest}\n".encode()
     body = " ".join(map(str, values)).encode() + b"\n" if plain else bytes(values)
     assert open_mask(header + body, "m.pgm", MAX_PIXELS).read(as_colors=False).tolist() == [values]
-
-
-def tiff(bits: int, row: bytes, width: int, orientation: int = 1) -> bytes:
-    """A TIFF of one row of gray pixels."""
-    tags = [
-        (256, width), (257, 1), (258, bits), (259, 1), (262, 1), (273, 0), (274, orientation),
-        (277, 1), (278, 1), (279, len(row)),
-    ]  # fmt: skip
-    start = 8 + 2 + 12 * len(tags) + 4
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in tags)
-    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + row
-
-
-@pytest.mark.parametrize(("bits", "row"), [(2, b"\x1b"), (4, b"\x01\x23"), (8, b"\0\1\2\3")])
-def test_a_tiff_keeps_its_values_whatever_its_bits(bits: int, row: bytes) -> None:
-    read = open_mask(tiff(bits, row, 4), "m.tif", MAX_PIXELS).read(as_colors=False)
-    assert read.tolist() == [[0, 1, 2, 3]]
 
 
 def test_a_tiff_that_pillow_would_turn_is_refused() -> None:
