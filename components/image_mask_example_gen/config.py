@@ -147,20 +147,17 @@ class DatasetConfig(Settings):
 
         Any other value in a mask is an error of that mask.
         """
-        names = {self._raw_label(raw): raw.name for raw in self._chosen_classes()}
-        ignored = {self._raw_label(raw) for raw in self.source.classes} - set(names)
+        names = {raw.value: raw.name for raw in self._chosen_classes()}
+        ignored = {raw.value for raw in self.source.classes} - set(names)
         if self.ignore_label is not None:
             ignored.add(self.ignore_label)
         return names, frozenset(ignored)
-
-    def _raw_label(self, raw: RawClass) -> RawLabel:
-        return raw.color if self.reads_colors and raw.color is not None else raw.value
 
     def _named_classes(self) -> tuple[RawClass, ...]:
         if self.label_values is None:
             return tuple(RawClass(name, value) for value, name in enumerate(self.classes or ()))
         return tuple(
-            RawClass(name, -1, raw) if isinstance(raw, tuple) else RawClass(name, raw)
+            RawClass(name, raw, raw if isinstance(raw, tuple) else None)
             for name, raw in self.label_values.items()
         )
 

@@ -21,13 +21,19 @@ from tfx.types import Artifact, artifact_utils
 from components.dataset.features import SPLITS
 from components.dataset.labels import LabelSet
 from components.errors import StageError
-from components.image_mask_example_gen.accounting import check_filled, check_rejected, log_planned
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.driver import dataset_config
 from components.image_mask_example_gen.example import read_example
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
-from components.image_mask_example_gen.report import REPORT_FILE, IngestionReport, Rejection
+from components.image_mask_example_gen.report import (
+    REPORT_FILE,
+    IngestionReport,
+    Rejection,
+    check_filled,
+    check_rejected,
+    log_planned,
+)
 from components.image_mask_example_gen.shapes import draw_dataset
 
 logger = logging.getLogger(__name__)

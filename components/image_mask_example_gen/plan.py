@@ -9,10 +9,9 @@ from pathlib import Path
 
 from components.dataset.features import SPLITS
 from components.errors import StageError
-from components.image_mask_example_gen.accounting import UnusableDatasetError
 from components.image_mask_example_gen.config import DatasetConfig, SplitConfig
 from components.image_mask_example_gen.layouts.layout import OFFICIAL_TEST, Entry, Scan
-from components.image_mask_example_gen.report import Rejection
+from components.image_mask_example_gen.report import Rejection, UnusableDatasetError
 
 _PAIRS_PER_SHARD = 64
 """Few enough to keep workers evenly busy to the end, enough for a file worth opening."""

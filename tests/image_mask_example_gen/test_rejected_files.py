@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import StageError
-from components.image_mask_example_gen.accounting import check_rejected
-from components.image_mask_example_gen.report import Reason, Rejection
+from components.image_mask_example_gen.report import Reason, Rejection, check_rejected
 
 
 def damaged(count: int) -> list[Rejection]:

@@ -16,8 +16,7 @@ import apache_beam as beam
 from tfx import v1 as tfx
 
 from components.errors import StageError
-from components.image_mask_example_gen.accounting import UnusableDatasetError
-from components.image_mask_example_gen.report import Reason, Rejection
+from components.image_mask_example_gen.report import Reason, Rejection, UnusableDatasetError
 from components.trainer.training_progress import RECORD_ATTRIBUTE, TICKS, TrainingProgress
 from pipeline.config import Recipe
 

@@ -19,8 +19,10 @@ class RawClass(NamedTuple):
     """One class as a dataset's masks write it."""
 
     name: str
-    value: int
+    value: int | Color
+    """The number or colour of its pixels."""
     color: Color | None = None
+    """To draw it in, where the dataset has one."""
 
 
 @dataclass(frozen=True)
