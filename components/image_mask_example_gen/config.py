@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
 
-from components.dataset.labels import Color, LabelSet
+from components.dataset.labels import LabelSet
 from components.image_mask_example_gen.layouts import DATASETS
 from components.image_mask_example_gen.layouts.folder import FilePattern, Folder
 from components.image_mask_example_gen.layouts.layout import Layout, RawClass
 from components.image_mask_example_gen.layouts.shapes import Shapes
+from components.imaging.palette import Color
 from components.settings import Settings
 
 RawColor = Annotated[Color, Strict(False)]

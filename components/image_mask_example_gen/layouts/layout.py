@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
-from components.dataset.labels import Color
 from components.errors import StageError
 from components.image_mask_example_gen.report import Reason, Rejection, printable
+from components.imaging.palette import Color
 
 OFFICIAL_TRAINVAL: Final = "trainval"
 OFFICIAL_TEST: Final = "test"
