@@ -1,17 +1,24 @@
 """From one pair of files to one tf.Example."""
 
+import io
 import os
+import struct
+import zlib
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
+from PIL import PngImagePlugin
 
 from components.dataset import features
-from components.image_mask_example_gen.files import InputRejectedError, read_file
-from components.image_mask_example_gen.image import EncodedImage, check_image
+from components.image_mask_example_gen.files import InputRejectedError
+from components.image_mask_example_gen.image import EncodedImage, read_image
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Entry
-from components.image_mask_example_gen.mask import encode_mask, open_mask
+from components.image_mask_example_gen.mask import open_mask
 from components.image_mask_example_gen.report import Reason, Rejection
+
+_PNG_FILTER_UP = 2
 
 
 def read_example(root: Path, entry: Entry, mapping: LabelMapping, max_pixels: int) -> bytes | Rejection:
@@ -28,9 +35,9 @@ def read_example(root: Path, entry: Entry, mapping: LabelMapping, max_pixels: in
     """
     file, other = entry.image, entry.mask
     try:
-        image = check_image(read_file(root / file), max_pixels)
+        image = read_image(root / file, max_pixels)
         file, other = other, file
-        mask = open_mask(read_file(root / file), file, max_pixels)
+        mask = open_mask(root / file, max_pixels)
         if (mask.height, mask.width) != (image.height, image.width):
             raise InputRejectedError(
                 Reason.SIZES_DIFFER,
@@ -61,3 +68,23 @@ def _example(entry: Entry, image: EncodedImage, mask: bytes) -> tf.train.Example
         else:
             feature.int64_list.value.append(value)
     return example
+
+
+def encode_mask(class_ids: np.ndarray) -> bytes:
+    """Encodes uint8 [height, width] as a single-channel 8-bit PNG.
+
+    Each row is written as its difference to the row above, which in a mask is nearly all zeros, and zlib
+    looks for runs only. Pillow chooses a filter for each row anew: three times as slow, for the same size.
+    """
+    height, width = class_ids.shape
+    rows = np.empty((height, width + 1), np.uint8)
+    rows[:, 0] = _PNG_FILTER_UP
+    rows[0, 1:] = class_ids[0]
+    np.subtract(class_ids[1:], class_ids[:-1], out=rows[1:, 1:])
+    deflate = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
+    file = io.BytesIO()
+    file.write(b"\x89PNG\r\n\x1a\n")
+    PngImagePlugin.putchunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    PngImagePlugin.putchunk(file, b"IDAT", deflate.compress(rows.data) + deflate.flush())
+    PngImagePlugin.putchunk(file, b"IEND", b"")
+    return file.getvalue()

@@ -61,6 +61,12 @@ def read_file(path: Path) -> bytes:
     return data
 
 
+def read_picture(path: Path, max_pixels: int) -> tuple[bytes, Image.Image]:
+    """Reads a whole file, and of its picture the header; see `read_file` and `open_picture`."""
+    data = read_file(path)
+    return data, open_picture(data, max_pixels)
+
+
 def open_picture(data: bytes, max_pixels: int) -> Image.Image:
     """Reads the header only; pixels are decoded when they are asked for.
 
@@ -165,6 +171,26 @@ def _find_jpeg_defect(data: bytes) -> tuple[Reason, str] | None:
     return _BREAKS_OFF
 
 
+def decode(data: bytes, picture: Image.Image, mode: str | None = None) -> Image.Image:
+    """Decodes a picture's pixels.
+
+    Args:
+      data: The file.
+      picture: The same, opened.
+      mode: What to convert them to, in Pillow's words; None for nothing.
+
+    Raises:
+      InputRejectedError: the file is damaged.
+    """
+    with rejecting_damage(data):
+        defect = find_defect(data)
+        # Structure that is wrong in a JPEG may still be read, as browsers do.
+        if defect and (picture.format == "PNG" or defect[0] is Reason.TRUNCATED):
+            raise damage(data, "")
+        picture.load()
+        return picture.convert(mode) if mode else picture
+
+
 def as_png(data: bytes, picture: Image.Image) -> bytes:
     """Saves a picture's pixels without loss, alpha included; 16 bits a channel are kept where they are gray.
 
@@ -175,20 +201,16 @@ def as_png(data: bytes, picture: Image.Image) -> bytes:
     Raises:
       InputRejectedError: the file is damaged, or its pixels have 32 bits.
     """
-    defect = damage(data, "")
-    if defect.reason is Reason.TRUNCATED:
-        raise defect
-    with rejecting_damage(data):
-        picture.load()
-        # A PGM's 16 bits are 32 to Pillow.
-        if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
-            raise InputRejectedError(
-                Reason.NOT_DECODABLE, f"{picture.format} with 32 bits a pixel; an image has 8 or 16 a channel"
-            )
-        if picture.mode.startswith("I"):
-            picture = picture.convert("I;16")
-        elif picture.mode not in ("1", "L", "RGB", "RGBA"):
-            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-        file = io.BytesIO()
-        picture.save(file, "PNG", compress_level=3)
+    # A PGM's 16 bits are 32 to Pillow.
+    if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
+        raise InputRejectedError(
+            Reason.NOT_DECODABLE, f"{picture.format} with 32 bits a pixel; an image has 8 or 16 a channel"
+        )
+    mode = None
+    if picture.mode.startswith("I"):
+        mode = "I;16"
+    elif picture.mode not in ("1", "L", "RGB", "RGBA"):
+        mode = "RGBA" if picture.has_transparency_data else "RGB"
+    file = io.BytesIO()
+    decode(data, picture, mode).save(file, "PNG", compress_level=3)
     return file.getvalue()

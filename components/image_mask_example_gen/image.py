@@ -5,6 +5,7 @@ Pixels are taken as stored: an EXIF orientation is ignored, here as there.
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -13,9 +14,9 @@ from PIL import Image
 from components.image_mask_example_gen.files import (
     InputRejectedError,
     as_png,
+    decode,
     find_defect,
-    open_picture,
-    rejecting_damage,
+    read_picture,
 )
 from components.image_mask_example_gen.report import Reason
 
@@ -31,13 +32,13 @@ class EncodedImage:
     width: int
 
 
-def check_image(data: bytes, max_pixels: int) -> EncodedImage:
-    """Returns the image, its bytes unchanged if the model takes them, else as a lossless PNG.
+def read_image(path: Path, max_pixels: int) -> EncodedImage:
+    """Reads an image: its bytes unchanged if the model takes them, else as a lossless PNG.
 
     Raises:
       InputRejectedError: the file is damaged, no picture, or has more than ``max_pixels`` pixels.
     """
-    picture = open_picture(data, max_pixels)
+    data, picture = read_picture(path, max_pixels)
     if kept := _format_to_keep(data, picture):
         return EncodedImage(data, kept, picture.height, picture.width)
     data = as_png(data, picture)
@@ -63,9 +64,9 @@ def _format_to_keep(data: bytes, picture: Image.Image) -> str | None:
             fits = pixels is not None and pixels.shape[:2] == (picture.height, picture.width)
             return "png" if fits else None
         case "BMP":
-            with rejecting_damage(data):
-                # TensorFlow misreads a palette.
-                return "bmp" if np.array_equal(_decode(data), np.asarray(picture.convert("RGB"))) else None
+            # TensorFlow misreads a palette.
+            same = np.array_equal(_decode(data), np.asarray(decode(data, picture, "RGB")))
+            return "bmp" if same else None
     return None
 
 

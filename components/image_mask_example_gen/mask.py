@@ -1,27 +1,23 @@
-"""Masks: files to raw values or colours, and class ids to PNG."""
+"""Masks: files to raw values or colours."""
 
 import io
 import re
-import struct
-import zlib
+from pathlib import Path
 
 import numpy as np
-from PIL import PngImagePlugin
 
 from components.image_mask_example_gen.files import (
     InputRejectedError,
     check_pixels,
-    damage,
-    find_defect,
-    open_picture,
-    rejecting_damage,
+    decode,
+    read_file,
+    read_picture,
 )
 from components.image_mask_example_gen.report import Reason
 from components.pillow import Image
 
 _MAT_VARIABLE = "groundtruth"
 _HIGHEST_BYTE = 255
-_PNG_FILTER_UP = 2
 
 
 class PictureMask:
@@ -31,41 +27,35 @@ class PictureMask:
     an RGB mask whose channels agree everywhere counts as gray.
     """
 
-    def __init__(self, data: bytes, max_pixels: int):
-        self._data = data
-        self._picture = open_picture(data, max_pixels)
+    def __init__(self, path: Path, max_pixels: int):
+        self._data, self._picture = read_picture(path, max_pixels)
         self.height, self.width = self._picture.height, self._picture.width
         # Asked before the pixels are decoded: Pillow forgets it then.
         self._packing, self._highest = _as_stored(self._picture)
 
     def read(self, as_colors: bool) -> np.ndarray:
         """See ``open_mask``."""
-        with rejecting_damage(self._data):
-            if self._picture.format == "PNG" and find_defect(self._data):
-                raise damage(self._data, "")
-            self._picture.load()
-            return self._colors() if as_colors else self._numbers()
-
-    def _colors(self) -> np.ndarray:
-        return np.asarray(self._picture.convert("RGB"))
-
-    def _numbers(self) -> np.ndarray:
+        if as_colors:
+            return self._colors()
+        mode = self._picture.mode
         if self._loses_bits():
             raise InputRejectedError(
                 Reason.NOT_DECODABLE,
                 "16 bits a channel in colours or with alpha; save class ids in one channel, or in 8 bits",
             )
-        picture = self._picture.getchannel("L") if self._picture.mode == "LA" else self._picture
-        if picture.mode in ("1", "L", "P"):
-            return self._unstretched(np.asarray(picture).astype(np.uint8, copy=False))
-        if picture.mode == "I" or picture.mode.startswith("I;16"):
-            return self._unstretched(np.asarray(picture))
-        if picture.mode == "F":
+        if mode == "F":
             raise InputRejectedError(
                 Reason.NOT_DECODABLE, "floating-point pixels; a mask holds whole numbers"
             )
+        if mode in ("1", "L", "LA", "P") or mode.startswith("I"):
+            picture = decode(self._data, self._picture)
+            pixels = np.asarray(picture.getchannel("L") if mode == "LA" else picture)
+            return self._unstretched(pixels.astype(np.uint8, copy=False) if mode == "1" else pixels)
         colors = self._colors()
         return self._unstretched(colors[..., 0]) if (colors == colors[..., :1]).all() else colors
+
+    def _colors(self) -> np.ndarray:
+        return np.asarray(decode(self._data, self._picture, "RGB"))
 
     def _loses_bits(self) -> bool:
         """Whether Pillow keeps 8 of more bits: in colours, or with alpha."""
@@ -98,10 +88,10 @@ def _as_stored(picture: Image.Image) -> tuple[str, int | None]:
 class MatMask:
     """A mask in a MATLAB 5 file, in the variable ``groundtruth``."""
 
-    def __init__(self, data: bytes, max_pixels: int):
+    def __init__(self, path: Path, max_pixels: int):
         from scipy.io import whosmat
 
-        self._data = data
+        self._data = data = read_file(path)
         try:
             variables = {name: shape for name, shape, _ in whosmat(io.BytesIO(data))}
         except Exception as error:  # scipy raises whatever a damaged file makes it stumble over
@@ -143,38 +133,17 @@ class MatMask:
         return InputRejectedError(reason, f"MATLAB file of {len(self._data):,} bytes: {error}")
 
 
-def open_mask(data: bytes, file: str, max_pixels: int) -> PictureMask | MatMask:
-    """Reads a mask's header.
+def open_mask(path: Path, max_pixels: int) -> PictureMask | MatMask:
+    """Reads a mask's file and header.
 
     The result has ``height`` and ``width``, known before anything is decoded, and ``read(as_colors)``,
     which returns integers [height, width] or, for colours, uint8 [height, width, 3].
 
     Args:
-      data: The file's bytes.
-      file: Its name, which tells ``.mat`` files from pictures.
+      path: The file; its name tells ``.mat`` files from pictures.
       max_pixels: More are rejected.
 
     Raises:
       InputRejectedError: damaged, no mask, or too many pixels; ``read`` raises it, too.
     """
-    return (MatMask if file.lower().endswith(".mat") else PictureMask)(data, max_pixels)
-
-
-def encode_mask(class_ids: np.ndarray) -> bytes:
-    """Encodes uint8 [height, width] as a single-channel 8-bit PNG.
-
-    Each row is written as its difference to the row above, which in a mask is nearly all zeros, and zlib
-    looks for runs only. Pillow chooses a filter for each row anew: three times as slow, for the same size.
-    """
-    height, width = class_ids.shape
-    rows = np.empty((height, width + 1), np.uint8)
-    rows[:, 0] = _PNG_FILTER_UP
-    rows[0, 1:] = class_ids[0]
-    np.subtract(class_ids[1:], class_ids[:-1], out=rows[1:, 1:])
-    deflate = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
-    file = io.BytesIO()
-    file.write(b"\x89PNG\r\n\x1a\n")
-    PngImagePlugin.putchunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    PngImagePlugin.putchunk(file, b"IDAT", deflate.compress(rows.data) + deflate.flush())
-    PngImagePlugin.putchunk(file, b"IEND", b"")
-    return file.getvalue()
+    return (MatMask if path.suffix.lower() == ".mat" else PictureMask)(path, max_pixels)

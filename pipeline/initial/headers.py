@@ -69,7 +69,7 @@ def read_headers(paths: Sequence[Path], max_pixels: int) -> list[Header | InputR
 def _read_header(path: Path, max_pixels: int) -> Header | InputRejectedError:
     try:
         if path.suffix.lower() == ".mat":
-            mask = open_mask(read_file(path), path.name, max_pixels)
+            mask = open_mask(path, max_pixels)
             return Header(mask.width, mask.height)
         try:
             with path.open("rb") as file:

@@ -11,8 +11,7 @@ from PIL import Image
 
 from components.image_mask_example_gen.files import (
     InputRejectedError,
-    open_picture,
-    read_file,
+    read_picture,
     rejecting_damage,
 )
 from components.imaging.drawing import as_rgb
@@ -61,8 +60,7 @@ def load_rgb(path: Path, least: tuple[int, int]) -> Image.Image:
     Raises:
         InputRejectedError: it cannot be read.
     """
-    data = read_file(path)
-    picture = open_picture(data, _ANY_SIZE)
+    data, picture = read_picture(path, _ANY_SIZE)
     with rejecting_damage(data):
         picture.draft("RGB", least)
         return as_rgb(picture)

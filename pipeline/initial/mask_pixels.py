@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from components.image_mask_example_gen.files import InputRejectedError, read_file
+from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.label_mapping import pack_colors
 from components.image_mask_example_gen.mask import open_mask
 
@@ -129,7 +129,7 @@ def plainness(paths: Sequence[Path]) -> tuple[float, ...]:
 
 
 def _read(path: Path, as_colors: bool) -> np.ndarray:
-    return open_mask(read_file(path), path.name, _ANY_SIZE).read(as_colors)
+    return open_mask(path, _ANY_SIZE).read(as_colors)
 
 
 def _packed(raw: np.ndarray) -> np.ndarray:

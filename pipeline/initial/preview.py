@@ -9,7 +9,7 @@ from PIL import Image
 
 from components.dataset.features import IGNORE_LABEL
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.files import InputRejectedError, read_file
+from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.mask import open_mask
@@ -78,7 +78,7 @@ def _tile(
     max_pixels: int,
 ) -> Image.Image:
     names, colors = classes
-    mask = open_mask(read_file(root / entry.mask), entry.mask, max_pixels).read(mapping.of_colors)
+    mask = open_mask(root / entry.mask, max_pixels).read(mapping.of_colors)
     found = mapping.class_ids(mask)
     class_ids = np.where(found == IGNORE_LABEL, len(names) - 1, found).astype(np.uint8)
     share = np.bincount(class_ids.ravel(), minlength=len(names)) / class_ids.size

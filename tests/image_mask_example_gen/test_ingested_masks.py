@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
 from components.image_mask_example_gen.config import RawLabel
+from components.image_mask_example_gen.example import encode_mask
 from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.label_mapping import LabelMapping
-from components.image_mask_example_gen.mask import encode_mask, open_mask
+from components.image_mask_example_gen.mask import MatMask, PictureMask, open_mask
 from components.image_mask_example_gen.report import Reason
 
 MAX_PIXELS = 10**6
@@ -45,11 +47,18 @@ def mat_file(**variables: Any) -> bytes:
     return file.getvalue()
 
 
+def opened(data: bytes, file: str) -> PictureMask | MatMask:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, file)
+        path.write_bytes(data)
+        return open_mask(path, MAX_PIXELS)
+
+
 def class_ids(
     data: bytes, values: dict[str, RawLabel], *ignored: RawLabel, file: str = "m.png"
 ) -> np.ndarray:
     mapping = LabelMapping({raw: name for name, raw in values.items()}, ignored, list(values))
-    mask = open_mask(data, file, MAX_PIXELS)
+    mask = opened(data, file)
     raw = mask.read(mapping.of_colors)
     assert raw.shape[:2] == (mask.height, mask.width)
     return mapping.class_ids(raw)
@@ -123,7 +132,7 @@ def test_every_notation_gives_the_same_class_ids(data: bytes, values: dict[str, 
 @pytest.mark.parametrize(("bits", "row"), [(2, b"\x1b"), (4, b"\x01\x23"), (8, b"\0\1\2\3")])
 def test_gray_keeps_its_raw_values_whatever_its_bits(bits: int, row: bytes) -> None:
     for data, file in ((png_file(4, bits, 0, row), "m.png"), (tiff(bits, row, 4), "m.tif")):
-        assert open_mask(data, file, MAX_PIXELS).read(as_colors=False).tolist() == [[0, 1, 2, 3]]
+        assert opened(data, file).read(as_colors=False).tolist() == [[0, 1, 2, 3]]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -198,7 +207,7 @@ def test_a_mask_bomb_is_refused_before_it_is_decoded() -> None:
         (mat_file(groundtruth=np.zeros((2000, 2000), np.uint8)), "m.mat"),
     ):
         with pytest.raises(InputRejectedError) as caught:
-            open_mask(data, file, MAX_PIXELS)
+            opened(data, file)
         assert caught.value.reason is Reason.TOO_MANY_PIXELS
 
 
@@ -229,7 +238,7 @@ def test_ids_whose_low_bits_would_be_lost_are_refused(color_type: int, channels:
 def test_nor_are_they_lost_in_a_tiff() -> None:
     data = tiff(16, np.repeat([0, 1, 2], 3).astype("<u2").tobytes(), 3, channels=3)
     with pytest.raises(InputRejectedError, match="16 bits a channel in colours"):
-        open_mask(data, "m.tif", MAX_PIXELS).read(as_colors=False)
+        opened(data, "m.tif").read(as_colors=False)
 
 
 def test_a_sparse_matlab_matrix_is_a_matrix() -> None:
@@ -244,23 +253,21 @@ def test_a_pgm_keeps_its_values_whatever_the_highest_of_them(
     values = data.draw(st.lists(st.integers(0, highest), min_size=1, max_size=9))
     header = f"{'P2' if plain else 'P5'}\n{len(values)} 1\n{highest}\n".encode()
     body = " ".join(map(str, values)).encode() + b"\n" if plain else bytes(values)
-    assert open_mask(header + body, "m.pgm", MAX_PIXELS).read(as_colors=False).tolist() == [values]
+    assert opened(header + body, "m.pgm").read(as_colors=False).tolist() == [values]
 
 
 def test_a_tiff_that_pillow_would_turn_is_refused() -> None:
     with pytest.raises(InputRejectedError, match="TIFF with an orientation tag"):
-        open_mask(tiff(8, b"\0\1\2\3", 4, orientation=3), "m.tif", MAX_PIXELS)
+        opened(tiff(8, b"\0\1\2\3", 4, orientation=3), "m.tif")
 
 
 def test_colours_are_those_that_are_seen_however_few_bits_they_have() -> None:
     """A program that makes PNGs small makes such files of masks in black, gray and white."""
-    assert open_mask(tiff(2, b"\x1b", 4), "m.tif", MAX_PIXELS).read(as_colors=True)[..., 0].tolist() == [
-        [0, 85, 170, 255]
-    ]
+    assert opened(tiff(2, b"\x1b", 4), "m.tif").read(as_colors=True)[..., 0].tolist() == [[0, 85, 170, 255]]
 
 
 def test_class_ids_in_a_ppm_whose_bits_would_be_lost_are_refused() -> None:
     ppm = b"P6\n1 1\n1023\n" + struct.pack(">3H", 1023, 0, 511)
-    assert open_mask(ppm, "m.ppm", MAX_PIXELS).read(as_colors=True).tolist() == [[[255, 0, 127]]]
+    assert opened(ppm, "m.ppm").read(as_colors=True).tolist() == [[[255, 0, 127]]]
     with pytest.raises(InputRejectedError, match="16 bits a channel in colours"):
-        open_mask(ppm, "m.ppm", MAX_PIXELS).read(as_colors=False)
+        opened(ppm, "m.ppm").read(as_colors=False)

@@ -63,9 +63,7 @@ def ingested(dataset: DatasetConfig) -> dict[str, np.ndarray]:
     mapping = LabelMapping(names, ignored, dataset.label_set().names)
     entries = [entry for shard in plan_ingestion(dataset, root).shards for entry in shard.entries]
     return {
-        entry.key: mapping.class_ids(
-            open_mask((root / entry.mask).read_bytes(), entry.mask, 10**6).read(mapping.of_colors)
-        )
+        entry.key: mapping.class_ids(open_mask(root / entry.mask, 10**6).read(mapping.of_colors))
         for entry in entries
     }
 
