@@ -24,11 +24,11 @@ _MAX_FILE_BYTES = 1 << 30
 
 _BREAKS_OFF = (Reason.TRUNCATED, "which end before the picture does")
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 """The chunk that ends a file: length, name and checksum."""
 
-_JPEG = b"\xff\xd8\xff"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
 _JPEG_START_OF_SCAN, _JPEG_END, _JPEG_FILL = 0xDA, 0xD9, 0xFF
 # In entropy-coded data 0xff is followed by a stuffed 0x00 or a restart marker; anything else ends the scan.
 _JPEG_MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7]", re.DOTALL)
@@ -111,7 +111,9 @@ def damage(data: bytes, complaint: str) -> InputRejectedError:
       data: The file.
       complaint: What the decoder said.
     """
-    kind = "JPEG" if data.startswith(_JPEG) else "PNG" if data.startswith(_PNG) else "picture"
+    kind = (
+        "JPEG" if data.startswith(JPEG_SIGNATURE) else "PNG" if data.startswith(PNG_SIGNATURE) else "picture"
+    )
     if kind == "picture" and "cannot identify" in complaint:
         return InputRejectedError(
             Reason.NOT_DECODABLE, f"no image format known here; it begins with {data[:8]!r}"
@@ -125,9 +127,9 @@ def find_defect(data: bytes) -> tuple[Reason, str] | None:
 
     Of a PNG this finds what Pillow passes by when it reads pixels: a checksum, a missing end.
     """
-    if data.startswith(_JPEG):
+    if data.startswith(JPEG_SIGNATURE):
         return _find_jpeg_defect(data)
-    if not data.startswith(_PNG):
+    if not data.startswith(PNG_SIGNATURE):
         return None
     complaint = ""
     try:

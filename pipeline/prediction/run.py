@@ -12,7 +12,7 @@ from typing import Never
 
 from tqdm import tqdm
 
-from components.image_mask_example_gen.rejections import InputRejectedError
+from components.image_mask_example_gen.files import InputRejectedError
 from components.imaging.drawing import overlay, with_palette
 from components.serving.channel import Tls
 from components.serving.client import Prediction, SegmentationClient
