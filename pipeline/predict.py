@@ -191,14 +191,14 @@ def _parser() -> argparse.ArgumentParser:
         type=_number(float, 0.001),
         default=defaults.TIMEOUT,
         metavar="S",
-        help="seconds that a request may take; default: %(default)g",
+        help="seconds that a server may take to answer; default: %(default)g",
     )
     requests.add_argument(
         "--patience",
         type=_number(float, 0),
         default=defaults.PATIENCE,
         metavar="S",
-        help="seconds to go on trying while the server is away or overloaded; default: %(default)g",
+        help="seconds more while the server is away or overloaded; default: %(default)g",
     )
     requests.add_argument(
         "--max-message-bytes",

@@ -1,14 +1,15 @@
 """Serves pushed models over gRPC and REST, with TensorFlow Serving's API and flags.
 
     python -m pipeline.serve --model_name pets --model_base_path runs/pets_unet/serving/pets
-    python -m pipeline.serve --model_config_file models.config --rest_api_port 8501 --backend docker
+    python -m pipeline.serve --backend docker --model_config_file=models.config --rest_api_port 8501
 
 --backend auto takes tensorflow_model_server where it is on PATH, otherwise its container where Docker has the
 image already, otherwise the embedded server, which is for development and tests: it listens on this machine
-alone and takes requests of up to 64 MiB. --backend docker pulls an image that is missing.
+alone and takes requests of up to 64 MiB. --backend docker pulls an image that is missing. The other two are
+given all flags of tensorflow_model_server as they stand, the embedded server has only those listed below.
 
 Ends with 0 once a signal has stopped it and the requests in flight are answered, with 1 if it cannot serve,
-and with 2 if a flag or a file that it names is wrong. tensorflow_model_server and docker take this process's
+and with 2 if a flag is wrong. tensorflow_model_server and docker take this process's
 place, and end with statuses of their own.
 """
 
@@ -38,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="auto",
         help="default: %(default)s",
     )
-    arguments = parser.parse_args(argv)
+    arguments, others = parser.parse_known_args(argv)
     try:
-        options = read_options(arguments)
-        if not options.model_config_file and _REMOTE not in options.model_base_path:
+        options = read_options(arguments, others)
+        if options.model_base_path and _REMOTE not in options.model_base_path:
             check_base_path(options.model_base_path)
         launch = choose(Backend(arguments.backend), options)
     except OptionsError as error:

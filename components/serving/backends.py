@@ -14,11 +14,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from components.serving.server.errors import ServingError
 from components.serving.server.options import LOOPBACK, OptionsError, ServerOptions
-from components.serving.server.text_proto import read_text_proto
 
 IMAGE: Final = "tensorflow/serving:2.21.0"
 """The release whose API the server and the client speak; it loads SavedModels of TensorFlow 2.21."""
@@ -27,6 +26,10 @@ BINARY: Final = "tensorflow_model_server"
 _ENGINE_SECONDS: Final = 10
 """An engine that hangs is none."""
 _REMOTE: Final = "://"
+_NOT_IN_CONTAINERS: Final = {
+    "--grpc_socket_path": "a socket of the container cannot be reached",
+    "--model_config_file_poll_wait_seconds": "the container goes on seeing the file it was started with",
+}
 
 
 class Backend(StrEnum):
@@ -62,12 +65,12 @@ def choose(wanted: Backend, options: ServerOptions) -> Launch:
     # TensorFlow Serving refuses relative ones.
     options = dataclasses.replace(options, model_base_path=_absolute(options.model_base_path))
     missing = [f"no {BINARY} on PATH"]
+    unchecked = f"; not checked here: {' '.join(options.others)}" if options.others else ""
     if wanted in (Backend.AUTO, Backend.TENSORFLOW_MODEL_SERVER):
         if binary := shutil.which(BINARY):
             _require_ports(options, BINARY)
-            return Launch(
-                Backend.TENSORFLOW_MODEL_SERVER, (binary, *options.flags()), f"Serving with {binary}"
-            )
+            reason = f"Serving with {binary}{unchecked}"
+            return Launch(Backend.TENSORFLOW_MODEL_SERVER, (binary, *options.flags()), reason)
         if wanted is not Backend.AUTO:
             raise BackendError(
                 f"there is no {BINARY} on PATH; install it, or take --backend docker or embedded"
@@ -76,11 +79,12 @@ def choose(wanted: Backend, options: ServerOptions) -> Launch:
         engine = _docker("version", "--format", "{{.Server.Version}}")
         # Asked for, the image is pulled; unasked, nothing is downloaded that may not even exist.
         if engine and (wanted is Backend.DOCKER or _docker("image", "inspect", IMAGE)):
-            reason = f"Serving with the container {IMAGE} (Docker {engine})"
+            reason = f"Serving with the container {IMAGE} (Docker {engine}){unchecked}"
             return Launch(Backend.DOCKER, _docker_command(options), reason)
         if wanted is not Backend.AUTO:
             raise BackendError("no Docker engine answers; start it, or take --backend embedded")
         missing.append(f"Docker has no image {IMAGE}" if engine else "no Docker engine")
+    options.require_embedded()
     command = (sys.executable, "-m", "components.serving.server", *options.flags())
     because = f": {', '.join(missing)}" if wanted is Backend.AUTO else ""
     reason = f"Serving with the embedded server, for development and tests{because}"
@@ -111,42 +115,32 @@ def _docker_command(options: ServerOptions) -> tuple[str, ...]:
     it, which tensorflow_model_server does not.
     """
     _require_ports(options, "the container")
-    if options.grpc_socket_path:
-        raise OptionsError("--grpc_socket_path: a socket of the container cannot be reached; leave it out")
-    if options.model_config_file_poll_wait_seconds:
-        raise OptionsError(
-            "--model_config_file_poll_wait_seconds: the container goes on seeing the file it was "
-            "started with; leave it out, and start anew after a change"
-        )
-    absolute = dataclasses.replace(
-        options,
-        model_config_file=_absolute(options.model_config_file),
-        batching_parameters_file=_absolute(options.batching_parameters_file),
-        ssl_config_file=_absolute(options.ssl_config_file),
-        monitoring_config_file=_absolute(options.monitoring_config_file),
-    )
+    others, files = [], []
+    for flag, _, value in (other.partition("=") for other in options.others):
+        if flag in _NOT_IN_CONTAINERS:
+            raise OptionsError(f"{flag}: {_NOT_IN_CONTAINERS[flag]}; leave it out")
+        if flag.endswith("_file"):
+            value = _absolute(value)
+            files.append(value)
+        others.append(f"{flag}={value}" if value else flag)
+    paths = [*_base_paths(options), *files]
+    options = dataclasses.replace(options, others=tuple(others))
     ports = [port for port in (options.port, options.rest_api_port) if port]
     publish = [f"--publish={LOOPBACK}:{port}:{port}" for port in ports]
-    mounts = [f"--mount={_read_only(path)}" for path in _paths(absolute) if _REMOTE not in path]
+    mounts = [f"--mount={_read_only(path)}" for path in paths if _REMOTE not in path]
     entrypoint = f"--entrypoint={BINARY}"
-    return ("docker", "run", "--rm", "--init", *publish, *mounts, entrypoint, IMAGE, *absolute.flags())
+    return ("docker", "run", "--rm", "--init", *publish, *mounts, entrypoint, IMAGE, *options.flags())
 
 
-def _paths(options: ServerOptions) -> list[str]:
-    """What the server reads: the models' base paths, and the files that flags name."""
-    files = [
-        options.model_config_file,
-        options.batching_parameters_file,
-        options.ssl_config_file,
-        options.monitoring_config_file,
-    ]
-    if not options.model_config_file:
-        return [options.model_base_path, *filter(None, files)]
+def _base_paths(options: ServerOptions) -> list[str]:
+    """Where the models lie."""
+    if not (file := options.other("model_config_file")):
+        return [options.model_base_path]
     try:
-        config = read_text_proto(Path(options.model_config_file), model_server_config_pb2.ModelServerConfig())
-    except ServingError as error:
-        raise OptionsError(error.message) from None
-    return [*(model.base_path for model in config.model_config_list.config), *filter(None, files)]
+        config = text_format.Parse(Path(file).read_text(), model_server_config_pb2.ModelServerConfig())
+    except (OSError, ValueError, text_format.ParseError) as error:
+        raise OptionsError(f"--model_config_file {file}: {error}") from None
+    return [model.base_path for model in config.model_config_list.config]
 
 
 def _absolute(path: str) -> str:

@@ -1,5 +1,6 @@
-"""A gRPC channel to a model server: address, TLS, message sizes, and how fast it comes back."""
+"""A gRPC channel to a model server: address, TLS, message sizes, and what is repeated."""
 
+import json
 import re
 import ssl
 from dataclasses import dataclass
@@ -8,13 +9,22 @@ from typing import Final
 
 import grpc
 
+from components.serving.messages import PREDICTION_SERVICE
+
 _ADDRESS = re.compile(r"(dns:///)?(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
 _MAX_PORT: Final = 65535
 _MAX_MESSAGE_BYTES: Final = 2**31 - 1
 """What protobuf can take."""
 
-_BALANCE: Final = '{"loadBalancingConfig": [{"round_robin": {}}]}'
-"""A name may stand for several servers; gRPC's own choice would be the first that works, for good."""
+_ATTEMPTS: Final = 5
+"""gRPC makes no more, whatever its service config says."""
+_BACKOFF: Final = 4
+"""Each pause is so many times the one before, give or take a fifth."""
+_REPEATED_BYTES: Final = 64 * 1024**2
+"""Larger requests are not repeated: gRPC keeps a request until its answer begins, by default up to 256 KiB.
+
+It is also what the embedded server takes, so that one which is too large is refused at once.
+"""
 
 _RECONNECT: Final = {
     # gRPC would wait up to two minutes between attempts; a restarted server should be noticed at once.
@@ -78,17 +88,20 @@ def check_address(address: str) -> str:
     return address
 
 
-def open_channel(address: str, tls: Tls | None, max_message_bytes: int) -> grpc.Channel:
+def open_channel(address: str, tls: Tls | None, max_message_bytes: int, patience: float) -> grpc.Channel:
     """Opens a channel; the connections themselves are made when the first request goes out.
 
-    Where the host's name has several addresses, requests go to all of them in turn.
+    Where the host's name has several addresses, requests go to all of them in turn. Predictions that a server
+    cannot answer for the moment are repeated, four times in about ``patience`` seconds; 0 for never.
 
     Raises:
         ValueError: an impossible address, message size or TLS file.
     """
     options: dict[str, int | str] = {
         **_RECONNECT,
-        "grpc.service_config": _BALANCE,
+        "grpc.service_config": _service_config(patience),
+        "grpc.enable_retries": int(patience > 0),
+        "grpc.per_rpc_retry_buffer_size": _REPEATED_BYTES,
         "grpc.max_send_message_length": max_message_bytes,
         "grpc.max_receive_message_length": max_message_bytes,
         # A new client starts anew, whatever an older one of this process is waiting for.
@@ -102,6 +115,23 @@ def open_channel(address: str, tls: Tls | None, max_message_bytes: int) -> grpc.
     if tls.server_name is not None:
         options["grpc.ssl_target_name_override"] = tls.server_name
     return grpc.secure_channel(address, tls.credentials(), options=list(options.items()))
+
+
+def _service_config(patience: float) -> str:
+    # A name may stand for several servers; gRPC's own choice would be the first that works, for good.
+    config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if patience > 0:
+        first = patience / sum(_BACKOFF**pause for pause in range(_ATTEMPTS - 1))
+        retries = {
+            "maxAttempts": _ATTEMPTS,
+            "initialBackoff": f"{max(first, 0.001):.3f}s",
+            "maxBackoff": f"{max(patience, 0.001):.3f}s",
+            "backoffMultiplier": _BACKOFF,
+            # Away or stopping, overloaded, and what a server that stops has not finished.
+            "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED", "ABORTED"],
+        }
+        config["methodConfig"] = [{"name": [{"service": PREDICTION_SERVICE}], "retryPolicy": retries}]
+    return json.dumps(config)
 
 
 def _reason(error: OSError) -> str:

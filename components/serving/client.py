@@ -65,8 +65,9 @@ class PixelPrediction:
 class SegmentationClient:
     """Asks one model; safe to share between threads.
 
-    A request is repeated with exponential back-off and jitter while the server is away or overloaded; see
-    `components.serving.connection.Connection`.
+    A request waits for a server that is away, and is repeated, with growing pauses, where it is overloaded:
+    see `components.serving.connection.Connection`.
+
     """
 
     def __init__(
@@ -88,8 +89,8 @@ class SegmentationClient:
             model: the name under which the model is served.
             version: which version to ask; the latest by default.
             label: the version's label, such as ``stable``, instead of its number.
-            timeout: seconds that one attempt may take.
-            patience: seconds after its first failure for which a request is repeated; 0 for never.
+            timeout: seconds that a server which is there may take to answer.
+            patience: seconds more for one that is away or overloaded; 0 for no waiting and no repeating.
             tls: the files of an encrypted connection; None for plain text.
             max_message_bytes: the largest request and the largest answer.
 

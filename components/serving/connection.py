@@ -1,30 +1,25 @@
-"""Asks a model server, again and again if need be."""
+"""Asks a model server; waiting for it and repeating a request are gRPC's own."""
 
 import logging
-import random
-import threading
-import time
-from collections.abc import Iterator
 from typing import Any, Final
 
 import grpc
 
 from components.serving import messages
 from components.serving.channel import Tls, open_channel
-from components.serving.failures import Call, ModelUnavailableError, ServingClientError, explain
+from components.serving.failures import ModelUnavailableError, ServingClientError, explain, too_large
 from components.serving.messages import Method, ModelSpec
 
-_FIRST_DELAY: Final = 0.1
-_LONGEST_DELAY: Final = 2.0
+_AWAY: Final = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
 _logger = logging.getLogger(__name__)
 
 
 class Connection:
-    """Calls of one server's methods, repeated while there is hope; safe to share between threads.
+    """Calls of one server's methods; safe to share between threads.
 
-    Asking for a mask twice does no harm, so a request is repeated whenever the server cannot be reached, is
-    stopping, or answers that its queue is full (UNAVAILABLE, RESOURCE_EXHAUSTED, CANCELLED, ABORTED), and
-    when one that did serve the model does not find it (NOT_FOUND while it restarts).
+    Asking for a mask twice does no harm, so a request waits for a server that cannot be reached, and is
+    repeated where it is stopping or overloaded; see `components.serving.channel.open_channel`.
     """
 
     def __init__(
@@ -34,21 +29,18 @@ class Connection:
         self.address = address
         self._timeout = timeout
         self._patience = patience
-        self._channel = open_channel(address, tls, max_message_bytes)
+        self._max_message_bytes = max_message_bytes
+        self._channel = open_channel(address, tls, max_message_bytes, patience)
         self._stubs: dict[Method, grpc.UnaryUnaryMultiCallable] = {}
-        self._closing = threading.Event()
-        self._lock = threading.Lock()
-        self._answered = False
-        self._outage = False
-        self._last_failure = 0.0
+        self._has_greeted = False
+        self._is_away = False
 
     def close(self) -> None:
-        """Closes the channel; requests under way fail, and none is repeated any more."""
-        self._closing.set()
+        """Closes the channel; requests under way fail."""
         self._channel.close()
 
     def call(self, method: Method, request: Any, model: ModelSpec) -> Any:
-        """Asks until there is an answer, a refusal, or no patience left.
+        """Asks until there is an answer, a refusal, or no time left.
 
         Args:
             method: what is called.
@@ -59,23 +51,67 @@ class Connection:
             ModelUnavailableError: no request about this model would be answered.
             ServingClientError: this one is not.
         """
-        give_up: float | None = None
-        for delay in _delays():
-            try:
-                response = self._stub(method)(request, timeout=self._timeout)
-            except grpc.RpcError as error:
-                failure = explain(error, Call(self.address, model, self._timeout, self._answered))
-                give_up = give_up or time.monotonic() + self._patience
-                hopeless = not failure.transient or time.monotonic() + delay > give_up
-                if hopeless:
-                    raise self._with_versions(failure, model) from None
-                self._note_outage(failure)
-                if self._closing.wait(delay):
-                    raise failure from None
-            else:
-                self._note_answer()
-                return response
-        raise AssertionError("there is always another delay")
+        if (size := request.ByteSize()) > self._max_message_bytes:
+            # gRPC says the same, but only after it has repeated the request.
+            raise too_large("request", size, self._max_message_bytes)
+        if not self._has_greeted:
+            self._greet(model)
+        try:
+            return self._stub(method)(
+                request, timeout=self._timeout + self._patience, wait_for_ready=self._patience > 0
+            )
+        except grpc.RpcError as error:
+            raise self._explained(error, model) from None
+
+    def _greet(self, model: ModelSpec) -> None:
+        """Finds out before the first request what is wrong with the connection: gRPC waits in silence."""
+        failure = self._failure_to_connect(model)
+        if failure and (not failure.transient or not self._patience):
+            raise failure
+        if failure:
+            self._is_away = True
+            _logger.warning("%s; trying again for up to %g s", failure, self._patience)
+        self._has_greeted = True
+        if self._patience:
+            self._channel.subscribe(self._note_connectivity)
+
+    def _note_connectivity(self, connectivity: grpc.ChannelConnectivity) -> None:
+        if connectivity is _AWAY and not self._is_away:
+            _logger.warning("lost %s; trying again for up to %g s", self.address, self._patience)
+        if connectivity in (_AWAY, grpc.ChannelConnectivity.READY):
+            self._is_away = connectivity is _AWAY
+
+    def _failure_to_connect(self, model: ModelSpec) -> ServingClientError | None:
+        """Says why the server cannot be reached; a call that neither waits nor is repeated tells."""
+        try:
+            self._stub(messages.GET_MODEL_STATUS)(messages.status_request(model), timeout=self._timeout)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                return explain(error, self.address, model, self._timeout)
+        return None
+
+    def _explained(self, error: grpc.RpcError, model: ModelSpec) -> ServingClientError:
+        waited = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self._patience > 0
+        # Either the server was away or it was slow.
+        if waited and (away := self._failure_to_connect(model)):
+            return away
+        failure = explain(error, self.address, model, self._timeout + self._patience)
+        if failure.code is grpc.StatusCode.NOT_FOUND:
+            return ModelUnavailableError(failure.code, f"{failure}; {self._versions(model)}")
+        return failure
+
+    def _versions(self, model: ModelSpec) -> str:
+        """What the server does have of the model."""
+        try:
+            response = self._stub(messages.GET_MODEL_STATUS)(
+                messages.status_request(ModelSpec(model.name)), timeout=self._timeout
+            )
+        except grpc.RpcError:
+            return "it knows no model of that name"
+        return "its versions: " + ", ".join(
+            f"{status.version} {status.state.name}" + (f" ({status.error})" if status.error else "")
+            for status in messages.read_status_response(response)
+        )
 
     def _stub(self, method: Method) -> grpc.UnaryUnaryMultiCallable:
         # Made when first needed: each method's descriptors take some milliseconds to read.
@@ -86,48 +122,3 @@ class Connection:
                 response_deserializer=method.response_class.FromString,
             )
         return self._stubs[method]
-
-    def _with_versions(self, failure: ServingClientError, model: ModelSpec) -> ServingClientError:
-        """Adds to "not found" what the server does have of the model."""
-        if failure.code != grpc.StatusCode.NOT_FOUND:
-            return failure
-        request = messages.status_request(ModelSpec(model.name))
-        try:
-            response = self._stub(messages.GET_MODEL_STATUS)(request, timeout=self._timeout)
-        except grpc.RpcError:
-            found = "it knows no model of that name"
-        else:
-            found = "its versions: " + ", ".join(
-                f"{status.version} {status.state.name}" + (f" ({status.error})" if status.error else "")
-                for status in messages.read_status_response(response)
-            )
-        return ModelUnavailableError(failure.code, f"{failure}; {found}")
-
-    def _note_outage(self, failure: ServingClientError) -> None:
-        """Logs the first of the failures that follow one another.
-
-        Neither a full queue nor a request that a stopping server cut off is an outage yet.
-        """
-        with self._lock:
-            self._last_failure = time.monotonic()
-            if self._outage or not isinstance(failure, ModelUnavailableError):
-                return
-            self._outage = True
-        _logger.warning("%s; trying again for up to %g s", failure, self._patience)
-
-    def _note_answer(self) -> None:
-        self._answered = True
-        # A server that stops takes its connections down one by one, and answers on those that are left.
-        if time.monotonic() - self._last_failure > _LONGEST_DELAY:
-            self._outage = False
-
-
-def _delays() -> Iterator[float]:
-    """Seconds to wait between attempts: doubling up to a limit, half of it random.
-
-    Requests that failed together would otherwise come back together.
-    """
-    delay = _FIRST_DELAY
-    while True:
-        yield delay * random.uniform(0.5, 1)
-        delay = min(2 * delay, _LONGEST_DELAY)

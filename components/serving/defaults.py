@@ -3,9 +3,9 @@
 from typing import Final
 
 TIMEOUT: Final = 60.0
-"""Seconds that one attempt may take."""
+"""Seconds that a server which is there may take to answer."""
 PATIENCE: Final = 60.0
-"""Seconds for which a request is repeated while the server is away or overloaded."""
+"""Seconds more for a server that is away or overloaded."""
 CONCURRENCY: Final = 4
 """Requests under way at once."""
 MAX_MESSAGE_BYTES: Final = 256 * 1024**2

@@ -1,7 +1,6 @@
 """What can go wrong between a client and a model server, each as one line that says what to do."""
 
 import re
-from dataclasses import dataclass
 
 import grpc
 
@@ -12,7 +11,7 @@ _LONGEST = 300
 _GRAPH_NODES = re.compile(r"\[\[.*?\]\]|\{\{.*?\}\}", re.DOTALL)
 # tf.debugging.Assert prints its arguments so, with quotes escaped; the end may have been cut off.
 _ASSERTION = re.compile(r"assertion failed: \[(.*?)\]?$")
-_SIZES = re.compile(r"(CLIENT|SERVER): (Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
+_SIZES = re.compile(r"(CLIENT|SERVER): Received message larger than max \((\d+) vs\. (\d+)\)")
 _END_OF_ALL = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.NOT_FOUND,
@@ -51,38 +50,34 @@ class ModelUnavailableError(ServingClientError):
     """No request whatsoever would be answered: no server, no such model, or no permission."""
 
 
-@dataclass(frozen=True)
-class Call:
-    """The circumstances of a request, for its error message."""
-
-    address: str
-    model: ModelSpec
-    timeout: float
-    """Seconds."""
-    answered_before: bool
-    """Whether this model has answered this client; then a server without it is one that restarts."""
-
-
-def explain(error: grpc.RpcError, call: Call) -> ServingClientError:
-    """Returns what a failed call means."""
+def explain(error: grpc.RpcError, address: str, model: ModelSpec, seconds: float) -> ServingClientError:
+    """Returns what a failed call to ``address`` means, for which there were so many seconds."""
     code, details = error.code(), error.details() or ""
     if code == grpc.StatusCode.UNAVAILABLE:
-        return _unavailable(details, call)
+        return _unavailable(details, address)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ServingClientError(code, f"{call.address} did not answer within {call.timeout:g} s (timeout)")
+        said = f"{address} did not answer within {seconds:g} s (timeout and patience)"
+        return ServingClientError(code, said)
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return _exhausted(details, call)
+        return _exhausted(details, address)
     if code == grpc.StatusCode.NOT_FOUND:
-        message = f"{call.address} does not serve {call.model}"
-        return ModelUnavailableError(code, message, transient=call.answered_before)
+        return ModelUnavailableError(code, f"{address} does not serve {model}")
     if code == grpc.StatusCode.UNIMPLEMENTED:
-        message = f"{call.address} speaks gRPC, but not TensorFlow Serving's API: {one_line(details)}"
+        message = f"{address} speaks gRPC, but not TensorFlow Serving's API: {one_line(details)}"
         return ModelUnavailableError(code, message)
     unknown_label = code == grpc.StatusCode.INVALID_ARGUMENT and "servable version label" in details
     kind = ModelUnavailableError if code in _END_OF_ALL or unknown_label else ServingClientError
     # A server that stops may cancel what it has not finished.
     transient = code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED)
     return kind(code, f"{code.name}: {one_line(details)}", transient=transient)
+
+
+def too_large(what: str, size: int, limit: int) -> ServingClientError:
+    """Returns the error for a ``request`` or an ``answer`` beyond the client's own limit; sizes in bytes."""
+    return ServingClientError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"the {what} has {size:,} bytes, and the client's limit is {limit:,}: raise max_message_bytes",
+    )
 
 
 def one_line(details: str) -> str:
@@ -96,29 +91,27 @@ def _asserted(match: re.Match[str]) -> str:
     return " ".join(match[1].replace("] [", " ").replace('\\"', '"').split())
 
 
-def _unavailable(details: str, call: Call) -> ServingClientError:
+def _unavailable(details: str, address: str) -> ServingClientError:
     code = grpc.StatusCode.UNAVAILABLE
     for text, meaning in _HOPELESS_CONNECTIONS.items():
         if text in details:
-            return ModelUnavailableError(code, f"cannot talk to {call.address}: {meaning}")
-    if call.answered_before and any(text in details for text in _FAILED_CONNECTIONS):
-        return ModelUnavailableError(code, f"lost {call.address}, which did answer before", transient=True)
+            return ModelUnavailableError(code, f"cannot talk to {address}: {meaning}")
     for text, meaning in _FAILED_CONNECTIONS.items():
         if text in details:
-            return ModelUnavailableError(code, f"cannot reach {call.address}: {meaning}", transient=True)
-    return ModelUnavailableError(code, f"{call.address} is unavailable: {one_line(details)}", transient=True)
+            return ModelUnavailableError(code, f"cannot reach {address}: {meaning}", transient=True)
+    return ModelUnavailableError(code, f"{address} is unavailable: {one_line(details)}", transient=True)
 
 
-def _exhausted(details: str, call: Call) -> ServingClientError:
+def _exhausted(details: str, address: str) -> ServingClientError:
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
-    sizes = _SIZES.search(details)
-    if sizes is None:
+    if (sizes := _SIZES.search(details)) is None:
         # A full queue: it empties.
-        return ServingClientError(code, f"{call.address} is overloaded: {one_line(details)}", transient=True)
-    side, direction, size, limit = sizes.groups()
-    what = "answer" if side == "CLIENT" and direction == "Received" else "request"
+        return ServingClientError(code, f"{address} is overloaded: {one_line(details)}", transient=True)
+    side, size, limit = sizes[1], int(sizes[2]), int(sizes[3])
     if side == "CLIENT":
-        remedy = f"the client's limit is {int(limit):,}: raise max_message_bytes"
-    else:
-        remedy = f"the server takes {int(limit):,}: send fewer or smaller images, or raise its limit"
-    return ServingClientError(code, f"the {what} has {int(size):,} bytes, and {remedy}")
+        return too_large("answer", size, limit)
+    return ServingClientError(
+        code,
+        f"the request has {size:,} bytes, and the server takes {limit:,}: send fewer or smaller images, or "
+        "raise its limit",
+    )

@@ -18,9 +18,8 @@ import grpc
 
 from components.serving import messages
 from components.serving.backends import Backend, choose
-from components.serving.server.model_config import parse_model_config_file
+from components.serving.server.__main__ import PARENT_PIPE
 from components.serving.server.options import LOOPBACK, ServerOptions
-from components.serving.server.signals import PARENT_PIPE
 
 _LOOK_SECONDS: Final = 0.1
 _CALL_SECONDS: Final = 5
@@ -50,7 +49,6 @@ class ServerProcess:
         backend: Backend = Backend.EMBEDDED,
         log: Path | None = None,
         env: Mapping[str, str] | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
         start_seconds: float = 120,
         stop_seconds: float = 40,
     ):
@@ -61,8 +59,7 @@ class ServerProcess:
             backend: which program.
             log: a file that its output is appended to; without it a temporary one, which `stop` removes.
             env: variables that its environment has besides, or instead of, this process's.
-            credentials: what a client needs to be let in, where the server speaks TLS.
-            start_seconds: how long it may take until the models are available.
+            start_seconds: how long it may take until the model is available.
             stop_seconds: how long it may take to drain before it is killed.
 
         Raises:
@@ -76,7 +73,6 @@ class ServerProcess:
         )
         self._launch = choose(backend, self._options)
         self._env = dict(env or {})
-        self._credentials = credentials
         self._start_seconds = start_seconds
         self._stop_seconds = stop_seconds
         self._log_is_temporary = log is None
@@ -111,7 +107,7 @@ class ServerProcess:
         self.stop()
 
     def start(self) -> None:
-        """Starts the process and waits until its models are available.
+        """Starts the process and waits until its model is available.
 
         Raises:
             ServerProcessError: it cannot be run, it ended, or the time is up; it does not run then.
@@ -163,28 +159,17 @@ class ServerProcess:
 
     def _wait_until_available(self) -> None:
         end = time.monotonic() + self._start_seconds
-        models = self._models()
-        with self._channel() as channel:
+        # Until the port is open, gRPC would look for it at longer and longer intervals.
+        options = [("grpc.max_reconnect_backoff_ms", 200), ("grpc.initial_reconnect_backoff_ms", 100)]
+        with grpc.insecure_channel(self.target, options) as channel:
             while True:
                 if (status := self._running().poll()) is not None:
                     raise self._error(f"the model server ended with status {status}")
-                if all(_is_available(channel, model) for model in models):
+                if _is_available(channel, self._options.model_name):
                     return
                 if time.monotonic() > end:
                     raise self._error(f"the model server was not ready after {self._start_seconds:g} s")
                 time.sleep(_LOOK_SECONDS)
-
-    def _models(self) -> list[str]:
-        if not self._options.model_config_file:
-            return [self._options.model_name]
-        return [model.name for model in parse_model_config_file(Path(self._options.model_config_file))]
-
-    def _channel(self) -> grpc.Channel:
-        # Until the port is open, gRPC would look for it at longer and longer intervals.
-        options = [("grpc.max_reconnect_backoff_ms", 200), ("grpc.initial_reconnect_backoff_ms", 100)]
-        if self._credentials is None:
-            return grpc.insecure_channel(self.target, options)
-        return grpc.secure_channel(self.target, self._credentials, options)
 
     def _error(self, what: str) -> ServerProcessError:
         return ServerProcessError(f"{what}; the end of its log:\n{self.log_tail()}")

@@ -1,1 +1,1 @@
-"""The embedded model server: what ``tensorflow_model_server`` does, for development and tests."""
+"""A small model server for development and tests, which speaks TensorFlow Serving's API on this machine."""

@@ -3,27 +3,30 @@
     python -m components.serving.server --model_name=pets --model_base_path=/data/serving/pets
 
 It is for development and tests; production is tensorflow_model_server, whose flags these are. A request may
-have up to 64 MiB unless --grpc_channel_arguments=grpc.max_receive_message_length=N says otherwise.
+have up to 64 MiB.
 
 Ends with 0 after SIGTERM or SIGINT, once the requests in flight are answered (up to 30 s; a second signal
-does not wait), with 1 if it cannot serve or requests were dropped, and with 2 if a flag or a file that it
-names is wrong.
+does not wait), with 1 if it cannot serve or requests were dropped, and with 2 if a flag is wrong.
 """
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NoReturn
 
 from components.serving.server.options import USAGE, OptionsError, ServerOptions, parse_options
-from components.serving.server.signals import DROPPED, PARENT_PIPE, STOPPED, StopSignal
 
+PARENT_PIPE: Final = "MODEL_SERVER_PARENT_PIPE"
+"""Environment variable: a file descriptor at whose end the process that started the server is gone."""
+STOPPED: Final = 0
 FAILED: Final = 1
-"""Exit status where nothing can be served."""
+"""Exit status where nothing can be served, or requests were dropped."""
+_SIGNALS: Final = {signal.SIGTERM, signal.SIGINT}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,18 +40,19 @@ def serve(options: ServerOptions) -> int:
     Returns:
         The exit status where there is nothing to serve.
     """
-    stop_signal = StopSignal()
-    _follow_parent(stop_signal)
+    ready, stopping = threading.Event(), threading.Event()
+    # For every thread from here on: what is computed in C++ would keep Python from handling a signal.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    threading.Thread(target=_obey_signals, args=(ready, stopping), name="signals", daemon=True).start()
+    _follow_parent()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     _say("Embedded model server, for development and tests; production is TensorFlow Serving.")
-
-    with _quiet_import():
-        from components.serving.server.errors import ServingError
-        from components.serving.server.server import ModelServer, StartError
-
     try:
+        options.require_embedded()
+        with _quiet_import():
+            from components.serving.server.server import ModelServer, StartError
         server = ModelServer(options, _say)
-    except (OptionsError, ServingError) as error:
+    except OptionsError as error:
         print(error, file=sys.stderr)
         return USAGE
     try:
@@ -57,17 +61,42 @@ def serve(options: ServerOptions) -> int:
         print(error, file=sys.stderr)
         server.stop(grace=0)
         return FAILED
-    stop_signal.draining_matters()
+    ready.set()
     _say("Ready")
-    stop_signal.wait()
+    stopping.wait()
     _say("Stopping: answering the requests in flight")
     drained = server.stop()
     if not drained:
         print("Requests were still in flight and have been dropped", file=sys.stderr)
+    return _end(STOPPED if drained else FAILED)
+
+
+def _obey_signals(ready: threading.Event, stopping: threading.Event) -> None:
+    """The first signal drains, the second does not wait; before it is ready nothing is to be drained."""
+    signal.sigwait(_SIGNALS)
+    if not ready.is_set():
+        _end(STOPPED)
+    stopping.set()
+    signal.sigwait(_SIGNALS)
+    _end(FAILED)
+
+
+def _follow_parent() -> None:
+    """Stops with the process that started this one, however that ends."""
+    if descriptor := os.environ.pop(PARENT_PIPE, None):
+
+        def follow() -> None:
+            os.read(int(descriptor), 1)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=follow, name="parent", daemon=True).start()
+
+
+def _end(status: int) -> NoReturn:
+    # Taking TensorFlow's interpreter apart takes seconds, and threads that are still at work would keep it.
     sys.stdout.flush()
     sys.stderr.flush()
-    # Taking TensorFlow's interpreter apart takes seconds, and threads that are still at work would keep it.
-    os._exit(STOPPED if drained else DROPPED)
+    os._exit(status)
 
 
 def _say(line: str) -> None:
@@ -90,17 +119,6 @@ def _quiet_import() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-
-
-def _follow_parent(stop_signal: StopSignal) -> None:
-    """Stops with the process that started this one, however that ends."""
-    if descriptor := os.environ.pop(PARENT_PIPE, None):
-
-        def follow() -> None:
-            os.read(int(descriptor), 1)
-            stop_signal.ask()
-
-        threading.Thread(target=follow, name="parent", daemon=True).start()
 
 
 if __name__ == "__main__":

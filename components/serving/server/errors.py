@@ -14,18 +14,18 @@ _MAX_BYTES: Final = 1024
 A gRPC status travels in the trailers, which clients limit to 8 KB by default, and a byte beyond ASCII takes
 three there.
 """
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 # What TensorFlow wraps around a cause, line by line; behind _END there are only Python stacks of the graph's
 # construction and repetitions.
-_NODE = re.compile(r"\s*\[\[.*?\]\]|\{\{.*?\}\}\s*")
-_NOISE = re.compile(r"Graph execution error:|\d+ root error\(s\) found\.|0 successful operations\.|Hint: .*")
-_NUMBERED = re.compile(r"\(0\) [A-Z_]+: ")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_WRAPPING = re.compile(r"\s*\[\[.*?\]\]|\{\{.*?\}\}\s*|^\s*\(0\) [A-Z_]+: ")
+_NOISE = re.compile(r"Graph execution error:|\d+ root error\(s\) found\.|0 successful operations\.|Hint: .*|")
 _END = re.compile(r"\(1\) |Original stack trace for |Detected at node |\d+ derived errors ignored\.")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class ServingError(Exception):
-    """A request, a model or a configuration that cannot be served.
+    """A request or a model that cannot be served.
 
     Attributes:
         code: the status that clients see.
@@ -34,10 +34,13 @@ class ServingError(Exception):
     """
 
     def __init__(self, code: grpc.StatusCode, message: str):
-        message = _presentable(message)
-        super().__init__(message)
+        # Cut before it is looked through: a request may quote itself with millions of characters.
+        shown = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], message[: _MAX_BYTES + 1])
+        if len(encoded := shown.encode()) > _MAX_BYTES:
+            shown = encoded[: _MAX_BYTES - len(" …".encode())].decode(errors="ignore") + " …"
+        super().__init__(shown)
         self.code = code
-        self.message = message
+        self.message = shown
 
 
 def invalid(message: str) -> ServingError:
@@ -47,34 +50,16 @@ def invalid(message: str) -> ServingError:
 
 def from_tensorflow(error: "tf.errors.OpError") -> ServingError:
     """Returns the same error under the same code; TensorFlow's codes are gRPC's."""
-    return ServingError(status_code(error.error_code), one_line(error.message))
-
-
-def status_code(number: int) -> grpc.StatusCode:
-    """Returns the gRPC code of that number, UNKNOWN for a number that is none."""
-    return _CODES.get(number, grpc.StatusCode.UNKNOWN)
+    return ServingError(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), one_line(error.message))
 
 
 def one_line(message: str) -> str:
     """The cause in TensorFlow's message: no graph nodes, no stacks."""
     kept = []
     for line in message.splitlines():
-        text = _NUMBERED.sub("", _NODE.sub("", line)).strip()
+        text = _WRAPPING.sub("", line).strip()
         if _END.match(text):
             break
-        if text and not _NOISE.fullmatch(text):
+        if not _NOISE.fullmatch(text):
             kept.append(text)
     return " ".join(kept) or "TensorFlow gives no reason"
-
-
-def _presentable(message: str) -> str:
-    # Cut before it is looked through: a request may quote itself with millions of characters.
-    shown = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], message[: _MAX_BYTES + 1])
-    encoded = shown.encode()
-    if len(encoded) <= _MAX_BYTES:
-        return shown
-    end = " …"
-    return encoded[: _MAX_BYTES - len(end.encode())].decode(errors="ignore") + end
-
-
-_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}

@@ -1,222 +1,158 @@
-"""The gRPC side: TensorFlow Serving's PredictionService and ModelService, health and reflection.
+"""The gRPC side: TensorFlow Serving's PredictionService and ModelService, and gRPC's health service.
 
-Threads: predictions run in a pool of ``grpc_max_threads``; what comes beyond waits its turn, and from
-`MAX_WAITING` on is refused with RESOURCE_EXHAUSTED. Health, status and metadata have threads of their own,
-so that a probe is answered while every prediction thread is busy. A reload occupies at most one of these,
-because a second one at the same time is refused with ABORTED; reflection, whose streams last as long as
-clients like, has others.
+Predictions run in ``grpc_max_threads`` threads, in which `MAX_WAITING` calls may wait; gRPC refuses more with
+RESOURCE_EXHAUSTED. What probes ask has threads of its own, so that it is answered while all others are busy.
 """
 
 import functools
 import logging
 import os
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1.health import SERVICE_NAME as HEALTH
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health, health_pb2_grpc
 from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
     model_service_pb2,
     model_service_pb2_grpc,
     prediction_service_pb2,
     prediction_service_pb2_grpc,
 )
 
-from components.serving.server import prediction
-from components.serving.server.config_files import TlsConfig
-from components.serving.server.errors import ServingError
-from components.serving.server.health import ModelHealth
-from components.serving.server.manager import ModelManager
-from components.serving.server.metrics import ServerMetrics
-from components.serving.server.model_config import ModelConfig
-from components.serving.server.options import LOOPBACK, ServerOptions, channel_arguments
-from components.serving.server.tensor_protos import MAX_MESSAGE_BYTES
-from components.serving.server.thread_pools import BoundedPool
+from components.serving.server.errors import ServingError, invalid
+from components.serving.server.options import ServerOptions
+from components.serving.server.servable import MAX_MESSAGE_BYTES
+from components.serving.server.versions import ServedModel
 
-logger = logging.getLogger(__name__)
-
+MAX_WAITING: Final = 1024
+"""Calls that may wait for a thread; each holds little more than the window of its HTTP/2 stream."""
 SERVICES: Final = (
     prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
 )
-MAX_WAITING: Final = 1024
-"""Predictions that may wait for a thread; each holds little more than the window of its HTTP/2 stream."""
+SIGNATURE_DEF: Final = "signature_def"
+"""The one metadata field that there is."""
 
-_MAX_CALLS: Final = 4 * MAX_WAITING
-"""Of all kinds, beyond the predictions that run; gRPC refuses more, whatever they are.
+_PROBES: Final = ThreadPoolExecutor(4, thread_name_prefix="probe")
+_Method = Callable[[Any, Any, grpc.ServicerContext], Any]
 
-Predictions alone do not get there: they are refused before.
-"""
-_ADMIN_THREADS: Final = 4
-_STREAM_THREADS: Final = 4
-_CHANNEL_ARGUMENTS: Final[dict[str, int | str]] = {
-    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-    "grpc.max_send_message_length": -1,
-    # By default a second server would bind the same port, and take every other connection.
-    "grpc.so_reuseport": 0,
-}
-_API: Final = f"/{SERVICES[0]}/"
-_COUNTED: Final = frozenset({"Predict", "Classify", "Regress"})
-"""What TensorFlow Serving counts as a request."""
+logger = logging.getLogger(__name__)
 
-_Behavior = Callable[[Any, grpc.ServicerContext], Any]
-_Reload = Callable[[Sequence[ModelConfig]], None]
+
+def _answering(method: _Method) -> _Method:
+    """Turns errors into statuses."""
+
+    @functools.wraps(method)
+    def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return method(self, request, context)
+        except ServingError as error:
+            refusal = error
+        except Exception as error:
+            logger.exception("a request failed")
+            refusal = ServingError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+        context.abort(refusal.code, refusal.message)
+        raise AssertionError("abort raises")
+
+    return answer
+
+
+def _in_probes_threads(method: _Method) -> _Method:
+    @functools.wraps(method)
+    def answer(*arguments: Any) -> Any:
+        return method(*arguments)
+
+    answer.experimental_thread_pool = _PROBES  # type: ignore[attr-defined]
+    return answer
 
 
 class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, manager: ModelManager):
-        self._manager = manager
+    def __init__(self, model: ServedModel):
+        self._model = model
 
+    @_answering
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
         if not context.is_active():
             # It waited for a thread until the client gave up: do not compute for nobody.
             raise ServingError(grpc.StatusCode.CANCELLED, "the client is gone")
-        return prediction.predict(self._manager, request)
+        with self._model.lend(request.model_spec) as servable:
+            return servable.predict(request)
 
+    @_in_probes_threads
+    @_answering
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return prediction.get_model_metadata(self._manager, request)
+        if set(request.metadata_field) != {SIGNATURE_DEF}:
+            raise invalid(f"metadata_field must be {SIGNATURE_DEF}, not {list(request.metadata_field)}")
+        return metadata(self._model, request.model_spec)
 
+    @_answering
     def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
-        raise _unimplemented("Classify")
+        raise _elsewhere("Classify, Regress and MultiInference")
 
-    def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
-        raise _unimplemented("Regress")
-
-    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
-        raise _unimplemented("MultiInference")
+    Regress = MultiInference = Classify
 
 
 class _Models(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, manager: ModelManager, reload: _Reload):
-        self._manager = manager
-        self._reload = reload
-        self._reloading = threading.Lock()
+    def __init__(self, model: ServedModel):
+        self._model = model
 
+    @_in_probes_threads
+    @_answering
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return prediction.get_model_status(self._manager, request)
+        statuses = self._model.statuses(request.model_spec)
+        return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
 
+    @_answering
     def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
-        # Loading takes its time: were reloads to queue up, no thread would be left for probes.
-        if not self._reloading.acquire(blocking=False):
-            raise ServingError(
-                grpc.StatusCode.ABORTED, "another reload is under way: send this one once that is answered"
-            )
-        try:
-            return prediction.reload_config(self._reload, request)
-        finally:
-            self._reloading.release()
+        raise _elsewhere("a reload")
 
 
-class _Answering(grpc.ServerInterceptor):
-    """Turns errors into statuses, counts predictions, and keeps everything else out of their threads."""
+class _Health(health.HealthServicer):
+    Check = _in_probes_threads(health.HealthServicer.Check)
 
-    def __init__(self, manager: ModelManager, metrics: ServerMetrics, predictions: BoundedPool):
-        self._manager = manager
-        self._metrics = metrics
-        self._predictions = predictions
-        self._refusals = ThreadPoolExecutor(1, thread_name_prefix="refuse")
-        self._admin = ThreadPoolExecutor(_ADMIN_THREADS, thread_name_prefix="admin")
-        self._streams = ThreadPoolExecutor(_STREAM_THREADS, thread_name_prefix="stream")
-
-    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        handler = continuation(handler_call_details)
-        if handler is None:
-            return None
-        codec = handler.request_deserializer, handler.response_serializer
-        if handler.stream_stream is not None:
-            stream = _run_in(self._streams, handler.stream_stream)
-            return grpc.stream_stream_rpc_method_handler(stream, *codec)
-        if handler.unary_stream is not None:
-            # Watch leaves its thread at once, and is called back.
-            return grpc.unary_stream_rpc_method_handler(_run_in(self._admin, handler.unary_stream), *codec)
-        service, _, method = handler_call_details.method.rpartition("/")
-        if f"{service}/" != _API or method not in _COUNTED:
-            answer = _run_in(self._admin, self._answering(handler.unary_unary, None))
-        elif self._predictions.is_full:
-            # As a stream, because a thread would wait for a single request to arrive as a whole.
-            return grpc.stream_unary_rpc_method_handler(_run_in(self._refusals, _overloaded), *codec)
-        else:
-            answer = self._answering(handler.unary_unary, method)
-        return grpc.unary_unary_rpc_method_handler(answer, *codec)
-
-    def _answering(self, behavior: _Behavior, counted_as: str | None) -> _Behavior:
-        def answer(request: Any, context: grpc.ServicerContext) -> Any:
-            started = time.perf_counter()
-            response, refusal = None, None
-            try:
-                response = behavior(request, context)
-            except ServingError as error:
-                refusal = error
-            except Exception as error:
-                logger.exception("a request failed")
-                refusal = ServingError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
-            if counted_as:
-                name = request.model_spec.name
-                self._metrics.request(
-                    name if name in self._manager.names() else "",
-                    counted_as,
-                    "GRPC",
-                    refusal.code if refusal else grpc.StatusCode.OK,
-                    time.perf_counter() - started,
-                )
-            if refusal:
-                context.abort(refusal.code, refusal.message)
-            return response
-
-        return answer
+    def enter_graceful_shutdown(self) -> None:
+        """Ends the streams of those who watch, too: each would hold up a drain."""
+        super().enter_graceful_shutdown()
+        with self._lock:
+            for watchers in self._send_response_callbacks.values():
+                for send in watchers:
+                    send(None)
 
 
-def build_server(
-    manager: ModelManager,
-    health: ModelHealth,
-    metrics: ServerMetrics,
-    options: ServerOptions,
-    reload: _Reload,
-) -> grpc.Server:
-    """Returns a gRPC server with all services; it has no port yet.
+def metadata(model: ServedModel, spec: Any) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    """Tells the signatures of the version that a ModelSpec asks for; raises as `ServedModel.lend`."""
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    with model.lend(spec) as servable:
+        response.model_spec.name = servable.name
+        response.model_spec.version.value = servable.version
+        for name, signature in servable.signatures.items():
+            signatures.signature_def[name].CopyFrom(signature)
+    response.metadata[SIGNATURE_DEF].Pack(signatures)
+    return response
 
-    Args:
-        manager: answers.
-        health: answers gRPC's health service.
-        metrics: counts.
-        options: number of threads, and the arguments of the channel.
-        reload: serves other models; called for HandleReloadConfigRequest.
-    """
+
+def build_server(model: ServedModel, options: ServerOptions) -> tuple[grpc.Server, health.HealthServicer]:
+    """Returns a gRPC server with all services, which has no port yet, and what says whether it is healthy."""
     threads = options.grpc_max_threads or default_threads()
-    predictions = BoundedPool(threads, MAX_WAITING, "predict")
     server = grpc.server(
-        predictions,
-        interceptors=[_Answering(manager, metrics, predictions)],
-        maximum_concurrent_rpcs=threads + _MAX_CALLS,
-        # Of two values for an argument gRPC takes the first.
-        options=list((_CHANNEL_ARGUMENTS | channel_arguments(options.grpc_channel_arguments)).items()),
+        ThreadPoolExecutor(threads, thread_name_prefix="predict"),
+        maximum_concurrent_rpcs=threads + MAX_WAITING,
+        options=[
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", -1),
+            # By default a second server would bind the same port, and take every other connection.
+            ("grpc.so_reuseport", 0),
+        ],
     )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(manager), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(manager, reload), server)
-    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
-    reflection.enable_server_reflection((*SERVICES, HEALTH, reflection.SERVICE_NAME), server)
-    return server
-
-
-def bind(server: grpc.Server, port: int, socket_path: str, tls: TlsConfig | None) -> int:
-    """Opens the port, and the UNIX socket if one is named; returns the port's number.
-
-    Raises:
-        OSError: one of them is taken.
-    """
-    addresses = [f"{LOOPBACK}:{port}", *([f"unix:{socket_path}"] if socket_path else [])]
-    bound = []
-    for address in addresses:
-        try:
-            bound.append(_add_port(server, address, tls))
-        except RuntimeError:
-            raise OSError(f"gRPC cannot listen on {address}: it is in use, or not allowed") from None
-    return bound[0]
+    servicer = _Health()
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(model), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(model), server)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    return server, servicer
 
 
 def default_threads() -> int:
@@ -224,35 +160,8 @@ def default_threads() -> int:
     return 4 * len(os.sched_getaffinity(0))
 
 
-def _run_in(pool: ThreadPoolExecutor, behavior: Callable[..., Any]) -> Callable[..., Any]:
-    # Not of the method itself: that belongs to its class, and so to every server of the process.
-    @functools.wraps(behavior)
-    def run(*args: Any) -> Any:
-        return behavior(*args)
-
-    run.experimental_thread_pool = pool  # type: ignore[attr-defined]
-    return run
-
-
-def _overloaded(_: Any, context: grpc.ServicerContext) -> None:
-    context.abort(
-        grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WAITING} predictions are waiting already; try again later"
-    )
-
-
-def _add_port(server: grpc.Server, address: str, tls: TlsConfig | None) -> int:
-    if tls is None:
-        return server.add_insecure_port(address)
-    credentials = grpc.ssl_server_credentials(
-        [(tls.key, tls.certificate)],
-        root_certificates=tls.client_authority,
-        require_client_auth=tls.client_authority is not None,
-    )
-    return server.add_secure_port(address, credentials)
-
-
-def _unimplemented(method: str) -> ServingError:
+def _elsewhere(what: str) -> ServingError:
     return ServingError(
         grpc.StatusCode.UNIMPLEMENTED,
-        f"{method} is not implemented: segmentation models have no such signature; use Predict",
+        f"the embedded server does not know {what}; TensorFlow Serving does (--backend docker)",
     )

@@ -1,261 +1,314 @@
-"""The REST side: TensorFlow Serving's paths, formats and statuses, as a WSGI application.
+"""The REST side: TensorFlow Serving's status, metadata and predictions in row format, over HTTP/1.1.
 
-Source: tensorflow_serving/model_servers/http_rest_api_util.cc, http_rest_api_handler.cc and http_server.cc.
-Unlike there, a request's size is bounded, and every error is JSON.
+Source of paths, formats and statuses: tensorflow_serving/model_servers/http_rest_api_util.cc and
+http_rest_api_handler.cc, tensorflow_serving/util/json_tensor.cc. Unlike there, a request's size is bounded,
+and every error is JSON.
 """
 
+import base64
 import json
 import logging
 import re
 import threading
-import time
-import zlib
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, Final
 from urllib.parse import unquote
 
 import grpc
+import numpy as np
+import tensorflow as tf
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
-from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
-from werkzeug.wrappers import Request, Response
 
-from components.serving.messages import SIGNATURE_DEF
-from components.serving.server import json_inputs, json_outputs, prediction
+from components.serving.server import grpc_api
+from components.serving.server.batching import Tensors
 from components.serving.server.errors import ServingError, invalid
-from components.serving.server.manager import ModelManager
-from components.serving.server.metrics import ServerMetrics
-from components.serving.server.servable import DEFAULT_SIGNATURE
-from components.serving.server.tensor_protos import MAX_MESSAGE_BYTES
+from components.serving.server.servable import DEFAULT_SIGNATURE, MAX_MESSAGE_BYTES
+from components.serving.server.versions import ServedModel
+
+_MODEL: Final = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18}))?"
+_PREDICT_PATH: Final = re.compile(_MODEL + ":predict")
+_MODEL_PATH: Final = re.compile(_MODEL + "(?P<metadata>/metadata)?")
+_IDLE_SECONDS: Final = 10
+"""A connection on which nothing arrives for so long is closed; its thread would wait for ever."""
+_MAX_REFUSED: Final = 1 << 30
+"""What is read of a request that is too large."""
+_HTTP_STATUSES: Final = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+_KINDS: Final = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}
+"""NumPy's kinds of numbers that JSON may give for one that the signature asks for."""
 
 logger = logging.getLogger(__name__)
 
-_VERSION: Final = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-_PREDICTION_PATH: Final = re.compile(
-    rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)", re.IGNORECASE
-)
-_MODEL_PATH: Final = re.compile(
-    rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<metadata>metadata))?", re.IGNORECASE
-)
-_API_PREFIX: Final = "/v1/"
-_MAX_INT64: Final = 2**63 - 1
-_MAX_DIGITS: Final = 19
-_GZIP: Final = 16 + zlib.MAX_WBITS
 
-_HTTP_STATUSES: Final = {
-    grpc.StatusCode.OK: 200,
-    grpc.StatusCode.CANCELLED: 499,
-    grpc.StatusCode.INVALID_ARGUMENT: 400,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
-    grpc.StatusCode.NOT_FOUND: 404,
-    grpc.StatusCode.ALREADY_EXISTS: 409,
-    grpc.StatusCode.PERMISSION_DENIED: 403,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
-    grpc.StatusCode.FAILED_PRECONDITION: 400,
-    grpc.StatusCode.ABORTED: 409,
-    grpc.StatusCode.OUT_OF_RANGE: 400,
-    grpc.StatusCode.UNIMPLEMENTED: 501,
-    grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.UNAUTHENTICATED: 401,
-}
+class RestServer(HTTPServer):
+    """Listens for HTTP, one request a connection; ``threads`` of them are read and answered at once.
 
-
-class RestApi:
-    """Answers the REST API.
-
-    At most ``threads`` requests are read and computed at once; the others wait for one of those places, and
-    waiting and computing together end after ``timeout_seconds`` with 504. What TensorFlow computes cannot be
-    called back then: it goes on in its place until it is done, and its result is dropped.
+    Computing ends after ``timeout_seconds`` with 504. What TensorFlow computes cannot be called back then: it
+    goes on in its thread until it is done, and its result is dropped.
     """
 
-    def __init__(
-        self,
-        manager: ModelManager,
-        metrics: ServerMetrics,
-        *,
-        threads: int,
-        timeout_seconds: float,
-        metrics_path: str | None,
-    ):
-        self._manager = manager
-        self._metrics = metrics
-        self._metrics_path = metrics_path
-        self._timeout_seconds = timeout_seconds
-        self._places = threading.BoundedSemaphore(threads)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+    request_queue_size = 128
 
-    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        request = _Request(environ)
+    def __init__(self, address: tuple[str, int], model: ServedModel, threads: int, timeout_seconds: float):
+        """Opens the port; 0 takes any free one. Raises OSError where it is taken."""
+        super().__init__(address, _Handler)
+        self.model = model
+        self.timeout_seconds = timeout_seconds
+        self.computing = ThreadPoolExecutor(threads, thread_name_prefix="rest_compute")
+        self._connections = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._open: set[Future[None]] = set()
+
+    def start(self) -> None:
+        """Starts to answer."""
+        threading.Thread(target=self.serve_forever, args=(0.1,), name="rest_accept", daemon=True).start()
+
+    def stop(self, grace: float) -> bool:
+        """Closes the port; returns whether the requests in flight were answered within ``grace`` seconds."""
+        self.shutdown()
+        self.server_close()
+        return not wait(list(self._open), grace).not_done
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Has a thread answer a connection's request."""
+        connection = self._connections.submit(self._serve, request, client_address)
+        self._open.add(connection)
+        connection.add_done_callback(self._open.discard)
+
+    def _serve(self, request: Any, client_address: Any) -> None:
         try:
-            response = self._answer(request)
+            self.finish_request(request, client_address)
+        except OSError:
+            logger.debug("the connection of %s broke off", client_address, exc_info=True)
+        finally:
+            self.shutdown_request(request)
+
+
+class _HttpError(Exception):
+    """What has an HTTP status of its own."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = _IDLE_SECONDS
+    # An answer is two writes, headers and body; the second must not wait for the first to be acknowledged.
+    disable_nagle_algorithm = True
+    server: RestServer
+
+    def do_GET(self) -> None:
+        """Answers a request, whatever its method."""
+        try:
+            status, content = 200, self._answer()
         except ServingError as error:
-            response = _error(_HTTP_STATUSES.get(error.code, 500), error.message)
-        except RequestEntityTooLarge:
-            response = _error(413, f"the request is larger than {MAX_MESSAGE_BYTES} bytes")
-        except ClientDisconnected:
-            response = _error(400, "the request's body ends before its Content-Length, or comes too slowly")
+            status, content = _HTTP_STATUSES.get(error.code, 500), {"error": error.message}
+        except _HttpError as error:
+            status, content = error.status, {"error": str(error)}
         except Exception as error:
             logger.exception("a request failed")
-            response = _error(500, f"{type(error).__name__}: {error}")
-        if not request.body_is_read:
-            # What follows on this connection is no request.
-            response.headers["Connection"] = "close"
-        return response(environ, start_response)
+            status, content = 500, {"error": f"{type(error).__name__}: {error}"}
+        self._respond(status, content)
 
-    def close(self) -> None:
-        """Lets the threads go."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_GET
 
-    def _answer(self, request: "_Request") -> Response:
-        # As it came: names are decoded after the path has been taken apart, and a query matches nothing.
-        path = request.environ["RAW_URI"]
-        if request.method == "POST" and (match := _PREDICTION_PATH.fullmatch(path)):
-            return self._predict(request, _model_spec(match), match["method"].lower())
-        # Not wanted, but it stands before the connection's next request.
-        request.read_body()
-        if path == self._metrics_path:
-            return Response(self._metrics.exposition(), content_type="text/plain")
-        if request.method == "GET" and (match := _MODEL_PATH.fullmatch(path)):
-            return self._describe(match)
-        if not path.lower().startswith(_API_PREFIX):
-            return _error(404, f"Not Found: {path}")
-        raise invalid(f"Malformed request: {request.method} {path}")
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answers what is no HTTP request."""
+        self._respond(code, {"error": message or "this is no request"})
 
-    def _describe(self, match: re.Match[str]) -> Response:
-        if not match["name"]:
-            raise invalid("Missing model name in request.")
-        if not match["metadata"]:
-            status = prediction.get_model_status(
-                self._manager, get_model_status_pb2.GetModelStatusRequest(model_spec=_model_spec(match))
-            )
-            return _json(json_format.MessageToDict(status, always_print_fields_with_no_presence=True))
-        metadata = prediction.get_model_metadata(
-            self._manager,
-            get_model_metadata_pb2.GetModelMetadataRequest(
-                model_spec=_model_spec(match), metadata_field=[SIGNATURE_DEF]
-            ),
-        )
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        metadata.metadata[SIGNATURE_DEF].Unpack(signatures)
-        return _json(
-            {
-                "model_spec": _as_declared(metadata.model_spec),
-                "metadata": {SIGNATURE_DEF: _as_declared(signatures)},
-            }
-        )
+    def log_message(self, format: str, *args: Any) -> None:
+        """Each request is worth a line only to who looks for a fault."""
+        logger.debug(format, *args)
 
-    def _predict(self, request: "_Request", spec: model_pb2.ModelSpec, method: str) -> Response:
-        with self._counted(spec.name, method):
-            if method != "predict":
+    def _answer(self) -> dict[str, Any]:
+        body = self._body()
+        if self.command == "POST" and (match := _PREDICT_PATH.fullmatch(self.path)):
+            answer = self.server.computing.submit(self._predict, _model_spec(match), body)
+            try:
+                return answer.result(self.server.timeout_seconds)
+            except TimeoutError:
+                answer.cancel()
                 raise ServingError(
-                    grpc.StatusCode.UNIMPLEMENTED,
-                    f"{method} is not implemented: segmentation models have no such signature; use predict",
-                )
-            deadline = time.monotonic() + self._timeout_seconds
-            if not self._places.acquire(timeout=self._timeout_seconds):
-                raise self._too_late("waiting for other requests")
-            try:
-                computing = self._pool.submit(self._compute, spec, request.read_body())
-            except BaseException:
-                self._places.release()
-                raise
-            # Not when the answer is given: what computes on after a timeout keeps its thread.
-            computing.add_done_callback(lambda _: self._places.release())
-            try:
-                return computing.result(max(0, deadline - time.monotonic()))
-            except FutureTimeoutError:
-                raise self._too_late("computing") from None
-
-    def _compute(self, spec: model_pb2.ModelSpec, body: bytes) -> Response:
-        document = json_inputs.parse_request(body)
-        signature = json_inputs.signature_name(document) or DEFAULT_SIGNATURE
-        with prediction.acquire(self._manager, spec) as servable:
-            # Without its method, one is for the loader alone, such as that which initialises the model.
-            runnable = sorted(name for name, found in servable.signatures.items() if found.method_name)
-            if signature not in runnable:
-                known = ", ".join(runnable)
-                raise invalid(
-                    f'Serving signature name: "{signature}" not found in signature def. Signatures: {known}.'
-                )
-            inputs = json_inputs.read_inputs(document, servable.signatures[signature].inputs)
-            outputs = servable.run(signature, inputs.tensors)
-        return _json(json_outputs.write_outputs(outputs, inputs.rows))
-
-    def _too_late(self, doing: str) -> ServingError:
-        return ServingError(
-            grpc.StatusCode.DEADLINE_EXCEEDED,
-            f"the time limit of {self._timeout_seconds * 1000:.0f} ms passed while {doing} "
-            f"(--rest_api_timeout_in_ms)",
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    f"no answer within {self.server.timeout_seconds:g} s (--rest_api_timeout_in_ms)",
+                ) from None
+        if self.command == "GET" and (match := _MODEL_PATH.fullmatch(self.path)):
+            return self._describe(_model_spec(match), bool(match["metadata"]))
+        raise _HttpError(
+            400 if self.path.startswith("/v1/") else 404,
+            f"Malformed request: {self.command} {self.path[:200]}; there are GET /v1/models/NAME, the same "
+            "with /metadata, and POST /v1/models/NAME:predict, each also with /versions/N behind NAME",
         )
 
-    @contextmanager
-    def _counted(self, model: str, method: str) -> Iterator[None]:
-        started, code = time.perf_counter(), grpc.StatusCode.OK
+    def _body(self) -> bytes:
+        """Reads what was sent, also what is refused: closing before would reset the answer away."""
+        for header in ("Transfer-Encoding", "Content-Encoding"):
+            if header in self.headers:
+                raise ServingError(
+                    grpc.StatusCode.UNIMPLEMENTED, f"{header}: send the body whole and as it is, uncompressed"
+                )
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal():
+            raise invalid(f"Content-Length {length[:20]!r} is no number")
+        if int(length) > MAX_MESSAGE_BYTES:
+            for _ in range(min(int(length), _MAX_REFUSED) >> 16):
+                self.rfile.read(1 << 16)
+            raise _HttpError(413, f"the request is larger than {MAX_MESSAGE_BYTES} bytes")
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            raise invalid("the request's body ends before its Content-Length")
+        return body
+
+    def _describe(self, spec: model_pb2.ModelSpec, with_metadata: bool) -> dict[str, Any]:
+        if not with_metadata:
+            statuses = self.server.model.statuses(spec)
+            return _as_json(get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses))
+        metadata = grpc_api.metadata(self.server.model, spec)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        metadata.metadata[grpc_api.SIGNATURE_DEF].Unpack(signatures)
+        return {
+            "model_spec": _as_json(metadata.model_spec),
+            "metadata": {grpc_api.SIGNATURE_DEF: _as_json(signatures)},
+        }
+
+    def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> dict[str, Any]:
         try:
-            yield
-        except ServingError as error:
-            code = error.code
-            raise
-        except HTTPException:
-            code = grpc.StatusCode.INVALID_ARGUMENT
-            raise
-        except Exception:
-            code = grpc.StatusCode.INTERNAL
-            raise
-        finally:
-            known = model if model in self._manager.names() else ""
-            self._metrics.request(known, method, "REST", code, time.perf_counter() - started)
+            document = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise invalid(f"JSON Parse error: {error}") from None
+        if not isinstance(document, dict):
+            raise invalid("the request is no JSON object")
+        signature = document.get("signature_name", DEFAULT_SIGNATURE)
+        with self.server.model.lend(spec) as servable:
+            definition = servable.signatures.get(signature) if isinstance(signature, str) else None
+            if definition is None or not definition.method_name:
+                raise invalid(f"Serving signature name: {json.dumps(signature)} not found in signature def")
+            return _predictions(servable.run(signature, _inputs(document, definition.inputs)))
 
-
-class _Request(Request):
-    """A request that knows whether its body still stands on the connection."""
-
-    max_content_length = MAX_MESSAGE_BYTES
-    body_is_read = False
-
-    def read_body(self) -> bytes:
-        """The body, unpacked; RequestEntityTooLarge where either form is too large."""
-        body = self.get_data(cache=False)
-        self.body_is_read = True
-        if "gzip" not in self.headers.get("Content-Encoding", ""):
-            return body
-        unpacker = zlib.decompressobj(_GZIP)
-        try:
-            unpacked = unpacker.decompress(body, MAX_MESSAGE_BYTES)
-        except zlib.error:
-            raise invalid("the request's body is no gzip, although its Content-Encoding says so") from None
-        if unpacker.unconsumed_tail:
-            raise RequestEntityTooLarge
-        if not unpacker.eof:
-            raise invalid("the request's gzip body is cut off")
-        return unpacked
+    def _respond(self, status: int, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        # One request a connection, so that a connection that idles holds no thread.
+        self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
 
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(match["name"]))
     if match["version"]:
-        if len(match["version"]) > _MAX_DIGITS or int(match["version"]) > _MAX_INT64:
-            raise invalid(f"Failed to convert version: {match['version']} to numeric.")
         spec.version.value = int(match["version"])
-    if match["label"]:
-        spec.version_label = unquote(match["label"])
     return spec
 
 
-def _as_declared(message: Message) -> Any:
+def _as_json(message: Message) -> dict[str, Any]:
     """A message under the names of its declaration, ``model_spec`` rather than ``modelSpec``."""
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
 
 
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(json.dumps(content), status, content_type="application/json")
+def _inputs(document: Mapping[str, Any], infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> Tensors:
+    """Returns what the rows under ``instances`` give each input of a signature."""
+    if "inputs" in document:
+        raise ServingError(
+            grpc.StatusCode.UNIMPLEMENTED,
+            "'inputs' is the column format: the embedded server takes rows, 'instances'; TensorFlow Serving "
+            "takes both (--backend docker)",
+        )
+    rows = document.get("instances")
+    if not isinstance(rows, list) or not rows:
+        raise invalid("'instances' must be a list of one row or more")
+    if len(infos) == 1:
+        # The name of a single input may be left out.
+        [only] = infos
+        rows = [row if _is_named(row) else {only: row} for row in rows]
+    for number, row in enumerate(rows):
+        if not _is_named(row) or row.keys() != infos.keys():
+            raise invalid(f"row {number} of 'instances' must be an object with the keys {', '.join(infos)}")
+    return {name: _tensor(name, [row[name] for row in rows], info.dtype) for name, info in infos.items()}
 
 
-def _error(status: int, message: str) -> Response:
-    return _json({"error": message}, status)
+def _is_named(row: Any) -> bool:
+    return isinstance(row, dict) and row.keys() != {"b64"}
+
+
+def _tensor(name: str, rows: list[Any], data_type: int) -> np.ndarray:
+    dtype = tf.as_dtype(data_type)
+    try:
+        if dtype == tf.string:
+            strings = np.array(_strings(rows), object)
+            if all(isinstance(leaf, bytes) for leaf in strings.ravel()):
+                return strings
+            raise ValueError("its rows differ in shape")
+        given = np.array(rows)
+        with np.errstate(over="ignore"):
+            values = given.astype(dtype.as_numpy_dtype)
+        if given.size and given.dtype.kind not in _KINDS.get(values.dtype.kind, ""):
+            raise ValueError(f"it holds {given.dtype.name}, not {dtype.name}")
+        same = np.isfinite(values) == np.isfinite(given) if values.dtype.kind == "f" else values == given
+        if not np.all(same):
+            raise ValueError(f"it holds a number that does not fit {dtype.name}")
+        return values
+    except (TypeError, ValueError, OverflowError) as error:
+        raise invalid(f"input '{name}': {error}") from None
+
+
+def _strings(value: Any) -> Any:
+    """The value with bytes for its strings; those that are no text come as ``{"b64": …}``."""
+    if isinstance(value, list):
+        return [_strings(item) for item in value]
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
+        text = value["b64"].encode("ascii")
+        # Padding may be left out, as there.
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    raise ValueError(f'{json.dumps(value)[:80]} is neither a string nor {{"b64": …}}')
+
+
+def _predictions(outputs: Tensors) -> dict[str, Any]:
+    """Returns an answer, ready for ``json.dumps``; the name of a single output is left out."""
+    sizes = {name: len(values) if values.ndim else 0 for name, values in outputs.items()}
+    if len(set(sizes.values())) != 1 or 0 in sizes.values():
+        raise invalid(f"the outputs are no rows, their sizes are {sizes}; ask over gRPC")
+    columns = {name: _json_values(name, values) for name, values in outputs.items()}
+    if len(columns) == 1:
+        return {"predictions": next(iter(columns.values()))}
+    return {
+        "predictions": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    }
+
+
+def _json_values(name: str, values: np.ndarray) -> list[Any]:
+    if values.dtype == object:
+        # Strings of outputs with such a name are binary.
+        as_json = _base64 if name.endswith("_bytes") else lambda value: value.decode(errors="replace")
+        strings = np.empty(values.size, object)
+        strings[:] = [as_json(value) for value in values.ravel()]
+        return strings.reshape(values.shape).tolist()
+    if values.dtype == np.float32:
+        # Through its shortest decimal form: 0.2 as a double would be 0.20000000298023224.
+        return values.astype(str).astype(np.float64).tolist()
+    return values.tolist()
+
+
+def _base64(value: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(value).decode()}

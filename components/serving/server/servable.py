@@ -1,6 +1,9 @@
-"""One loaded version of a model, run the way TensorFlow Serving runs it: by a session of its own."""
+"""One loaded version of a model: a PredictRequest goes in, a PredictResponse comes out."""
 
 import functools
+import json
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -8,21 +11,39 @@ from typing import Any, Final
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import tensor_shape_pb2
+from google.protobuf.message import DecodeError
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 # A session, not tf.saved_model.load: that rebuilds the objects which Python saved, while TensorFlow Serving
 # runs the graph. A model can work in the one and fail in the other, and what fails there has to fail here.
 # SavedModelLoader is tf.compat.v1.saved_model.load without its advice, in the log, to do otherwise.
-from tensorflow.python.framework import ops
+from tensorflow.python.framework import ops, tensor_util
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from components.serving.server.batching import BatchScheduler
+from components.serving.server.batching import Batcher, Tensors
 from components.serving.server.errors import ServingError, from_tensorflow, invalid, one_line
 
 DEFAULT_SIGNATURE: Final = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+WARMUP_FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")
+"""TFRecords of PredictionLog, under the SavedModel's directory."""
+MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+"""The largest request, and the most that one of its tensors may take in memory.
 
-Tensors = dict[str, np.ndarray]
+TensorFlow Serving takes up to 2 GiB. A server that shares a developer's machine must not be brought down by
+one request; 64 MiB hold a batch of some hundred photographs, or 21 megapixels decoded.
+"""
+
+_DESCRIPTION_FILE: Final = Path("assets.extra", "labels.json")
+_MAX_BATCH: Final = 64
+"""Images in a batch, where the model does not say how many it takes."""
+_MAX_WARMUP_RECORDS: Final = 1000
+"""Source: ``WarmupConsts::kMaxNumRecords`` of TensorFlow Serving."""
+_MAX_RANK: Final = 32
+"""NumPy's; a product of thousands of sizes would take a minute."""
+
+logger = logging.getLogger(__name__)
 
 
 class Servable:
@@ -35,70 +56,99 @@ class Servable:
             ``__saved_model_init_op``, which TensorFlow Serving lists, too, and nobody can run.
     """
 
-    def __init__(self, name: str, version: int, path: Path, scheduler: BatchScheduler | None = None):
-        """Loads the SavedModel in ``path``; with a scheduler, its requests are batched.
+    def __init__(self, name: str, version: int, path: Path, *, batching: bool, warmup: bool):
+        """Loads the SavedModel in ``path`` and has it answer the warm-up requests that lie in it.
+
+        Args:
+            name: the model's name.
+            version: the version's number.
+            path: the SavedModel's directory.
+            batching: whether requests are run together.
+            warmup: whether the warm-up requests are replayed.
 
         Raises:
-            ServingError: there is no SavedModel, or it cannot be loaded.
+            ServingError: there is no SavedModel, it cannot be loaded, or it does not answer its warm-up
+                requests. TensorFlow Serving refuses such a model, too.
         """
         self.name = name
         self.version = version
-        self._scheduler = scheduler
         self._graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=self._graph)
+        self._batcher: Batcher | None = None
         try:
             self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = _load(self._session, path)
             self._calls = {
-                signature_name: self._session.make_callable(
-                    {output: info.name for output, info in signature.outputs.items()},
-                    feed_list=[info.name for info in signature.inputs.values()],
+                signature: self._session.make_callable(
+                    {output: info.name for output, info in definition.outputs.items()},
+                    feed_list=[info.name for info in definition.inputs.values()],
                 )
-                for signature_name, signature in self.signatures.items()
-                if signature.method_name
+                for signature, definition in self.signatures.items()
+                if definition.method_name
             }
+            if batching:
+                self._batcher = Batcher(_max_batch(path))
+            if warmup:
+                self._replay(path / WARMUP_FILE)
         except BaseException:
             self.close()
             raise
 
-    def run(
-        self, signature: str, inputs: Mapping[str, np.ndarray | tf.Tensor], outputs: Sequence[str] = ()
-    ) -> Tensors:
-        """Answers one request.
+    def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        """Answers a request, whichever model it names; the answer says which version and signature it was.
+
+        Raises:
+            ServingError: as `run`, or INVALID_ARGUMENT for a tensor that cannot be read.
+        """
+        signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        inputs = {name: _decode(name, proto) for name, proto in request.inputs.items()}
+        outputs = self.run(signature, inputs, request.output_filter)
+        response = predict_pb2.PredictResponse()
+        response.model_spec.name = self.name
+        response.model_spec.version.value = self.version
+        response.model_spec.signature_name = signature
+        for name, values in outputs.items():
+            _encode(values, response.outputs[name])
+        return response
+
+    def run(self, signature: str, inputs: Tensors, outputs: Sequence[str] = ()) -> Tensors:
+        """Runs a signature.
 
         Args:
-            signature: the signature's name; empty is ``serving_default``.
-            inputs: arrays or tensors by input name; strings are ``object`` arrays of bytes.
+            signature: its name.
+            inputs: arrays by input name; strings are ``object`` arrays of bytes.
             outputs: names of the outputs to return, all if empty.
 
         Raises:
             ServingError: FAILED_PRECONDITION, there is no such signature; INVALID_ARGUMENT, the inputs or
                 outputs are not the signature's; or the model's own error, under TensorFlow's code.
         """
-        signature = signature or DEFAULT_SIGNATURE
         if signature not in self._calls:
+            known = ", ".join(sorted(self._calls))
             raise ServingError(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f'Serving signature key "{signature}" not found. '
-                f"Signatures: {', '.join(sorted(self._calls))}.",
+                f'Serving signature key "{signature}" not found. Signatures: {known}.',
             )
         definition = self.signatures[signature]
-        _check_outputs(definition, outputs)
-        arrays = _checked_inputs(signature, definition, inputs)
+        _check_inputs(signature, definition, inputs)
+        if unknown := set(outputs) - set(definition.outputs):
+            raise invalid(
+                f"output tensor alias not found in signature: {', '.join(sorted(unknown))}. "
+                f"Outputs expected to be in the set {{{','.join(sorted(definition.outputs))}}}."
+            )
         execute = functools.partial(self._execute, signature)
-        if self._scheduler is None:
-            answer = execute(arrays)
-        else:
-            answer = self._scheduler.run((self.name, self.version, signature), arrays, execute)
-        return {name: answer[name] for name in outputs} if outputs else answer
+        answer = self._batcher.run(signature, inputs, execute) if self._batcher else execute(inputs)
+        return {name: answer[name] for name in outputs or answer}
 
     def close(self) -> None:
         """Frees all that the model holds; no request may be running or come later."""
+        if self._batcher:
+            self._batcher.close()
         self._session.close()
         # Python's graph refers to itself: without this it stays until the garbage collector's next full
         # pass, which in a process with TensorFlow stops every thread for a good part of a second.
         ops.dismantle_graph(self._graph)
 
-    def _execute(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Tensors:
+    def _execute(self, signature: str, inputs: Tensors) -> Tensors:
         definition = self.signatures[signature]
         try:
             values = self._calls[signature](*(inputs[name] for name in definition.inputs))
@@ -106,19 +156,37 @@ class Servable:
             raise from_tensorflow(error) from error
         except UnicodeDecodeError as error:
             # TensorFlow quotes bytes of the input in some messages, and Python then loses the error's code.
-            message = error.object.decode(errors="backslashreplace")
-            raise invalid(one_line(message)) from error
+            raise invalid(one_line(error.object.decode(errors="backslashreplace"))) from error
+        # A session returns a scalar as a bare value.
         return {
-            # A session returns a scalar as a bare value.
-            name: value if isinstance(value, np.ndarray) else np.array(value, _numpy_dtype(definition, name))
+            name: np.asarray(value, tf.as_dtype(definition.outputs[name].dtype).as_numpy_dtype)
             for name, value in values.items()
         }
+
+    def _replay(self, path: Path) -> None:
+        """Has the model answer its recorded requests, so that no client pays for TensorFlow's first run."""
+        number = 0
+        try:
+            for number, record in enumerate(_records(path), start=1):
+                if number > _MAX_WARMUP_RECORDS:
+                    raise invalid(f"there are more than {_MAX_WARMUP_RECORDS}")
+                log = prediction_log_pb2.PredictionLog.FromString(record)
+                if log.WhichOneof("log_type") != "predict_log":
+                    logger.warning("%s, record %d is no Predict request: skipped", path, number)
+                    continue
+                self.predict(log.predict_log.request)
+        except DecodeError as error:
+            raise invalid(f"{path}, record {number}: it is no PredictionLog") from error
+        except tf.errors.OpError as error:
+            raise ServingError(grpc.StatusCode.DATA_LOSS, f"{path}: {one_line(error.message)}") from error
+        except ServingError as error:
+            raise ServingError(error.code, f"{path}, record {number}: {error.message}") from error
 
 
 def _load(session: tf.compat.v1.Session, path: Path) -> Mapping[str, meta_graph_pb2.SignatureDef]:
     try:
         with session.graph.as_default():
-            loaded = SavedModelLoader(str(path)).load(session, [tf.saved_model.SERVING])
+            return dict(SavedModelLoader(str(path)).load(session, [tf.saved_model.SERVING]).signature_def)
     except tf.errors.OpError as error:
         raise from_tensorflow(error) from error
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
@@ -126,66 +194,71 @@ def _load(session: tf.compat.v1.Session, path: Path) -> Mapping[str, meta_graph_
         is_there = tf.saved_model.contains_saved_model(str(path))
         code = grpc.StatusCode.INVALID_ARGUMENT if is_there else grpc.StatusCode.NOT_FOUND
         raise ServingError(code, f"{path} cannot be loaded: {one_line(str(error))}") from error
-    return dict(loaded.signature_def)
 
 
-def _checked_inputs(
-    signature: str, definition: meta_graph_pb2.SignatureDef, inputs: Mapping[str, np.ndarray | tf.Tensor]
-) -> Tensors:
-    missing, extra = set(definition.inputs) - set(inputs), set(inputs) - set(definition.inputs)
-    if missing or extra:
-        needed = ", ".join(f"{name}: {_spec(definition.inputs[name])}" for name in sorted(missing))
-        raise invalid(
-            f'The inputs are not those of signature "{signature}". '
-            f"Sent extra: {{{', '.join(sorted(extra))}}}. Missing but required: {{{needed}}}."
-        )
-    arrays = {}
+def _records(path: Path) -> Any:
+    return tf.data.TFRecordDataset(str(path)).as_numpy_iterator() if path.is_file() else ()
+
+
+def _max_batch(path: Path) -> int:
+    """How many images the model takes at once: it would refuse what was merged beyond."""
+    try:
+        return int(json.loads((path / _DESCRIPTION_FILE).read_text())["limits"]["max_batch_size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return _MAX_BATCH
+
+
+def _check_inputs(signature: str, definition: meta_graph_pb2.SignatureDef, inputs: Tensors) -> None:
+    if inputs.keys() != definition.inputs.keys():
+        needed = ", ".join(f"{name}: {_spec(info)}" for name, info in sorted(definition.inputs.items()))
+        raise invalid(f'signature "{signature}" takes {{{needed}}}, not {{{", ".join(sorted(inputs))}}}')
     for name, info in definition.inputs.items():
-        array = np.asarray(inputs[name])
-        if not _dtype_fits(info.dtype, array.dtype) or not _shape_fits(info.tensor_shape, array.shape):
+        given = tf.as_dtype(inputs[name].dtype), inputs[name].shape
+        if given[0] != info.dtype or not tf.TensorShape(info.tensor_shape).is_compatible_with(given[1]):
             raise invalid(
-                f'Input "{name}" is {_kind(array.dtype)} {list(array.shape)}, '
-                f'but signature "{signature}" takes {_spec(info)}.'
+                f'input "{name}" is {given[0].name} {list(given[1])}, '
+                f'but signature "{signature}" takes {_spec(info)}'
             )
-        # Sessions take strings of variable length only.
-        arrays[name] = array.astype(object) if array.dtype.kind in "SU" else array
-    return arrays
-
-
-def _check_outputs(definition: meta_graph_pb2.SignatureDef, outputs: Sequence[str]) -> None:
-    for position, name in enumerate(outputs):
-        if name not in definition.outputs:
-            raise invalid(
-                f"output tensor alias not found in signature: {name} "
-                f"Outputs expected to be in the set {{{','.join(sorted(definition.outputs))}}}."
-            )
-        if name in outputs[:position]:
-            raise invalid(f"duplicate output tensor alias: {name}")
-
-
-def _dtype_fits(expected: int, given: np.dtype) -> bool:
-    if expected == tf.string.as_datatype_enum:
-        return given.kind in "OSU"
-    return given == tf.as_dtype(expected).as_numpy_dtype
-
-
-def _shape_fits(expected: tensor_shape_pb2.TensorShapeProto, given: Sequence[int]) -> bool:
-    if expected.unknown_rank:
-        return True
-    return len(expected.dim) == len(given) and all(
-        dim.size in (-1, size) for dim, size in zip(expected.dim, given, strict=True)
-    )
-
-
-def _kind(dtype: np.dtype) -> str:
-    return "string" if dtype.kind in "OSU" else str(dtype)
 
 
 def _spec(info: meta_graph_pb2.TensorInfo) -> str:
-    shape = info.tensor_shape
-    sizes = ", ".join("?" if dim.size < 0 else str(dim.size) for dim in shape.dim)
-    return f"{tf.as_dtype(info.dtype).name} {'of any shape' if shape.unknown_rank else f'[{sizes}]'}"
+    sizes = ", ".join("?" if dim.size < 0 else str(dim.size) for dim in info.tensor_shape.dim)
+    shape = "of any shape" if info.tensor_shape.unknown_rank else f"[{sizes}]"
+    return f"{tf.as_dtype(info.dtype).name} {shape}"
 
 
-def _numpy_dtype(definition: meta_graph_pb2.SignatureDef, output: str) -> Any:
-    return tf.as_dtype(definition.outputs[output].dtype).as_numpy_dtype
+def _decode(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
+    """Returns an input's values, strings as ``object`` arrays of bytes.
+
+    A shape costs nothing to claim and TensorFlow repeats the last value to fill it, so what the tensor would
+    take in memory is reckoned before anything is allocated.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the tensor is malformed, of a type that no client sends, or too large.
+    """
+    shape = [dimension.size for dimension in proto.tensor_shape.dim]
+    try:
+        if proto.tensor_shape.unknown_rank or len(shape) > _MAX_RANK or min(shape, default=0) < 0:
+            raise ValueError(f"a tensor of {len(shape)} dimensions, {shape[:_MAX_RANK]}, cannot be read")
+        dtype = tf.as_dtype(proto.dtype)
+        if not dtype.is_numpy_compatible:
+            raise ValueError(f"a tensor of type {dtype.name} cannot be read")
+        element = dtype.size
+        if math.prod(shape) > len(proto.string_val) > 0:
+            element += len(proto.string_val[-1])
+        if (needed := math.prod(shape) * element) > MAX_MESSAGE_BYTES:
+            raise ValueError(f"it would take {needed} bytes, more than the {MAX_MESSAGE_BYTES} of a request")
+        return tf.make_ndarray(proto)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise invalid(f"input {name!r}: {error}") from None
+
+
+def _encode(values: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
+    """Writes an output into the field of its type.
+
+    That, not ``tensor_content`` as from tf.make_tensor_proto, is what TensorFlow Serving answers, and clients
+    read such as ``float_val``.
+    """
+    proto.dtype = tf.as_dtype(values.dtype).as_datatype_enum
+    proto.tensor_shape.CopyFrom(tf.TensorShape(values.shape).as_proto())
+    tensor_util.GetNumpyAppendFn(values.dtype)(proto, values.ravel())
