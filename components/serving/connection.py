@@ -34,9 +34,11 @@ class Connection:
         self._stubs: dict[Method, grpc.UnaryUnaryMultiCallable] = {}
         self._has_greeted = False
         self._is_away = False
+        self._is_closed = False
 
     def close(self) -> None:
         """Closes the channel; requests under way fail."""
+        self._is_closed = True
         self._channel.close()
 
     def call(self, method: Method, request: Any, model: ModelSpec) -> Any:
@@ -91,6 +93,8 @@ class Connection:
         return None
 
     def _explained(self, error: grpc.RpcError, model: ModelSpec) -> ServingClientError:
+        if self._is_closed:
+            return ModelUnavailableError(error.code(), f"the client of {self.address} has been closed")
         waited = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self._patience > 0
         # Either the server was away or it was slow.
         if waited and (away := self._failure_to_connect(model)):

@@ -98,7 +98,7 @@ def test_the_container_sees_models_read_only_and_ports_stay_on_this_machine(
         model_name="pets",
         model_base_path="serving/pets",
         enable_batching=True,
-        batching_parameters_file="batching.config",
+        others=("--batching_parameters_file=batching.config", "--use_alts_credentials"),
     )
     command = choose(Backend.DOCKER, options).command
     base, batching = tmp_path / "serving" / "pets", tmp_path / "batching.config"
@@ -119,6 +119,7 @@ def test_the_container_sees_models_read_only_and_ports_stay_on_this_machine(
         f"--model_base_path={base}",
         "--enable_batching=true",
         f"--batching_parameters_file={batching}",
+        "--use_alts_credentials",
     )
 
 
@@ -130,7 +131,7 @@ def test_the_container_sees_every_model_of_a_config_file(programs: Path, tmp_pat
         for name in ("cats", "dogs")
     )
     config.write_text(f"model_config_list {{ {models} }}")
-    command = choose(Backend.DOCKER, ServerOptions(model_config_file=str(config))).command
+    command = choose(Backend.DOCKER, ServerOptions(others=(f"--model_config_file={config}",))).command
     mounts = [argument for argument in command if argument.startswith("--mount")]
     assert [mount.split("source=")[1].split(",")[0] for mount in mounts] == [
         "/models/cats",
@@ -146,7 +147,7 @@ def test_the_container_may_read_models_from_elsewhere(programs: Path, tmp_path: 
         'model_config_list { config { name: "cats" base_path: "gs://models/cats" '
         'model_platform: "tensorflow" } }'
     )
-    command = choose(Backend.DOCKER, ServerOptions(model_config_file=str(config))).command
+    command = choose(Backend.DOCKER, ServerOptions(others=(f"--model_config_file={config}",))).command
     assert len([argument for argument in command if argument.startswith("--mount")]) == 1
 
 
@@ -179,3 +180,25 @@ def test_only_the_embedded_server_takes_any_free_port(programs: Path, backend: B
     with pytest.raises(OptionsError, match="name one"):
         choose(backend, options)
     assert "--port=0" in choose(Backend.EMBEDDED, options).command
+
+
+@pytest.mark.parametrize("backend", [Backend.TENSORFLOW_MODEL_SERVER, Backend.DOCKER])
+def test_flags_that_the_embedded_server_lacks_are_passed_on_and_said_to_be_unchecked(
+    programs: Path, backend: Backend
+) -> None:
+    _program(programs, "tensorflow_model_server")
+    _program(programs, "docker", "echo 28.0")
+    options = ServerOptions(model_base_path="/models/pets", others=("--max_num_load_retries=0",))
+    launch = choose(backend, options)
+    assert launch.command[-1] == "--max_num_load_retries=0"
+    assert launch.reason.endswith("; not checked here: --max_num_load_retries=0")
+    with pytest.raises(OptionsError, match=r"has no flag --max_num_load_retries .* --backend docker"):
+        choose(Backend.EMBEDDED, options)
+
+
+def test_what_a_container_cannot_do_is_refused(programs: Path) -> None:
+    _program(programs, "docker", "echo 28.0")
+    for flag in ("--grpc_socket_path=/tmp/s", "--model_config_file_poll_wait_seconds=30"):
+        options = ServerOptions(model_base_path="/models/pets", others=(flag,))
+        with pytest.raises(OptionsError, match=f"^{flag.partition('=')[0]}: .*leave it out"):
+            choose(Backend.DOCKER, options)

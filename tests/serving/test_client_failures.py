@@ -73,14 +73,6 @@ def test_patience_ends(server: FakeServer) -> None:
     assert len(server.requests) > 1
 
 
-def test_a_model_that_did_answer_may_be_missing_for_a_moment(server: FakeServer) -> None:
-    with asked(server, patience=10) as client:
-        client.predict([picture(1)])
-        server.versions = (1,)
-        server.failures = [(grpc.StatusCode.NOT_FOUND, "Servable not found for request: Latest(pets)")]
-        assert client.predict([picture(1)])[0].version == 1
-
-
 def test_a_connection_refused_says_where_and_what_to_check() -> None:
     with socket.socket() as bound:
         # Bound, but not listening: nobody else can take the port meanwhile.
@@ -107,6 +99,30 @@ def test_waiting_for_a_server_is_said_once(caplog: pytest.LogCaptureFixture) -> 
     ]
 
 
+def test_a_request_that_a_server_takes_down_with_it_is_answered_by_the_next_and_the_loss_is_said(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def restart() -> None:
+        while not server.requests:
+            time.sleep(0.01)
+        server.stop()
+        server.seconds = 0
+        time.sleep(0.5)
+        server.start()
+
+    server.seconds = 30
+    with asked(server, patience=20) as client:
+        restarting = threading.Thread(target=restart)
+        restarting.start()
+        # Beyond the 256 KiB that gRPC would keep by itself.
+        assert len(client.predict([picture(1, 400, 500)])) == 1
+        restarting.join()
+    assert server.requests == [1, 1]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"lost {server.address}; trying again for up to 20 s"
+    ]
+
+
 def test_an_unknown_model_and_an_unknown_version_say_what_there_is(server: FakeServer) -> None:
     assert refusal(SegmentationClient(server.address, "dogs", patience=60)) == (
         f"{server.address} does not serve model 'dogs'; it knows no model of that name"
@@ -127,7 +143,9 @@ def test_a_late_answer_is_an_error_that_names_the_timeout(server: FakeServer) ->
 
 def test_a_message_too_big_says_both_sizes_and_whose_limit_it_is(server: FakeServer) -> None:
     image = picture(1, 100, 100)
-    with asked(server, max_message_bytes=1000) as client:
+    started = time.monotonic()
+    # Neither is worth repeating.
+    with asked(server, patience=60, max_message_bytes=1000) as client:
         with pytest.raises(
             ServingClientError, match=r"the request has 30,\d+ bytes, and the client's limit is 1,000"
         ):
@@ -137,6 +155,7 @@ def test_a_message_too_big_says_both_sizes_and_whose_limit_it_is(server: FakeSer
             ServingClientError, match=r"the answer has 1,\d+ bytes, and the client's limit is 1,000"
         ):
             client.predict([tiny_gif()] * 15)
+    assert time.monotonic() - started < 10
     server.stop()
     server.max_receive_bytes = 2000
     server.start()
@@ -154,7 +173,7 @@ def test_waiting_ends_when_the_client_closes() -> None:
         closing = threading.Timer(0.3, client.close)
         closing.start()
         started = time.monotonic()
-        with pytest.raises(ModelUnavailableError):
+        with pytest.raises(ModelUnavailableError, match="has been closed"):
             client.labels()
     assert time.monotonic() - started < 5
 

@@ -39,13 +39,16 @@ def test_the_real_binary_takes_over_with_the_same_flags(tmp_path: Path) -> None:
     binary.write_text('#!/bin/sh\necho "$$ $@"; exit 7\n')
     binary.chmod(0o755)
     flags = ("--model_name", "pets", "--model_base_path", str(tmp_path / "pets"), "--enable_batching")
+    flags += ("--batching_parameters_file", "b.config", "--use_alts_credentials")
     done = _serve(*flags, path=tmp_path)
     said, ran = done.stdout.splitlines()
-    assert said == f"Serving with {binary}"
+    unchecked = "--batching_parameters_file=b.config --use_alts_credentials"
+    assert said == f"Serving with {binary}; not checked here: {unchecked}"
     assert ran.split()[1:] == [
         "--model_name=pets",
         f"--model_base_path={tmp_path / 'pets'}",
         "--enable_batching=true",
+        *unchecked.split(),
     ]
     assert done.returncode == 7
 
@@ -63,6 +66,12 @@ def test_the_container_takes_over(tmp_path: Path) -> None:
     [
         (["--model_base_path", "/nowhere"], 2, "--model_base_path /nowhere is no directory"),
         ([], 2, "no model: give --model_name and --model_base_path"),
+        (
+            ["--model_base_path", "/tmp", "--ssl_config_file=ssl.config"],
+            2,
+            "the embedded server has no flag --ssl_config_file (see --help); if it is one of "
+            "tensorflow_model_server's: python -m pipeline.serve --backend docker",
+        ),
         (
             ["--model_base_path", "/tmp", "--backend", "cloud"],
             2,

@@ -18,8 +18,8 @@ from components.serving import messages
 from components.serving.backends import Backend
 from components.serving.messages import ModelSpec
 from components.serving.process import ServerProcess, ServerProcessError
+from components.serving.server.__main__ import PARENT_PIPE
 from components.serving.server.options import ServerOptions
-from components.serving.server.signals import PARENT_PIPE
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -123,6 +123,7 @@ def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> Non
     try:
         assert server.stdout and server.stdout.readline().startswith(b"Embedded model server")
         assert server.poll() is None
+        # While it loads TensorFlow there is nothing to drain.
         os.close(write_end)
         assert server.wait(20) == 0
     finally:
@@ -130,57 +131,20 @@ def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> Non
         server.communicate()
 
 
-_WAITING = """
-import sys
-from components.serving.server.signals import StopSignal
-stop = StopSignal()
-if sys.argv[1] == "draining":
-    stop.draining_matters()
-print("ready", flush=True)
-stop.wait()
-print("drain", flush=True)
-import time
-time.sleep(20)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize(("phase", "said", "status"), [("draining", "drain\n", 1), ("starting", "", 0)])
-def test_the_first_signal_drains_and_the_second_does_not_wait(
-    number: signal.Signals, phase: str, said: str, status: int
-) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _WAITING, phase], cwd=_REPOSITORY, stdout=subprocess.PIPE, text=True
+def test_a_second_signal_does_not_wait_and_requests_are_dropped(tmp_path: Path) -> None:
+    write_model(tmp_path / "pets" / "1", seconds=20.0)
+    options = ServerOptions(
+        port=0, model_name="pets", model_base_path=str(tmp_path / "pets"), enable_model_warmup=False
     )
-    try:
-        assert process.stdout and process.stdout.readline() == "ready\n"
-        process.send_signal(number)
-        assert process.stdout.readline() == said
-        process.send_signal(number)
-        assert process.wait(10) == status
-    finally:
-        process.kill()
-        process.communicate()
-
-
-_SIGNAL_IN_ANOTHER_THREAD = """
-import signal, threading
-from components.serving.server.signals import StopSignal
-stop = StopSignal()
-stop.draining_matters()
-waiting = threading.Event()
-def be_hit():
-    waiting.wait(0.5)
-    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-    waiting.wait()
-threading.Thread(target=be_hit, daemon=True).start()
-stop.wait()
-"""
-
-
-def test_a_signal_is_noticed_whichever_thread_the_system_gives_it_to() -> None:
-    command = [sys.executable, "-c", _SIGNAL_IN_ANOTHER_THREAD]
-    assert subprocess.run(command, cwd=_REPOSITORY, timeout=10).returncode == 0
+    with ServerProcess(options, log=tmp_path / "server.log") as process:
+        answer = _predict(process)
+        time.sleep(0.5)
+        os.kill(process.pid, signal.SIGINT)
+        _until(lambda: "Stopping" in process.log.read_text())
+        os.kill(process.pid, signal.SIGINT)
+        _until(lambda: process.returncode is not None)
+        assert answer.code() is not grpc.StatusCode.OK
+    assert process.returncode == 1
 
 
 def test_a_program_that_cannot_be_run_is_an_error_that_leaves_nothing_open(
