@@ -16,7 +16,6 @@ The clients share the machine, so the server has less of it than the calls in on
 """
 
 import argparse
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,14 +35,6 @@ from components.serving.server.options import ServerOptions
 MODEL: Final = "model"
 BATCHES: Final = (1, 2, 4, 8, 16, 32)
 SOAK_CLIENTS: Final = 16
-# Without a time-out a batch leaves as soon as a thread is free: under load it is as full as it gets, and a
-# single request waits for nobody.
-BATCHING: Final = """
-max_batch_size { value: 64 }
-batch_timeout_micros { value: 0 }
-num_batch_threads { value: 2 }
-max_enqueued_batches { value: 100 }
-"""
 
 
 class Load(NamedTuple):
@@ -194,23 +185,19 @@ def main() -> None:
     if store.newest(args.model_base_path) is None or not files:
         parser.error(f"no version under {args.model_base_path}, or no images under {args.images}")
     images = [path.read_bytes() for path in files[:32]]
-    with tempfile.TemporaryDirectory() as directory:
-        batching = Path(directory, "batching.config")
-        batching.write_text(BATCHING)
-        options = ServerOptions(
-            port=0,
-            model_name=MODEL,
-            model_base_path=str(args.model_base_path),
-            enable_batching=True,
-            batching_parameters_file=str(batching),
-            # Every request of a batch occupies a thread while it waits.
-            grpc_max_threads=max(*args.clients, SOAK_CLIENTS),
-        )
-        with ServerProcess(options) as server, SegmentationClient(server.target, MODEL) as client:
-            payload(client, images)
-            compare(args, client, images)
-            if args.soak:
-                soak(client, images, args.soak, server.pid)
+    options = ServerOptions(
+        port=0,
+        model_name=MODEL,
+        model_base_path=str(args.model_base_path),
+        enable_batching=True,
+        # Every request of a batch occupies a thread while it waits.
+        grpc_max_threads=max(*args.clients, SOAK_CLIENTS),
+    )
+    with ServerProcess(options) as server, SegmentationClient(server.target, MODEL) as client:
+        payload(client, images)
+        compare(args, client, images)
+        if args.soak:
+            soak(client, images, args.soak, server.pid)
 
 
 if __name__ == "__main__":

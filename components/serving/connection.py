@@ -34,11 +34,9 @@ class Connection:
         self._stubs: dict[Method, grpc.UnaryUnaryMultiCallable] = {}
         self._has_greeted = False
         self._is_away = False
-        self._is_closed = False
 
     def close(self) -> None:
         """Closes the channel; requests under way fail."""
-        self._is_closed = True
         self._channel.close()
 
     def call(self, method: Method, request: Any, model: ModelSpec) -> Any:
@@ -66,13 +64,18 @@ class Connection:
             raise self._explained(error, model) from None
 
     def _greet(self, model: ModelSpec) -> None:
-        """Finds out before the first request what is wrong with the connection: gRPC waits in silence."""
+        """Waits for the server before the first request, and says why: gRPC would wait in silence."""
         failure = self._failure_to_connect(model)
-        if failure and (not failure.transient or not self._patience):
-            raise failure
         if failure:
+            if not failure.transient or not self._patience:
+                raise failure
             self._is_away = True
             _logger.warning("%s; trying again for up to %g s", failure, self._patience)
+            try:
+                self._status(model, self._patience, wait_for_ready=True)
+            except grpc.RpcError as error:
+                if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
+                    raise failure from None
         self._has_greeted = True
         if self._patience:
             self._channel.subscribe(self._note_connectivity)
@@ -86,15 +89,18 @@ class Connection:
     def _failure_to_connect(self, model: ModelSpec) -> ServingClientError | None:
         """Says why the server cannot be reached; a call that neither waits nor is repeated tells."""
         try:
-            self._stub(messages.GET_MODEL_STATUS)(messages.status_request(model), timeout=self._timeout)
+            self._status(model, self._timeout)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 return explain(error, self.address, model, self._timeout)
         return None
 
+    def _status(self, model: ModelSpec, timeout: float, wait_for_ready: bool = False) -> Any:
+        return self._stub(messages.GET_MODEL_STATUS)(
+            messages.status_request(model), timeout=timeout, wait_for_ready=wait_for_ready
+        )
+
     def _explained(self, error: grpc.RpcError, model: ModelSpec) -> ServingClientError:
-        if self._is_closed:
-            return ModelUnavailableError(error.code(), f"the client of {self.address} has been closed")
         waited = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self._patience > 0
         # Either the server was away or it was slow.
         if waited and (away := self._failure_to_connect(model)):
@@ -107,9 +113,7 @@ class Connection:
     def _versions(self, model: ModelSpec) -> str:
         """What the server does have of the model."""
         try:
-            response = self._stub(messages.GET_MODEL_STATUS)(
-                messages.status_request(ModelSpec(model.name)), timeout=self._timeout
-            )
+            response = self._status(ModelSpec(model.name), self._timeout)
         except grpc.RpcError:
             return "it knows no model of that name"
         return "its versions: " + ", ".join(

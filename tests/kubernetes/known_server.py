@@ -29,6 +29,13 @@ FLAGS: Final = {
     "monitoring_config_file",
 }
 
+BATCHING_PARAMETERS: Final = {
+    # tensorflow_serving/servables/tensorflow/session_bundle_config.proto; these are messages with a value …
+    *("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"),
+    # … and this one is repeated.
+    "allowed_batch_sizes",
+}
+
 COUNTERS: Final = {
     # tensorflow_serving/servables/tensorflow/util.cc
     ":tensorflow:serving:request_count": {"model_name", "status"},

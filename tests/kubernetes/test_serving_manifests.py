@@ -8,7 +8,6 @@ from known_server import FLAGS
 from manifests import OVERLAYS, SERVING, Manifests, build, builder
 
 from components.pusher.config import ServingConfig
-from components.serving.server.model_config import parse_model_config_file
 
 pytestmark = pytest.mark.skipif(builder() is None, reason="neither kubectl nor kustomize is installed")
 
@@ -225,15 +224,3 @@ def test_changed_models_are_reread_and_changed_settings_restart(server: Manifest
     assert not any("subPath" in mount for mount in server.container["volumeMounts"])
     assert int(server.flags["model_config_file_poll_wait_seconds"]) > 0
     assert int(server.flags["file_system_poll_wait_seconds"]) > 0
-
-
-def test_the_embedded_server_reads_the_same_models(server: Manifests, tmp_path: Path) -> None:
-    path = tmp_path / "models.config"
-    path.write_text(server.file_in_container(server.flags["model_config_file"]))
-    [model] = server.models
-    [read] = parse_model_config_file(path)
-    assert (read.name, str(read.base_path), read.labels) == (
-        model.name,
-        model.base_path,
-        model.version_labels,
-    )

@@ -1,11 +1,10 @@
 """What sets the overlays apart: policy and labels of the model, batching, roll-outs, GPUs."""
 
-from pathlib import Path
+import re
 
 import pytest
+from known_server import BATCHING_PARAMETERS
 from manifests import SERVING, build, builder
-
-from components.serving.server.batching_parameters import parse_batching_parameters_file
 
 pytestmark = pytest.mark.skipif(builder() is None, reason="neither kubectl nor kustomize is installed")
 
@@ -37,16 +36,18 @@ def test_gpu_pods_take_a_gpu_each_and_roll_without_a_spare_one() -> None:
     assert gpu.the("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
 
 
-def test_gpu_batches_within_its_limits(tmp_path: Path) -> None:
+def test_gpu_batches_within_its_limits() -> None:
     gpu = build(SERVING / "overlays/gpu")
     assert gpu.flags["enable_batching"] == "true"
-    path = tmp_path / "batching.config"
-    path.write_text(gpu.file_in_container(gpu.flags["batching_parameters_file"]))
-    # Refuses what TensorFlow Serving refuses: unknown fields, sizes that do not end in the largest batch.
-    batching = parse_batching_parameters_file(path)
-    assert batching.allowed_batch_sizes
+    config = gpu.file_in_container(gpu.flags["batching_parameters_file"])
+    fields = re.findall(r"^(\w+)(?:: | \{ value: )(\d+)", config, flags=re.MULTILINE)
+    batching = {name: int(value) for name, value in fields}
+    sizes = [int(value) for name, value in fields if name == "allowed_batch_sizes"]
+    assert batching.keys() == BATCHING_PARAMETERS
+    # TensorFlow Serving refuses sizes that do not end in the largest batch.
+    assert sizes == sorted(set(sizes)) and sizes[-1] == batching["max_batch_size"]
     # Requests wait in the server's threads: fewer of them and no batch is ever full.
-    waiting = batching.max_batch_size * batching.num_batch_threads
+    waiting = batching["max_batch_size"] * batching["num_batch_threads"]
     assert waiting <= int(gpu.flags["grpc_max_threads"])
 
 

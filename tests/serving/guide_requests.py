@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from components.serving.server.tensor_protos import MAX_MESSAGE_BYTES
+from components.serving.server.servable import MAX_MESSAGE_BYTES
 from components.trainer.config import ServingLimits
 
 _SECONDS = 30
@@ -47,13 +47,14 @@ class Asked:
         return f"/v1/models/{self.model}{version}{label}:{self.method.lower()}"
 
     def body(self) -> str:
-        """The request over REST, in the column format."""
+        """The request over REST."""
 
         def value(item: Any) -> Any:
             return {"b64": base64.b64encode(item).decode()} if isinstance(item, bytes) else item
 
-        inputs = {name: [value(item) for item in values] for name, values in self.inputs.items()}
-        return json.dumps({"signature_name": self.signature, "inputs": inputs})
+        columns = ([value(item) for item in values] for values in self.inputs.values())
+        rows = [dict(zip(self.inputs, row, strict=True)) for row in zip(*columns, strict=True)]
+        return json.dumps({"signature_name": self.signature, "instances": rows})
 
     def over_grpc(self, channel: grpc.Channel) -> Any:
         """Sends it; returns the answer."""
@@ -120,7 +121,7 @@ REFUSED = {
     "numbers instead of image bytes": [Asked({"image_bytes": [1.5]})],
     "an input that the signature does not have": [Asked({"image": [_GOOD]})],
     "a signature that the model does not have": [Asked(_ASKED, signature="nope")],
-    "a label that no version has": [Asked(_ASKED, label="nope")],
+    "a version by its label, embedded server": [Asked(_ASKED, label="nope")],
     "a model or a version that is not there": [Asked(_ASKED, model="nope"), Asked(_ASKED, version=9)],
     "the method Classify or Regress": [Asked({}, method="Classify"), Asked({}, method="Regress")],
     "more than 64 MiB, embedded server": [_images(bytes(MAX_MESSAGE_BYTES + 1))],

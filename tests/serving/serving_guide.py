@@ -14,13 +14,6 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, flags=re.DOTALL | re.MULTILINE)
 
 
-def config_files() -> dict[str, str]:
-    """Returns the contents of the configuration files, by the names that stand before them."""
-    shown = re.findall(r"([\w.]+\.config)`:\n\n```proto\n(.*?)^```", GUIDE, flags=re.DOTALL | re.MULTILINE)
-    assert len(shown) == len(blocks("proto"))
-    return dict(shown)
-
-
 def commands(program: str) -> list[list[str]]:
     """Returns the words of every command line that starts so."""
     lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()

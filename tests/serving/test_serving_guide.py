@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from guide_requests import ANSWERED, REFUSED, Asked
 from running_server import channel_to, decoded, encoded, running
-from serving_guide import GUIDE, REPOSITORY, blocks, config_files, table
+from serving_guide import GUIDE, REPOSITORY, blocks, table
 from tiny_export import LABELS, export_tiny_model
 
 from components.serving.server.server import ModelServer
@@ -26,12 +26,11 @@ _MASK = np.zeros((16, 24), np.uint8)
 _MASK[:, 12:] = 1
 
 
-def _localized(text: str, server: ModelServer, models: Path) -> str:
-    """The guide's text with this test's addresses and directory: all that is changed before it is run."""
+def _localized(text: str, server: ModelServer) -> str:
+    """The guide's text with this test's addresses: all that is changed before it is run."""
     replaced = {
         "localhost:8500": f"127.0.0.1:{server.port}",
         "localhost:8501": f"127.0.0.1:{server.rest_port}",
-        "/data/serving": str(models),
     }
     for shown, real in replaced.items():
         text = text.replace(shown, real)
@@ -40,36 +39,25 @@ def _localized(text: str, server: ModelServer, models: Path) -> str:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models that the guide's models.config names, and the files that it shows beside them."""
+    """A model of two versions."""
     root = tmp_path_factory.mktemp("guide")
     first = export_tiny_model(root / "pets" / "3", ServingLimits())
-    for other in ("pets/4", "street/1"):
-        shutil.copytree(first, root / other)
-    for name, text in config_files().items():
-        (root / name).write_text(text.replace("/data/serving", str(root)))
+    shutil.copytree(first, root / "pets" / "4")
     return root
 
 
 @pytest.fixture(scope="module")
 def server(models: Path) -> Iterator[ModelServer]:
-    with running(
-        models / "pets",
-        model_config_file=str(models / "models.config"),
-        allow_version_labels_for_unavailable_models=True,
-        enable_batching=True,
-        batching_parameters_file=str(models / "batching.config"),
-        monitoring_config_file=str(models / "monitoring.config"),
-    ) as started:
+    with running(models / "pets", enable_batching=True) as started:
         yield started
 
 
 @pytest.fixture
-def workdir(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the guide's reader sits: an image, photographs, and the configuration."""
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the guide's reader sits: an image and photographs."""
     (tmp_path / "photos").mkdir()
     for name in ("image.jpg", "photos/a.jpg", "photos/b.png"):
         (tmp_path / name).write_bytes(encoded(_PICTURE))
-    shutil.copy(models / "models.config", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
@@ -82,16 +70,16 @@ def _run(script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _run_python(index: int, server: ModelServer, models: Path) -> None:
-    code = _localized(blocks("python")[index], server, models)
+def _run_python(index: int, server: ModelServer) -> None:
+    code = _localized(blocks("python")[index], server)
     exec(compile(code, f"docs/serving.md, program {index + 1}", "exec"), {"__name__": "__main__"})
 
 
 def test_the_clients_program_segments_and_names_what_is_refused(
-    server: ModelServer, models: Path, workdir: Path, capsys: pytest.CaptureFixture[str]
+    server: ModelServer, workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (workdir / "photos" / "broken.jpg").write_bytes(b"text")
-    _run_python(0, server, models)
+    _run_python(0, server)
     np.testing.assert_array_equal(decoded((workdir / "mask.png").read_bytes()), _MASK)
     said = capsys.readouterr().out.splitlines()
     assert said[:2] == [f"{name}: 50.0% (version 4)" for name in LABELS.names]
@@ -100,41 +88,29 @@ def test_the_clients_program_segments_and_names_what_is_refused(
 
 
 def test_the_plain_grpc_program_segments(
-    server: ModelServer, models: Path, workdir: Path, capsys: pytest.CaptureFixture[str]
+    server: ModelServer, workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _run_python(1, server, models)
+    _run_python(1, server)
     np.testing.assert_array_equal(decoded((workdir / "mask.png").read_bytes()), _MASK)
     assert capsys.readouterr().out == "[[0.5 0.5]] by version 4\n"
 
 
-def test_the_reloading_program_is_obeyed(server: ModelServer, models: Path, workdir: Path) -> None:
-    config = workdir / "models.config"
-    config.write_text(config.read_text().replace('key: "canary"', 'key: "candidate"'))
-    asked = Asked({"image_bytes": [encoded(_PICTURE)]}, label="candidate")
-    assert _grpc_code(asked, server) == "INVALID_ARGUMENT"
-    _run_python(2, server, models)
-    assert _grpc_code(asked, server) == "OK"
-
-
-def test_every_curl_command_is_answered(server: ModelServer, models: Path, workdir: Path) -> None:
+def test_every_curl_command_is_answered(server: ModelServer, workdir: Path) -> None:
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")
     asking = [block for block in blocks("sh") if "curl -sf " in block]
-    assert len(asking) == 4
+    assert len(asking) == 3
     # -f makes curl fail where the server answers an error.
-    done = _run(_localized("\n".join(asking), server, models))
+    done = _run(_localized("\n".join(asking), server))
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(decoded((workdir / "mask.png").read_bytes()), _MASK)
-    assert '"model_version_status"' in done.stdout and '"outputs"' in done.stdout
-    for series in re.findall(r"`(:tensorflow:[\w:]+)`", GUIDE):
-        assert f"# TYPE {series} " in done.stdout
+    for answer in ('"model_version_status"', '"signature_def"', '"names"'):
+        assert answer in done.stdout
 
 
-def test_every_predict_command_writes_what_the_guide_says(
-    server: ModelServer, models: Path, workdir: Path
-) -> None:
+def test_every_predict_command_writes_what_the_guide_says(server: ModelServer, workdir: Path) -> None:
     [block] = [block for block in blocks("sh") if block.startswith("python -m pipeline.predict")]
-    done = _run(_localized(block, server, models))
+    done = _run(_localized(block, server))
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(decoded(Path("masks/image.jpg.png").read_bytes()), _MASK)
     assert {str(path) for path in Path("segmented").iterdir()} == {
