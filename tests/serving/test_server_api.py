@@ -381,7 +381,7 @@ def test_numbers_are_nested_lists_and_the_name_of_a_single_output_is_left_out(se
         ("PUT", _PREDICT, {}, 400, f"Malformed request: PUT {_PREDICT}"),
         ("POST", "/v1/models/pets/labels/stable:predict", {}, 400, "Malformed request"),
         ("POST", f"/v1/models/pets/versions/{'9' * 5000}:predict", {}, 400, "Malformed request"),
-        ("GET", "/index.html", None, 404, "Malformed request"),
+        ("GET", "/index.html", None, 400, "Malformed request"),
         ("POST", _PREDICT, b"", 400, "JSON Parse error"),
         ("POST", _PREDICT, b"instances = [1]", 400, "JSON Parse error"),
         ("POST", _PREDICT, b"\xff\xfe\xfd", 400, "JSON Parse error"),

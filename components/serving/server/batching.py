@@ -63,10 +63,10 @@ class Batcher:
             ServingError: INVALID_ARGUMENT, the inputs are no batch or too large a one; RESOURCE_EXHAUSTED,
                 too many wait already; or what ``execute`` raises.
         """
-        sizes = {name: len(array) if array.ndim else 0 for name, array in inputs.items()}
-        if len(set(sizes.values())) != 1 or not all(array.ndim for array in inputs.values()):
-            raise invalid(f"a batch needs inputs with the same dimension 0; their sizes are {sizes}")
-        request = _Request(inputs, next(iter(sizes.values())), execute)
+        sizes = {array.shape[:1] for array in inputs.values()}
+        if len(sizes) != 1 or () in sizes:
+            raise invalid(f"a batch needs inputs with the same dimension 0; theirs are {sorted(sizes)}")
+        request = _Request(inputs, sizes.pop()[0], execute)
         if request.rows > self._max_rows:
             raise invalid(f"the request has {request.rows} rows; a batch takes up to {self._max_rows}")
         shapes = frozenset((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items())

@@ -60,15 +60,6 @@ def _answering(method: _Method) -> _Method:
     return answer
 
 
-def _in_probes_threads(method: _Method) -> _Method:
-    @functools.wraps(method)
-    def answer(*arguments: Any) -> Any:
-        return method(*arguments)
-
-    answer.experimental_thread_pool = _PROBES  # type: ignore[attr-defined]
-    return answer
-
-
 class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self, model: ServedModel):
         self._model = model
@@ -81,7 +72,6 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         with self._model.lend(request.model_spec) as servable:
             return servable.predict(request)
 
-    @_in_probes_threads
     @_answering
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         if set(request.metadata_field) != {SIGNATURE_DEF}:
@@ -99,7 +89,6 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
     def __init__(self, model: ServedModel):
         self._model = model
 
-    @_in_probes_threads
     @_answering
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
         statuses = self._model.statuses(request.model_spec)
@@ -111,7 +100,8 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
 
 
 class _Health(health.HealthServicer):
-    Check = _in_probes_threads(health.HealthServicer.Check)
+    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return super().Check(request, context)
 
     def enter_graceful_shutdown(self) -> None:
         """Ends the streams of those who watch, too: each would hold up a drain."""
@@ -120,6 +110,10 @@ class _Health(health.HealthServicer):
             for watchers in self._send_response_callbacks.values():
                 for send in watchers:
                     send(None)
+
+
+for _method in (_Prediction.GetModelMetadata, _Models.GetModelStatus, _Health.Check):
+    _method.experimental_thread_pool = _PROBES  # type: ignore[attr-defined]
 
 
 def metadata(model: ServedModel, spec: Any) -> get_model_metadata_pb2.GetModelMetadataResponse:

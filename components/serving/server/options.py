@@ -81,9 +81,9 @@ class ServerOptions:
 
     def flags(self) -> list[str]:
         """Returns the command line that says the same, as ``--name=value``; defaults are left out."""
-        given = {field: getattr(self, field.name) for field in _FLAGS}
-        changed = {field.name: value for field, value in given.items() if value != field.default}
-        return [*(f"--{name}={_spelled(value)}" for name, value in changed.items()), *self.others]
+        given = [(field, getattr(self, field.name)) for field in _FLAGS]
+        changed = [f"--{field.name}={_spelled(value)}" for field, value in given if value != field.default]
+        return [*changed, *self.others]
 
     def other(self, name: str) -> str:
         """Returns the value of one of the `others`, empty where it is not given."""
@@ -139,22 +139,12 @@ def argument_parser(prog: str, description: str) -> argparse.ArgumentParser:
     )
     for field in _FLAGS:
         kind, text = field.metadata["kind"], field.metadata["help"]
-        if kind is bool:
-            parser.add_argument(
-                f"--{field.name}",
-                type=_boolean,
-                nargs="?",
-                const=True,
-                default=field.default,
-                metavar="BOOL",
-                help=f"{text} (default: {_spelled(field.default)})",
-            )
-        else:
-            shown = "" if field.default in ("", None) else f" (default: {field.default})"
-            metavar = "N" if kind is int else field.name.rsplit("_", 1)[-1].upper()
-            parser.add_argument(
-                f"--{field.name}", type=kind, default=field.default, metavar=metavar, help=text + shown
-            )
+        shown = "" if field.default in ("", None) else f" (default: {_spelled(field.default)})"
+        how: dict[str, Any] = (
+            {"type": _boolean, "nargs": "?", "const": True} if kind is bool else {"type": kind}
+        )
+        name, metavar = f"--{field.name}", kind.__name__.upper()
+        parser.add_argument(name, default=field.default, metavar=metavar, help=text + shown, **how)
     return parser
 
 

@@ -12,7 +12,8 @@ import re
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -37,10 +38,11 @@ _IDLE_SECONDS: Final = 10
 """A connection on which nothing arrives for so long is closed; its thread would wait for ever."""
 _MAX_REFUSED: Final = 1 << 30
 """What is read of a request that is too large."""
+_TOO_LARGE: Final = grpc.StatusCode.OUT_OF_RANGE
 _HTTP_STATUSES: Final = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,
-    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 413,
     grpc.StatusCode.NOT_FOUND: 404,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
     grpc.StatusCode.UNIMPLEMENTED: 501,
@@ -53,26 +55,24 @@ _KINDS: Final = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}
 logger = logging.getLogger(__name__)
 
 
-class RestServer(HTTPServer):
+class RestServer(TCPServer):
     """Listens for HTTP, one request a connection; ``threads`` of them are read and answered at once.
 
     Computing ends after ``timeout_seconds`` with 504. What TensorFlow computes cannot be called back then: it
     goes on in its thread until it is done, and its result is dropped.
     """
 
+    allow_reuse_address = True
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], model: ServedModel, threads: int, timeout_seconds: float):
-        """Opens the port; 0 takes any free one. Raises OSError where it is taken."""
+        """Opens the port, 0 is any free one, and starts to answer; an OSError where it is taken."""
         super().__init__(address, _Handler)
         self.model = model
         self.timeout_seconds = timeout_seconds
         self.computing = ThreadPoolExecutor(threads, thread_name_prefix="rest_compute")
         self._connections = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         self._open: set[Future[None]] = set()
-
-    def start(self) -> None:
-        """Starts to answer."""
         threading.Thread(target=self.serve_forever, args=(0.1,), name="rest_accept", daemon=True).start()
 
     def stop(self, grace: float) -> bool:
@@ -96,14 +96,6 @@ class RestServer(HTTPServer):
             self.shutdown_request(request)
 
 
-class _HttpError(Exception):
-    """What has an HTTP status of its own."""
-
-    def __init__(self, status: int, message: str):
-        super().__init__(message)
-        self.status = status
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = _IDLE_SECONDS
@@ -117,8 +109,6 @@ class _Handler(BaseHTTPRequestHandler):
             status, content = 200, self._answer()
         except ServingError as error:
             status, content = _HTTP_STATUSES.get(error.code, 500), {"error": error.message}
-        except _HttpError as error:
-            status, content = error.status, {"error": str(error)}
         except Exception as error:
             logger.exception("a request failed")
             status, content = 500, {"error": f"{type(error).__name__}: {error}"}
@@ -148,8 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
                 ) from None
         if self.command == "GET" and (match := _MODEL_PATH.fullmatch(self.path)):
             return self._describe(_model_spec(match), bool(match["metadata"]))
-        raise _HttpError(
-            400 if self.path.startswith("/v1/") else 404,
+        raise invalid(
             f"Malformed request: {self.command} {self.path[:200]}; there are GET /v1/models/NAME, the same "
             "with /metadata, and POST /v1/models/NAME:predict, each also with /versions/N behind NAME",
         )
@@ -167,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
         if int(length) > MAX_MESSAGE_BYTES:
             for _ in range(min(int(length), _MAX_REFUSED) >> 16):
                 self.rfile.read(1 << 16)
-            raise _HttpError(413, f"the request is larger than {MAX_MESSAGE_BYTES} bytes")
+            raise ServingError(_TOO_LARGE, f"the request is larger than {MAX_MESSAGE_BYTES} bytes")
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             raise invalid("the request's body ends before its Content-Length")

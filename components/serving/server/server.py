@@ -138,8 +138,7 @@ class ModelServer:
         self._grpc.start()
         self._announce(f"gRPC API at {LOOPBACK}:{self.port}")
         if self._rest:
-            self._rest.start()
-            self.rest_port = self._rest.server_port
+            self.rest_port = int(self._rest.server_address[1])
             self._announce(f"REST API at http://{LOOPBACK}:{self.rest_port}/v1/models/{options.model_name}")
 
     def _keep_polling(self) -> None:
