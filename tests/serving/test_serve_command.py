@@ -38,8 +38,8 @@ def test_the_real_binary_takes_over_with_the_same_flags(tmp_path: Path) -> None:
     binary = tmp_path / "tensorflow_model_server"
     binary.write_text('#!/bin/sh\necho "$$ $@"; exit 7\n')
     binary.chmod(0o755)
-    flags = ("--model_name", "pets", "--model_base_path", str(tmp_path / "pets"), "--enable_batching")
-    flags += ("--batching_parameters_file", "b.config", "--use_alts_credentials")
+    flags = ["--model_name", "pets", "--model_base_path", str(tmp_path / "pets"), "--enable_batching"]
+    flags += ["--batching_parameters_file", "b.config", "--use_alts_credentials"]
     done = _serve(*flags, path=tmp_path)
     said, ran = done.stdout.splitlines()
     unchecked = "--batching_parameters_file=b.config --use_alts_credentials"

@@ -303,8 +303,13 @@ def test_threads_and_what_waits_for_them_are_bounded_and_probes_have_their_own(
     monkeypatch.setattr(grpc_api, "MAX_WAITING", 3)
     computed = []
     predict = Servable.predict
-    monkeypatch.setattr(Servable, "predict", lambda *asked: computed.append(1) or predict(*asked))
-    write_model(tmp_path / "1", seconds=1.0)
+
+    def counted(servable: Servable, request: Any) -> Any:
+        computed.append(request)
+        return predict(servable, request)
+
+    monkeypatch.setattr(Servable, "predict", counted)
+    write_model(tmp_path / "1", seconds=2.0)
     with running(tmp_path, grpc_max_threads=1) as server, channel_to(server) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         computing = stub.Predict.future(_request(), timeout=_SECONDS)

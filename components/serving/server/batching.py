@@ -36,12 +36,12 @@ class _Request:
 
 
 class Batcher:
-    """Queues of requests, and the threads that run them in batches of at most ``max_rows``."""
+    """Queues of requests, and the threads that run them in batches of ``max_rows`` or alone."""
 
     def __init__(self, max_rows: int):
         self._max_rows = max_rows
         self._changed = threading.Condition()
-        # What may share a batch; the queue whose turn is next stands first.
+        # By what may share a batch; the queue whose turn is next stands first.
         self._queues: dict[Hashable, deque[_Request]] = {}
         self._waiting = 0
         self._closing = False
@@ -60,15 +60,13 @@ class Batcher:
             execute: runs the merged inputs; called in one of the batcher's threads.
 
         Raises:
-            ServingError: INVALID_ARGUMENT, the inputs are no batch or too large a one; RESOURCE_EXHAUSTED,
-                too many wait already; or what ``execute`` raises.
+            ServingError: INVALID_ARGUMENT, the inputs are no batch; RESOURCE_EXHAUSTED, too many wait
+                already; or what ``execute`` raises.
         """
         sizes = {array.shape[:1] for array in inputs.values()}
         if len(sizes) != 1 or () in sizes:
             raise invalid(f"a batch needs inputs with the same dimension 0; theirs are {sorted(sizes)}")
         request = _Request(inputs, sizes.pop()[0], execute)
-        if request.rows > self._max_rows:
-            raise invalid(f"the request has {request.rows} rows; a batch takes up to {self._max_rows}")
         shapes = frozenset((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items())
         with self._changed:
             if self._waiting >= MAX_WAITING:
@@ -108,6 +106,7 @@ class Batcher:
             if queue:
                 # Behind the others: no signature keeps another from its turn.
                 self._queues[key] = queue
+                self._changed.notify()
             self._waiting -= len(batch)
             return batch
 
@@ -136,10 +135,7 @@ def _run(batch: list[_Request]) -> list[Tensors]:
     ends = np.cumsum([request.rows for request in batch])
     for name, output in outputs.items():
         if output.ndim == 0 or len(output) != ends[-1]:
-            raise ServingError(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"output {name!r} is {list(output.shape)} for {ends[-1]} rows; it cannot be divided",
-            )
+            raise ValueError(f"output {name!r} is {list(output.shape)} for {ends[-1]} rows: not divisible")
     return [
         {name: output[end - request.rows : end] for name, output in outputs.items()}
         for request, end in zip(batch, ends, strict=True)

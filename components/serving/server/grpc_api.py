@@ -112,8 +112,9 @@ class _Health(health.HealthServicer):
                     send(None)
 
 
-for _method in (_Prediction.GetModelMetadata, _Models.GetModelStatus, _Health.Check):
-    _method.experimental_thread_pool = _PROBES  # type: ignore[attr-defined]
+_probed: tuple[Any, ...] = (_Prediction.GetModelMetadata, _Models.GetModelStatus, _Health.Check)
+for _method in _probed:
+    _method.experimental_thread_pool = _PROBES
 
 
 def metadata(model: ServedModel, spec: Any) -> get_model_metadata_pb2.GetModelMetadataResponse:

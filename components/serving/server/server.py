@@ -83,7 +83,7 @@ class ModelServer:
         while not self._model.is_available:
             if failure := self._model.failure:
                 raise StartError(failure)
-            if not self._poller.is_alive():
+            if not self._options.file_system_poll_wait_seconds:
                 raise StartError(f"{self._model.name} has no version under {self._options.model_base_path}")
             if self._stopping.wait(_LOOK_SECONDS):
                 return
