@@ -116,9 +116,8 @@ def test_the_newest_version_answers_and_after_a_rollback_the_next_lower_one(mode
     models.withdraw(2)
     models.withdraw(1)
     assert models.states() == {10: "END", 2: "END", 1: "END"}
-    assert not models.model.is_available
     models.push(11)
-    assert models.model.is_available
+    assert models.states()[11] == "AVAILABLE"
     assert models.said[:3] == ["Loaded pets version 1", "Loaded pets version 10", "pets version 1 unloaded"]
 
 
