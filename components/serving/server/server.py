@@ -1,5 +1,6 @@
 """The server: one model, its ports, and the order in which they come and go."""
 
+import functools
 import logging
 import socket
 import threading
@@ -53,9 +54,10 @@ class ModelServer:
         check_base_path(options.model_base_path)
         self._options = options
         self._announce = announce
-        self._model = ServedModel(
-            options.model_name, Path(options.model_base_path).absolute(), self._load, announce
-        )
+        batching, warmup = options.enable_batching, options.enable_model_warmup
+        load = functools.partial(Servable, options.model_name, batching=batching, warmup=warmup)
+        base_path = Path(options.model_base_path).absolute()
+        self._model = ServedModel(options.model_name, base_path, load, announce)
         self._grpc, self._health = grpc_api.build_server(self._model, options)
         self._say_health()
         self._rest: RestServer | None = None
@@ -111,28 +113,15 @@ class ModelServer:
             self._model.close()
         return answered
 
-    def _load(self, version: int, path: Path) -> Servable:
-        options = self._options
-        return Servable(
-            options.model_name,
-            version,
-            path,
-            batching=options.enable_batching,
-            warmup=options.enable_model_warmup,
-        )
-
     def _open_ports(self) -> None:
         options = self._options
         try:
             self.port = self._grpc.add_insecure_port(f"{LOOPBACK}:{options.port}")
             if options.rest_api_port is not None:
+                address = LOOPBACK, options.rest_api_port
                 threads = options.rest_api_num_threads or grpc_api.default_threads()
-                self._rest = RestServer(
-                    (LOOPBACK, options.rest_api_port),
-                    self._model,
-                    threads,
-                    options.rest_api_timeout_in_ms / 1000,
-                )
+                seconds = options.rest_api_timeout_in_ms / 1000
+                self._rest = RestServer(address, self._model, threads, seconds)
         except (OSError, RuntimeError) as error:
             raise StartError(f"a port cannot be opened: {error}") from error
         self._grpc.start()
