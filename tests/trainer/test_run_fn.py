@@ -29,7 +29,7 @@ from components.trainer import run_fn as trainer
 from components.trainer.checkpoints import IOU, Checkpoints
 from components.trainer.config import Constants, TrainerSettings
 from components.trainer.data import read_constants
-from components.trainer.model_config import ModelConfig, TestTimeAugmentation
+from components.trainer.model_config import ModelConfig
 from components.trainer.network import with_test_time_augmentation
 from components.trainer.progress import Progress
 from components.trainer.run_fn import run_fn
@@ -212,7 +212,7 @@ def test_the_exported_model_averages_what_it_says_of_an_image_its_mirror_image_a
     directory = train(
         model={
             "depth": 2,
-            "test_time_augmentation": TestTimeAugmentation(horizontal_flip=True, scales=(1.5,)),
+            "test_time_augmentation": {"horizontal_flip": True, "scales": (1.5,)},
         },
         epochs=1,
     )
