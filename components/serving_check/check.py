@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from components.serving_check.trial import try_out
 _MODEL_NAME: Final = "candidate"
 _MEGABYTE: Final = 1e6
 _WITHOUT_GPUS: Final = {"CUDA_VISIBLE_DEVICES": "-1"}
+_VERSION_SECONDS: Final = 60
 _WARMED_UP: Final = ("serving_default", "serving_pixels")
 _WARMUP_FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")
 
@@ -32,6 +34,21 @@ logger = logging.getLogger(__name__)
 def found_backend() -> Backend:
     """Returns what checks here: tensorflow_model_server where that is on PATH, else the embedded server."""
     return Backend.TENSORFLOW_MODEL_SERVER if shutil.which(BINARY) else Backend.EMBEDDED
+
+
+def found_server() -> str:
+    """Returns the name of the `found_backend`, and which version where that is a program of its own."""
+    if found_backend() is Backend.EMBEDDED:
+        return Backend.EMBEDDED
+    try:
+        answer = subprocess.run(
+            [BINARY, "--version"], capture_output=True, text=True, timeout=_VERSION_SECONDS, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        # Whether it serves is found out by the check itself.
+        return f"{BINARY} of unknown version"
+    # "TensorFlow ModelServer: VERSION", and a line about the library.
+    return f"{BINARY} {answer.partition(chr(10))[0].rpartition(' ')[2]}"
 
 
 def check_model(
@@ -48,7 +65,7 @@ def check_model(
         config: the thresholds.
         log: file for what the server prints.
     """
-    backend = found_backend()
+    backend, server_name = found_backend(), found_server()
     reasons = list(_missing_warmup_requests(model_dir))
     with tf.device("CPU:0"):
         expected = with_expected_masks(model_dir, examples)
@@ -64,7 +81,7 @@ def check_model(
         except ServerProcessError as error:
             logger.debug("%s", error)
             reasons.append(f"the server cannot serve it: {str(error).partition(';')[0]}")
-            return ServingCheckReport(server=backend, reasons=tuple(reasons))
+            return ServingCheckReport(server=server_name, reasons=tuple(reasons))
         load_seconds = round(time.monotonic() - started, 2)
         try:
             idle = resident(server.pid)
@@ -76,7 +93,7 @@ def check_model(
     if status is not None:
         findings.reasons.append(f"the server ended by itself, with status {status}")
     report = ServingCheckReport(
-        server=backend,
+        server=server_name,
         load_seconds=load_seconds,
         masks=findings.masks,
         same_bytes=findings.same_bytes,

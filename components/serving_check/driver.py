@@ -7,14 +7,14 @@ from tfx.components.util import model_utils
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.types import artifact_utils, standard_component_specs
 
-from components.serving_check.check import found_backend
+from components.serving_check.check import found_server
 from components.token_driver import InputArtifacts, TokenDriver
 
 ATTEMPT_KEY: Final = "attempt"
 
 
 class Driver(TokenDriver):
-    """A model found fit stays so for the same kind of server; a refusal never comes from the cache.
+    """A model found fit stays so for the same server; a refusal never comes from the cache.
 
     A server that was late or slow may have been kept from better by what else its machine did at the time.
     """
@@ -28,7 +28,7 @@ class Driver(TokenDriver):
         if not model_utils.is_model_blessed(approval):
             return "not approved"
         model = artifact_utils.get_single_instance(list(inputs[standard_component_specs.MODEL_KEY]))
-        return f"{found_backend()} after {self._refusals(model.id)} refusals"
+        return f"{found_server()} after {self._refusals(model.id)} refusals"
 
     def _refusals(self, model_id: int) -> int:
         """Counts the verdicts against a model so far: each one asks for another execution."""

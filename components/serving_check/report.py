@@ -39,7 +39,7 @@ class ServingCheckReport(Settings):
     """All that was found and measured; null is what was not reached."""
 
     server: str
-    """Which one: ``embedded`` or ``tensorflow_model_server``."""
+    """Which one was asked: ``embedded``, or ``tensorflow_model_server`` and its version."""
     reasons: tuple[str, ...] = ()
     """Why the model must not be pushed; empty where it may."""
     load_seconds: float | None = None

@@ -17,6 +17,7 @@ from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 from tiny_export import export_tiny_model
 
+from components.serving.backends import BINARY, Backend
 from components.serving.process import ServerProcessError
 from components.serving_check import check, executor
 from components.serving_check.config import ServingCheckConfig
@@ -159,9 +160,11 @@ class FakeProcess:
     target = "127.0.0.1:9"
     returncode = -9
     starts = True
+    backend: Backend | None = None
 
-    def __init__(self, *_: Any, env: dict[str, str], **__: Any) -> None:
+    def __init__(self, *_: Any, backend: Backend, env: dict[str, str], **__: Any) -> None:
         assert env == {"CUDA_VISIBLE_DEVICES": "-1"}
+        type(self).backend = backend
 
     def start(self) -> None:
         if not self.starts:
@@ -186,6 +189,25 @@ def test_a_server_that_does_not_start_is_a_refusal_in_one_line(
 ) -> None:
     monkeypatch.setattr(FakeProcess, "starts", False)
     assert check_with().reasons == ("the server cannot serve it: the model server ended with status 1",)
+
+
+@pytest.mark.parametrize(
+    ("says", "name"),
+    [
+        ("echo TensorFlow ModelServer: 2.21.0; echo TensorFlow Library: 2.21.0", "2.21.0"),
+        ("exit 127", "of unknown version"),
+    ],
+)
+def test_the_server_on_the_path_is_asked_and_named(
+    check_with: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, name: str
+) -> None:
+    binary = tmp_path / BINARY
+    binary.write_text(f'#!/bin/sh\nif [ "$1" = --version ]; then {says}; fi\n')
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(check, "try_out", lambda *_: Findings())
+    assert check_with().server == f"tensorflow_model_server {name}"
+    assert FakeProcess.backend is Backend.TENSORFLOW_MODEL_SERVER
 
 
 def test_a_server_that_ends_by_itself_is_a_refusal(check_with: Any, monkeypatch: pytest.MonkeyPatch) -> None:
