@@ -20,9 +20,16 @@ FIND_PYTHON := for candidate in "$${PYTHON:-}" python3.11 python3 python; do \
 export PYTHON ?=
 
 TARGET ?= cpu
+LOCK_cpu := requirements.lock
+LOCK_gpu := requirements-gpu.lock
 IMAGE ?= tfx-image-segmentation:$(TARGET)
 # What replaces the digests in the Dockerfile for one build: BASE_IMAGES="BUILDER_IMAGE=… PYTHON_IMAGE=…".
 BASE_IMAGES ?=
+# Where packages come from, if not from PyPI: pip's configuration file, and the certificates of whoever signs.
+PIP_CONF ?=
+CA_BUNDLE ?=
+# The time of every file that a build makes: two builds give equal layers.
+export SOURCE_DATE_EPOCH ?= 315532800
 # Prints the first container engine that answers, among $ENGINE, docker and podman. A client alone builds nothing.
 FIND_ENGINE := for candidate in "$${ENGINE:-}" docker podman; do \
 		if [ -n "$$candidate" ] && "$$candidate" info > /dev/null 2>&1; then echo "$$candidate"; exit; fi; done; \
@@ -63,10 +70,18 @@ lock: $(UV) ## Resolve requirements*.in anew into requirements*.lock.
 	@$(COMPILE) --upgrade requirements-gpu.in --overrides overrides.txt --overrides overrides-gpu.txt -o requirements-gpu.lock
 	@$(COMPILE) --upgrade requirements-dev.in --overrides overrides.txt -o requirements-dev.lock
 
-image: ## Build the container image (TARGET=gpu, IMAGE=NAME:TAG; base images: see docs/kubeflow.md).
+image: ## Build the container image (TARGET=gpu, IMAGE=NAME:TAG; base images, index: see docs/kubeflow.md).
 	@engine="$$($(FIND_ENGINE))"; $(CHECK_BASE_IMAGES); \
-	"$$engine" build --target $(TARGET) --tag $(IMAGE) \
-		$(BASE_IMAGES:%=--build-arg %) --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
+	revision="$$(git rev-parse HEAD 2> /dev/null || echo unknown)"; \
+	if [ -n "$$(git status --porcelain 2> /dev/null)" ]; then revision+=-dirty; fi; \
+	case "$$("$$engine" --version)" in \
+		podman*) times="--timestamp $$SOURCE_DATE_EPOCH";; \
+		*) times="--output type=docker,rewrite-timestamp=true";; esac; \
+	"$$engine" build --tag $(IMAGE) $$times --build-arg SOURCE_DATE_EPOCH="$$SOURCE_DATE_EPOCH" \
+		--build-arg LOCK=$(or $(LOCK_$(TARGET)),$(error TARGET=$(TARGET): there are cpu and gpu)) \
+		$(BASE_IMAGES:%=--build-arg %) $(PIP_CONF:%=--secret id=pip_conf,src=%) \
+		$(CA_BUNDLE:%=--secret id=ca,src=% --build-arg PIP_CERT=/run/secrets/ca) \
+		--build-arg REVISION="$$revision" .
 
 clean: ## Remove .venv and caches; work directories stay.
 	@rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

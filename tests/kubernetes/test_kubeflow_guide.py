@@ -1,7 +1,11 @@
 """What docs/kubeflow.md says is what the commands, the manifests and the image are."""
 
+import hashlib
+import os
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -120,10 +124,28 @@ def test_workflows_are_deleted_before_the_claims_that_their_pods_hold() -> None:
     assert "delete workflow " in before
 
 
-def test_the_digests_are_filled_in_by_the_command_shown() -> None:
-    [tags] = re.findall(r"^for tag in (.*); do$", SHELL, flags=re.MULTILINE)
-    dockerfile = (REPOSITORY / "Dockerfile").read_text()
-    assert tags.split() == re.findall(r"^ARG \w+_IMAGE=python:(\S+)@sha256:", dockerfile, flags=re.MULTILINE)
+@pytest.mark.parametrize("asks", ["docker buildx imagetools inspect", "skopeo inspect"])
+def test_the_digests_are_filled_in_by_the_command_shown(tmp_path: Path, asks: str) -> None:
+    [loop] = re.findall(r"^for image in .*?^done$", SHELL, flags=re.MULTILINE | re.DOTALL)
+    [skopeo] = re.findall(r"`(digest=\$\(skopeo [^`]*)`", GUIDE)
+    if asks.startswith("skopeo"):
+        loop = re.sub(r"digest=.*", lambda _: skopeo, loop)
+    assert asks in loop
+    program = tmp_path / asks.split()[0]
+    # The name is the only argument without a dash or a brace that has a colon.
+    program.write_text(
+        '#!/bin/sh\nfor each; do case "$each" in *[{]*) ;; *:*) name=${each#docker://};; esac; done\n'
+    )
+    with program.open("a") as script:
+        script.write("echo sha256:$(printf %s $name | sha256sum | cut -d ' ' -f 1)\n")
+    program.chmod(0o755)
+    shutil.copy(REPOSITORY / "Dockerfile", tmp_path)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-euc", loop], cwd=tmp_path, env=variables, check=True)
+    filled = (tmp_path / "Dockerfile").read_text()
+    images = re.findall(r"^ARG \w+_IMAGE=(\S+)@sha256:(\S+)$", filled, flags=re.MULTILINE)
+    assert len(images) == 3
+    assert dict(images) == {name: hashlib.sha256(name.encode()).hexdigest() for name, _ in images}
 
 
 def test_the_secret_has_the_keys_that_the_launcher_looks_for() -> None:
