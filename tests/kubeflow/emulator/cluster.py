@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from emulator import driver, importer, launcher
+from emulator.engine import Container, Image
 from emulator.expression import ExpressionError
 from emulator.metadata_store import MetadataError, MetadataStore, StoredArtifact
 from emulator.object_store import ObjectStore
@@ -45,12 +46,12 @@ class TaskResult:
 class Cluster:
     """Runs packages; artifacts, volumes and the cache outlive a run."""
 
-    def __init__(self, directory: Path, code: Path, claims: Mapping[str, Path]):
+    def __init__(self, directory: Path, code: Path | Image, claims: Mapping[str, Path]):
         """Prepares a cluster.
 
         Args:
             directory: for everything it keeps.
-            code: what ``pod.install`` returned; stands for the image.
+            code: what ``pod.install`` returned, which stands for the image; or a real image.
             claims: the persistent volume claims and their folders.
         """
         self._directory = directory
@@ -86,7 +87,10 @@ class Cluster:
             for mount in package.kubernetes[label].pvc_mount
         }
         environment = {variable.name: variable.value for variable in package.containers[label].env}
-        return Pod(self._directory / "pods" / name, self._code, mounts, environment)
+        directory = self._directory / "pods" / name
+        if isinstance(self._code, Image):
+            return Container(directory, self._code, mounts, environment)
+        return Pod(directory, self._code, mounts, environment)
 
 
 class _Run:

@@ -63,6 +63,13 @@ class Pod:
         """Where a file of the pod's own disk lies."""
         return self.directory / path.lstrip("/")
 
+    def volumes(self) -> dict[str, Path]:
+        """Folders by the path at which the pod sees them: the launcher's, new and empty, and the claims."""
+        scratch = {path: self.own(path) for path in _SCRATCH}
+        for folder in scratch.values():
+            folder.mkdir(parents=True, exist_ok=True)
+        return scratch | dict(self.mounts)
+
     def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Runs a command as the image would; stdout and stderr arrive as one."""
         image = {
@@ -100,14 +107,11 @@ class Pod:
             elif path.exists():
                 bind(path, str(path))
         # Before the rest, which a checkout in /tmp would otherwise hide.
-        for scratch in _SCRATCH:
-            self.own(scratch).mkdir(parents=True, exist_ok=True)
-            bind(self.own(scratch), scratch)
+        for seen_at, folder in self.volumes().items():
+            bind(folder, seen_at)
         # The virtual environment lies within the checkout: at its path, all the rest of that is empty.
         for prefix in {sys.base_prefix, sys.prefix}:
             bind(prefix, prefix)
         bind(self.code, _CODE)
-        for seen_at, folder in self.mounts.items():
-            bind(folder, seen_at)
         lines.append(f'exec chroot {shlex.quote(str(root))} env -C /tmp "$@"')
         return "\n".join(lines)

@@ -1,0 +1,280 @@
+"""The image, built by podman from the committed Dockerfile, and every stage in containers of it."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from emulator import engine as engines
+from emulator.cluster import Cluster, State
+from emulator.engine import Engine, Image
+from emulator.pod import REPOSITORY
+
+from components.serving_check.report import load_report
+from pipeline.config import load_recipe
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),  # the first build installs everything
+    pytest.mark.skipif(bool(engines.missing()), reason=engines.missing()),
+]
+
+# A server with a library of its own, which answers as the real one does: by the embedded server.
+STAND_IN = {
+    "version.c": """
+const char *version(void) { return "TensorFlow ModelServer: 2.21.0-stand-in\\nTensorFlow Library: 2.21.0"; }
+""",
+    "server.c": """
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+const char *version(void);
+int main(int count, char **given) {
+    if (count > 1 && !strcmp(given[1], "--version")) return puts(version()) < 0;
+    char **command = calloc(count + 3, sizeof *command);
+    command[0] = "python"; command[1] = "-m"; command[2] = "components.serving.server";
+    memcpy(command + 3, given + 1, count * sizeof *command);
+    return execvp(*command, command);
+}
+""",
+    "Dockerfile": f"""
+FROM {engines.BUILDER}
+COPY version.c server.c ./
+RUN gcc -shared -fPIC -o /usr/local/lib/libstandin.so version.c && ldconfig && \
+    gcc -o /usr/bin/tensorflow_model_server server.c -lstandin
+""",
+}
+SETTINGS = {
+    "dataset.shapes.num_images": 120,
+    "transform.height": 48,
+    "transform.width": 48,
+    "model.filters": 8,
+    "model.depth": 2,
+    "training.epochs": 2,
+    "training.batch_size": 8,
+    "evaluation.min_mean_iou": 0.05,
+    "evaluation.allow_unmeasured_classes": ["disc", "square", "triangle", "boundary"],
+    "serving.check_examples": 4,
+}
+OVERRIDES = [f"{key}={value}" for key, value in SETTINGS.items()]
+USER = 65532
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    podman = Engine.configured(tmp_path_factory.mktemp("podman"))
+    podman.prepare_base_images()
+    return podman
+
+
+def _serving_image(engine: Engine, directory: Path) -> str:
+    name = f"{engines.NAME}/serving:stand-in"
+    directory.mkdir()
+    for file, text in STAND_IN.items():
+        (directory / file).write_text(text)
+    engine.do("build", "--tag", name, str(directory))
+    return name
+
+
+def _base_images(serving: str) -> str:
+    images = f"BUILDER_IMAGE={engines.BUILDER} PYTHON_IMAGE={engines.BASE} SERVING_IMAGE={serving}"
+    return f"BASE_IMAGES={images}"
+
+
+@pytest.fixture(scope="module")
+def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    name = f"{engines.NAME}/pipeline:cpu"
+    serving = _serving_image(engine, tmp_path_factory.mktemp("serving") / "image")
+    done = engine.make_image(REPOSITORY, f"IMAGE={name}", _base_images(serving))
+    assert done.returncode == 0, done.stdout[-5000:]
+    return Image(engine, name)
+
+
+def _run(image: Image, *command: str, options: tuple[str, ...] = ()) -> str:
+    done = image.engine.run(image.name, command, "--tmpfs=/tmp", *options)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_a_container_has_no_rights_and_needs_none(image: Image) -> None:
+    seen = _run(
+        image,
+        "sh",
+        "-c",
+        "id -u; grep CapEff /proc/self/status; ls /sys/class/net; touch /opt/venv/x || true",
+    )
+    assert seen.split()[:3] == [str(USER), "CapEff:", "0" * 16]
+    assert "Read-only file system" in seen
+
+
+def test_a_command_finds_bytecode_for_all_that_it_imports(image: Image) -> None:
+    program = """
+import importlib.util, os, sys, pipeline.run_local
+sources = {str(getattr(module, "__file__", None)) for module in sys.modules.values()}
+sources = [source for source in sources if source.endswith(".py")]
+print(len(sources), [each for each in sources if not os.path.exists(importlib.util.cache_from_source(each))])
+"""
+    count, _, without = _run(image, "python", "-c", program).partition(" ")
+    assert int(count) > 200 and without == "[]\n"
+
+
+def test_every_library_that_was_stripped_still_loads(image: Image) -> None:
+    """What a wheel's tools have rearranged may not survive it; TensorFlow's are loaded by the stages."""
+    program = """
+import ctypes, os, pathlib, sysconfig
+site = pathlib.Path(sysconfig.get_path("purelib"))
+libraries = [path for path in site.rglob("*.so*") if path.parent.suffix != ".libs"]
+libraries = [path for path in libraries if site / "tensorflow" not in path.parents]
+failed = []
+for path in libraries:
+    # Each in a process of its own: some register the same names.
+    if not (child := os.fork()):
+        ctypes.CDLL(str(path))
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        failed.append(str(path))
+print(len(libraries), failed)
+"""
+    count, _, failed = _run(image, "python", "-c", program).splitlines()[-1].partition(" ")
+    assert int(count) > 300 and failed == "[]"
+
+
+def test_beam_reaches_google_without_the_apis_that_were_left_out(image: Image) -> None:
+    program = """
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
+from apache_beam.runners.dataflow.internal.apiclient import DataflowApplicationClient
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.io.gcp import bigquery, pubsub
+print(FileSystems.get_filesystem("gs://bucket/file").scheme(), DataflowRunner().__class__.__name__)
+"""
+    assert _run(image, "python", "-c", program).splitlines()[-1] == "gs DataflowRunner"
+
+
+def test_the_image_says_which_commit_it_is_of(image: Image) -> None:
+    [described] = json.loads(image.engine.do("image", "inspect", image.name))
+    revision = described["Labels"]["org.opencontainers.image.revision"]
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert revision.removesuffix("-dirty") == head
+    assert _run(image, "sh", "-c", "echo $SEGMENTATION_REVISION").strip() == revision
+
+
+def test_the_server_and_its_library_came_along(image: Image) -> None:
+    assert _run(image, "tensorflow_model_server", "--version").startswith(
+        "TensorFlow ModelServer: 2.21.0-stand-in"
+    )
+    ours = _run(image, "sh", "-c", "ls /usr/local/lib/*.so*").split()
+    assert "/usr/local/lib/libstandin.so" in ours
+    assert not [path for path in ours if "libc." in path], "the C library must be the image's own"
+
+
+def test_shapes_ends_in_a_pushed_model(image: Image, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    command = [
+        "python",
+        "-m",
+        "pipeline.run_local",
+        "--workdir=/work",
+        *(f"--set={each}" for each in OVERRIDES),
+    ]
+    said = _run(image, *command, options=(f"--volume={tmp_path}:/work",))
+    assert [path.name for path in (tmp_path / "serving/shapes").iterdir() if path.name.isdecimal()], said
+    assert {path.stat().st_uid for path in tmp_path.rglob("*")} == {USER}
+    [report] = filter(None, (load_report(path.parent) for path in tmp_path.rglob("serving_check.json")))
+    assert report.server == "tensorflow_model_server 2.21.0-stand-in"
+
+
+def test_the_compiled_package_runs_task_by_task_in_containers(image: Image, tmp_path: Path) -> None:
+    from pipeline.kubeflow.compile import compile_pipeline
+
+    recipe = load_recipe("shapes", None, [*OVERRIDES, "kubeflow.defaults.retries=0"], runs_here=False)
+    package = compile_pipeline(recipe, image=image.name, pipeline_root="s3://artifacts/shapes")
+    claims = {name: tmp_path / name for name in ("segmentation-data", "segmentation-serving")}
+    for claim in claims.values():
+        claim.mkdir()
+        claim.chmod(0o777)
+    results = Cluster(tmp_path / "cluster", image, claims).run(package.to_yaml())
+    failed = {
+        name: result.log[-3000:] for name, result in results.items() if result.state is not State.SUCCEEDED
+    }
+    assert failed == {}
+    [version] = [
+        path.name for path in (claims["segmentation-serving"] / "shapes").iterdir() if path.name.isdecimal()
+    ]
+    assert results["model-pushed"].log == f"version {version} is served from /serving/shapes/{version}\n"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of this one's Dockerfile that installs little, one package of it from source."""
+    source = tmp_path_factory.mktemp("small")
+    for name in ("Dockerfile", "Makefile", ".dockerignore", "README.md", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, source)
+    for name in ("components", "models", "pipeline"):
+        (source / name).mkdir()
+        (source / name / "__init__.py").write_text("ANSWER = 42\n")
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    wanted = r"^(?:setuptools|wheel|rouge-score)==.*\n(?: .*\n)+"
+    (source / "requirements.lock").write_text("".join(re.findall(wanted, lock, flags=re.MULTILINE)))
+    return source
+
+
+@pytest.fixture(scope="module")
+def twice(engine: Engine, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The names of the small project's images: built one after the other, nothing of the first reused."""
+    anew = tmp_path_factory.mktemp("engine") / "podman-anew"
+    anew.write_text(
+        '#!/bin/sh\ncase "$1" in build) shift; set -- build --layers=false "$@";; esac\nexec podman "$@"\n'
+    )
+    anew.chmod(0o755)
+    names = [f"{engines.NAME}/small:{number}" for number in (1, 2)]
+    for name in names:
+        done = engine.make_image(small, f"ENGINE={anew}", f"IMAGE={name}", _base_images("builder"))
+        assert done.returncode == 0, done.stdout
+    yield names
+    engine.do("image", "rm", *names)
+
+
+def test_two_builds_give_equal_images(engine: Engine, twice: list[str]) -> None:
+    first, second = (json.loads(engine.do("image", "inspect", name))[0] for name in twice)
+    assert first["RootFS"]["Layers"] == second["RootFS"]["Layers"]
+    assert first["Id"] == second["Id"]
+
+
+def test_nothing_of_the_index_is_left_in_an_image(engine: Engine, twice: list[str]) -> None:
+    name = twice[0]
+    written = engine.do("history", "--no-trunc", name) + engine.do("image", "inspect", name)
+    assert engines.MARK not in written
+    root = engine.do("image", "mount", name).strip()
+    try:
+        found = subprocess.run(
+            [
+                "grep",
+                "-rlF",
+                engines.MARK,
+                *(f"{root}/{folder}" for folder in ("etc", "opt", "root", "run", "usr")),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+        pip = list(Path(root, "opt/venv").rglob("rouge_score-*"))
+    finally:
+        engine.do("image", "unmount", name)
+    assert pip and found == ""
+
+
+def test_an_image_can_do_without_a_server_but_not_by_accident(
+    engine: Engine, small: Path, twice: list[str]
+) -> None:
+    answer = engine.run(twice[0], ["sh", "-c", "command -v tensorflow_model_server"])
+    assert answer.returncode == 127 or answer.stdout == ""
+    done = engine.make_image(small, f"IMAGE={engines.NAME}/small:3", _base_images(engines.BASE))
+    assert done.returncode != 0
+    assert f"SERVING_IMAGE={engines.BASE} has no tensorflow_model_server" in done.stdout
