@@ -51,7 +51,7 @@ def measure(
 def _run_one(workdir: Path, wanted: str, arguments: list[str]) -> Cost:
     from pipeline.config import load_recipe
     from pipeline.create_pipeline import create_pipeline
-    from pipeline.local_runner import stages_of
+    from pipeline.local.stages import stages_of
     from pipeline.parameters import RunParameters
 
     name, data, *overrides = arguments

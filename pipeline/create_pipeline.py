@@ -7,10 +7,10 @@ from tfx.proto import transform_pb2
 
 import components
 import components.dataset
-import components.evaluation
 import components.evaluator
 import components.image_mask_example_gen
 import components.imaging
+import components.metrics
 import components.serving
 import components.serving_check
 import components.trainer
@@ -126,7 +126,7 @@ def create_pipeline(
         config=recipe.evaluation,
         labels=labels,
         min_mean_iou=parameters.min_mean_iou,
-        code_fingerprint=source_fingerprint(components.evaluator, components.evaluation, components.dataset),
+        code_fingerprint=source_fingerprint(components.evaluator, components.metrics, components.dataset),
     )
 
     # A good model that cannot be served is worth nothing: a real server answers with it before it is pushed.

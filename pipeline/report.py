@@ -17,13 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
+from components.dataset.contracts import write_whole
 from components.report.comparison import Comparison
-from components.report.data import DATA_FILE, ReportData, write_whole
+from components.report.data import DATA_FILE, ReportData
 from pipeline import interrupt
+from pipeline.local.workdir import WorkDir
 from pipeline.terminal import open_missing_streams
-from pipeline.workdir import WorkDir
 
 USAGE: Final = 2
 _ALL: Final = Path("runs")
@@ -89,8 +88,11 @@ def _load(run: str, workdir: Path | None) -> ReportData:
         return ReportData.load(path)
     except OSError as error:
         raise _UsageError(f"{path} has no {DATA_FILE} that can be read: {error.strerror}") from None
-    except (ValidationError, UnicodeDecodeError):
-        raise _UsageError(f"{path} holds no {DATA_FILE} of this version of the pipeline") from None
+    except ValueError:
+        raise _UsageError(
+            f"{path} holds no {DATA_FILE} of this version of the pipeline; if an earlier one wrote it, "
+            "run the recipe in its work directory again, and compare that run"
+        ) from None
 
 
 def _find(run: str, workdir: Path | None) -> Path:

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import interrupt
-from pipeline.conclusion import conclude
 from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
-from pipeline.local_run import LocalRun, new_run_id
+from pipeline.local.last_lines import last_lines
+from pipeline.local.plain_views import Mode, view_for
+from pipeline.local.run import LocalRun, new_run_id
+from pipeline.local.view import Ending, Line, Tone
+from pipeline.local.workdir import WorkDir, WorkDirError
 from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import open_missing_streams, output_diverted, short_path
-from pipeline.views.choice import Mode, view_for
-from pipeline.views.view import Ending, Line, Tone
-from pipeline.workdir import WorkDir, WorkDirError
 
 USAGE = 2
 _MODES: dict[Mode, str] = {
@@ -78,8 +78,8 @@ def _run(recipe: Recipe, workdir: WorkDir, mode: Mode, signals: interrupt.Interr
             line = Line("interrupted; run the same command again to go on from there", Tone.WARNING)
             view.run_ends(Ending(interrupt.EXIT_CODE, log, None, [line]))
             interrupt.leave(interrupt.EXIT_CODE)
-        code = interrupt.EXIT_CODE if ended.interrupted else _EXIT_CODES[ended.summary["outcome"]]
-        lines = list(conclude(ended, recipe, workdir, log))
+        code = interrupt.EXIT_CODE if ended.interrupted else _EXIT_CODES[ended.summary.outcome]
+        lines = list(last_lines(ended, recipe, workdir, log))
         view.run_ends(Ending(code, log, ended.summary, lines))
         if ended.interrupted:
             # Beam's threads may still be at work, and the interpreter would wait for them.

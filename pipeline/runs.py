@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Final
 
 from components.durations import duration
+from components.report.run_summary import Stage
 from pipeline import interrupt
-from pipeline.conclusion import result_lines
-from pipeline.history import PastRun, Stage, delete_run, is_workdir, nearest, past_runs
+from pipeline.local.history import PastRun, delete_run, is_workdir, nearest, past_runs
+from pipeline.local.last_lines import result_lines
+from pipeline.local.workdir import WorkDir, WorkDirError
 from pipeline.terminal import open_missing_streams, short_path
-from pipeline.workdir import WorkDir, WorkDirError
 
 USAGE: Final = 2
 _ALL: Final = Path("runs")
@@ -128,9 +129,9 @@ def _entry(run: PastRun) -> dict[str, object]:
         "finished_at": _iso(summary.finished_at),
         "seconds": run.seconds,
         "recipe": summary.recipe,
-        "verdict": run.verdict,
+        "verdict": summary.verdict,
         "pushed_version": summary.pushed_version,
-        "mean_iou": summary.metrics.mean_iou if summary.metrics else None,
+        "mean_iou": summary.metrics.get("mean_iou") if summary.metrics else None,
     }
 
 
@@ -140,12 +141,12 @@ def _iso(moment: datetime | None) -> str | None:
 
 def _row(run: PastRun) -> tuple[str, ...]:
     summary = run.summary
-    mean_iou = summary.metrics.mean_iou if summary.metrics else None
+    mean_iou = summary.metrics.get("mean_iou") if summary.metrics else None
     return (
         run.run_id,
         summary.started_at.strftime("%Y-%m-%d %H:%M") if summary.started_at else "-",
         summary.recipe,
-        run.verdict,
+        summary.verdict,
         "-" if summary.pushed_version is None else str(summary.pushed_version),
         "-" if mean_iou is None else f"{mean_iou:.3f}",
         duration(run.seconds),
@@ -167,7 +168,7 @@ def _show(run: PastRun, as_json: bool) -> None:
     summary = run.summary
     print(f"Run {run.run_id} of recipe {summary.recipe}, work directory {short_path(run.workdir.root)}")
     version = f" as version {summary.pushed_version}" if summary.pushed_version is not None else ""
-    print(f"{run.verdict.capitalize()}{version}{':' if summary.reasons else ''}")
+    print(f"{summary.verdict.capitalize()}{version}{':' if summary.reasons else ''}")
     for reason in summary.reasons:
         print(f"  {reason}")
     if summary.started_at and summary.finished_at:
@@ -175,7 +176,7 @@ def _show(run: PastRun, as_json: bool) -> None:
             f"Started {summary.started_at:%Y-%m-%d %H:%M:%S}, ended {summary.finished_at:%Y-%m-%d %H:%M:%S}"
         )
     print(f"Took {duration(run.seconds)}")
-    if results := list(result_lines(summary.model_dump())):
+    if results := list(result_lines(summary)):
         print("\n" + "\n".join(results))
     if summary.stages:
         stages = [(stage.name, _took(stage), _memory(stage)) for stage in summary.stages]
@@ -209,7 +210,7 @@ def _delete(run: PastRun, sure: bool, as_json: bool) -> None:
             raise _UsageError(
                 f"nothing was deleted: nobody can be asked here; say --yes to delete {run.run_id}"
             )
-        question = f"Delete run {run.run_id} of recipe {run.summary.recipe} ({run.verdict})? [y/N] "
+        question = f"Delete run {run.run_id} of recipe {run.summary.recipe} ({run.summary.verdict})? [y/N] "
         if not _is_yes(question):
             print("Nothing was deleted.")
             return

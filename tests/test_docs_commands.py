@@ -15,11 +15,11 @@ import pytest
 from documented import DOCS, PAGES, README, REPOSITORY, blocks, name, python_commands, shell_lines, words
 from PIL import Image
 
+from components.report.run_summary import summarize
 from pipeline import init, report, run_kubeflow, run_local, runs
 from pipeline.config import list_recipes, load_recipe
-from pipeline.reporting import write_report
-from pipeline.summary import build_summary, keep_summary
-from pipeline.workdir import WorkDir
+from pipeline.local.report import write_report
+from pipeline.local.workdir import WorkDir
 
 _NOT_RUN_HERE = {
     ". .venv/bin/activate": "changes the reader's own shell",
@@ -193,17 +193,18 @@ def past_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]
     recipe, workdir = load_recipe("shapes"), WorkDir(Path("runs/shapes"))
     ids = {"RUN_A": "20260101-080000-000001", "RUN_B": "20260102-080000-000001"}
     for run_id in ids.values():
-        summary = build_summary(
-            recipe,
-            run_id,
-            workdir.serving("shapes"),
-            [],
-            "Trainer failed: out of luck",
+        summary = summarize(
+            {},
+            recipe="shapes",
+            run_id=run_id,
+            model_name="shapes",
+            serving_dir=str(workdir.serving("shapes")),
+            failure="Trainer failed: out of luck",
             started_at=datetime(2026, 1, 1, tzinfo=UTC),
             seconds=1.0,
         )
-        keep_summary(summary, workdir)
-        write_report(summary, [], recipe, workdir, run_id)
+        workdir.keep(summary)
+        write_report(summary, {}, recipe, workdir)
     return {**ids, "RUN_ID": ids["RUN_A"]}
 
 

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 from documented import DOCS, REPOSITORY
 
-from components.evaluation.gate import Threshold, explain, explain_classes
-from components.evaluation.metric_names import UNMEASURED_CLASSES, UNPREDICTED_CLASSES
+from components.evaluator.gate import (
+    UNMEASURED_CLASSES,
+    UNPREDICTED_CLASSES,
+    Threshold,
+    explain,
+    explain_classes,
+)
 
 _PAGE = (DOCS / "troubleshooting.md").read_text()
 _VARIES = "…"

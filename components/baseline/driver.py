@@ -7,7 +7,7 @@ from typing import Any, Final
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
-from components.baseline.served_model import baseline_token
+from components.model_store.baseline_token import baseline_token
 from components.token_driver import InputArtifacts, TokenDriver
 
 SERVED_MODEL_KEY: Final = "served_model"

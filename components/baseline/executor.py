@@ -12,20 +12,15 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
 from components.baseline.driver import SERVED_MODEL_KEY, SERVING_DIR_KEY, resolve_token
-from components.baseline.served_model import NOTHING, baseline_token, find
+from components.dataset.contracts import INCOMPARABLE_VERSION, LABELS_FILE, OBSTACLE, VERSION
 from components.errors import StageError
 from components.model_store import store
+from components.model_store.baseline_token import NOTHING, baseline_token, find
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
-"""Custom property of the baseline: the served version to compare with, empty if there is none."""
-INCOMPARABLE_VERSION_PROPERTY: Final = "incomparable_version"
-"""Custom property of the baseline: the served version that cannot be compared with, or empty."""
-OBSTACLE_PROPERTY: Final = "obstacle"
-"""Custom property of the baseline: why that version cannot be compared with."""
 
 _EVALUATE = "evaluate"
 """The signature the Evaluator calls."""
-_LABELS_FILE = Path("assets.extra", "labels.json")
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +59,9 @@ class Executor(base_executor.BaseExecutor):
         number = str(served.number) if served else ""
         properties = {
             store.BASELINE_TOKEN_KEY: token,
-            store.VERSION_PROPERTY: "" if obstacle else number,
-            INCOMPARABLE_VERSION_PROPERTY: number if obstacle else "",
-            OBSTACLE_PROPERTY: obstacle,
+            VERSION: "" if obstacle else number,
+            INCOMPARABLE_VERSION: number if obstacle else "",
+            OBSTACLE: obstacle,
         }
         for key, value in properties.items():
             baseline.set_string_custom_property(key, value)
@@ -127,7 +122,7 @@ def _pixel_limit(model_dir: Path) -> int | None:
 def _described(model_dir: Path, *keys: str) -> Any:
     """A value of the description that the Trainer's export writes."""
     try:
-        value = json.loads((model_dir / _LABELS_FILE).read_text())
+        value = json.loads((model_dir / LABELS_FILE).read_text())
         for key in keys:
             value = value[key]
     except (FileNotFoundError, KeyError, TypeError, ValueError):

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from tensorflow_model_analysis.proto import config_pb2
@@ -14,20 +15,18 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import path_utils, proto_utils
 
+from components.dataset.contracts import EVALUATION_FILE, VERSION, Evaluation
 from components.dataset.labels import LabelSet
 from components.errors import StageError
-from components.evaluation.results import EvaluationResult, load_evaluation
 from components.evaluator import extractors
 from components.evaluator.config import EvaluationConfig
 from components.evaluator.eval_config import build_eval_config, with_min_mean_iou
-from components.model_store.store import VERSION_PROPERTY
+from components.evaluator.results import read_evaluation
 
 logger = logging.getLogger(__name__)
 
 SPLIT: Final = "test"
 MIN_MEAN_IOU_KEY: Final = "min_mean_iou"
-BASELINE_VERSION_PROPERTY = "baseline_version"
-"""Custom property of the evaluation: the served version that the candidate was compared with, or ``""``."""
 
 
 class EvaluatorExecutor(tfx_executor.Executor):
@@ -51,18 +50,16 @@ class EvaluatorExecutor(tfx_executor.Executor):
         for baseline in inputs.pop(standard_component_specs.BASELINE_MODEL_KEY, []):
             if _holds_model(baseline):
                 inputs[standard_component_specs.BASELINE_MODEL_KEY] = [baseline]
-                baseline_version = baseline.get_string_custom_property(VERSION_PROPERTY)
+                baseline_version = baseline.get_string_custom_property(VERSION)
 
         super().Do(inputs, output_dict, exec_properties)
 
         evaluation = artifact_utils.get_single_instance(output_dict[standard_component_specs.EVALUATION_KEY])
-        evaluation.set_string_custom_property(BASELINE_VERSION_PROPERTY, baseline_version)
-        result = load_evaluation(evaluation.uri, baseline_version)
-        if result.invalid_masks:
-            raise StageError(f"The evaluation is void: masks cannot be compared in {result.invalid_masks}")
-        if not result.metrics["examples"]:
+        found = read_evaluation(evaluation.uri, baseline_version)
+        if not found.metrics.examples:
             raise _no_examples()
-        _log(result)
+        found.save(Path(evaluation.uri, EVALUATION_FILE), indent=None)
+        _log(found)
 
 
 class EvaluatorSpec(standard_component_specs.EvaluatorSpec):
@@ -76,7 +73,8 @@ class EvaluatorSpec(standard_component_specs.EvaluatorSpec):
 class Evaluator(base_beam_component.BaseBeamComponent):
     """Measures the candidate against the thresholds of the recipe and the model now being served.
 
-    Its outputs ``evaluation`` and ``blessing`` are those of TFX's Evaluator.
+    Its outputs ``evaluation`` and ``blessing`` are those of TFX's Evaluator; the evaluation also holds
+    ``evaluation.json``, which others read.
     """
 
     SPEC_CLASS = EvaluatorSpec
@@ -150,8 +148,8 @@ def _holds_model(artifact: types.Artifact) -> bool:
     return fileio.exists(f"{path}/saved_model.pb")
 
 
-def _log(result: EvaluationResult) -> None:
-    compared = " (and the served model's)" if result.baseline_metrics else ""
-    logger.info("%d examples evaluated%s", result.metrics["examples"], compared)
-    for check in result.checks:
+def _log(found: Evaluation) -> None:
+    compared = " (and the served model's)" if found.baseline else ""
+    logger.info("%d examples evaluated%s", found.metrics.examples, compared)
+    for check in found.checks:
         logger.info("%s  %s", "passed" if check.passed else "FAILED", check.message)

@@ -8,9 +8,10 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from components.dataset.features import ATTRIBUTE_PREFIX, IGNORE_LABEL, MASK_ENCODED
 from components.dataset.labels import LabelSet
-from components.evaluation.metric_names import IOU_PREFIX, MEAN_IOU, UNMEASURED_CLASSES, UNPREDICTED_CLASSES
 from components.evaluator.config import EvaluationConfig
+from components.evaluator.gate import IOU_PREFIX, UNMEASURED_CLASSES, UNPREDICTED_CLASSES
 from components.evaluator.metrics import SegmentationMetrics
+from components.metrics.table import MEAN_IOU, Metric
 
 
 def build_eval_config(
@@ -31,12 +32,12 @@ def build_eval_config(
     overall = config_pb2.SlicingSpec()
     mean_iou = [_threshold(overall, value=_at_least(config.min_mean_iou))]
     if config.max_regression is not None:
-        mean_iou.append(_threshold(overall, change=_falls_at_most(config.max_regression)))
+        mean_iou.append(_threshold(overall, change=_worsens_at_most(config.max_regression, MEAN_IOU)))
     for attribute, minima in config.min_slice_iou.items():
         for value, minimum in minima.items():
             only = config_pb2.SlicingSpec(feature_values={ATTRIBUTE_PREFIX + attribute: value})
             mean_iou.append(_threshold(only, value=_at_least(minimum)))
-    thresholds = {MEAN_IOU: config_pb2.PerSliceMetricThresholds(thresholds=mean_iou)}
+    thresholds = {MEAN_IOU.name: config_pb2.PerSliceMetricThresholds(thresholds=mean_iou)}
     for name in (UNMEASURED_CLASSES, UNPREDICTED_CLASSES):
         thresholds[name] = config_pb2.PerSliceMetricThresholds(
             thresholds=[_threshold(overall, value=_at_most(0.0))]
@@ -80,7 +81,7 @@ def with_min_mean_iou(config: config_pb2.EvalConfig, minimum: float) -> config_p
     """Returns the configuration with another mean IoU to be reached on the whole split."""
     changed = config_pb2.EvalConfig()
     changed.CopyFrom(config)
-    overall = changed.metrics_specs[0].per_slice_thresholds[MEAN_IOU].thresholds[0]
+    overall = changed.metrics_specs[0].per_slice_thresholds[MEAN_IOU.name].thresholds[0]
     overall.threshold.value_threshold.CopyFrom(_at_least(minimum))
     return changed
 
@@ -104,7 +105,10 @@ def _at_most(maximum: float) -> config_pb2.GenericValueThreshold:
     return config_pb2.GenericValueThreshold(upper_bound=DoubleValue(value=maximum))
 
 
-def _falls_at_most(margin: float) -> config_pb2.GenericChangeThreshold:
+def _worsens_at_most(margin: float, metric: Metric) -> config_pb2.GenericChangeThreshold:
+    """The change is the candidate's value less the served model's."""
+    better = config_pb2.MetricDirection
     return config_pb2.GenericChangeThreshold(
-        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute=DoubleValue(value=-margin)
+        direction=better.HIGHER_IS_BETTER if metric.higher_is_better else better.LOWER_IS_BETTER,
+        absolute=DoubleValue(value=-margin if metric.higher_is_better else margin),
     )

@@ -2,35 +2,29 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
 
 from components.dataset.features import IMAGE_FILENAME
-from components.evaluation.confusion import (
+from components.evaluator.gate import UNMEASURED_CLASSES, UNPREDICTED_CLASSES
+from components.metrics.confusion import (
     MaskError,
     count_pixels,
     decode_mask,
     margins,
-    scores,
     unmeasured,
     unpredicted,
 )
-from components.evaluation.metric_names import (
-    CONFUSION_MATRIX,
-    DICE_PREFIX,
-    EXAMPLES,
-    FREQUENCY_WEIGHTED_IOU,
-    INVALID_MASKS,
-    IOU_PREFIX,
-    MEAN_DICE,
-    MEAN_IOU,
-    PIXEL_ACCURACY,
-    UNMEASURED_CLASSES,
-    UNPREDICTED_CLASSES,
-)
+from components.metrics.table import CLASS_METRICS, METRICS
+
+EXAMPLES: Final = "examples"
+CONFUSION_MATRIX: Final = "confusion_matrix"
+"""int64 [C, C], rows true classes, columns predicted ones."""
+INVALID_MASKS: Final = "invalid_masks"
+"""Only there if masks could not be counted: how many, and the first one's story."""
 
 
 class SegmentationMetrics(tfma.metrics.Metric):
@@ -179,20 +173,16 @@ class _SumConfusion(beam.CombineFn):
         metrics: dict[tfma.metrics.MetricKey, Any] = {}
         for model_name, confusion in zip(self._model_names, accumulator.confusion, strict=True):
             counts = margins(confusion)
-            derived = scores(counts)
             values: dict[str, Any] = {
-                MEAN_IOU: float(derived.mean_iou),
-                MEAN_DICE: float(derived.mean_dice),
-                PIXEL_ACCURACY: float(derived.pixel_accuracy),
-                FREQUENCY_WEIGHTED_IOU: float(derived.frequency_weighted_iou),
                 EXAMPLES: accumulator.examples,
                 CONFUSION_MATRIX: confusion,
                 UNMEASURED_CLASSES: float(np.count_nonzero(unmeasured(counts) & self._required)),
                 UNPREDICTED_CLASSES: float(np.count_nonzero(unpredicted(counts) & self._required)),
             }
-            for class_name, iou, dice in zip(self._class_names, derived.iou, derived.dice, strict=True):
-                values[IOU_PREFIX + class_name] = float(iou)
-                values[DICE_PREFIX + class_name] = float(dice)
+            values |= {metric.name: float(metric(counts)) for metric in METRICS}
+            for name, class_sums in CLASS_METRICS.items():
+                of_classes = zip(self._class_names, class_sums(counts).ratio(), strict=True)
+                values |= {f"{name}/{class_name}": float(value) for class_name, value in of_classes}
             if accumulator.invalid:
                 share = f"{accumulator.invalid} of {accumulator.examples} examples"
                 values[INVALID_MASKS] = f"{share}, first {accumulator.first_invalid}"

@@ -13,8 +13,8 @@ from tfx.types import Artifact, artifact_utils, standard_component_specs
 from tfx.utils import writer_utils
 from tfx.v1.components import ExampleValidator as TfxExampleValidator
 
+from components.dataset.contracts import STATISTICS_ENVIRONMENT
 from components.errors import StageError
-from components.schema.curated import STATISTICS
 
 
 class Executor(tfx_executor.Executor):
@@ -54,7 +54,7 @@ class Executor(tfx_executor.Executor):
         anomalies = tfdv.validate_statistics(
             inputs[standard_component_specs.STATISTICS_KEY],
             inputs[standard_component_specs.SCHEMA_KEY],
-            environment=STATISTICS,
+            environment=STATISTICS_ENVIRONMENT,
         )
         directory = outputs[labels.SCHEMA_DIFF_PATH]
         writer_utils.write_anomalies(f"{directory}/{tfx_executor.DEFAULT_FILE_NAME}", anomalies)

@@ -36,7 +36,7 @@ class ImageMaskExampleGen(base_beam_component.BaseBeamComponent):
 
     Outputs:
       examples: ``Examples``, uncompressed TFRecords of the features in ``components.dataset.features``.
-      ingestion: ``IngestionReport``, the number of examples and the list of rejected files.
+      ingestion: `Ingestion`, the number of examples and the list of rejected files.
 
     Args:
       dataset: Where the files lie and what the masks mean.

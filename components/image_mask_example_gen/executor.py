@@ -5,7 +5,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 
+from components.dataset.contracts import INGESTION_FILE, Ingestion
 from components.dataset.features import SPLITS
 from components.dataset.labels import LabelSet
 from components.errors import StageError
@@ -27,8 +28,6 @@ from components.image_mask_example_gen.example import read_example
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
 from components.image_mask_example_gen.report import (
-    REPORT_FILE,
-    IngestionReport,
     Rejection,
     check_filled,
     check_rejected,
@@ -125,8 +124,8 @@ class Executor(BaseBeamExecutor):
         }
         check_rejected(rejected, sum(counts.values()), config.max_rejected_fraction)
         check_filled(plan.pairs, counts, rejected)
-        report = IngestionReport(examples=counts, rejected=tuple(rejected))
-        with fileio.open(f"{ingestion.uri}/{REPORT_FILE}", "w") as file:
+        report = Ingestion(examples=counts, rejected=[asdict(item) for item in rejected])
+        with fileio.open(f"{ingestion.uri}/{INGESTION_FILE}", "w") as file:
             file.write(report.model_dump_json(indent=1))
 
     def _write_shards(

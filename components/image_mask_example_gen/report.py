@@ -1,16 +1,12 @@
-"""Where every input file went: ``ingestion.json``, reasons for rejections, and how many are too many."""
+"""Where every input file went: reasons for rejections, and how many are too many."""
 
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from components.errors import StageError
-from components.settings import Settings
-
-REPORT_FILE = "ingestion.json"
 
 _SHOWN_REJECTIONS = 10
 
@@ -53,19 +49,6 @@ class Rejection:
 def printable(text: str) -> str:
     r"""Writes the bytes of a file name that are not UTF-8, lone surrogates to Python, as ``\xNN``."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-class IngestionReport(Settings):
-    """Where every input file went."""
-
-    examples: dict[str, int]
-    """Number of examples of each split."""
-    rejected: tuple[Rejection, ...]
-
-
-def load_ingestion_report(uri: str) -> IngestionReport:
-    """Reads the report from the local folder of an ``IngestionReport`` artifact."""
-    return IngestionReport.model_validate_json((Path(uri) / REPORT_FILE).read_text(encoding="utf-8"))
 
 
 class UnusableDatasetError(StageError):

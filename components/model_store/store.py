@@ -32,8 +32,6 @@ PUSHED_AT_KEY: Final = "pushed_at"
 """In the provenance: the time of the push, UTC."""
 BASELINE_TOKEN_KEY: Final = "baseline_token"
 """In the provenance, and a property of the Baseline's artifact: what the model was compared with."""
-VERSION_PROPERTY: Final = "version"
-"""Property of the Baseline's artifact: the version it holds, empty for none."""
 PUSH_TOKEN_KEY: Final = "push_token"
 """In the provenance, and a parameter of the Pusher: which push made the version."""
 

@@ -8,15 +8,14 @@ from tfx import types
 from tfx.components.pusher import executor as tfx_pusher
 from tfx.types import artifact_utils, standard_component_specs
 
-from components.baseline.served_model import baseline_token
+from components.dataset.contracts import ALREADY_SERVED
 from components.errors import StageError
 from components.model_store import store
+from components.model_store.baseline_token import baseline_token
 from components.pusher.driver import already_served, refusal, resolve_token, serving_dir
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
 KEEP_VERSIONS_KEY: Final = "keep_versions"
-ALREADY_SERVED_PROPERTY: Final = "already_served"
-"""Custom property of the pushed model, 0 or 1: the newest version was this model, nothing was copied."""
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ class Executor(tfx_pusher.Executor):
         if removed:
             logger.info("removed old versions: %s", ", ".join(map(str, removed)))
 
-        pushed_model.set_int_custom_property(ALREADY_SERVED_PROPERTY, int(served is not None))
+        pushed_model.set_int_custom_property(ALREADY_SERVED, int(served is not None))
         # The artifact outlives the version, which a later push may remove.
         store.link_tree(model_dir, Path(pushed_model.uri))
         self._MarkPushed(

@@ -5,7 +5,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from components.evaluation.confusion import Margins, Scores, scores
+from components.metrics.confusion import Margins
+from components.metrics.table import METRICS, Metric, class_iou
 from components.report.data import Interval
 
 RESAMPLES: Final = 2000
@@ -16,12 +17,10 @@ _AT_ONCE: Final = 100
 
 
 class Intervals(NamedTuple):
-    """One interval a metric; None where there was nothing to measure."""
+    """None where there was nothing to measure."""
 
-    mean_iou: Interval | None
-    mean_dice: Interval | None
-    pixel_accuracy: Interval | None
-    frequency_weighted_iou: Interval | None
+    metrics: dict[str, Interval | None]
+    """Of each metric of the table, by its name."""
     iou: tuple[Interval | None, ...]
     """One a class."""
 
@@ -46,30 +45,34 @@ def bootstrap(per_image: Margins, resamples: int = RESAMPLES) -> Intervals | Non
     images = len(per_image.truth)
     if images < 2:
         return None
-    drawn = list(_resampled(per_image, images, resamples))
-    found = Scores(*(np.concatenate(parts) for parts in zip(*drawn, strict=True)))
-    of_all = scores(Margins(*(margin.sum(axis=0) for margin in per_image)))
+    whole = Margins(*(margin.sum(axis=0) for margin in per_image))
+    metrics: dict[str, list[np.ndarray]] = {metric.name: [] for metric in METRICS}
+    iou = []
+    for drawn in _resampled(per_image, images, resamples):
+        iou.append(class_iou(drawn).ratio())
+        for metric in METRICS:
+            metrics[metric.name].append(_of_resamples(metric, drawn, whole))
     return Intervals(
-        _interval(_mean(found.iou, of_all.iou)),
-        _interval(_mean(found.dice, of_all.dice)),
-        _interval(found.pixel_accuracy),
-        _interval(found.frequency_weighted_iou),
-        tuple(_interval(values) for values in found.iou.T),
+        {name: _interval(np.concatenate(values)) for name, values in metrics.items()},
+        tuple(_interval(values) for values in np.concatenate(iou).T),
     )
 
 
-def _resampled(per_image: Margins, images: int, resamples: int) -> Iterator[Scores]:
+def _resampled(per_image: Margins, images: int, resamples: int) -> Iterator[Margins]:
     rng = np.random.default_rng(_SEED)
     # float64 multiplies on all cores, integers do not; sums of pixels stay exact below 2^53.
     counts = [margin.astype(np.float64) for margin in per_image]
     for start in range(0, resamples, _AT_ONCE):
         # How often each image is drawn.
         draws = rng.multinomial(images, np.full(images, 1 / images), min(_AT_ONCE, resamples - start))
-        yield scores(Margins(*(draws.astype(np.float64) @ margin for margin in counts)))
+        yield Margins(*(draws.astype(np.float64) @ margin for margin in counts))
 
 
-def _mean(values: np.ndarray, of_all: np.ndarray) -> np.ndarray:
-    """Averages a metric of the classes, float64 [resamples, C], over those that occur in any image."""
+def _of_resamples(metric: Metric, drawn: Margins, whole: Margins) -> np.ndarray:
+    """Computes a metric of each resample, float64 [resamples], with the classes that occur in any image."""
+    if not metric.is_class_mean:
+        return metric(drawn)
+    values, of_all = metric.sums(drawn).ratio(), metric.sums(whole).ratio()
     occurs = ~np.isnan(of_all)
     if not occurs.any():
         return np.full(len(values), np.nan)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.imaging.palette import Color
-from components.report.data import ClassResult, GalleryItem, Metric, ReportData
-from components.report.words import METRIC_NAMES, flattened
+from components.report.data import GalleryItem, MetricRow, ReportData, ReportedClass
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class ClassPair:
 
     name: str
     color: Color
-    left: ClassResult | None
-    right: ClassResult | None
+    left: ReportedClass | None
+    right: ReportedClass | None
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,14 @@ class Comparison:
     @property
     def same_data(self) -> bool | None:
         """Whether both saw the same Examples in the same splits; None where that is not known."""
-        left, right = (run.dataset.census.fingerprint if run.dataset else "" for _, run in self.runs)
+        left, right = (run.statistics.fingerprint if run.statistics else "" for _, run in self.runs)
         return left == right if left and right else None
 
     @property
-    def metrics(self) -> tuple[tuple[str, Metric | None, Metric | None], ...]:
-        """The headline metrics that either has, by name."""
-        found = ((key, self.left.metric(key), self.right.metric(key)) for key in METRIC_NAMES)
-        return tuple(each for each in found if each[1] or each[2])
+    def metrics(self) -> tuple[tuple[MetricRow | None, MetricRow | None], ...]:
+        """The metrics of the table that either has."""
+        left, right = ({row.name: row for row in run.metrics} for _, run in self.runs)
+        return tuple((left.get(name), right.get(name)) for name in left | right)
 
     @property
     def classes(self) -> tuple[ClassPair, ...]:
@@ -93,6 +92,15 @@ def _same_image(one: GalleryItem, other: GalleryItem) -> bool:
     if one.own_size != other.own_size:
         return False
     return (one.width, one.height) != (other.width, other.height) or one.image == other.image
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields a recipe's settings by their full keys, ``training.epochs``."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> Iterator[Setting]:

@@ -26,7 +26,7 @@ def never_predicted(data: ReportData) -> tuple[str, ...]:
 
     Those that training never showed are left out: no setting gives them more weight.
     """
-    untrained = data.training.untrained_classes if data.training else ()
+    untrained = data.summary.untrained_classes
     return tuple(
         name for name, true, predicted in _margins(data) if true and not predicted and name not in untrained
     )
@@ -39,17 +39,16 @@ def only_predicted(data: ReportData) -> tuple[str, ...]:
 
 def _margins(data: ReportData) -> Iterator[tuple[str, int, int]]:
     """Each class with its pixels in the ground truth and in the predictions."""
-    confusion = data.evaluation.confusion if data.evaluation else ()
-    for each, row, column in zip(data.classes, confusion, zip(*confusion, strict=True), strict=False):
+    columns = zip(*data.confusion, strict=True)
+    for each, row, column in zip(data.classes, data.confusion, columns, strict=False):
         yield each.name, sum(row), sum(column)
 
 
 def largest(data: ReportData) -> tuple[Confusion, ...]:
     """Returns the pairs of classes with the most pixels confused, most first."""
-    assert data.evaluation
     found = [
         Confusion(true, predicted, pixels, pixels / sum(row))
-        for true, row in enumerate(data.evaluation.confusion)
+        for true, row in enumerate(data.confusion)
         for predicted, pixels in enumerate(row)
         if pixels and true != predicted
     ]

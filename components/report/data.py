@@ -1,139 +1,58 @@
 """``report.json``: all that a run's page shows. Imports neither TensorFlow nor TFX."""
 
-import os
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from pydantic import Field
 
-from components.imaging.palette import Color
-from components.settings import Settings
+from components.dataset.contracts import (
+    EVALUATION_FILE,
+    HISTORY_FILE,
+    Evaluation,
+    GateCheck,
+    Record,
+    TrainingHistory,
+)
+from components.dataset.labels import LabelSet
+from components.imaging.palette import Color, told_apart
+from components.metrics.table import METRICS
+from components.report.run_summary import REJECTED, RunSummary
+
+if TYPE_CHECKING:
+    from tfx.types import Artifact
 
 DATA_FILE: Final = "report.json"
 PAGE_FILE: Final = "index.html"
 
-Outcome = Literal["pushed", "rejected", "failed", "interrupted"]
 
-
-class Verdict(Settings):
-    """What became of the run."""
-
-    outcome: Outcome
-    reasons: tuple[str, ...] = ()
-    """Why it was rejected or failed, a line each."""
-    version: int | None = None
-    """Under which the model is served."""
-    pushed_now: bool = False
-    """Whether this run pushed it; otherwise it had been served already."""
-    serving_dir: str = ""
-    log: str = ""
-    """The file with all details."""
-
-
-class Run(Settings):
-    """Which run it was."""
-
-    recipe: str
-    description: str = ""
-    model_name: str
-    run_id: str = ""
-    finished: str = ""
-    """ISO 8601, with the offset from UTC."""
-
-
-class Baseline(Settings):
-    """The model that was being served when the run took place."""
-
-    version: int
-    obstacle: str = ""
-    """Why the candidate could not be compared with it; empty where it was."""
-
-
-class Interval(Settings):
+class Interval(Record):
     """Of a percentile bootstrap."""
 
     low: float
     high: float
 
 
-class Metric(Settings):
-    """A metric on the whole test split."""
-
-    key: str
-    """As in ``summary.json``, e.g. ``mean_iou``."""
-    value: float | None
-    baseline: float | None = None
-    interval: Interval | None = None
-
-
-class Check(Settings):
-    """One threshold of the gate."""
-
-    what: str
-    setting: str
-    """The recipe's key."""
-    threshold: float
-    """The lowest value allowed, or how far the value may fall below the baseline's, or the highest number of
-    classes."""
-    value: float | None
-    baseline: float | None
-    passed: bool
-    message: str
-    digits: int = 3
-    """After the point, with which these numbers read as the verdict says."""
-
-
-class ClassResult(Settings):
-    """One class on the test split."""
+class ReportedClass(Record):
+    """One class; its IoU is in the summary."""
 
     name: str
     color: Color
-    iou: float | None = None
-    baseline: float | None = None
-    """IoU of the baseline."""
     interval: Interval | None = None
+    """Of its IoU."""
     images: int | None = None
     """Test images in whose ground truth it occurs."""
 
 
-class Slice(Settings):
-    """The examples of the test split that share an attribute."""
+class SliceSample(Record):
+    """The examples of the test split that share an attribute; their mean IoU is in the summary."""
 
-    name: str
-    """``attribute=value``."""
-    mean_iou: float | None
-    images: int | None = None
+    images: int
     interval: Interval | None = None
 
 
-class Evaluation(Settings):
-    """What the Evaluator found, and how sure it is."""
-
-    metrics: tuple[Metric, ...]
-    examples: int
-    baseline: Baseline | None = None
-    checks: tuple[Check, ...] = ()
-    confusion: tuple[tuple[int, ...], ...] = ()
-    """Pixels; rows are true classes, columns predicted ones."""
-    slices: tuple[Slice, ...] = ()
-    resamples: int = 0
-    """Of the bootstrap; 0 where there was none."""
-    moved_pixels: int = 0
-    """Pixels to which the prediction made for this page gives another class than the evaluation's."""
-
-
-class Training(Settings):
-    """The record of the Trainer."""
-
-    best_epoch: int
-    """The exported one, from 1."""
-    epochs: tuple[dict[str, float | None], ...]
-    """What was measured, by name; null is what was no number."""
-    untrained_classes: tuple[str, ...] = ()
-    """Those that the training split has no pixel of."""
-
-
-class GalleryItem(Settings):
+class GalleryItem(Record):
     """A test example. All pictures have the same size, a thumbnail's; they are data URIs."""
 
     name: str
@@ -154,13 +73,13 @@ class GalleryItem(Settings):
     errors: str
 
 
-class SizeCount(Settings):
+class SizeCount(Record):
     width: int
     height: int
     images: int
 
 
-class Split(Settings):
+class Split(Record):
     """What one split is made of."""
 
     name: str
@@ -176,69 +95,25 @@ class Split(Settings):
     """Images in which each class occurs."""
 
 
-class RejectedFile(Settings):
-    """An input file that became no example."""
-
-    file: str
-    reason: str
-    found: str = ""
-
-
-class Leak(Settings):
+class Leak(Record):
     """Images of several splits that are the same, pixel by pixel."""
 
     members: tuple[tuple[str, str], ...]
     """Split and file name each."""
 
 
-class Census(Settings):
+class DatasetStatistics(Record):
     """All splits, looked through once."""
 
     splits: tuple[Split, ...] = ()
-    leak_count: int | None = None
-    """Null where nobody looked for them."""
+    leak_count: int = 0
     leaks: tuple[Leak, ...] = ()
     """The first ones."""
     fingerprint: str = ""
     """A digest of all Examples and of the splits that they are in."""
 
 
-class Dataset(Settings):
-    """What went in."""
-
-    census: Census
-    rejected_count: int = 0
-    rejected: tuple[RejectedFile, ...] = ()
-    """The first ones."""
-    reasons: dict[str, int] = Field(default_factory=dict)
-    """How many files were rejected for which reason."""
-
-
-class ServingCheck(Settings):
-    """How the candidate did when it was served on trial."""
-
-    server: str
-    reasons: tuple[str, ...]
-    load_seconds: float | None
-    masks: int
-    latency_p50_ms: float | None
-    latency_p99_ms: float | None
-    memory_peak_mb: float | None
-    """Megabytes of 10^6 bytes."""
-    refused_requests: int
-
-
-class Stage(Settings):
-    """What a stage cost."""
-
-    name: str
-    seconds: float
-    cached: bool
-    peak_memory_mb: float | None = None
-    """Megabytes of 10^6 bytes; null where it was not measured."""
-
-
-class Lineage(Settings):
+class Lineage(Record):
     """Which data, which code, which model; empty is unknown."""
 
     code_fingerprint: str = ""
@@ -250,31 +125,125 @@ class Lineage(Settings):
     platform: str = ""
 
 
-class ReportData(Settings):
-    """All that a run's page shows; null is what the run did not reach."""
+class MetricRow(NamedTuple):
+    """A metric of the table as a page shows it."""
 
-    run: Run
-    verdict: Verdict
-    classes: tuple[ClassResult, ...] = ()
-    evaluation: Evaluation | None = None
-    training: Training | None = None
-    gallery: tuple[GalleryItem, ...] = ()
-    dataset: Dataset | None = None
-    serving_check: ServingCheck | None = None
-    stages: tuple[Stage, ...] = ()
-    recipe: dict[str, Any] = Field(default_factory=dict)
-    lineage: Lineage = Lineage()
+    name: str
+    label: str
+    value: float | None
+    baseline: float | None
+    interval: Interval | None
+
+
+class ReportData(Record):
+    """The summary of a run and what else its page shows; null or empty is what the run did not reach."""
+
+    summary: RunSummary
+    description: str = ""
+    log: str = ""
+    """The file with all details, where it is worth a look."""
     obstacle: str = ""
     """Why the Report stage could not add what only it knows; empty where it could, or was not reached."""
+    classes: tuple[ReportedClass, ...] = ()
+    """In the order of their ids."""
+    checks: tuple[GateCheck, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    """Pixels; rows are true classes, columns predicted ones."""
+    intervals: dict[str, Interval | None] = Field(default_factory=dict)
+    """By the metric's name."""
+    slices: dict[str, SliceSample] = Field(default_factory=dict)
+    """By the slice's name."""
+    resamples: int = 0
+    """Of the bootstrap; 0 where there was none."""
+    moved_pixels: int = 0
+    """Pixels to which the prediction made for this page gives another class than the evaluation's."""
+    history: TrainingHistory | None = None
+    gallery: tuple[GalleryItem, ...] = ()
+    statistics: DatasetStatistics | None = None
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    lineage: Lineage = Lineage()
 
-    def metric(self, key: str) -> Metric | None:
-        """Returns a metric of the whole test split; None where nothing was evaluated."""
-        metrics = self.evaluation.metrics if self.evaluation else ()
-        return next((metric for metric in metrics if metric.key == key), None)
+    @classmethod
+    def of(
+        cls,
+        summary: RunSummary,
+        artifacts: Mapping[str, "Artifact"],
+        recipe: Mapping[str, Any],
+        labels: LabelSet,
+        lineage: Lineage,
+    ) -> Self:
+        """Returns what is known without a look at the examples.
 
-    def save(self, directory: Path) -> None:
-        """Writes ``report.json``, whole or not at all."""
-        write_whole(directory / DATA_FILE, self.model_dump_json() + "\n")
+        Args:
+            summary: of the run.
+            artifacts: those of the stages that are done, by output key.
+            recipe: what was run.
+            labels: names and colours of the classes.
+            lineage: what it was made with.
+        """
+        evaluation = (
+            Evaluation.load(Path(artifacts["evaluation"].uri, EVALUATION_FILE)) if summary.metrics else None
+        )
+        return cls(
+            summary=summary,
+            description=recipe["description"],
+            classes=tuple(
+                ReportedClass(name=name, color=color)
+                for name, color in zip(labels.names, told_apart(labels.palette), strict=True)
+            ),
+            checks=evaluation.checks if evaluation else (),
+            confusion=evaluation.confusion if evaluation else (),
+            history=TrainingHistory.load_if_any(Path(artifacts["model_run"].uri, HISTORY_FILE))
+            if "model_run" in artifacts
+            else None,
+            recipe=dict(recipe),
+            lineage=lineage,
+        )
+
+    @property
+    def metrics(self) -> tuple[MetricRow, ...]:
+        """The metrics of the whole test split, as in the table; none where nothing was evaluated."""
+        own, baseline = self.summary.metrics, self.summary.baseline
+        if own is None:
+            return ()
+        other = baseline.metrics if baseline else None
+        return tuple(
+            MetricRow(
+                name=metric.name,
+                label=metric.label,
+                value=own[metric.name],
+                baseline=other.get(metric.name) if other else None,
+                interval=self.intervals.get(metric.name),
+            )
+            for metric in METRICS
+            if metric.name in own
+        )
+
+    def iou(self, class_name: str) -> float | None:
+        """Of a class of the candidate."""
+        return self.summary.metrics.iou.get(class_name) if self.summary.metrics else None
+
+    def baseline_iou(self, class_name: str) -> float | None:
+        """Of a class of the baseline."""
+        baseline = self.summary.baseline
+        return baseline.metrics.iou.get(class_name) if baseline and baseline.metrics else None
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """What is known of each split."""
+        if self.statistics:
+            return self.statistics.splits
+        examples = self.summary.examples or {}
+        return tuple(Split(name=name, examples=count) for name, count in examples.items() if name != REJECTED)
+
+    @property
+    def rejections(self) -> dict[str, int]:
+        """How many files were rejected for which reason, most first."""
+        return dict(Counter(file.reason for file in self.summary.rejected_files).most_common())
+
+    def save(self, path: Path, indent: int | None = None) -> None:
+        """Writes ``report.json`` into a folder, whole or not at all."""
+        super().save(path / DATA_FILE, indent)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -284,17 +253,4 @@ class ReportData(Settings):
             OSError: there is none.
             ValueError: it is none.
         """
-        file = path / DATA_FILE if path.is_dir() else path
-        return cls.model_validate_json(file.read_text(encoding="utf-8"))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never half of one."""
-    # What UTF-8 cannot say, a lone surrogate, becomes \uXXXX, which in JSON is the very same character.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        return super().load(path / DATA_FILE if path.is_dir() else path)

@@ -7,23 +7,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
+from components.dataset.contracts import LABELS_FILE, PUSHED_DESTINATION
 from components.dataset.features import SPLITS
 from components.dataset.labels import LabelSet
-from components.evaluation.results import load_evaluation
-from components.model_store.store import VERSION_PROPERTY, content_fingerprint
-from components.report.census import take_census
-from components.report.collect import made_from, read_dataset, read_serving_check, read_training
-from components.report.data import Baseline, ReportData, Run, Verdict
+from components.metrics.confusion import Margins
+from components.metrics.table import MEAN_IOU
+from components.model_store.store import content_fingerprint
+from components.report.bootstrap import RESAMPLES, bootstrap
+from components.report.data import ReportData, ReportedClass, SliceSample
 from components.report.gallery import gallery
 from components.report.lineage import lineage
-from components.report.measured import Measured
 from components.report.page import write_page
-from components.report.predictions import predict_split
+from components.report.predictions import Predictions, predict_split
+from components.report.run_summary import summarize
+from components.report.statistics import dataset_statistics
 
 RECIPE_KEY: Final = "recipe"
 LABELS_KEY: Final = "labels"
@@ -63,73 +66,77 @@ class Executor(base_executor.BaseExecutor):
 
 
 def _gather(inputs: _Inputs, exec_properties: Mapping[str, Any]) -> ReportData:
+    artifacts = {key: artifact_utils.get_single_instance(list(found)) for key, found in inputs.items()}
     labels = LabelSet.model_validate_json(exec_properties[LABELS_KEY])
+    model_dir = Path(path_utils.serving_model_path(artifacts["model"].uri))
     recipe: dict[str, Any] = json.loads(exec_properties[RECIPE_KEY])
-    model_dir = Path(path_utils.serving_model_path(_one(inputs, "model").uri))
     # What was replaced for this run alone: the model knows how it was trained.
-    recipe["training"] = made_from(model_dir).get("training", recipe["training"])
+    recipe["training"] = _made_from(model_dir).get("training", recipe["training"])
     recipe["evaluation"]["min_mean_iou"] = exec_properties[MIN_MEAN_IOU_KEY]
-    examples = _one(inputs, "examples")
+    destination = artifacts["pushed_model"].get_string_custom_property(PUSHED_DESTINATION)
+    summary = summarize(
+        artifacts,
+        recipe=recipe["name"],
+        model_name=recipe["serving"]["model_name"],
+        serving_dir=str(Path(destination).parent) if destination else "",
+    ).model_copy(update={"finished_at": datetime.now(UTC)})
+    known = ReportData.of(
+        summary,
+        artifacts,
+        recipe,
+        labels,
+        lineage(recipe, content_fingerprint(model_dir)),
+    )
     split_dirs = {
-        split: Path(artifact_utils.get_split_uri([examples], split))
-        for split in artifact_utils.decode_split_names(examples.split_names)
+        split: Path(artifact_utils.get_split_uri([artifacts["examples"]], split))
+        for split in artifact_utils.decode_split_names(artifacts["examples"].split_names)
     }
-    census = take_census(split_dirs, labels.num_classes)
     predictions = predict_split(model_dir, split_dirs[_TEST], labels.num_classes)
-    baseline = _baseline(_one(inputs, "baseline_model"))
-    evaluation = load_evaluation(
-        _one(inputs, "evaluation").uri, str(baseline.version) if baseline and not baseline.obstacle else ""
-    )
-    measured = Measured(evaluation, baseline, predictions, labels)
-    serving_check = read_serving_check(_uri(inputs, "infra_blessing"))
-    return ReportData(
-        run=Run(
-            recipe=recipe["name"],
-            description=recipe["description"],
-            model_name=recipe["serving"]["model_name"],
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        ),
-        verdict=_verdict(
-            _one(inputs, "pushed_model"),
-            [*evaluation.reasons, *(serving_check.reasons if serving_check else ())],
-        ),
-        classes=measured.classes(),
-        evaluation=measured.evaluation(),
-        training=read_training(_uri(inputs, "model_run")),
-        gallery=gallery(split_dirs[_TEST], predictions, labels),
-        dataset=read_dataset(_uri(inputs, INGESTION_KEY), census),
-        serving_check=serving_check,
-        recipe=recipe,
-        lineage=lineage(recipe, content_fingerprint(model_dir)),
+    return _with_intervals(known, predictions).model_copy(
+        update={
+            "statistics": dataset_statistics(split_dirs, labels.num_classes),
+            "gallery": gallery(split_dirs[_TEST], predictions, labels),
+        }
     )
 
 
-def _verdict(pushed_model: types.Artifact, refusals: list[str]) -> Verdict:
-    if not pushed_model.get_int_custom_property("pushed"):
-        return Verdict(outcome="rejected", reasons=tuple(refusals))
-    return Verdict(
-        outcome="pushed",
-        version=int(pushed_model.get_string_custom_property("pushed_version")),
-        pushed_now=not pushed_model.get_int_custom_property("already_served"),
-        serving_dir=str(Path(pushed_model.get_string_custom_property("pushed_destination")).parent),
+def _with_intervals(known: ReportData, predictions: Predictions) -> ReportData:
+    """Adds how sure the metrics of the whole split, of its classes and of its slices are."""
+    intervals = bootstrap(predictions.margins)
+    images = (predictions.margins.truth > 0).sum(axis=0).tolist()
+    return known.model_copy(
+        update={
+            "classes": tuple(
+                ReportedClass(
+                    name=each.name,
+                    color=each.color,
+                    interval=intervals.iou[class_id] if intervals else None,
+                    images=images[class_id],
+                )
+                for class_id, each in enumerate(known.classes)
+            ),
+            "intervals": intervals.metrics if intervals else {},
+            "slices": {name: _slice(name, predictions) for name in known.summary.slices},
+            "resamples": RESAMPLES if intervals else 0,
+            # A pixel that moved is missing in one cell and too many in another.
+            "moved_pixels": int(np.abs(predictions.confusion - np.array(known.confusion)).sum()) // 2,
+        }
     )
 
 
-def _baseline(artifact: types.Artifact) -> Baseline | None:
-    """What the candidate was, or could not be, compared with."""
-    compared = artifact.get_string_custom_property(VERSION_PROPERTY)
-    incomparable = artifact.get_string_custom_property("incomparable_version")
-    if not compared and not incomparable:
-        return None
-    return Baseline(
-        version=int(compared or incomparable),
-        obstacle=artifact.get_string_custom_property("obstacle") if incomparable else "",
+def _slice(name: str, predictions: Predictions) -> SliceSample:
+    attribute, _, value = name.partition("=")
+    members = np.array([image.attributes.get(attribute) == value for image in predictions.images], bool)
+    intervals = bootstrap(Margins(*(counts[members] for counts in predictions.margins)))
+    return SliceSample(
+        images=int(members.sum()), interval=intervals.metrics[MEAN_IOU.name] if intervals else None
     )
 
 
-def _one(inputs: _Inputs, key: str) -> types.Artifact:
-    return artifact_utils.get_single_instance(list(inputs[key]))
-
-
-def _uri(inputs: _Inputs, key: str) -> Path:
-    return Path(_one(inputs, key).uri)
+def _made_from(model_dir: Path) -> dict[str, Any]:
+    """Returns the part of the recipe that the model itself knows, this run's own values in it."""
+    description = model_dir / LABELS_FILE
+    recipe: dict[str, Any] = {}
+    if description.exists():
+        recipe = json.loads(description.read_text(encoding="utf-8"))["recipe"]
+    return recipe

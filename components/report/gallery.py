@@ -12,9 +12,10 @@ import numpy as np
 
 from components.dataset.features import IGNORE_LABEL
 from components.dataset.labels import LabelSet
-from components.evaluation.confusion import Margins, decode_mask, scores
 from components.imaging.drawing import as_rgb, class_map
 from components.imaging.palette import Color, told_apart, with_ignored
+from components.metrics.confusion import Margins, decode_mask
+from components.metrics.table import MEAN_IOU
 from components.pillow import Image
 from components.report.data import GalleryItem
 from components.report.examples import Example, read_split
@@ -40,7 +41,7 @@ WRONG_COLOR: Final[Color] = (213, 94, 0)
 
 def gallery(split_dir: Path, predictions: Predictions, labels: LabelSet) -> tuple[GalleryItem, ...]:
     """Returns the chosen examples of a split, worst first."""
-    ious = scores(predictions.margins).mean_iou.tolist()
+    ious = MEAN_IOU(predictions.margins).tolist()
     chosen = choose(ious, [image.name for image in predictions.images], predictions.margins)
     examples = {index: example for index, example in enumerate(read_split(split_dir)) if index in chosen}
     order = sorted(chosen, key=lambda index: (math.isnan(ious[index]), ious[index], index))

@@ -10,11 +10,13 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from components.dataset.contracts import TrainingHistory, write_whole
 from components.durations import duration
-from components.report import confusions, words
+from components.report import confusions, formatting
 from components.report.comparison import Comparison
-from components.report.data import PAGE_FILE, ReportData, Training, write_whole
+from components.report.data import PAGE_FILE, ReportData
 
+_SHOWN_REJECTIONS: Final = 200
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
@@ -25,9 +27,10 @@ def render(data: ReportData) -> str:
         .get_template("report.html.j2")
         .render(
             data=data,
-            headline=words.headline(data),
-            curves=_curves([("", data.training)]),
-            confusions=confusions.largest(data) if data.evaluation else (),
+            headline=formatting.headline(data),
+            curves=_curves([("", data.history)]),
+            shown_rejections=_SHOWN_REJECTIONS,
+            confusions=confusions.largest(data),
             never_predicted=confusions.never_predicted(data),
             only_predicted=confusions.only_predicted(data),
             recipe=yaml.safe_dump(data.recipe, sort_keys=False, allow_unicode=True),
@@ -41,8 +44,8 @@ def render_comparison(comparison: Comparison) -> str:
         {
             "letter": letter,
             "data": run,
-            "headline": words.headline(run),
-            "title": f"{letter}: {run.run.recipe} {run.run.run_id}".rstrip(),
+            "headline": formatting.headline(run),
+            "title": f"{letter}: {run.summary.recipe} {run.summary.run_id}".rstrip(),
         }
         for letter, run in comparison.runs
     ]
@@ -52,7 +55,7 @@ def render_comparison(comparison: Comparison) -> str:
         .render(
             pair=comparison,
             runs=runs,
-            curves=_curves([(letter, run.training) for letter, run in comparison.runs]),
+            curves=_curves([(letter, run.history) for letter, run in comparison.runs]),
         )
     )
 
@@ -64,7 +67,7 @@ def write_page(data: ReportData, directory: Path) -> Path:
     return page
 
 
-def _curves(trainings: Sequence[tuple[str, Training | None]]) -> list[tuple[str, str]]:
+def _curves(trainings: Sequence[tuple[str, TrainingHistory | None]]) -> list[tuple[str, str]]:
     trained = [(run, training) for run, training in trainings if training]
     if not trained:
         return []
@@ -87,25 +90,25 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "figure": words.figure,
-        "percent": words.percent,
-        "number": words.number,
+        "figure": formatting.figure,
+        "percent": formatting.percent,
+        "number": formatting.number,
         "duration": duration,
-        "moment": words.moment,
+        "moment": formatting.moment,
+        "sentence": formatting.sentence,
         "breakable": _breakable,
     }
     environment.globals |= {
         "asset": _asset,
-        "change": words.change,
-        "metric_names": words.METRIC_NAMES,
-        "why_names": words.WHY_NAMES,
-        "few_images": words.FEW_IMAGES,
+        "change": formatting.change,
+        "why_names": formatting.WHY_NAMES,
+        "few_images": formatting.FEW_IMAGES,
     }
     return environment
 
 
 def _breakable(key: str) -> Markup:
-    """A key that may go on in the next line after each of its words."""
+    """A key that may go on in the next line after each of its formatting."""
     return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(key))))
 
 

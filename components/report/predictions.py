@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.dataset.features import IGNORE_LABEL
-from components.evaluation.confusion import Margins, count_pixels, decode_mask, margins
+from components.metrics.confusion import Margins, count_pixels, decode_mask, margins
 from components.report.examples import Example, read_split
 
 _BATCH: Final = 8

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.dataset import features
+from components.dataset.contracts import STATISTICS_ENVIRONMENT
 
 SCALAR_FEATURES = (
     features.IMAGE_FORMAT,
@@ -13,9 +14,6 @@ SCALAR_FEATURES = (
     features.MASK_FORMAT,
 )
 """Features worth statistics: not the bytes, which ingestion has checked, nor the names, all different."""
-
-STATISTICS = "statistics"
-"""The environment of the features that have statistics, in which the others are not looked for."""
 
 _IMAGE_FORMATS = ("jpeg", "png", "bmp")
 
@@ -27,9 +25,9 @@ def curated_schema(attributes: Sequence[str], max_pixels: int) -> schema_pb2.Sch
         attributes: names of the dataset's own attributes, ``attribute/species`` for example.
         max_pixels: the most pixels an image may have, and so the most a side may have.
     """
-    schema = schema_pb2.Schema(default_environment=[STATISTICS])
+    schema = schema_pb2.Schema(default_environment=[STATISTICS_ENVIRONMENT])
     for name in (features.IMAGE_ENCODED, features.MASK_ENCODED, features.IMAGE_FILENAME):
-        _required(schema, name, schema_pb2.BYTES).not_in_environment.append(STATISTICS)
+        _required(schema, name, schema_pb2.BYTES).not_in_environment.append(STATISTICS_ENVIRONMENT)
     for name in attributes:
         _required(schema, name, schema_pb2.BYTES)
     for name, values in ((features.IMAGE_FORMAT, _IMAGE_FORMATS), (features.MASK_FORMAT, ("png",))):

@@ -12,13 +12,13 @@ from typing import Final
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+from components.dataset.contracts import Memory, ServingCheck
 from components.serving.backends import BINARY, Backend
 from components.serving.process import ServerProcess, ServerProcessError
 from components.serving.server.options import ServerOptions
 from components.serving_check.config import ServingCheckConfig
 from components.serving_check.examples import with_expected_masks
 from components.serving_check.memory import peak_resident, resident
-from components.serving_check.report import Memory, ServingCheckReport
 from components.serving_check.trial import try_out
 
 _MODEL_NAME: Final = "candidate"
@@ -53,7 +53,7 @@ def found_server() -> str:
 
 def check_model(
     model_dir: Path, examples: Sequence[bytes], config: ServingCheckConfig, log: Path
-) -> ServingCheckReport:
+) -> ServingCheck:
     """Serves a model as it will be served, and finds out whether it can be pushed.
 
     By the `found_backend`, and always on the CPU: a GPU's memory belongs to this process by now, and masks
@@ -81,7 +81,7 @@ def check_model(
         except ServerProcessError as error:
             logger.debug("%s", error)
             reasons.append(f"the server cannot serve it: {str(error).partition(';')[0]}")
-            return ServingCheckReport(server=server_name, reasons=tuple(reasons))
+            return ServingCheck(server=server_name, reasons=tuple(reasons))
         load_seconds = round(time.monotonic() - started, 2)
         try:
             idle = resident(server.pid)
@@ -92,7 +92,7 @@ def check_model(
             server.stop()
     if status is not None:
         findings.reasons.append(f"the server ended by itself, with status {status}")
-    report = ServingCheckReport(
+    report = ServingCheck(
         server=server_name,
         load_seconds=load_seconds,
         masks=findings.masks,
@@ -116,7 +116,7 @@ def _missing_warmup_requests(model_dir: Path) -> Iterator[str]:
             yield f"the model has no warm-up request for {signature}: its first client would wait"
 
 
-def _exceeded(report: ServingCheckReport, config: ServingCheckConfig) -> Iterator[str]:
+def _exceeded(report: ServingCheck, config: ServingCheckConfig) -> Iterator[str]:
     latency, memory = report.latency_ms, report.memory_mb
     if latency and config.max_latency_ms is not None and latency.p99 > config.max_latency_ms:
         yield (

@@ -38,7 +38,7 @@ class ServingCheck(base_component.BaseComponent):
     memory are measured. A model that the Evaluator did not approve is not tried.
 
     Its output ``infra_blessing`` is that of TFX's InfraValidator; beside the verdict lies a
-    ``ServingCheckReport``, except where the model was not tried. A refusal is not taken from TFX's cache.
+    ``ServingCheck``, except where the model was not tried. A refusal is not taken from TFX's cache.
 
     Args:
         model: the candidate.

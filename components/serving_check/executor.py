@@ -10,10 +10,10 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
+from components.dataset.contracts import SERVING_CHECK_FILE, ServingCheck
 from components.serving_check.check import check_model
 from components.serving_check.config import ServingCheckConfig
 from components.serving_check.examples import SPLIT, read_examples
-from components.serving_check.report import ServingCheckReport
 
 CONFIG_KEY: Final = "config"
 CODE_FINGERPRINT_KEY: Final = "code_fingerprint"
@@ -59,8 +59,8 @@ class Executor(base_executor.BaseExecutor):
             config,
             log=Path(verdict.uri, _LOG_FILE),
         )
-        report.save(Path(verdict.uri))
-        _write_verdict(verdict, blessed=report.blessed)
+        report.save(Path(verdict.uri, SERVING_CHECK_FILE))
+        _write_verdict(verdict, blessed=not report.reasons)
         _log(report)
 
 
@@ -69,7 +69,7 @@ def _write_verdict(verdict: types.Artifact, *, blessed: bool) -> None:
     verdict.set_int_custom_property(_BLESSED_PROPERTY, int(blessed))
 
 
-def _log(report: ServingCheckReport) -> None:
+def _log(report: ServingCheck) -> None:
     if report.load_seconds is not None:
         logger.info("the %s server was ready after %.1f s", report.server, report.load_seconds)
     logger.info("%d served masks equal those of the signature evaluate", report.masks)

@@ -11,6 +11,7 @@ from typing import Final
 import grpc
 import numpy as np
 
+from components.dataset.contracts import LABELS_FILE, HostileAnswer, Latency
 from components.serving import messages
 from components.serving.client import Prediction, SegmentationClient
 from components.serving.connection import Connection
@@ -19,7 +20,6 @@ from components.serving.failures import ServingClientError
 from components.serving.messages import ModelSpec
 from components.serving_check.examples import CheckedExample, Examples, difference, wrong_share
 from components.serving_check.hostile import HostileRequest, hostile_requests
-from components.serving_check.report import HostileAnswer, Latency
 
 _TIMEOUT: Final = 60.0
 """Seconds for one answer; a server that takes longer does not serve."""
@@ -28,7 +28,6 @@ _TIMED_SECONDS: Final = 3.0
 """Whichever comes first ends the measurement, but each example is asked for once."""
 _EXAMPLES_NAMED: Final = 3
 _SIGNATURES: Final = ("serving_default", "serving_pixels", "evaluate", "labels")
-_DESCRIPTION_FILE: Final = Path("assets.extra", "labels.json")
 
 
 @dataclass
@@ -60,7 +59,7 @@ def try_out(address: str, model_name: str, model_dir: Path, examples: Examples) 
     client = SegmentationClient(address, model_name, timeout=_TIMEOUT, patience=0)
     doing = "asked what it serves"
     try:
-        description = json.loads((model_dir / _DESCRIPTION_FILE).read_text())
+        description = json.loads((model_dir / LABELS_FILE).read_text())
         names = description["labels"]["names"]
         findings.reasons += _wrong_description(connection, client, spec, names)
         doing = "asked for one mask after the other"

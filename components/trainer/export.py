@@ -12,6 +12,7 @@ import tensorflow_transform as tft
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components.dataset import features, transformed
+from components.dataset.contracts import LABELS_FILE
 from components.dataset.labels import LabelSet
 from components.imaging.decode import encode_mask
 from components.imaging.guard import admit_images, admit_pixels, map_images, require
@@ -244,7 +245,7 @@ def export(
         "recipe": dict(recipe),
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }
-    (assets / "labels.json").write_text(json.dumps(description, indent=2) + "\n")
+    (directory / LABELS_FILE).write_text(json.dumps(description, indent=2) + "\n")
     _write_warmup_requests(assets / "tf_serving_warmup_requests", size, network.input_shape[-1])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from components.dataset.contracts import HISTORY_FILE
 from components.dataset.labels import LabelSet
 from components.imaging.curves import TrainingCurves, save_curves
 from components.imaging.drawing import class_map, grid, legend, text
@@ -88,7 +89,7 @@ def write_record(
         "epochs": history.epochs,
         "untrained_classes": list(untrained_classes),
     }
-    (run_directory / "history.json").write_text(json.dumps(measured, indent=2) + "\n")
+    (run_directory / HISTORY_FILE).write_text(json.dumps(measured, indent=2) + "\n")
     save_curves(TrainingCurves(history.epochs, history.best_epoch + 1), run_directory / "curves.png")
 
 

@@ -9,9 +9,9 @@ from candidates import write_candidate
 from tfx.types import standard_artifacts
 
 from components.baseline.executor import Executor
-from components.baseline.served_model import NOTHING, baseline_token, find
 from components.errors import StageError
 from components.model_store import store
+from components.model_store.baseline_token import NOTHING, baseline_token, find
 
 
 @pytest.fixture

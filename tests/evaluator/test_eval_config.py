@@ -6,9 +6,9 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.dataset.labels import LabelSet
-from components.evaluation.metric_names import MEAN_IOU
 from components.evaluator.config import EvaluationConfig
 from components.evaluator.eval_config import build_eval_config, with_min_mean_iou
+from components.metrics.table import MEAN_IOU
 
 LABELS = LabelSet(names=("background", "cat"))
 
@@ -16,12 +16,12 @@ LABELS = LabelSet(names=("background", "cat"))
 def passes(config: config_pb2.EvalConfig, *, candidate: float, served: float) -> bool:
     """TFMA's verdict on mean IoU alone, on the whole split, where both models were evaluated."""
     [specs] = config.metrics_specs
-    for name in [name for name in specs.per_slice_thresholds if name != MEAN_IOU]:
+    for name in [name for name in specs.per_slice_thresholds if name != MEAN_IOU.name]:
         del specs.per_slice_thresholds[name]
     specs.model_names.extend(["candidate", "served"])
     config.model_specs[0].name = "candidate"
     config.model_specs.append(config_pb2.ModelSpec(name="served", is_baseline=True))
-    key = metric_types.MetricKey(name=MEAN_IOU, model_name="candidate", example_weighted=None)
+    key = metric_types.MetricKey(name=MEAN_IOU.name, model_name="candidate", example_weighted=None)
     metrics = {
         key: candidate,
         key.make_baseline_key("served"): served,

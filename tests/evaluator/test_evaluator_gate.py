@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from components.evaluation.gate import Threshold, explain
+from components.evaluator.gate import Threshold, explain
 
 
 def message(

@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from components.evaluation.metric_names import (
-    CONFUSION_MATRIX,
-    EXAMPLES,
-    INVALID_MASKS,
-    MEAN_IOU,
-)
-from components.evaluator.metrics import SegmentationMetrics
+from components.evaluator.metrics import CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS, SegmentationMetrics
 
 NAMES = ["sky", "road", "car"]
 IGNORE = 255
@@ -99,8 +93,8 @@ def test_each_of_two_models_gets_its_own_numbers() -> None:
         tfma.FEATURES_KEY: {},
     }
     result = evaluate([[both]], ("candidate", "baseline"))
-    assert result[f"candidate:{MEAN_IOU}"] == 1.0
-    assert result[f"baseline:{MEAN_IOU}"] == pytest.approx((1 + 0.5 + 0) / 3)
+    assert result["candidate:mean_iou"] == 1.0
+    assert result["baseline:mean_iou"] == pytest.approx((1 + 0.5 + 0) / 3)
     assert result[f"baseline:{EXAMPLES}"] == 1
     np.testing.assert_array_equal(result[f"baseline:{CONFUSION_MATRIX}"], [[1, 0, 0], [0, 1, 0], [0, 1, 0]])
 

@@ -23,16 +23,16 @@ from tfx.types import standard_artifacts
 from tfx_bsl.public.tfxio import TFExampleRecord
 
 from components.dataset.artifacts import IngestionReportArtifact
+from components.dataset.contracts import INGESTION_FILE, Ingestion
 from components.dataset.features import IMAGE_ENCODED, IMAGE_FILENAME, MASK_ENCODED, SPLITS
 from components.errors import StageError
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.driver import fingerprint_inputs
 from components.image_mask_example_gen.executor import Executor
-from components.image_mask_example_gen.report import IngestionReport, load_ingestion_report
 
 
-def ingest(config: DatasetConfig, out: Path, *beam_args: str) -> IngestionReport:
+def ingest(config: DatasetConfig, out: Path, *beam_args: str) -> Ingestion:
     """Runs the executor as TFX does and reads its report."""
     examples, ingestion = standard_artifacts.Examples(), IngestionReportArtifact()
     examples.uri, ingestion.uri = str(out / "examples"), str(out / "ingestion")
@@ -59,7 +59,7 @@ def ingest(config: DatasetConfig, out: Path, *beam_args: str) -> IngestionReport
         "Split-train",
         "Split-val",
     ]
-    return load_ingestion_report(ingestion.uri)
+    return Ingestion.load(Path(ingestion.uri, INGESTION_FILE))
 
 
 def read_split(out: Path, split: str) -> dict[str, dict[str, Any]]:
@@ -85,13 +85,13 @@ def decode_picture(encoded: bytes) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def pets_out(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[IngestionReport, Path]:
+def pets_out(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ingestion, Path]:
     out = tmp_path_factory.mktemp("pets")
     config = DatasetConfig(layout="oxford_iiit_pet", root=str(shared_data / "oxford_iiit_pet"))
     return ingest(config, out), out
 
 
-def test_pets_follow_the_official_lists(pets_out: tuple[IngestionReport, Path], shared_data: Path) -> None:
+def test_pets_follow_the_official_lists(pets_out: tuple[Ingestion, Path], shared_data: Path) -> None:
     report, out = pets_out
     assert report.examples["train"] + report.examples["val"] == 300
     assert report.examples["test"] == 298
@@ -104,7 +104,7 @@ def test_pets_follow_the_official_lists(pets_out: tuple[IngestionReport, Path], 
 
 
 def test_pets_keep_the_original_bytes_and_map_the_trimap(
-    pets_out: tuple[IngestionReport, Path], shared_data: Path
+    pets_out: tuple[Ingestion, Path], shared_data: Path
 ) -> None:
     _, out = pets_out
     root = shared_data / "oxford_iiit_pet"
@@ -261,7 +261,7 @@ def test_spoilt_files_are_set_aside_each_with_its_reason(
     caplog.set_level(logging.INFO, "components")
     report = ingest(spoilt_config(spoilt, 0.05), tmp_path / "out")
     assert sum(report.examples.values()) == 192
-    assert sorted(item.reason.value for item in report.rejected) == [
+    assert sorted(item.reason for item in report.rejected) == [
         "empty file",
         "image without mask",
         "label outside the classes",

@@ -13,7 +13,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineDeploymentConfig, Pipeli
 from PIL import Image
 from spec_rules import violations
 
-from components.image_mask_example_gen.report import load_ingestion_report
+from components.dataset.contracts import INGESTION_FILE, Ingestion
 from pipeline.config import Recipe, load_recipe
 from pipeline.kubeflow.compile import compile_pipeline
 from pipeline.kubeflow.dataset import DATASET_FILES, IMPORTER
@@ -146,7 +146,7 @@ def test_the_stage_reads_the_bucket_and_every_run_anew(cluster: Cluster, package
     again = cluster.run(package.to_yaml(), up_to=IMPORTER)
 
     assert first[STAGE].state is State.SUCCEEDED, first[STAGE].log
-    report = load_ingestion_report(str(cluster.objects.path(first[STAGE].outputs["ingestion"].uri)))
+    report = Ingestion.load(cluster.objects.path(first[STAGE].outputs["ingestion"].uri) / INGESTION_FILE)
     assert (sum(report.examples.values()), report.rejected) == (12, ())
     artifacts = [results[IMPORTER].outputs[DATASET_FILES] for results in (first, again)]
     assert [artifact.uri for artifact in artifacts] == [BUCKET, BUCKET]

@@ -133,9 +133,9 @@ def _succeeded(results: Results) -> Results:
 
 
 def _evaluation(setup: Setup, results: Results) -> Any:
-    from components.evaluation.results import load_evaluation
+    from components.dataset.contracts import EVALUATION_FILE, Evaluation
 
-    return load_evaluation(str(setup.objects(results["Evaluator"].outputs["evaluation"])))
+    return Evaluation.load(setup.objects(results["Evaluator"].outputs["evaluation"]) / EVALUATION_FILE)
 
 
 def test_every_task_runs_and_the_last_one_says_what_was_pushed(setup: Setup, first: Results) -> None:
@@ -146,10 +146,10 @@ def test_every_task_runs_and_the_last_one_says_what_was_pushed(setup: Setup, fir
 
 
 def _ingested(setup: Setup, results: Results) -> dict[str, int]:
-    from components.image_mask_example_gen.report import load_ingestion_report
+    from components.dataset.contracts import INGESTION_FILE, Ingestion
 
     artifact = results["ImageMaskExampleGen"].outputs["ingestion"]
-    return load_ingestion_report(str(setup.objects(artifact))).examples
+    return Ingestion.load(setup.objects(artifact) / INGESTION_FILE).examples
 
 
 def test_artifacts_name_places_in_the_object_store(first: Results) -> None:

@@ -10,7 +10,7 @@ import components.serving
 import pipeline.create_pipeline as create_pipeline_module
 from pipeline.config import load_recipe
 from pipeline.create_pipeline import create_pipeline
-from pipeline.local_runner import stages_of
+from pipeline.local.stages import stages_of
 from pipeline.parameters import RunParameters
 
 

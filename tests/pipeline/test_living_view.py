@@ -19,13 +19,10 @@ from rich.text import Text
 from tiny_screen import Screen
 
 from components.trainer.training_progress import RECORD_ATTRIBUTE, TICKS, TrainingProgress
+from pipeline.local.live_view import LiveView, Running, flow, frame
+from pipeline.local.plain_views import Mode, PlainView, view_for
+from pipeline.local.view import ASCII, UNICODE, Ending, Glyphs, Line, Tone, View
 from pipeline.terminal import PatientStream
-from pipeline.views.choice import Mode, view_for
-from pipeline.views.frame import Running, flow, frame
-from pipeline.views.glyphs import ASCII, UNICODE, Glyphs
-from pipeline.views.lines import PlainView
-from pipeline.views.live import LiveView
-from pipeline.views.view import Ending, Line, Tone, View
 
 STAGES = ("ImageMaskExampleGen", "Trainer", "Pusher")
 LONG = "/somewhere/" + "very/" * 30 + "deep"
@@ -111,7 +108,7 @@ def tell_a_run(view: View) -> None:
     view.stage_ends(stage(STAGES[2], cached=True))
     view.stages_are_over()
     lines = [Line(""), Line("Pushed version 7", Tone.GOOD), Line(f"Report:  {LONG}", copied=True)]
-    view.run_ends(Ending(0, Path("log"), {}, lines))
+    view.run_ends(Ending(0, Path("log"), None, lines))
 
 
 def colors(output: str) -> list[str]:
@@ -227,7 +224,7 @@ def test_a_failed_stage_is_marked_and_keeps_what_it_said() -> None:
         view.stage_starts(STAGES[0])
         logging.getLogger("components.toy").info("600 pairs")
         view.stages_are_over()
-        view.run_ends(Ending(1, Path("log"), {}, [Line("ImageMaskExampleGen failed: bad luck", Tone.BAD)]))
+        view.run_ends(Ending(1, Path("log"), None, [Line("ImageMaskExampleGen failed: bad luck", Tone.BAD)]))
     rows = Screen(80).show(terminal.close()).rows
     assert re.fullmatch(r" ✗ 1/3 ImageMaskExampleGen +0\.0 s", rows[1])
     assert rows[2:] == ["    600 pairs", "ImageMaskExampleGen failed: bad luck"]

@@ -11,8 +11,8 @@ import pytest
 
 from components.durations import duration, time_left
 from components.trainer.training_progress import RECORD_ATTRIBUTE, TrainingProgress
-from pipeline.views.choice import Mode, view_for
-from pipeline.views.view import Ending, Line, View
+from pipeline.local.plain_views import Mode, view_for
+from pipeline.local.view import Ending, Line, View
 
 PROGRESS = TrainingProgress(1, 2, 14, 14, 0.9, None, 25.0, 31.0)
 
@@ -29,7 +29,7 @@ def tell_a_run(view: View) -> None:
     stages.info("epoch 1/2: loss 0.9", extra={RECORD_ATTRIBUTE: PROGRESS})
     view.stage_ends(SimpleNamespace(name="Trainer", seconds=1.2345, cached=False, memory_mb=812.5))  # type: ignore[arg-type]
     view.stages_are_over()
-    view.run_ends(Ending(3, Path("/log"), {"outcome": "rejected"}, [Line(""), Line("Refused")]))
+    view.run_ends(Ending(3, Path("/log"), None, [Line(""), Line("Refused")]))
 
 
 def shown(mode: Mode, encoding: str = "utf-8") -> str:
@@ -90,7 +90,7 @@ def test_json_is_one_object_a_line_and_nothing_else() -> None:
             "cached": False,
             "memory_mb": 812.5,
         },
-        {"event": "finished", "exit_code": 3, "log": "/log", "summary": {"outcome": "rejected"}},
+        {"event": "finished", "exit_code": 3, "log": "/log", "summary": None},
     ]
 
 

@@ -21,8 +21,9 @@ import pytest
 import toy_pipeline
 from tiny_screen import Screen
 
-from pipeline import memory
-from pipeline import summary as summary_module
+from components.report.run_summary import RunSummary, summarize
+from pipeline.local import run as run_module
+from pipeline.local import stages
 from pipeline.run_local import main
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -164,7 +165,7 @@ def test_a_name_that_is_not_utf8_spoils_neither_terminal_nor_log_nor_summary(
     assert "rejected caf\\udce9.jpg" in finished.out
     assert "Worker failed: Two files are named caf\\udce9.jpg; rename one" in finished.out.splitlines()
     summary = summary_of(tmp_path)
-    assert summary["reasons"] == ["Worker failed: Two files are named caf\udce9.jpg; rename one"]
+    assert summary["reasons"] == ["Worker failed: Two files are named caf\\udce9.jpg; rename one"]
     log = tmp_path / "logs" / f"{summary['run_id']}.log"
     assert "rejected caf\\udce9.jpg" in log.read_text(encoding="utf-8")
     assert "Logging error" not in log.read_text(encoding="utf-8")
@@ -173,14 +174,12 @@ def test_a_name_that_is_not_utf8_spoils_neither_terminal_nor_log_nor_summary(
 def test_an_artifact_that_cannot_be_summed_up_ends_with_1_and_one_line(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = summary_module._pushed_version
-
-    def garbled(artifacts: Mapping[tuple[str, str], list[Any]]) -> int | None:
+    def garbled(artifacts: Mapping[str, Any], **known: Any) -> RunSummary:
         if artifacts:
             raise ValueError("the report is garbled")
-        return read(artifacts)
+        return summarize(artifacts, **known)
 
-    monkeypatch.setattr(summary_module, "_pushed_version", garbled)
+    monkeypatch.setattr(run_module, "summarize", garbled)
     finished = run(tmp_path)
     assert finished.code == 1
     assert "Summing up failed: ValueError: the report is garbled" in finished.out.splitlines()
@@ -216,7 +215,7 @@ def test_the_summary_says_when_and_how_long_and_how_much_memory(run: Run, tmp_pa
     started, finished = (datetime.fromisoformat(first[key]) for key in ("started_at", "finished_at"))
     assert before <= started <= finished <= datetime.now().astimezone() + timedelta(seconds=1)
     assert sum(stage["seconds"] for stage in first["stages"]) <= first["seconds"] < 60
-    if memory.forget_peak_memory():
+    if stages.forget_peak_memory():
         assert all(stage["memory_mb"] > 50 for stage in first["stages"])
     run(tmp_path)
     assert [stage["memory_mb"] for stage in summary_of(tmp_path)["stages"]] == [None, None, None]

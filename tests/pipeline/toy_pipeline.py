@@ -2,19 +2,20 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from components.errors import StageError
+from components.report.run_summary import RunSummary
 from pipeline.config import Recipe
-from pipeline.workdir import WorkDir
+from pipeline.local.workdir import WorkDir
 
 
 def stand_ins() -> dict[str, ModuleType]:
     """Returns what to put in ``sys.modules``."""
-    pipeline, reporting = ModuleType("pipeline.create_pipeline"), ModuleType("pipeline.reporting")
+    pipeline, reporting = ModuleType("pipeline.create_pipeline"), ModuleType("pipeline.local.report")
     pipeline.create_pipeline = _create_pipeline  # type: ignore[attr-defined]
     reporting.write_report = _write_report  # type: ignore[attr-defined]
     return {module.__name__: module for module in (pipeline, reporting)}
@@ -28,21 +29,18 @@ def _create_pipeline(*args: Any, **kwargs: Any) -> Any:
 
 
 def _write_report(
-    summary: Mapping[str, Any],
-    stages: Sequence[Any],
-    recipe: Recipe,
-    workdir: WorkDir,
-    run_id: str,
-    obstacle: str,
+    summary: RunSummary, artifacts: Mapping[str, Any], recipe: Recipe, workdir: WorkDir, obstacle: str
 ) -> Path:
     match os.environ.get("TOY_REPORT"):
         case "fails":
             raise StageError("the page has no ink")
         case "interrupted":
             os.kill(os.getpid(), 2)
-    for page in (workdir.past(run_id) / "index.html", workdir.report):
+    for page in (workdir.past(summary.run_id) / "index.html", workdir.report):
         page.parent.mkdir(exist_ok=True)
-        page.write_text(f"{summary['outcome']} after {', '.join(stage.name for stage in stages)}{obstacle}")
+        page.write_text(
+            f"{summary.outcome} after {', '.join(stage.name for stage in summary.stages)}{obstacle}"
+        )
     return workdir.report
 
 

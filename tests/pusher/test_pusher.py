@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 from tfx.types import standard_artifacts
 
-from components.baseline.served_model import NOTHING, baseline_token
 from components.errors import StageError
 from components.model_store import store
+from components.model_store.baseline_token import NOTHING, baseline_token
 from components.pusher.config import ServingConfig
 from components.pusher.executor import Executor
 

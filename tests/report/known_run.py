@@ -6,31 +6,48 @@ from typing import Any
 
 import numpy as np
 
+from components.dataset.contracts import GateCheck, Metrics, TrainingHistory
+from components.metrics.table import METRICS
 from components.report.data import (
-    Census,
-    Check,
-    ClassResult,
-    Dataset,
-    Evaluation,
+    DatasetStatistics,
     GalleryItem,
     Interval,
     Lineage,
-    Metric,
     ReportData,
-    Run,
-    Slice,
+    ReportedClass,
+    SliceSample,
     Split,
-    Stage,
-    Training,
-    Verdict,
 )
 from components.report.gallery import error_picture, mask_picture
+from components.report.run_summary import RunSummary, Stage
 
 COLORS = ((0, 0, 0), (200, 0, 0), (0, 200, 0))
 
 
-def known_run(**changes: Any) -> ReportData:
+VALUES = {metric.name: 0.9 - 0.11 * number for number, metric in enumerate(METRICS)} | {"mean_iou": 0.45}
+"""Of the metrics in the table, whichever these are."""
+
+
+def known_summary(**changes: Any) -> RunSummary:
     """A pushed run of two classes and one that occurs nowhere; ``changes`` replaces fields."""
+    fields: dict[str, Any] = {
+        "recipe": "known",
+        "run_id": "1",
+        "model_name": "known",
+        "finished_at": "2026-01-02T03:04:05+00:00",
+        "outcome": "pushed",
+        "pushed_version": 7,
+        "pushed_now": True,
+        "serving_dir": "/serving/known",
+        "metrics": Metrics(iou={"sky": 0.9, "tree": 0.0, "unicorn": None}, examples=40, **VALUES),
+        "slices": {"species=cat": 0.5},
+        "stages": (Stage(name="Trainer", seconds=61.2, cached=False, memory_mb=512.4),),
+    }
+    return RunSummary(**(fields | changes))
+
+
+def known_run(summary: RunSummary | None = None, **changes: Any) -> ReportData:
+    """The page of the `known_summary`, or of another; ``changes`` replaces fields."""
     ids = np.array([[0, 1], [1, 255]], np.uint8)
     found = np.array([[0, 1], [0, 1]], np.uint8)
     item = GalleryItem(
@@ -47,41 +64,27 @@ def known_run(**changes: Any) -> ReportData:
         errors=error_picture(ids, found),
     )
     fields: dict[str, Any] = {
-        "run": Run(recipe="known", model_name="known", run_id="1", finished="2026-01-02T03:04:05+00:00"),
-        "verdict": Verdict(outcome="pushed", version=7, pushed_now=True, serving_dir="/serving/known"),
+        "summary": summary or known_summary(),
         "classes": (
-            ClassResult(
-                name="sky", color=COLORS[0], iou=0.9, interval=Interval(low=0.8, high=0.95), images=9
-            ),
-            ClassResult(
-                name="tree", color=COLORS[1], iou=0.0, interval=Interval(low=0.0, high=0.0), images=4
-            ),
-            ClassResult(name="unicorn", color=COLORS[2], images=0),
+            ReportedClass(name="sky", color=COLORS[0], interval=Interval(low=0.8, high=0.95), images=9),
+            ReportedClass(name="tree", color=COLORS[1], interval=Interval(low=0.0, high=0.0), images=4),
+            ReportedClass(name="unicorn", color=COLORS[2], images=0),
         ),
-        "evaluation": Evaluation(
-            metrics=(
-                Metric(key="mean_iou", value=0.45, interval=Interval(low=0.4, high=0.475)),
-                Metric(key="mean_dice", value=0.4737),
-                Metric(key="pixel_accuracy", value=0.9),
-                Metric(key="frequency_weighted_iou", value=0.81),
+        "intervals": {"mean_iou": Interval(low=0.4, high=0.475)},
+        "checks": (
+            GateCheck(
+                what="mean IoU",
+                setting="evaluation.min_mean_iou",
+                threshold=0.4,
+                value=0.45,
+                passed=True,
+                message="mean IoU 0.450 reaches evaluation.min_mean_iou 0.400",
             ),
-            examples=40,
-            checks=(
-                Check(
-                    what="mean IoU",
-                    setting="evaluation.min_mean_iou",
-                    threshold=0.4,
-                    value=0.45,
-                    baseline=None,
-                    passed=True,
-                    message="mean IoU 0.450 reaches evaluation.min_mean_iou 0.400",
-                ),
-            ),
-            confusion=((90, 0, 0), (10, 0, 0), (0, 0, 0)),
-            slices=(Slice(name="species=cat", mean_iou=0.5, images=20),),
-            resamples=2000,
         ),
-        "training": Training(
+        "confusion": ((90, 0, 0), (10, 0, 0), (0, 0, 0)),
+        "slices": {"species=cat": SliceSample(images=20)},
+        "resamples": 2000,
+        "history": TrainingHistory(
             best_epoch=2,
             epochs=(
                 {"phase": 1, "loss": 1.0, "val_loss": None, "iou_at_input_size": 0.2},
@@ -89,14 +92,9 @@ def known_run(**changes: Any) -> ReportData:
             ),
         ),
         "gallery": (item,),
-        "dataset": Dataset(
-            census=Census(
-                splits=(Split(name="train", examples=80), Split(name="test", examples=40)),
-                leak_count=0,
-                fingerprint="f00d",
-            )
+        "statistics": DatasetStatistics(
+            splits=(Split(name="train", examples=80), Split(name="test", examples=40)), fingerprint="f00d"
         ),
-        "stages": (Stage(name="Trainer", seconds=61.2, cached=False, peak_memory_mb=512.4),),
         "recipe": {"name": "known", "training": {"epochs": 2, "seed": 0}},
         "lineage": Lineage(model_fingerprint="beef", seeds={"training.seed": 0}),
     }

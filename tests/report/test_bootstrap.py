@@ -5,8 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from components.evaluation.confusion import Margins, margins, scores
+from components.metrics.confusion import Margins, margins
+from components.metrics.table import MEAN_IOU, METRICS
 from components.report.bootstrap import bootstrap
+from components.report.data import Interval
 
 
 def confusions(images: int, classes: int, seed: int) -> np.ndarray:
@@ -33,26 +35,30 @@ def independent_interval(images: np.ndarray, resamples: int) -> tuple[float, flo
     return found[int(0.025 * resamples)], found[int(0.975 * resamples)]
 
 
+def interval_of(images: np.ndarray, name: str = "mean_iou") -> Interval:
+    intervals = bootstrap(margins(images))
+    interval = intervals and intervals.metrics[name]
+    assert interval
+    return interval
+
+
 def test_the_interval_of_mean_iou_is_that_of_an_independent_bootstrap() -> None:
     images = confusions(30, 3, seed=5)
-    intervals = bootstrap(margins(images))
-    assert intervals and intervals.mean_iou
+    found = interval_of(images)
     low, high = independent_interval(images, 2000)
     tolerance = 0.1 * (high - low)
-    assert intervals.mean_iou.low == pytest.approx(low, abs=tolerance)
-    assert intervals.mean_iou.high == pytest.approx(high, abs=tolerance)
-    assert (
-        intervals.mean_iou.low < float(scores(margins(images.sum(axis=0))).mean_iou) < intervals.mean_iou.high
-    )
+    assert found.low == pytest.approx(low, abs=tolerance)
+    assert found.high == pytest.approx(high, abs=tolerance)
+    assert found.low < float(MEAN_IOU(margins(images.sum(axis=0)))) < found.high
 
 
 def test_of_two_images_the_interval_reaches_from_one_alone_to_the_other_alone() -> None:
     """A quarter of all resamples is one of them twice, another quarter the other twice."""
     images = np.array([[[8, 2], [0, 10]], [[1, 9], [5, 5]]])
-    worse, better = sorted(float(scores(margins(image)).mean_iou) for image in images)
-    intervals = bootstrap(margins(images))
-    assert intervals and intervals.mean_iou
-    assert (intervals.mean_iou.low, intervals.mean_iou.high) == pytest.approx((worse, better))
+    for metric in METRICS:
+        worse, better = sorted(float(metric(margins(image))) for image in images)
+        found = interval_of(images, metric.name)
+        assert (found.low, found.high) == pytest.approx((worse, better))
 
 
 def test_one_image_has_no_interval() -> None:
@@ -65,7 +71,7 @@ def test_a_class_that_occurs_nowhere_has_no_interval_and_spoils_no_other() -> No
     intervals, without = bootstrap(margins(images)), bootstrap(margins(images[:, :2, :2]))
     assert intervals and without
     assert intervals.iou[2] is None
-    assert intervals.mean_iou == without.mean_iou
+    assert intervals.metrics == without.metrics
 
 
 def test_rare_classes_that_resamples_miss_do_not_move_the_interval_away_from_the_metric() -> None:
@@ -74,15 +80,15 @@ def test_rare_classes_that_resamples_miss_do_not_move_the_interval_away_from_the
     for class_id in range(1, 20):
         # In one image each, and never recognised.
         images[class_id, class_id, 0] = 1
-    intervals, whole = bootstrap(margins(images)), scores(margins(images.sum(axis=0)))
-    assert intervals and intervals.mean_iou and intervals.mean_dice
-    assert intervals.mean_iou.low < float(whole.mean_iou) < intervals.mean_iou.high
-    assert intervals.mean_dice.low < float(whole.mean_dice) < intervals.mean_dice.high
+    for metric in METRICS:
+        if metric.is_class_mean:
+            found = interval_of(images, metric.name)
+            assert found.low < float(metric(margins(images.sum(axis=0)))) < found.high
 
 
 def test_images_without_a_pixel_that_counts_have_no_interval_of_anything() -> None:
     intervals = bootstrap(margins(np.zeros((5, 2, 2), np.int64)))
-    assert intervals == (None, None, None, None, (None, None))
+    assert intervals == (dict.fromkeys((metric.name for metric in METRICS), None), (None, None))
 
 
 def test_the_same_images_give_the_same_interval() -> None:

@@ -1,44 +1,26 @@
 """What a page says, and that it is safe and stands alone."""
 
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from known_run import Page, known_run
+from known_run import VALUES, Page, known_run, known_summary
 
-from components.evaluation.gate import Threshold, explain
+from components.dataset.contracts import Baseline, Metrics, RejectedFile, TrainingHistory
+from components.evaluator.gate import Threshold, explain
+from components.metrics.table import METRICS
 from components.report import confusions
-from components.report.collect import gate_checks
 from components.report.comparison import Comparison
-from components.report.data import (
-    Baseline,
-    Census,
-    ClassResult,
-    Dataset,
-    Evaluation,
-    Leak,
-    Lineage,
-    Metric,
-    Outcome,
-    RejectedFile,
-    ReportData,
-    Training,
-    Verdict,
-)
+from components.report.data import DatasetStatistics, Leak, Lineage, ReportData, ReportedClass
 from components.report.gallery import most_bytes
 from components.report.page import render, render_comparison
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
 
 
-def evaluation(data: ReportData) -> Evaluation:
-    assert data.evaluation
-    return data.evaluation
-
-
-def confused(matrix: tuple[tuple[int, ...], ...]) -> Evaluation:
-    return evaluation(known_run()).model_copy(update={"confusion": matrix})
+def metrics(**changes: Any) -> Metrics:
+    fields: dict[str, Any] = {"iou": {"sky": 0.9, "tree": 0.0, "unicorn": None}, "examples": 40}
+    return Metrics(**(fields | VALUES | changes))
 
 
 def test_a_pushed_run_says_so_first() -> None:
@@ -49,11 +31,9 @@ def test_a_pushed_run_says_so_first() -> None:
 
 
 def test_a_refused_run_says_why_first() -> None:
-    check = evaluation(known_run()).checks[0].model_copy(update={"passed": False, "value": 0.3})
-    data = known_run(
-        verdict=Verdict(outcome="rejected", reasons=("mean IoU 0.300 is under the minimum",)),
-        evaluation=evaluation(known_run()).model_copy(update={"checks": (check,)}),
-    )
+    check = known_run().checks[0].model_copy(update={"passed": False, "value": 0.3})
+    refused = known_summary(outcome="rejected", reasons=("mean IoU 0.300 is under the minimum",))
+    data = known_run(refused, checks=(check,))
     text = Page(render(data)).text
     assert text.index("Refused, nothing was pushed") < text.index("mean IoU 0.300 is under the minimum")
     assert "not met" in text
@@ -61,43 +41,45 @@ def test_a_refused_run_says_why_first() -> None:
 
 
 def test_a_number_that_only_just_failed_does_not_read_as_if_it_had_passed() -> None:
-    verdict = explain(Threshold("", "mean_iou", is_change=False, bound=0.75, passed=False), 0.74961, None, "")
-    result: Any = SimpleNamespace(checks=[verdict])
-    [check] = gate_checks(result)
-    data = known_run(evaluation=evaluation(known_run()).model_copy(update={"checks": (check,)}))
-    text = Page(render(data)).text
+    check = explain(Threshold("", "mean_iou", is_change=False, bound=0.75, passed=False), 0.74961, None, "")
+    text = Page(render(known_run(checks=(check,)))).text
     assert "0.7496" in text and "0.750" not in text
 
 
 def test_a_model_that_only_cannot_be_served_is_not_called_bad() -> None:
-    data = known_run(verdict=Verdict(outcome="rejected", reasons=("the server ended",)))
+    data = known_run(known_summary(outcome="rejected", reasons=("the server ended",)))
     assert "good enough, but it cannot be served" in Page(render(data)).text
 
 
-@pytest.mark.parametrize(("outcome", "title"), [("failed", "Failed"), ("interrupted", "Interrupted")])
-def test_a_run_that_ended_early_says_where_and_where_the_log_is(outcome: Outcome, title: str) -> None:
-    data = ReportData(
-        run=known_run().run,
-        verdict=Verdict(outcome=outcome, reasons=("Trainer failed: no memory",), log="/logs/1.log"),
-        dataset=Dataset(
-            census=Census(),
-            rejected_count=300,
-            rejected=(RejectedFile(file="a.jpg", reason="truncated", found="ends after 9 bytes"),),
-            reasons={"truncated": 300},
-        ),
+@pytest.mark.parametrize(
+    ("reason", "title"),
+    [("Trainer failed: no memory", "Failed"), ("interrupted in Trainer", "Interrupted")],
+)
+def test_a_run_that_ended_early_says_where_and_where_the_log_is(reason: str, title: str) -> None:
+    rejected = [
+        RejectedFile(file=f"{n}.jpg", reason="truncated", found=f"ends after {n}") for n in range(300)
+    ]
+    summary = known_summary(
+        outcome="failed", reasons=(reason,), metrics=None, slices={}, stages=(), rejected_files=rejected
     )
-    text = Page(render(data)).text
-    for part in (title, "Trainer failed: no memory", "/logs/1.log", "300 truncated", "ends after 9 bytes"):
+    text = Page(render(ReportData(summary=summary, log="/logs/1.log"))).text
+    for part in (title, reason, "/logs/1.log", "300 truncated", "The first 200", "199.jpg", "ends after 199"):
         assert part in text
+    assert "200.jpg" not in text
+
+
+def test_every_metric_of_the_table_is_shown_with_its_name_and_compared() -> None:
+    data = known_run(known_summary(baseline=Baseline(version=6, metrics=metrics())))
+    text, both = Page(render(data)).text, Page(render_comparison(Comparison(data, data))).text
+    for metric in METRICS:
+        name, value = f"{metric.label[0].upper()}{metric.label[1:]}", f"{VALUES[metric.name]:.3f}"
+        assert f"{name} {value}" in text
+        assert f"Version 6 {value} Change ±0.000" in text
+        assert f"{name} {value}" in both
 
 
 def test_a_baseline_comes_with_its_metrics_and_the_change() -> None:
-    metric = Metric(key="mean_iou", value=0.45, baseline=0.438)
-    data = known_run(
-        evaluation=evaluation(known_run()).model_copy(
-            update={"metrics": (metric,), "baseline": Baseline(version=6)}
-        )
-    )
+    data = known_run(known_summary(baseline=Baseline(version=6, metrics=metrics(mean_iou=0.438))))
     text = Page(render(data)).text
     assert "compared with version 6" in text
     assert "Version 6 0.438" in text
@@ -105,19 +87,17 @@ def test_a_baseline_comes_with_its_metrics_and_the_change() -> None:
 
 
 def test_a_refused_run_names_what_it_was_compared_with() -> None:
-    refused = known_run(
-        verdict=Verdict(outcome="rejected", reasons=("worse",)),
-        evaluation=evaluation(known_run()).model_copy(update={"baseline": Baseline(version=6)}),
+    refused = known_summary(
+        outcome="rejected", reasons=("worse",), baseline=Baseline(version=6, metrics=metrics())
     )
-    assert "It was compared with version 6, which was being served." in Page(render(refused)).text
+    assert "It was compared with version 6, which was being served." in Page(render(known_run(refused))).text
 
 
 def test_a_baseline_that_cannot_be_compared_is_named_with_the_obstacle() -> None:
-    baseline = Baseline(version=6, obstacle="its classes are not the same")
-    data = known_run(evaluation=evaluation(known_run()).model_copy(update={"baseline": baseline}))
+    summary = known_summary(baseline=Baseline(version=6, obstacle="its classes are not the same"))
     assert (
         "not compared with version 6, which was being served: its classes are not the same"
-        in Page(render(data)).text
+        in Page(render(known_run(summary))).text
     )
 
 
@@ -132,31 +112,30 @@ def test_classes_that_only_truth_or_only_predictions_have_are_named() -> None:
     data = known_run()
     # The second class is never predicted, the third one in no truth.
     matrix = ((5, 0, 2), (7, 0, 0), (0, 0, 0))
-    text = Page(render(data.model_copy(update={"evaluation": confused(matrix)}))).text
+    text = Page(render(data.model_copy(update={"confusion": matrix}))).text
     names = [each.name for each in data.classes]
     assert f"Never predicted: {names[1]} ." in text or f"Never predicted: {names[1]}." in text
     assert f"In no test image, but predicted: {names[2]}" in text
-    sound = Page(render(data.model_copy(update={"evaluation": confused(((5, 1, 1), (1, 5, 1), (1, 1, 5)))})))
+    sound = Page(render(data.model_copy(update={"confusion": ((5, 1, 1), (1, 5, 1), (1, 1, 5))})))
     assert "ever predicted:" not in sound.text and "but predicted" not in sound.text
 
 
 def test_a_class_that_training_never_showed_is_not_said_to_need_more_epochs() -> None:
-    training = Training(best_epoch=1, epochs=({"loss": 1.0},), untrained_classes=("tree",))
-    text = Page(render(known_run(training=training))).text
+    text = Page(render(known_run(known_summary(untrained_classes=("tree",))))).text
     assert "Without a pixel in the training split: tree" in text
     assert "more epochs" not in text
     assert "Never predicted: tree" in Page(render(known_run())).text
 
 
 def test_few_test_images_come_with_a_warning() -> None:
-    few = known_run(evaluation=evaluation(known_run()).model_copy(update={"examples": 2}))
+    few = known_run(known_summary(metrics=metrics(examples=2)))
     assert "With so few images" in Page(render(few)).text
     assert "With so few images" not in Page(render(known_run())).text
 
 
 def test_images_in_two_splits_are_named() -> None:
     leak = Leak(members=(("train", "a.jpg"), ("test", "b.jpg")))
-    data = known_run(dataset=Dataset(census=Census(leak_count=3, leaks=(leak,))))
+    data = known_run(statistics=DatasetStatistics(leak_count=3, leaks=(leak,)))
     text = Page(render(data)).text
     assert "3 images are in more than one split" in text
     assert "train a.jpg = test b.jpg" in text
@@ -166,16 +145,14 @@ def test_images_in_two_splits_are_named() -> None:
 def test_names_from_outside_are_text_and_nothing_else() -> None:
     data = known_run()
     hostile = known_run(
-        run=data.run.model_copy(update={"recipe": HOSTILE, "run_id": HOSTILE}),
-        verdict=Verdict(outcome="rejected", reasons=(HOSTILE,)),
+        known_summary(
+            recipe=HOSTILE,
+            outcome="rejected",
+            reasons=(HOSTILE,),
+            rejected_files=(RejectedFile(file=HOSTILE, reason=HOSTILE, found=HOSTILE),),
+        ),
         classes=tuple(each.model_copy(update={"name": f"{HOSTILE}{each.name}"}) for each in data.classes),
         gallery=tuple(item.model_copy(update={"name": HOSTILE}) for item in data.gallery),
-        dataset=Dataset(
-            census=Census(),
-            rejected_count=1,
-            rejected=(RejectedFile(file=HOSTILE, reason=HOSTILE, found=HOSTILE),),
-            reasons={HOSTILE: 1},
-        ),
         recipe={"name": HOSTILE, HOSTILE: HOSTILE},
         lineage=Lineage(git_commit=HOSTILE),
     )
@@ -223,24 +200,27 @@ def test_every_picture_has_a_text_and_every_table_a_caption() -> None:
 @pytest.mark.parametrize(("classes", "size"), [(59, 1_000_000), (255, 5_000_000 - most_bytes(255))])
 def test_a_page_of_many_classes_stays_small(classes: int, size: int) -> None:
     many = tuple(
-        ClassResult(name=f"a rather long name of class {index}", color=(index, 0, 0), iou=0.5, images=3)
+        ReportedClass(name=f"a rather long name of class {index}", color=(index, 0, 0), images=3)
         for index in range(classes)
     )
     confusion = tuple(tuple(1000 + 7 * row + column for column in range(classes)) for row in range(classes))
-    assert len(render(known_run(classes=many, evaluation=confused(confusion))).encode()) < size
+    measured = metrics(iou={each.name: 0.5 for each in many})
+    assert (
+        len(render(known_run(known_summary(metrics=measured), classes=many, confusion=confusion)).encode())
+        < size
+    )
 
 
 def test_the_largest_confusions_come_first() -> None:
-    data = known_run(evaluation=confused(((5, 3, 0), (7, 0, 0), (0, 1, 0))))
+    data = known_run(confusion=((5, 3, 0), (7, 0, 0), (0, 1, 0)))
     found = [(each.true, each.predicted, each.pixels, each.share) for each in confusions.largest(data)]
     assert found == [(1, 0, 7, 1.0), (0, 1, 3, 0.375), (2, 1, 1, 1.0)]
 
 
 def test_a_comparison_shows_both_values_and_only_the_settings_that_differ() -> None:
     other = known_run(
-        evaluation=evaluation(known_run()).model_copy(
-            update={"metrics": (Metric(key="mean_iou", value=0.5),)}
-        ),
+        known_summary(metrics=metrics(mean_iou=0.5)),
+        intervals={},
         recipe={"name": "known", "training": {"epochs": 9, "seed": 0}, "model": {"depth": 3}},
     )
     text = Page(render_comparison(Comparison(known_run(), other)).replace("<wbr>", "")).text
@@ -252,7 +232,7 @@ def test_a_comparison_shows_both_values_and_only_the_settings_that_differ() -> N
 
 
 def test_a_comparison_has_the_epochs_of_both() -> None:
-    other = known_run(training=Training(best_epoch=1, epochs=({"loss": 1.0},)))
+    other = known_run(history=TrainingHistory(best_epoch=1, epochs=({"loss": 1.0},)))
     page = Page(render_comparison(Comparison(known_run(), other)))
     assert "All epochs of A as a table" in page.text and "All epochs of B as a table" in page.text
     assert sum("over the epochs" in (image["alt"] or "") for image in page.of("img")) == 2
@@ -268,7 +248,7 @@ def test_predictions_are_not_shown_side_by_side_where_class_ids_mean_different_t
 def test_classes_of_unlike_runs_are_all_listed_the_first_run_s_first() -> None:
     left = known_run()
     right = left.model_copy(
-        update={"classes": (ClassResult(name="apple", color=(1, 2, 3), iou=0.5), left.classes[1])}
+        update={"classes": (ReportedClass(name="apple", color=(1, 2, 3)), left.classes[1])}
     )
     pairs = Comparison(left, right).classes
     assert [pair.name for pair in pairs] == [*(each.name for each in left.classes), "apple"]
@@ -276,5 +256,5 @@ def test_classes_of_unlike_runs_are_all_listed_the_first_run_s_first() -> None:
 
 
 def test_runs_on_other_data_are_compared_with_a_warning() -> None:
-    other = known_run(dataset=Dataset(census=Census(fingerprint="other")))
+    other = known_run(statistics=DatasetStatistics(fingerprint="other"))
     assert "did not see the same examples" in Page(render_comparison(Comparison(known_run(), other))).text

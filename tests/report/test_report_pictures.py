@@ -7,8 +7,8 @@ import math
 import numpy as np
 from PIL import Image
 
-from components.evaluation.confusion import Margins
 from components.imaging.palette import default_palette
+from components.metrics.confusion import Margins
 from components.report import gallery
 from components.report.gallery import choose
 

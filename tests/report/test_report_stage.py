@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,15 @@ import components
 import models
 from components.dataset import features
 from components.dataset.artifacts import IngestionReportArtifact
+from components.dataset.contracts import EVALUATION_FILE, Evaluation, GateCheck, Metrics
 from components.dataset.labels import LabelSet
-from components.evaluation.confusion import count_pixels, margins, scores
-from components.evaluation.gate import GateCheck
 from components.fingerprint import source_fingerprint
+from components.metrics.confusion import count_pixels, margins
+from components.metrics.table import MEAN_IOU, METRICS, class_iou
 from components.report import executor
 from components.report.artifacts import HtmlReport
+from components.report.component import Driver
 from components.report.data import ReportData
-from components.report.driver import Driver
 
 LABELS = LabelSet(names=("ground", "disc", "unicorn"))
 RECIPE = {
@@ -52,27 +52,31 @@ def confusion(pair: Pair) -> np.ndarray:
     return count_pixels(pair.class_ids, (pair.image[..., 0] > 120).astype(np.uint8), 3, 255)
 
 
-def found(test: list[Pair]) -> Any:
+def found(test: list[Pair]) -> Evaluation:
     """What the Evaluator would have found; it is tested elsewhere."""
     total = np.sum([confusion(pair) for pair in test], axis=0)
-    result = scores(margins(total))
-    check = GateCheck(
-        "mean IoU", "evaluation.min_mean_iou", 0.2, float(result.mean_iou), None, True, "reached"
-    )
-    return SimpleNamespace(
-        metrics={
-            **{key: float(getattr(result, key)) for key in result._fields if key not in ("iou", "dice")},
-            "iou": {
+    counts = margins(total)
+    ious = class_iou(counts).ratio()
+    return Evaluation(
+        metrics=Metrics(
+            **{metric.name: float(metric(counts)) for metric in METRICS},
+            iou={
                 name: None if np.isnan(iou) else float(iou)
-                for name, iou in zip(LABELS.names, result.iou, strict=True)
+                for name, iou in zip(LABELS.names, ious, strict=True)
             },
-            "examples": len(test),
-        },
-        baseline_metrics=None,
-        slices={},
-        confusion_matrix=total,
-        checks=(check,),
-        reasons=[],
+            examples=len(test),
+        ),
+        confusion=total.tolist(),
+        checks=(
+            GateCheck(
+                what="mean IoU",
+                setting="evaluation.min_mean_iou",
+                threshold=0.2,
+                value=float(MEAN_IOU(counts)),
+                passed=True,
+                message="reached",
+            ),
+        ),
     )
 
 
@@ -124,10 +128,8 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     return {key: [artifact] for key, artifact in made.items()}
 
 
-def run_stage(
-    artifacts: dict[str, list[Any]], directory: Path, monkeypatch: pytest.MonkeyPatch, result: Any
-) -> ReportData:
-    monkeypatch.setattr(executor, "load_evaluation", lambda uri, version: result)
+def run_stage(artifacts: dict[str, list[Any]], directory: Path, evaluation: Evaluation) -> ReportData:
+    evaluation.save(Path(artifacts["evaluation"][0].uri, EVALUATION_FILE))
     report = HtmlReport()
     report.uri = str(directory)
     executor.Executor().Do(
@@ -146,24 +148,27 @@ TEST = [disc_pair(10), disc_pair(11)]
 
 
 def test_a_run_with_two_test_images_gets_a_page_with_all_that_was_found(
-    artifacts: dict[str, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    artifacts: dict[str, list[Any]], tmp_path: Path
 ) -> None:
-    data = run_stage(artifacts, tmp_path, monkeypatch, found(TEST))
-    assert data.evaluation and data.dataset and data.training
-    assert (data.verdict.outcome, data.verdict.version, data.verdict.pushed_now) == ("pushed", 7, True)
-    assert data.verdict.serving_dir == "/serving/discs"
+    data = run_stage(artifacts, tmp_path, found(TEST))
+    summary = data.summary
+    assert (summary.outcome, summary.pushed_version, summary.pushed_now) == ("pushed", 7, True)
+    assert summary.serving_dir == "/serving/discs"
+    assert summary.examples == {"train": 3, "test": 2, "rejected": 1}
+    assert summary.untrained_classes == ("disc",)
     assert data.recipe["evaluation"]["min_mean_iou"] == 0.2, "this run's, not the recipe's"
-    assert data.evaluation.moved_pixels == 0
-    assert [item.name for item in data.gallery] == sorted(
-        ["10.png", "11.png"],
-        key=lambda name: float(scores(margins(confusion(disc_pair(int(name[:2]))))).mean_iou),
-    )
-    ious = sorted(float(scores(margins(confusion(pair))).mean_iou) for pair in TEST)
-    mean_iou = data.metric("mean_iou")
-    assert mean_iou and mean_iou.interval
-    assert (mean_iou.interval.low, mean_iou.interval.high) == pytest.approx(ious, abs=1e-9)
-    assert [each.iou is None for each in data.classes] == [False, False, True]
-    assert data.training.epochs[0]["val_loss"] is None
+    assert data.moved_pixels == 0
+
+    def iou(name: str) -> float:
+        return float(MEAN_IOU(margins(confusion(disc_pair(int(name[:2]))))))
+
+    assert [item.name for item in data.gallery] == sorted(["10.png", "11.png"], key=iou)
+    mean_iou = data.intervals["mean_iou"]
+    assert mean_iou
+    ious = sorted(map(iou, ("10.png", "11.png")))
+    assert (mean_iou.low, mean_iou.high) == pytest.approx(ious, abs=1e-9)
+    assert [data.iou(each.name) is None for each in data.classes] == [False, False, True]
+    assert data.history and data.history.epochs[0]["val_loss"] is None
     assert data.lineage.seeds == {"training.seed": 3}
     assert data.lineage.code_fingerprint == source_fingerprint(components, models)
     text = Page((tmp_path / "index.html").read_text()).text
@@ -180,25 +185,25 @@ def test_a_run_with_two_test_images_gets_a_page_with_all_that_was_found(
 
 
 def test_a_prediction_that_is_not_the_evaluations_is_said(
-    artifacts: dict[str, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    artifacts: dict[str, list[Any]], tmp_path: Path
 ) -> None:
-    result = found(TEST)
-    result.confusion_matrix[0, 0] -= 5
-    result.confusion_matrix[0, 1] += 5
-    data = run_stage(artifacts, tmp_path, monkeypatch, result)
-    assert data.evaluation and data.evaluation.moved_pixels == 5
+    evaluation = found(TEST)
+    (first, second, *others), *rows = evaluation.confusion
+    moved = ((first - 5, second + 5, *others), *rows)
+    data = run_stage(artifacts, tmp_path, evaluation.model_copy(update={"confusion": moved}))
+    assert data.moved_pixels == 5
     assert "5 pixels fell into another class" in Page((tmp_path / "index.html").read_text()).text
 
 
 def test_a_refused_model_gets_a_page_with_the_reasons(
-    artifacts: dict[str, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    artifacts: dict[str, list[Any]], tmp_path: Path
 ) -> None:
-    result = found(TEST)
-    result.reasons.append("mean IoU is under what was asked for")
+    evaluation = found(TEST)
+    refusal = evaluation.checks[0].model_copy(update={"passed": False, "message": "mean IoU is too low"})
     refused = {**artifacts, "pushed_model": [standard_artifacts.PushedModel()]}
-    data = run_stage(refused, tmp_path, monkeypatch, result)
-    assert (data.verdict.outcome, data.verdict.version) == ("rejected", None)
-    assert data.verdict.reasons == ("mean IoU is under what was asked for",)
+    data = run_stage(refused, tmp_path, evaluation.model_copy(update={"checks": (refusal,)}))
+    assert (data.summary.outcome, data.summary.pushed_version) == ("rejected", None)
+    assert data.summary.reasons == ("mean IoU is too low",)
 
 
 def test_no_execution_is_answered_from_the_cache() -> None:

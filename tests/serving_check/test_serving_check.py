@@ -17,13 +17,13 @@ from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 from tiny_export import export_tiny_model
 
+from components.dataset.contracts import SERVING_CHECK_FILE, ServingCheck
 from components.serving.backends import BINARY, Backend
 from components.serving.process import ServerProcessError
 from components.serving_check import check, executor
 from components.serving_check.config import ServingCheckConfig
 from components.serving_check.executor import Executor
 from components.serving_check.memory import peak_resident, resident
-from components.serving_check.report import ServingCheckReport, load_report
 from components.serving_check.trial import Findings
 from components.trainer.config import ServingLimits
 
@@ -68,8 +68,8 @@ def good(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, examples_dir
     return run(tmp_path_factory.mktemp("verdict"), model_dir, examples_dir, check_examples=10)
 
 
-def report_of(verdict: standard_artifacts.InfraBlessing) -> ServingCheckReport:
-    report = load_report(Path(verdict.uri))
+def report_of(verdict: standard_artifacts.InfraBlessing) -> ServingCheck:
+    report = ServingCheck.load_if_any(Path(verdict.uri, SERVING_CHECK_FILE))
     assert report
     return report
 
@@ -150,7 +150,7 @@ def test_a_model_that_the_evaluator_did_not_approve_is_not_served(
     monkeypatch.setattr(executor, "check_model", lambda *_, **__: pytest.fail("it was served"))
     verdict = run(tmp_path, model_dir, examples_dir, approved=0)
     assert not model_utils.is_infra_validated(verdict)
-    assert load_report(tmp_path) is None
+    assert ServingCheck.load_if_any(tmp_path / SERVING_CHECK_FILE) is None
 
 
 class FakeProcess:
@@ -177,7 +177,7 @@ class FakeProcess:
 def check_with(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(check, "ServerProcess", FakeProcess)
 
-    def report() -> ServingCheckReport:
+    def report() -> ServingCheck:
         example = Pair(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)).example("x.png")
         return check.check_model(model_dir, [example], ServingCheckConfig(), tmp_path / "log")
 
@@ -234,7 +234,7 @@ def test_memory_is_that_of_a_process_and_its_children() -> None:
 
 def test_settings_and_report_import_neither_tensorflow_nor_tfx() -> None:
     code = (
-        "import sys, components.serving_check.config, components.serving_check.report;"
+        "import sys, components.serving_check.config, components.dataset.contracts;"
         "sys.exit(bool({'tensorflow', 'tfx', 'numpy', 'grpc'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

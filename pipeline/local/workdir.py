@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from components.report.run_summary import RunSummary
+
 SUMMARY: Final = "summary.json"
 
 
@@ -41,6 +43,18 @@ class WorkDir:
 
     def log(self, run_id: str) -> Path:
         return self.root / "logs" / f"{run_id}.log"
+
+    def keep(self, summary: RunSummary) -> None:
+        """Writes a summary twice: to stay with its run, and as the newest one.
+
+        Each names its own copy of the report: the newest run's is overwritten by the next run.
+        """
+        past = self.past(summary.run_id)
+        past.mkdir(parents=True, exist_ok=True)
+        report = past / Path(summary.report).name if summary.report else None
+        own = {"report": str(report)} if report and report.exists() else {}
+        summary.model_copy(update=own).save(past / SUMMARY)
+        summary.save(self.summary)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

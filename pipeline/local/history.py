@@ -6,76 +6,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from pipeline.workdir import SUMMARY, WorkDir
-
-
-class _Part(BaseModel):
-    """What is read of a part of ``summary.json``; what else there is does not matter here."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Metrics(_Part):
-    examples: int
-    mean_iou: float | None
-    mean_dice: float | None
-    pixel_accuracy: float | None
-    iou: dict[str, float | None]
-
-
-class Baseline(_Part):
-    version: int
-    metrics: Metrics | None
-    obstacle: str | None = None
-
-
-class Latency(_Part):
-    p50: float
-    p99: float
-
-
-class Memory(_Part):
-    peak: float
-
-
-class ServingCheck(_Part):
-    server: str
-    load_seconds: float | None
-    latency_ms: Latency | None
-    memory_mb: Memory | None
-    reasons: tuple[str, ...] = ()
-
-
-class Stage(_Part):
-    name: str
-    seconds: float
-    cached: bool
-    memory_mb: float | None = None
-
-
-class Summary(_Part):
-    """``summary.json``, also as runs of earlier versions left it: what came later has a default."""
-
-    run_id: str = Field(pattern=r"^\w[\w-]*$")
-    """Names a folder and a log, and nothing outside of the work directory."""
-    recipe: str
-    outcome: Literal["pushed", "rejected", "failed"]
-    reasons: tuple[str, ...]
-    pushed_version: int | None
-    serving_dir: str
-    metrics: Metrics | None
-    stages: tuple[Stage, ...]
-    slices: dict[str, float | None] = {}
-    baseline: Baseline | None = None
-    serving_check: ServingCheck | None = None
-    started_at: AwareDatetime | None = None
-    finished_at: AwareDatetime | None = None
-    seconds: float | None = None
-    report: str | None = None
+from components.report.run_summary import RunSummary
+from pipeline.local.workdir import SUMMARY, WorkDir
 
 
 @dataclass(frozen=True)
@@ -85,19 +20,11 @@ class PastRun:
     workdir: WorkDir
     path: Path
     """Its ``summary.json``."""
-    summary: Summary
+    summary: RunSummary
 
     @property
     def run_id(self) -> str:
         return self.summary.run_id
-
-    @property
-    def verdict(self) -> str:
-        """``pushed``, ``rejected``, ``failed``, or ``interrupted``."""
-        reasons = self.summary.reasons
-        if self.summary.outcome == "failed" and reasons and reasons[0].startswith("interrupted"):
-            return "interrupted"
-        return self.summary.outcome
 
     @property
     def seconds(self) -> float:
@@ -186,8 +113,9 @@ def _read(workdir: WorkDir) -> Iterator[PastRun | Unreadable]:
     paths = [workdir.summary] if workdir.summary.exists() else []
     for path in [*paths, *sorted(workdir.history.glob(f"*/{SUMMARY}"))]:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            summary = Summary.model_validate(_printable(content))
+            summary = RunSummary.load(path)
+            if not summary.run_id:
+                raise ValueError("run_id: it is empty")
         except (OSError, ValueError) as error:
             yield Unreadable(path, _why(error))
         else:
@@ -210,17 +138,6 @@ def _why(error: OSError | ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"no JSON in line {error.lineno}"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
-
-
-def _printable(value: Any) -> Any:
-    """Returns the value with lone surrogates, which file names may hold, as a backslash and a code."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_printable(item) for item in value]
-    return value
 
 
 def nearest(run_id: str, runs: Sequence[PastRun]) -> str | None:

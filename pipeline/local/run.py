@@ -4,19 +4,21 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from components.report.run_summary import INTERRUPTED, RunSummary, Stage, summarize
 from pipeline.config import Recipe
 from pipeline.failures import explain_failure, rejected_files
 from pipeline.interrupt import Interrupt
-from pipeline.summary import build_summary, keep_summary
-from pipeline.views.view import View
-from pipeline.workdir import WorkDir
+from pipeline.local.view import View
+from pipeline.local.workdir import WorkDir
 
 if TYPE_CHECKING:
-    from pipeline.local_runner import StageResult
+    from tfx.types import Artifact
+
+    from pipeline.local.stages import StageResult
 
 _REPORT: Final = "Report"
 """The stage that makes the page. It is the last one: whether a model was pushed is decided before it."""
@@ -33,7 +35,7 @@ def new_run_id() -> str:
 class Ended:
     """A run that has ended."""
 
-    summary: dict[str, Any]
+    summary: RunSummary
     interrupted: bool
     """Before it was decided what comes of it; the summary's only reason says where."""
     report_obstacle: str | None
@@ -67,79 +69,90 @@ class LocalRun:
         except (Exception, KeyboardInterrupt) as error:
             logger.exception("%s did not finish", self._doing)
             if self._interrupt.received:
-                failure = f"interrupted in {self._doing}"
+                failure = f"{INTERRUPTED}{self._doing}"
             else:
                 failure = f"{self._doing} failed: {explain_failure(error)}"
             rejected = rejected_files(error)
         self._view.stages_are_over()
+        obstacle, interrupted = None, self._interrupt.received
         if self._doing == _REPORT:
             # Pushed is pushed and refused is refused, whatever becomes of the page.
-            summary = self._sum_up(None, ())
             reported = any(stage.name == _REPORT for stage in self._done)
-            obstacle = self._report(summary, None if reported else failure)
-            return Ended(summary, interrupted=False, report_obstacle=obstacle)
-        interrupted = self._interrupt.received
-        summary = self._sum_up(failure, rejected)
-        return Ended(summary, interrupted, self._report(summary))
+            failure, obstacle, interrupted = None, None if reported else failure, False
+        summary, obstacle = self._report(self._sum_up(failure, rejected), obstacle)
+        return Ended(summary, interrupted, obstacle)
 
-    def _sum_up(self, failure: str | None, rejected: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _sum_up(self, failure: str | None, rejected: Sequence[Mapping[str, Any]]) -> RunSummary:
         try:
-            summary = self._summary(self._done, failure, rejected)
-            keep_summary(summary, self._workdir)
+            summary = self._summary(self._artifacts, failure, rejected)
+            self._workdir.keep(summary)
         except Exception as error:
             logger.exception("Summing up did not finish")
             failure = failure or f"Summing up failed: {explain_failure(error)}"
             # Without the artifacts, one of which may be what cannot be read.
-            stages = [replace(stage, outputs={}) for stage in self._done]
-            summary = self._summary(stages, failure, rejected)
+            summary = self._summary({}, failure, rejected)
             with suppress(OSError):
-                keep_summary(summary, self._workdir)
+                self._workdir.keep(summary)
         return summary
+
+    @property
+    def _artifacts(self) -> dict[str, "Artifact"]:
+        """What the stages that are done have left, by output key."""
+        return {key: found[0] for stage in self._done for key, found in stage.outputs.items() if found}
 
     def _summary(
         self,
-        stages: Sequence["StageResult"],
+        artifacts: Mapping[str, "Artifact"],
         failure: str | None,
         rejected: Sequence[Mapping[str, Any]],
-    ) -> dict[str, Any]:
-        return build_summary(
-            self._recipe,
-            self._run_id,
-            self._workdir.serving(self._recipe.serving.model_name),
-            stages,
-            failure,
-            rejected,
+    ) -> RunSummary:
+        model_name = self._recipe.serving.model_name
+        return summarize(
+            artifacts,
+            recipe=self._recipe.name,
+            run_id=self._run_id,
+            model_name=model_name,
+            serving_dir=str(self._workdir.serving(model_name)),
+            failure=failure,
+            rejected_files=rejected,
+            stages=[
+                Stage(
+                    name=stage.name,
+                    seconds=round(stage.seconds, 3),
+                    cached=stage.cached,
+                    memory_mb=stage.memory_mb,
+                )
+                for stage in self._done
+            ],
             started_at=self._started_at,
             seconds=time.monotonic() - self._clock,
         )
 
-    def _report(self, summary: dict[str, Any], obstacle: str | None = None) -> str | None:
-        """Writes the report and its path into the summary; returns why not, where it cannot.
+    def _report(self, summary: RunSummary, obstacle: str | None = None) -> tuple[RunSummary, str | None]:
+        """Writes the report; returns the summary with its path, and why not, where it cannot.
 
         The run is over: neither a fault nor an interrupt in here changes what has come of it. ``obstacle``
         is why the Report stage has left nothing, where it had its turn.
         """
         try:
             # As late as this: a fault in there is no reason not to train.
-            from pipeline.reporting import write_report
+            from pipeline.local.report import write_report
 
-            report = write_report(
-                summary, self._done, self._recipe, self._workdir, self._run_id, obstacle or ""
-            )
-            summary["report"] = str(report)
-            keep_summary(summary, self._workdir)
+            report = write_report(summary, self._artifacts, self._recipe, self._workdir, obstacle or "")
+            reported = summary.model_copy(update={"report": str(report)})
+            self._workdir.keep(reported)
         except KeyboardInterrupt:
             logger.info("interrupted while the report was being written")
-            return "interrupted while it was being written"
+            return summary, "interrupted while it was being written"
         except Exception as error:
             logger.exception("The report was not finished")
-            return explain_failure(error)
-        return obstacle
+            return summary, explain_failure(error)
+        return reported, obstacle
 
     def _run_stages(self) -> None:
         # Seconds of imports, needed by nothing that comes before.
         from pipeline.create_pipeline import create_pipeline
-        from pipeline.local_runner import stages_of
+        from pipeline.local.stages import stages_of
         from pipeline.parameters import RunParameters
 
         pipeline = create_pipeline(

@@ -1,20 +1,14 @@
-"""How a page puts numbers and verdicts."""
+"""How a page writes numbers, times and verdicts."""
 
 import calendar
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
+from components.dataset.contracts import Baseline
 from components.report.data import ReportData
 
 UNMEASURED: Final = "–"
-METRIC_NAMES: Final = {
-    "mean_iou": "Mean IoU",
-    "mean_dice": "Mean Dice",
-    "pixel_accuracy": "Pixel accuracy",
-    "frequency_weighted_iou": "Frequency-weighted IoU",
-}
 WHY_NAMES: Final = {
     "worst": "worst",
     "median": "median",
@@ -56,9 +50,13 @@ def number(value: int) -> str:
     return f"{value:,}".replace(",", "\u202f")
 
 
-def moment(text: str) -> str:
-    """Writes a time of ISO 8601: ``21 November 2026, 15:04 UTC``, or ``… +02:00`` elsewhere."""
-    time = datetime.fromisoformat(text)
+def sentence(text: str) -> str:
+    """Begins with a capital."""
+    return text[:1].upper() + text[1:]
+
+
+def moment(time: datetime) -> str:
+    """Writes a time with its zone: ``21 November 2026, 15:04 UTC``, or ``… +02:00`` elsewhere."""
     zone = time.strftime("%z")
     where = "UTC" if zone in ("", "+0000") else f"{zone[:3]}:{zone[3:5]}"
     return f"{time.day} {calendar.month_name[time.month]} {time:%Y, %H:%M} {where}"
@@ -74,42 +72,32 @@ class Headline:
 
 def headline(data: ReportData) -> Headline:
     """Says what became of a run."""
-    verdict = data.verdict
-    match verdict.outcome:
-        case "pushed" if verdict.pushed_now:
-            title = f"Pushed as version {verdict.version}"
+    summary = data.summary
+    match summary.verdict:
+        case "pushed" if summary.pushed_now:
+            title = f"Pushed as version {summary.pushed_version}"
         case "pushed":
-            title = f"Already served as version {verdict.version}"
+            title = f"Already served as version {summary.pushed_version}"
         case "rejected":
             return Headline("Refused, nothing was pushed", _refusal(data))
         case "failed":
             return Headline("Failed", f"The run ended early. {_GO_ON}")
         case "interrupted":
             return Headline("Interrupted", f"The run was stopped from outside. {_GO_ON}")
-    return Headline(title, f"It met every threshold. {_against(data)}")
+    return Headline(title, f"It met every threshold. {_against(summary.baseline)}")
 
 
 def _refusal(data: ReportData) -> str:
-    failed = [check for check in data.evaluation.checks if not check.passed] if data.evaluation else []
-    if failed:
-        return f"The model did not meet every threshold of the gate. {_against(data)}"
-    return f"The model was good enough, but it cannot be served as it is. {_against(data)}"
+    against = _against(data.summary.baseline)
+    if all(check.passed for check in data.checks):
+        return f"The model was good enough, but it cannot be served as it is. {against}"
+    return f"The model did not meet every threshold of the gate. {against}"
 
 
-def _against(data: ReportData) -> str:
-    baseline = data.evaluation.baseline if data.evaluation else None
+def _against(baseline: Baseline | None) -> str:
     if baseline is None:
         return "No earlier model was being served to compare it with."
     served = f"version {baseline.version}, which was being served"
     if baseline.obstacle:
         return f"It was not compared with {served}: {baseline.obstacle}."
     return f"It was compared with {served}."
-
-
-def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields a recipe's settings by their full keys, ``training.epochs``."""
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from flattened(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

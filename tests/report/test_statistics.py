@@ -10,7 +10,7 @@ from conftest import Pair, disc_pair
 from PIL import Image
 
 from components.dataset import features
-from components.report.census import take_census
+from components.report.statistics import dataset_statistics
 
 
 def write_split(directory: Path, examples: dict[str, bytes]) -> Path:
@@ -43,7 +43,7 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_pixels_are_counted_by_class_and_ignored_ones_apart(splits: dict[str, Path]) -> None:
-    [train, _] = take_census(splits, num_classes=2).splits
+    [train, _] = dataset_statistics(splits, num_classes=2).splits
     masks = [disc_pair(seed).class_ids for seed in (0, 1, 2, 3, 4, 0)]
     assert train.examples == 6
     assert train.class_pixels == tuple(sum(int((mask == c).sum()) for mask in masks) for c in (0, 1))
@@ -52,7 +52,7 @@ def test_pixels_are_counted_by_class_and_ignored_ones_apart(splits: dict[str, Pa
 
 
 def test_sizes_are_counted_the_commonest_first(splits: dict[str, Path]) -> None:
-    [train, _] = take_census(splits, num_classes=2).splits
+    [train, _] = dataset_statistics(splits, num_classes=2).splits
     shapes = [disc_pair(seed).class_ids.shape for seed in range(5)]
     height, width = disc_pair(0).class_ids.shape
     assert (train.sizes[0].width, train.sizes[0].height, train.sizes[0].images) == (width, height, 2)
@@ -62,9 +62,9 @@ def test_sizes_are_counted_the_commonest_first(splits: dict[str, Path]) -> None:
 
 
 def test_the_same_pixels_in_two_splits_are_a_leak_whatever_the_file_format(splits: dict[str, Path]) -> None:
-    census = take_census(splits, num_classes=2)
-    assert census.leak_count == 1
-    assert census.leaks[0].members == (("train", "3.png"), ("test", "copy.bmp"))
+    found = dataset_statistics(splits, num_classes=2)
+    assert found.leak_count == 1
+    assert found.leaks[0].members == (("train", "3.png"), ("test", "copy.bmp"))
 
 
 def test_one_pixel_makes_another_image_and_another_fingerprint(
@@ -73,12 +73,14 @@ def test_one_pixel_makes_another_image_and_another_fingerprint(
     image = disc_pair(3).image.copy()
     image[0, 0, 0] ^= 1
     changed = Pair(image, disc_pair(3).class_ids).example("copy.bmp")
-    other = take_census({**splits, "test": write_split(tmp_path / "test", {"x": changed})}, num_classes=2)
+    other = dataset_statistics(
+        {**splits, "test": write_split(tmp_path / "test", {"x": changed})}, num_classes=2
+    )
     assert other.leak_count == 0
-    assert other.fingerprint != take_census(splits, num_classes=2).fingerprint
+    assert other.fingerprint != dataset_statistics(splits, num_classes=2).fingerprint
 
 
 def test_an_empty_split_is_no_obstacle(splits: dict[str, Path], tmp_path: Path) -> None:
-    census = take_census({"val": write_split(tmp_path / "val", {}), **splits}, num_classes=2)
-    assert [split.examples for split in census.splits] == [0, 6, 1]
-    assert census.splits[0].smallest is None
+    found = dataset_statistics({"val": write_split(tmp_path / "val", {}), **splits}, num_classes=2)
+    assert [split.examples for split in found.splits] == [0, 6, 1]
+    assert found.splits[0].smallest is None

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
+from components.report.run_summary import RunSummary
 from components.trainer.training_progress import RECORD_ATTRIBUTE, TrainingProgress
 
 if TYPE_CHECKING:
-    from pipeline.local_runner import StageResult
+    from pipeline.local.stages import StageResult
 
 _STAGES: Final = "components"
 """The logger that the stages' own loggers descend from."""
@@ -43,7 +44,7 @@ class Ending:
 
     exit_code: int
     log: Path
-    summary: Mapping[str, Any] | None
+    summary: RunSummary | None
     """None where the run was interrupted too late or too early for one."""
     lines: Sequence[Line]
 
@@ -104,3 +105,34 @@ class View(logging.Handler):
 
     def run_ends(self, ending: Ending) -> None:
         """Nothing follows."""
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """One character each, except for the ellipsis and the separator."""
+
+    done: str
+    cached: str
+    failed: str
+    pending: str
+    separator: str
+    ellipsis: str
+    bar: str
+    rail: str
+    spinner: str
+    """Its pictures, shown one after the other."""
+
+
+UNICODE: Final = Glyphs("✓", "≡", "✗", "·", " · ", "…", "━", "─", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+ASCII: Final = Glyphs("+", "=", "x", ".", ", ", "...", "#", "-", "|/-\\")
+
+
+def glyphs_for(encoding: str, environment: Mapping[str, str]) -> Glyphs:
+    """Returns signs that the encoding has, and the font: that of Linux's own console has few."""
+    if environment.get("TERM") == "linux":
+        return ASCII
+    try:
+        "".join(vars(UNICODE).values()).encode(encoding)
+    except UnicodeEncodeError:
+        return ASCII
+    return UNICODE

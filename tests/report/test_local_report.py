@@ -3,22 +3,21 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from known_run import Page, known_run
-from tfx.types import standard_artifacts
+from tfx.types import Artifact, standard_artifacts
 
-from components.evaluation.gate import GateCheck
+from components.dataset.contracts import EVALUATION_FILE, Evaluation, GateCheck
 from components.report.data import ReportData
-from pipeline import report, reporting
+from components.report.run_summary import RunSummary
+from pipeline import report
 from pipeline.config import load_recipe
-from pipeline.local_runner import StageResult
-from pipeline.reporting import write_report
-from pipeline.workdir import WorkDir
+from pipeline.local.report import write_report
+from pipeline.local.workdir import WorkDir
 
+RUN_ID = "20260102-030405"
 METRICS = {
     "mean_iou": 0.45,
     "mean_dice": 0.5,
@@ -29,43 +28,38 @@ METRICS = {
 }
 
 
-def summary(**changes: Any) -> dict[str, Any]:
-    return {
+def summary(**changes: Any) -> RunSummary:
+    fields = {
         "recipe": "shapes",
+        "run_id": RUN_ID,
         "finished_at": "2026-01-02T03:04:05+01:00",
         "outcome": "failed",
         "reasons": ["Trainer failed: no memory"],
-        "pushed_version": None,
-        "pushed_now": False,
         "serving_dir": "/serving/shapes",
         "examples": {"train": 5, "val": 0, "test": 9, "rejected": 1},
         "rejected_files": [{"file": "a.jpg", "reason": "empty file", "found": "0 bytes"}],
-        "metrics": None,
-        "slices": {},
-        "baseline": None,
-        "serving_check": None,
         "stages": [{"name": "Trainer", "seconds": 61.0, "cached": False, "memory_mb": 900.5}],
-    } | changes
+    }
+    return RunSummary(**(fields | changes))
 
 
 def written(
-    tmp_path: Path, told: dict[str, Any], stages: list[StageResult] | None = None, obstacle: str = ""
+    tmp_path: Path, told: RunSummary, artifacts: dict[str, Artifact] | None = None, obstacle: str = ""
 ) -> tuple[str, Path]:
     """The text of the page, and where it is."""
-    recipe = load_recipe("shapes")
-    page = write_report(told, stages or [], recipe, WorkDir(tmp_path), "20260102-030405", obstacle)
+    page = write_report(told, artifacts or {}, load_recipe("shapes"), WorkDir(tmp_path), obstacle)
     return Page(page.read_text(encoding="utf-8")).text, page
 
 
 def test_a_failed_run_has_a_page_of_what_is_known(tmp_path: Path) -> None:
     text, page = written(tmp_path, summary())
     assert page == tmp_path / "report" / "index.html"
-    for part in ("Failed", "Trainer failed: no memory", "20260102-030405.log", "1 empty file", "900 MB"):
+    for part in ("Failed", "Trainer failed: no memory", f"{RUN_ID}.log", "1 empty file", "900 MB", "train 5"):
         assert part in text
     assert "Metrics" not in text
-    kept = tmp_path / "history" / "20260102-030405"
+    kept = tmp_path / "history" / RUN_ID
     assert (kept / "index.html").read_text() == page.read_text()
-    assert ReportData.load(kept).run.run_id == "20260102-030405"
+    assert ReportData.load(kept).summary.run_id == RUN_ID
 
 
 def test_a_run_that_failed_before_it_had_read_anything_has_a_page(tmp_path: Path) -> None:
@@ -75,7 +69,7 @@ def test_a_run_that_failed_before_it_had_read_anything_has_a_page(tmp_path: Path
 
 def test_a_failed_run_s_page_says_what_it_was_made_with(tmp_path: Path) -> None:
     written(tmp_path, summary())
-    made_with = ReportData.load(tmp_path / "history" / "20260102-030405").lineage
+    made_with = ReportData.load(tmp_path / "history" / RUN_ID).lineage
     assert made_with.seeds and made_with.versions["tensorflow"] and made_with.code_fingerprint
 
 
@@ -85,19 +79,25 @@ def test_an_interrupted_run_is_not_called_a_failure(tmp_path: Path) -> None:
     assert "Failed" not in text
 
 
-def evaluated(monkeypatch: pytest.MonkeyPatch, passed: bool) -> StageResult:
-    """An Evaluator that is done, and what is read from its artifact."""
-    check = GateCheck("mean IoU", "evaluation.min_mean_iou", 0.4, 0.45, None, passed, "as it is")
-    result = SimpleNamespace(checks=(check,), confusion_matrix=np.diag([9_001, 2, 3, 0, 1]))
-    monkeypatch.setattr(reporting, "load_evaluation", lambda uri, version: result)
+def evaluated(tmp_path: Path, passed: bool) -> dict[str, Artifact]:
+    """What an Evaluator left that is done."""
+    check = GateCheck(
+        what="mean IoU",
+        setting="evaluation.min_mean_iou",
+        threshold=0.4,
+        value=0.45,
+        passed=passed,
+        message="as it is",
+    )
+    confusion = [[9_001, 0, 0, 0, 0], *([0] * 5 for _ in range(4))]
     artifact = standard_artifacts.ModelEvaluation()
-    artifact.uri = "/evaluation"
-    return StageResult("Evaluator", 1.0, False, {"evaluation": [artifact]})
+    artifact.uri = str(tmp_path)
+    found = Evaluation(metrics=METRICS, checks=[check], confusion=confusion)
+    found.save(tmp_path / EVALUATION_FILE)
+    return {"evaluation": artifact}
 
 
-def test_a_run_whose_report_stage_failed_still_shows_what_was_evaluated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_whose_report_stage_failed_still_shows_what_was_evaluated(tmp_path: Path) -> None:
     told = summary(
         outcome="pushed",
         reasons=[],
@@ -107,8 +107,7 @@ def test_a_run_whose_report_stage_failed_still_shows_what_was_evaluated(
         baseline={"version": 6, "metrics": METRICS | {"mean_iou": 0.4}, "obstacle": None},
         slices={"kind=a": 0.3},
     )
-    stages = [evaluated(monkeypatch, passed=True)]
-    text, _ = written(tmp_path, told, stages, obstacle="Report failed: no memory")
+    text, _ = written(tmp_path, told, evaluated(tmp_path, passed=True), obstacle="Report failed: no memory")
     assert "Pushed as version 7" in text
     assert "This page lacks examples and intervals: Report failed: no memory" in text
     for number in ("0.450", "0.500", "0.900", "0.810", "+0.050", "kind=a", "triangle –", "at least 0.4"):
@@ -116,37 +115,27 @@ def test_a_run_whose_report_stage_failed_still_shows_what_was_evaluated(
     assert "Confusion matrix" in text
 
 
-def test_a_refused_run_whose_report_stage_failed_says_what_refused_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_run_whose_report_stage_failed_says_what_refused_it(tmp_path: Path) -> None:
     told = summary(outcome="rejected", reasons=["as it is"], metrics=METRICS)
-    text, _ = written(tmp_path, told, [evaluated(monkeypatch, passed=False)], obstacle="no memory")
+    text, _ = written(tmp_path, told, evaluated(tmp_path, passed=False), obstacle="no memory")
     assert "did not meet every threshold" in text and "not met" in text
 
 
-def test_a_run_that_failed_after_the_evaluation_has_no_empty_section(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_failed_after_the_evaluation_has_no_empty_section(tmp_path: Path) -> None:
     told = summary(metrics=METRICS, reasons=["ServingCheck failed: no port"])
-    text, _ = written(tmp_path, told, [evaluated(monkeypatch, passed=True)])
+    text, _ = written(tmp_path, told, evaluated(tmp_path, passed=True))
     assert "This page lacks" not in text and "Slices" not in text
 
 
 def test_the_report_stage_s_page_gets_what_only_the_run_knows(tmp_path: Path) -> None:
     made = tmp_path / "artifact"
     made.mkdir()
-    known_run(stages=()).save(made)
+    known_run().save(made)
     artifact = standard_artifacts.Model()
     artifact.uri = str(made)
     told = summary(outcome="pushed", reasons=[], pushed_version=7, pushed_now=False)
-    text, _ = written(tmp_path, told, [StageResult("Report", 1.0, False, {"report": [artifact]})])
-    for part in (
-        "Already served as version 7",
-        "1 min 01 s",
-        "images/a.jpg",
-        "run 20260102-030405",
-        "+01:00",
-    ):
+    text, _ = written(tmp_path, told, {"report": artifact})
+    for part in ("Already served as version 7", "1 min 01 s", "images/a.jpg", f"run {RUN_ID}", "+01:00"):
         assert part in text
 
 
@@ -186,6 +175,15 @@ def test_what_is_no_run_ends_with_one_line_and_status_2(
     assert said.startswith("error: ") and complaint in said and said.count("\n") == 1
 
 
+def test_the_report_of_an_earlier_version_ends_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.json").write_text('{"run": {"recipe": "shapes"}, "verdict": {"outcome": "pushed"}}')
+    assert report.main(["--compare", str(tmp_path), str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "run the recipe in its work directory again" in said
+
+
 def test_a_folder_without_a_report_ends_with_one_line_and_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +219,7 @@ def test_names_that_cannot_be_are_one_line_and_leave_nothing(
 
 def test_help_needs_neither_tensorflow_nor_tfx() -> None:
     code = (
-        "import sys, pipeline.report, pipeline.reporting\nassert not {'tensorflow', 'tfx'} & set(sys.modules)"
+        "import sys, pipeline.report, pipeline.local.report\n"
+        "assert not {'tensorflow', 'tfx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""The confusion matrix and everything that follows from it. NumPy only."""
+"""The confusion matrix: how it is counted, and what of it the metrics need. NumPy only."""
 
 import io
 from typing import NamedTuple
@@ -92,54 +92,6 @@ def unmeasured(counts: Margins) -> np.ndarray:
 def unpredicted(counts: Margins) -> np.ndarray:
     """Which classes the truth shows, but no prediction: bool [..., C]. Their IoU is 0."""
     return (counts.truth > 0) & (counts.predicted == 0)
-
-
-class Scores(NamedTuple):
-    """What a confusion matrix says, or each of many; NaN wherever there was nothing to measure."""
-
-    mean_iou: np.ndarray
-    """float64 [...], as the next three."""
-    mean_dice: np.ndarray
-    pixel_accuracy: np.ndarray
-    frequency_weighted_iou: np.ndarray
-    iou: np.ndarray
-    """float64 [..., C]."""
-    dice: np.ndarray
-    """float64 [..., C]."""
-
-
-def scores(counts: Margins) -> Scores:
-    """Derives the metrics from the margins of one confusion matrix or of many.
-
-    IoU and Dice of class c are TP / (TP + FP + FN) and 2 TP / (2 TP + FP + FN). Their means run over
-    the classes that occur in truth or prediction; the other classes, and means over no class, are NaN.
-    Source: Long, Shelhamer & Darrell, "Fully Convolutional Networks for Semantic Segmentation", 2015,
-    section 5 (pixel accuracy, mean IU, frequency weighted IU).
-    """
-    hits, truth, predicted = counts
-    union = truth + predicted - hits
-    occurs = union > 0
-    iou = _ratio(hits, union)
-    dice = _ratio(2 * hits, truth + predicted)
-    total = truth.sum(axis=-1)
-    return Scores(
-        mean_iou=_mean(iou, occurs),
-        mean_dice=_mean(dice, occurs),
-        pixel_accuracy=_ratio(hits.sum(axis=-1), total),
-        frequency_weighted_iou=_ratio(np.where(truth > 0, truth * iou, 0.0).sum(axis=-1), total),
-        iou=iou,
-        dice=dice,
-    )
-
-
-def _mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    return _ratio(np.where(where, values, 0.0).sum(axis=-1), where.sum(axis=-1))
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Divides; 0 / 0 is NaN."""
-    with np.errstate(invalid="ignore"):
-        return np.true_divide(numerator, denominator)
 
 
 def _size(mask: np.ndarray) -> str:

@@ -5,12 +5,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from components.evaluation.metric_names import IOU_PREFIX, UNMEASURED_CLASSES
+from components.dataset.contracts import GateCheck
+from components.metrics.table import MEAN_IOU
 
 _FEWEST_DIGITS: Final = 3
 _MOST_DIGITS: Final = 16
 """A double has no more."""
 ALLOW_UNMEASURED: Final = "evaluation.allow_unmeasured_classes"
+
+IOU_PREFIX: Final = "iou/"
+"""A class's IoU is in TFMA's output under this prefix and its name."""
+UNMEASURED_CLASSES: Final = "unmeasured_classes"
+"""In TFMA's output: how many classes have no pixel in the ground truth, those left out that may have none."""
+UNPREDICTED_CLASSES: Final = "unpredicted_classes"
+"""In TFMA's output: how many classes have pixels in the ground truth but were predicted nowhere, those left
+out that may be."""
 
 
 @dataclass(frozen=True)
@@ -24,29 +33,6 @@ class Threshold:
     """The bound is on the difference to the served model."""
     bound: float
     passed: bool
-
-
-@dataclass(frozen=True)
-class GateCheck:
-    """One threshold of the gate and what became of it."""
-
-    what: str
-    """E.g. ``mean IoU``, ``IoU of cat``, ``mean IoU of species=cat``, ``classes never predicted``."""
-    setting: str
-    """The recipe's key."""
-    threshold: float
-    """The lowest value allowed, or how far the value may fall below the baseline's, or for `ALLOW_UNMEASURED`
-    the highest number of classes."""
-    value: float | None
-    """The candidate's; None if it could not be measured."""
-    baseline: float | None
-    """The served model's where the threshold is about it, else None."""
-    passed: bool
-    """TFMA's verdict."""
-    message: str
-    """One line for people."""
-    digits: int = 3
-    """After the point, with which value and bound read as the verdict says."""
 
 
 def explain(
@@ -121,11 +107,11 @@ def explain_classes(threshold: Threshold, found: Sequence[str], allowed: Sequenc
 def _subject(threshold: Threshold) -> tuple[str, str, str]:
     """Returns what is measured, the recipe's key, and why it may be impossible to measure."""
     if threshold.is_change:
-        return "mean IoU", "evaluation.max_regression", "the test split has no pixel that counts"
+        return MEAN_IOU.label, "evaluation.max_regression", "the test split has no pixel that counts"
     if threshold.slice_label:
         attribute, _, value = threshold.slice_label.partition("=")
         return (
-            f"mean IoU of {threshold.slice_label}",
+            f"{MEAN_IOU.label} of {threshold.slice_label}",
             f"evaluation.min_slice_iou.{attribute}.{value}",
             f"no example of the test split has {threshold.slice_label} and a pixel that counts",
         )
@@ -136,7 +122,7 @@ def _subject(threshold: Threshold) -> tuple[str, str, str]:
             f"evaluation.min_class_iou.{name}",
             f"{name} occurs neither in the test split nor in the predictions",
         )
-    return "mean IoU", "evaluation.min_mean_iou", "the test split has no pixel that counts"
+    return MEAN_IOU.label, "evaluation.min_mean_iou", "the test split has no pixel that counts"
 
 
 def _regression_message(

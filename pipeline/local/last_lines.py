@@ -2,91 +2,91 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from components.dataset.contracts import Baseline, Metrics, ServingCheck
+from components.report.run_summary import RunSummary
 from pipeline.config import Recipe
-from pipeline.local_run import Ended
+from pipeline.local.run import Ended
+from pipeline.local.view import Line, Tone
+from pipeline.local.workdir import WorkDir
 from pipeline.terminal import short_path
-from pipeline.views.view import Line, Tone
-from pipeline.workdir import WorkDir
 
 
-def conclude(ended: Ended, recipe: Recipe, workdir: WorkDir, log: Path) -> Iterator[Line]:
+def last_lines(ended: Ended, recipe: Recipe, workdir: WorkDir, log: Path) -> Iterator[Line]:
     """Yields the lines that end a run: what happened, where things are, what to type next."""
     summary = ended.summary
     if ended.interrupted:
-        yield Line(f"{summary['reasons'][0]}; run the same command again to go on from there", Tone.WARNING)
+        yield Line(f"{summary.reasons[0]}; run the same command again to go on from there", Tone.WARNING)
         yield from _places(ended, workdir, log)
         return
     yield Line("")
     yield from map(Line, result_lines(summary))
-    match summary["outcome"]:
+    match summary.outcome:
         case "pushed":
             yield _pushed_line(summary)
         case "rejected":
             yield Line("Refused, nothing was pushed:", Tone.BAD)
-            yield from (Line(f"  {reason}") for reason in summary["reasons"])
+            yield from (Line(f"  {reason}") for reason in summary.reasons)
         case "failed":
-            yield from (Line(reason, Tone.BAD) for reason in summary["reasons"])
+            yield from (Line(reason, Tone.BAD) for reason in summary.reasons)
     yield Line("")
     yield from _places(ended, workdir, log)
     yield Line("")
     yield from (Line(text, copied=_is_command(text)) for text in _next_lines(summary, recipe))
 
 
-def result_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+def result_lines(summary: RunSummary) -> Iterator[str]:
     """Yields what a run measured, as far as it came: of the model's quality, and of its being served."""
-    if summary["metrics"]:
-        yield from _metrics_lines(summary["metrics"], summary["slices"], summary["baseline"])
-    if summary["serving_check"]:
-        yield from _serving_lines(summary["serving_check"])
+    if summary.metrics:
+        yield from _metrics_lines(summary.metrics, summary.baseline)
+        yield from (f"  mean IoU where {name}  {_figure(iou)}" for name, iou in summary.slices.items())
+    if summary.serving_check:
+        yield from _serving_lines(summary.serving_check)
 
 
-def _metrics_lines(
-    metrics: Mapping[str, Any], slices: Mapping[str, float | None], baseline: Mapping[str, Any] | None
-) -> Iterator[str]:
-    yield f"On {metrics['examples']} test images at their original resolution:"
-    yield (
-        f"  mean IoU {_figure(metrics['mean_iou'])}, mean Dice {_figure(metrics['mean_dice'])}, "
-        f"pixel accuracy {_figure(metrics['pixel_accuracy'])}"
-    )
-    if baseline and baseline["metrics"]:
-        served = _figure(baseline["metrics"]["mean_iou"])
-        yield f"  version {baseline['version']}, served before this run: mean IoU {served}"
+def _metrics_lines(metrics: Metrics, baseline: Baseline | None) -> Iterator[str]:
+    # NumPy, which neither --help nor a list of runs should wait for.
+    from components.metrics.table import MEAN_IOU, METRICS
+
+    yield f"On {metrics.examples} test images at their original resolution:"
+    shown = [metric for metric in METRICS if metric.on_terminal and metric.name in metrics]
+    yield f"  {', '.join(f'{metric.label} {_figure(metrics[metric.name])}' for metric in shown)}"
+    if baseline and baseline.metrics:
+        served = _figure(baseline.metrics.get(MEAN_IOU.name))
+        yield f"  version {baseline.version}, served before this run: {MEAN_IOU.label} {served}"
     elif baseline:
-        obstacle = baseline["obstacle"]
-        yield f"  not compared with version {baseline['version']}, which was being served: {obstacle}"
-    width = max(map(len, metrics["iou"]))
-    yield from (f"  IoU of {name:{width}}  {_figure(iou)}" for name, iou in metrics["iou"].items())
-    yield from (f"  mean IoU where {name}  {_figure(iou)}" for name, iou in slices.items())
+        obstacle = baseline.obstacle
+        yield f"  not compared with version {baseline.version}, which was being served: {obstacle}"
+    width = max(map(len, metrics.iou))
+    yield from (f"  IoU of {name:{width}}  {_figure(iou)}" for name, iou in metrics.iou.items())
 
 
-def _serving_lines(check: Mapping[str, Any]) -> Iterator[str]:
-    latency, memory = check["latency_ms"], check["memory_mb"]
+def _serving_lines(check: ServingCheck) -> Iterator[str]:
+    latency, memory = check.latency_ms, check.memory_mb
     if latency and memory:
         yield (
-            f"Served by the {check['server']} server, ready after {check['load_seconds']:.1f} s: "
-            f"{latency['p50']:.1f} ms an image (p99 {latency['p99']:.1f}), up to {memory['peak']:.0f} MB"
+            f"Served by the {check.server} server, ready after {check.load_seconds:.1f} s: "
+            f"{latency.p50:.1f} ms an image (p99 {latency.p99:.1f}), up to {memory.peak:.0f} MB"
         )
 
 
-def _pushed_line(summary: Mapping[str, Any]) -> Line:
-    version = summary["pushed_version"]
-    if summary["pushed_now"]:
+def _pushed_line(summary: RunSummary) -> Line:
+    version = summary.pushed_version
+    if summary.pushed_now:
         said = f"Pushed version {version}"
     # The report tells of this run, so it is made anew whatever else is reused.
-    elif all(stage["cached"] for stage in summary["stages"] if stage["name"] != "Report"):
+    elif all(stage.cached for stage in summary.stages if stage.name != "Report"):
         said = f"Nothing has changed, version {version} stays"
     else:
         said = f"This model is already served as version {version}, nothing was copied"
-    model = short_path(Path(summary["serving_dir"], str(version)))
+    model = short_path(Path(summary.serving_dir, str(version)))
     return Line(f"{said}: {model}", Tone.GOOD, copied=True)
 
 
 def _places(ended: Ended, workdir: WorkDir, log: Path) -> Iterator[Line]:
-    report, obstacle = ended.summary["report"], ended.report_obstacle
+    report, obstacle = ended.summary.report, ended.report_obstacle
     if report and obstacle:
         yield Line(f"The report holds only what the summary says: {obstacle}", Tone.WARNING)
     elif obstacle:
@@ -97,13 +97,13 @@ def _places(ended: Ended, workdir: WorkDir, log: Path) -> Iterator[Line]:
     yield Line(f"Log:     {short_path(log)}", copied=True)
 
 
-def _next_lines(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
-    match summary["outcome"]:
+def _next_lines(summary: RunSummary, recipe: Recipe) -> Iterator[str]:
+    match summary.outcome:
         case "failed":
             yield "Next: mend what is said above and run the same command again; it goes on from there."
         case "rejected":
-            check = summary["serving_check"]
-            if check and check["reasons"]:
+            check = summary.serving_check
+            if check and check.reasons:
                 yield "Next: mend what is said above; the model's quality was good enough."
             elif untrained := _untrained(summary, recipe):
                 yield (
@@ -116,14 +116,14 @@ def _next_lines(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
             yield from _next_after_push(summary, recipe)
 
 
-def _untrained(summary: Mapping[str, Any], recipe: Recipe) -> list[str]:
+def _untrained(summary: RunSummary, recipe: Recipe) -> list[str]:
     allowed = recipe.evaluation.allow_unmeasured_classes
-    return [name for name in summary["untrained_classes"] if name not in allowed]
+    return [name for name in summary.untrained_classes if name not in allowed]
 
 
-def _next_after_push(summary: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
-    python, name = shlex.quote(short_path(Path(sys.executable))), summary["model_name"]
-    base = shlex.quote(short_path(Path(summary["serving_dir"])))
+def _next_after_push(summary: RunSummary, recipe: Recipe) -> Iterator[str]:
+    python, name = shlex.quote(short_path(Path(sys.executable))), summary.model_name
+    base = shlex.quote(short_path(Path(summary.serving_dir)))
     yield "Next: serve it, and ask it for masks:"
     yield f"  {python} -m pipeline.serve --model_name {name} --model_base_path {base}"
     asking = f"--server localhost:8500 --model {name} --output masks --overlay"

@@ -1,30 +1,27 @@
-"""Reads an evaluation back: the metrics, the slices, and why the gate decided as it did."""
-
-from __future__ import annotations
+"""Reads what TFMA wrote: the metrics, the slices, and why the gate decided as it did."""
 
 import json
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any
 
+import numpy as np
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2, validation_result_pb2
+
+from components.dataset.contracts import Baseline, Evaluation, GateCheck, Metrics
 from components.dataset.features import ATTRIBUTE_PREFIX
-from components.evaluation.gate import GateCheck, Threshold, explain, explain_classes
-from components.evaluation.metric_names import (
-    CONFUSION_MATRIX,
-    EXAMPLES,
-    FREQUENCY_WEIGHTED_IOU,
-    INVALID_MASKS,
+from components.errors import StageError
+from components.evaluator.gate import (
     IOU_PREFIX,
-    MEAN_DICE,
-    MEAN_IOU,
-    PIXEL_ACCURACY,
     UNMEASURED_CLASSES,
     UNPREDICTED_CLASSES,
+    Threshold,
+    explain,
+    explain_classes,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
-    from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2, validation_result_pb2
+from components.evaluator.metrics import CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS
+from components.metrics.confusion import margins, unmeasured, unpredicted
+from components.metrics.table import MEAN_IOU, METRICS
 
 _WHOLE_SPLIT = ""
 """Label of the slice that is everything."""
@@ -33,55 +30,16 @@ _Values = dict[str, Any]
 """One model's metrics on one slice, by name: float, int64 array or text."""
 
 
-class Metrics(TypedDict):
-    """One model's metrics, ready for JSON: null is what could not be measured."""
-
-    mean_iou: float | None
-    mean_dice: float | None
-    pixel_accuracy: float | None
-    frequency_weighted_iou: float | None
-    iou: dict[str, float | None]
-    examples: int
-    resolution: str
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """What one run of the Evaluator found."""
-
-    passed: bool
-    """TFMA's verdict over all thresholds."""
-    metrics: Metrics
-    baseline_metrics: Metrics | None
-    slices: dict[str, float | None]
-    """Mean IoU of the candidate a slice, keyed ``attribute=value``."""
-    class_names: tuple[str, ...]
-    confusion_matrix: np.ndarray
-    """int64 [C, C] of the candidate; rows are true classes, columns predicted ones."""
-    checks: tuple[GateCheck, ...]
-    invalid_masks: str
-    """Empty, or how many examples' masks could not be compared, and why the first one's could not."""
-
-    @property
-    def reasons(self) -> list[str]:
-        """Why the gate refused, one line a threshold; empty if it did not."""
-        return [check.message for check in self.checks if not check.passed]
-
-
-def load_evaluation(evaluation_uri: str, baseline_version: str = "") -> EvaluationResult:
-    """Reads what the Evaluator wrote; imports TFMA.
+def read_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluation:
+    """Puts together what TFMA wrote in several files.
 
     Args:
         evaluation_uri: of the artifact ``evaluation``.
-        baseline_version: what the messages call the served model; the evaluation's custom property
-            ``baseline_version``.
+        baseline_version: of the served model, if the candidate was compared with one.
+
+    Raises:
+        StageError: masks could not be compared, so that nothing was measured.
     """
-    import numpy as np
-    import tensorflow_model_analysis as tfma
-
-    # Only here: NumPy is not imported along with this module.
-    from components.evaluation.confusion import margins, unmeasured, unpredicted
-
     config = tfma.load_eval_result(evaluation_uri).config
     validation = tfma.load_validation_result(evaluation_uri)
     settings = json.loads(config.metrics_specs[0].metrics[0].config)
@@ -98,6 +56,8 @@ def load_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
             baseline_on[label] = _values(row, baseline)
 
     own = candidate_on[_WHOLE_SPLIT]
+    if invalid := own.get(INVALID_MASKS):
+        raise StageError(f"The evaluation is void: masks cannot be compared in {invalid}")
     confusion = own.get(CONFUSION_MATRIX, np.zeros((len(class_names),) * 2, np.int64))
     counts = margins(confusion)
     lacking = {
@@ -115,31 +75,28 @@ def load_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
             baseline_version=baseline_version,
         )
 
-    return EvaluationResult(
-        passed=validation.validation_ok,
+    return Evaluation(
         metrics=_metrics(own, class_names),
-        baseline_metrics=None if baseline is None else _metrics(baseline_on[_WHOLE_SPLIT], class_names),
+        baseline=None
+        if baseline is None
+        else Baseline(
+            version=int(baseline_version), metrics=_metrics(baseline_on[_WHOLE_SPLIT], class_names)
+        ),
         slices={
-            label: _number(values, MEAN_IOU)
+            label: _number(values, MEAN_IOU.name)
             for label, values in sorted(candidate_on.items())
             if label != _WHOLE_SPLIT
         },
-        class_names=class_names,
-        confusion_matrix=confusion,
         checks=tuple(map(check, _thresholds(config, validation, candidate))),
-        invalid_masks=own.get(INVALID_MASKS, ""),
+        confusion=confusion.tolist(),
     )
 
 
 def _metrics(values: _Values, class_names: tuple[str, ...]) -> Metrics:
     return Metrics(
-        mean_iou=_number(values, MEAN_IOU),
-        mean_dice=_number(values, MEAN_DICE),
-        pixel_accuracy=_number(values, PIXEL_ACCURACY),
-        frequency_weighted_iou=_number(values, FREQUENCY_WEIGHTED_IOU),
+        **{metric.name: _number(values, metric.name) for metric in METRICS},
         iou={name: _number(values, IOU_PREFIX + name) for name in class_names},
         examples=int(values.get(EXAMPLES, 0)),
-        resolution="original",
     )
 
 
@@ -149,8 +106,6 @@ def _number(values: _Values, name: str) -> float | None:
 
 
 def _values(row: metrics_for_slice_pb2.MetricsForSlice, model_name: str) -> _Values:
-    import numpy as np
-
     values: _Values = {}
     for pair in row.metric_keys_and_values:
         if pair.key.model_name != model_name or pair.key.is_diff:
@@ -170,8 +125,6 @@ def _thresholds(
     config: config_pb2.EvalConfig, validation: validation_result_pb2.ValidationResult, candidate: str
 ) -> list[Threshold]:
     """Pairs every threshold that TFMA was given for the candidate with TFMA's verdict on it."""
-    import tensorflow_model_analysis as tfma
-
     missing = {_label_of_spec(spec) for spec in validation.missing_slices}
     failed = {
         (_label_of_key(on_slice.slice_key), failure.metric_key.name, failure.metric_key.is_diff)
@@ -198,12 +151,10 @@ def _thresholds(
                 )
             )
     # Protocol buffers keep maps in no order.
-    return sorted(found, key=lambda it: (it.slice_label, it.metric != MEAN_IOU, it.is_change, it.metric))
+    return sorted(found, key=lambda it: (it.slice_label, it.metric != MEAN_IOU.name, it.is_change, it.metric))
 
 
 def _label_of_key(key: metrics_for_slice_pb2.SliceKey) -> str:
-    import tensorflow_model_analysis as tfma
-
     return _label(dict(tfma.slicer.deserialize_slice_key(key)))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from components.dataset.features import IGNORE_LABEL
 from components.pillow import Image
-from components.report.data import Census, Leak, SizeCount, Split
+from components.report.data import DatasetStatistics, Leak, SizeCount, Split
 from components.report.examples import Example, read_split
 
 _SHOWN_SIZES: Final = 8
@@ -25,7 +25,7 @@ _AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True)
-class _Looked:
+class _Seen:
     """What one Example contributes."""
 
     name: str
@@ -38,20 +38,20 @@ class _Looked:
     """Digest of the Example."""
 
 
-def take_census(split_dirs: Mapping[str, Path], num_classes: int) -> Census:
+def dataset_statistics(split_dirs: Mapping[str, Path], num_classes: int) -> DatasetStatistics:
     """Reads every Example of every split, by the split's name."""
     splits = []
     seen: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
     digest = hashlib.sha256()
     for split, directory in split_dirs.items():
-        looked = []
-        for item in _look_at_all(read_split(directory)):
-            looked.append((item.size, item.histogram))
+        examples = []
+        for item in _read_all(read_split(directory)):
+            examples.append((item.size, item.histogram))
             seen[item.pixels].append((split, item.name))
             digest.update(f"{split}\0".encode() + item.record)
-        splits.append(_split(split, looked, num_classes))
+        splits.append(_split(split, examples, num_classes))
     leaks = [members for members in seen.values() if len({split for split, _ in members}) > 1]
-    return Census(
+    return DatasetStatistics(
         splits=tuple(splits),
         leak_count=len(leaks),
         leaks=tuple(Leak(members=tuple(members)) for members in leaks[:_SHOWN_LEAKS]),
@@ -59,18 +59,18 @@ def take_census(split_dirs: Mapping[str, Path], num_classes: int) -> Census:
     )
 
 
-def _look_at_all(examples: Iterable[Example]) -> Iterator[_Looked]:
+def _read_all(examples: Iterable[Example]) -> Iterator[_Seen]:
     remaining = iter(examples)
     # Decoding and hashing leave Python's lock to others.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while some := list(islice(remaining, _AT_ONCE)):
-            yield from pool.map(_look_at, some)
+            yield from pool.map(_read, some)
 
 
-def _look_at(example: Example) -> _Looked:
+def _read(example: Example) -> _Seen:
     with Image.open(io.BytesIO(example.mask)) as mask:
         histogram = np.array(mask.histogram(), np.int64)
-    return _Looked(
+    return _Seen(
         example.name,
         (example.width, example.height),
         histogram,
@@ -87,16 +87,16 @@ def _digest_of_pixels(encoded: bytes) -> bytes:
     return digest.digest()
 
 
-def _split(name: str, looked: list[tuple[tuple[int, int], np.ndarray]], num_classes: int) -> Split:
-    if not looked:
+def _split(name: str, examples: list[tuple[tuple[int, int], np.ndarray]], num_classes: int) -> Split:
+    if not examples:
         return Split(name=name, examples=0)
-    sizes = Counter(size for size, _ in looked)
+    sizes = Counter(size for size, _ in examples)
     by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
-    histograms = np.stack([histogram for _, histogram in looked])
+    histograms = np.stack([histogram for _, histogram in examples])
     pixels = histograms.sum(axis=0)
     return Split(
         name=name,
-        examples=len(looked),
+        examples=len(examples),
         sizes=tuple(
             SizeCount(width=width, height=height, images=images)
             for (width, height), images in sizes.most_common(_SHOWN_SIZES)

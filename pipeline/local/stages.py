@@ -6,7 +6,8 @@ TFX's own LocalDagRunner does the same, but says neither when a stage starts nor
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
@@ -17,10 +18,13 @@ from tfx.orchestration.portable import beam_executor_operator, launcher, runtime
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import executable_spec_pb2
 
-from pipeline.memory import forget_peak_memory, peak_memory_mb
 from pipeline.tfxio import batch_by_bytes
 
 _Execution = metadata_store_pb2.Execution
+_PROCESS: Final = Path("/proc/self")
+_RESET_PEAK: Final = "5"
+"""What ``clear_refs`` takes for: the peak of the resident set is what it is now (proc_pid_clear_refs(5))."""
+_MEGABYTE: Final = 1e6
 
 
 @dataclass(frozen=True)
@@ -119,3 +123,26 @@ def stages_of(pipeline: tfx.dsl.Pipeline, run_id: str, beam_pipeline_args: Seque
 def _recorded_reason(execution: Any) -> str:
     result = execution_lib.get_execution_result(execution, ignore_parse_errors=True)
     return result.result_message if result and result.result_message else "its inputs could not be resolved"
+
+
+def forget_peak_memory() -> bool:
+    """Has ``peak_memory_mb`` count from now on; returns whether this system can do that."""
+    try:
+        (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
+    except OSError:
+        return False
+    return True
+
+
+def peak_memory_mb() -> float | None:
+    """Returns the most that was resident, in units of 10⁶ bytes; None where the system does not count it."""
+    try:
+        lines = (_PROCESS / "status").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name == "VmHWM":
+            kibibytes, _ = value.split()
+            return round(int(kibibytes) * 1024 / _MEGABYTE, 1)
+    return None

@@ -1,0 +1,50 @@
+"""Which folder may import which: arrows run pipeline → components → models, and no stage knows another."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from documented import REPOSITORY
+
+SHARED = {"dataset", "imaging", "metrics", "model_store", "serving"}
+"""Folders of `components` that are no stage: what stages share."""
+BELOW = {"models": {"models"}, "components": {"components", "models"}}
+
+
+def imports(path: Path) -> Iterator[tuple[str, ...]]:
+    """All modules of this project that a file imports, wherever in it, by their parts."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.partition(".")[0] in ("pipeline", "components", "models"):
+                yield tuple(name.split("."))
+
+
+@pytest.mark.parametrize("root", BELOW)
+def test_no_arrow_runs_back(root: str) -> None:
+    found = {path: set(imports(path)) for path in (REPOSITORY / root).rglob("*.py")}
+    assert sum(map(len, found.values())) > 10
+    assert not [
+        f"{path.relative_to(REPOSITORY)} imports {'.'.join(parts)}"
+        for path, modules in found.items()
+        for parts in modules
+        if parts[0] not in BELOW[root]
+    ]
+
+
+def test_a_stage_never_imports_another_stages_folder() -> None:
+    components = REPOSITORY / "components"
+    stages = {path.name for path in components.iterdir() if (path / "__init__.py").exists()} - SHARED
+    assert {"trainer", "evaluator", "pusher", "report"} <= stages
+    assert not [
+        f"{path.relative_to(REPOSITORY)} imports {'.'.join(parts)}"
+        for folder in [*stages, *SHARED]
+        for path in (components / folder).rglob("*.py")
+        for parts in imports(path)
+        if parts[0] == "components" and len(parts) > 1 and parts[1] in stages - {folder}
+    ]
