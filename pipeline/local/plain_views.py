@@ -30,14 +30,8 @@ def view_for(stream: TextIO, mode: Mode, environment: Mapping[str, str]) -> View
     if stream.isatty() and environment.get("TERM", "dumb") not in ("dumb", "unknown"):
         from pipeline.local.live_view import LiveView
 
-        return LiveView(stream, glyphs, verbose=mode == "verbose", reflows=_reflows(environment))
+        return LiveView(stream, glyphs, verbose=mode == "verbose")
     return PlainView(stream, glyphs, verbose=mode == "verbose")
-
-
-def _reflows(environment: Mapping[str, str]) -> bool:
-    """Whether a terminal that gets narrower wraps the rows it shows, as all do but the oldest."""
-    cuts_off = "XTERM_VERSION" in environment or environment["TERM"].startswith(("linux", "screen"))
-    return "TMUX" in environment or not cuts_off
 
 
 class PlainView(View):

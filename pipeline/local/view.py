@@ -117,14 +117,10 @@ class Glyphs:
     pending: str
     separator: str
     ellipsis: str
-    bar: str
-    rail: str
-    spinner: str
-    """Its pictures, shown one after the other."""
 
 
-UNICODE: Final = Glyphs("✓", "≡", "✗", "·", " · ", "…", "━", "─", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
-ASCII: Final = Glyphs("+", "=", "x", ".", ", ", "...", "#", "-", "|/-\\")
+UNICODE: Final = Glyphs("✓", "≡", "✗", "·", " · ", "…")
+ASCII: Final = Glyphs("+", "=", "x", ".", ", ", "...")
 
 
 def glyphs_for(encoding: str, environment: Mapping[str, str]) -> Glyphs:

@@ -37,17 +37,6 @@ class Screen:
                 position += 1
         return self
 
-    def narrow(self, columns: int) -> "Screen":
-        """Wraps rows that are now too long, as terminals do; the cursor stays at its place in the text."""
-        wrapped: list[str] = []
-        for number, row in enumerate(self._rows):
-            if number == self._row:
-                self._row = len(wrapped)
-            text = row.rstrip()
-            wrapped += [text[at : at + columns] for at in range(0, max(1, len(text)), columns)]
-        self._rows, self._columns = wrapped, columns
-        return self
-
     def _obey(self, match: re.Match[str]) -> None:
         match (match["private"], match["number"], match["command"]):
             case ("?", "25", "l" | "h" as state):
