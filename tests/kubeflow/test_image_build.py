@@ -13,7 +13,7 @@ from emulator.cluster import Cluster, State
 from emulator.engine import Engine, Image
 from emulator.pod import REPOSITORY
 
-from components.serving_check.report import load_report
+from components.dataset.contracts import ServingCheck
 from pipeline.config import load_recipe
 
 pytestmark = [
@@ -186,7 +186,7 @@ def test_shapes_ends_in_a_pushed_model(image: Image, tmp_path: Path) -> None:
     said = _run(image, *command, options=(f"--volume={tmp_path}:/work",))
     assert [path.name for path in (tmp_path / "serving/shapes").iterdir() if path.name.isdecimal()], said
     assert {path.stat().st_uid for path in tmp_path.rglob("*")} == {USER}
-    [report] = filter(None, (load_report(path.parent) for path in tmp_path.rglob("serving_check.json")))
+    [report] = map(ServingCheck.load, tmp_path.rglob("serving_check.json"))
     assert report.server == "tensorflow_model_server 2.21.0-stand-in"
 
 
