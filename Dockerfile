@@ -1,7 +1,7 @@
 # The image of every stage, for CPUs or with CUDA's libraries.
 #
 #   make image                 docker build .
-#   make image TARGET=gpu      docker build --build-arg LOCK=requirements-gpu.lock .
+#   make image TARGET=gpu      docker build --build-arg LOCK=requirements/gpu.lock .
 #
 # The digests are placeholders that no registry has; docs/kubeflow.md says how to fill them. The first two images are of
 # one Python release: one has what it takes to build a package from source, the other is what ships.
@@ -10,7 +10,7 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:000000000000000000000000000000
 # Whose tensorflow_model_server tries a model before it is pushed. `builder`, a stage below, has none: then the embedded
 # server does.
 ARG SERVING_IMAGE=tensorflow/serving:2.21.0@sha256:0000000000000000000000000000000000000000000000000000000000000000
-ARG LOCK=requirements.lock
+ARG LOCK=requirements/cpu.lock
 # The time of whatever is built: 1980, the first that a wheel can hold, unless told otherwise. Here, and in each stage:
 # buildah before 1.29 does not hand on to a stage what the stage that it is built from declares.
 ARG SOURCE_DATE_EPOCH=315532800
@@ -29,13 +29,13 @@ ENV CFLAGS=-g0 \
     PIP_ROOT_USER_ACTION=ignore \
     PYTHONDONTWRITEBYTECODE=1
 WORKDIR /build
-COPY requirements.lock .
+COPY requirements/cpu.lock .
 # What builds packages comes from the lock, too: build isolation would fetch whatever is newest. No pip goes into the
 # environment; the base image's own installs into it.
 RUN --mount=type=secret,id=pip_conf --mount=type=secret,id=ca \
     set -eu; \
     python -m venv --without-pip /opt/venv; \
-    sed -n '/^\(setuptools\|wheel\)==/,/# via/p' requirements.lock > build.lock; \
+    sed -n '/^\(setuptools\|wheel\)==/,/# via/p' cpu.lock > build.lock; \
     pip --python /opt/venv/bin/python install --no-compile --no-deps --require-hashes -r build.lock
 
 FROM builder AS code

@@ -20,8 +20,8 @@ FIND_PYTHON := for candidate in "$${PYTHON:-}" python3.11 python3 python; do \
 export PYTHON ?=
 
 TARGET ?= cpu
-LOCK_cpu := requirements.lock
-LOCK_gpu := requirements-gpu.lock
+LOCK_cpu := requirements/cpu.lock
+LOCK_gpu := requirements/gpu.lock
 IMAGE ?= tfx-image-segmentation:$(TARGET)
 # What replaces the digests in the Dockerfile for one build: BASE_IMAGES="BUILDER_IMAGE=… PYTHON_IMAGE=…".
 BASE_IMAGES ?=
@@ -65,10 +65,10 @@ docs: setup-dev ## Build the documentation into build/site, the recipe reference
 	@$(BIN)/python -m pipeline.recipe_reference --output docs/recipe-reference.md
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-lock: $(UV) ## Resolve requirements*.in anew into requirements*.lock.
-	@$(COMPILE) --upgrade requirements.in --overrides overrides.txt -o requirements.lock
-	@$(COMPILE) --upgrade requirements-gpu.in --overrides overrides.txt --overrides overrides-gpu.txt -o requirements-gpu.lock
-	@$(COMPILE) --upgrade requirements-dev.in --overrides overrides.txt -o requirements-dev.lock
+lock: $(UV) ## Resolve requirements/*.in anew into requirements/*.lock.
+	@$(COMPILE) --upgrade requirements/cpu.in --overrides requirements/overrides.txt -o requirements/cpu.lock
+	@$(COMPILE) --upgrade requirements/gpu.in --overrides requirements/overrides.txt --overrides requirements/overrides-gpu.txt -o requirements/gpu.lock
+	@$(COMPILE) --upgrade requirements/dev.in --overrides requirements/overrides.txt -o requirements/dev.lock
 
 image: ## Build the container image (TARGET=gpu, IMAGE=NAME:TAG; base images, index: see docs/kubeflow.md).
 	@engine="$$($(FIND_ENGINE))"; $(CHECK_BASE_IMAGES); \
@@ -89,19 +89,19 @@ clean: ## Remove .venv and caches; work directories stay.
 
 # A stamp holds its lock's hash and is written last: an interrupted installation does not count, and
 # a lock that only looks newer (a fresh checkout) installs nothing.
-$(VENV)/installed.sha256: requirements.lock
+$(VENV)/installed.sha256: requirements/cpu.lock
 	@if ! sha256sum --check --status $@ 2>/dev/null; then \
 		python="$$($(FIND_PYTHON))"; \
 		echo "Installing into $(VENV) (a few minutes, once) ..."; \
 		"$$python" -m venv --clear $(VENV); \
-		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock; \
-		sha256sum requirements.lock > $@; \
+		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/cpu.lock; \
+		sha256sum requirements/cpu.lock > $@; \
 	fi; touch $@
 
-$(VENV)/installed-dev.sha256: $(VENV)/installed.sha256 requirements-dev.lock
+$(VENV)/installed-dev.sha256: $(VENV)/installed.sha256 requirements/dev.lock
 	@if ! sha256sum --check --status $@ 2>/dev/null; then \
-		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-dev.lock; \
-		sha256sum requirements-dev.lock > $@; \
+		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/dev.lock; \
+		sha256sum requirements/dev.lock > $@; \
 	fi; touch $@
 
 $(UV):

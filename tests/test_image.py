@@ -206,17 +206,17 @@ def test_nothing_is_installed_that_no_lock_has_a_hash_of() -> None:
 
 
 def test_what_builds_packages_is_found_in_the_lock() -> None:
-    [script] = re.findall(r"sed -n '(.*?)' requirements\.lock", DOCKERFILE)
-    command = ["sed", "-n", script, str(REPOSITORY / "requirements.lock")]
+    [script] = re.findall(r"sed -n '(.*?)' cpu\.lock", DOCKERFILE)
+    command = ["sed", "-n", script, str(REPOSITORY / "requirements/cpu.lock")]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert re.findall(r"^(\S+)==", found, flags=re.MULTILINE) == ["setuptools", "wheel"]
     assert found.count("--hash=") == sum(
-        locked("requirements.lock")[name].count("--hash=") for name in ("setuptools", "wheel")
+        locked("requirements/cpu.lock")[name].count("--hash=") for name in ("setuptools", "wheel")
     )
 
 
 def test_the_gpu_image_is_the_cpu_image_with_cuda() -> None:
-    cpu, gpu = locked("requirements.lock"), locked("requirements-gpu.lock")
+    cpu, gpu = locked("requirements/cpu.lock"), locked("requirements/gpu.lock")
     assert len(cpu) > 100
     hashes = re.compile(r"--hash=(\S+)")
     for name, entry in cpu.items():
@@ -232,7 +232,7 @@ def test_a_stage_without_a_gpu_of_its_own_sees_none() -> None:
     assert "NVIDIA_VISIBLE_DEVICES" not in environment("runtime")
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "requirements.lock", "requirements-gpu.lock"])
+@pytest.mark.parametrize("name", ["Dockerfile", "requirements/cpu.lock", "requirements/gpu.lock"])
 def test_no_address_is_written_down(name: str) -> None:
     assert "://" not in (REPOSITORY / name).read_text()
 
@@ -300,7 +300,7 @@ def test_make_image_builds_what_is_asked_for_under_the_name_asked_for(tmp_path: 
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("build --tag example/segmentation:1 --timestamp 315532800 ")
     assert (
-        "--build-arg LOCK=requirements-gpu.lock --build-arg PYTHON_IMAGE=python:3.11-slim-" in result.stdout
+        "--build-arg LOCK=requirements/gpu.lock --build-arg PYTHON_IMAGE=python:3.11-slim-" in result.stdout
     )
     assert "--secret" not in result.stdout
 
@@ -311,7 +311,7 @@ def test_make_image_has_docker_write_the_same_times(tmp_path: Path) -> None:
     assert (
         "--output type=docker,rewrite-timestamp=true --build-arg SOURCE_DATE_EPOCH=315532800" in result.stdout
     )
-    assert "--build-arg LOCK=requirements.lock " in result.stdout
+    assert "--build-arg LOCK=requirements/cpu.lock " in result.stdout
 
 
 def test_make_image_knows_no_other_target(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_the_compiled_package_runs_task_by_task_in_containers(image: Image, tmp_
     [version] = [
         path.name for path in (claims["segmentation-serving"] / "shapes").iterdir() if path.name.isdecimal()
     ]
-    assert results["model-pushed"].log == f"version {version} is served from /serving/shapes/{version}\n"
+    assert results["model-pushed"].log == f"pushed: version {version} is served from /serving/shapes/{version}\n"
 
 
 @pytest.fixture(scope="module")
@@ -219,9 +219,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("components", "models", "pipeline"):
         (source / name).mkdir()
         (source / name / "__init__.py").write_text("ANSWER = 42\n")
-    lock = (REPOSITORY / "requirements.lock").read_text()
+    (source / "requirements").mkdir()
+    lock = (REPOSITORY / "requirements/cpu.lock").read_text()
     wanted = r"^(?:setuptools|wheel|rouge-score)==.*\n(?: .*\n)+"
-    (source / "requirements.lock").write_text("".join(re.findall(wanted, lock, flags=re.MULTILINE)))
+    (source / "requirements/cpu.lock").write_text("".join(re.findall(wanted, lock, flags=re.MULTILINE)))
     return source
 
 

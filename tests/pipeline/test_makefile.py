@@ -25,7 +25,8 @@ class Clone:
         self.root = root / "clone"
         self.root.mkdir()
         shutil.copy(_REPOSITORY / "Makefile", self.root)
-        for name in ("requirements.lock", "requirements-dev.lock"):
+        (self.root / "requirements").mkdir()
+        for name in ("requirements/cpu.lock", "requirements/dev.lock"):
             (self.root / name).write_text(f"# {name}\n")
         self.broken_network = root / "broken"
         self._calls = root / "calls"
@@ -68,7 +69,7 @@ def clone(tmp_path: Path) -> Clone:
 def test_run_installs_and_starts_and_a_second_run_only_starts(clone: Clone) -> None:
     first = clone.make("run", "ARGS=--recipe pets_unet")
     assert first.returncode == 0, first.stderr
-    assert clone.installed == ["requirements.lock"]
+    assert clone.installed == ["requirements/cpu.lock"]
     assert clone.make("run").returncode == 0
     assert clone.installed == []
 
@@ -82,15 +83,15 @@ def test_packages_are_installed_only_with_their_hashes(clone: Clone) -> None:
 
 def test_a_changed_lock_is_installed_and_a_touched_one_is_not(clone: Clone) -> None:
     clone.make("setup-dev")
-    os.utime(clone.root / "requirements.lock")
+    os.utime(clone.root / "requirements/cpu.lock")
     clone.make("setup-dev")
     assert clone.installed == []
-    (clone.root / "requirements-dev.lock").write_text("pytest\n")
+    (clone.root / "requirements/dev.lock").write_text("pytest\n")
     clone.make("setup-dev")
-    assert clone.installed == ["requirements-dev.lock"]
-    (clone.root / "requirements.lock").write_text("tfx\n")
+    assert clone.installed == ["requirements/dev.lock"]
+    (clone.root / "requirements/cpu.lock").write_text("tfx\n")
     clone.make("setup-dev")
-    assert clone.installed == ["requirements.lock", "requirements-dev.lock"]
+    assert clone.installed == ["requirements/cpu.lock", "requirements/dev.lock"]
 
 
 def test_an_installation_that_broke_off_is_not_taken_for_complete(clone: Clone) -> None:
@@ -98,7 +99,7 @@ def test_an_installation_that_broke_off_is_not_taken_for_complete(clone: Clone) 
     assert clone.make("run").returncode != 0
     clone.broken_network.unlink()
     assert clone.make("run").returncode == 0
-    assert clone.installed == ["requirements.lock"]
+    assert clone.installed == ["requirements/cpu.lock"]
 
 
 def test_without_python_3_11_one_line_says_so(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_make_alone_lists_the_targets(clone: Clone) -> None:
 
 
 def test_locks_name_neither_a_registry_nor_a_place_on_the_machine_that_made_them() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements/cpu.lock", "requirements/dev.lock"):
         text = (_REPOSITORY / name).read_text()
         assert "--hash=sha256:" in text
         for word in ("://", "--index", "--find-links", "/tmp", "/home", "/work"):
