@@ -207,7 +207,8 @@ def test_the_compiled_package_runs_task_by_task_in_containers(image: Image, tmp_
     [version] = [
         path.name for path in (claims["segmentation-serving"] / "shapes").iterdir() if path.name.isdecimal()
     ]
-    assert results["model-pushed"].log == f"pushed: version {version} is served from /serving/shapes/{version}\n"
+    told = f"pushed: version {version} is served from /serving/shapes/{version}\n"
+    assert results["model-pushed"].log == told
 
 
 @pytest.fixture(scope="module")
