@@ -52,7 +52,6 @@ def _run_one(workdir: Path, wanted: str, arguments: list[str]) -> Cost:
     from pipeline.config import load_recipe
     from pipeline.create_pipeline import create_pipeline
     from pipeline.local.stages import stages_of
-    from pipeline.parameters import RunParameters
 
     name, data, *overrides = arguments
     recipe = load_recipe(name, data, overrides)
@@ -61,7 +60,7 @@ def _run_one(workdir: Path, wanted: str, arguments: list[str]) -> Cost:
         return _read_once(workdir, recipe.transform.height, recipe.transform.width)
     pipeline = create_pipeline(
         recipe,
-        RunParameters.of(recipe, str(workdir / "serving")),
+        recipe.run_parameters(str(workdir / "serving")),
         pipeline_name="benchmark",
         pipeline_root=str(workdir / "artifacts"),
         metadata_path=str(workdir / "metadata.sqlite"),

@@ -16,6 +16,7 @@ from components.dataset.features import ATTRIBUTE_PREFIX
 from components.evaluator.config import EvaluationConfig
 from components.image_mask_example_gen.config import DatasetConfig
 from components.pusher.config import ServingConfig
+from components.run_parameters import RunParameters
 from components.serving_check.config import ServingCheckConfig
 from components.settings import Settings
 from components.trainer.config import ServingLimits, TrainerSettings, contradictions
@@ -33,7 +34,6 @@ DEFAULT_RECIPE = "shapes"
 _RECIPES = Path(__file__).parent / "recipes"
 _LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
 _Part = TypeVar("_Part", bound=Settings)
-_MAKES_THE_MODEL = {"name", "dataset", "transform", "model", "augmentation", "training"}
 
 
 class BeamConfig(Settings):
@@ -111,7 +111,9 @@ class Recipe(Settings):
     ) -> TrainerSettings:
         """Returns what the Trainer is handed; the arguments as in ``TrainerSettings``."""
         return TrainerSettings(
-            recipe=self.model_dump(mode="json", include=_MAKES_THE_MODEL),
+            name=self.name,
+            dataset=self.dataset.model_dump(mode="json"),
+            transform=self.transform.model_dump(mode="json"),
             labels=self.dataset.label_set(),
             height=self.transform.height,
             width=self.transform.width,
@@ -124,6 +126,16 @@ class Recipe(Settings):
             checkpoint_dir=checkpoint_dir,
             encoder_digest=_digest_of_weights(self.model),
             code_fingerprint=code_fingerprint,
+        )
+
+    def run_parameters(self, serving_dir: str) -> RunParameters:
+        """Returns the recipe's own values of what may be changed for a single run."""
+        return RunParameters(
+            data_path=self.dataset.root or "",
+            epochs=self.training.epochs,
+            learning_rate=self.training.learning_rate,
+            min_mean_iou=self.evaluation.min_mean_iou,
+            serving_dir=serving_dir,
         )
 
     def _contradictions(self) -> Iterator[str]:

@@ -23,6 +23,7 @@ from components.fingerprint import source_fingerprint
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.pusher.component import Pusher
 from components.report.component import Report
+from components.run_parameters import RunParameters
 from components.schema.component import CuratedSchema
 from components.schema.curated import SCALAR_FEATURES, curated_schema
 from components.serving_check.component import ServingCheck
@@ -30,7 +31,6 @@ from components.serving_check.config import ServingCheckConfig
 from components.trainer.component import Trainer
 from components.trainer.config import ServingLimits
 from pipeline.config import Recipe
-from pipeline.parameters import RunParameters
 
 
 def create_pipeline(
@@ -46,7 +46,7 @@ def create_pipeline(
 
     Args:
         recipe: what to run on what.
-        parameters: what replaces the recipe's own values in a single run.
+        parameters: the values of a single run; the recipe's own of these are read nowhere.
         pipeline_name: TFX's name for it; runs of one name share their cache.
         pipeline_root: directory of all artifacts.
         checkpoint_dir: where an interrupted training finds itself again; None keeps nothing.
@@ -59,7 +59,7 @@ def create_pipeline(
     example_gen = ImageMaskExampleGen(
         dataset=recipe.dataset,
         labels=labels,
-        root=parameters.data_path,
+        data_path=parameters.data_path,
         code_fingerprint=source_fingerprint(components.image_mask_example_gen, components.dataset),
     )
 
@@ -111,6 +111,7 @@ def create_pipeline(
             ),
         ),
         limits=recipe.serving.part(ServingLimits),
+        data_path=parameters.data_path,
         epochs=parameters.epochs,
         learning_rate=parameters.learning_rate,
     )
@@ -160,6 +161,9 @@ def create_pipeline(
         baseline_model=baseline.outputs["baseline_model"],
         recipe=recipe.model_dump(mode="json"),
         labels=labels,
+        data_path=parameters.data_path,
+        epochs=parameters.epochs,
+        learning_rate=parameters.learning_rate,
         min_mean_iou=parameters.min_mean_iou,
     )
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tensorflow_model_analysis.proto import config_pb2
 from tfx import types
 from tfx.components.evaluator import executor as tfx_executor
 from tfx.dsl.components.base import base_beam_component, executor_spec
@@ -19,14 +18,16 @@ from components.dataset.contracts import EVALUATION_FILE, VERSION, Evaluation
 from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.evaluator import extractors
-from components.evaluator.config import EvaluationConfig
-from components.evaluator.eval_config import build_eval_config, with_min_mean_iou
+from components.evaluator.config import EvaluationConfig, EvaluatorSettings
+from components.evaluator.eval_config import build_eval_config
 from components.evaluator.results import read_evaluation
+from components.run_parameters import MIN_MEAN_IOU, settings_of_any_run, settings_of_run
 
 logger = logging.getLogger(__name__)
 
 SPLIT: Final = "test"
-MIN_MEAN_IOU_KEY: Final = "min_mean_iou"
+SETTINGS_KEY: Final = "settings"
+CODE_FINGERPRINT_KEY: Final = "code_fingerprint"
 
 
 class EvaluatorExecutor(tfx_executor.Executor):
@@ -44,7 +45,7 @@ class EvaluatorExecutor(tfx_executor.Executor):
             StageError: if there is nothing to evaluate or masks cannot be compared.
         """
         _require_examples(input_dict[standard_component_specs.EXAMPLES_KEY])
-        exec_properties = _with_threshold_of_this_run(exec_properties)
+        exec_properties = exec_properties | _eval_config(exec_properties)
         inputs = dict(input_dict)
         baseline_version = ""
         for baseline in inputs.pop(standard_component_specs.BASELINE_MODEL_KEY, []):
@@ -63,10 +64,12 @@ class EvaluatorExecutor(tfx_executor.Executor):
 
 
 class EvaluatorSpec(standard_component_specs.EvaluatorSpec):
-    """What TFX's Evaluator has, and the threshold that people change from run to run."""
+    """What TFX's Evaluator has, its settings, and the threshold that people change from run to run."""
 
     PARAMETERS = standard_component_specs.EvaluatorSpec.PARAMETERS | {
-        MIN_MEAN_IOU_KEY: component_spec.ExecutionParameter(type=float)
+        SETTINGS_KEY: component_spec.ExecutionParameter(type=str),
+        CODE_FINGERPRINT_KEY: component_spec.ExecutionParameter(type=str),
+        MIN_MEAN_IOU: component_spec.ExecutionParameter(type=float),
     }
 
 
@@ -99,15 +102,17 @@ class Evaluator(base_beam_component.BaseBeamComponent):
             baseline_model: the served model; an artifact without a SavedModel stands for none.
             config: thresholds and slices.
             labels: names the classes.
-            min_mean_iou: of this run; replaces ``config.min_mean_iou``.
+            min_mean_iou: of this run; ``config.min_mean_iou`` is not read.
             code_fingerprint: a digest of the code that evaluates; a new one is evaluated anew, not
                 answered from TFX's cache.
         """
+        settings = EvaluatorSettings(evaluation=config, labels=labels)
         spec = EvaluatorSpec(
             examples=examples,
             model=model,
             baseline_model=baseline_model,
-            eval_config=build_eval_config(config, labels, code_fingerprint),
+            settings=settings_of_any_run(settings.model_dump(mode="json")),
+            code_fingerprint=code_fingerprint,
             example_splits=json.dumps([SPLIT]),
             module_path=extractors.__name__,
             min_mean_iou=min_mean_iou,
@@ -117,14 +122,11 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         super().__init__(spec=spec)
 
 
-def _with_threshold_of_this_run(exec_properties: Mapping[str, Any]) -> dict[str, Any]:
-    minimum = exec_properties[MIN_MEAN_IOU_KEY]
-    if not 0 <= minimum <= 1:
-        raise StageError(f"this run's min_mean_iou is {minimum:g}; an IoU is 0 … 1")
-    config = config_pb2.EvalConfig()
-    proto_utils.json_to_proto(exec_properties[standard_component_specs.EVAL_CONFIG_KEY], config)
-    text = proto_utils.proto_to_json(with_min_mean_iou(config, minimum))
-    return {**exec_properties, standard_component_specs.EVAL_CONFIG_KEY: text}
+def _eval_config(exec_properties: Mapping[str, Any]) -> dict[str, str]:
+    """What TFX's executor reads in place of the settings."""
+    settings = settings_of_run(EvaluatorSettings, exec_properties[SETTINGS_KEY], exec_properties)
+    config = build_eval_config(settings.evaluation, settings.labels, exec_properties[CODE_FINGERPRINT_KEY])
+    return {standard_component_specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(config)}
 
 
 def _require_examples(examples: list[types.Artifact]) -> None:

@@ -60,3 +60,10 @@ class EvaluationConfig(Settings):
                         f"evaluation.{key} names the class {name!r}, which does not exist; "
                         f"the classes are {', '.join(labels.names)}"
                     )
+
+
+class EvaluatorSettings(Settings):
+    """What the Evaluator is handed, but for the code that it runs."""
+
+    evaluation: EvaluationConfig
+    labels: LabelSet

@@ -77,15 +77,6 @@ def build_eval_config(
     )
 
 
-def with_min_mean_iou(config: config_pb2.EvalConfig, minimum: float) -> config_pb2.EvalConfig:
-    """Returns the configuration with another mean IoU to be reached on the whole split."""
-    changed = config_pb2.EvalConfig()
-    changed.CopyFrom(config)
-    overall = changed.metrics_specs[0].per_slice_thresholds[MEAN_IOU.name].thresholds[0]
-    overall.threshold.value_threshold.CopyFrom(_at_least(minimum))
-    return changed
-
-
 def _threshold(
     spec: config_pb2.SlicingSpec,
     value: config_pb2.GenericValueThreshold | None = None,

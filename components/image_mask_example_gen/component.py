@@ -10,8 +10,9 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from components.dataset.artifacts import IngestionReportArtifact
 from components.dataset.labels import LabelSet
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.driver import DATASET_KEY, ROOT_KEY, Driver
+from components.image_mask_example_gen.driver import DATASET_KEY, Driver, IngestionSettings
 from components.image_mask_example_gen.executor import Executor
+from components.run_parameters import DATA_PATH, settings_of_any_run
 
 
 class ImageMaskExampleGenSpec(ComponentSpec):
@@ -19,7 +20,7 @@ class ImageMaskExampleGenSpec(ComponentSpec):
 
     PARAMETERS: ClassVar = {
         DATASET_KEY: ExecutionParameter(type=str),
-        ROOT_KEY: ExecutionParameter(type=str),
+        DATA_PATH: ExecutionParameter(type=str),
         "labels": ExecutionParameter(type=str),
         "fingerprint": ExecutionParameter(type=str),
         "code_fingerprint": ExecutionParameter(type=str),
@@ -41,7 +42,7 @@ class ImageMaskExampleGen(base_beam_component.BaseBeamComponent):
     Args:
       dataset: Where the files lie and what the masks mean.
       labels: The classes, usually ``dataset.label_set()``.
-      root: Folder of the dataset, instead of ``dataset.root``; empty for the drawn dataset.
+      data_path: Folder of the dataset in this run, empty for the drawn dataset; ``dataset.root`` is not read.
       code_fingerprint: Stands for the code's version; another one makes cached results outdated.
     """
 
@@ -53,14 +54,14 @@ class ImageMaskExampleGen(base_beam_component.BaseBeamComponent):
         self,
         dataset: DatasetConfig,
         labels: LabelSet,
-        root: str | RuntimeParameter,
+        data_path: str | RuntimeParameter,
         code_fingerprint: str = "",
     ):
         super().__init__(
             spec=ImageMaskExampleGenSpec(
-                dataset=dataset.model_dump_json(),
+                dataset=settings_of_any_run(IngestionSettings(dataset=dataset).model_dump(mode="json")),
                 labels=labels.model_dump_json(),
-                root=root,
+                data_path=data_path,
                 fingerprint="",  # The driver fills it in at run time.
                 code_fingerprint=code_fingerprint,
                 examples=Channel(type=standard_artifacts.Examples),

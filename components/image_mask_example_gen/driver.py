@@ -7,16 +7,23 @@ from typing import Any, Final
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
+from components.run_parameters import settings_of_run
+from components.settings import Settings
 from components.token_driver import InputArtifacts, TokenDriver
 
 DATASET_KEY: Final = "dataset"
-ROOT_KEY: Final = "root"
+
+
+class IngestionSettings(Settings):
+    """What the stage needs to know, but for the classes."""
+
+    dataset: DatasetConfig
 
 
 def dataset_config(exec_properties: Mapping[str, Any]) -> DatasetConfig:
     """Returns the settings with the root that this run reads from."""
-    config = DatasetConfig.model_validate_json(exec_properties[DATASET_KEY])
-    return config.model_copy(update={"root": exec_properties[ROOT_KEY] or None})
+    settings = exec_properties[DATASET_KEY]
+    return settings_of_run(IngestionSettings, settings, exec_properties).dataset
 
 
 class Driver(TokenDriver):

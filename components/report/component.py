@@ -1,6 +1,5 @@
 """The Report component."""
 
-import json
 import uuid
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -17,11 +16,11 @@ from components.report.artifacts import HtmlReport
 from components.report.executor import (
     INGESTION_KEY,
     LABELS_KEY,
-    MIN_MEAN_IOU_KEY,
     RECIPE_KEY,
     REPORT_KEY,
     Executor,
 )
+from components.run_parameters import DATA_PATH, EPOCHS, LEARNING_RATE, MIN_MEAN_IOU, settings_of_any_run
 from components.token_driver import InputArtifacts, TokenDriver
 
 
@@ -51,7 +50,10 @@ class ReportSpec(ComponentSpec):
     PARAMETERS: ClassVar = {
         RECIPE_KEY: ExecutionParameter(type=str),
         LABELS_KEY: ExecutionParameter(type=str),
-        MIN_MEAN_IOU_KEY: ExecutionParameter(type=float),
+        DATA_PATH: ExecutionParameter(type=str),
+        EPOCHS: ExecutionParameter(type=int),
+        LEARNING_RATE: ExecutionParameter(type=float),
+        MIN_MEAN_IOU: ExecutionParameter(type=float),
     }
 
 
@@ -73,7 +75,10 @@ class Report(base_component.BaseComponent):
         baseline_model: what it was compared with.
         recipe: what was run.
         labels: names and colours of the classes.
-        min_mean_iou: of this run; shown in place of the recipe's.
+        data_path: of this run, as what follows; the recipe's own are not read.
+        epochs: of this run.
+        learning_rate: of this run.
+        min_mean_iou: of this run.
     """
 
     SPEC_CLASS = ReportSpec
@@ -93,6 +98,9 @@ class Report(base_component.BaseComponent):
         baseline_model: types.BaseChannel,
         recipe: Mapping[str, Any],
         labels: LabelSet,
+        data_path: str | RuntimeParameter,
+        epochs: int | RuntimeParameter,
+        learning_rate: float | RuntimeParameter,
         min_mean_iou: float | RuntimeParameter,
     ) -> None:
         spec = ReportSpec(
@@ -104,8 +112,11 @@ class Report(base_component.BaseComponent):
             infra_blessing=infra_blessing,
             pushed_model=pushed_model,
             baseline_model=baseline_model,
-            recipe=json.dumps(recipe),
+            recipe=settings_of_any_run(recipe),
             labels=labels.model_dump_json(),
+            data_path=data_path,
+            epochs=epochs,
+            learning_rate=learning_rate,
             min_mean_iou=min_mean_iou,
             report=types.Channel(type=HtmlReport),
         )

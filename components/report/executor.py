@@ -1,6 +1,5 @@
 """Gathers what a run left behind, and writes its page."""
 
-import json
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from components.dataset.contracts import LABELS_FILE, PUSHED_DESTINATION
+from components.dataset.contracts import PUSHED_DESTINATION
 from components.dataset.features import SPLITS
 from components.dataset.labels import LabelSet
 from components.metrics.confusion import Margins
@@ -27,10 +26,10 @@ from components.report.page import write_page
 from components.report.predictions import Predictions, predict_split
 from components.report.run_summary import summarize
 from components.report.statistics import dataset_statistics
+from components.run_parameters import recipe_of_run
 
 RECIPE_KEY: Final = "recipe"
 LABELS_KEY: Final = "labels"
-MIN_MEAN_IOU_KEY: Final = "min_mean_iou"
 INGESTION_KEY: Final = "ingestion"
 REPORT_KEY: Final = "report"
 
@@ -55,7 +54,7 @@ class Executor(base_executor.BaseExecutor):
         Args:
             input_dict: what the component's arguments say.
             output_dict: ``report``.
-            exec_properties: ``recipe`` and ``labels`` as JSON, ``min_mean_iou`` of this run.
+            exec_properties: ``recipe`` and ``labels`` as JSON, and the values of this run.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         data = _gather(input_dict, exec_properties)
@@ -69,10 +68,7 @@ def _gather(inputs: _Inputs, exec_properties: Mapping[str, Any]) -> ReportData:
     artifacts = {key: artifact_utils.get_single_instance(list(found)) for key, found in inputs.items()}
     labels = LabelSet.model_validate_json(exec_properties[LABELS_KEY])
     model_dir = Path(path_utils.serving_model_path(artifacts["model"].uri))
-    recipe: dict[str, Any] = json.loads(exec_properties[RECIPE_KEY])
-    # What was replaced for this run alone: the model knows how it was trained.
-    recipe["training"] = _made_from(model_dir).get("training", recipe["training"])
-    recipe["evaluation"]["min_mean_iou"] = exec_properties[MIN_MEAN_IOU_KEY]
+    recipe = recipe_of_run(exec_properties[RECIPE_KEY], exec_properties)
     destination = artifacts["pushed_model"].get_string_custom_property(PUSHED_DESTINATION)
     summary = summarize(
         artifacts,
@@ -131,12 +127,3 @@ def _slice(name: str, predictions: Predictions) -> SliceSample:
     return SliceSample(
         images=int(members.sum()), interval=intervals.metrics[MEAN_IOU.name] if intervals else None
     )
-
-
-def _made_from(model_dir: Path) -> dict[str, Any]:
-    """Returns the part of the recipe that the model itself knows, this run's own values in it."""
-    description = model_dir / LABELS_FILE
-    recipe: dict[str, Any] = {}
-    if description.exists():
-        recipe = json.loads(description.read_text(encoding="utf-8"))["recipe"]
-    return recipe

@@ -1,30 +1,32 @@
 """The Trainer component: TFX's own, with the settings that people change from run to run set apart."""
 
-import json
 from typing import Any, Final
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 from tfx import types
 from tfx.components.trainer.executor import GenericExecutor
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import trainer_pb2
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
+from tfx.v1.components import FnArgs
 
-from components.errors import StageError
+from components.run_parameters import (
+    DATA_PATH,
+    EPOCHS,
+    LEARNING_RATE,
+    settings_of_any_run,
+    settings_of_run,
+)
 from components.trainer import run_fn
 from components.trainer.config import ServingLimits, TrainerSettings
 from components.trainer.distribution import is_chief
 
 SETTINGS_KEY: Final = "settings"
 LIMITS_KEY: Final = "limits"
-EPOCHS_KEY: Final = "epochs"
-LEARNING_RATE_KEY: Final = "learning_rate"
 
 
 class TrainerExecutor(GenericExecutor):
-    """TFX's executor, after it has put the run's own values into the settings.
+    """TFX's executor, whose ``run_fn`` is given the settings with this run's own values.
 
     Processes that train together (``TF_CONFIG``) each run it with the same arguments.
     """
@@ -40,37 +42,35 @@ class TrainerExecutor(GenericExecutor):
         Raises:
             StageError: this run's number of epochs or learning rate is impossible.
         """
-        custom_config = json.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-        settings = TrainerSettings.model_validate_json(custom_config[SETTINGS_KEY])
-        of_this_run = {key: exec_properties[key] for key in (EPOCHS_KEY, LEARNING_RATE_KEY)}
-        try:
-            settings = settings.with_training(of_this_run)
-        except ValidationError as error:
-            found = "; ".join(map(_explained, error.errors()))
-            raise StageError(f"this run's parameters are impossible: {found}") from error
-        custom_config[SETTINGS_KEY] = settings.model_dump_json()
-        changed = {standard_component_specs.CUSTOM_CONFIG_KEY: json.dumps(custom_config)}
-        exec_properties = {**exec_properties, **changed}
         if is_chief():
             super().Do(input_dict, output_dict, exec_properties)
         else:
             # TFX's own would miss the model, which the chief alone exports.
             run_fn.run_fn(self._GetFnArgs(input_dict, output_dict, exec_properties))
 
-
-def _explained(details: ErrorDetails) -> str:
-    """In pydantic's words; what it finds in several keys together names them itself."""
-    message = details["msg"].removeprefix("Value error, ")
-    key = details["loc"][-1] if details["loc"] else None
-    return f"training.{key}: {message}" if key in (EPOCHS_KEY, LEARNING_RATE_KEY) else message
+    def _GetFnArgs(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> FnArgs:
+        fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
+        fn_args.custom_config = {
+            SETTINGS_KEY: settings_of_run(TrainerSettings, exec_properties[SETTINGS_KEY], exec_properties),
+            LIMITS_KEY: ServingLimits.model_validate_json(exec_properties[LIMITS_KEY]),
+        }
+        return fn_args
 
 
 class TrainerSpec(standard_component_specs.TrainerSpec):
-    """What TFX's Trainer has, and what people change from run to run."""
+    """What TFX's Trainer has, its settings, and what people change from run to run."""
 
     PARAMETERS = standard_component_specs.TrainerSpec.PARAMETERS | {
-        EPOCHS_KEY: component_spec.ExecutionParameter(type=int),
-        LEARNING_RATE_KEY: component_spec.ExecutionParameter(type=float),
+        SETTINGS_KEY: component_spec.ExecutionParameter(type=str),
+        LIMITS_KEY: component_spec.ExecutionParameter(type=str),
+        DATA_PATH: component_spec.ExecutionParameter(type=str),
+        EPOCHS: component_spec.ExecutionParameter(type=int),
+        LEARNING_RATE: component_spec.ExecutionParameter(type=float),
     }
 
 
@@ -82,10 +82,11 @@ class Trainer(base_component.BaseComponent):
     Args:
         examples: what ingestion wrote, or Transform where the settings say ``materialized``.
         transform_graph: from bytes to pixels.
-        settings: everything ``run_fn`` needs to know.
+        settings: everything ``run_fn`` needs to know, but for what follows.
         limits: what the exported model refuses.
-        epochs: of this run; replaces ``settings.training.epochs``.
-        learning_rate: of this run; replaces ``settings.training.learning_rate``.
+        data_path: of this run, for the record in the model.
+        epochs: of this run.
+        learning_rate: of this run.
     """
 
     SPEC_CLASS = TrainerSpec
@@ -98,17 +99,19 @@ class Trainer(base_component.BaseComponent):
         transform_graph: types.BaseChannel,
         settings: TrainerSettings,
         limits: ServingLimits,
+        data_path: str | RuntimeParameter,
         epochs: int | RuntimeParameter,
         learning_rate: float | RuntimeParameter,
     ) -> None:
-        custom_config = {SETTINGS_KEY: settings.model_dump_json(), LIMITS_KEY: limits.model_dump_json()}
         spec = TrainerSpec(
             examples=examples,
             transform_graph=transform_graph,
             run_fn=f"{run_fn.__name__}.run_fn",
             train_args=trainer_pb2.TrainArgs(splits=["train"]),
             eval_args=trainer_pb2.EvalArgs(splits=["val"]),
-            custom_config=json.dumps(custom_config),
+            settings=settings_of_any_run(settings.model_dump(mode="json")),
+            limits=limits.model_dump_json(),
+            data_path=data_path,
             epochs=epochs,
             learning_rate=learning_rate,
             model=types.Channel(type=standard_artifacts.Model),

@@ -1,7 +1,6 @@
 """What the Trainer is handed: its part of the recipe, what a served model refuses, the graph's constants."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -62,13 +61,17 @@ def contradictions(
 
 
 class TrainerSettings(Settings):
-    """Everything ``run_fn`` needs to know, as JSON in the Trainer's ``custom_config``.
+    """Everything ``run_fn`` needs to know.
 
     Part of the component's parameters, and so of TFX's cache key: a change to any of it trains anew.
     """
 
-    recipe: dict[str, Any]
-    """What the model is made from, as it is written into the model."""
+    name: str
+    """The recipe's."""
+    dataset: dict[str, Any] = Field(default_factory=dict)
+    """The recipe's block, for the record alone."""
+    transform: dict[str, Any] = Field(default_factory=dict)
+    """Likewise."""
     labels: LabelSet
     height: int
     """Of the network's input, pixels."""
@@ -102,29 +105,26 @@ class TrainerSettings(Settings):
     def identity(self) -> str:
         """Returns a text that two settings share whose trainings may go on from each other's checkpoints.
 
-        What it leaves out decides about speed and memory, or about the exported model alone. The recipe
-        repeats the other fields; its dataset and transform are told apart by the files that come of them, and
-        ``mixed_precision`` by what it comes to on the hardware at hand.
+        What it leaves out decides about speed and memory, or about the exported model alone. Dataset and
+        transform are told apart by the files that come of them, and ``mixed_precision`` by what it comes to
+        on the hardware at hand.
         """
         return self.model_dump_json(
             exclude={
-                "recipe": True,
+                "name": True,
+                "dataset": True,
+                "transform": True,
                 "checkpoint_dir": True,
                 "model": {"test_time_augmentation"},
                 "training": {"cache_bytes", "jit_compile", "mixed_precision"},
             }
         )
 
-    def with_training(self, values: Mapping[str, Any]) -> Self:
-        """Returns settings in which these keys of the recipe's ``training`` block have other values.
-
-        Raises:
-            ValidationError: a value is impossible.
-        """
-        changed = self.model_dump(mode="json")
-        for training in (changed["training"], changed["recipe"]["training"]):
-            training.update(values)
-        return type(self).model_validate_json(json.dumps(changed))
+    def made_from(self) -> dict[str, Any]:
+        """Returns the part of the recipe that makes the model, as it is written into the model."""
+        blocks = ("name", "dataset", "transform", "model", "augmentation", "training")
+        values = self.model_dump(mode="json", include=set(blocks))
+        return {block: values[block] for block in blocks}
 
 
 class ServingLimits(Settings):

@@ -48,7 +48,7 @@ def training_directory(fn_args: FnArgs, settings: TrainerSettings, constants: Co
         if settings.checkpoint_dir is None:
             yield Path(temporary)
             return
-        kept = Path(settings.checkpoint_dir, settings.recipe["name"], _name(fn_args, settings, constants))
+        kept = Path(settings.checkpoint_dir, settings.name, _name(fn_args, settings, constants))
         if not is_chief():
             copy = Path(temporary) / kept.name
             if kept.exists():

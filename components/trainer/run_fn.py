@@ -39,14 +39,14 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains the recipe's network and exports the epoch that did best on the val split.
 
     Args:
-        fn_args: what TFX hands over; its ``custom_config`` has ``settings``, a ``TrainerSettings`` as
-            JSON, and may have ``limits``, a ``ServingLimits``: other limits need no other training.
+        fn_args: what TFX hands over; its ``custom_config`` has ``settings``, a ``TrainerSettings``, and
+            may have ``limits``, a ``ServingLimits``: other limits need no other training.
 
     Raises:
         StageError: the training split is empty, the model cannot be built, or the loss is no longer a number.
     """
-    settings = TrainerSettings.model_validate_json(fn_args.custom_config["settings"])
-    limits = ServingLimits.model_validate_json(fn_args.custom_config.get("limits", "{}"))
+    settings: TrainerSettings = fn_args.custom_config["settings"]
+    limits: ServingLimits = fn_args.custom_config.get("limits") or ServingLimits()
     training = settings.training
     if settings.model.freeze_encoder and settings.model.encoder_weights is None:
         logger.warning(
@@ -87,7 +87,9 @@ def run_fn(fn_args: FnArgs) -> None:
     logger.info("exporting epoch %d of %d", best + 1, len(epochs))
     size = InputSize(settings.height, settings.width, settings.resize)
     served = with_test_time_augmentation(served, settings)
-    export(served, graph, size, settings.labels, limits, settings.recipe, Path(fn_args.serving_model_dir))
+    export(
+        served, graph, size, settings.labels, limits, settings.made_from(), Path(fn_args.serving_model_dir)
+    )
 
 
 def train(

@@ -18,6 +18,7 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
     KubeflowV2DagRunnerConfig,
 )
 
+from components.run_parameters import RunParameters
 from pipeline.config import Recipe
 from pipeline.create_pipeline import create_pipeline
 from pipeline.kubeflow.dataset import import_dataset
@@ -27,7 +28,6 @@ from pipeline.kubeflow.package import Package
 from pipeline.kubeflow.paths import is_remote
 from pipeline.kubeflow.platform import build_platform_spec
 from pipeline.kubeflow.quantities import parse_quantity
-from pipeline.parameters import RunParameters
 from pipeline.recipe_errors import RecipeError
 
 COMMAND: Final = ("python", "-m", "pipeline.kubeflow.entrypoint")
@@ -52,7 +52,7 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         raise ValueError(
             "a container image must be named; TFX would take its own, which has no stage of ours"
         )
-    values = RunParameters.of(recipe, f"{recipe.kubeflow.serving_root}/{recipe.serving.model_name}")
+    values = recipe.run_parameters(f"{recipe.kubeflow.serving_root}/{recipe.serving.model_name}")
     defaults = dataclasses.asdict(values)
     pipeline = create_pipeline(
         recipe,

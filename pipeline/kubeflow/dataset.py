@@ -11,20 +11,22 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
     PipelineSpec,
 )
 
+from components.run_parameters import DATA_PATH
 from pipeline.kubeflow.deployment import open_deployment
 
 IMPORTER: Final = "dataset-importer"
 DATASET_FILES: Final = "dataset_files"
 """Key of the artifact, as the importer's output and as a stage's input; ``dataset`` is a parameter there."""
 
-_DATA_PATH: Final = "data_path"
+_READER: Final = "ImageMaskExampleGen"
+"""Others take the parameter for the record alone."""
 _URI: Final = "uri"
 _INPUTS_SPEC_FLAG: Final = "--json_serialized_inputs_spec_args"
 _TYPE: Final = ArtifactTypeSchema(schema_title="system.Dataset", schema_version="0.0.1")
 
 
 def import_dataset(spec: PipelineSpec) -> None:
-    """Gives each stage that takes the parameter ``data_path`` what lies there as an input artifact.
+    """Gives the stage that reads the files at ``data_path`` what lies there as an input artifact.
 
     An importer registers a URI as an artifact and reads nothing itself (``v2/component/importer_launcher.go``
     in the backend); the launcher of a task copies its input artifacts to the pod's disk before the command
@@ -35,21 +37,15 @@ def import_dataset(spec: PipelineSpec) -> None:
     Args:
         spec: a mended pipeline, with the parameter ``data_path``; changed in place.
     """
-    tasks = spec.root.dag.tasks
-    readers = [
-        name
-        for name, task in tasks.items()
-        if any(source.component_input_parameter == _DATA_PATH for source in task.inputs.parameters.values())
-    ]
     _add_importer(spec)
+    reader = spec.root.dag.tasks[_READER]
+    component = spec.components[reader.component_ref.name]
+    component.input_definitions.artifacts[DATASET_FILES].artifact_type.CopyFrom(_TYPE)
+    source = reader.inputs.artifacts[DATASET_FILES].task_output_artifact
+    source.producer_task, source.output_artifact_key = IMPORTER, DATASET_FILES
+    reader.dependent_tasks.append(IMPORTER)
     with open_deployment(spec) as deployment:
-        for name in readers:
-            component = spec.components[tasks[name].component_ref.name]
-            component.input_definitions.artifacts[DATASET_FILES].artifact_type.CopyFrom(_TYPE)
-            source = tasks[name].inputs.artifacts[DATASET_FILES].task_output_artifact
-            source.producer_task, source.output_artifact_key = IMPORTER, DATASET_FILES
-            tasks[name].dependent_tasks.append(IMPORTER)
-            _declare_input(deployment.executors[component.executor_label].container)
+        _declare_input(deployment.executors[component.executor_label].container)
 
 
 def _add_importer(spec: PipelineSpec) -> None:
@@ -60,7 +56,7 @@ def _add_importer(spec: PipelineSpec) -> None:
     component.output_definitions.artifacts[DATASET_FILES].artifact_type.CopyFrom(_TYPE)
     task = spec.root.dag.tasks[IMPORTER]
     task.task_info.name = task.component_ref.name = IMPORTER
-    task.inputs.parameters[_URI].component_input_parameter = _DATA_PATH
+    task.inputs.parameters[_URI].component_input_parameter = DATA_PATH
     with open_deployment(spec) as deployment:
         importer = deployment.executors[component.executor_label].importer
         importer.artifact_uri.runtime_parameter = _URI

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.config import DEFAULT_RECIPE
-from pipeline.kubeflow.parameter_values import RECIPE_KEYS
+from pipeline.kubeflow.parameter_values import PARAMETER_KEYS
 from pipeline.kubeflow.schedule import MAX_CONCURRENCY, Schedule, parse_cron, parse_time
 
 COMMAND = "python -m pipeline.run_kubeflow"
@@ -117,7 +117,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help=f"a value for this run, the pipeline stays as it is: {', '.join(RECIPE_KEYS)}; may be repeated",
+        help=f"a value for this run, the pipeline stays as it is: {', '.join(PARAMETER_KEYS)}; may be repeated",
     )
 
 

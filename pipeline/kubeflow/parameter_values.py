@@ -4,17 +4,12 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
+from components.run_parameters import DATA_PATH, RECIPE_KEYS, SERVING_DIR
 from pipeline.config import Recipe
 from pipeline.kubeflow.paths import is_remote
 from pipeline.recipe_errors import RecipeError, suggestion
 
-RECIPE_KEYS: Final = {
-    "data_path": "dataset.root",
-    "epochs": "training.epochs",
-    "learning_rate": "training.learning_rate",
-    "min_mean_iou": "evaluation.min_mean_iou",
-    "serving_dir": "kubeflow.serving_root",
-}
+PARAMETER_KEYS: Final = RECIPE_KEYS | {SERVING_DIR: "kubeflow.serving_root"}
 """The pipeline's parameters, each with the key of the recipe that may hold the same values."""
 
 
@@ -34,17 +29,17 @@ def parameter_values(assignments: Sequence[str], load: Callable[[list[str]], Rec
         name, equals, text = assignment.partition("=")
         if not equals:
             raise RecipeError([f"--param {assignment}: write it as NAME=VALUE, such as epochs=10"])
-        if name not in RECIPE_KEYS:
+        if name not in PARAMETER_KEYS:
             raise RecipeError([f"--param {assignment}: unknown parameter {name!r}{_choices(name)}"])
-        overrides[name] = f"{RECIPE_KEYS[name]}={text}"
+        overrides[name] = f"{PARAMETER_KEYS[name]}={text}"
     try:
         recipe = load(list(overrides.values()))
     except RecipeError as error:
         given = ", ".join(assignments)
         raise RecipeError([f"--param {given}: {line}" for line in str(error).splitlines()]) from None
-    if "data_path" in overrides:
+    if DATA_PATH in overrides:
         _check_data_path(recipe.dataset.root or "", load([]).dataset.root or "")
-    return {name: attrgetter(RECIPE_KEYS[name])(recipe) for name in overrides}
+    return {name: attrgetter(PARAMETER_KEYS[name])(recipe) for name in overrides}
 
 
 def _check_data_path(given: str, compiled: str) -> None:
@@ -63,6 +58,6 @@ def _check_data_path(given: str, compiled: str) -> None:
 
 
 def _choices(name: str) -> str:
-    close = suggestion(name, RECIPE_KEYS)
-    everything = f"there is {', '.join(RECIPE_KEYS)}"
+    close = suggestion(name, PARAMETER_KEYS)
+    everything = f"there is {', '.join(PARAMETER_KEYS)}"
     return close if everything in close else f"{close} ({everything})"

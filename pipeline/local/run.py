@@ -153,11 +153,10 @@ class LocalRun:
         # Seconds of imports, needed by nothing that comes before.
         from pipeline.create_pipeline import create_pipeline
         from pipeline.local.stages import stages_of
-        from pipeline.parameters import RunParameters
 
         pipeline = create_pipeline(
             self._recipe,
-            RunParameters.of(self._recipe, str(self._workdir.serving(self._recipe.serving.model_name))),
+            self._recipe.run_parameters(str(self._workdir.serving(self._recipe.serving.model_name))),
             pipeline_name=self._recipe.name,
             pipeline_root=str(self._workdir.artifacts),
             metadata_path=str(self._workdir.metadata),

@@ -6,9 +6,11 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.dataset.labels import LabelSet
-from components.evaluator.config import EvaluationConfig
-from components.evaluator.eval_config import build_eval_config, with_min_mean_iou
+from components.errors import StageError
+from components.evaluator.config import EvaluationConfig, EvaluatorSettings
+from components.evaluator.eval_config import build_eval_config
 from components.metrics.table import MEAN_IOU
+from components.run_parameters import settings_of_any_run, settings_of_run
 
 LABELS = LabelSet(names=("background", "cat"))
 
@@ -41,9 +43,13 @@ def test_a_candidate_may_fall_by_the_margin_below_what_is_served_and_no_further(
 
 
 def test_a_run_may_ask_for_another_mean_iou_and_for_nothing_else() -> None:
-    recipes, runs = (
-        build_eval_config(EvaluationConfig(min_mean_iou=minimum, min_class_iou={"cat": 0.3}), LABELS)
-        for minimum in (0.5, 0.75)
-    )
-    assert with_min_mean_iou(recipes, 0.75) == runs
-    assert recipes != runs
+    config = EvaluationConfig(min_mean_iou=0.5, min_class_iou={"cat": 0.3})
+    settings = settings_of_any_run(EvaluatorSettings(evaluation=config, labels=LABELS).model_dump())
+
+    def asked(minimum: float) -> EvaluationConfig:
+        return settings_of_run(EvaluatorSettings, settings, {"min_mean_iou": minimum}).evaluation
+
+    assert asked(0.5) == config
+    assert asked(0.75) == config.model_copy(update={"min_mean_iou": 0.75})
+    with pytest.raises(StageError, match=r"evaluation\.min_mean_iou is 1\.5: .* less than or equal to 1$"):
+        asked(1.5)

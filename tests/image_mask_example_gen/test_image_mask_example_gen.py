@@ -30,6 +30,7 @@ from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.driver import fingerprint_inputs
 from components.image_mask_example_gen.executor import Executor
+from components.run_parameters import settings_of_any_run
 
 
 def ingest(config: DatasetConfig, out: Path, *beam_args: str) -> Ingestion:
@@ -47,9 +48,9 @@ def ingest(config: DatasetConfig, out: Path, *beam_args: str) -> Ingestion:
         )
     )
     properties = {
-        "dataset": config.model_dump_json(),
+        "dataset": settings_of_any_run({"dataset": config.model_dump(mode="json")}),
         "labels": config.label_set().model_dump_json(),
-        "root": config.root or "",
+        "data_path": config.root or "",
     }
     executor.Do({}, {"examples": [examples], "ingestion": [ingestion]}, properties)
     assert json.loads(examples.split_names) == list(SPLITS)

@@ -73,6 +73,20 @@ def test_kfps_client_reads_the_file(packages: dict[str, Package], tmp_path: Path
     }
 
 
+def test_what_a_run_may_change_stands_in_a_package_once() -> None:
+    given = {
+        "dataset.root": "/data/of-this-run",
+        "training.epochs": 7919,
+        "training.learning_rate": 0.00271828,
+        "evaluation.min_mean_iou": 0.161803,
+    }
+    recipe = load_recipe(
+        "pets_unet", overrides=[f"{key}={value}" for key, value in given.items()], runs_here=False
+    )
+    text = compiled(recipe).to_yaml()
+    assert {value: text.count(str(value)) for value in given.values()} == dict.fromkeys(given.values(), 1)
+
+
 def test_the_drawn_dataset_has_an_empty_path(shapes: PipelineSpec) -> None:
     default = shapes.root.input_definitions.parameters["data_path"].default_value
     assert default.WhichOneof("kind") == "string_value" and default.string_value == ""
@@ -145,7 +159,7 @@ def test_stages_ask_for_what_the_recipe_says() -> None:
     assert not tasks["Evaluator"].HasField("retry_policy")
     assert tasks["Transform"].retry_policy.max_retry_count == 3
     assert not any(task.caching_options.enable_cache for task in tasks.values())
-    settings = tasks["Trainer"].inputs.parameters["custom_config"].runtime_value.constant.string_value
+    settings = tasks["Trainer"].inputs.parameters["settings"].runtime_value.constant.string_value
     assert "/data/checkpoints" in settings
 
 

@@ -17,7 +17,7 @@ from manifests import SERVING
 from pipeline.config import load_recipe
 from pipeline.kubeflow import options
 from pipeline.kubeflow.config import MODEL_PUSHED, KubeflowConfig
-from pipeline.kubeflow.parameter_values import RECIPE_KEYS
+from pipeline.kubeflow.parameter_values import PARAMETER_KEYS
 from pipeline.kubeflow.submit import account_warning
 
 REPOSITORY = SERVING.parents[1]
@@ -68,7 +68,7 @@ def test_the_kubernetes_part_of_a_recipe_is_valid(tmp_path: Path) -> None:
 
 def test_parameters_and_the_last_task_have_the_names_that_the_guide_gives_them() -> None:
     listed = re.search(r"\*\*`--param`\*\* sets (.*?) for one run", GUIDE, flags=re.DOTALL)
-    assert listed and set(re.findall(r"`(\w+)`", listed[1])) == RECIPE_KEYS.keys()
+    assert listed and set(re.findall(r"`(\w+)`", listed[1])) == PARAMETER_KEYS.keys()
     assert f"`{MODEL_PUSHED}`" in GUIDE
 
 

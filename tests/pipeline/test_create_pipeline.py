@@ -1,6 +1,5 @@
 """The graph of components: who waits for whom."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ import pipeline.create_pipeline as create_pipeline_module
 from pipeline.config import load_recipe
 from pipeline.create_pipeline import create_pipeline
 from pipeline.local.stages import stages_of
-from pipeline.parameters import RunParameters
 
 
 def stages(directory: Path, *overrides: str) -> list[Any]:
     recipe = load_recipe("shapes", overrides=overrides)
     pipeline = create_pipeline(
         recipe,
-        RunParameters.of(recipe, str(directory / "serving")),
+        recipe.run_parameters(str(directory / "serving")),
         pipeline_name="shapes",
         pipeline_root=str(directory / "artifacts"),
         metadata_path=str(directory / "metadata.sqlite"),
@@ -63,6 +61,8 @@ def test_who_does_the_work_is_no_part_of_what_the_cache_compares(tmp_path: Path)
 @pytest.mark.parametrize(
     ("key", "values", "stage"),
     [
+        ("training.epochs", (10, 11), "Trainer"),
+        ("training.learning_rate", (0.1, 0.2), "Trainer"),
         ("evaluation.min_mean_iou", (0.1, 0.9), "Evaluator"),
         ("serving.max_latency_ms", (10.0, 20.0), "ServingCheck"),
         ("serving.check_examples", (1, 2), "ServingCheck"),
@@ -83,12 +83,9 @@ def test_other_limits_of_the_served_model_leave_the_training_as_it_is(tmp_path: 
         next(stage for stage in stages(tmp_path, f"serving.max_batch_size={size}") if stage.name == "Trainer")
         for size in (32, 64)
     )
-    custom_configs = [
-        json.loads(stage._node.parameters.parameters["custom_config"].field_value.string_value)
-        for stage in (one, other)
-    ]
-    assert custom_configs[0]["settings"] == custom_configs[1]["settings"]
-    assert custom_configs[0]["limits"] != custom_configs[1]["limits"]
+    one, other = (stage._node.parameters.parameters for stage in (one, other))
+    assert one["settings"] == other["settings"]
+    assert one["limits"] != other["limits"]
 
 
 def test_other_code_that_serves_is_checked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

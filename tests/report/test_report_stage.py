@@ -29,8 +29,9 @@ LABELS = LabelSet(names=("ground", "disc", "unicorn"))
 RECIPE = {
     "name": "discs",
     "description": "discs",
-    "training": {"epochs": 2, "seed": 3},
-    "evaluation": {"min_mean_iou": 0.5},
+    "dataset": {"root": None},
+    "training": {"epochs": None, "learning_rate": None, "seed": 3},
+    "evaluation": {"min_mean_iou": None},
     "serving": {"model_name": "discs"},
 }
 
@@ -138,6 +139,9 @@ def run_stage(artifacts: dict[str, list[Any]], directory: Path, evaluation: Eval
         {
             "recipe": json.dumps(RECIPE),
             "labels": LABELS.model_dump_json(),
+            "data_path": "/data/discs",
+            "epochs": 2,
+            "learning_rate": 0.5,
             "min_mean_iou": 0.2,
         },
     )
@@ -156,7 +160,9 @@ def test_a_run_with_two_test_images_gets_a_page_with_all_that_was_found(
     assert summary.serving_dir == "/serving/discs"
     assert summary.examples == {"train": 3, "test": 2, "rejected": 1}
     assert summary.untrained_classes == ("disc",)
-    assert data.recipe["evaluation"]["min_mean_iou"] == 0.2, "this run's, not the recipe's"
+    assert data.recipe["dataset"] == {"root": "/data/discs"}
+    assert data.recipe["training"] == {"epochs": 2, "learning_rate": 0.5, "seed": 3}
+    assert data.recipe["evaluation"] == {"min_mean_iou": 0.2}
     assert data.moved_pixels == 0
 
     def iou(name: str) -> float:

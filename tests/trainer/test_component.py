@@ -27,7 +27,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[FnArgs]:
 
 def run(directory: Path, epochs: int = 7, training: Any = None) -> None:
     settings = {
-        "recipe": {"name": "pets", "training": {}},
+        "name": "pets",
+        "dataset": {"layout": "folder", "root": None},
         "labels": {"names": ["ground", "disc"]},
         "height": 16,
         "width": 16,
@@ -50,7 +51,9 @@ def run(directory: Path, epochs: int = 7, training: Any = None) -> None:
         "train_args": '{"splits": ["train"]}',
         "eval_args": '{"splits": ["val"]}',
         "run_fn": "components.trainer.run_fn.run_fn",
-        "custom_config": json.dumps({"settings": json.dumps(settings)}),
+        "settings": json.dumps(settings),
+        "limits": "{}",
+        "data_path": "/data/pets",
         "epochs": epochs,
         "learning_rate": 0.5,
     }
@@ -59,19 +62,22 @@ def run(directory: Path, epochs: int = 7, training: Any = None) -> None:
     component.TrainerExecutor(GenericExecutor.Context()).Do(inputs, outputs, properties)
 
 
-def test_the_runs_own_values_replace_those_of_the_recipe(tmp_path: Path, trained: list[FnArgs]) -> None:
+def test_the_runs_own_values_are_trained_with_and_recorded(tmp_path: Path, trained: list[FnArgs]) -> None:
     (tmp_path / "model" / "Format-Serving").mkdir(parents=True)
     run(tmp_path)
     [fn_args] = trained
-    settings = TrainerSettings.model_validate_json(fn_args.custom_config["settings"])
+    settings = fn_args.custom_config["settings"]
+    assert isinstance(settings, TrainerSettings)
     assert (settings.training.epochs, settings.training.learning_rate) == (7, 0.5)
-    assert settings.recipe["training"] == {"epochs": 7, "learning_rate": 0.5}
+    record = settings.made_from()
+    assert (record["training"]["epochs"], record["training"]["learning_rate"]) == (7, 0.5)
+    assert record["dataset"] == {"layout": "folder", "root": "/data/pets"}
 
 
 @pytest.mark.parametrize(
     ("epochs", "complaint"),
     [
-        (0, "training.epochs: Input should be greater than or equal to 1"),
+        (0, "training.epochs is 0: Input should be greater than or equal to 1"),
         (5, "impossible: training.warmup_epochs is 6, which leaves nothing of the 5 training.epochs"),
     ],
 )

@@ -37,7 +37,7 @@ def settings(checkpoint_dir: Path | None, **changed: Any) -> TrainerSettings:
     blocks: dict[str, Any] = {"model": {}, "augmentation": {}, "training": {}}
     blocks |= {name: value for name, value in changed.items() if name in blocks}
     values = {
-        "recipe": {"name": "pets", **blocks},
+        "name": "pets",
         "labels": {"names": ["ground", "disc"]},
         "height": 16,
         "width": 16,

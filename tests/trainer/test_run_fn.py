@@ -59,7 +59,7 @@ def train(transform_run: TransformRun, tmp_path: Path) -> Train:
         **training: Any,
     ) -> Path:
         settings = TrainerSettings(
-            recipe={"name": "discs"},
+            name="discs",
             labels=LABELS,
             height=16,
             width=24,
@@ -86,7 +86,7 @@ def fn_args(run: TransformRun, settings: TrainerSettings, directory: Path) -> Fn
         transform_output=str(run.graph),
         serving_model_dir=str(directory / "model"),
         model_run_dir=str(directory / "run"),
-        custom_config={"settings": settings.model_dump_json()},
+        custom_config={"settings": settings},
     )
 
 
@@ -98,7 +98,7 @@ def history(directory: Path) -> dict[str, Any]:
 def exported(transform_run: TransformRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("exported")
     settings = TrainerSettings(
-        recipe={"name": "discs"},
+        name="discs",
         labels=LABELS,
         height=16,
         width=24,

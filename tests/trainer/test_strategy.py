@@ -24,9 +24,12 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 from tfx.v1.components import FnArgs
 from components.trainer import run_fn as trainer
+from components.trainer.config import TrainerSettings
 
 trainer.training_strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-trainer.run_fn(FnArgs(**json.load(sys.stdin)))
+arguments = json.load(sys.stdin)
+settings = TrainerSettings.model_validate_json(arguments["settings"])
+trainer.run_fn(FnArgs(**arguments["files"], custom_config={"settings": settings}))
 """
 
 
@@ -34,7 +37,7 @@ trainer.run_fn(FnArgs(**json.load(sys.stdin)))
 def test_a_mirrored_training_learns_and_exports(run_transform: RunTransform, tmp_path: Path) -> None:
     run = run_transform(height=16, width=16)
     settings = TrainerSettings(
-        recipe={"name": "discs"},
+        name="discs",
         labels=LabelSet(names=("ground", "disc")),
         height=16,
         width=16,
@@ -47,17 +50,16 @@ def test_a_mirrored_training_learns_and_exports(run_transform: RunTransform, tmp
         ),
         checkpoint_dir=str(tmp_path / "checkpoints"),
     )
-    arguments = {
+    files = {
         "train_files": [str(run.examples / "Split-train" / "*")],
         "eval_files": [str(run.examples / "Split-val" / "*")],
         "transform_output": str(run.graph),
         "serving_model_dir": str(tmp_path / "model"),
         "model_run_dir": str(tmp_path / "run"),
-        "custom_config": {"settings": settings.model_dump_json()},
     }
     done = subprocess.run(
         [sys.executable, "-c", _TRAIN_ON_TWO_DEVICES],
-        input=json.dumps(arguments),
+        input=json.dumps({"files": files, "settings": settings.model_dump_json()}),
         text=True,
         capture_output=True,
         cwd=Path(__file__).parents[2],
