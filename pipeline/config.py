@@ -24,8 +24,7 @@ from components.trainer.model_config import ModelConfig
 from components.trainer.training_config import AugmentationConfig, TrainingConfig
 from components.transform.config import TransformConfig
 from models.options import ENCODER_PIXELS, IMAGENET
-from pipeline.kubeflow.config import KubeflowConfig
-from pipeline.kubeflow.paths import DATASET_URI, is_remote
+from pipeline.kubeflow_config import DATASET_URI, KubeflowConfig, is_remote
 from pipeline.recipe_errors import RecipeError, explain, shown, suggestion
 from pipeline.recipe_yaml import load_yaml
 

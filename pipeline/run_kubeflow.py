@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
-from pipeline.kubeflow import options
-from pipeline.kubeflow.config import MODEL_PUSHED
-from pipeline.kubeflow.errors import ConnectionProblem, NotFound, UsageError, WaitedTooLong
-from pipeline.kubeflow.parameter_values import parameter_values
+from pipeline.kubeflow.client import options
+from pipeline.kubeflow.client.errors import ConnectionProblem, NotFound, UsageError, WaitedTooLong
+from pipeline.kubeflow.client.parameters import parameter_values
+from pipeline.kubeflow_config import MODEL_PUSHED
 from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import output_diverted
 
 if TYPE_CHECKING:
-    from pipeline.kubeflow.backend import Backend
-    from pipeline.kubeflow.compile import Package
+    from pipeline.kubeflow.client.backend import Backend
+    from pipeline.kubeflow.spec.package import Package
 
 USAGE = 2
 _GATES = ("Evaluator", "ServingCheck")
@@ -83,7 +83,7 @@ def _submit(args: argparse.Namespace, say: Say) -> int:
     # Before compiling, which takes a while: who may not submit wants to know at once.
     backend = _connected(args)
     package = _compiled(args, recipe)
-    from pipeline.kubeflow import submit
+    from pipeline.kubeflow.client import submit
 
     version = submit.upload(backend, _name(package), package.to_yaml(), recipe.description)
     say(f"{'Uploaded' if version.is_new else 'Already there:'} version {version.name}")
@@ -131,7 +131,7 @@ def _wait(args: argparse.Namespace, say: Say) -> int:
 
 
 def _follow(args: argparse.Namespace, backend: "Backend", run_id: str, say: Say) -> int:
-    from pipeline.kubeflow import submit, waiting
+    from pipeline.kubeflow.client import submit, waiting
 
     def fetch() -> Any:
         with backend.explained():
@@ -158,7 +158,7 @@ def _follow(args: argparse.Namespace, backend: "Backend", run_id: str, say: Say)
 
 def _conclude(backend: "Backend", run: Any, stages: Collection[str], say: Say) -> int:
     """Says how a run has ended and why, as far as its logs can be asked for it, and returns the exit code."""
-    from pipeline.kubeflow import waiting
+    from pipeline.kubeflow.client import waiting
 
     outcome = waiting.verdict(run)
     asked: Collection[str] = ()
@@ -208,7 +208,7 @@ def _image(recipe: Recipe) -> str:
 
 def _compiled(args: argparse.Namespace, recipe: Recipe) -> "Package":
     image = _image(recipe)
-    from pipeline.kubeflow.compile import compile_pipeline
+    from pipeline.kubeflow.spec.compile import compile_pipeline
 
     return compile_pipeline(recipe, image=image, pipeline_root=args.pipeline_root)
 
@@ -218,8 +218,8 @@ def _name(package: "Package") -> str:
 
 
 def _connected(args: argparse.Namespace) -> "Backend":
-    from pipeline.kubeflow.access import Access
-    from pipeline.kubeflow.backend import connect
+    from pipeline.kubeflow.client.backend import connect
+    from pipeline.kubeflow.client.transport import Access
 
     return connect(
         Access(

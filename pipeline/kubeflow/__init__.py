@@ -1,1 +1,1 @@
-"""What open-source Kubeflow Pipelines needs beyond TFX's own compiler."""
+"""The pipeline on Kubeflow Pipelines: its package, the command of its containers, and its runs."""

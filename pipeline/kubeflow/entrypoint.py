@@ -74,7 +74,7 @@ def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
     from kfp.pipeline_spec import pipeline_spec_pb2
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
-    from pipeline.kubeflow.artifacts import localize, publish
+    from pipeline.kubeflow.spec.artifacts import localize, publish
     from pipeline.tfxio import batch_by_bytes
 
     executor_input = pipeline_spec_pb2.ExecutorInput()

@@ -11,7 +11,7 @@ import pytest
 from fake_kfp import FakeKfp, Step
 from small_package import STAGES, Compiler
 
-from pipeline.kubeflow import bounded_client, waiting
+from pipeline.kubeflow.client import transport, waiting
 from pipeline.run_kubeflow import main
 
 PIPELINE = [
@@ -48,7 +48,7 @@ def in_this_process(
     Compiler().install(monkeypatch)
     monkeypatch.setattr(waiting, "PACE", waiting.Pace(shortest=0.01, longest=0.05, patience=0.5))
     # On a busy machine even a fake that answers at once takes its time.
-    monkeypatch.setattr(bounded_client, "TIMEOUT", (10.0, 10.0))
+    monkeypatch.setattr(transport, "TIMEOUT", (10.0, 10.0))
 
     def run(*args: str | Path) -> Finished:
         capfd.readouterr()

@@ -9,13 +9,13 @@ from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 
 from pipeline.config import Recipe
-from pipeline.kubeflow.package import Package
+from pipeline.kubeflow.spec.package import Package
 
 STAGES = ("ImageMaskExampleGen", "Trainer", "Evaluator", "Pusher", "model-pushed")
 
 
 class Compiler:
-    """Stands in for ``pipeline.kubeflow.compile`` and remembers what it was asked."""
+    """Stands in for ``pipeline.kubeflow.spec.compile`` and remembers what it was asked."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -43,7 +43,7 @@ class Compiler:
         )
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        module = ModuleType("pipeline.kubeflow.compile")
+        module = ModuleType("pipeline.kubeflow.spec.compile")
         vars(module)["compile_pipeline"] = self.compile_pipeline
         monkeypatch.setitem(sys.modules, module.__name__, module)
 

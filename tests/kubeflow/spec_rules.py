@@ -17,8 +17,8 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
     PipelineSpec,
 )
 
-from pipeline.kubeflow.config import KubeflowConfig
-from pipeline.kubeflow.quantities import parse_quantity
+from pipeline.kubeflow_config import KubeflowConfig
+from pipeline.kubernetes_types import parse_quantity
 
 Rule = Callable[[PipelineSpec, KubeflowConfig], Iterator[str]]
 

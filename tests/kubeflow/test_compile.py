@@ -11,9 +11,9 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineDeploymentConfig, Pipeli
 from spec_rules import violations
 
 from pipeline.config import Recipe, list_recipes, load_recipe
-from pipeline.kubeflow.compile import beam_args, compile_pipeline, pipeline_name
-from pipeline.kubeflow.config import StageName
-from pipeline.kubeflow.package import Package
+from pipeline.kubeflow.spec.compile import beam_args, compile_pipeline, pipeline_name
+from pipeline.kubeflow.spec.package import Package
+from pipeline.kubeflow_config import StageName
 from pipeline.recipe_errors import RecipeError
 
 IMAGE = "segmentation:1"

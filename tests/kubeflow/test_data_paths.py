@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import Recipe, load_recipe
-from pipeline.kubeflow.parameter_values import parameter_values
+from pipeline.kubeflow.client.parameters import parameter_values
 from pipeline.recipe_errors import RecipeError
 
 BUCKET = "s3://datasets/pets"

@@ -15,9 +15,9 @@ from spec_rules import violations
 
 from components.dataset.contracts import INGESTION_FILE, Ingestion
 from pipeline.config import Recipe, load_recipe
-from pipeline.kubeflow.compile import compile_pipeline
-from pipeline.kubeflow.dataset import DATASET_FILES, IMPORTER
-from pipeline.kubeflow.package import Package
+from pipeline.kubeflow.spec.compile import compile_pipeline
+from pipeline.kubeflow.spec.dataset_importer import DATASET_FILES, IMPORTER
+from pipeline.kubeflow.spec.package import Package
 
 BUCKET = "s3://datasets/pets"
 STAGE = "ImageMaskExampleGen"

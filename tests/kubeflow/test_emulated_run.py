@@ -16,7 +16,7 @@ from emulator.cluster import Cluster, State, TaskResult
 from PIL import Image
 
 from pipeline.config import load_recipe
-from pipeline.kubeflow.backend import verdict
+from pipeline.kubeflow.client.backend import verdict
 
 pytestmark = [
     pytest.mark.slow,
@@ -63,7 +63,7 @@ class Setup:
 
 @pytest.fixture(scope="module")
 def setup(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
-    from pipeline.kubeflow.compile import compile_pipeline
+    from pipeline.kubeflow.spec.compile import compile_pipeline
 
     root = tmp_path_factory.mktemp("kubeflow")
     data, serving, workdir = root / "volumes/data", root / "volumes/serving", root / "local"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from components.errors import StageError
-from pipeline.kubeflow import entrypoint, paths
+from pipeline.kubeflow import entrypoint
+from pipeline.kubeflow.spec import artifacts
 
 _SPEC_TYPES = {
     "model": "tfx.Model",
@@ -24,8 +25,8 @@ _SPEC_TYPES = {
 @pytest.fixture
 def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Puts the launcher's copies below a temporary directory."""
-    local = {scheme: f"{tmp_path}{root}" for scheme, root in paths._LOCAL_ROOTS.items()}
-    monkeypatch.setattr(paths, "_LOCAL_ROOTS", local)
+    local = {scheme: f"{tmp_path}{root}" for scheme, root in artifacts._LOCAL_ROOTS.items()}
+    monkeypatch.setattr(artifacts, "_LOCAL_ROOTS", local)
     return tmp_path
 
 
@@ -305,11 +306,11 @@ def test_help_and_announcement_import_no_tensorflow() -> None:
     ],
 )
 def test_every_store_has_its_folder(uri: str, path: str) -> None:
-    assert paths.local_path(uri) == path
-    assert paths.remote_uri(path) == uri
+    assert artifacts.local_path(uri) == path
+    assert artifacts.remote_uri(path) == uri
 
 
 @pytest.mark.parametrize("text", ["", "/serving/pets/1", "1700000000", "say s3://bucket", "/s3"])
 def test_all_other_texts_stay_as_they_are(text: str) -> None:
-    assert paths.local_path(text) == text
-    assert paths.remote_uri(text) == text
+    assert artifacts.local_path(text) == text
+    assert artifacts.remote_uri(text) == text

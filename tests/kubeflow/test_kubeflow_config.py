@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.config import load_recipe
-from pipeline.kubeflow.quantities import parse_quantity
+from pipeline.kubernetes_types import parse_quantity
 from pipeline.recipe_errors import RecipeError
 
 

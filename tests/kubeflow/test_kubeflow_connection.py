@@ -15,7 +15,7 @@ from command import PUSHED, Command, in_this_process, submission
 from fake_kfp import FakeKfp, Step
 from werkzeug import Request
 
-from pipeline.kubeflow import access, bounded_client
+from pipeline.kubeflow.client import transport
 
 
 @pytest.fixture
@@ -126,11 +126,11 @@ def test_the_projected_token_is_found_where_kubernetes_puts_it(
 ) -> None:
     monkeypatch.delenv("KF_PIPELINES_SA_TOKEN_PATH", raising=False)
     token = tmp_path / "token"
-    monkeypatch.setattr(access, "KF_PIPELINES_SA_TOKEN_PATH", str(token))
+    monkeypatch.setattr(transport, "KF_PIPELINES_SA_TOKEN_PATH", str(token))
 
-    assert access.credentials(access.Access()) is None
+    assert transport.credentials(transport.Access()) is None
     token.write_text("from-kubelet")
-    assert access.credentials(access.Access()) is not None
+    assert transport.credentials(transport.Access()) is not None
 
 
 def test_the_host_may_come_from_the_environment(
@@ -200,7 +200,7 @@ def test_trouble_when_connecting_is_one_line(
 def test_a_backend_that_never_answers_is_one_line(
     command: Command, fake: FakeKfp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded_client, "TIMEOUT", (10.0, 0.5))
+    monkeypatch.setattr(transport, "TIMEOUT", (10.0, 0.5))
     fake.troubles = [fake_kfp.HANG]
 
     finished = command(*submission(fake))

@@ -17,8 +17,8 @@ from werkzeug import Request, Response
 from werkzeug.routing import Map, Rule
 from werkzeug.serving import make_server
 
-from pipeline.kubeflow.access import Access
-from pipeline.kubeflow.backend import Backend
+from pipeline.kubeflow.client.backend import Backend
+from pipeline.kubeflow.client.transport import Access
 
 JSON = "application/json"
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")

@@ -5,7 +5,7 @@ from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from pipeline.config import load_recipe
-from pipeline.kubeflow.platform import build_platform_spec, executor_config
+from pipeline.kubeflow.spec.platform import build_platform_spec, executor_config
 
 
 def config_of(stage: str, *overrides: str) -> kubernetes.KubernetesExecutorConfig:

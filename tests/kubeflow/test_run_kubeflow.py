@@ -18,8 +18,8 @@ from fake_kfp import FakeKfp
 from small_package import Compiler
 
 from components.run_parameters import RunParameters
-from pipeline.kubeflow import bounded_client, submit
-from pipeline.kubeflow.parameter_values import PARAMETER_KEYS
+from pipeline.kubeflow.client import submit, transport
+from pipeline.kubeflow.client.parameters import PARAMETER_KEYS
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -201,7 +201,7 @@ def test_a_run_that_may_have_been_started_is_told_of(
         return created
 
     monkeypatch.setattr(fake, f"_create_{endpoint}", create_late)
-    monkeypatch.setattr(bounded_client, "TIMEOUT", (10.0, 1.0))
+    monkeypatch.setattr(transport, "TIMEOUT", (10.0, 1.0))
 
     finished = command(*submission(fake, *schedule))
 

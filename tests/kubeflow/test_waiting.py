@@ -7,9 +7,9 @@ import pytest
 from fake_kfp import Step, nodes
 from kfp_server_api import V2beta1Run, V2beta1RunDetails
 
-from pipeline.kubeflow import waiting
-from pipeline.kubeflow.errors import ConnectionProblem, Unauthenticated, WaitedTooLong
-from pipeline.kubeflow.waiting import Outcome
+from pipeline.kubeflow.client import waiting
+from pipeline.kubeflow.client.errors import ConnectionProblem, Unauthenticated, WaitedTooLong
+from pipeline.kubeflow.client.waiting import Outcome
 
 STAGES = ("Trainer", "Evaluator", "model-pushed")
 PACE = waiting.Pace(shortest=2, longest=30, patience=600)

@@ -15,10 +15,10 @@ import yaml
 from manifests import SERVING
 
 from pipeline.config import load_recipe
-from pipeline.kubeflow import options
-from pipeline.kubeflow.config import MODEL_PUSHED, KubeflowConfig
-from pipeline.kubeflow.parameter_values import PARAMETER_KEYS
-from pipeline.kubeflow.submit import account_warning
+from pipeline.kubeflow.client import options
+from pipeline.kubeflow.client.parameters import PARAMETER_KEYS
+from pipeline.kubeflow.client.submit import account_warning
+from pipeline.kubeflow_config import MODEL_PUSHED, KubeflowConfig
 
 REPOSITORY = SERVING.parents[1]
 PIPELINE = REPOSITORY / "kubernetes" / "pipeline"

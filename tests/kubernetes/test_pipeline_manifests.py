@@ -9,8 +9,8 @@ import pytest
 import yaml
 from manifests import SERVING, Manifests, Object, build, builder, strings
 
-from pipeline.kubeflow.config import KubeflowConfig, StageName
-from pipeline.kubeflow.quantities import parse_quantity
+from pipeline.kubeflow_config import KubeflowConfig, StageName
+from pipeline.kubernetes_types import parse_quantity
 
 pytestmark = pytest.mark.skipif(builder() is None, reason="neither kubectl nor kustomize is installed")
 

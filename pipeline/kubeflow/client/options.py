@@ -6,18 +6,40 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from pipeline.config import DEFAULT_RECIPE
-from pipeline.kubeflow.parameter_values import PARAMETER_KEYS
-from pipeline.kubeflow.schedule import MAX_CONCURRENCY, Schedule, parse_cron, parse_time
+from pipeline.kubeflow.client.parameters import PARAMETER_KEYS
 
 COMMAND = "python -m pipeline.run_kubeflow"
 _PIPELINE_ROOT = re.compile(r"(s3|gs|minio)://[^/?#\s]+(/[^?#\s]*)?")
 """What Kubeflow's launcher reads and writes."""
+MAX_CONCURRENCY = range(1, 11)
+"""What the backend accepts (its ``toModelJob``)."""
+
+_CRON = re.compile(
+    r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|@every [0-9][0-9.a-zµ]*"
+    r"|[0-9*?/,-]+( [0-9*?/,-]+){3}( [0-9A-Za-z*?/,-]+){2}"
+)
 _Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The times of a recurring run, as Kubeflow writes them."""
+
+    cron: str
+    start: str | None = None
+    """RFC 3339; None is now."""
+    end: str | None = None
+    """RFC 3339; None is never."""
+    max_concurrency: int = 1
+    """Runs that may be under way at once."""
+    catchup: bool = False
+    """Whether times that were missed are made up for."""
 
 
 def parse(description: str | None, argv: list[str] | None) -> argparse.Namespace:
@@ -117,7 +139,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help=f"a value for this run, the pipeline stays as it is: {', '.join(PARAMETER_KEYS)}; may be repeated",
+        help="a value for this run, the pipeline stays as it is: "
+        f"{', '.join(PARAMETER_KEYS)}; may be repeated",
     )
 
 
@@ -125,7 +148,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("recurring run")
     group.add_argument(
         "--cron",
-        type=_parsed(parse_cron),
+        type=_parsed(_parse_cron),
         metavar="EXPR",
         help="start a run whenever this says: 'SECOND MINUTE HOUR DAY MONTH WEEKDAY' or @daily, in the "
         "backend's time zone",
@@ -139,10 +162,10 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         help=f"runs under way at once, {MAX_CONCURRENCY[0]} to {MAX_CONCURRENCY[-1]}; default: 1",
     )
     group.add_argument(
-        "--start", type=_parsed(parse_time), metavar="TIME", help="2030-01-31T06:00:00Z; default: now"
+        "--start", type=_parsed(_parse_time), metavar="TIME", help="2030-01-31T06:00:00Z; default: now"
     )
     group.add_argument(
-        "--end", type=_parsed(parse_time), metavar="TIME", help="no run begins later; default: never"
+        "--end", type=_parsed(_parse_time), metavar="TIME", help="no run begins later; default: never"
     )
     group.add_argument(
         "--catchup", action="store_true", help="make up for times that were missed; default: only the latest"
@@ -205,6 +228,33 @@ def _parsed(parse_text: Callable[[str], _Value]) -> Callable[[str], _Value]:
             raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
     return convert
+
+
+def _parse_cron(text: str) -> str:
+    """Returns a cron expression as the backend reads it, or raises ValueError.
+
+    The backend's parser (robfig/cron, version 1) counts from seconds. It would take the five fields of a
+    crontab as well, but read them as second, minute, hour, day and month.
+    """
+    fields = text.split()
+    if len(fields) == 5 and not text.startswith("@"):
+        raise ValueError(f"has no seconds; Kubeflow's begin with them: '0 {' '.join(fields)}'")
+    if not _CRON.fullmatch(" ".join(fields)):
+        raise ValueError(
+            "should have six fields, second minute hour day month weekday, or be such as @daily or @every 12h"
+        )
+    return " ".join(fields)
+
+
+def _parse_time(text: str) -> str:
+    """Returns a moment in RFC 3339, or raises ValueError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError("should be a time with its zone, such as 2030-01-31T06:00:00Z")
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _word(text: str) -> str:

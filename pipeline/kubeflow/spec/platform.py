@@ -16,7 +16,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
     ValueOrRuntimeParameter,
 )
 
-from pipeline.kubeflow.config import KubeflowConfig, SecretVariable, StageConfig, Toleration
+from pipeline.kubeflow_config import KubeflowConfig, SecretVariable, StageConfig, Toleration
 
 _KUBERNETES: Final = "kubernetes"
 
@@ -25,7 +25,7 @@ def build_platform_spec(spec: PipelineSpec, config: KubeflowConfig) -> PlatformS
     """Returns the Kubernetes part for every executor of a pipeline.
 
     Args:
-        spec: the mended pipeline; its tasks bear the names of the stages.
+        spec: the compatible pipeline; its tasks bear the names of the stages.
         config: the recipe's ``kubeflow`` block.
     """
     platform = PlatformSpec()

@@ -12,7 +12,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
 )
 
 from components.run_parameters import DATA_PATH
-from pipeline.kubeflow.deployment import open_deployment
+from pipeline.kubeflow.spec.compatibility import open_deployment
 
 IMPORTER: Final = "dataset-importer"
 DATASET_FILES: Final = "dataset_files"
@@ -35,7 +35,7 @@ def import_dataset(spec: PipelineSpec) -> None:
     own, so that nothing made from an earlier one stands in for it.
 
     Args:
-        spec: a mended pipeline, with the parameter ``data_path``; changed in place.
+        spec: a compatible pipeline, with the parameter ``data_path``; changed in place.
     """
     _add_importer(spec)
     reader = spec.root.dag.tasks[_READER]

@@ -1,5 +1,6 @@
 """The recipe's ``kubeflow`` block: everything that concerns Kubernetes, and nothing that changes a model."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any, Final, Literal, Self, cast, get_args
@@ -7,7 +8,7 @@ from typing import Any, Final, Literal, Self, cast, get_args
 from pydantic import Field, model_validator
 
 from components.settings import Settings
-from pipeline.kubeflow.notation import (
+from pipeline.kubernetes_types import (
     BeamOption,
     ClaimName,
     CpuQuantity,
@@ -21,8 +22,8 @@ from pipeline.kubeflow.notation import (
     ResourceName,
     SecretKey,
     SubPath,
+    parse_quantity,
 )
-from pipeline.kubeflow.quantities import parse_quantity
 
 StageName = Literal[
     "ImageMaskExampleGen",
@@ -41,6 +42,12 @@ StageName = Literal[
 
 MODEL_PUSHED: Final = "model-pushed"
 """The package's last task, which runs only if the Pusher has pushed."""
+
+DATASET_URI: Final = re.compile(r"(s3|gs|minio)://[^/?#%\s]+(/(?!\.{1,2}(/|$))[^/?#%\s]+)+")
+"""A folder in a bucket. The backend takes what follows a ``?`` for settings of the bucket, cannot fetch a
+whole bucket (``KeyFromURI`` in ``v2/objectstore/config.go``), and newer ones decode ``%20`` and its like."""
+
+_OBJECT_STORES: Final = ("s3://", "gs://", "minio://")
 
 
 class Toleration(Settings):
@@ -162,7 +169,7 @@ class KubeflowConfig(Settings):
     cache: bool = True
     """Whether an earlier task with the same settings and image may answer. Only CuratedSchema asks, which
     reads nothing else: KFP's cache knows neither what lies under a path nor, on every backend, which
-    artifact came in; see ``pipeline.kubeflow.mend.restrict_caching``."""
+    artifact came in; see ``pipeline.kubeflow.spec.compatibility.restrict_caching``."""
     serving_root: FolderPath = "/serving"
     """Where the model server's volume is mounted; versions go to SERVING_ROOT/MODEL_NAME/VERSION."""
     checkpoint_dir: FolderPath | None = None
@@ -227,3 +234,8 @@ class KubeflowConfig(Settings):
                     refused[what].append(name)
         for what, names in refused.items():
             yield f"kubeflow: {what}, in {', '.join(names)}; Kubernetes refuses such pods"
+
+
+def is_remote(text: str) -> bool:
+    """Whether a text names something in an object store."""
+    return text.startswith(_OBJECT_STORES)

@@ -11,9 +11,9 @@ from typing import Any
 
 from kfp_server_api import V2beta1Pipeline
 
-from pipeline.kubeflow.backend import Backend
-from pipeline.kubeflow.errors import ConnectionProblem
-from pipeline.kubeflow.schedule import Schedule
+from pipeline.kubeflow.client.backend import Backend
+from pipeline.kubeflow.client.errors import ConnectionProblem
+from pipeline.kubeflow.client.options import Schedule
 
 _DIGEST_DIGITS = 12
 

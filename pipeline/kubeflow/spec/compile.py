@@ -21,13 +21,12 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
 from components.run_parameters import RunParameters
 from pipeline.config import Recipe
 from pipeline.create_pipeline import create_pipeline
-from pipeline.kubeflow.dataset import import_dataset
-from pipeline.kubeflow.deployment import Target
-from pipeline.kubeflow.mend import mend
-from pipeline.kubeflow.package import Package
-from pipeline.kubeflow.paths import is_remote
-from pipeline.kubeflow.platform import build_platform_spec
-from pipeline.kubeflow.quantities import parse_quantity
+from pipeline.kubeflow.spec.compatibility import Target, make_compatible
+from pipeline.kubeflow.spec.dataset_importer import import_dataset
+from pipeline.kubeflow.spec.package import Package
+from pipeline.kubeflow.spec.platform import build_platform_spec
+from pipeline.kubeflow_config import is_remote
+from pipeline.kubernetes_types import parse_quantity
 from pipeline.recipe_errors import RecipeError
 
 COMMAND: Final = ("python", "-m", "pipeline.kubeflow.entrypoint")
@@ -66,7 +65,7 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
     for component in beam_components:
         component.with_beam_pipeline_args(beam_args(recipe, component.id))
     spec = compile_for_vertex(pipeline, image)
-    mend(spec, Target(image, COMMAND, pipeline_root, defaults, recipe.kubeflow))
+    make_compatible(spec, Target(image, COMMAND, pipeline_root, defaults, recipe.kubeflow))
     platform = build_platform_spec(spec, recipe.kubeflow)
     if is_remote(recipe.dataset.root or ""):
         # Last: what the others give every task is for containers, and an importer is none.
@@ -94,7 +93,7 @@ def beam_args(recipe: Recipe, stage_name: str) -> list[str]:
 
 
 def compile_for_vertex(pipeline: tfx.dsl.Pipeline, image: str) -> PipelineSpec:
-    """Returns what TFX's own compiler makes of a pipeline, to be mended."""
+    """Returns what TFX's own compiler makes of a pipeline, with which the backend is not content yet."""
     config = KubeflowV2DagRunnerConfig(
         use_pipeline_spec_2_1=True, default_image=image, default_commands=list(COMMAND)
     )
@@ -132,8 +131,8 @@ def _quiet() -> Iterator[None]:
 def _any_artifact_type() -> Iterator[None]:
     """Lets TFX's compiler take artifact types whatever they are called.
 
-    It insists on names such as ``namespace.Title``, which Vertex AI wants; on Kubeflow mending replaces
-    them anyway.
+    It insists on names such as ``namespace.Title``, which Vertex AI wants; on Kubeflow they are
+    replaced anyway.
     """
     before = compiler_utils._SCHEMA_TITLE_RE
     compiler_utils._SCHEMA_TITLE_RE = re.compile(".+")

@@ -1,4 +1,4 @@
-"""A Kubeflow Pipelines backend, and what it means when it does not answer as it should."""
+"""A Kubeflow Pipelines backend that has answered: which it is, and what it tells of runs."""
 
 import base64
 import contextlib
@@ -6,32 +6,22 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Collection, Iterator
-from http import HTTPStatus
+from collections.abc import Collection
 from typing import Final
 
-import urllib3
 from kfp.client.client import KF_PIPELINES_ENDPOINT_ENV, KF_PIPELINES_UI_ENDPOINT_ENV
-from kfp_server_api import ApiException
 
-from pipeline.kubeflow import bounded_client
-from pipeline.kubeflow.access import Access, cookies, credentials
-from pipeline.kubeflow.errors import ConnectionProblem, NotFound, Unauthenticated
+from pipeline.kubeflow.client.errors import ConnectionProblem, NotFound
+from pipeline.kubeflow.client.transport import Access, BoundedClient, cookies, credentials, explained
 
-_LONGEST_MESSAGE = 400
 _VERDICT: Final = re.compile("^failed: |^pushed: |: FAILED  ")
 """What the container's entrypoint, and the gates through its logging, put before a line that counts."""
-_WEB_PAGE = "what answers is a web page, not the API of Kubeflow Pipelines"
-
-
-_LOST: Final[dict[str, bool]] = {"may_pass": True, "perhaps_done": True}
-"""Of a request that was sent, and whose answer did not come."""
 
 
 class Backend:
     """A Kubeflow Pipelines that has answered once."""
 
-    def __init__(self, client: bounded_client.BoundedClient, access: Access, address: str):
+    def __init__(self, client: BoundedClient, access: Access, address: str):
         self.client = client
         self.address = address
         self._access = access
@@ -122,7 +112,7 @@ def connect(access: Access) -> Backend:
         raise ConnectionProblem(f"the host is {access.address!r}; it must begin with http:// or https://")
     try:
         with explained(access, access.address or "Kubeflow"), warnings.catch_warnings(action="ignore"):
-            client = bounded_client.BoundedClient(
+            client = BoundedClient(
                 host=access.host,
                 cookies=cookies(access),
                 credentials=credentials(access),
@@ -130,7 +120,7 @@ def connect(access: Access) -> Backend:
                 verify_ssl=access.verify_ssl,
             )
     except (json.JSONDecodeError, KeyError) as error:
-        settings = bounded_client.BoundedClient._LOCAL_KFP_CONTEXT
+        settings = BoundedClient._LOCAL_KFP_CONTEXT
         raise ConnectionProblem(f"{settings} is no context of kfp's: {error}") from None
     api = client.runs.api_client
     if access.address is None and api.configuration.host == type(api.configuration)().host:
@@ -141,114 +131,3 @@ def connect(access: Access) -> Backend:
     backend = Backend(client, access, access.address or api.configuration.host)
     backend.check()
     return backend
-
-
-@contextlib.contextmanager
-def explained(access: Access, address: str) -> Iterator[None]:
-    """Turns all that may go wrong with a request to an address into a ConnectionProblem."""
-    try:
-        # What kfp prints is for readers of notebooks.
-        with contextlib.redirect_stdout(None):
-            yield
-    except ApiException as error:
-        raise _refusal(error, access, address) from None
-    except urllib3.exceptions.HTTPError as error:
-        raise _no_answer(error, address) from None
-    except UnicodeError:
-        # So is this: somebody changed it meanwhile.
-        raise ConnectionProblem(
-            f"the token that {address} is asked with is not ASCII; {_who(access)}"
-        ) from None
-    except OSError as error:
-        # The token's file is read for each request.
-        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        raise ConnectionProblem(reason, may_pass=True) from None
-
-
-def _refusal(error: ApiException, access: Access, address: str) -> ConnectionProblem:
-    status, said = int(error.status or 0), _message(error)
-    if 200 <= status < 300:
-        return ConnectionProblem(f"{address}: {_WEB_PAGE}; {_who(access)}")
-    if 300 <= status < 400:
-        location = (error.headers or {}).get("location", "elsewhere")
-        return ConnectionProblem(
-            f"{address} sends us on to {location}; if that is a login page, {_who(access)}, "
-            "else give that as --host"
-        )
-    if status == 0:
-        return ConnectionProblem(f"{address}: {_tls(error.reason)}")
-    numbered = f"{status} {_phrase(status)}"
-    match status:
-        case 401:
-            return Unauthenticated(
-                f"{address} does not know who asks ({numbered}); {_who(access)}", may_pass=True
-            )
-        case 403:
-            return ConnectionProblem(f"{address} does not allow this ({numbered}): {said}")
-        case 404:
-            return NotFound(f"{address} does not have it ({numbered}): {said}")
-        case 429:
-            return ConnectionProblem(f"{address} is too busy ({numbered})", may_pass=True)
-        case _ if status >= 500:
-            return ConnectionProblem(f"{address} cannot answer ({numbered}): {said}", **_LOST)
-        case _:
-            return ConnectionProblem(f"{address} refuses ({numbered}): {said}")
-
-
-def _no_answer(error: urllib3.exceptions.HTTPError, address: str) -> ConnectionProblem:
-    match error:
-        case urllib3.exceptions.SSLError():
-            return ConnectionProblem(f"{address}: {_tls(str(error))}")
-        case urllib3.exceptions.LocationValueError():
-            return ConnectionProblem(f"{address} is no address: {error}")
-        case urllib3.exceptions.NewConnectionError():
-            return ConnectionProblem(f"{address} cannot be reached: {_plain(error)}", may_pass=True)
-        case urllib3.exceptions.ConnectTimeoutError() | urllib3.exceptions.ReadTimeoutError():
-            was_asked = isinstance(error, urllib3.exceptions.ReadTimeoutError)
-            return ConnectionProblem(
-                f"{address} does not answer within {bounded_client.TIMEOUT[was_asked]:g} s",
-                may_pass=True,
-                perhaps_done=was_asked,
-            )
-        case _:
-            return ConnectionProblem(f"{address} broke off: {_plain(error)}", **_LOST)
-
-
-def _plain(error: Exception) -> str:
-    """The error's text without the names of classes and the numbers that it begins with."""
-    return re.sub(r"^.*(\[Errno -?\d+\] |: )", "", " ".join(str(error).split())).strip(" '\")")
-
-
-def _who(access: Access) -> str:
-    if access.token_file:
-        return f"the token in {access.token_file} is not accepted, or no longer"
-    if access.cookies_file:
-        return f"the cookies in {access.cookies_file} are not accepted, or no longer"
-    return "give --token-file or --cookies-file"
-
-
-def _message(error: ApiException) -> str:
-    """What the backend says, on one line; its reason where it says nothing."""
-    try:
-        body = json.loads(error.body or "")
-    except ValueError:
-        body = {}
-    said = ""
-    if isinstance(body, dict):
-        said = body.get("message") or body.get("error_message") or body.get("error") or ""
-    text = " ".join(str(said or error.reason or "no reason given").split())
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[: _LONGEST_MESSAGE - 1]}…"
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "unknown"
-
-
-def _tls(reason: str | None) -> str:
-    text = " ".join((reason or "TLS failed").split())
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return f"its certificate is not trusted ({text}); give --ssl-ca-cert"
-    return f"no encrypted connection ({text}); does it speak http://?"

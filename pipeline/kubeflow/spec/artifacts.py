@@ -6,7 +6,9 @@ TFX's container entrypoint was written for Vertex AI. The open-source backend di
   newer ones without a name, and outputs with a type of the backend's own, ``system.*``;
 - there may be an output that the component does not declare, ``executor-logs`` (``provisionOutputs`` in
   ``v2/driver/driver.go``): a file, open already, that the launcher keeps the log in;
-- URIs point into an object store, while the files lie on the container's disk; see `paths`;
+- URIs point into an object store, while the files lie on the container's own disk, where the launcher copies
+  them to and from (``LocalPathForURI`` in ``v2/component/launcher_v2.go``): TensorFlow reads neither ``s3://``
+  nor ``minio://``, and credentials belong to the launcher alone;
 - a null in an artifact's metadata is an error (``StructValueToMLMDValue`` in ``v2/metadata/converter.go``).
 """
 
@@ -21,11 +23,12 @@ from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.types.artifact import Artifact
 
 from components.errors import StageError
-from pipeline.kubeflow.paths import is_remote, local_path, remote_uri
+from pipeline.kubeflow_config import is_remote
 
 _HTML: Final = "system.HTML"
 """Type of the artifacts that Kubeflow's pages show; the URI must name the file."""
 _PAGE: Final = "index.html"
+_LOCAL_ROOTS: Final = {"s3://": "/s3/", "gs://": "/gcs/", "minio://": "/minio/"}
 
 
 class PlainArtifact(Artifact):
@@ -142,3 +145,20 @@ def _title(schema: pipeline_spec_pb2.ArtifactTypeSchema) -> str:
     if schema.WhichOneof("kind") == "instance_schema":
         return (yaml.safe_load(schema.instance_schema) or {}).get("title", "")
     return schema.schema_title
+
+
+def local_path(text: str) -> str:
+    """Returns the launcher's copy of what a URI names; any other text as it is."""
+    return _replace_prefix(text, _LOCAL_ROOTS)
+
+
+def remote_uri(text: str) -> str:
+    """Returns the URI that a path below one of the launcher's roots is a copy of; any other text as it is."""
+    return _replace_prefix(text, {root: scheme for scheme, root in _LOCAL_ROOTS.items()})
+
+
+def _replace_prefix(text: str, replacements: dict[str, str]) -> str:
+    for prefix, replacement in replacements.items():
+        if text.startswith(prefix):
+            return replacement + text.removeprefix(prefix)
+    return text

@@ -1,22 +1,28 @@
-"""What TFX's compiler writes, mended for the open-source backend of Kubeflow Pipelines.
+"""Makes what TFX's compiler writes compatible with the open-source backend of Kubeflow Pipelines.
 
 TFX compiles for Vertex AI. kfp's client takes what it writes, and then the backend fails on it, or ignores
 it. Each rule is one function here, with its reason; files named are those of github.com/kubeflow/pipelines.
 """
 
 import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 import yaml
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
-from kfp.pipeline_spec.pipeline_spec_pb2 import ArtifactTypeSchema, PipelineSpec, PipelineTaskSpec
+from kfp.pipeline_spec.pipeline_spec_pb2 import (
+    ArtifactTypeSchema,
+    PipelineDeploymentConfig,
+    PipelineSpec,
+    PipelineTaskSpec,
+)
 
 from components.report.artifacts import HtmlReport
-from pipeline.kubeflow.deployment import Target, containers, open_deployment
-from pipeline.kubeflow.quantities import parse_quantity
-from pipeline.kubeflow.verdict import add_verdict
+from pipeline.kubeflow_config import MODEL_PUSHED, KubeflowConfig
+from pipeline.kubernetes_types import parse_quantity
 
 OUTPUTS_SPEC_FLAG: Final = "--json_serialized_outputs_spec_args"
 _EXECUTOR_FLAG: Final = "--executor_class_path"
@@ -31,13 +37,51 @@ _CACHEABLE: Final = frozenset({"CuratedSchema"})
 _RETRY_WINDOW: Final = Duration(seconds=365 * 24 * 3600)
 """Long enough for any number of attempts."""
 
-Mend = Callable[[PipelineSpec, Target], None]
+_ANNOUNCE_FLAG: Final = "--announce_pushed_model"
+_PUSHED_MODEL: Final = "pushed_model"
+
+ContainerSpec: TypeAlias = PipelineDeploymentConfig.PipelineContainerSpec
 
 
-def mend(spec: PipelineSpec, target: Target) -> None:
+@dataclass(frozen=True)
+class Target:
+    """What the compatible pipeline is to say where TFX has no words for it."""
+
+    image: str
+    command: tuple[str, ...]
+    """Of every stage's container."""
+    pipeline_root: str
+    defaults: Mapping[str, str | int | float]
+    """Of the pipeline's parameters, by name."""
+    config: KubeflowConfig
+
+
+Rule = Callable[[PipelineSpec, Target], None]
+
+
+def make_compatible(spec: PipelineSpec, target: Target) -> None:
     """Applies all rules to a pipeline as TFX has compiled it, in place."""
-    for rule in MENDS:
+    for rule in RULES:
         rule(spec, target)
+
+
+@contextmanager
+def open_deployment(spec: PipelineSpec) -> Iterator[PipelineDeploymentConfig]:
+    """Gives the executors, which the spec holds as plain JSON; what is changed in them goes back there."""
+    deployment = PipelineDeploymentConfig()
+    json_format.ParseDict(json_format.MessageToDict(spec.deployment_spec), deployment)
+    yield deployment
+    spec.deployment_spec.Clear()
+    spec.deployment_spec.update(json_format.MessageToDict(deployment))
+
+
+def containers(
+    spec: PipelineSpec, deployment: PipelineDeploymentConfig
+) -> Iterator[tuple[str, ContainerSpec]]:
+    """Yields every task's name and container."""
+    for name, task in spec.root.dag.tasks.items():
+        label = spec.components[task.component_ref.name].executor_label
+        yield name, deployment.executors[label].container
 
 
 def make_names_legal(spec: PipelineSpec, target: Target) -> None:
@@ -81,6 +125,39 @@ def name_existing_producers(spec: PipelineSpec, target: Target) -> None:
                 output = parameter.task_output_parameter
                 if output.producer_task not in tasks:
                     output.producer_task = output.producer_task.removesuffix("_task")
+
+
+def add_verdict(spec: PipelineSpec, target: Target) -> None:
+    """Ends the pipeline in a task that runs only if a model was pushed.
+
+    Whether the gate let the model pass is in the Pusher's metadata alone, which no API of a run shows: a
+    refusal is no failure. The state of this task shows it: SUCCEEDED or SKIPPED. The condition is what TFX's
+    ``Cond`` compiles to, and 1.0 a double as all numbers in the backend's metadata; ``Cond`` itself names an
+    input that does not exist where the stage also reads what the condition looks at.
+    """
+    tasks = spec.root.dag.tasks
+    for producer, task in list(tasks.items()):
+        outputs = spec.components[task.component_ref.name].output_definitions.artifacts
+        if _PUSHED_MODEL not in outputs:
+            continue
+        component = spec.components[MODEL_PUSHED]
+        component.executor_label = f"{MODEL_PUSHED}-executor"
+        component.input_definitions.artifacts[_PUSHED_MODEL].artifact_type.CopyFrom(
+            outputs[_PUSHED_MODEL].artifact_type
+        )
+        verdict = tasks[MODEL_PUSHED]
+        verdict.task_info.name = verdict.component_ref.name = MODEL_PUSHED
+        verdict.dependent_tasks.append(producer)
+        artifact = verdict.inputs.artifacts[_PUSHED_MODEL].task_output_artifact
+        artifact.producer_task, artifact.output_artifact_key = producer, _PUSHED_MODEL
+        verdict.trigger_policy.condition = (
+            f"(inputs.artifacts['{_PUSHED_MODEL}'].artifacts[0].metadata['pushed'] == 1.0)"
+        )
+        with open_deployment(spec) as deployment:
+            deployment.executors[component.executor_label].container.CopyFrom(
+                ContainerSpec(image=target.image, command=target.command, args=[_ANNOUNCE_FLAG, "{{$}}"])
+            )
+        return
 
 
 def keep_pipeline_root(spec: PipelineSpec, target: Target) -> None:
@@ -204,7 +281,7 @@ def set_resources(spec: PipelineSpec, target: Target) -> None:
                 accelerator.count, accelerator.resource_count = stage.gpus, str(stage.gpus)
 
 
-MENDS: Final[tuple[Mend, ...]] = (
+RULES: Final[tuple[Rule, ...]] = (
     name_existing_producers,
     make_names_legal,
     add_verdict,

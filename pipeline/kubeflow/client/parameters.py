@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from components.run_parameters import DATA_PATH, RECIPE_KEYS, SERVING_DIR
 from pipeline.config import Recipe
-from pipeline.kubeflow.paths import is_remote
+from pipeline.kubeflow_config import is_remote
 from pipeline.recipe_errors import RecipeError, suggestion
 
 PARAMETER_KEYS: Final = RECIPE_KEYS | {SERVING_DIR: "kubeflow.serving_root"}

@@ -1,4 +1,4 @@
-"""The rules of the backend, and that each one of the mends is needed to keep them."""
+"""What the backend asks of a package, and that each one of the rules is needed to have it."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,11 +9,10 @@ from tfx import v1 as tfx
 from toy_pipelines import awkward_pipeline, conditional_pipeline, pushing_pipeline
 
 from pipeline.config import load_recipe
-from pipeline.kubeflow import compile as compile_module
-from pipeline.kubeflow.compile import COMMAND, compile_for_vertex, compile_pipeline
-from pipeline.kubeflow.config import KubeflowConfig
-from pipeline.kubeflow.deployment import Target
-from pipeline.kubeflow.mend import MENDS, Mend
+from pipeline.kubeflow.spec import compile as compile_module
+from pipeline.kubeflow.spec.compatibility import RULES, Rule, Target
+from pipeline.kubeflow.spec.compile import COMMAND, compile_for_vertex, compile_pipeline
+from pipeline.kubeflow_config import KubeflowConfig
 
 IMAGE = "segmentation:1"
 
@@ -22,11 +21,11 @@ def target_of(config: KubeflowConfig) -> Target:
     return Target(IMAGE, COMMAND, "s3://bucket/root", {}, config)
 
 
-def with_mends(compiled: tuple[PipelineSpec, Target], mends: Iterable[Mend]) -> PipelineSpec:
+def with_rules(compiled: tuple[PipelineSpec, Target], rules: Iterable[Rule]) -> PipelineSpec:
     spec = PipelineSpec()
     spec.CopyFrom(compiled[0])
-    for mend in mends:
-        mend(spec, compiled[1])
+    for rule in rules:
+        rule(spec, compiled[1])
     return spec
 
 
@@ -39,31 +38,31 @@ def compiled() -> list[tuple[PipelineSpec, Target]]:
         seen.append((spec, target))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compile_module, "mend", remember)
+        patch.setattr(compile_module, "make_compatible", remember)
         recipe = load_recipe("pets_unet", "/data/pets", runs_here=False)
         compile_pipeline(recipe, image=IMAGE, pipeline_root="s3://bucket/root")
     seen.append((compile_for_vertex(awkward_pipeline(), IMAGE), target_of(KubeflowConfig())))
     return seen
 
 
-def test_all_mends_together_keep_every_rule(compiled: list[tuple[PipelineSpec, Target]]) -> None:
+def test_all_rules_together_give_what_the_backend_asks(compiled: list[tuple[PipelineSpec, Target]]) -> None:
     for case in compiled:
-        assert violations(with_mends(case, MENDS), case[1].config) == []
+        assert violations(with_rules(case, RULES), case[1].config) == []
 
 
-@pytest.mark.parametrize("left_out", MENDS, ids=lambda mend: mend.__name__)
-def test_without_any_one_of_them_a_rule_is_broken(
-    compiled: list[tuple[PipelineSpec, Target]], left_out: Mend
+@pytest.mark.parametrize("left_out", RULES, ids=lambda rule: rule.__name__)
+def test_without_any_one_of_them_something_is_missing(
+    compiled: list[tuple[PipelineSpec, Target]], left_out: Rule
 ) -> None:
-    others = [mend for mend in MENDS if mend is not left_out]
+    others = [rule for rule in RULES if rule is not left_out]
     broken = [
-        problem for case in compiled for problem in violations(with_mends(case, others), case[1].config)
+        problem for case in compiled for problem in violations(with_rules(case, others), case[1].config)
     ]
     assert broken
 
 
 def test_references_follow_renamed_stages(compiled: list[tuple[PipelineSpec, Target]]) -> None:
-    spec = with_mends(compiled[1], MENDS)
+    spec = with_rules(compiled[1], RULES)
     assert set(spec.root.dag.tasks) == {"CsvExampleGen", "count-files-v1", "say-count"}
     say = spec.root.dag.tasks["say-count"]
     assert list(say.dependent_tasks) == ["count-files-v1"]
@@ -73,19 +72,19 @@ def test_references_follow_renamed_stages(compiled: list[tuple[PipelineSpec, Tar
 def test_stages_whose_names_would_be_the_same_are_refused(
     compiled: list[tuple[PipelineSpec, Target]],
 ) -> None:
-    spec = with_mends(compiled[1], ())
+    spec = with_rules(compiled[1], ())
     spec.root.dag.tasks["say-count"].CopyFrom(spec.root.dag.tasks["say_count"])
     with pytest.raises(ValueError, match="punctuation"):
-        with_mends((spec, compiled[1][1]), MENDS)
+        with_rules((spec, compiled[1][1]), RULES)
 
 
-def mended(pipeline: Callable[[], tfx.dsl.Pipeline]) -> PipelineSpec:
+def compatible(pipeline: Callable[[], tfx.dsl.Pipeline]) -> PipelineSpec:
     target = target_of(KubeflowConfig())
-    return with_mends((compile_for_vertex(pipeline(), IMAGE), target), MENDS)
+    return with_rules((compile_for_vertex(pipeline(), IMAGE), target), RULES)
 
 
 def test_the_verdict_is_what_tfx_makes_of_a_condition() -> None:
-    ours = mended(pushing_pipeline).root.dag.tasks["model-pushed"]
+    ours = compatible(pushing_pipeline).root.dag.tasks["model-pushed"]
     tfx_own = compile_for_vertex(conditional_pipeline(), IMAGE).root.dag.tasks["SayThatItWasPushed"]
     [(key, artifact)] = tfx_own.inputs.artifacts.items()
     assert ours.trigger_policy.condition == tfx_own.trigger_policy.condition.replace(key, "pushed_model")
@@ -94,4 +93,4 @@ def test_the_verdict_is_what_tfx_makes_of_a_condition() -> None:
 
 
 def test_a_pipeline_that_pushes_nothing_has_no_verdict() -> None:
-    assert "model-pushed" not in mended(awkward_pipeline).root.dag.tasks
+    assert "model-pushed" not in compatible(awkward_pipeline).root.dag.tasks

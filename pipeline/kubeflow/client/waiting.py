@@ -10,8 +10,8 @@ from typing import Any
 from kfp_server_api import V2beta1PipelineTaskDetail as Task
 from kfp_server_api import V2beta1Run as Run
 
-from pipeline.kubeflow.config import MODEL_PUSHED
-from pipeline.kubeflow.errors import ConnectionProblem, Unauthenticated, WaitedTooLong
+from pipeline.kubeflow.client.errors import ConnectionProblem, Unauthenticated, WaitedTooLong
+from pipeline.kubeflow_config import MODEL_PUSHED
 
 _INDENT = "      "
 _FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")

@@ -1,0 +1,1 @@
+"""Submits a package to Kubeflow Pipelines, and follows its runs."""
