@@ -1,19 +1,25 @@
 """``python -m pipeline.run_kubeflow`` in the test's own process, against a fake backend."""
 
 import faulthandler
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import kfp
 import pytest
 from fake_kfp import FakeKfp, Step
-from small_package import STAGES, Compiler
+from google.protobuf import json_format
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 
+from pipeline.config import Recipe
 from pipeline.kubeflow.client import transport, waiting
+from pipeline.kubeflow.spec.package import Package
 from pipeline.run_kubeflow import main
 
+STAGES = ("ImageMaskExampleGen", "Trainer", "Evaluator", "Pusher", "model-pushed")
 PIPELINE = [
     "--recipe",
     "pets_unet",
@@ -73,3 +79,44 @@ def forget_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 def submission(fake: FakeKfp, *more: str | Path) -> list[str | Path]:
     return ["submit", *PIPELINE, "--host", fake.host, *more]
+
+
+class Compiler:
+    """Stands in for ``pipeline.kubeflow.spec.compile``, which imports TFX, and remembers what it was asked.
+
+    Compiles a pipeline of a few tasks.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+
+    def compile_pipeline(self, recipe: Recipe, *, image: str, pipeline_root: str) -> Package:
+        self.calls.append({"recipe": recipe, "image": image, "pipeline_root": pipeline_root})
+        parameters = {
+            "data_path": _parameter("STRING", recipe.dataset.root or ""),
+            "epochs": _parameter("NUMBER_INTEGER", recipe.training.epochs),
+            "learning_rate": _parameter("NUMBER_DOUBLE", recipe.training.learning_rate),
+            "min_mean_iou": _parameter("NUMBER_DOUBLE", recipe.evaluation.min_mean_iou),
+            "serving_dir": _parameter("STRING", f"{recipe.kubeflow.serving_root}/pets"),
+        }
+        tasks = {name: {"taskInfo": {"name": name}, "componentRef": {"name": "comp"}} for name in STAGES}
+        spec = {
+            "schemaVersion": "2.1.0",
+            "pipelineInfo": {"name": recipe.name.lower().replace("_", "-")},
+            "root": {"inputDefinitions": {"parameters": parameters}, "dag": {"tasks": tasks}},
+            "components": {"comp": {"executorLabel": "exec"}},
+            "deploymentSpec": {"executors": {"exec": {"container": {"image": image}}}},
+        }
+        return Package(
+            json_format.ParseDict(spec, PipelineSpec()),
+            json_format.ParseDict({"platforms": {"kubernetes": {}}}, PlatformSpec()),
+        )
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        module = ModuleType("pipeline.kubeflow.spec.compile")
+        vars(module)["compile_pipeline"] = self.compile_pipeline
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def _parameter(kind: str, default: Any) -> dict[str, Any]:
+    return {"parameterType": kind, "defaultValue": default}

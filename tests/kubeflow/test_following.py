@@ -9,9 +9,8 @@ from pathlib import Path
 
 import fake_kfp
 import pytest
-from command import PUSHED, REFUSED, Command, in_this_process, submission
+from command import PUSHED, REFUSED, STAGES, Command, in_this_process, submission
 from fake_kfp import FakeKfp, Step
-from small_package import STAGES
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -13,9 +13,8 @@ from typing import Any
 import fake_kfp
 import pytest
 import yaml
-from command import PIPELINE, Command, in_this_process, submission
+from command import PIPELINE, Command, Compiler, in_this_process, submission
 from fake_kfp import FakeKfp
-from small_package import Compiler
 
 from components.run_parameters import RunParameters
 from pipeline.kubeflow.client import submit, transport

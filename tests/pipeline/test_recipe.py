@@ -395,11 +395,12 @@ def test_another_beam_runner_gets_only_its_own_options() -> None:
     assert beam.pipeline_args() == ["--runner=DataflowRunner", "--region=europe-west4"]
 
 
-def test_recipes_and_help_need_no_tensorflow() -> None:
+def test_recipes_and_help_need_neither_tensorflow_nor_kubeflow() -> None:
     code = (
         "import sys; sys.argv[1:] = ['--list-recipes'];"
         "from pipeline.run_local import main; main();"
-        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'keras', 'numpy', 'PIL', 'scipy'} & set(sys.modules);"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'keras', 'numpy', 'PIL', 'scipy', 'pipeline.kubeflow'};"
+        "heavy &= set(sys.modules);"
         "sys.exit(', '.join(heavy) or None)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

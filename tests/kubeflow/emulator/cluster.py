@@ -9,13 +9,11 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Final
 
-from emulator import driver, importer, launcher
+from emulator import driver, launcher
 from emulator.engine import Container, Image
-from emulator.expression import ExpressionError
-from emulator.metadata_store import MetadataError, MetadataStore, StoredArtifact
-from emulator.object_store import ObjectStore
 from emulator.package import LoadedPackage
 from emulator.pod import Pod
+from emulator.stores import MetadataError, MetadataStore, ObjectStore, StoredArtifact
 
 _PIPELINE_ROOT: Final = "s3://artifacts/pipelines"
 
@@ -114,9 +112,9 @@ class _Run:
         started = time.monotonic()
         try:
             result = self._drive(name)
-        except (driver.DriverError, ExpressionError, MetadataError) as error:
+        except (driver.DriverError, MetadataError) as error:
             result = TaskResult(State.FAILED, log=str(error))
-        except importer.ImporterError as error:
+        except launcher.ImporterError as error:
             result = TaskResult(State.FAILED, log=f"failed to execute importer component: {error}")
         result.seconds = time.monotonic() - started
         return result
@@ -127,7 +125,7 @@ class _Run:
         task = spec.root.dag.tasks[name]
         component = spec.components[task.component_ref.name]
         if (spec_of_importer := self._package.importers.get(component.executor_label)) is not None:
-            made = importer.run(task, component, spec_of_importer, self._parameters, store)
+            made = launcher.run_importer(task, component, spec_of_importer, self._parameters, store)
             return TaskResult(State.SUCCEEDED, self._artifacts(made), attempts=1)
         outputs = {
             other: {key: artifact.id for key, artifact in result.outputs.items()}

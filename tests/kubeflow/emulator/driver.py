@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
@@ -9,9 +10,8 @@ from typing import Any, Final, TypeAlias
 from google.protobuf import json_format, struct_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from emulator.expression import condition_holds
-from emulator.metadata_store import MetadataStore
 from emulator.package import Container
+from emulator.stores import MetadataStore
 
 LOGS: Final = "executor-logs"
 """An output that no component declares; the launcher writes the command's log there."""
@@ -22,6 +22,9 @@ _KINDS: Final = {
     pipeline_spec_pb2.ParameterType.LIST: "list_value",
     pipeline_spec_pb2.ParameterType.STRUCT: "struct_value",
 }
+_CONDITION: Final = re.compile(
+    r"\(?inputs\.artifacts\['(\w+)'\]\.artifacts\[0\]\.metadata\['(\w+)'\] == (\d+(?:\.\d+)?)\)?"
+)
 _ROOTS: Final = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 
 Component: TypeAlias = pipeline_spec_pb2.ComponentSpec
@@ -88,9 +91,24 @@ def resolve_inputs(
 
 
 def triggers(task: Task, executor_input: ExecutorInput) -> bool:
-    """Whether the task's condition holds, or it has none."""
+    """Whether the task's condition holds, or it has none (``expression/expression.go``).
+
+    Of CEL, what a package has: a number in an artifact's metadata is compared. As there, a whole number is
+    not comparable with a double, which all numbers of artifacts are: ``== 1`` is an error.
+    """
     condition = task.trigger_policy.condition
-    return not condition or condition_holds(condition, executor_input)
+    if not condition:
+        return True
+    comparison = _CONDITION.fullmatch(condition)
+    if comparison is None:
+        raise DriverError(f"a condition that is not emulated: {condition}")
+    key, name, number = comparison.groups()
+    metadata = executor_input.inputs.artifacts[key].artifacts[0].metadata
+    if name not in metadata:
+        raise DriverError(f"no such key: {name}")
+    if not isinstance(metadata[name], float) or "." not in number:
+        raise DriverError(f"no such overload: {metadata[name]!r} == {number}")
+    return bool(metadata[name] == float(number))
 
 
 def provision_outputs(executor_input: ExecutorInput, root: str, task_name: str, component: Component) -> None:

@@ -1,18 +1,17 @@
-"""What surrounds a task's command in its pod (``component/launcher_v2.go``)."""
+"""What surrounds a task's command in its pod (``component/launcher_v2.go``), and what an importer does."""
 
 import json
 import re
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from google.protobuf import json_format
+from google.protobuf import json_format, struct_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from emulator.driver import LOGS, Component, ExecutorInput, local_path
-from emulator.metadata_store import MetadataStore
-from emulator.object_store import ObjectStore
-from emulator.package import Container
+from emulator.driver import LOGS, Component, ExecutorInput, Task, local_path
+from emulator.package import Container, Importer
 from emulator.pod import Pod
+from emulator.stores import MetadataStore, ObjectStore
 
 RuntimeArtifact: TypeAlias = pipeline_spec_pb2.RuntimeArtifact
 
@@ -122,3 +121,50 @@ def _merge(source: RuntimeArtifact, target: RuntimeArtifact) -> None:
     target.uri = source.uri or target.uri
     for key, value in source.metadata.fields.items():
         target.metadata.fields[key].CopyFrom(value)
+
+
+class ImporterError(Exception):
+    """The importer would fail, and with it the task; it is not tried again."""
+
+
+def run_importer(
+    task: Task,
+    component: Component,
+    importer: Importer,
+    parameters: Mapping[str, struct_pb2.Value],
+    store: MetadataStore,
+) -> dict[str, int]:
+    """Registers a URI and reads nothing (``component/importer_launcher.go``).
+
+    Args:
+        task: whose executor this is; no driver runs before it (``compiler/argocompiler/importer.go``).
+        component: its component.
+        importer: what the package says of it; one that reimports.
+        parameters: of the run.
+        store: where the artifact is remembered.
+
+    Returns:
+        The artifact's id by its key.
+    """
+    try:
+        # getOutPutArtifactName.
+        [key] = component.output_definitions.artifacts
+    except ValueError:
+        raise ImporterError("failed to extract output artifact name from componentOutputSpec") from None
+    if not importer.reimport:
+        raise ImporterError("an importer that does not reimport is not emulated")
+    return {key: store.imported(_imported_uri(task, importer, parameters)).id}
+
+
+def _imported_uri(task: Task, importer: Importer, parameters: Mapping[str, struct_pb2.Value]) -> str:
+    """``ImportSpecToMLMDArtifact``: the value is looked up in the run's parameters, not in the task's."""
+    name = importer.artifact_uri.runtime_parameter
+    if name not in task.inputs.parameters:
+        raise ImporterError(f"cannot find parameter {name} in task input to fetch artifact uri")
+    run_parameter = task.inputs.parameters[name].component_input_parameter
+    if run_parameter not in parameters:
+        raise ImporterError(f"parent DAG does not have input parameter {run_parameter}")
+    uri = parameters[run_parameter].string_value
+    if not uri:
+        raise ImporterError(f"empty artifact URI runtime value for parameter {name}")
+    return uri
