@@ -191,7 +191,7 @@ def test_shapes_ends_in_a_pushed_model(image: Image, tmp_path: Path) -> None:
 
 
 def test_the_compiled_package_runs_task_by_task_in_containers(image: Image, tmp_path: Path) -> None:
-    from pipeline.kubeflow.compile import compile_pipeline
+    from pipeline.kubeflow.spec.compile import compile_pipeline
 
     recipe = load_recipe("shapes", None, [*OVERRIDES, "kubeflow.defaults.retries=0"], runs_here=False)
     package = compile_pipeline(recipe, image=image.name, pipeline_root="s3://artifacts/shapes")
