@@ -1,6 +1,8 @@
 """YAML as its version 1.2 defines it: ``1e-3`` is a number, ``no`` is a word, and no key is given twice."""
 
+import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -59,3 +61,19 @@ def load_yaml(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+
+
+def write_yaml(value: Any) -> str:
+    """Writes a value on one line."""
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[A-Za-z_/][\w./ -]*", value, re.ASCII) and value == value.strip()
+        if plain and load_yaml(value) == value:
+            return value
+        quoted = "'" + value.replace("'", "''") + "'"
+        # What cannot be printed needs JSON's escapes, which are YAML's, too.
+        return quoted if value.isprintable() else json.dumps(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{write_yaml(key)}: {write_yaml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(map(write_yaml, value)) + "]"
+    return json.dumps(value)

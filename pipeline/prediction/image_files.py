@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pipeline.initial.folders import PICTURES
+from pipeline.init.files import PICTURES
 
 SUFFIXES: Final = ", ".join(sorted(PICTURES))
 """Of what is taken for an image in a folder; a file that is named itself may be called anything."""

@@ -211,7 +211,7 @@ class Toy(Layout):
         return pair_files(files_by_stem(root, "photos", ".png"), files_by_stem(root, "truth", ".png"))
 
 layouts.DATASETS[Toy.name] = Toy()
-from pipeline.init import main
+from pipeline.init.__main__ import main
 from pipeline.recipe_reference import reference
 assert "`clothing_co_parsing`, `toy`" in reference()
 sys.exit(main(["--layout", "toy", "--data", sys.argv[1], "--output", sys.argv[1] + "/toy.yaml"]))

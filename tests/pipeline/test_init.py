@@ -29,7 +29,7 @@ from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.mask import open_mask
 from components.image_mask_example_gen.plan import plan_ingestion
 from pipeline.config import Recipe, load_recipe
-from pipeline.init import main
+from pipeline.init.__main__ import main
 
 
 def init(root: Path, *more: str, images: str = "images", masks: str = "masks") -> Recipe:
@@ -311,7 +311,7 @@ def test_a_wrong_command_is_answered_in_one_line(
 def test_tensorflow_is_never_imported(tmp_path: Path) -> None:
     draw_folders(tmp_path, save_gray)
     code = (
-        "import sys; from pipeline.init import main; assert main(sys.argv[1:]) == 0; "
+        "import sys; from pipeline.init.__main__ import main; assert main(sys.argv[1:]) == 0; "
         "assert not {'tensorflow', 'tfx', 'keras', 'apache_beam'} & set(sys.modules)"
     )
     folders = ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]

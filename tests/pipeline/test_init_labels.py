@@ -13,10 +13,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from components.image_mask_example_gen.config import DatasetConfig, RawLabel
-from pipeline.initial.class_names import ClassNames, read_class_names
-from pipeline.initial.errors import InitError
-from pipeline.initial.labels import Labels, propose_labels
-from pipeline.initial.raw_labels import RawLabels, read_raw_labels
+from pipeline.init import InitError
+from pipeline.init.classes import ClassNames, Labels, propose_labels, read_class_names
+from pipeline.init.label_values import RawLabels, read_raw_labels
 
 Drawing = tuple[str, list[RawLabel], int]
 BYTES = st.integers(0, 255)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.initial.errors import InitError
-from pipeline.initial.folders import MASKS, PICTURES, look_into
-from pipeline.initial.pairing import Pairing, pair
+from pipeline.init import InitError
+from pipeline.init.files import MASKS, PICTURES, find_files
+from pipeline.init.pairing import Pairing, pair
 
 PICTURE = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
 
@@ -20,7 +20,7 @@ def lay_out(root: Path, *names: str) -> None:
 
 
 def paired(root: Path, images: str = "images", masks: str = "masks") -> Pairing:
-    return pair(look_into(root / images, PICTURES, "--images"), look_into(root / masks, MASKS, "--masks"))
+    return pair(find_files(root / images, PICTURES, "--images"), find_files(root / masks, MASKS, "--masks"))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What ends the command with one clear line."""
+"""A first recipe from images and masks: what lies in the folders, what it means, and what to try with it."""
 
 
 class InitError(Exception):

@@ -1,24 +1,22 @@
-"""Which raw labels stand in a folder of masks, found by reading a sample of them."""
+"""Which raw label values a folder of masks holds, with their pixels, found by reading a sample of them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+import numpy as np
+from scipy.ndimage import maximum_filter
 
 from components.dataset.labels import MAX_CLASSES
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.files import InputRejectedError
-from pipeline.initial.errors import InitError
-from pipeline.initial.headers import THREADS
-from pipeline.initial.mask_pixels import (
-    MaskPixels,
-    Shape,
-    read_mask_pixels,
-    read_raw,
-    shapes_in,
-)
+from components.image_mask_example_gen.label_mapping import pack_colors
+from components.image_mask_example_gen.mask import open_mask
+from pipeline.init import InitError
+from pipeline.init.files import ANY_SIZE, THREADS
 
 _FIRST: Final = 10
 """Looked at before the rest is read."""
@@ -28,6 +26,22 @@ _FLAT_LABEL: Final = 0.1
 """Of a label drawn by people or rendered, more than this part of the pixels lies flat; of noise less."""
 _MASK_WITH_SOFT_EDGES: Final = 0.5
 """A mask spoilt by a lossy format or by resizing is still this flat; a photo is not."""
+_RIM: Final = 0.01
+"""Half the width of what counts as thin, as a share of the shorter side."""
+
+
+class Shape(NamedTuple):
+    """How the pixels of one raw label lie, summed over masks; all but ``pixels`` are parts of a whole."""
+
+    pixels: int = 0
+    flat: int = 0
+    """Pixels with the same label to their left, above, and above left: none in noise."""
+    inside: int = 0
+    """Pixels with no other label near: none in lines."""
+    crossings: int = 0
+    """Runs of the label, along rows and columns, between two others."""
+    partings: int = 0
+    """Those of them that have different labels on their two sides: most in a border."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,14 @@ class RawLabels:
         return self.pixels.get(value, 0) / sum(self.pixels.values())
 
 
+@dataclass(frozen=True)
+class _Mask:
+    """One mask's pixel counts; a colour is the number ``red << 16 | green << 8 | blue``."""
+
+    in_colors: bool
+    counts: dict[int, int]
+
+
 def read_raw_labels(paths: Sequence[Path], formats: Mapping[Path, str]) -> RawLabels:
     """Reads the masks.
 
@@ -66,34 +88,26 @@ def read_raw_labels(paths: Sequence[Path], formats: Mapping[Path, str]) -> RawLa
         InitError: they are photos, or were spoilt by a lossy format or by resizing, or hold nothing that
             could be told apart.
     """
-    first = _read_all(paths[:_FIRST])
-    if readable := [path for path, mask in first.items() if isinstance(mask, MaskPixels)]:
-        in_colors = any(isinstance(mask, MaskPixels) and mask.in_colors for mask in first.values())
+    first = _count_all(paths[:_FIRST])
+    if readable := [path for path, mask in first.items() if isinstance(mask, _Mask)]:
+        in_colors = any(isinstance(mask, _Mask) and mask.in_colors for mask in first.values())
         _check_that_these_are_masks(_shapes(readable, in_colors), readable[0], formats, in_colors)
-    read = first | _read_all(paths[_FIRST:])
-    masks = {path: mask for path, mask in read.items() if isinstance(mask, MaskPixels)}
+    read = first | _count_all(paths[_FIRST:])
+    masks = {path: mask for path, mask in read.items() if isinstance(mask, _Mask)}
     unreadable = [(path, mask) for path, mask in read.items() if isinstance(mask, InputRejectedError)]
     if not masks:
         path, reason = unreadable[0]
         raise InitError(f"none of the {len(read)} masks opened can be read, such as {path}: {reason.found}")
-    if any(mask.in_colors for mask in masks.values()):
-        masks = {
-            path: mask if mask.in_colors else read_mask_pixels(path, as_colors=True)
-            for path, mask in masks.items()
-        }
-    return _summed(masks, tuple(unreadable))
-
-
-def _summed(
-    masks: Mapping[Path, MaskPixels], unreadable: tuple[tuple[Path, InputRejectedError], ...]
-) -> RawLabels:
+    in_colors = any(mask.in_colors for mask in masks.values())
+    if in_colors:
+        # Gray values and a palette's indices are taken as the colours they show, too.
+        masks |= {path: _count(path, as_colors=True) for path, mask in masks.items() if not mask.in_colors}
     pixels: Counter[int] = Counter()
     occurrences: Counter[int] = Counter()
     for mask in masks.values():
         pixels.update(mask.counts)
         occurrences.update(mask.counts.keys())
-    in_colors = next(iter(masks.values())).in_colors
-    _check_labels(pixels, next(iter(masks)), in_colors)
+    _check_values(pixels, next(iter(masks)), in_colors)
     name = _color if in_colors else int
     return RawLabels(
         masks_read=len(masks),
@@ -102,34 +116,82 @@ def _summed(
         masks={name(value): count for value, count in occurrences.items()},
         shapes={name(v): shape for v, shape in _shapes(list(masks)[:_SHAPED], in_colors).items()},
         contents=tuple((path, frozenset(map(name, mask.counts))) for path, mask in masks.items()),
-        unreadable=unreadable,
+        unreadable=tuple(unreadable),
     )
-
-
-def _read_all(paths: Sequence[Path]) -> dict[Path, MaskPixels | InputRejectedError]:
-    with ThreadPoolExecutor(THREADS) as pool:
-        return dict(zip(paths, pool.map(_try_to_read, paths), strict=True))
 
 
 def looks_like_masks(paths: Sequence[Path]) -> bool:
     """Whether these pictures could be masks."""
-    masks = [mask for path in paths[:_FIRST] if isinstance(mask := _try_to_read(path), MaskPixels)]
+    masks = [mask for mask in _count_all(paths[:_FIRST]).values() if isinstance(mask, _Mask)]
     return bool(masks) and max(len(mask.counts) for mask in masks) <= _LOSSY_LABELS
 
 
-def _try_to_read(path: Path) -> MaskPixels | InputRejectedError:
-    try:
-        return read_mask_pixels(path)
-    except InputRejectedError as rejected:
-        return rejected
+def _count_all(paths: Sequence[Path]) -> dict[Path, _Mask | InputRejectedError]:
+    def count(path: Path) -> _Mask | InputRejectedError:
+        try:
+            return _count(path)
+        except InputRejectedError as rejected:
+            return rejected
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return dict(zip(paths, pool.map(count, paths), strict=True))
+
+
+def _count(path: Path, *, as_colors: bool = False) -> _Mask:
+    in_colors, raw = _read(path, as_colors)
+    if raw.dtype == np.uint8:
+        counts = np.bincount(raw.ravel(), minlength=256)
+        values = np.flatnonzero(counts)
+        counts = counts[values]
+    else:
+        values, counts = np.unique(raw, return_counts=True)
+    return _Mask(in_colors, dict(zip(values.tolist(), counts.tolist(), strict=True)))
+
+
+def _read(path: Path, as_colors: bool) -> tuple[bool, np.ndarray]:
+    """Whether a mask is in colours, and its raw labels as numbers, integers [height, width]."""
+    raw = open_mask(path, ANY_SIZE).read(as_colors)
+    return raw.ndim == 3, pack_colors(raw) if raw.ndim == 3 else raw
 
 
 def _shapes(paths: Sequence[Path], in_colors: bool) -> dict[int, Shape]:
     total: dict[int, Shape] = {}
     for path in paths:
-        for value, shape in shapes_in(read_raw(path, in_colors)).items():
-            total[value] = total.get(value, Shape()) + shape
+        for value, shape in _shapes_in(_read(path, in_colors)[1]).items():
+            total[value] = Shape(*map(sum, zip(total.get(value, Shape()), shape, strict=True)))
     return total
+
+
+def _shapes_in(raw: np.ndarray) -> dict[int, Shape]:
+    """Measures how each raw label's pixels lie; ``raw`` are integers [height, width]."""
+    values, flat_ids = np.unique(raw, return_inverse=True)
+    ids = flat_ids.reshape(raw.shape).astype(np.int32)
+    here = ids[1:, 1:]
+    flat = (here == ids[:-1, :-1]) & (here == ids[:-1, 1:]) & (here == ids[1:, :-1])
+    inside = _far_from_edges(ids, max(1, round(_RIM * min(ids.shape))))
+    crossings, partings = np.zeros(len(values), int), np.zeros(len(values), int)
+    for lines in (ids, ids.T):
+        # A run that goes on from the end of one line to the next is one run in thousands.
+        line = lines.ravel()
+        runs = line[np.flatnonzero(np.append(True, line[1:] != line[:-1]))]
+        crossings += np.bincount(runs[1:-1], minlength=len(values))
+        partings += np.bincount(runs[1:-1][runs[:-2] != runs[2:]], minlength=len(values))
+    columns = (
+        np.bincount(ids.ravel(), minlength=len(values)),
+        np.bincount(here[flat], minlength=len(values)),
+        np.bincount(ids[inside], minlength=len(values)),
+        crossings,
+        partings,
+    )
+    return {int(value): Shape(*map(int, row)) for value, *row in zip(values, *columns, strict=True)}
+
+
+def _far_from_edges(ids: np.ndarray, distance: int) -> np.ndarray:
+    """Where no id changes up to ``distance`` rows and columns away, bool [height, width]."""
+    edges = np.zeros(ids.shape, bool)
+    edges[1:] |= ids[1:] != ids[:-1]
+    edges[:, 1:] |= ids[:, 1:] != ids[:, :-1]
+    return ~maximum_filter(edges, 2 * distance + 1, mode="constant")
 
 
 def _check_that_these_are_masks(
@@ -159,7 +221,7 @@ def _check_that_these_are_masks(
     )
 
 
-def _check_labels(pixels: Mapping[int, int], example: Path, in_colors: bool) -> None:
+def _check_values(pixels: Mapping[int, int], example: Path, in_colors: bool) -> None:
     if len(pixels) < 2:
         value = next(iter(pixels))
         what = list(_color(value)) if in_colors else value

@@ -15,13 +15,14 @@ interrupted.
 import argparse
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from components.image_mask_example_gen.layouts import DATASETS
 from pipeline import interrupt
-from pipeline.initial.errors import InitError
+from pipeline.init import InitError
 
 USAGE: Final = 2
 _RECIPE_SUFFIXES: Final = (".yaml", ".yml")
@@ -29,24 +30,20 @@ _RECIPE_SUFFIXES: Final = (".yaml", ".yml")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    started = time.monotonic()
     parser = _parser()
     args = parser.parse_args(argv)
     try:
         preview = _check(args)
         # Half a second of imports that neither --help nor a wrong command needs.
-        from pipeline.initial.first_recipe import write_first_recipe
+        from pipeline.init.run import look_at_folders, look_at_layout, write_recipe
 
+        if args.layout is None:
+            dataset = look_at_folders(args.images, args.masks, args.classes)
+        else:
+            dataset = look_at_layout(args.layout, args.data, args.classes)
         command = f"{parser.prog} {shlex.join(sys.argv[1:] if argv is None else argv)}"
-        report = write_first_recipe(
-            images=args.images,
-            masks=args.masks,
-            layout=args.layout,
-            data=args.data,
-            classes=args.classes,
-            output=args.output,
-            preview=preview,
-            command=command,
-        )
+        report = write_recipe(dataset, args.output, preview, command, started)
     except InitError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return USAGE

@@ -1,15 +1,17 @@
-"""What the raw labels may mean: classes with names, and what counts nowhere."""
+"""Which raw labels are classes, with what names, and which count nowhere: as told, or proposed."""
 
+import os
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from PIL import ImageColor
 
 from components.image_mask_example_gen.config import RawLabel
-from pipeline.initial.class_names import ClassNames
-from pipeline.initial.errors import InitError
-from pipeline.initial.raw_labels import RawLabels
+from pipeline.init import InitError
+from pipeline.init.label_values import RawLabels
 
 _IGNORED_BY_CUSTOM: Final[Mapping[RawLabel, str]] = {
     255: "by custom, 255 beside small ids marks what is not labelled",
@@ -25,6 +27,21 @@ _SELDOM_INSIDE: Final = 0.6
 _SMALL_IDS: Final = 64
 _SHOWN: Final = 12
 
+_NUMBER: Final = r"\d{1,5}"
+_BEFORE = re.compile(rf"({_NUMBER}(?:[\s,;]+{_NUMBER}){{2}}|{_NUMBER})[\s,;:]+(\D.*)")
+_AFTER = re.compile(rf"(.*?)(?:[\s,;:]+({_NUMBER}(?:[\s,;]+{_NUMBER}){{2}})|\s*[,;:\t]\s*({_NUMBER}))")
+_THREE_NUMBERS = re.compile(rf"(?<!\d){_NUMBER}(?:\s*[\s,;]\s*{_NUMBER}){{2}}(?!\d)")
+_SEPARATORS = " ,;:\t"
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """Names in the order given."""
+
+    names: tuple[str, ...]
+    values: dict[str, RawLabel] | None = None
+    """The raw label of each name where the file tells it."""
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -36,7 +53,7 @@ class Labels:
     """Raw labels that count nowhere."""
     reason: str = ""
     """Why those are ignored."""
-    doubts: tuple[str, ...] = field(default=())
+    doubts: tuple[str, ...] = ()
     """What to look at before the values are believed, a sentence each."""
 
     def dataset_keys(self) -> dict[str, Any]:
@@ -90,9 +107,8 @@ def _without_names(found: RawLabels) -> Labels:
         names = dict(zip(_BINARY_NAMES, classes, strict=True))
     else:
         names = {_name_of(value, "class"): value for value in classes}
-    reason = "; ".join(_IGNORED_BY_CUSTOM[value] for value in ignored)
-    doubts = ["the names are made up: give them with --classes, or write them here"]
-    return Labels(names, ignored, reason, doubts=(*doubts, *_doubts(found, ignored)))
+    made_up = "the names are made up: give them with --classes, or write them here"
+    return Labels(names, ignored, _reason(ignored), doubts=(made_up, *_doubts(found, ignored)))
 
 
 def _by_values(found: RawLabels, values: dict[str, RawLabel]) -> Labels:
@@ -111,7 +127,8 @@ def _by_order(found: RawLabels, names: tuple[str, ...]) -> Labels:
     values = found.values
     customary = tuple(value for value in values if _is_ignored_by_custom(value, found))
     rest = [value for value in values if value not in customary]
-    if not (len(names) == len(rest) and 0 not in rest) and _are_below(rest, len(names)):
+    below = all(isinstance(value, int) and value < len(names) for value in rest)
+    if below and not (len(names) == len(rest) and 0 not in rest):
         numbered: dict[str, RawLabel] = {name: value for value, name in enumerate(names)}
         unseen = ", ".join(name for name, value in numbered.items() if value not in rest)
         doubts = (
@@ -133,11 +150,6 @@ def _by_order(found: RawLabels, names: tuple[str, ...]) -> Labels:
         f"{'colours' if found.in_colors else 'values'}: {describe(found)}. Give a name for each, or a file "
         "whose lines tell name and value"
     )
-
-
-def _are_below(values: list[RawLabel], size: int) -> bool:
-    """Whether each value has its name among ``size`` names in the order of the values."""
-    return all(isinstance(value, int) and value < size for value in values)
 
 
 def _reason(ignored: tuple[RawLabel, ...]) -> str:
@@ -189,3 +201,77 @@ def _name_of(raw: RawLabel, start: str) -> str:
 
 def _plain(raw: RawLabel) -> int | list[int]:
     return list(raw) if isinstance(raw, tuple) else raw
+
+
+def read_class_names(given: str) -> ClassNames:
+    """Reads what was given as ``--classes``.
+
+    It is either names with commas between them, or the path of a text file with a name a line. A line of
+    the file may tell the raw value or colour as well, before or after the name: ``road,7`` or ``7 road``,
+    ``road,128,64,128`` or ``128 64 128 road``.
+
+    Raises:
+        InitError: names are missing, given twice, or only some lines tell a value.
+    """
+    # Not Path's: of a long list of names, or of a user that there is not, those would raise.
+    path = os.path.expanduser(given)
+    if os.path.isfile(path):
+        return _from_file(Path(path))
+    if "," not in given:
+        raise InitError(
+            f"--classes: there is no file {given!r}, and two names at least are needed; write them as a,b,c"
+        )
+    return _checked(ClassNames(tuple(name.strip() for name in given.split(","))))
+
+
+def _from_file(path: Path) -> ClassNames:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InitError(f"--classes: {path} is no text file of names: {error}") from None
+    lines = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    # CVAT's lines end in fields that may be empty: road:128,64,128::
+    found = [_line(line.rstrip(_SEPARATORS)) for line in lines]
+    for name, _ in found:
+        if _THREE_NUMBERS.search(name):
+            raise InitError(f"--classes: {path}: {name!r} is more than a name and its value or colour")
+    with_value = [item for item in found if item[1] is not None]
+    if len(with_value) == len(found) - 1 and len(found) > 2 and found[0][1] is None:
+        # What columns are called.
+        found = with_value
+    if not with_value:
+        return _checked(ClassNames(tuple(lines)))
+    values = {name: value for name, value in found if value is not None}
+    if len(with_value) != len(found):
+        without = next(name for name, value in found if value is None)
+        raise InitError(f"--classes: {path} tells the value of some classes but not of {without!r}")
+    if len({type(value) for value in values.values()}) > 1:
+        raise InitError(f"--classes: {path} mixes numbers and colours; use one of them throughout")
+    return _checked(ClassNames(tuple(name for name, _ in found), values))
+
+
+def _line(line: str) -> tuple[str, RawLabel | None]:
+    if match := _BEFORE.fullmatch(line):
+        return match[2].strip(_SEPARATORS), _raw(match[1])
+    if match := _AFTER.fullmatch(line):
+        return match[1].strip(_SEPARATORS), _raw(match[2] or match[3])
+    return line, None
+
+
+def _raw(text: str) -> RawLabel:
+    numbers = [int(number) for number in re.findall(r"\d+", text)]
+    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 else numbers[0]
+
+
+def _checked(classes: ClassNames) -> ClassNames:
+    names = classes.names
+    if not all(names):
+        raise InitError("--classes: a name is empty; write the names as a,b,c")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InitError(f"--classes: {', '.join(repeated)} is given more than once; names must differ")
+    if len(names) < 2:
+        raise InitError(
+            f"--classes: {names[0]} is one name; two are needed at least, or nothing is told apart"
+        )
+    return classes

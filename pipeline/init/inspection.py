@@ -1,26 +1,25 @@
-"""Everything that is found out about a dataset before a recipe is proposed."""
+"""What a dataset holds, found out before a recipe is proposed: all headers, and a sample of the pixels."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.plan import stable_rank
 from components.image_mask_example_gen.report import Reason, Rejection
-from pipeline.initial.errors import InitError
-from pipeline.initial.headers import Header, read_headers
-from pipeline.initial.images import Brightness, read_brightness
-from pipeline.initial.raw_labels import RawLabels, looks_like_masks, read_raw_labels
-from pipeline.initial.sequences import Sequences, find_sequences
+from pipeline.init import InitError
+from pipeline.init.classes import Labels
+from pipeline.init.files import Header, read_headers
+from pipeline.init.images import Brightness, Frames, find_frames, read_brightness
+from pipeline.init.label_values import RawLabels, looks_like_masks, read_raw_labels
 
-FEWEST_PAIRS: Final = 3
+_FEWEST_PAIRS: Final = 3
 """One for each split."""
-
 _MOST_MASKS: Final = 1000
 """Of a label in 1 % of the masks, what dataset.max_rejected_fraction forgives by itself, a sample this
 large misses fewer than one in ten thousand."""
@@ -32,7 +31,7 @@ _MAX_PIXELS: Final = DatasetConfig.model_fields["max_pixels"].default
 
 
 @dataclass(frozen=True)
-class Survey:
+class Inspection:
     """What was found; paths are relative to ``root``."""
 
     root: Path
@@ -45,12 +44,7 @@ class Survey:
     masks: dict[str, Header]
     labels: RawLabels
     brightness: Brightness
-    sequences: Sequences
-
-    @property
-    def sizes(self) -> Counter[tuple[int, int]]:
-        """Widths and heights of the images."""
-        return Counter(self.images[entry.image].size for entry in self.entries)
+    frames: Frames
 
     @property
     def damaged(self) -> int:
@@ -62,8 +56,38 @@ class Survey:
         """As the ingestion reckons it, as far as headers tell."""
         return self.damaged / (len(self.entries) + self.damaged)
 
+    def shown_sizes(self, rest: str = "sizes") -> str:
+        """The images' most frequent sizes and how many images have each, for people."""
+        sizes = Counter(self.images[entry.image].size for entry in self.entries)
+        most = ", ".join(f"{width} x {height} ({count})" for (width, height), count in sizes.most_common(3))
+        return f"{most}, … {len(sizes)} {rest}" if len(sizes) > 3 else most
 
-def survey(root: Path, entries: Sequence[Entry], set_aside: Sequence[Rejection]) -> Survey:
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a dataset once it has been looked at, and its masks have a meaning."""
+
+    keys: Mapping[str, Any]
+    """Of the recipe's ``dataset`` block, but for what is proposed."""
+    settings: DatasetConfig
+    """The same as settings."""
+    inspection: Inspection
+    labels: Labels | None = None
+    """None where the layout knows what its masks mean."""
+    notes: tuple[str, ...] = ()
+    """What deserves a look besides, a line each."""
+
+    def class_shares(self) -> dict[str, float]:
+        """Returns the part of the counted pixels that each class has."""
+        names, _ = self.settings.raw_labels()
+        pixels = dict.fromkeys(self.settings.label_set().names, 0)
+        for value, name in names.items():
+            pixels[name] += self.inspection.labels.pixels.get(value, 0)
+        total = sum(pixels.values())
+        return {name: count / total if total else 0.0 for name, count in pixels.items()}
+
+
+def inspect_pairs(root: Path, entries: Sequence[Entry], set_aside: Sequence[Rejection]) -> Inspection:
     """Reads the headers of all pairs and the pixels of a sample.
 
     Raises:
@@ -76,33 +100,37 @@ def survey(root: Path, entries: Sequence[Entry], set_aside: Sequence[Rejection])
     images: dict[str, Header] = {}
     masks: dict[str, Header] = {}
     for entry, image, mask in zip(entries, headers[::2], headers[1::2], strict=True):
-        problem = _problem(entry, image, mask)
-        if problem is not None:
+        if isinstance(image, InputRejectedError):
+            rejected.append(Rejection(entry.image, image.reason, image.found))
+        elif isinstance(mask, InputRejectedError):
+            rejected.append(Rejection(entry.mask, mask.reason, mask.found))
+        elif problem := _problem(entry, image, mask):
             rejected.append(problem)
-        elif isinstance(image, Header) and isinstance(mask, Header):
+        else:
             good.append(entry)
             images[entry.image], masks[entry.mask] = image, mask
     _check_enough(good, rejected)
     sample = sorted(good, key=lambda entry: stable_rank(entry.key, "survey"))
     mask_paths = [root / path for path in _affordable([entry.mask for entry in sample], masks)]
+    image_paths = [root / entry.image for entry in sample]
     formats = {root / path: header.format for path, header in masks.items()}
-    labels = _read_labels(mask_paths, formats, [root / entry.image for entry in sample])
-    brightness = read_brightness([root / entry.image for entry in sample])
-    bad = dict(labels.unreadable)
+    labels = _read_labels(mask_paths, formats, image_paths)
+    brightness = read_brightness(image_paths)
+    bad_masks, bad_images = dict(labels.unreadable), set(brightness.unreadable)
     rejected += [
         Rejection(entry.mask, reason.reason, reason.found)
         for entry in sample
-        if (reason := bad.get(root / entry.mask)) is not None
+        if (reason := bad_masks.get(root / entry.mask)) is not None
     ]
     rejected += [
         Rejection(entry.image, Reason.NOT_DECODABLE, "its pixels cannot be read")
         for entry in sample
-        if root / entry.image in brightness.unreadable and root / entry.mask not in bad
+        if root / entry.image in bad_images and root / entry.mask not in bad_masks
     ]
-    damaged = {*bad, *brightness.unreadable}
+    damaged = {*bad_masks, *bad_images}
     good = [entry for entry in good if not damaged & {root / entry.image, root / entry.mask}]
     _check_enough(good, rejected)
-    return Survey(
+    return Inspection(
         root=root,
         entries=tuple(good),
         set_aside=(*set_aside, *rejected),
@@ -110,7 +138,7 @@ def survey(root: Path, entries: Sequence[Entry], set_aside: Sequence[Rejection])
         masks=masks,
         labels=labels,
         brightness=brightness,
-        sequences=find_sequences(root, good),
+        frames=find_frames(root, good),
     )
 
 
@@ -121,13 +149,7 @@ def _affordable(paths: Sequence[str], headers: dict[str, Header]) -> Sequence[st
     return paths[: min(_MOST_MASKS, max(_FEWEST_MASKS, enough))]
 
 
-def _problem(
-    entry: Entry, image: Header | InputRejectedError, mask: Header | InputRejectedError
-) -> Rejection | None:
-    for path, header in ((entry.image, image), (entry.mask, mask)):
-        if isinstance(header, InputRejectedError):
-            return Rejection(path, header.reason, header.found)
-    assert isinstance(image, Header) and isinstance(mask, Header)
+def _problem(entry: Entry, image: Header, mask: Header) -> Rejection | None:
     if image.mode in _NO_IMAGE_MODES and (image.mode, image.format) != ("I", "PPM"):
         return Rejection(entry.image, Reason.NOT_DECODABLE, "32 bits a pixel; an image has 8 or 16 a channel")
     if image.size == mask.size:
@@ -141,13 +163,13 @@ def _problem(
 
 
 def _check_enough(good: Sequence[Entry], rejected: Sequence[Rejection]) -> None:
-    if len(good) >= FEWEST_PAIRS:
+    if len(good) >= _FEWEST_PAIRS:
         return
     reasons = Counter(str(item.reason) for item in rejected).most_common()
     why = f"; set aside: {', '.join(f'{count} {reason}' for reason, count in reasons)}" if reasons else ""
     example = f" ({rejected[0].file}: {rejected[0].found})" if rejected else ""
     raise InitError(
-        f"{len(good)} usable pairs of image and mask, and {FEWEST_PAIRS} are needed at least, "
+        f"{len(good)} usable pairs of image and mask, and {_FEWEST_PAIRS} are needed at least, "
         f"one each for train, val and test{why}{example}"
     )
 
@@ -156,8 +178,5 @@ def _read_labels(masks: Sequence[Path], formats: dict[Path, str], images: Sequen
     try:
         return read_raw_labels(masks, formats)
     except InitError as error:
-        if looks_like_masks(images):
-            raise InitError(
-                f"{error}; the images do look like masks: were the two folders swapped?"
-            ) from None
-        raise
+        swapped = "; the images do look like masks: were the two folders swapped?"
+        raise InitError(f"{error}{swapped if looks_like_masks(images) else ''}") from None

@@ -1,25 +1,82 @@
-"""What the headers of pictures say, pixels unread."""
+"""Image and mask files: what lies in a folder, and what their headers say, pixels unread."""
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from PIL import Image
 
+from components.folders import walk_folders
 from components.image_mask_example_gen.files import InputRejectedError, open_picture, read_file
 from components.image_mask_example_gen.mask import open_mask
 from components.image_mask_example_gen.report import Reason
+from pipeline.init import InitError
 
+PICTURES: Final = frozenset(
+    {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2"}
+    | {".pbm", ".pgm", ".pnm", ".ppm"}
+)
+"""Suffixes of what the ingestion reads as a picture, in lower case."""
+MASKS: Final = PICTURES | {".mat"}
 THREADS: Final = min(8, os.cpu_count() or 1)
+"""How many files are read at once."""
+ANY_SIZE: Final = 1 << 62
+"""Pixels; of files whose headers have been looked at."""
 
 _BEGINNING: Final = 1 << 16
 """Bytes that hold nearly every header."""
 _ORIENTATION: Final = 0x0112
 """Exif 2.32, table 4. 1 is upright; 5 to 8 swap width and height."""
 _SIXTEEN_BITS: Final = ("I", "I;16", "I;16B", "I;16L", "F")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder's files, those in its subfolders included, hidden ones left out."""
+
+    path: Path
+    """Absolute."""
+    files: tuple[str, ...]
+    """Those with a suffix that was asked for, relative to the folder, sorted."""
+
+
+def find_files(path: Path, suffixes: Collection[str], option: str) -> Folder:
+    """Lists a folder.
+
+    Args:
+        path: the folder.
+        suffixes: what to look for, in lower case.
+        option: the command's option that named the folder, for messages.
+
+    Raises:
+        InitError: there is no such folder, it cannot be read, or nothing in it has such a suffix.
+    """
+    root = Path(os.path.abspath(os.path.expanduser(path)))
+    if not root.is_dir():
+        problem = "is a file" if root.exists() else "does not exist"
+        raise InitError(f"{option}: {path} {problem}; name a folder")
+
+    def give_up(error: OSError) -> None:
+        raise InitError(f"{option}: {error.filename} cannot be read: {error.strerror}")
+
+    names = sorted(
+        (folder.relative_to(root) / name).as_posix()
+        for folder, _, files in walk_folders(root, give_up)
+        for name in files
+    )
+    found = tuple(name for name in names if PurePosixPath(name).suffix.lower() in suffixes)
+    if not found:
+        kinds = Counter(PurePosixPath(name).suffix or "no suffix" for name in names).most_common(3)
+        listed = ", ".join(f"{count} with {kind}" for kind, count in kinds)
+        contents = f"holds {len(names)} files, of which {listed}" if names else "is empty"
+        raise InitError(
+            f"{option}: {path} {contents}; what can be read ends in {', '.join(sorted(suffixes))}"
+        )
+    return Folder(root, found)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,12 @@
 """A sheet of images with their masks laid over them, to check names and values by eye."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from PIL import Image
 
 from components.dataset.features import IGNORE_LABEL
-from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Entry
@@ -16,9 +14,9 @@ from components.image_mask_example_gen.mask import open_mask
 from components.image_mask_example_gen.report import printable
 from components.imaging.drawing import grid, labelled, text
 from components.imaging.palette import Color
-from pipeline.initial.errors import InitError
-from pipeline.initial.images import load_rgb
-from pipeline.initial.survey import Survey
+from pipeline.init import InitError
+from pipeline.init.images import load_rgb
+from pipeline.init.inspection import Dataset, Inspection
 
 _EXAMPLES: Final = 6
 _COLUMNS: Final = 2
@@ -30,7 +28,7 @@ _IGNORED_COLOR: Final[Color] = (255, 255, 255)
 _CANDIDATES: Final = 300
 
 
-def draw_preview(survey: Survey, dataset: DatasetConfig) -> Image.Image:
+def draw_preview(dataset: Dataset) -> Image.Image:
     """Draws a few examples, each as image and overlay, chosen so that they show as many classes as can be.
 
     A legend under each overlay tells its classes' colours, names and shares.
@@ -38,26 +36,23 @@ def draw_preview(survey: Survey, dataset: DatasetConfig) -> Image.Image:
     Raises:
         InitError: the masks hold nothing that the dataset has classes for.
     """
-    names, ignored = dataset.raw_labels()
-    label_set = dataset.label_set()
-    mapping = LabelMapping(names, ignored, label_set.names)
-    # Ignored pixels are drawn as one more class.
-    classes = (*label_set.names, _IGNORED_NAME), (*label_set.palette, _IGNORED_COLOR)
+    names, ignored = dataset.settings.raw_labels()
+    mapping = LabelMapping(names, ignored, dataset.settings.label_set().names)
     tiles, reason = [], ""
-    for entry in _choose(survey):
+    for entry in _choose(dataset.inspection):
         try:
-            tiles.append(_tile(survey.root, entry, mapping, classes, dataset.max_pixels))
+            tiles.append(_tile(entry, dataset, mapping))
         except InputRejectedError as rejected:
             reason = f"{entry.mask}: {rejected.found}"
     if not tiles:
-        raise InitError(f"the masks are none of {dataset.layout}: {reason}")
+        raise InitError(f"the masks are none of {dataset.settings.layout}: {reason}")
     return grid([tiles[start : start + _COLUMNS] for start in range(0, len(tiles), _COLUMNS)], _GAP)
 
 
-def _choose(survey: Survey) -> Sequence[Entry]:
+def _choose(found: Inspection) -> Sequence[Entry]:
     """Takes, one after the other, the mask with most labels that none before it has shown."""
-    entries = {survey.root / entry.mask: entry for entry in survey.entries}
-    rest = [(path, values) for path, values in survey.labels.contents[:_CANDIDATES] if path in entries]
+    entries = {found.root / entry.mask: entry for entry in found.entries}
+    rest = [(path, values) for path, values in found.labels.contents[:_CANDIDATES] if path in entries]
     chosen: list[Entry] = []
     shown: frozenset[object] = frozenset()
     while rest and len(chosen) < _EXAMPLES:
@@ -70,15 +65,11 @@ def _choose(survey: Survey) -> Sequence[Entry]:
     return chosen
 
 
-def _tile(
-    root: Path,
-    entry: Entry,
-    mapping: LabelMapping,
-    classes: tuple[Sequence[str], Sequence[Color]],
-    max_pixels: int,
-) -> Image.Image:
-    names, colors = classes
-    mask = open_mask(root / entry.mask, max_pixels).read(mapping.of_colors)
+def _tile(entry: Entry, dataset: Dataset, mapping: LabelMapping) -> Image.Image:
+    root, label_set = dataset.inspection.root, dataset.settings.label_set()
+    # Ignored pixels are drawn as one more class.
+    names, colors = (*label_set.names, _IGNORED_NAME), (*label_set.palette, _IGNORED_COLOR)
+    mask = open_mask(root / entry.mask, dataset.settings.max_pixels).read(mapping.of_colors)
     found = mapping.class_ids(mask)
     class_ids = np.where(found == IGNORE_LABEL, len(names) - 1, found).astype(np.uint8)
     share = np.bincount(class_ids.ravel(), minlength=len(names)) / class_ids.size

@@ -1,0 +1,120 @@
+"""What deserves a look before a model is trained on the data, a line each."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import Final
+
+from PIL import Image
+
+from components.image_mask_example_gen.report import printable
+from pipeline.init.classes import word
+from pipeline.init.files import Header
+from pipeline.init.inspection import Dataset, Inspection
+
+_SHOWN: Final = 3
+_RARE: Final = 0.001
+_FEW_MASKS: Final = 10
+_COPY: Final = re.compile(r"([ _-]*\(\d+\)|[ _-]+copy(?:[ _-]*\d+)?|[ _-]*~\d*)$", re.IGNORECASE)
+
+
+def check_quality(dataset: Dataset) -> list[str]:
+    """Returns what was found odd, most weighty first."""
+    found = dataset.inspection
+    return [
+        *_set_aside(found),
+        *_masks(found),
+        *_images(found),
+        *_classes(dataset),
+        *_names(found),
+        *dataset.notes,
+    ]
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few of the names, printable."""
+    names = list(names)
+    return ", ".join(map(printable, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
+
+
+def _set_aside(found: Inspection) -> Iterator[str]:
+    by_reason = defaultdict(list)
+    for item in found.set_aside:
+        by_reason[str(item.reason)].append(item)
+    for reason, items in sorted(by_reason.items(), key=lambda pair: -len(pair[1])):
+        files = _some(item.file for item in items)
+        yield f"{len(items)} files set aside, {reason}: {files} ({items[0].found})"
+
+
+def _masks(found: Inspection) -> Iterator[str]:
+    masks = {entry.mask: found.masks[entry.mask] for entry in found.entries}
+    if lossy := [path for path, header in masks.items() if header.format in ("JPEG", "MPO")]:
+        yield f"{len(lossy)} masks are JPEG, which blurs values; those read are clean; save them as PNG"
+    if alpha := [path for path, header in masks.items() if header.has_alpha]:
+        yield f"{len(alpha)} masks have alpha, which is left out: {_some(alpha)}"
+    encodings = Counter(map(_encoding, masks.values())).most_common()
+    if len(encodings) > 1:
+        counts = ", ".join(f"{count} {kind}" for kind, count in encodings)
+        yield f"masks are written in several ways: {counts}"
+
+
+def _encoding(header: Header) -> str:
+    if header.format == "MAT":
+        return "MATLAB matrix"
+    kinds = {"1": "1-bit", "L": "gray", "LA": "gray", "P": "palette", "PA": "palette"}
+    return "16-bit" if header.is_deep else kinds.get(header.mode, "RGB")
+
+
+def _images(found: Inspection) -> Iterator[str]:
+    images = {entry.image: found.images[entry.image] for entry in found.entries}
+    if turned := [path for path, header in images.items() if header.orientation not in (0, 1)]:
+        yield (
+            f"{len(turned)} images have an EXIF orientation, which nothing here applies: pixels are taken as "
+            f"stored, as their masks fit: {_some(turned)}"
+        )
+    gray = [path for path, header in images.items() if header.is_gray]
+    if gray and len(gray) < len(images):
+        yield f"{len(gray)} of {len(images)} images are gray, the rest in colour: {_some(gray)}"
+    if alpha := [path for path, header in images.items() if header.has_alpha]:
+        yield f"{len(alpha)} of {len(images)} images have alpha: {_some(alpha)}"
+    if deep := [path for path, header in images.items() if header.is_deep]:
+        yield f"{len(deep)} images have 16 bits a pixel, of which the network sees 8: {_some(deep)}"
+    usual = Image.registered_extensions()
+    named = {path: usual.get(PurePosixPath(path).suffix.lower()) for path in images}
+    if wrong := [
+        path for path, header in images.items() if header.format.replace("MPO", "JPEG") != named[path]
+    ]:
+        kind = images[wrong[0]].format
+        yield f"{len(wrong)} images are not what their names say: {_some(wrong)} (the first is {kind})"
+
+
+def _classes(dataset: Dataset) -> Iterator[str]:
+    labels = dataset.inspection.labels
+    names, ignored = dataset.settings.raw_labels()
+    if outside := [value for value in labels.values if value not in names and value not in ignored]:
+        strays = _some(map(word, outside))
+        yield f"values that are no class and not ignored: {strays}; the masks that hold them will be rejected"
+    shares = dataset.class_shares()
+    masks = {name: labels.masks.get(value, 0) for value, name in names.items()}
+    if absent := [name for name in shares if not masks[name]]:
+        yield f"in no mask read: {_some(absent)} ({len(absent)} classes)"
+    rare = [name for name in shares if masks[name] and (shares[name] < _RARE or masks[name] < _FEW_MASKS)]
+    if rare and len(dataset.inspection.entries) > _FEW_MASKS:
+        listed = [f"{name} ({shares[name]:.2%} of the pixels, in {masks[name]} masks)" for name in rare]
+        yield f"{len(rare)} classes are rare, and may be absent from a split: {_some(listed)}"
+
+
+def _names(found: Inspection) -> Iterator[str]:
+    alike: dict[str, list[str]] = defaultdict(list)
+    for entry in found.entries:
+        path = PurePosixPath(entry.image)
+        alike[f"{path.parent}/{_COPY.sub('', path.stem)}".lower()].append(entry.image)
+    if copies := [names for names in alike.values() if len(names) > 1]:
+        shown = "; ".join(_some(names) for names in copies[:_SHOWN])
+        yield f"{len(copies)} names occur nearly twice, are these copies? {shown}"
+    if found.frames.found and found.frames.group is None:
+        yield (
+            "neighbours by name look alike, as frames of a video, but their names form no groups: train and "
+            "test will share scenes unless you set dataset.splits.group"
+        )

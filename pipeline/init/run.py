@@ -1,0 +1,170 @@
+"""The command's path: files, pairs, label values, proposals, recipe, preview, and what to say of it."""
+
+import json
+import os
+import re
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from components.errors import StageError
+from components.image_mask_example_gen.config import DatasetConfig
+from pipeline.config import load_recipe
+from pipeline.init import InitError
+from pipeline.init.classes import describe, propose_labels, read_class_names, word
+from pipeline.init.files import MASKS, PICTURES, find_files
+from pipeline.init.inspection import Dataset, inspect_pairs
+from pipeline.init.pairing import pair
+from pipeline.init.preview import draw_preview
+from pipeline.init.proposals import Proposals, propose
+from pipeline.init.quality_checks import check_quality
+from pipeline.init.recipe_text import recipe_text
+from pipeline.recipe_errors import RecipeError
+from pipeline.terminal import short_path
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+def look_at_folders(images: Path, masks: Path, classes: str | None) -> Dataset:
+    """Pairs the files of two folders, or of one that was named for both, and says what the masks mean.
+
+    Args:
+        images: folder of the images.
+        masks: folder of the masks.
+        classes: names, or a file of them, as ``read_class_names`` takes them.
+
+    Raises:
+        InitError: nothing can be learnt from them; one line says why.
+    """
+    given = read_class_names(classes) if classes is not None else None
+    pairing = pair(find_files(images, PICTURES, "--images"), find_files(masks, MASKS, "--masks"))
+    found = inspect_pairs(pairing.root, pairing.entries, pairing.unpaired)
+    labels = propose_labels(found.labels, given)
+    keys: dict[str, Any] = pairing.dataset | labels.dataset_keys()
+    others, taken = ", ".join(pairing.other_masks), pairing.dataset["masks"]
+    notes = (f"images have masks of other kinds, too: {others}; taken are {taken}",) if others else ()
+    return Dataset(keys, _settings(keys), found, labels, notes)
+
+
+def look_at_layout(layout: str, data: Path, classes: str | None) -> Dataset:
+    """The same for a known layout in the folder ``data``, which knows what its masks mean."""
+    root = os.path.abspath(os.path.expanduser(data))
+    keys: dict[str, Any] = {"layout": layout, "root": root}
+    if classes is not None:
+        keys["classes"] = list(read_class_names(classes).names)
+    settings = _settings(keys)
+    try:
+        settings.check_root()
+        scan = settings.source.scan(Path(root))
+    except (ValueError, StageError) as error:
+        raise InitError(str(error).replace("dataset.root", "--data")) from None
+    return Dataset(keys, settings, inspect_pairs(Path(root), scan.entries, scan.rejected))
+
+
+def write_recipe(dataset: Dataset, output: Path, preview: Path, command: str, started: float) -> list[str]:
+    """Writes the first recipe and its preview; either both appear or none.
+
+    Args:
+        dataset: what was found.
+        output: the recipe's file.
+        preview: the picture's file.
+        command: what is being run, for the recipe's first line.
+        started: when it began, on the monotonic clock.
+
+    Returns:
+        What to tell people, line by line.
+
+    Raises:
+        InitError: no recipe can be written; one line says why.
+    """
+    proposals = propose(dataset)
+    checks = check_quality(dataset)
+    model_name = _NO_NAME.sub("-", output.stem).strip("-._") or "my-data"
+    text = recipe_text(
+        dataset,
+        proposals,
+        checks,
+        name=None if _NAME.fullmatch(output.stem) else model_name,
+        model_name=model_name,
+        command=command,
+    )
+    _check_utf8(text)
+    picture = draw_preview(dataset)
+    partial_recipe, partial_preview = _beside(output, ".yaml"), _beside(preview, ".png")
+    try:
+        partial_recipe.write_text(text, encoding="utf-8")
+        # Few look at it twice: quick to write rather than small.
+        picture.save(partial_preview, compress_level=1)
+        # Nobody shall get a recipe that run_local refuses.
+        load_recipe(str(partial_recipe))
+        partial_preview.replace(preview)
+        partial_recipe.replace(output)
+    except RecipeError as error:
+        raise InitError(f"no recipe comes of this: {error}") from None
+    finally:
+        partial_recipe.unlink(missing_ok=True)
+        partial_preview.unlink(missing_ok=True)
+    run = (short_path(Path(sys.executable)), "-m", "pipeline.run_local")
+    return [
+        *_found(dataset, time.monotonic() - started),
+        *_advice(dataset, proposals, checks),
+        f"Recipe: {short_path(output.absolute())}",
+        f"Overlays to check by eye: {short_path(preview.absolute())}",
+        "Next: look at the overlays, then",
+        f"  {shlex.join([*run, '--recipe', short_path(output.absolute())])}",
+    ]
+
+
+def _found(dataset: Dataset, seconds: float) -> Iterator[str]:
+    found, labels = dataset.inspection, dataset.inspection.labels
+    yield f"{len(found.entries)} pairs of image and mask: {found.shown_sizes()}"
+    settings = dataset.settings
+    if settings.layout == "folder":
+        yield f"  images {settings.images}, masks {settings.masks}, under {settings.root}"
+    kind = "colours" if labels.in_colors else "values"
+    yield f"  masks hold {len(labels.values)} {kind}, by pixels: {describe(labels)}"
+    if dataset.labels is not None and dataset.labels.ignored:
+        ignored = ", ".join(map(word, dataset.labels.ignored))
+        yield f"  counts nowhere: {ignored} ({dataset.labels.reason})"
+    yield (
+        f"  read: {2 * len(found.images)} headers, the pixels of {labels.masks_read} masks and "
+        f"{found.brightness.images_read} images, in {seconds:.1f} s"
+    )
+
+
+def _advice(dataset: Dataset, proposals: Proposals, checks: Sequence[str]) -> Iterator[str]:
+    if dataset.labels is not None:
+        yield from (f"Check: {doubt}" for doubt in dataset.labels.doubts)
+    yield from (f"Look at this: {check}" for check in checks)
+    value = {key.partition(".")[2]: setting.yaml for key, setting in proposals.items()}
+    yield (
+        f"Proposed: input {value['width']} x {value['height']}, {value['epochs']} epochs in batches of "
+        f"{value['batch_size']}, pushed from a mean IoU of {value['min_mean_iou']} on"
+    )
+
+
+def _settings(keys: Mapping[str, Any]) -> DatasetConfig:
+    text = json.dumps(keys, ensure_ascii=False)
+    _check_utf8(text)
+    try:
+        return DatasetConfig.model_validate_json(text)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise InitError(reason) from None
+
+
+def _check_utf8(text: str) -> None:
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise InitError("a folder's name holds bytes that are not UTF-8, which no recipe can; rename it")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """A file of our own in the same folder, to be renamed once it is whole."""
+    return path.with_name(f"recipe-{secrets.token_hex(8)}{suffix}")
