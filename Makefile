@@ -62,7 +62,7 @@ lint: setup-dev ## Check format, style and types.
 	@$(BIN)/mypy
 
 docs: setup-dev ## Build the documentation into build/site, the recipe reference anew.
-	@$(BIN)/python -m pipeline.recipe_reference --output docs/recipe-reference.md
+	@$(BIN)/python -m docs.recipe_reference --output docs/recipe-reference.md
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: $(UV) ## Resolve requirements/*.in anew into requirements/*.lock.

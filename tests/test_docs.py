@@ -10,8 +10,8 @@ import yaml
 from documented import DOCS, PAGES, README, REPOSITORY, blocks, name
 
 from components.image_mask_example_gen.report import Reason
+from docs.recipe_reference import main, reference
 from pipeline.config import load_recipe
-from pipeline.recipe_reference import main, reference
 
 _LOADED = re.compile(r"""(?:\bsrc|<link[^>]*\bhref)=["']?(https?:)?//|@import|url\(["']?(https?:)?//""")
 """What a browser fetches by itself, from another host."""
@@ -98,5 +98,5 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
 
 def test_make_docs_writes_the_reference_and_fails_on_warnings() -> None:
     target = (REPOSITORY / "Makefile").read_text().partition("\ndocs: ")[2].partition("\n\n")[0]
-    assert "pipeline.recipe_reference --output docs/recipe-reference.md" in target
+    assert "docs.recipe_reference --output docs/recipe-reference.md" in target
     assert "mkdocs build --strict" in target

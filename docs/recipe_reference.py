@@ -1,6 +1,6 @@
 """Writes docs/recipe-reference.md: every key of a recipe with type, default and meaning, from the settings.
 
-python -m pipeline.recipe_reference --output docs/recipe-reference.md
+python -m docs.recipe_reference --output docs/recipe-reference.md
 """
 
 import argparse
@@ -149,7 +149,7 @@ def _link(heading: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.recipe_reference",
+        prog="python -m docs.recipe_reference",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
