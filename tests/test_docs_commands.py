@@ -16,8 +16,9 @@ from documented import DOCS, PAGES, README, REPOSITORY, blocks, name, python_com
 from PIL import Image
 
 from components.report.run_summary import summarize
-from pipeline import init, report, run_kubeflow, run_local, runs
+from pipeline import report, run_kubeflow, run_local, runs
 from pipeline.config import list_recipes, load_recipe
+from pipeline.init.__main__ import main as init
 from pipeline.local.report import write_report
 from pipeline.local.workdir import WorkDir
 
@@ -52,14 +53,23 @@ class _UnderstoodError(Exception):
 def understood(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, list[str]], argparse.Namespace]:
     """Gives a command its options, and returns what it has made of them."""
     parse_args = argparse.ArgumentParser.parse_args
+    parse_known_args = argparse.ArgumentParser.parse_known_args
 
     def parse_and_stop(self: argparse.ArgumentParser, *given: Any) -> None:
         raise _UnderstoodError(parse_args(self, *given))
 
+    def parse_known_and_stop(self: argparse.ArgumentParser, *given: Any) -> None:
+        raise _UnderstoodError(parse_known_args(self, *given)[0])
+
     def understand(module: str, argv: list[str]) -> argparse.Namespace:
-        main = importlib.import_module(module).main
+        found = find_spec(module)
+        is_package = found is not None and found.submodule_search_locations is not None
+        main = importlib.import_module(f"{module}.__main__" if is_package else module).main
         with monkeypatch.context() as patch:
             patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+            if module == "pipeline.serve":
+                # What it does not know itself is TensorFlow Serving's.
+                patch.setattr(argparse.ArgumentParser, "parse_known_args", parse_known_and_stop)
             with pytest.raises(_UnderstoodError) as stopped:
                 main(argv)
         return stopped.value.options
@@ -179,7 +189,7 @@ def test_first_recipes_are_written_and_loaded(page: Path) -> None:
     commands = _only("pipeline.init", page)
     assert commands
     for argv in commands:
-        assert init.main(argv) == 0
+        assert init(argv) == 0
         recipe = load_recipe(argv[argv.index("--output") + 1])
         if "--classes" in argv:
             assert list(recipe.dataset.classes or ()) == argv[argv.index("--classes") + 1].split(",")

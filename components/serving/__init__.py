@@ -1,1 +1,15 @@
-"""Serving: a small server that speaks TensorFlow Serving's API, its client, and what both stand on."""
+"""A client for model servers, and the small server for development and tests.
+
+What the client asks for where it is not told stands here, where reading it needs no gRPC.
+"""
+
+from typing import Final
+
+TIMEOUT: Final = 60.0
+"""Seconds that a server which is there may take to answer."""
+PATIENCE: Final = 60.0
+"""Seconds more for a server that is away or overloaded."""
+CONCURRENCY: Final = 4
+"""Requests under way at once."""
+MAX_MESSAGE_BYTES: Final = 256 * 1024**2
+"""gRPC's own limit for answers is 4 MiB: less than the pixels of one photograph."""

@@ -9,8 +9,9 @@ It needs gRPC, protobuf and NumPy, not TensorFlow.
 
 import itertools
 import logging
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,21 +20,17 @@ from typing import Final, Self
 import grpc
 import numpy as np
 
-from components.serving import defaults, messages
-from components.serving.channel import Tls
-from components.serving.connection import Connection
+from components.imaging.palette import Color, default_palette
+from components.serving import CONCURRENCY, MAX_MESSAGE_BYTES, PATIENCE, TIMEOUT, messages
+from components.serving.connection import Connection, Tls
 from components.serving.failures import ModelUnavailableError, ServingClientError
-from components.serving.messages import ModelSpec, Tensors, VersionStatus
-from components.serving.model_labels import (
-    DEFAULT_SIGNATURE,
-    LABELS_INPUT,
-    LABELS_SIGNATURE,
-    Labels,
-    class_count,
-    read_labels,
-)
-from components.serving.splitting import SplittingRequests
+from components.serving.messages import Metadata, ModelSpec, Tensors, VersionStatus
 
+LABELS_SIGNATURE: Final = "labels"
+"""Answers the classes' ``names``, string [N, C], and RGB ``colors``, uint8 [N, C, 3], alike in every row."""
+LABELS_INPUT: Final = "ignored"
+"""String [N]; a server that batches requests takes no signature without an input."""
+DEFAULT_SIGNATURE: Final = "serving_default"
 PIXELS_SIGNATURE: Final = "serving_pixels"
 _logger = logging.getLogger(__name__)
 
@@ -62,12 +59,34 @@ class PixelPrediction:
     """The model version that answered."""
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Names and RGB colours of the classes, in the order of their ids."""
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    version: int
+    """The model version that these are the classes of."""
+
+    @staticmethod
+    def numbered(count: int, version: int) -> "Labels":
+        """The classes of a model that names none: ``class-0`` … in the default palette."""
+        names = tuple(f"class-{class_id}" for class_id in range(count))
+        return Labels(names, default_palette(count), version)
+
+    def covering(self, count: int) -> "Labels":
+        """These labels, continued by number to ``count`` classes; never fewer than these."""
+        known = len(self.names)
+        if count <= known:
+            return self
+        rest = Labels.numbered(count, self.version)
+        return Labels(self.names + rest.names[known:], self.colors + rest.colors[known:], self.version)
+
+
 class SegmentationClient:
     """Asks one model; safe to share between threads.
 
-    A request waits for a server that is away, and is repeated, with growing pauses, where it is overloaded:
-    see `components.serving.connection.Connection`.
-
+    A request waits for a server that is away, and is repeated, with growing pauses, where it is overloaded.
     """
 
     def __init__(
@@ -77,10 +96,10 @@ class SegmentationClient:
         *,
         version: int | None = None,
         label: str | None = None,
-        timeout: float = defaults.TIMEOUT,
-        patience: float = defaults.PATIENCE,
+        timeout: float = TIMEOUT,
+        patience: float = PATIENCE,
         tls: Tls | None = None,
-        max_message_bytes: int = defaults.MAX_MESSAGE_BYTES,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ):
         """Prepares the channel; the connection is made by the first request.
 
@@ -141,7 +160,7 @@ class SegmentationClient:
         )
 
     def predict_many(
-        self, images: Iterable[bytes], *, concurrency: int = defaults.CONCURRENCY, batch_size: int = 1
+        self, images: Iterable[bytes], *, concurrency: int = CONCURRENCY, batch_size: int = 1
     ) -> Iterator[Prediction | ServingClientError]:
         """Segments any number of encoded images; the answers come in the images' order.
 
@@ -158,7 +177,7 @@ class SegmentationClient:
         Raises:
             ModelUnavailableError: nothing will be answered any more.
         """
-        requests = SplittingRequests(self.predict, batch_size)
+        requests = _SplittingRequests(self.predict, batch_size)
         pool = ThreadPoolExecutor(concurrency, thread_name_prefix="predict")
         pending: deque[Future[list[Prediction | ServingClientError]]] = deque()
         try:
@@ -181,16 +200,18 @@ class SegmentationClient:
         response = self._connection.call(messages.GET_MODEL_METADATA, messages.metadata_request(spec), spec)
         metadata = messages.read_metadata_response(response)
         if LABELS_SIGNATURE not in metadata.signatures:
-            return Labels.numbered(class_count(metadata), metadata.version)
+            return Labels.numbered(_class_count(metadata), metadata.version)
         # The version that described itself, even if a newer one has come up since.
         spec = ModelSpec(self.model.name, metadata.version)
         try:
-            return read_labels(self._predict(spec, LABELS_SIGNATURE, {LABELS_INPUT: np.array([b""], object)}))
+            return _read_labels(
+                self._predict(spec, LABELS_SIGNATURE, {LABELS_INPUT: np.array([b""], object)})
+            )
         except ModelUnavailableError:
             raise
         except (ServingClientError, ValueError) as error:
             _logger.warning("the classes have numbers instead of names: %s", error)
-            return Labels.numbered(class_count(metadata), metadata.version)
+            return Labels.numbered(_class_count(metadata), metadata.version)
 
     def status(self) -> list[VersionStatus]:
         """Asks which versions of the model there are, newest first; raises as `predict` does."""
@@ -223,8 +244,96 @@ def _output(answer: Tensors, name: str, rows: int) -> np.ndarray:
     return values
 
 
-def _batches(images: Iterable[bytes], requests: SplittingRequests[Prediction]) -> Iterator[list[bytes]]:
+class _SplittingRequests:
+    """Asks for many images, a request at a time; threads may share it.
+
+    Attributes:
+        size: how many images a request may have. Falls when a request was refused although each of its
+            images is answered in a smaller one.
+    """
+
+    def __init__(self, ask: Callable[[Sequence[bytes]], list[Prediction]], size: int):
+        """Prepares requests.
+
+        Args:
+            ask: sends one request, returns one answer an image, and raises `ServingClientError`.
+            size: how many images a request may have to begin with.
+        """
+        self.size = size
+        self._ask = ask
+        self._said = False
+        self._lock = threading.Lock()
+
+    def answers(self, images: Sequence[bytes]) -> list[Prediction | ServingClientError]:
+        """Returns an answer for each image, or why there is none.
+
+        Raises:
+            ModelUnavailableError: nothing will be answered any more.
+        """
+        if len(images) > self.size:
+            return self._in_halves(images)
+        try:
+            return [*self._ask(images)]
+        except ModelUnavailableError:
+            raise
+        except ServingClientError as error:
+            if len(images) == 1:
+                return [error]
+            answers = self._in_halves(images)
+            refused = any(isinstance(answer, ServingClientError) for answer in answers)
+            if not refused and not error.transient:
+                self._learn(len(images), error)
+            return answers
+
+    def _in_halves(self, images: Sequence[bytes]) -> list[Prediction | ServingClientError]:
+        middle = (len(images) + 1) // 2
+        return [*self.answers(images[:middle]), *self.answers(images[middle:])]
+
+    def _learn(self, refused: int, error: ServingClientError) -> None:
+        with self._lock:
+            self.size = min(self.size, (refused + 1) // 2)
+            first, self._said = not self._said, True
+            size = self.size
+        if first:
+            _logger.warning(
+                "a request of %d images was refused, its images were not (%s); "
+                "from now on at most %d go together",
+                refused,
+                error,
+                size,
+            )
+
+
+def _batches(images: Iterable[bytes], requests: _SplittingRequests) -> Iterator[list[bytes]]:
     iterator = iter(images)
     # The size may fall meanwhile.
     while batch := list(itertools.islice(iterator, requests.size)):
         yield batch
+
+
+def _class_count(metadata: Metadata) -> int:
+    """Returns C of ``class_fraction`` [N, C], 0 where the signature does not say."""
+    shape = metadata.signatures.get(DEFAULT_SIGNATURE, {}).get("class_fraction")
+    return max(0, shape[-1]) if shape else 0
+
+
+def _read_labels(answer: Tensors) -> Labels:
+    """Reads the answer to one row of input: ``names`` [1, C] and ``colors`` [1, C, 3].
+
+    Raises:
+        ValueError: the outputs are others, or do not fit together.
+    """
+    missing = {"names", "colors"} - set(answer.outputs)
+    if missing:
+        raise ValueError(f"signature {LABELS_SIGNATURE!r} has no output {', '.join(sorted(missing))}")
+    names, colors = answer.outputs["names"], answer.outputs["colors"]
+    if not names.dtype.hasobject or colors.dtype != np.uint8 or colors.shape != (1, names.size, 3):
+        raise ValueError(
+            f"signature {LABELS_SIGNATURE!r} gives names {names.dtype} {list(names.shape)} and colors "
+            f"{colors.dtype} {list(colors.shape)}, not strings [1, C] and uint8 [1, C, 3]"
+        )
+    return Labels(
+        tuple(name.decode("utf-8", "replace") for name in names.flat),
+        tuple((int(red), int(green), int(blue)) for red, green, blue in colors[0]),
+        answer.version,
+    )

@@ -12,10 +12,9 @@ import grpc
 import numpy as np
 
 from components.dataset.contracts import LABELS_FILE, HostileAnswer, Latency
-from components.serving import messages
+from components.serving import MAX_MESSAGE_BYTES, messages
 from components.serving.client import Prediction, SegmentationClient
 from components.serving.connection import Connection
-from components.serving.defaults import MAX_MESSAGE_BYTES
 from components.serving.failures import ServingClientError
 from components.serving.messages import ModelSpec
 from components.serving_check.examples import CheckedExample, Examples, difference, wrong_share

@@ -1,1 +1,1 @@
-"""What the predict command does: finding images, asking for their masks, writing them."""
+"""Images to masks by way of a served model: what to ask for, asking, and where the answers go."""

@@ -22,13 +22,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.serving import defaults
+from components import serving
 from pipeline import interrupt
-from pipeline.prediction.image_files import SUFFIXES, Found, find_images
-from pipeline.prediction.result_files import Existing, ResultFiles
 
 if TYPE_CHECKING:
-    from pipeline.prediction.run import Options
+    from components.serving.client import SegmentationClient
+    from pipeline.predict.image_files import Found
 
 FAILED = 1
 USAGE = 2
@@ -45,14 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        from pipeline.prediction.run import predict_files
+        # Neither --help nor a wrong option needs these imports.
+        from pipeline.predict.image_files import SUFFIXES
+        from pipeline.predict.result_files import Existing, ResultFiles
+        from pipeline.predict.run import predict_files
 
-        options = _options(args)
-        client = options.client()
-        results = ResultFiles(options.output, options.overlay)
+        client = _client(args)
+        results = ResultFiles(args.output, args.overlay, args.json, Existing(args.existing))
         found = _images(args)
-        images = results.still_to_do(found.images, options.json, options.existing)
-        options.output.mkdir(parents=True, exist_ok=True)
+        images = results.still_to_do(found.images)
+        args.output.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         print(f"{parser.prog}: {reason}", file=sys.stderr)
@@ -66,7 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         and_more = f" and {more} more" if more > 0 else ""
         print(f"passed over: {first}{and_more}; images end in {SUFFIXES}", file=sys.stderr)
     try:
-        return 0 if predict_files(options, client, images) else FAILED
+        answered = predict_files(
+            client,
+            images,
+            results,
+            in_palette=not args.raw,
+            concurrency=args.concurrency,
+            batch_size=args.batch_size,
+        )
+        return 0 if answered else FAILED
     except KeyboardInterrupt:
         print("interrupted; the same command with --existing skip goes on from there", file=sys.stderr)
         return interrupt.EXIT_CODE
@@ -76,22 +85,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _options(args: argparse.Namespace) -> "Options":
-    from components.serving.channel import Tls
-    from pipeline.prediction.run import Options
+def _client(args: argparse.Namespace) -> "SegmentationClient":
+    from components.serving.client import SegmentationClient
+    from components.serving.connection import Tls
 
-    given = vars(args).copy()
-    del given["images"]
-    ca, certificate, key, server_name = (
-        given.pop(name) for name in ("tls_ca", "tls_cert", "tls_key", "tls_server_name")
-    )
-    if ca is None and (certificate or key or server_name):
+    if args.tls_ca is None and (args.tls_cert or args.tls_key or args.tls_server_name):
         raise ValueError("--tls-cert, --tls-key and --tls-server-name go with --tls-ca, which turns TLS on")
-    tls = Tls(ca, certificate, key, server_name) if ca else None
-    return Options(tls=tls, existing=Existing(given.pop("existing")), **given)
+    tls = Tls(args.tls_ca, args.tls_cert, args.tls_key, args.tls_server_name) if args.tls_ca else None
+    return SegmentationClient(
+        args.server,
+        args.model,
+        version=args.version,
+        label=args.label,
+        timeout=args.timeout,
+        patience=args.patience,
+        tls=tls,
+        max_message_bytes=args.max_message_bytes,
+    )
 
 
-def _images(args: argparse.Namespace) -> Found:
+def _images(args: argparse.Namespace) -> "Found":
+    from pipeline.predict.image_files import find_images
+
     arguments = [argument for argument in args.images if argument != "-"]
     listed = _names_on_stdin() if "-" in args.images else []
     found = find_images(arguments, listed, leave_out=args.output)
@@ -167,15 +182,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     results.add_argument(
         "--existing",
-        choices=[choice.value for choice in Existing],
-        default=Existing.REFUSE.value,
+        choices=["refuse", "skip", "replace"],
+        default="refuse",
         help="what to do where results exist: refuse to run, skip those images, replace; default: refuse",
     )
     requests = parser.add_argument_group("requests")
     requests.add_argument(
         "--concurrency",
         type=_number(int, 1),
-        default=defaults.CONCURRENCY,
+        default=serving.CONCURRENCY,
         metavar="N",
         help="requests under way at once; default: %(default)s",
     )
@@ -189,21 +204,21 @@ def _parser() -> argparse.ArgumentParser:
     requests.add_argument(
         "--timeout",
         type=_number(float, 0.001),
-        default=defaults.TIMEOUT,
+        default=serving.TIMEOUT,
         metavar="S",
         help="seconds that a server may take to answer; default: %(default)g",
     )
     requests.add_argument(
         "--patience",
         type=_number(float, 0),
-        default=defaults.PATIENCE,
+        default=serving.PATIENCE,
         metavar="S",
         help="seconds more while the server is away or overloaded; default: %(default)g",
     )
     requests.add_argument(
         "--max-message-bytes",
         type=_number(int, 1),
-        default=defaults.MAX_MESSAGE_BYTES,
+        default=serving.MAX_MESSAGE_BYTES,
         metavar="N",
         help="largest request and largest answer; default: %(default)s",
     )

@@ -1,4 +1,4 @@
-"""Which image files are meant, and under which names their masks go."""
+"""Image files: which are meant, under which names their masks go, and what is sent of them."""
 
 import glob
 import os
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pipeline.init.files import PICTURES
+from components.image_mask_example_gen.files import JPEG_SIGNATURE, PNG_SIGNATURE, as_png, open_picture
+from pipeline.init.files import ANY_SIZE, PICTURES
 
 SUFFIXES: Final = ", ".join(sorted(PICTURES))
 """Of what is taken for an image in a folder; a file that is named itself may be called anything."""
@@ -65,6 +66,23 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), *, leave_o
     images = [ImageFile(path, Path(os.path.relpath(full, common))) for full, path in paths.items()]
     # A file that is passed over in a folder may be named itself.
     return Found(images, [path for path in passed_over if os.path.abspath(path) not in paths])
+
+
+def sent_bytes(data: bytes) -> bytes:
+    """Returns a file's bytes as a served model reads them, with the very pixels that training had.
+
+    JPEG and PNG go as they are, damaged ones too: the server says what is wrong with them. All else that
+    ingestion takes (TIFF, WebP, JPEG 2000, Netpbm, the first frame of a GIF, BMP, whose palettes TensorFlow
+    misreads) goes as PNG. Ingestion also re-encodes the odd JPEG or PNG that TensorFlow does not read as
+    Pillow does; without TensorFlow that cannot be known.
+
+    Raises:
+        InputRejectedError: no such picture, or a damaged one.
+    """
+    # Of size, the model has a limit of its own, and says so.
+    if data.startswith((JPEG_SIGNATURE, PNG_SIGNATURE)):
+        return data
+    return as_png(data, open_picture(data, ANY_SIZE))
 
 
 def _expand(argument: str, leave_out: Path) -> tuple[Path, list[Path], list[Path]]:

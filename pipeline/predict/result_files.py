@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from pipeline.prediction.image_files import ImageFile
+from pipeline.predict.image_files import ImageFile
 
 STDOUT: Final = "-"
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -28,10 +28,13 @@ class Existing(StrEnum):
 
 @dataclass(frozen=True)
 class ResultFiles:
-    """The results of images below one folder."""
+    """Where the results of images below one folder go, and what becomes of earlier ones."""
 
     output: Path
     overlays: bool
+    record: str | None = None
+    """The JSON file, `STDOUT`, or None."""
+    existing: Existing = Existing.REFUSE
 
     def mask(self, image: ImageFile) -> Path:
         """``a.jpg`` gives ``a.jpg.png``: ``a.png`` beside it has a mask of its own."""
@@ -47,33 +50,43 @@ class ResultFiles:
     def write_overlay(self, image: ImageFile, content: bytes) -> None:
         _write(self.overlay(image), content)
 
-    def still_to_do(
-        self, images: Sequence[ImageFile], record: str | None, existing: Existing
-    ) -> Sequence[ImageFile]:
+    def still_to_do(self, images: Sequence[ImageFile]) -> Sequence[ImageFile]:
         """Returns the images to segment: all of them, or those that lack a result or a line in the record.
-
-        Args:
-            images: the images asked for.
-            record: the JSON file, `STDOUT`, or None.
-            existing: what becomes of results that are there already.
 
         Raises:
             ValueError: results are there and may not be touched.
         """
-        if existing is Existing.REPLACE:
+        if self.existing is Existing.REPLACE:
             return images
-        if existing is Existing.SKIP:
-            recorded = None if record in (None, STDOUT) else _recorded_masks(Path(str(record)))
+        record = self._record_file()
+        if self.existing is Existing.SKIP:
+            recorded = _recorded_masks(record) if record else None
             return [image for image in images if not self._is_done(image, recorded)]
         taken = [path for image in images for path in self._results(image) if path.exists()]
-        if record not in (None, STDOUT) and (path := Path(str(record))).exists():
-            taken.append(path)
+        if record and record.exists():
+            taken.append(record)
         if taken:
             more = f", and so do {len(taken) - 1} more results" if len(taken) > 1 else ""
             raise ValueError(
                 f"{taken[0]} exists already{more}; give --existing skip or replace, or another --output"
             )
         return images
+
+    @contextmanager
+    def open_record(self) -> Iterator["Record"]:
+        """Opens the record: a file, which `Existing.SKIP` continues, or standard output, or nothing."""
+        path = self._record_file()
+        if path is None:
+            yield Record(sys.stdout if self.record else None)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.existing is Existing.SKIP and path.is_file():
+            _end_last_line(path)
+        with path.open("a" if self.existing is Existing.SKIP else "w", encoding="utf-8") as file:
+            yield Record(file)
+
+    def _record_file(self) -> Path | None:
+        return None if self.record in (None, STDOUT) else Path(str(self.record))
 
     def _is_done(self, image: ImageFile, recorded: Collection[str] | None) -> bool:
         missing = recorded is not None and str(self.mask(image)) not in recorded
@@ -93,20 +106,6 @@ class Record:
         """Adds a line."""
         if self._file is not None:
             print(json.dumps(entry), file=self._file, flush=True)
-
-
-@contextmanager
-def open_record(target: str | None, existing: Existing) -> Iterator[Record]:
-    """Opens the record: a file, which `Existing.SKIP` continues, or standard output, or nothing."""
-    if target is None or target == STDOUT:
-        yield Record(sys.stdout if target else None)
-        return
-    path = Path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if existing is Existing.SKIP and path.is_file():
-        _end_last_line(path)
-    with path.open("a" if existing is Existing.SKIP else "w", encoding="utf-8") as file:
-        yield Record(file)
 
 
 def _recorded_masks(path: Path) -> set[str]:

@@ -6,68 +6,45 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Never
 
 from tqdm import tqdm
 
 from components.image_mask_example_gen.files import InputRejectedError
 from components.imaging.drawing import overlay, with_palette
-from components.serving.channel import Tls
-from components.serving.client import Prediction, SegmentationClient
+from components.serving.client import Labels, Prediction, SegmentationClient
 from components.serving.failures import ServingClientError
-from components.serving.model_labels import Labels
-from pipeline.prediction.image_files import ImageFile
-from pipeline.prediction.result_files import Existing, Record, ResultFiles, is_out_of_space, open_record
-from pipeline.prediction.sent_bytes import sent_bytes
+from pipeline.predict.image_files import ImageFile, sent_bytes
+from pipeline.predict.result_files import Record, ResultFiles, is_out_of_space
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks for; the client's options are `SegmentationClient`'s."""
-
-    server: str
-    model: str
-    version: int | None
-    label: str | None
-    timeout: float
-    patience: float
-    tls: Tls | None
-    max_message_bytes: int
-    concurrency: int
-    batch_size: int
-    output: Path
-    overlay: bool
-    raw: bool
-    json: str | None
-    existing: Existing
-
-    def client(self) -> SegmentationClient:
-        """Returns the client; a ValueError says which option cannot be right."""
-        return SegmentationClient(
-            self.server,
-            self.model,
-            version=self.version,
-            label=self.label,
-            timeout=self.timeout,
-            patience=self.patience,
-            tls=self.tls,
-            max_message_bytes=self.max_message_bytes,
-        )
-
-
-def predict_files(options: Options, client: SegmentationClient, images: Sequence[ImageFile]) -> bool:
+def predict_files(
+    client: SegmentationClient,
+    images: Sequence[ImageFile],
+    results: ResultFiles,
+    *,
+    in_palette: bool,
+    concurrency: int,
+    batch_size: int,
+) -> bool:
     """Segments the images and returns whether all were answered.
 
     What people read goes to standard error: a progress bar if that is a terminal, a line for each image
     that failed, and a summary.
+
+    Args:
+        client: asks the model.
+        images: the images to segment.
+        results: where masks, overlays and the record go.
+        in_palette: whether masks show their classes' colours, or are the server's bytes.
+        concurrency: how many requests are under way at once.
+        batch_size: images in a request, at most.
     """
     bar: tqdm[Never] = tqdm(total=len(images), unit="image", disable=None, dynamic_ncols=True)
     with client, bar, _client_log_shown():
-        run = _Run(options, client, bar)
+        run = _Run(client, results, in_palette, bar)
         try:
-            run.predict(images)
+            run.predict(images, concurrency, batch_size)
         except ServingClientError as error:
             _say(str(error))
         except BrokenPipeError:
@@ -83,24 +60,27 @@ def predict_files(options: Options, client: SegmentationClient, images: Sequence
 class _Run:
     """The state of a run."""
 
-    def __init__(self, options: Options, client: SegmentationClient, bar: "tqdm[Never]"):
+    def __init__(
+        self, client: SegmentationClient, results: ResultFiles, in_palette: bool, bar: "tqdm[Never]"
+    ):
         self.answered = 0
-        self._options = options
         self._client = client
-        self._files = ResultFiles(options.output, options.overlay)
+        self._results = results
+        self._in_palette = in_palette
         self._record = Record(None)
         self._bar = bar
         self._labels: dict[int, Labels] = {}
         self._asked: deque[tuple[ImageFile, bytes]] = deque()
         self._started = time.monotonic()
 
-    def predict(self, images: Sequence[ImageFile]) -> None:
+    def predict(self, images: Sequence[ImageFile], concurrency: int, batch_size: int) -> None:
         # Asked for first: a server that is not there, or lacks the model, shows before any image is read.
         labels = self._client.labels()
         self._labels[labels.version] = labels
-        with open_record(self._options.json, self._options.existing) as self._record:
+        with self._results.open_record() as self._record:
+            encoded_images = self._read(images)
             for answer in self._client.predict_many(
-                self._read(images), concurrency=self._options.concurrency, batch_size=self._options.batch_size
+                encoded_images, concurrency=concurrency, batch_size=batch_size
             ):
                 image, encoded = self._asked.popleft()
                 if isinstance(answer, ServingClientError):
@@ -113,8 +93,8 @@ class _Run:
         seconds = time.monotonic() - self._started
         versions = ", ".join(map(str, sorted(self._labels))) or "none"
         return (
-            f"{self.answered} of {count} images answered by {self._options.model} (version {versions}) "
-            f"in {seconds:.1f} s; masks in {self._options.output}"
+            f"{self.answered} of {count} images answered by {self._client.model.name} (version {versions}) "
+            f"in {seconds:.1f} s; masks in {self._results.output}"
         )
 
     def _read(self, images: Sequence[ImageFile]) -> Iterator[bytes]:
@@ -128,7 +108,7 @@ class _Run:
                 self._fail(image, rejected.found)
                 continue
             # The picture is wanted again only to be drawn on.
-            self._asked.append((image, encoded if self._options.overlay else b""))
+            self._asked.append((image, encoded if self._results.overlays else b""))
             yield encoded
 
     def _keep(self, image: ImageFile, encoded: bytes, prediction: Prediction) -> None:
@@ -136,10 +116,10 @@ class _Run:
         fractions = [float(fraction) for fraction in prediction.class_fraction]
         mask = prediction.mask_bytes
         try:
-            self._files.write_mask(image, mask if self._options.raw else with_palette(mask, labels.colors))
-            if self._options.overlay:
+            self._results.write_mask(image, with_palette(mask, labels.colors) if self._in_palette else mask)
+            if self._results.overlays:
                 picture = overlay(encoded, mask, labels.names, labels.colors, fractions)
-                self._files.write_overlay(image, picture)
+                self._results.write_overlay(image, picture)
         except ValueError as error:
             self._fail(image, str(error))
             return
@@ -150,7 +130,7 @@ class _Run:
             return
         self._record.write(
             file=str(image.path),
-            mask=str(self._files.mask(image)),
+            mask=str(self._results.mask(image)),
             version=prediction.version,
             class_fraction=dict(
                 zip(labels.names, (round(fraction, 6) for fraction in fractions), strict=False)

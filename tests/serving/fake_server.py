@@ -13,9 +13,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from components.serving import messages
-from components.serving.descriptors import message_class
-from components.serving.messages import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT, Method
-from components.serving.tensors import from_tensor_proto, to_tensor_proto
+from components.serving.messages import (
+    GET_MODEL_METADATA,
+    GET_MODEL_STATUS,
+    PREDICT,
+    Method,
+    from_tensor_proto,
+    message_class,
+    to_tensor_proto,
+)
 
 NAMES = ("background", "cat", "dög")
 COLORS = ((0, 0, 0), (250, 120, 0), (0, 120, 250))

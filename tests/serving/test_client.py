@@ -15,7 +15,7 @@ from fake_server import COLORS, NAMES, FakeServer, class_ids_of, expected_class_
 
 from components.imaging.drawing import read_class_ids
 from components.imaging.palette import default_palette
-from components.serving import channel
+from components.serving import connection
 from components.serving.client import Prediction, SegmentationClient
 from components.serving.failures import ServingClientError
 from components.serving.messages import State
@@ -174,7 +174,7 @@ def test_servers_behind_one_name_share_the_requests(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Stands for a name with two addresses, as that of a headless Service has.
-    monkeypatch.setattr(channel, "check_address", str)
+    monkeypatch.setattr(connection, "check_address", str)
     with running(FakeServer()) as other:
         address = f"ipv4:127.0.0.1:{server.port},127.0.0.1:{other.port}"
         with SegmentationClient(address, "pets", patience=10) as client:

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fake_server import NAMES, FakeServer, picture, running
 from PIL import Image
 
-from components.serving.channel import Tls
 from components.serving.client import SegmentationClient
+from components.serving.connection import Tls
 from components.serving.failures import ModelUnavailableError, ServingClientError, one_line
 
 

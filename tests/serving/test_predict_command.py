@@ -22,10 +22,9 @@ from fake_server import COLORS, FakeServer, class_ids_of, expected_class_ids, pi
 from PIL import Image
 
 from components.imaging.drawing import read_class_ids
-from pipeline.predict import main
-from pipeline.prediction.image_files import ImageFile
-from pipeline.prediction.result_files import Record, ResultFiles
-from pipeline.prediction.sent_bytes import sent_bytes
+from pipeline.predict.__main__ import main
+from pipeline.predict.image_files import ImageFile, sent_bytes
+from pipeline.predict.result_files import Record, ResultFiles
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -217,8 +216,8 @@ def test_a_folder_of_all_formats_is_answered_with_overlays_and_what_is_left_is_n
 
 def test_images_are_turned_into_png_without_tensorflow(of_all_formats: Path) -> None:
     script = (
-        "import sys, pipeline.prediction.run\n"
-        "from pipeline.prediction.sent_bytes import sent_bytes\n"
+        "import sys, pipeline.predict.run\n"
+        "from pipeline.predict.image_files import sent_bytes\n"
         "assert sent_bytes(open(sys.argv[1], 'rb').read()).startswith(b'\\x89PNG')\n"
         "assert not {'tensorflow', 'tfx', 'keras'} & set(sys.modules)"
     )
@@ -480,7 +479,7 @@ def test_a_new_version_may_take_over_on_the_way(folder: Path, predict: Predict) 
 
 def test_help_needs_neither_grpc_nor_tensorflow() -> None:
     script = (
-        "import sys, pipeline.predict as p\n"
+        "import sys, pipeline.predict.__main__ as p\n"
         "try: p.main(['--help'])\n"
         "except SystemExit: pass\n"
         "assert not {'grpc', 'numpy', 'tensorflow', 'pydantic'} & set(sys.modules)"

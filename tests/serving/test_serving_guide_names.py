@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import pytest
 from serving_guide import DOCS, GUIDE, REPOSITORY, commands
 
-from components.serving import defaults
+from components.serving import MAX_MESSAGE_BYTES, PATIENCE, TIMEOUT
 from components.serving.backends import IMAGE
 from components.serving.server import batching, grpc_api, servable
 from components.serving.server.options import argument_parser, read_options
@@ -75,11 +75,11 @@ def test_every_module_key_file_and_heading_named_is_there() -> None:
         ("{:,} | recipe: `serving.max_pixels`", ServingLimits().max_pixels),
         ("{} | recipe: `serving.max_batch_size`", ServingLimits().max_batch_size),
         ("takes in memory, too | {} MiB |", servable.MAX_MESSAGE_BYTES >> 20),
-        ("`SegmentationClient` | {} MiB |", defaults.MAX_MESSAGE_BYTES >> 20),
+        ("`SegmentationClient` | {} MiB |", MAX_MESSAGE_BYTES >> 20),
         ("over gRPC {:,} more may wait", grpc_api.MAX_WAITING),
         ("`serving.max_batch_size`; {:,} requests may", batching.MAX_WAITING),
-        ("overloaded `--patience` seconds ({:g}) more", defaults.PATIENCE),
-        ("has `--timeout` ({:g}) seconds", defaults.TIMEOUT),
+        ("overloaded `--patience` seconds ({:g}) more", PATIENCE),
+        ("has `--timeout` ({:g}) seconds", TIMEOUT),
         ("requests in flight have {:g} s", DRAIN_SECONDS),
     ],
 )

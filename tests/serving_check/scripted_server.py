@@ -9,8 +9,7 @@ import grpc
 import numpy as np
 
 from components.serving import messages
-from components.serving.messages import Method
-from components.serving.tensors import to_tensor_proto
+from components.serving.messages import Method, to_tensor_proto
 
 Answer = Callable[[Any, grpc.ServicerContext], dict[str, np.ndarray]]
 """PredictRequest to outputs; it may abort."""
