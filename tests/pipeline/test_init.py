@@ -184,6 +184,19 @@ def test_images_lying_on_their_side_are_told(tmp_path: Path, capsys: pytest.Capt
     assert "EXIF says so" in capsys.readouterr().out
 
 
+def test_images_of_another_format_than_their_names_say_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_folders(tmp_path, save_gray)
+    init(tmp_path)
+    assert "names say" not in capsys.readouterr().out
+    path = tmp_path / "images" / "c.jpg"
+    with Image.open(path) as picture:
+        picture.save(path, "PPM")
+    init(tmp_path, "--force")
+    assert "1 images are not what their names say: images/c.jpg (the first is PPM)" in capsys.readouterr().out
+
+
 def test_a_known_layout_keeps_its_own_values(tmp_path: Path) -> None:
     draw_folders(
         tmp_path,
