@@ -125,26 +125,26 @@ def _by_values(found: RawLabels, values: dict[str, RawLabel]) -> Labels:
 
 def _by_order(found: RawLabels, names: tuple[str, ...]) -> Labels:
     values = found.values
+    numbered: dict[str, RawLabel]
     customary = tuple(value for value in values if _is_ignored_by_custom(value, found))
     rest = [value for value in values if value not in customary]
     below = all(isinstance(value, int) and value < len(names) for value in rest)
     if below and not (len(names) == len(rest) and 0 not in rest):
-        numbered: dict[str, RawLabel] = {name: value for value, name in enumerate(names)}
+        numbered = {name: value for value, name in enumerate(names)}
         unseen = ", ".join(name for name, value in numbered.items() if value not in rest)
         doubts = (
             (f"no mask read holds {unseen}: are names given in the order of the values?",) if unseen else ()
         )
         return Labels(numbered, customary, _reason(customary), doubts=doubts)
-    if len(names) == len(values):
-        return Labels(dict(zip(names, values, strict=True)), doubts=_order_doubts(found))
-    if len(names) == len(rest):
-        return Labels(
-            dict(zip(names, rest, strict=True)), customary, _reason(customary), doubts=_order_doubts(found)
-        )
+    for named, ignored in ((values, ()), (rest, customary)):
+        if len(names) == len(named):
+            what = "colours, by red, green and blue" if found.in_colors else "values"
+            doubt = f"names were dealt out in the order of the {what}: look at preview.png"
+            return Labels(dict(zip(names, named, strict=True)), ignored, _reason(ignored), (doubt,))
     if not found.in_colors and len(names) == len(values) - 1:
         # Masks count what is void last, if it is not 255.
-        ignored = (values[-1],)
-        return Labels(dict(zip(names, values[:-1], strict=True)), ignored, "the one value without a name")
+        numbered = dict(zip(names, values[:-1], strict=True))
+        return Labels(numbered, values[-1:], "the one value without a name")
     raise InitError(
         f"--classes gives {len(names)} names, but the masks read hold {len(values)} "
         f"{'colours' if found.in_colors else 'values'}: {describe(found)}. Give a name for each, or a file "
@@ -164,11 +164,6 @@ def _is_ignored_by_custom(value: RawLabel, found: RawLabels) -> bool:
     ids = [other for other in found.values if isinstance(other, int) and other != value]
     # 0, 1, 2 … with gaps are ids, 0, 128 and 255 shades.
     return max(ids) < max(_SMALL_IDS, 2 * len(ids))
-
-
-def _order_doubts(found: RawLabels) -> tuple[str, ...]:
-    what = "colours, by red, green and blue" if found.in_colors else "values"
-    return (f"names were dealt out in the order of the {what}: look at preview.png",)
 
 
 def _doubts(found: RawLabels, ignored: tuple[RawLabel, ...]) -> Iterator[str]:

@@ -117,16 +117,11 @@ def inspect_pairs(root: Path, entries: Sequence[Entry], set_aside: Sequence[Reje
     labels = _read_labels(mask_paths, formats, image_paths)
     brightness = read_brightness(image_paths)
     bad_masks, bad_images = dict(labels.unreadable), set(brightness.unreadable)
-    rejected += [
-        Rejection(entry.mask, reason.reason, reason.found)
-        for entry in sample
-        if (reason := bad_masks.get(root / entry.mask)) is not None
-    ]
-    rejected += [
-        Rejection(entry.image, Reason.NOT_DECODABLE, "its pixels cannot be read")
-        for entry in sample
-        if root / entry.image in bad_images and root / entry.mask not in bad_masks
-    ]
+    for entry in sample:
+        if reason := bad_masks.get(root / entry.mask):
+            rejected.append(Rejection(entry.mask, reason.reason, reason.found))
+        elif root / entry.image in bad_images:
+            rejected.append(Rejection(entry.image, Reason.NOT_DECODABLE, "its pixels cannot be read"))
     damaged = {*bad_masks, *bad_images}
     good = [entry for entry in good if not damaged & {root / entry.image, root / entry.mask}]
     _check_enough(good, rejected)
