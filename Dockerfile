@@ -56,7 +56,7 @@ ARG SOURCE_DATE_EPOCH
 ARG PIP_CERT
 ARG LOCK
 COPY ${LOCK} packages.lock
-# What nobody loads goes, 1 GB: headers and what else is for compiling, libclang, stubs, the packages' own tests (h5py
+# What nobody loads goes: headers and what else is for compiling, libclang, stubs, the packages' own tests (h5py
 # imports its), Google's APIs that neither Beam's file system nor its Dataflow runner imports, and symbols; not those of
 # the libraries that wheels bring along in *.libs, which patchelf has moved things in, nor of NVIDIA's.
 RUN --mount=type=secret,id=pip_conf --mount=type=secret,id=ca \

@@ -23,21 +23,24 @@ TARGET ?= cpu
 LOCK_cpu := requirements/cpu.lock
 LOCK_gpu := requirements/gpu.lock
 IMAGE ?= tfx-image-segmentation:$(TARGET)
-# What replaces the digests in the Dockerfile for one build: BASE_IMAGES="BUILDER_IMAGE=… PYTHON_IMAGE=…".
+# What replaces the digests in the Dockerfile for one build: BASE_IMAGES="BUILDER_IMAGE=… PYTHON_IMAGE=…
+# SERVING_IMAGE=…".
 BASE_IMAGES ?=
 # Where packages come from, if not from PyPI: pip's configuration file, and the certificates of whoever signs.
 PIP_CONF ?=
 CA_BUNDLE ?=
-# The time of every file that a build makes: two builds give equal layers.
+# The time of every file that a build makes. Podman writes it throughout, so that two builds give equal layers; Docker
+# would with rewrite-timestamp, which its exporter refuses where it unpacks what it built (docker/buildx#2733).
 export SOURCE_DATE_EPOCH ?= 315532800
 # Prints the first container engine that answers, among $ENGINE, docker and podman. A client alone builds nothing.
 FIND_ENGINE := for candidate in "$${ENGINE:-}" docker podman; do \
 		if [ -n "$$candidate" ] && "$$candidate" info > /dev/null 2>&1; then echo "$$candidate"; exit; fi; done; \
 	echo "No container engine answers here, neither docker nor podman: start one, or name its command:" \
 		"make image ENGINE=/path/to/podman" >&2; exit 1
-CHECK_BASE_IMAGES := if [ -z "$(BASE_IMAGES)" ] && grep -q 'sha256:0\{64\}' Dockerfile; then \
-		echo "The digests of the base images in Dockerfile are placeholders; docs/kubeflow.md, step 3, fills them" >&2; \
-		exit 1; fi
+CHECK_BASE_IMAGES := for image in $$(sed -n 's/^ARG \(.*_IMAGE\)=.*sha256:0\{64\}$$/\1/p' Dockerfile); do \
+		case " $(BASE_IMAGES)" in *" $$image="*) ;; *) \
+			echo "$$image has a placeholder for a digest in the Dockerfile; docs/kubeflow.md, step 3, fills it" >&2; \
+			exit 1;; esac; done
 export ENGINE ?=
 
 COMPILE := $(UV) pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
@@ -74,9 +77,7 @@ image: ## Build the container image (TARGET=gpu, IMAGE=NAME:TAG; base images, in
 	@engine="$$($(FIND_ENGINE))"; $(CHECK_BASE_IMAGES); \
 	revision="$$(git rev-parse HEAD 2> /dev/null || echo unknown)"; \
 	if [ -n "$$(git status --porcelain 2> /dev/null)" ]; then revision+=-dirty; fi; \
-	case "$$("$$engine" --version)" in \
-		podman*) times="--timestamp $$SOURCE_DATE_EPOCH";; \
-		*) times="--output type=docker,rewrite-timestamp=true";; esac; \
+	case "$$("$$engine" --version)" in podman*) times="--timestamp $$SOURCE_DATE_EPOCH";; *) times=;; esac; \
 	"$$engine" build --tag $(IMAGE) $$times --build-arg SOURCE_DATE_EPOCH="$$SOURCE_DATE_EPOCH" \
 		--build-arg LOCK=$(or $(LOCK_$(TARGET)),$(error TARGET=$(TARGET): there are cpu and gpu)) \
 		$(BASE_IMAGES:%=--build-arg %) $(PIP_CONF:%=--secret id=pip_conf,src=%) \

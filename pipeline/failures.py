@@ -10,6 +10,7 @@ _STAGE_ERROR = f"{StageError.__module__}.{StageError.__qualname__}"
 _BEAM_STEP = re.compile(r"\s*\[while running '[^']*'\]")
 _JAVA_CAUSE = "Caused by: "
 _TRACEBACK = "Traceback (most recent call last):"
+_FRAME = re.compile(r"^ *(\| ?|\+[-+]*( \d+ )?-*)")
 _MODULES = re.compile(r"^(\w+\.)+(?=\w+(:|$))")
 
 
@@ -47,7 +48,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _root_cause(error: BaseException) -> str:
-    lines = [line.rstrip() for line in _BEAM_STEP.sub("", str(error)).splitlines() if line.strip()]
+    # An exception group draws its members' tracebacks in a frame of its own.
+    lines = [_FRAME.sub("", line.rstrip()) for line in _BEAM_STEP.sub("", str(error)).splitlines()]
+    lines = [line for line in lines if line.strip()]
     last = max((number for number, line in enumerate(lines) if line.endswith(_TRACEBACK)), default=len(lines))
     # The frames are indented; the first line that is not is the exception.
     raised = next((line for line in lines[last + 1 :] if not line[0].isspace()), None)

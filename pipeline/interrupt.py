@@ -29,6 +29,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.received = False
+        self._came = 0
         for number in _SIGNALS:
             signal.signal(number, self._handle)
         _answer_in_a_thread(self._hand_on)
@@ -41,9 +42,14 @@ class Interrupt:
 
     def _hand_on(self, number: int) -> None:
         """Wakes the main thread, which alone handles signals, where the system gave one to another thread."""
+        self._came += 1
         time.sleep(_LOOK_SECONDS)
         if not self.received:
+            # It comes by here once more.
+            self._came -= 1
             signal.pthread_kill(threading.main_thread().ident or 0, number)
+        elif self._came > 1:
+            leave(EXIT_CODE)
 
 
 def leave_when_asked() -> None:
@@ -71,13 +77,33 @@ def leave(status: int) -> NoReturn:
 
 
 def _answer_in_a_thread(answer: Callable[[int], None]) -> None:
-    """Calls ``answer`` with the number of every signal that has a handler in Python."""
+    """Calls ``answer`` with the number of each of `_SIGNALS` that this process gets."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end)
+    # A forked child has the same pipe: what it is sent would be taken for this process's.
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_behave_as_usual)
 
     def follow() -> None:
         while number := os.read(read_end, 1):
-            answer(number[0])
+            # Other signals that have a handler in Python come by here, too.
+            if number[0] in _SIGNALS:
+                answer(number[0])
 
     threading.Thread(target=follow, name="signals", daemon=True).start()
+
+
+def _hold() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def _behave_as_usual() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.set_wakeup_fd(-1)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+    _release()

@@ -148,6 +148,10 @@ class Baseline(Record):
     """Why it could not."""
 
 
+NO_TEST_PIXEL: Final = "the test split has no pixel of"
+"""How the gate's message begins where a class cannot be measured."""
+
+
 class GateCheck(Record):
     """One threshold of the gate and what became of it."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from components.dataset.contracts import GateCheck
+from components.dataset.contracts import NO_TEST_PIXEL, GateCheck
 from components.metrics.table import MEAN_IOU
 
 _FEWEST_DIGITS: Final = 3
@@ -79,7 +79,7 @@ def explain_classes(threshold: Threshold, found: Sequence[str], allowed: Sequenc
     """
     if threshold.metric == UNMEASURED_CLASSES:
         what, none = "classes without a test pixel", "every class has pixels in the test split"
-        is_so = "the test split has no pixel of {}"
+        is_so = NO_TEST_PIXEL + " {}"
         remedy = "give it images that show them (dataset.splits)"
     else:
         what, none = "classes never predicted", "every class of the test split is predicted"

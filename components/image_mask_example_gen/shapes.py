@@ -13,7 +13,7 @@ from components.image_mask_example_gen.config import ShapesConfig
 from components.image_mask_example_gen.layouts.shapes import image_path, mask_path
 
 BACKGROUND, DISC, SQUARE, TRIANGLE, BOUNDARY = range(5)
-"""Class ids, in the order of ``label_schemes.SHAPES``."""
+"""Class ids, in the order of the classes in ``layouts/shapes.py``."""
 
 _SIDES = (96, 161)
 _RADIUS_FRACTION = (0.2, 0.36)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.dataset.contracts import Baseline, Metrics, ServingCheck
+from components.dataset.contracts import NO_TEST_PIXEL, Baseline, Metrics, ServingCheck
 from components.report.run_summary import RunSummary
 from pipeline.config import Recipe
 from pipeline.local.run import Ended
@@ -110,6 +110,8 @@ def _next_lines(summary: RunSummary, recipe: Recipe) -> Iterator[str]:
                     f"Next: give the training split images of {', '.join(untrained)}; "
                     "it shows none, and more epochs cannot make up for that."
                 )
+            elif all(reason.startswith(NO_TEST_PIXEL) for reason in summary.reasons):
+                yield "Next: mend what is said above; where it could be measured, the model was good enough."
             else:
                 yield "Next: mend what is said above; more data or epochs (--set training.epochs=N) may help."
         case "pushed":

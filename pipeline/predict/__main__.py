@@ -7,8 +7,8 @@
 
 Each image a.jpg gives a mask a.jpg.png below --output, in the folder that it has below the folder named
 (or below the one that all images named have in common). A pixel's value is its class id; a palette shows
-the classes in their colours. Pixels are as stored in the file: an EXIF orientation is not applied. What a
-server does not read itself (TIFF, WebP, JPEG 2000, Netpbm, BMP) is sent as PNG, as it was trained on.
+the classes in their colours. Pixels are as stored in the file: an EXIF orientation is not applied. What is
+neither JPEG nor PNG (TIFF, WebP, JPEG 2000, Netpbm, BMP, GIF) is sent as PNG, as it was trained on.
 
 Ends with 0 if all images were answered, 1 if some failed or no server answered, 2 if the command is wrong
 (nothing is sent then), 130 if it was interrupted.

@@ -192,7 +192,7 @@ def test_the_served_version_answers_over_grpc(setup: Setup, first: Results) -> N
 def test_the_same_recipe_and_data_give_the_same_metrics_locally(
     setup: Setup, first: Results, local_metrics: dict[str, Any]
 ) -> None:
-    assert _evaluation(setup, first).metrics == local_metrics
+    assert _evaluation(setup, first).metrics.model_dump(mode="json") == local_metrics
 
 
 def test_a_second_run_is_compared_with_the_version_that_the_first_pushed(
@@ -201,8 +201,8 @@ def test_a_second_run_is_compared_with_the_version_that_the_first_pushed(
     [version] = setup.versions()
     assert second["Baseline"].outputs["baseline_model"].metadata["version"] == version
     evaluation = _evaluation(setup, second)
-    assert evaluation.baseline_metrics == _evaluation(setup, first).metrics
-    assert evaluation.metrics != evaluation.baseline_metrics
+    assert evaluation.baseline is not None and evaluation.baseline.version == int(version)
+    assert evaluation.baseline.metrics == _evaluation(setup, first).metrics != evaluation.metrics
     blessing = second["Evaluator"].outputs["blessing"].metadata
     assert blessing["baseline_model"] == second["Baseline"].outputs["baseline_model"].uri
 
@@ -210,11 +210,22 @@ def test_a_second_run_is_compared_with_the_version_that_the_first_pushed(
 def test_a_model_under_the_runs_own_threshold_is_not_pushed(setup: Setup, second: Results) -> None:
     reasons = _evaluation(setup, second).reasons
     assert any("0.99" in reason for reason in reasons)
-    assert verdict(second["Evaluator"].log) == reasons
+    assert verdict(second["Evaluator"].log) == list(reasons)
     assert second["Evaluator"].outputs["blessing"].metadata["blessed"] == 0.0
     assert second["Pusher"].outputs["pushed_model"].metadata["pushed"] == 0.0
     assert second["model-pushed"].state is State.SKIPPED
     assert len(setup.versions()) == 1
+
+
+def test_the_models_record_names_what_the_run_was_trained_with(
+    setup: Setup, first: Results, second: Results
+) -> None:
+    def learning_rate(results: Results) -> float:
+        model = setup.objects(results["Trainer"].outputs["model"]) / "Format-Serving"
+        recipe = json.loads((model / "assets.extra/labels.json").read_text())["recipe"]
+        return float(recipe["training"]["learning_rate"])
+
+    assert (learning_rate(first), learning_rate(second)) == (0.001, 0.003)
 
 
 def test_only_what_depends_on_nothing_but_its_parameters_comes_from_the_cache(second: Results) -> None:

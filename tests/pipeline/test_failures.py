@@ -1,5 +1,7 @@
 """What is said of an exception."""
 
+import traceback
+
 import pytest
 
 from components.errors import StageError
@@ -48,6 +50,15 @@ def test_a_stage_error_in_the_text_of_a_beam_worker_is_found() -> None:
         "components.errors.StageError: two lines\nof advice [while running 'Read']\n\n"
     )
     assert explain_failure(RuntimeError(text)) == "two lines\nof advice"
+
+
+def test_the_last_exception_of_a_group_is_said() -> None:
+    members = [raised_from(KeyError("width"), ValueError()), raised_from(OSError("disk full"), ValueError())]
+    try:
+        raise ExceptionGroup("two workers", members)
+    except ExceptionGroup as group:
+        text = "instruction 7: " + "".join(traceback.format_exception(group))
+    assert explain_failure(RuntimeError(text)) == "OSError: disk full"
 
 
 FLINK = (

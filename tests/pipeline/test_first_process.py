@@ -152,3 +152,25 @@ def test_a_prediction_that_waits_for_names_ends_with_130(namespace: Sequence[str
         process.stdin.flush()
         assert status_after_sigterm(process) == 130
         assert said(process, "interrupted; nothing was sent")
+
+
+_FORKS = """
+import os, signal, time
+from pipeline import interrupt
+interrupt.leave_when_asked()
+signal.signal(signal.SIGUSR1, lambda *_: None)
+os.kill(os.getpid(), signal.SIGUSR1)
+child = os.fork()
+if not child:
+    time.sleep(60)
+os.kill(child, signal.SIGTERM)
+_, status = os.waitpid(child, 0)
+time.sleep(0.5)
+print("child", os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+def test_what_a_forked_child_is_sent_is_not_taken_for_ones_own() -> None:
+    with started([sys.executable, "-c", _FORKS]) as process:
+        assert int(said(process, r"child (-?\d+)")[1]) == -signal.SIGTERM
+        assert process.wait(timeout=_SECONDS) == 0

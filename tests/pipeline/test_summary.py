@@ -11,6 +11,7 @@ from tfx.types import standard_artifacts
 from components.dataset.contracts import (
     EVALUATION_FILE,
     HISTORY_FILE,
+    NO_TEST_PIXEL,
     SERVING_CHECK_FILE,
     Baseline,
     Evaluation,
@@ -157,4 +158,14 @@ def test_where_training_images_lack_a_class_they_are_asked_for_and_not_epochs(tm
 
 def test_a_class_that_may_go_unmeasured_is_not_what_a_refused_model_lacked(tmp_path: Path) -> None:
     _, lines = summary_and_lines(tmp_path, {}, refusals=["low"], untrained_classes=["disc"], allowed=["disc"])
+    assert "training.epochs" in lines[-1]
+
+
+def test_epochs_are_no_remedy_where_the_test_split_lacks_a_class(tmp_path: Path) -> None:
+    refusal = f"{NO_TEST_PIXEL} dog: give it images that show them"
+    _, lines = summary_and_lines(tmp_path, {}, refusals=[refusal])
+    assert "training.epochs" not in lines[-1]
+    _, lines = summary_and_lines(
+        tmp_path, {}, refusals=[refusal, "mean IoU 0.1 is under evaluation.min_mean_iou"]
+    )
     assert "training.epochs" in lines[-1]

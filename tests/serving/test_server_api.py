@@ -513,3 +513,25 @@ def test_every_type_comes_back_in_the_field_that_tensorflow_serving_fills(tmp_pa
         for kind in of_field:
             name = "string" if kind is np.object_ else np.dtype(kind).name
             assert len(getattr(answer.outputs[f"{name}_out"], field)) == 4
+
+
+def test_a_body_that_comes_byte_by_byte_is_given_up(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_api, "_REQUEST_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", server.rest_port), timeout=_SECONDS) as raw:
+        raw.sendall(b"POST /v1/models/pets:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        over = threading.Event()
+
+        def trickle() -> None:
+            while not over.wait(0.1):
+                raw.sendall(b" ")
+
+        trickling = threading.Thread(target=trickle)
+        trickling.start()
+        try:
+            answer = raw.recv(1000)
+        finally:
+            over.set()
+            trickling.join()
+    assert b" 400 " in answer

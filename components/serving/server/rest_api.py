@@ -9,9 +9,11 @@ import base64
 import json
 import logging
 import re
+import socket
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer
 from typing import Any, Final
@@ -36,6 +38,8 @@ _PREDICT_PATH: Final = re.compile(_MODEL + ":predict")
 _MODEL_PATH: Final = re.compile(_MODEL + "(?P<metadata>/metadata)?")
 _IDLE_SECONDS: Final = 10
 """A connection on which nothing arrives for so long is closed; its thread would wait for ever."""
+_REQUEST_SECONDS: Final = 60
+"""What has not arrived as a whole by then is cut off, however steadily it trickles in."""
 _MAX_REFUSED: Final = 1 << 30
 """What is read of a request that is too large."""
 _TOO_LARGE: Final = grpc.StatusCode.OUT_OF_RANGE
@@ -102,6 +106,22 @@ class _Handler(BaseHTTPRequestHandler):
     # An answer is two writes, headers and body; the second must not wait for the first to be acknowledged.
     disable_nagle_algorithm = True
     server: RestServer
+
+    def setup(self) -> None:
+        """Begins to wait for the connection's request."""
+        super().setup()
+        self._late = threading.Timer(_REQUEST_SECONDS, self._cut_off)
+        self._late.daemon = True
+        self._late.start()
+
+    def finish(self) -> None:
+        """Ends the connection."""
+        self._late.cancel()
+        super().finish()
+
+    def _cut_off(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RD)
 
     def do_GET(self) -> None:
         """Answers a request, whatever its method."""

@@ -140,7 +140,9 @@ def account_warning(version: str, account: str | None) -> str | None:
         account: the one that is asked for, if any.
     """
     release = re.match(r"v?(\d+)\.(\d+)", version)
-    if account is None or (release and (int(release[1]), int(release[2])) >= (2, 17)):
+    # A candidate of the first release that is right may be older than its mend.
+    candidate = re.match(r"v?2\.17\.0-", version)
+    if account is None or (release and not candidate and (int(release[1]), int(release[2])) >= (2, 17)):
         return None
     who = f"Kubeflow Pipelines {version}"
     if release is None:
