@@ -8,11 +8,20 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from PIL import PngImagePlugin
 
 from components.image_mask_example_gen.report import Reason
 from components.pillow import Image
+
+PICTURES: Final = frozenset(
+    {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2"}
+    | {".pbm", ".pgm", ".pnm", ".ppm"}
+)
+"""Suffixes, in lower case, of what is read as a picture."""
+ANY_SIZE: Final = 1 << 62
+"""Pixels; for files whose headers have been looked at, or whose size somebody else judges."""
 
 # Not every format that Pillow reads: some (EPS) start other programs, others are recognised by little.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")

@@ -1,4 +1,4 @@
-"""The recipe's ``serving`` block."""
+"""Where a model's versions go, and how many stay: the Pusher's part of the recipe's ``serving`` block."""
 
 from pydantic import Field
 

@@ -11,21 +11,19 @@ from typing import Final
 from PIL import Image
 
 from components.folders import walk_folders
-from components.image_mask_example_gen.files import InputRejectedError, open_picture, read_file
+from components.image_mask_example_gen.files import (
+    PICTURES,
+    InputRejectedError,
+    open_picture,
+    read_file,
+)
 from components.image_mask_example_gen.mask import open_mask
 from components.image_mask_example_gen.report import Reason
 from pipeline.init import InitError
 
-PICTURES: Final = frozenset(
-    {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2"}
-    | {".pbm", ".pgm", ".pnm", ".ppm"}
-)
-"""Suffixes of what the ingestion reads as a picture, in lower case."""
 MASKS: Final = PICTURES | {".mat"}
 THREADS: Final = min(8, os.cpu_count() or 1)
 """How many files are read at once."""
-ANY_SIZE: Final = 1 << 62
-"""Pixels; of files whose headers have been looked at."""
 
 _BEGINNING: Final = 1 << 16
 """Bytes that hold nearly every header."""

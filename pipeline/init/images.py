@@ -14,11 +14,16 @@ from PIL import Image
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import SplitConfig
-from components.image_mask_example_gen.files import InputRejectedError, read_picture, rejecting_damage
+from components.image_mask_example_gen.files import (
+    ANY_SIZE,
+    InputRejectedError,
+    read_picture,
+    rejecting_damage,
+)
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.plan import assign_splits
 from components.imaging.drawing import as_rgb
-from pipeline.init.files import ANY_SIZE, THREADS
+from pipeline.init.files import THREADS
 
 _MOST_IMAGES: Final = 100
 _REDUCED: Final = (64, 64)

@@ -12,11 +12,11 @@ from scipy.ndimage import maximum_filter
 
 from components.dataset.labels import MAX_CLASSES
 from components.image_mask_example_gen.config import RawLabel
-from components.image_mask_example_gen.files import InputRejectedError
+from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
 from components.image_mask_example_gen.label_mapping import pack_colors
 from components.image_mask_example_gen.mask import open_mask
 from pipeline.init import InitError
-from pipeline.init.files import ANY_SIZE, THREADS
+from pipeline.init.files import THREADS
 
 _FIRST: Final = 10
 """Looked at before the rest is read."""

@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from components.image_mask_example_gen.files import JPEG_SIGNATURE, PNG_SIGNATURE, as_png, open_picture
-from pipeline.init.files import ANY_SIZE, PICTURES
+from components.image_mask_example_gen.files import (
+    ANY_SIZE,
+    JPEG_SIGNATURE,
+    PICTURES,
+    PNG_SIGNATURE,
+    InputRejectedError,
+    as_png,
+    open_picture,
+)
+from components.image_mask_example_gen.report import Reason
 
 SUFFIXES: Final = ", ".join(sorted(PICTURES))
 """Of what is taken for an image in a folder; a file that is named itself may be called anything."""
@@ -79,6 +87,8 @@ def sent_bytes(data: bytes) -> bytes:
     Raises:
         InputRejectedError: no such picture, or a damaged one.
     """
+    if not data:
+        raise InputRejectedError(Reason.EMPTY_FILE, "0 bytes")
     # Of size, the model has a limit of its own, and says so.
     if data.startswith((JPEG_SIGNATURE, PNG_SIGNATURE)):
         return data

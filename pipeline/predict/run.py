@@ -10,7 +10,7 @@ from typing import Never
 
 from tqdm import tqdm
 
-from components.image_mask_example_gen.files import InputRejectedError, read_file
+from components.image_mask_example_gen.files import InputRejectedError
 from components.imaging.drawing import overlay, with_palette
 from components.serving.client import Labels, Prediction, SegmentationClient
 from components.serving.failures import ServingClientError
@@ -100,7 +100,10 @@ class _Run:
     def _read(self, images: Sequence[ImageFile]) -> Iterator[bytes]:
         for image in images:
             try:
-                encoded = sent_bytes(read_file(image.path))
+                encoded = sent_bytes(image.path.read_bytes())
+            except OSError as error:
+                self._fail(image, error.strerror or str(error))
+                continue
             except InputRejectedError as rejected:
                 self._fail(image, rejected.found)
                 continue

@@ -21,6 +21,7 @@ import pytest
 from fake_server import COLORS, FakeServer, class_ids_of, expected_class_ids, picture, png, running
 from PIL import Image
 
+from components.image_mask_example_gen.files import InputRejectedError
 from components.imaging.drawing import read_class_ids
 from pipeline.predict.__main__ import main
 from pipeline.predict.image_files import ImageFile, sent_bytes
@@ -177,6 +178,12 @@ def of_all_formats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (image, options) in FORMATS.items():
         image.save(folder / name, **options)
     return folder
+
+
+def test_an_empty_file_is_said_to_be_one() -> None:
+    with pytest.raises(InputRejectedError) as rejected:
+        sent_bytes(b"")
+    assert rejected.value.found == "0 bytes"
 
 
 @pytest.mark.parametrize("name", FORMATS)
