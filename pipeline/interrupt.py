@@ -94,6 +94,7 @@ def _answer_in_a_thread(answer: Callable[[int], None]) -> None:
 
 
 def _hold() -> None:
+    """Keeps signals back until a child behaves as usual: up to then it has this process's pipe."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
