@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from components.dataset import features
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+_SHARED_CASES = _SHARED_DATA.parent / "cases"
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +29,23 @@ def shared_data() -> Path:
     if not _SHARED_DATA.is_dir():
         pytest.skip(f"no real datasets at {_SHARED_DATA}")
     return _SHARED_DATA
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Callable[[str], Path]:
+    """Unpacks one of the small data sets that went wrong for somebody; skips where they are absent.
+
+    ``case("voc")`` is the folder that holds the case's folders.
+    """
+
+    def unpack(name: str) -> Path:
+        archive = _SHARED_CASES / f"{name}.zip"
+        if not archive.is_file():
+            pytest.skip(f"no data set {name} at {_SHARED_CASES}")
+        shutil.unpack_archive(archive, tmp_path)
+        return tmp_path / name
+
+    return unpack
 
 
 @pytest.fixture(autouse=True)
