@@ -14,17 +14,19 @@ from components.dataset import features
 from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.image import EncodedImage, read_image
 from components.image_mask_example_gen.label_mapping import LabelMapping
-from components.image_mask_example_gen.layouts.layout import Entry
-from components.image_mask_example_gen.mask import open_mask
+from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.report import Reason, Rejection
 
 _PNG_FILTER_UP = 2
 
 
-def read_example(root: Path, entry: Entry, mapping: LabelMapping, max_pixels: int) -> bytes | Rejection:
+def read_example(
+    layout: Layout, root: Path, entry: Entry, mapping: LabelMapping, max_pixels: int
+) -> bytes | Rejection:
     """Reads a pair, checks it and maps its labels.
 
     Args:
+      layout: How the dataset's files are read.
       root: The dataset's folder.
       entry: The pair.
       mapping: Raw labels to class ids.
@@ -35,9 +37,9 @@ def read_example(root: Path, entry: Entry, mapping: LabelMapping, max_pixels: in
     """
     file, other = entry.image, entry.mask
     try:
-        image = read_image(root / file, max_pixels)
+        image = read_image(layout.image_file(root, entry), max_pixels)
         file, other = other, file
-        mask = open_mask(root / file, max_pixels)
+        mask = layout.open_mask(root, entry, max_pixels)
         if (mask.height, mask.width) != (image.height, image.width):
             raise InputRejectedError(
                 Reason.SIZES_DIFFER,

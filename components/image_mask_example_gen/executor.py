@@ -26,6 +26,7 @@ from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.driver import dataset_config
 from components.image_mask_example_gen.example import read_example
 from components.image_mask_example_gen.label_mapping import LabelMapping
+from components.image_mask_example_gen.layouts.layout import Layout
 from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
 from components.image_mask_example_gen.report import (
     Rejection,
@@ -53,6 +54,7 @@ class WriteShard(beam.DoFn):
     Only names go in and counts come out, so image bytes never pass a shuffle and memory stays flat.
 
     Args:
+      layout: How the dataset's files are read.
       root: The dataset's folder, reachable from every worker.
       mapping: Raw labels to class ids.
       max_pixels: Pictures with more are rejected before they are decoded.
@@ -61,8 +63,15 @@ class WriteShard(beam.DoFn):
     """
 
     def __init__(
-        self, root: Path, mapping: LabelMapping, max_pixels: int, split_dirs: dict[str, str], partial_dir: str
+        self,
+        layout: Layout,
+        root: Path,
+        mapping: LabelMapping,
+        max_pixels: int,
+        split_dirs: dict[str, str],
+        partial_dir: str,
     ):
+        self._layout = layout
         self._root = root
         self._mapping = mapping
         self._max_pixels = max_pixels
@@ -76,7 +85,7 @@ class WriteShard(beam.DoFn):
         rejected = []
         with tf.io.TFRecordWriter(partial) as writer:
             for entry in shard.entries:
-                result = read_example(self._root, entry, self._mapping, self._max_pixels)
+                result = read_example(self._layout, self._root, entry, self._mapping, self._max_pixels)
                 if isinstance(result, Rejection):
                     rejected.append(result)
                 else:
@@ -114,7 +123,7 @@ class Executor(BaseBeamExecutor):
             except ValueError as error:
                 raise StageError(str(error)) from error
             mapping = LabelMapping(names, ignored, labels.names)
-            outcomes = self._write_shards(plan, root, mapping, config.max_pixels, examples)
+            outcomes = self._write_shards(plan, config, root, mapping, examples)
 
         rejected = [*plan.rejected, *(item for outcome in outcomes for item in outcome.rejected)]
         rejected.sort(key=lambda rejection: rejection.file)
@@ -129,19 +138,20 @@ class Executor(BaseBeamExecutor):
             file.write(report.model_dump_json(indent=1))
 
     def _write_shards(
-        self, plan: Plan, root: Path, mapping: LabelMapping, max_pixels: int, examples: Artifact
+        self, plan: Plan, config: DatasetConfig, root: Path, mapping: LabelMapping, examples: Artifact
     ) -> list[ShardOutcome]:
         split_dirs = {split: artifact_utils.get_split_uri([examples], split) for split in SPLITS}
         scratch = f"{examples.uri}/.partial"
         for folder in (*split_dirs.values(), scratch):
             fileio.makedirs(folder)
         outcome_file = f"{scratch}/outcomes"
+        write_shard = WriteShard(config.source, root, mapping, config.max_pixels, split_dirs, scratch)
         try:
             with self._make_beam_pipeline() as pipeline:
                 _ = (
                     pipeline
                     | "Shards" >> beam.Create(plan.shards)
-                    | "WriteShards" >> beam.ParDo(WriteShard(root, mapping, max_pixels, split_dirs, scratch))
+                    | "WriteShards" >> beam.ParDo(write_shard)
                     | "Gather" >> beam.combiners.ToList()
                     | "KeepOutcomes" >> beam.Map(_dump_outcomes, outcome_file)
                 )

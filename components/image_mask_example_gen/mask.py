@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +21,22 @@ _MAT_VARIABLE = "groundtruth"
 _HIGHEST_BYTE = 255
 
 
+class Mask(Protocol):
+    """A mask whose size is known before anything of it is decoded."""
+
+    height: int
+    width: int
+
+    def read(self, as_colors: bool) -> np.ndarray:
+        """Returns the raw values, integers [height, width], or colours, uint8 [height, width, 3].
+
+        Colours come unasked where nothing else stands in the mask.
+
+        Raises:
+          InputRejectedError: the mask is damaged.
+        """
+
+
 class PictureMask:
     """A mask in any picture format.
 
@@ -34,7 +51,7 @@ class PictureMask:
         self._packing, self._highest = _as_stored(self._picture)
 
     def read(self, as_colors: bool) -> np.ndarray:
-        """See ``open_mask``."""
+        """See `Mask`."""
         if as_colors:
             return self._colors()
         mode = self._picture.mode
@@ -106,7 +123,7 @@ class MatMask:
         check_pixels(self.width, self.height, max_pixels)
 
     def read(self, as_colors: bool) -> np.ndarray:
-        """See ``open_mask``."""
+        """See `Mask`."""
         from scipy.io import loadmat
         from scipy.sparse import issparse
 
@@ -133,11 +150,8 @@ class MatMask:
         return InputRejectedError(reason, f"MATLAB file of {len(self._data):,} bytes: {error}")
 
 
-def open_mask(path: Path, max_pixels: int) -> PictureMask | MatMask:
+def open_mask(path: Path, max_pixels: int) -> Mask:
     """Reads a mask's file and header.
-
-    The result has ``height`` and ``width``, known before anything is decoded, and ``read(as_colors)``,
-    which returns integers [height, width] or, for colours, uint8 [height, width, 3].
 
     Args:
       path: The file; its name tells ``.mat`` files from pictures.

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +17,7 @@ from components.image_mask_example_gen.files import (
     open_picture,
     read_file,
 )
-from components.image_mask_example_gen.mask import open_mask
+from components.image_mask_example_gen.mask import Mask, open_mask
 from components.image_mask_example_gen.report import Reason
 from pipeline.init import InitError
 
@@ -119,6 +119,22 @@ def read_headers(paths: Sequence[Path], max_pixels: int) -> list[Header | InputR
     Image.init()
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(lambda path: _read_header(path, max_pixels), paths))
+
+
+def read_sizes(
+    openers: Sequence[Callable[[], Mask]],
+) -> list[Header | InputRejectedError]:
+    """The same for masks that have no files of their own, of which only the size is known."""
+
+    def size(opener: Callable[[], Mask]) -> Header | InputRejectedError:
+        try:
+            mask = opener()
+        except InputRejectedError as rejected:
+            return rejected
+        return Header(mask.width, mask.height, "")
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(size, openers))
 
 
 def _read_header(path: Path, max_pixels: int) -> Header | InputRejectedError:

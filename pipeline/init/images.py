@@ -20,7 +20,7 @@ from components.image_mask_example_gen.files import (
     read_picture,
     rejecting_damage,
 )
-from components.image_mask_example_gen.layouts.layout import Entry
+from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.plan import assign_splits
 from components.imaging.drawing import as_rgb
 from pipeline.init.files import THREADS
@@ -72,12 +72,12 @@ def read_brightness(paths: Sequence[Path]) -> Brightness:
     return Brightness(len(read), float(values.mean()), float(values.std()), unreadable)
 
 
-def find_frames(root: Path, entries: Sequence[Entry]) -> Frames:
+def find_frames(layout: Layout, root: Path, entries: Sequence[Entry]) -> Frames:
     """Compares pictures whose names follow each other with pictures far apart."""
     numbered = [entry for entry in entries if re.search(r"\d$", entry.key)]
     if len(numbered) < max(_FEWEST_GROUPS, 0.9 * len(entries)):
         return Frames()
-    difference = _difference_of_neighbours(root, sorted(numbered, key=lambda entry: _natural(entry.key)))
+    difference = _difference_of_neighbours(layout, root, sorted(numbered, key=lambda e: _natural(e.key)))
     if difference >= _ALIKE:
         return Frames()
     for pattern in _patterns(entries):
@@ -109,13 +109,13 @@ def _luma(path: Path, size: tuple[int, int]) -> np.ndarray | None:
     return np.asarray(picture.convert("L").resize(size, Image.Resampling.BOX), np.float32)
 
 
-def _difference_of_neighbours(root: Path, entries: Sequence[Entry]) -> float:
+def _difference_of_neighbours(layout: Layout, root: Path, entries: Sequence[Entry]) -> float:
     """As a part of how much distant pictures differ."""
     positions = np.linspace(0, len(entries) - 2, min(_COMPARED, len(entries) - 1)).astype(int)
     near, far = [], []
     for position in positions.tolist():
         three = [entries[p % len(entries)] for p in (position, position + 1, position + len(entries) // 2)]
-        here, following, distant = (_luma(root / entry.image, _THUMBNAIL) for entry in three)
+        here, following, distant = (_luma(layout.image_file(root, each), _THUMBNAIL) for each in three)
         if here is not None and following is not None and distant is not None:
             near.append(float(np.abs(here - following).mean()))
             far.append(float(np.abs(here - distant).mean()))

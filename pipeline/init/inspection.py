@@ -3,20 +3,21 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.files import InputRejectedError
-from components.image_mask_example_gen.layouts.layout import Entry
+from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
+from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.plan import stable_rank
 from components.image_mask_example_gen.report import Reason, Rejection
 from pipeline.init import InitError
 from pipeline.init.classes import Labels
-from pipeline.init.files import Header, read_headers
+from pipeline.init.files import Header, read_headers, read_sizes
 from pipeline.init.images import Brightness, Frames, find_frames, read_brightness
-from pipeline.init.label_values import RawLabels, looks_like_masks, read_raw_labels
+from pipeline.init.label_values import OpenMask, RawLabels, looks_like_masks, read_raw_labels
 
 _FEWEST_PAIRS: Final = 3
 """One for each split."""
@@ -87,19 +88,25 @@ class Dataset:
         return {name: count / total if total else 0.0 for name, count in pixels.items()}
 
 
-def inspect_pairs(root: Path, entries: Sequence[Entry], set_aside: Sequence[Rejection]) -> Inspection:
+def inspect_pairs(
+    layout: Layout, root: Path, entries: Sequence[Entry], set_aside: Sequence[Rejection]
+) -> Inspection:
     """Reads the headers of all pairs and the pixels of a sample.
 
     Raises:
         InitError: too few pairs fit together, or the masks are none.
     """
-    paths = [root / path for entry in entries for path in (entry.image, entry.mask)]
-    headers = read_headers(paths, _MAX_PIXELS)
+    image_headers = read_headers([layout.image_file(root, entry) for entry in entries], _MAX_PIXELS)
+    if layout.masks_are_files:
+        mask_headers = read_headers([root / entry.mask for entry in entries], _MAX_PIXELS)
+    else:
+        openers = [partial(layout.open_mask, root, entry, _MAX_PIXELS) for entry in entries]
+        mask_headers = read_sizes(openers)
     good: list[Entry] = []
     rejected: list[Rejection] = []
     images: dict[str, Header] = {}
     masks: dict[str, Header] = {}
-    for entry, image, mask in zip(entries, headers[::2], headers[1::2], strict=True):
+    for entry, image, mask in zip(entries, image_headers, mask_headers, strict=True):
         if isinstance(image, InputRejectedError):
             rejected.append(Rejection(entry.image, image.reason, image.found))
         elif isinstance(mask, InputRejectedError):
@@ -112,9 +119,12 @@ def inspect_pairs(root: Path, entries: Sequence[Entry], set_aside: Sequence[Reje
     _check_enough(good, rejected)
     sample = sorted(good, key=lambda entry: stable_rank(entry.key, "survey"))
     mask_paths = [root / path for path in _affordable([entry.mask for entry in sample], masks)]
-    image_paths = [root / entry.image for entry in sample]
+    image_paths = [layout.image_file(root, entry) for entry in sample]
     formats = {root / path: header.format for path, header in masks.items()}
-    labels = _read_labels(mask_paths, formats, image_paths)
+    entry_of = {root / entry.mask: entry for entry in sample}
+    labels = _read_labels(
+        mask_paths, formats, image_paths, lambda path: layout.open_mask(root, entry_of[path], ANY_SIZE)
+    )
     brightness = read_brightness(image_paths)
     bad_masks, bad_images = dict(labels.unreadable), set(brightness.unreadable)
     for entry in sample:
@@ -133,7 +143,7 @@ def inspect_pairs(root: Path, entries: Sequence[Entry], set_aside: Sequence[Reje
         masks=masks,
         labels=labels,
         brightness=brightness,
-        frames=find_frames(root, good),
+        frames=find_frames(layout, root, good),
     )
 
 
@@ -169,9 +179,11 @@ def _check_enough(good: Sequence[Entry], rejected: Sequence[Rejection]) -> None:
     )
 
 
-def _read_labels(masks: Sequence[Path], formats: dict[Path, str], images: Sequence[Path]) -> RawLabels:
+def _read_labels(
+    masks: Sequence[Path], formats: dict[Path, str], images: Sequence[Path], opener: OpenMask
+) -> RawLabels:
     try:
-        return read_raw_labels(masks, formats)
+        return read_raw_labels(masks, formats, opener)
     except InitError as error:
         swapped = "; the images do look like masks: were the two folders swapped?"
         raise InitError(f"{error}{swapped if looks_like_masks(images) else ''}") from None

@@ -1,7 +1,7 @@
 """Which raw label values a folder of masks holds, with their pixels, found by reading a sample of them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from components.dataset.labels import MAX_CLASSES
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
 from components.image_mask_example_gen.label_mapping import pack_colors
-from components.image_mask_example_gen.mask import open_mask
+from components.image_mask_example_gen.mask import Mask, open_mask
 from pipeline.init import InitError
 from pipeline.init.files import THREADS
 
@@ -28,6 +28,13 @@ _MASK_WITH_SOFT_EDGES: Final = 0.5
 """A mask spoilt by a lossy format or by resizing is still this flat; a photo is not."""
 _RIM: Final = 0.01
 """Half the width of what counts as thin, as a share of the shorter side."""
+
+
+OpenMask = Callable[[Path], Mask]
+
+
+def _open_file(path: Path) -> Mask:
+    return open_mask(path, ANY_SIZE)
 
 
 class Shape(NamedTuple):
@@ -77,22 +84,25 @@ class _Mask:
     counts: dict[int, int]
 
 
-def read_raw_labels(paths: Sequence[Path], formats: Mapping[Path, str]) -> RawLabels:
+def read_raw_labels(
+    paths: Sequence[Path], formats: Mapping[Path, str], opener: OpenMask = _open_file
+) -> RawLabels:
     """Reads the masks.
 
     Args:
         paths: in random order; the first of them decide whether they are masks at all.
         formats: the format of each, as Pillow says it.
+        opener: opens one of them.
 
     Raises:
         InitError: they are photos, or were spoilt by a lossy format or by resizing, or hold nothing that
             could be told apart.
     """
-    first = _count_all(paths[:_FIRST])
+    first = _count_all(paths[:_FIRST], opener)
     if readable := [path for path, mask in first.items() if isinstance(mask, _Mask)]:
         in_colors = any(isinstance(mask, _Mask) and mask.in_colors for mask in first.values())
-        _check_that_these_are_masks(_shapes(readable, in_colors), readable[0], formats, in_colors)
-    read = first | _count_all(paths[_FIRST:])
+        _check_that_these_are_masks(_shapes(readable, in_colors, opener), readable[0], formats, in_colors)
+    read = first | _count_all(paths[_FIRST:], opener)
     masks = {path: mask for path, mask in read.items() if isinstance(mask, _Mask)}
     unreadable = [(path, mask) for path, mask in read.items() if isinstance(mask, InputRejectedError)]
     if not masks:
@@ -101,7 +111,8 @@ def read_raw_labels(paths: Sequence[Path], formats: Mapping[Path, str]) -> RawLa
     in_colors = any(mask.in_colors for mask in masks.values())
     if in_colors:
         # Gray values and a palette's indices are taken as the colours they show, too.
-        masks |= {path: _count(path, as_colors=True) for path, mask in masks.items() if not mask.in_colors}
+        gray = [path for path, mask in masks.items() if not mask.in_colors]
+        masks |= {path: _count(path, opener, as_colors=True) for path in gray}
     pixels: Counter[int] = Counter()
     occurrences: Counter[int] = Counter()
     for mask in masks.values():
@@ -114,7 +125,7 @@ def read_raw_labels(paths: Sequence[Path], formats: Mapping[Path, str]) -> RawLa
         in_colors=in_colors,
         pixels={name(value): pixels[value] for value in sorted(pixels)},
         masks={name(value): count for value, count in occurrences.items()},
-        shapes={name(v): shape for v, shape in _shapes(list(masks)[:_SHAPED], in_colors).items()},
+        shapes={name(v): shape for v, shape in _shapes(list(masks)[:_SHAPED], in_colors, opener).items()},
         contents=tuple((path, frozenset(map(name, mask.counts))) for path, mask in masks.items()),
         unreadable=tuple(unreadable),
     )
@@ -122,14 +133,14 @@ def read_raw_labels(paths: Sequence[Path], formats: Mapping[Path, str]) -> RawLa
 
 def looks_like_masks(paths: Sequence[Path]) -> bool:
     """Whether these pictures could be masks."""
-    masks = [mask for mask in _count_all(paths[:_FIRST]).values() if isinstance(mask, _Mask)]
+    masks = [mask for mask in _count_all(paths[:_FIRST], _open_file).values() if isinstance(mask, _Mask)]
     return bool(masks) and max(len(mask.counts) for mask in masks) <= _LOSSY_LABELS
 
 
-def _count_all(paths: Sequence[Path]) -> dict[Path, _Mask | InputRejectedError]:
+def _count_all(paths: Sequence[Path], opener: OpenMask) -> dict[Path, _Mask | InputRejectedError]:
     def count(path: Path) -> _Mask | InputRejectedError:
         try:
-            return _count(path)
+            return _count(path, opener)
         except InputRejectedError as rejected:
             return rejected
 
@@ -137,8 +148,8 @@ def _count_all(paths: Sequence[Path]) -> dict[Path, _Mask | InputRejectedError]:
         return dict(zip(paths, pool.map(count, paths), strict=True))
 
 
-def _count(path: Path, *, as_colors: bool = False) -> _Mask:
-    in_colors, raw = _read(path, as_colors)
+def _count(path: Path, opener: OpenMask, *, as_colors: bool = False) -> _Mask:
+    in_colors, raw = _read(path, opener, as_colors)
     if raw.dtype == np.uint8:
         counts = np.bincount(raw.ravel(), minlength=256)
         values = np.flatnonzero(counts)
@@ -148,16 +159,16 @@ def _count(path: Path, *, as_colors: bool = False) -> _Mask:
     return _Mask(in_colors, dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
-def _read(path: Path, as_colors: bool) -> tuple[bool, np.ndarray]:
+def _read(path: Path, opener: OpenMask, as_colors: bool) -> tuple[bool, np.ndarray]:
     """Whether a mask is in colours, and its raw labels as numbers, integers [height, width]."""
-    raw = open_mask(path, ANY_SIZE).read(as_colors)
+    raw = opener(path).read(as_colors)
     return raw.ndim == 3, pack_colors(raw) if raw.ndim == 3 else raw
 
 
-def _shapes(paths: Sequence[Path], in_colors: bool) -> dict[int, Shape]:
+def _shapes(paths: Sequence[Path], in_colors: bool, opener: OpenMask) -> dict[int, Shape]:
     total: dict[int, Shape] = {}
     for path in paths:
-        for value, shape in _shapes_in(_read(path, in_colors)[1]).items():
+        for value, shape in _shapes_in(_read(path, opener, in_colors)[1]).items():
             total[value] = Shape(*map(sum, zip(total.get(value, Shape()), shape, strict=True)))
     return total
 

@@ -10,7 +10,6 @@ from components.dataset.features import IGNORE_LABEL
 from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Entry
-from components.image_mask_example_gen.mask import open_mask
 from components.image_mask_example_gen.report import printable
 from components.imaging.drawing import grid, labelled, text
 from components.imaging.palette import Color
@@ -69,13 +68,14 @@ def _tile(entry: Entry, dataset: Dataset, mapping: LabelMapping) -> Image.Image:
     root, label_set = dataset.inspection.root, dataset.settings.label_set()
     # Ignored pixels are drawn as one more class.
     names, colors = (*label_set.names, _IGNORED_NAME), (*label_set.palette, _IGNORED_COLOR)
-    mask = open_mask(root / entry.mask, dataset.settings.max_pixels).read(mapping.of_colors)
+    layout = dataset.settings.source
+    mask = layout.open_mask(root, entry, dataset.settings.max_pixels).read(mapping.of_colors)
     found = mapping.class_ids(mask)
     class_ids = np.where(found == IGNORE_LABEL, len(names) - 1, found).astype(np.uint8)
     share = np.bincount(class_ids.ravel(), minlength=len(names)) / class_ids.size
     scale = _LONGEST_SIDE / max(mask.shape[:2])
     size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
-    small = load_rgb(root / entry.image, size).resize(size, Image.Resampling.BILINEAR)
+    small = load_rgb(layout.image_file(root, entry), size).resize(size, Image.Resampling.BILINEAR)
     small_ids = np.asarray(Image.fromarray(class_ids).resize(size, Image.Resampling.NEAREST))
     pair = grid([[small, labelled(small, small_ids, names, colors, share.tolist())]])
     caption = text(printable(f"{entry.image}  +  {entry.mask}"), _CAPTION_SIZE)

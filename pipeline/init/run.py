@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import PICTURES
+from components.image_mask_example_gen.layouts.folder import Folder
 from pipeline.config import load_recipe
 from pipeline.init import InitError
 from pipeline.init.classes import describe, propose_labels, read_class_names, word
@@ -46,7 +47,8 @@ def look_at_folders(images: Path, masks: Path, classes: str | None) -> Dataset:
     """
     given = read_class_names(classes) if classes is not None else None
     pairing = pair(find_files(images, PICTURES, "--images"), find_files(masks, MASKS, "--masks"))
-    found = inspect_pairs(pairing.root, pairing.entries, pairing.unpaired)
+    layout = Folder(pairing.dataset["images"], pairing.dataset["masks"], ())
+    found = inspect_pairs(layout, pairing.root, pairing.entries, pairing.unpaired)
     labels = propose_labels(found.labels, given)
     keys: dict[str, Any] = pairing.dataset | labels.dataset_keys()
     others, taken = ", ".join(pairing.other_masks), pairing.dataset["masks"]
@@ -66,7 +68,8 @@ def look_at_layout(layout: str, data: Path, classes: str | None) -> Dataset:
         scan = settings.source.scan(Path(root))
     except (ValueError, StageError) as error:
         raise InitError(str(error).replace("dataset.root", "--data")) from None
-    return Dataset(keys, settings, inspect_pairs(Path(root), scan.entries, scan.rejected))
+    found = inspect_pairs(settings.source, Path(root), scan.entries, scan.rejected)
+    return Dataset(keys, settings, found)
 
 
 def write_recipe(dataset: Dataset, output: Path, preview: Path, command: str, started: float) -> list[str]:

@@ -21,7 +21,7 @@ from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.example import encode_mask
 from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.label_mapping import LabelMapping
-from components.image_mask_example_gen.mask import MatMask, PictureMask, open_mask
+from components.image_mask_example_gen.mask import Mask, open_mask
 from components.image_mask_example_gen.report import Reason
 
 MAX_PIXELS = 10**6
@@ -47,7 +47,7 @@ def mat_file(**variables: Any) -> bytes:
     return file.getvalue()
 
 
-def opened(data: bytes, file: str) -> PictureMask | MatMask:
+def opened(data: bytes, file: str) -> Mask:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, file)
         path.write_bytes(data)

@@ -5,11 +5,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from components.errors import StageError
 from components.image_mask_example_gen.report import Reason, Rejection, printable
 from components.imaging.palette import Color
+
+if TYPE_CHECKING:
+    from components.image_mask_example_gen.mask import Mask
 
 OFFICIAL_TRAINVAL: Final = "trainval"
 OFFICIAL_TEST: Final = "test"
@@ -66,10 +69,23 @@ class Layout(ABC):
     """Folders that must be under the root."""
     files: tuple[str, ...] = ()
     """Files that must be under the root."""
+    masks_are_files: bool = True
+    """Whether each mask is a picture file of its own; otherwise ``Entry.mask`` only names it."""
 
     @abstractmethod
     def scan(self, root: Path) -> Scan:
         """Finds the pairs under a root without opening a picture."""
+
+    def image_file(self, root: Path, entry: Entry) -> Path:
+        """Returns what an image's bytes are read from: its file, or what opens like one."""
+        return root / entry.image
+
+    def open_mask(self, root: Path, entry: Entry, max_pixels: int) -> "Mask":
+        """Opens an entry's mask; ``mask.open_mask`` says what comes of it and what it raises."""
+        # Nothing of a picture is needed where layouts are only named.
+        from components.image_mask_example_gen.mask import open_mask
+
+        return open_mask(root / entry.mask, max_pixels)
 
     def missing(self, root: Path) -> list[str]:
         """What the root lacks, in words; raises OSError for what is there and cannot be read."""
