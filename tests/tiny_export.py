@@ -13,7 +13,7 @@ from components.imaging.resize import InputSize, resize_image
 from components.trainer.config import ServingLimits
 from components.trainer.export import export
 
-LABELS = LabelSet(names=("dark", "bright · heiß"), colors=((0, 0, 0), (250, 200, 10)))
+LABELS = LabelSet(names=("dark", "bright · heiß"), colors=((0, 0, 0), (250, 200, 10)), raw_values=(0, 255))
 SIZE = InputSize(8, 8, "stretch")
 
 

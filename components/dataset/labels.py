@@ -13,7 +13,7 @@ MAX_CLASSES = IGNORE_LABEL
 
 
 class LabelSet(Settings):
-    """Names and colours of the classes, in the order of their ids 0 … C-1.
+    """Names, colours and raw values of the classes, in the order of their ids 0 … C-1.
 
     Serialises with ``model_dump_json`` and ``model_validate_json``; the same JSON travels in
     component parameters and in a model's ``assets.extra/labels.json``.
@@ -23,6 +23,9 @@ class LabelSet(Settings):
     """Class names; two at least, or there is nothing to tell apart."""
     colors: tuple[Color, ...] = ()
     """RGB, 0 … 255, one a class; empty means the default palette."""
+    raw_values: tuple[int | Color, ...] = ()
+    """What stands for each class in the data's own masks, all numbers (0 … 65535) or all colours; empty where
+    nobody knows."""
 
     @property
     def num_classes(self) -> int:
@@ -41,5 +44,9 @@ class LabelSet(Settings):
         if self.colors and len(self.colors) != len(self.names):
             raise ValueError(
                 f"{len(self.colors)} colours for {len(self.names)} classes; give one a class or none"
+            )
+        if self.raw_values and len(self.raw_values) != len(self.names):
+            raise ValueError(
+                f"{len(self.raw_values)} raw values for {len(self.names)} classes; give one a class or none"
             )
         return self

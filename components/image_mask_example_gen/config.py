@@ -136,11 +136,13 @@ class DatasetConfig(Settings):
         )
 
     def label_set(self) -> LabelSet:
-        """Returns names and colours of the classes, in the order of their ids."""
+        """Returns names, colours and raw values of the classes, in the order of their ids."""
         chosen = self._chosen_classes()
         colors = tuple(raw.color for raw in chosen if raw.color is not None)
         return LabelSet(
-            names=tuple(raw.name for raw in chosen), colors=colors if len(colors) == len(chosen) else ()
+            names=tuple(raw.name for raw in chosen),
+            colors=colors if len(colors) == len(chosen) else (),
+            raw_values=tuple(raw.value for raw in chosen),
         )
 
     def raw_labels(self) -> tuple[dict[RawLabel, str], frozenset[RawLabel]]:

@@ -41,15 +41,40 @@ def with_palette(mask_bytes: bytes, colors: Sequence[Color]) -> bytes:
     Raises:
         ValueError: the mask is no such PNG.
     """
+    colored = io.BytesIO()
+    # Without `bits`, Pillow packs the pixels of a small palette.
+    class_map(_grayscale_ids(mask_bytes), colors).save(colored, "PNG", bits=8)
+    return colored.getvalue()
+
+
+def with_raw_values(mask_bytes: bytes, raw_values: Sequence[int | Color]) -> bytes:
+    """Returns the mask as a PNG of what stands for the classes in the data that they come from.
+
+    Args:
+        mask_bytes: PNG of class ids, one 8-bit channel.
+        raw_values: one a class: numbers give one channel, of 16 bits where 8 do not hold them, colours RGB.
+
+    Raises:
+        ValueError: the mask is no such PNG, or has a class without a raw value.
+    """
+    class_ids = _grayscale_ids(mask_bytes)
+    if class_ids.max() >= len(raw_values):
+        raise ValueError(f"the mask has class {class_ids.max()}, and the raw values are of {len(raw_values)}")
+    table = np.array(raw_values, np.uint16)
+    if table.max() <= 255:
+        table = table.astype(np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(table[class_ids]).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def _grayscale_ids(mask_bytes: bytes) -> np.ndarray:
     if not mask_bytes.startswith(_PNG_BEGINNING):
         raise ValueError("the mask is not a PNG")
     # The header's depth and colour type; Pillow spreads fewer bits over 0 … 255.
     if mask_bytes[24:26] != _EIGHT_BIT_GRAYSCALE:
         raise ValueError("the mask is not a PNG of one 8-bit channel")
-    colored = io.BytesIO()
-    # Without `bits`, Pillow packs the pixels of a small palette.
-    class_map(read_class_ids(mask_bytes), colors).save(colored, "PNG", bits=8)
-    return colored.getvalue()
+    return read_class_ids(mask_bytes)
 
 
 def read_class_ids(mask_bytes: bytes) -> np.ndarray:

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -27,7 +27,8 @@ from components.serving.failures import ModelUnavailableError, ServingClientErro
 from components.serving.messages import Metadata, ModelSpec, Tensors, VersionStatus
 
 LABELS_SIGNATURE: Final = "labels"
-"""Answers the classes' ``names``, string [N, C], and RGB ``colors``, uint8 [N, C, 3], alike in every row."""
+"""Answers the classes' ``names``, string [N, C], RGB ``colors``, uint8 [N, C, 3], and where they are known
+``raw_values``, int32 [N, C, 1] or [N, C, 3], alike in every row."""
 LABELS_INPUT: Final = "ignored"
 """String [N]; a server that batches requests takes no signature without an input."""
 DEFAULT_SIGNATURE: Final = "serving_default"
@@ -61,12 +62,14 @@ class PixelPrediction:
 
 @dataclass(frozen=True)
 class Labels:
-    """Names and RGB colours of the classes, in the order of their ids."""
+    """Names, RGB colours and raw values of the classes, in the order of their ids."""
 
     names: tuple[str, ...]
     colors: tuple[Color, ...]
     version: int
     """The model version that these are the classes of."""
+    raw_values: tuple[int | Color, ...] = ()
+    """What stands for them in the masks that the model was trained on; empty where it does not say."""
 
     @staticmethod
     def numbered(count: int, version: int) -> "Labels":
@@ -80,7 +83,7 @@ class Labels:
         if count <= known:
             return self
         rest = Labels.numbered(count, self.version)
-        return Labels(self.names + rest.names[known:], self.colors + rest.colors[known:], self.version)
+        return replace(self, names=self.names + rest.names[known:], colors=self.colors + rest.colors[known:])
 
 
 class SegmentationClient:
@@ -318,7 +321,7 @@ def _class_count(metadata: Metadata) -> int:
 
 
 def _read_labels(answer: Tensors) -> Labels:
-    """Reads the answer to one row of input: ``names`` [1, C] and ``colors`` [1, C, 3].
+    """Reads the answer to one row of input: ``names`` [1, C], ``colors`` [1, C, 3], maybe ``raw_values``.
 
     Raises:
         ValueError: the outputs are others, or do not fit together.
@@ -332,8 +335,22 @@ def _read_labels(answer: Tensors) -> Labels:
             f"signature {LABELS_SIGNATURE!r} gives names {names.dtype} {list(names.shape)} and colors "
             f"{colors.dtype} {list(colors.shape)}, not strings [1, C] and uint8 [1, C, 3]"
         )
+    raw_values = answer.outputs.get("raw_values")
+    if raw_values is not None and raw_values.shape not in ((1, names.size, 1), (1, names.size, 3)):
+        raise ValueError(
+            f"signature {LABELS_SIGNATURE!r} gives raw_values {list(raw_values.shape)}, "
+            "not [1, C, 1] or [1, C, 3]"
+        )
     return Labels(
         tuple(name.decode("utf-8", "replace") for name in names.flat),
         tuple((int(red), int(green), int(blue)) for red, green, blue in colors[0]),
         answer.version,
+        () if raw_values is None else tuple(_number_or_color(*raw) for raw in raw_values[0].tolist()),
     )
+
+
+def _number_or_color(*values: int) -> int | Color:
+    if len(values) == 1:
+        return values[0]
+    red, green, blue = values
+    return red, green, blue

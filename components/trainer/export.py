@@ -155,14 +155,22 @@ class SegmentationModule(tf.Module):
         Returns:
             names: string [N, C] in UTF-8, the same in every row.
             colors: uint8 [N, C, 3], RGB, the same in every row.
+            raw_values: int32 [N, C, 1], or [N, C, 3] of colours, the same in every row: what stands for the
+                classes in the masks that the model was trained on; not there where they are not known.
         """
         rows = tf.size(self._admit_batch(ignored))
         names = tf.constant(self._labels.names)
         colors = tf.constant(self._labels.palette, tf.uint8)
-        return {
+        answer = {
             "names": tf.tile(names[tf.newaxis], [rows, 1]),
             "colors": tf.tile(colors[tf.newaxis], [rows, 1, 1]),
         }
+        if self._labels.raw_values:
+            raw_values = tf.reshape(
+                tf.constant(self._labels.raw_values, tf.int32), [1, self._num_classes, -1]
+            )
+            answer["raw_values"] = tf.tile(raw_values, [rows, 1, 1])
+        return answer
 
     def _admit_batch(self, rows: tf.Tensor) -> tf.Tensor:
         count, most = tf.shape(rows)[0], self._limits.max_batch_size
@@ -224,7 +232,7 @@ def export(
         network: pixels uint8 [N, height, width, channels] to logits float32 [N, height, width, C].
         graph: the Transform component's output, whose decode and resize become part of the model.
         size: the network's input.
-        labels: the classes' names and colours.
+        labels: the classes' names, colours and raw values.
         limits: what the model refuses.
         recipe: what the model was made from; kept beside it.
         directory: where the SavedModel is written.
@@ -240,7 +248,12 @@ def export(
     assets = directory / "assets.extra"
     assets.mkdir(exist_ok=True)
     description = {
-        "labels": {"names": labels.names, "colors": labels.palette, "ignore_label": features.IGNORE_LABEL},
+        "labels": {
+            "names": labels.names,
+            "colors": labels.palette,
+            "raw_values": labels.raw_values,
+            "ignore_label": features.IGNORE_LABEL,
+        },
         "limits": limits.model_dump(),
         "recipe": dict(recipe),
         "versions": {package: version(package) for package in _VERSIONS_OF},

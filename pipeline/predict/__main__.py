@@ -7,8 +7,9 @@
 
 Each image a.jpg gives a mask a.jpg.png below --output, in the folder that it has below the folder named
 (or below the one that all images named have in common). A pixel's value is its class id; a palette shows
-the classes in their colours. Pixels are as stored in the file: an EXIF orientation is not applied. What is
-neither JPEG nor PNG (TIFF, WebP, JPEG 2000, Netpbm, BMP, GIF) is sent as PNG, as it was trained on.
+the classes in their colours; --values raw writes the label values of the data trained on instead. Pixels
+are as stored in the file: an EXIF orientation is not applied. What is neither JPEG nor PNG (TIFF, WebP,
+JPEG 2000, Netpbm, BMP, GIF) is sent as PNG, as it was trained on.
 
 Ends with 0 if all images were answered, 1 if some failed or no server answered, 2 if the command is wrong
 (nothing is sent then), 130 if it was interrupted.
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Neither --help nor a wrong option needs these imports.
         from pipeline.predict.image_files import SUFFIXES
         from pipeline.predict.result_files import Existing, ResultFiles
-        from pipeline.predict.run import predict_files
+        from pipeline.predict.run import Values, predict_files
 
         client = _client(args)
         results = ResultFiles(args.output, args.overlay, args.json, Existing(args.existing))
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             client,
             images,
             results,
-            in_palette=not args.raw,
+            values=Values.AS_SENT if args.raw else Values(args.values),
             concurrency=args.concurrency,
             batch_size=args.batch_size,
         )
@@ -174,8 +175,16 @@ def _parser() -> argparse.ArgumentParser:
     results.add_argument(
         "--overlay", action="store_true", help="also write a.jpg.overlay.jpg: classes laid over the image"
     )
-    results.add_argument(
-        "--raw", action="store_true", help="write masks as the server sends them, without a palette"
+    held = results.add_mutually_exclusive_group()
+    held.add_argument(
+        "--values",
+        choices=["ids", "raw"],
+        default="ids",
+        help="what a mask's pixels hold: class ids, shown in the classes' colours, or the label values of "
+        "the data that the model was trained on, numbers or RGB; default: ids",
+    )
+    held.add_argument(
+        "--raw", action="store_true", help="write masks as the server sends them: class ids without a palette"
     )
     results.add_argument(
         "--json", metavar="FILE|-", help="write a JSON object a line for each image: its class fractions"

@@ -6,16 +6,32 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Never
 
 from tqdm import tqdm
 
 from components.image_mask_example_gen.files import InputRejectedError
-from components.imaging.drawing import overlay, with_palette
+from components.imaging.drawing import overlay, with_palette, with_raw_values
 from components.serving.client import Labels, Prediction, SegmentationClient
 from components.serving.failures import ServingClientError
 from pipeline.predict.image_files import ImageFile, sent_bytes
 from pipeline.predict.result_files import Record, ResultFiles, is_out_of_space
+
+
+class Values(StrEnum):
+    """What a mask's pixels hold."""
+
+    IDS = "ids"
+    """Class ids, under a palette of the classes' colours."""
+    RAW = "raw"
+    """The label values of the data that the model was trained on."""
+    AS_SENT = "as sent"
+    """The server's bytes."""
+
+
+class _NoRawValuesError(Exception):
+    """The model does not know its data's label values."""
 
 
 def predict_files(
@@ -23,7 +39,7 @@ def predict_files(
     images: Sequence[ImageFile],
     results: ResultFiles,
     *,
-    in_palette: bool,
+    values: Values,
     concurrency: int,
     batch_size: int,
 ) -> bool:
@@ -36,16 +52,16 @@ def predict_files(
         client: asks the model.
         images: the images to segment.
         results: where masks, overlays and the record go.
-        in_palette: whether masks show their classes' colours, or are the server's bytes.
+        values: what the masks' pixels hold.
         concurrency: how many requests are under way at once.
         batch_size: images in a request, at most.
     """
     bar: tqdm[Never] = tqdm(total=len(images), unit="image", disable=None, dynamic_ncols=True)
     with client, bar, _client_log_shown():
-        run = _Run(client, results, in_palette, bar)
+        run = _Run(client, results, values, bar)
         try:
             run.predict(images, concurrency, batch_size)
-        except ServingClientError as error:
+        except (ServingClientError, _NoRawValuesError) as error:
             _say(str(error))
         except BrokenPipeError:
             raise
@@ -60,13 +76,11 @@ def predict_files(
 class _Run:
     """The state of a run."""
 
-    def __init__(
-        self, client: SegmentationClient, results: ResultFiles, in_palette: bool, bar: "tqdm[Never]"
-    ):
+    def __init__(self, client: SegmentationClient, results: ResultFiles, values: Values, bar: "tqdm[Never]"):
         self.answered = 0
         self._client = client
         self._results = results
-        self._in_palette = in_palette
+        self._values = values
         self._record = Record(None)
         self._bar = bar
         self._labels: dict[int, Labels] = {}
@@ -77,6 +91,11 @@ class _Run:
         # Asked for first: a server that is not there, or lacks the model, shows before any image is read.
         labels = self._client.labels()
         self._labels[labels.version] = labels
+        if self._values is Values.RAW and not labels.raw_values:
+            raise _NoRawValuesError(
+                f"{self._client.model.name} (version {labels.version}) does not say its data's own label "
+                "values: it was exported before they were kept; leave --values raw out, or train it anew"
+            )
         with self._results.open_record() as self._record:
             encoded_images = self._read(images)
             for answer in self._client.predict_many(
@@ -116,7 +135,7 @@ class _Run:
         fractions = [float(fraction) for fraction in prediction.class_fraction]
         mask = prediction.mask_bytes
         try:
-            self._results.write_mask(image, with_palette(mask, labels.colors) if self._in_palette else mask)
+            self._results.write_mask(image, self._valued(mask, labels))
             if self._results.overlays:
                 picture = overlay(encoded, mask, labels.names, labels.colors, fractions)
                 self._results.write_overlay(image, picture)
@@ -138,6 +157,15 @@ class _Run:
         )
         self.answered += 1
         self._bar.update()
+
+    def _valued(self, mask: bytes, labels: Labels) -> bytes:
+        match self._values:
+            case Values.IDS:
+                return with_palette(mask, labels.colors)
+            case Values.RAW:
+                return with_raw_values(mask, labels.raw_values)
+            case Values.AS_SENT:
+                return mask
 
     def _labels_of(self, version: int) -> Labels:
         """The labels of the version that answered; another may take over during the run."""

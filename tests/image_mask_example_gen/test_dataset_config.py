@@ -100,6 +100,22 @@ def test_clothing_has_the_names_that_its_own_list_has(shared_data: Path) -> None
     assert list(names) == (shared_data / "clothing_co_parsing/labels.txt").read_text().split()
 
 
+def test_the_label_set_keeps_what_stands_for_the_classes_in_the_masks() -> None:
+    colors = {"sky": [0, 0, 255], "road": [9, 9, 9]}
+    assert DatasetConfig.model_validate(FOLDER | {"label_values": colors}).label_set().raw_values == (
+        (0, 0, 255),
+        (9, 9, 9),
+    )
+    binary = {"classes": ["thing", "ground"], "label_values": {"ground": 0, "thing": 255}}
+    assert DatasetConfig.model_validate(FOLDER | binary).label_set().raw_values == (255, 0)
+    pets = DatasetConfig(layout="oxford_iiit_pet", root="x")
+    assert dict(zip(pets.label_set().names, pets.label_set().raw_values, strict=True)) == {
+        "pet": 1,
+        "background": 2,
+        "border": 3,
+    }
+
+
 def test_check_root_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no folder"):
         DatasetConfig(layout="kitti_semantics", root=str(tmp_path / "nowhere")).check_root()

@@ -25,6 +25,7 @@ from components.serving.messages import (
 
 NAMES = ("background", "cat", "dög")
 COLORS = ((0, 0, 0), (250, 120, 0), (0, 120, 250))
+RAW_VALUES = ((0,), (9,), (255,))
 NUM_CLASSES = len(NAMES)
 
 
@@ -45,6 +46,8 @@ class FakeServer:
     name: str = "pets"
     versions: Sequence[int] = (3,)
     has_labels: bool = True
+    raw_values: Sequence[Sequence[int]] = RAW_VALUES
+    """Empty as of models that earlier code exported."""
     num_classes: int = NUM_CLASSES
     labels: dict[str, int] = field(default_factory=dict)
     credentials: grpc.ServerCredentials | None = None
@@ -139,7 +142,8 @@ class FakeServer:
 
     def _labels_answer(self, version: int) -> Any:
         names = np.array([[name.encode() for name in NAMES]], object)
-        return _answer(version, names=names, colors=np.array([COLORS], np.uint8))
+        raw_values = {"raw_values": np.array([self.raw_values], np.int32)} if self.raw_values else {}
+        return _answer(version, names=names, colors=np.array([COLORS], np.uint8), **raw_values)
 
     def _metadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         response = GET_MODEL_METADATA.response_class()

@@ -18,7 +18,16 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from fake_server import COLORS, FakeServer, class_ids_of, expected_class_ids, picture, png, running
+from fake_server import (
+    COLORS,
+    RAW_VALUES,
+    FakeServer,
+    class_ids_of,
+    expected_class_ids,
+    picture,
+    png,
+    running,
+)
 from PIL import Image
 
 from components.image_mask_example_gen.files import InputRejectedError
@@ -41,6 +50,7 @@ def server(shared_server: FakeServer) -> FakeServer:
     shared_server.failures = []
     shared_server.requests = []
     shared_server.seconds = 0
+    shared_server.raw_values = RAW_VALUES
     return shared_server
 
 
@@ -113,6 +123,46 @@ def test_raw_masks_are_the_servers_bytes(server: FakeServer, folder: Path, predi
     predict(server, "photos/a.jpg", "--output", "masks", "--raw")
     expected = png(expected_class_ids((folder / "a.jpg").read_bytes()))
     assert (folder.parent / "masks" / "a.jpg.png").read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("raw_values", "mode", "dtype"),
+    [
+        (((0,), (9,), (255,)), "L", np.uint8),
+        (((0,), (256,), (40_000,)), "I;16", np.uint16),
+        (((0, 0, 0), (128, 64, 128), (255, 0, 7)), "RGB", np.uint8),
+    ],
+    ids=["bytes", "16 bits", "colours"],
+)
+def test_raw_values_are_those_of_the_data(
+    server: FakeServer,
+    folder: Path,
+    predict: Predict,
+    raw_values: tuple[tuple[int, ...], ...],
+    mode: str,
+    dtype: type,
+) -> None:
+    server.raw_values = raw_values
+    assert predict(server, "photos/a.jpg", "--output", "masks", "--values", "raw").returncode == 0
+    class_ids = expected_class_ids((folder / "a.jpg").read_bytes())
+    assert set(np.unique(class_ids)) == {0, 1, 2}
+    expected = np.array(raw_values, dtype)[class_ids].squeeze()
+    with Image.open(folder.parent / "masks/a.jpg.png") as mask:
+        assert mask.mode == mode
+        assert np.array_equal(np.array(mask), expected)
+
+
+def test_raw_values_of_a_model_that_knows_none_are_refused_before_anything_is_sent(
+    server: FakeServer, folder: Path, predict: Predict
+) -> None:
+    server.raw_values = ()
+    run = predict(server, "photos", "--output", "masks", "--values", "raw")
+    assert run.returncode == 1
+    assert run.stderr[1] == (
+        "pets (version 3) does not say its data's own label values: it was exported before they were kept; "
+        "leave --values raw out, or train it anew"
+    )
+    assert server.requests == [] and files_below(folder.parent / "masks") == []
 
 
 def test_overlays_and_a_record_go_with_the_masks(server: FakeServer, folder: Path, predict: Predict) -> None:

@@ -88,6 +88,7 @@ def test_the_model_says_what_its_classes_are_in_every_row(signatures: Any, rows:
     assert [[name.decode() for name in row] for row in names] == [list(LABELS.names)] * rows
     assert colors.dtype == np.uint8
     assert colors.tolist() == [[list(color) for color in LABELS.palette]] * rows
+    assert answer["raw_values"].numpy().tolist() == [[[0], [255]]] * rows
 
 
 @pytest.mark.parametrize("signature", ASK)
@@ -187,6 +188,11 @@ def test_a_batch_may_be_full_but_neither_fuller_nor_empty(signatures: Any) -> No
 def test_the_limits_can_be_read_beside_the_model(model_dir: Path) -> None:
     description = json.loads((model_dir / "assets.extra" / "labels.json").read_text())
     assert ServingLimits(**description["limits"]) == LIMITS
+
+
+def test_the_label_values_of_the_data_can_be_read_beside_the_model(model_dir: Path) -> None:
+    description = json.loads((model_dir / "assets.extra" / "labels.json").read_text())
+    assert description["labels"]["raw_values"] == [0, 255]
 
 
 def test_a_batch_of_the_evaluators_is_always_accepted() -> None:
