@@ -1,4 +1,4 @@
-"""What the code is: as part of a stage's parameters, since TFX's cache sees no code, and for the report."""
+"""A digest of the code: for the keys of TFX's cache, which see no code, and for the report."""
 
 import hashlib
 from importlib.metadata import version

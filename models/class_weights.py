@@ -1,4 +1,4 @@
-"""How much each class counts in the loss, from how often it occurs."""
+"""Class weights of the loss, from how often the classes occur."""
 
 from collections.abc import Callable, Sequence
 from math import expm1

@@ -1,4 +1,4 @@
-"""A U-Net whose way down is a network that may have learnt from ImageNet."""
+"""A U-Net with a network of ``keras.applications`` as its encoder, pretrained on ImageNet or not."""
 
 from collections.abc import Sequence
 

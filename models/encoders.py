@@ -1,4 +1,4 @@
-"""Networks trained to tell ImageNet's classes apart, as sources of features for a decoder."""
+"""The networks of ``keras.applications`` as encoders: their features at each stride, for a decoder."""
 
 import inspect
 import warnings

@@ -1,4 +1,4 @@
-"""What a failed stage says to the person who runs it."""
+"""Explains a failed stage to the person who runs it."""
 
 import re
 from collections.abc import Iterator, Mapping

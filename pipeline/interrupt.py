@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as one clean way out, for the first process of a container, too.
+"""Handles Ctrl-C and SIGTERM as one clean way out, for the first process of a container, too.
 
 The system ends that one by no signal that it does not handle itself.
 """

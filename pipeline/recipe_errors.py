@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words that say how to put it right."""
+"""Explains what is wrong with a recipe: key, value and remedy."""
 
 import difflib
 from collections.abc import Iterable, Iterator

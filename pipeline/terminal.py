@@ -1,4 +1,4 @@
-"""What people see stays on the terminal. Everything else that is printed or logged goes to a file."""
+"""Keeps the terminal for what people read: everything else that is printed or logged goes to a file."""
 
 import faulthandler
 import io

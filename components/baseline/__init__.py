@@ -1,1 +1,1 @@
-"""The model that is being served now, as an artifact to compare a candidate with."""
+"""The Baseline stage: the model that is being served now, as an artifact to compare a candidate with."""

@@ -1,4 +1,4 @@
-"""Looks at what is served before TFX looks for a cached answer."""
+"""The Baseline's driver: puts the served version into the key of TFX's cache."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Confusion-matrix metrics at each mask's own size, and the gate that they pass or do not."""
+"""The Evaluator stage: confusion-matrix metrics at each mask's own size, and the gate."""

@@ -1,4 +1,4 @@
-"""The Evaluator of the pipeline: TFX's own, given this house's metrics, gate and manners."""
+"""The Evaluator component: TFX's, with this project's metrics, its gate, and errors in plain words."""
 
 import json
 import logging

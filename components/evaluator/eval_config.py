@@ -1,4 +1,4 @@
-"""The recipe's thresholds in TFMA's terms."""
+"""From the recipe's thresholds and slices to TFMA's ``EvalConfig``."""
 
 import json
 
@@ -10,7 +10,7 @@ from components.dataset.features import ATTRIBUTE_PREFIX, IGNORE_LABEL, MASK_ENC
 from components.dataset.labels import LabelSet
 from components.evaluator.config import EvaluationConfig
 from components.evaluator.gate import IOU_PREFIX, UNMEASURED_CLASSES, UNPREDICTED_CLASSES
-from components.evaluator.metrics import SegmentationMetrics
+from components.evaluator.tfma_metrics import SegmentationMetrics
 from components.metrics.table import MEAN_IOU, Metric
 
 

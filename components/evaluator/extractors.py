@@ -1,4 +1,4 @@
-"""What TFMA does with an example before it is counted; named by the component as its user module."""
+"""TFMA's extractors: small batches, unread features dropped; the component names it as its user module."""
 
 from collections.abc import Iterator
 

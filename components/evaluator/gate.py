@@ -1,4 +1,4 @@
-"""The gate in words: one line for each threshold. TFMA decides; this only explains."""
+"""Explains the gate that TFMA has decided: one line for each threshold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ from components.evaluator.gate import (
     explain,
     explain_classes,
 )
-from components.evaluator.metrics import CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS
+from components.evaluator.tfma_metrics import CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS
 from components.metrics.confusion import margins, unmeasured, unpredicted
 from components.metrics.table import MEAN_IOU, METRICS
 

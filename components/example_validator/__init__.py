@@ -1,1 +1,1 @@
-"""Stops the pipeline where the Examples are not what the schema says."""
+"""The ExampleValidator stage: ends the run where the Examples are not what the schema says."""

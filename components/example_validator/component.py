@@ -1,4 +1,4 @@
-"""TFX's ExampleValidator only writes anomalies down; this one ends the run when it finds any."""
+"""The ExampleValidator component: TFX's own, which also fails the run when it finds anomalies."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Loss and IoU over the epochs of a training, for a file and for a page."""
+"""Draws loss and IoU over the epochs of a training, for a file and for a page."""
 
 import base64
 import io

@@ -1,1 +1,1 @@
-"""The push of an approved model to where a model server finds it."""
+"""The Pusher stage: puts an approved model where a model server finds it."""

@@ -1,4 +1,4 @@
-"""Looks at what is served before TFX looks for a cached push."""
+"""The Pusher's driver: puts the served versions into the key of TFX's cache."""
 
 import uuid
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""One page a run: what came out, how good it is, and what it was made from."""
+"""The Report stage: one page a run with its verdict, metrics, examples and origin."""

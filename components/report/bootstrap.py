@@ -1,4 +1,4 @@
-"""How sure a metric is: percentile bootstrap over the test images."""
+"""Confidence intervals of the metrics: percentile bootstrap over the test images."""
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple

@@ -1,4 +1,4 @@
-"""Which classes are taken for which."""
+"""The page's table of confusions: which classes are taken for which, and how often."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Examples as a page looks at them."""
+"""Reads a split's Examples for the page."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How a page writes numbers, times and verdicts."""
+"""The page's numbers, times and verdicts as text."""
 
 import calendar
 from dataclasses import dataclass

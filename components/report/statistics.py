@@ -1,4 +1,4 @@
-"""What the splits are made of, and whether an image is in more than one of them."""
+"""Statistics of the splits: their images and classes, and images that are in more than one of them."""
 
 import hashlib
 import io

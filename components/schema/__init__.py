@@ -1,1 +1,1 @@
-"""What a well-formed Example holds."""
+"""The CuratedSchema stage: the schema that every Example is validated against."""

@@ -1,4 +1,4 @@
-"""The schema, written by hand, not inferred: what is wrong with the data must not define what is right."""
+"""The schema of the Examples, written by hand: inferred from the data, it would find no fault with it."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and a model server, each as one line that says what to do."""
+"""The client's errors: each failure between client and server as one line that says what to do."""
 
 import re
 

@@ -1,1 +1,1 @@
-"""Does the candidate really serve? Asked of a real server before the model is pushed."""
+"""The ServingCheck stage: tries the candidate behind a real model server before it is pushed."""

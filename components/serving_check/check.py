@@ -1,4 +1,4 @@
-"""From a SavedModel to a verdict: starts a model server, tries the model out, and stops the server."""
+"""The check itself: starts a model server, tries the candidate, stops the server, and gives the verdict."""
 
 import logging
 import shutil

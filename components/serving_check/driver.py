@@ -1,4 +1,4 @@
-"""Looks at earlier checks and at what can serve here before TFX looks for a cached verdict."""
+"""The ServingCheck's driver: puts the server and whether a verdict can be repeated into TFX's cache key."""
 
 from collections.abc import Mapping
 from typing import Any, Final

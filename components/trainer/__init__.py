@@ -1,1 +1,1 @@
-"""Data, model, fit, export."""
+"""The Trainer stage: input pipeline, network, training with checkpoints, export of the SavedModel."""

@@ -1,4 +1,4 @@
-"""An epoch once trained stays trained: what survives a killed process, and early stopping from it."""
+"""Checkpoints after every epoch, resuming from them exactly, and early stopping."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ from components.trainer.optimizers import averaged_weights
 logger = logging.getLogger(__name__)
 
 IOU = "iou_at_input_size"
-"""The name of the metric, from ``models.metrics``; with ``val_`` before it, of its value on the val split."""
+"""Name of `ResizedMeanIoU` in the history; with ``val_`` before it, of its value on the val split."""
 _VAL_IOU = f"val_{IOU}"
 
 Epoch = dict[str, float]

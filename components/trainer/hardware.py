@@ -1,4 +1,4 @@
-"""What the recipe leaves to the hardware."""
+"""The dtype policy and XLA compilation where the recipe leaves them to the hardware."""
 
 from typing import Literal
 

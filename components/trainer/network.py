@@ -14,7 +14,7 @@ from components.trainer.training_config import TrainingConfig
 from models.class_weights import class_weights
 from models.encoder_unet import encoder_unet
 from models.losses.segmentation_loss import SegmentationLoss
-from models.metrics import ResizedMeanIoU
+from models.resized_mean_iou import ResizedMeanIoU
 from models.test_time_augmentation import average_augmented
 from models.unet import unet
 

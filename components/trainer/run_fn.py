@@ -1,4 +1,4 @@
-"""User code of tfx Trainer: data, model, fit, export."""
+"""User code of TFX's Trainer: reads the data, builds the network, fits and exports it."""
 
 import logging
 from pathlib import Path
@@ -28,7 +28,7 @@ from components.trainer.optimizers import (
     doubt_about_average,
     phases,
 )
-from components.trainer.progress import Progress
+from components.trainer.progress_callback import Progress
 from components.trainer.record import TrainingRecord, write_record
 from models.encoder_unet import unfreeze
 

@@ -1,1 +1,1 @@
-"""Decode, resize and normalise: defined once for training, evaluation and serving."""
+"""The Transform stage: one graph from an Example's bytes to pixels, for training, evaluation and serving."""

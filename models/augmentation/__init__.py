@@ -1,4 +1,4 @@
-"""Changes to training images that leave them believable, applied to image and mask alike."""
+"""Random augmentation of training images, applied to image and mask alike."""
 
 from models.augmentation.random_augmentation import RandomAugmentation
 

@@ -1,4 +1,4 @@
-"""Moves of the picture in its frame: exact ones pixel for pixel, all others by one resampling.
+"""Geometric augmentation: flips and turns pixel for pixel, everything else by one resampling.
 
 A change is described by a homogeneous matrix (N, 3, 3) that takes a point (x, y, 1) of the changed picture to
 the point of the original that is seen there. The origin is the centre of the frame, x points right, y down,

@@ -1,4 +1,4 @@
-"""Changes of pixels in their place: blur, and colour, of which what is linear is one matrix an image."""
+"""Photometric augmentation: blur, and colour, of which what is linear is one matrix an image."""
 
 import math
 from typing import Any

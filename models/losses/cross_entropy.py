@@ -1,4 +1,4 @@
-"""Losses that judge each pixel by itself."""
+"""Cross-entropy and focal loss: losses of single pixels."""
 
 from typing import Any
 

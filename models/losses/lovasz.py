@@ -1,4 +1,4 @@
-"""The loss that stands in for IoU itself."""
+"""The Lovász-softmax loss, a surrogate of IoU."""
 
 from typing import Any
 

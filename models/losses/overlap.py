@@ -1,4 +1,4 @@
-"""Losses that judge each class by how well prediction and truth overlap."""
+"""Dice and Tversky loss: losses of a class's overlap of prediction and truth."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A batch as the losses see it."""
+"""A batch's pixels as the losses take them: truth, probabilities, weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The last lines on the terminal: what came out, where it is, and what to do next."""
+"""The last lines of a run on the terminal: what came out, where it is, and what to do next."""
 
 import shlex
 import sys

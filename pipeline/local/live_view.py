@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.durations import duration, time_left
-from components.trainer.training_progress import TICKS, TrainingProgress
+from components.trainer.progress import TICKS, TrainingProgress
 from pipeline.local.view import ASCII, Ending, Glyphs, Tone, View
 
 if TYPE_CHECKING:

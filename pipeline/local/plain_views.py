@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
-from components.trainer.training_progress import TrainingProgress
+from components.trainer.progress import TrainingProgress
 from pipeline.local.view import Ending, Glyphs, View, glyphs_for
 
 if TYPE_CHECKING:

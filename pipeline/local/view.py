@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from components.report.run_summary import RunSummary
-from components.trainer.training_progress import RECORD_ATTRIBUTE, TrainingProgress
+from components.trainer.progress import RECORD_ATTRIBUTE, TrainingProgress
 
 if TYPE_CHECKING:
     from pipeline.local.stages import StageResult

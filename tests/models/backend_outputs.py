@@ -16,7 +16,7 @@ from keras import ops
 from models.augmentation import RandomAugmentation
 from models.losses import LOSSES
 from models.losses.segmentation_loss import SegmentationLoss
-from models.metrics import ResizedMeanIoU
+from models.resized_mean_iou import ResizedMeanIoU
 from models.test_time_augmentation import average_augmented
 from models.unet import unet
 

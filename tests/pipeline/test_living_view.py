@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import pytest
 from tiny_screen import Screen
 
-from components.trainer.training_progress import RECORD_ATTRIBUTE, TICKS, TrainingProgress
+from components.trainer.progress import RECORD_ATTRIBUTE, TICKS, TrainingProgress
 from pipeline.local.live_view import LiveView
 from pipeline.local.plain_views import Mode, PlainView, view_for
 from pipeline.local.view import Ending, Line, Tone, View

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from components.durations import duration, time_left
-from components.trainer.training_progress import RECORD_ATTRIBUTE, TrainingProgress
+from components.trainer.progress import RECORD_ATTRIBUTE, TrainingProgress
 from pipeline.local.plain_views import Mode, view_for
 from pipeline.local.view import Ending, Line, View
 

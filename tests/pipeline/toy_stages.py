@@ -17,7 +17,7 @@ from tfx import v1 as tfx
 
 from components.errors import StageError
 from components.image_mask_example_gen.report import Reason, Rejection, UnusableDatasetError
-from components.trainer.training_progress import RECORD_ATTRIBUTE, TICKS, TrainingProgress
+from components.trainer.progress import RECORD_ATTRIBUTE, TICKS, TrainingProgress
 from pipeline.config import Recipe
 
 logger = logging.getLogger("components.toy")

@@ -23,7 +23,7 @@ from components.trainer.distribution import (
     training_strategy,
 )
 from models.losses.segmentation_loss import SegmentationLoss
-from models.metrics import ResizedMeanIoU
+from models.resized_mean_iou import ResizedMeanIoU
 from models.unet import unet
 
 BATCH_SIZE = 4

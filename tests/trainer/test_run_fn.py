@@ -31,7 +31,7 @@ from components.trainer.config import Constants, TrainerSettings
 from components.trainer.data import read_constants
 from components.trainer.model_config import ModelConfig
 from components.trainer.network import with_test_time_augmentation
-from components.trainer.progress import Progress
+from components.trainer.progress_callback import Progress
 from components.trainer.run_fn import run_fn
 from components.trainer.training_config import AugmentationConfig, TrainingConfig
 

@@ -1,4 +1,4 @@
-"""What stops a command that talks to Kubeflow; the messages are for the person who typed it."""
+"""Errors of the commands that talk to Kubeflow; their messages are for the person who typed them."""
 
 
 class UsageError(Exception):

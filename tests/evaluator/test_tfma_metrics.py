@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from components.evaluator.metrics import CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS, SegmentationMetrics
+from components.evaluator.tfma_metrics import CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS, SegmentationMetrics
 
 NAMES = ["sky", "road", "car"]
 IGNORE = 255

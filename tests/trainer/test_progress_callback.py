@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from components.errors import StageError
-from components.trainer import progress as progress_module
+from components.trainer import progress_callback as progress_module
 from components.trainer.checkpoints import IOU
-from components.trainer.progress import Progress
-from components.trainer.training_progress import RECORD_ATTRIBUTE, TICKS, TrainingProgress
+from components.trainer.progress import RECORD_ATTRIBUTE, TICKS, TrainingProgress
+from components.trainer.progress_callback import Progress
 
 
 class Clock:
@@ -74,7 +74,7 @@ def train_epoch(callback: Progress, clock: Clock, epoch: int, first_step: float 
 def test_an_epoch_is_a_line_with_all_that_was_measured(
     callback: Progress, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "components.trainer.progress")
+    caplog.set_level(logging.INFO, "components.trainer.progress_callback")
     train_epoch(callback, clock, 0)
     [record] = caplog.records
     assert record.getMessage() == (
@@ -86,7 +86,7 @@ def test_an_epoch_is_a_line_with_all_that_was_measured(
 def test_the_last_epoch_leaves_no_time(
     callback: Progress, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "components.trainer.progress")
+    caplog.set_level(logging.INFO, "components.trainer.progress_callback")
     train_epoch(callback, clock, 3)
     assert caplog.messages == ["epoch 4/4: loss 0.5000, val mean IoU 0.250 (at input size), 10 images/s"]
 

@@ -1,4 +1,4 @@
-"""What is watched while training."""
+"""The Keras metric that chooses the checkpoint: mean IoU at the network's input size."""
 
 from typing import Any
 

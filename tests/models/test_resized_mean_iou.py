@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.losses.segmentation_loss import SegmentationLoss
-from models.metrics import ResizedMeanIoU
+from models.resized_mean_iou import ResizedMeanIoU
 from models.unet import unet
 
 

@@ -1,4 +1,4 @@
-"""The confusion-matrix metrics as one TFMA metric: each example is counted once, everything else follows."""
+"""The TFMA metric that counts one confusion matrix, of which all metrics follow."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,0 +1,109 @@
+"""The Keras callback that logs each epoch and tells how far a training is."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import keras
+from keras import ops
+
+from components.durations import time_left
+from components.errors import StageError
+from components.trainer.checkpoints import IOU
+from components.trainer.progress import RECORD_ATTRIBUTE, TICKS, TrainingProgress
+
+logger = logging.getLogger(__name__)
+ticks = logging.getLogger(TICKS)
+ticks.propagate = False
+
+_TICK_SECONDS: Final = 0.5
+
+
+class Progress(keras.callbacks.Callback):
+    """Logs each epoch, and adds ``seconds`` and ``learning_rate`` to what it measured.
+
+    Ends a training that has diverged.
+    """
+
+    def __init__(self, epochs: int, examples: int):
+        super().__init__()
+        self._examples = examples
+        self._begun = 0.0
+        self._trained = 0.0
+        self._first_step_done = 0.0
+        self._last_tick = 0.0
+        self._epoch_seconds: float | None = None
+        self._progress = TrainingProgress(0, epochs, 0, 0, None, None, None, None)
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._progress = replace(self._progress, steps=self.params["steps"])
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._begun = time.perf_counter()
+        self._progress = replace(self._progress, epoch=epoch + 1, step=0)
+
+    # The begin of a step, not its end: that one's losses would have to be fetched from the device.
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        now = time.perf_counter()
+        if batch == 1:
+            # The first step is also the graph's compilation, and tells nothing about the others.
+            self._first_step_done = now
+        if now - self._last_tick >= _TICK_SECONDS and ticks.isEnabledFor(logging.DEBUG):
+            self._last_tick = now
+            self._progress = self._within_epoch(batch, now)
+            ticks.debug("step %d", batch, extra={RECORD_ATTRIBUTE: self._progress})
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._trained = time.perf_counter() - self._begun
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {} if logs is None else logs
+        seconds = time.perf_counter() - self._begun
+        logs["seconds"] = seconds
+        # That of the next step, as Keras's own callbacks report it.
+        logs["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        if not math.isfinite(logs["loss"]):
+            raise StageError(
+                f"training diverged in epoch {epoch + 1}: the loss is {logs['loss']}; "
+                "a lower training.learning_rate or a training.gradient_clip_norm usually helps"
+            )
+        self._epoch_seconds = seconds
+        self._progress = progress = replace(
+            self._progress,
+            epoch=epoch + 1,
+            step=self._progress.steps,
+            loss=float(logs["loss"]),
+            val_mean_iou=float(logs[f"val_{IOU}"]) if f"val_{IOU}" in logs else None,
+            images_per_second=self._examples / (self._trained or seconds),
+            seconds_left=seconds * (self._progress.epochs - epoch - 1),
+        )
+        logger.info(describe(progress), extra={RECORD_ATTRIBUTE: progress})
+
+    def _within_epoch(self, step: int, now: float) -> TrainingProgress:
+        progress = replace(self._progress, step=step)
+        if step < 2:
+            return progress
+        step_seconds = (now - self._first_step_done) / (step - 1)
+        if step_seconds == 0:
+            return progress
+        whole_epochs = progress.epochs - progress.epoch
+        return replace(
+            progress,
+            images_per_second=self._examples / progress.steps / step_seconds,
+            seconds_left=step_seconds * (progress.steps - step)
+            + (self._epoch_seconds or step_seconds * progress.steps) * whole_epochs,
+        )
+
+
+def describe(progress: TrainingProgress) -> str:
+    """Returns the line that tells of a finished epoch."""
+    parts = [f"loss {progress.loss:.4f}"]
+    if progress.val_mean_iou is not None:
+        parts.append(f"val mean IoU {progress.val_mean_iou:.3f} (at input size)")
+    parts.append(f"{progress.images_per_second:.0f} images/s")
+    if progress.seconds_left:
+        parts.append(time_left(progress.seconds_left))
+    return f"epoch {progress.epoch}/{progress.epochs}: {', '.join(parts)}"
