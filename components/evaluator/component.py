@@ -125,7 +125,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
 def _eval_config(exec_properties: Mapping[str, Any]) -> dict[str, str]:
     """What TFX's executor reads in place of the settings."""
     settings = settings_of_run(EvaluatorSettings, exec_properties[SETTINGS_KEY], exec_properties)
-    config = build_eval_config(settings.evaluation, settings.labels, exec_properties[CODE_FINGERPRINT_KEY])
+    config = build_eval_config(settings.evaluation, settings.labels)
     return {standard_component_specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(config)}
 
 

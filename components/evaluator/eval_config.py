@@ -14,9 +14,7 @@ from components.evaluator.tfma_metrics import SegmentationMetrics
 from components.metrics.table import MEAN_IOU, Metric
 
 
-def build_eval_config(
-    config: EvaluationConfig, labels: LabelSet, code_fingerprint: str = ""
-) -> config_pb2.EvalConfig:
+def build_eval_config(config: EvaluationConfig, labels: LabelSet) -> config_pb2.EvalConfig:
     """Builds what TFX's Evaluator reads.
 
     With a baseline TFX itself adds the second model spec; without one it drops the change threshold.
@@ -24,11 +22,8 @@ def build_eval_config(
     Args:
         config: thresholds and slices.
         labels: names the classes.
-        code_fingerprint: a digest of the code that evaluates; a new one means TFX's cache does not answer.
     """
-    metric = SegmentationMetrics(
-        list(labels.names), IGNORE_LABEL, code_fingerprint, config.allow_unmeasured_classes
-    )
+    metric = SegmentationMetrics(list(labels.names), IGNORE_LABEL, config.allow_unmeasured_classes)
     overall = config_pb2.SlicingSpec()
     mean_iou = [_threshold(overall, value=_at_least(config.min_mean_iou))]
     if config.max_regression is not None:

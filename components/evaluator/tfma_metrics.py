@@ -38,7 +38,6 @@ class SegmentationMetrics(tfma.metrics.Metric):
         self,
         class_names: list[str],
         ignore_label: int,
-        code_fingerprint: str = "",
         allowed_unmeasured: Sequence[str] = (),
         name: str = "segmentation_metrics",
     ) -> None:
@@ -47,7 +46,6 @@ class SegmentationMetrics(tfma.metrics.Metric):
         Args:
             class_names: in the order of the class ids.
             ignore_label: pixels with this ground truth count nowhere.
-            code_fingerprint: changes nothing here, but the config and with it the key of TFX's cache.
             allowed_unmeasured: classes that `UNMEASURED_CLASSES` and `UNPREDICTED_CLASSES` leave out.
             name: TFMA's handle of the whole family.
         """
@@ -55,7 +53,6 @@ class SegmentationMetrics(tfma.metrics.Metric):
             _computations,
             class_names=class_names,
             ignore_label=ignore_label,
-            code_fingerprint=code_fingerprint,
             allowed_unmeasured=list(allowed_unmeasured),
             name=name,
         )

@@ -111,6 +111,6 @@ def test_masks_that_cannot_be_compared_are_counted_and_the_first_name_is_told() 
 
 
 def test_the_metric_is_rebuilt_from_its_config() -> None:
-    metric = SegmentationMetrics(NAMES, IGNORE, code_fingerprint="abc")
+    metric = SegmentationMetrics(NAMES, IGNORE, ["cat"])
     config = json.loads(json.dumps(metric.get_config()))
     assert SegmentationMetrics.from_config(config).get_config() == metric.get_config()
