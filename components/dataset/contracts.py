@@ -205,8 +205,6 @@ class Latency(Record):
 class Memory(Record):
     """Resident memory of the server's processes; megabytes of 10^6 bytes."""
 
-    idle: float
-    """Loaded and warm, before the first request."""
     peak: float
     """The most there ever was, loading included."""
 

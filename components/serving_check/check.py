@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import psutil
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from components.dataset.contracts import Memory, ServingCheck
 from components.serving.backends import BINARY, Backend
+from components.serving.config import ServingCheckConfig
 from components.serving.process import ServerProcess, ServerProcessError
 from components.serving.server.options import ServerOptions
-from components.serving_check.config import ServingCheckConfig
 from components.serving_check.examples import with_expected_masks
-from components.serving_check.memory import peak_resident, resident
 from components.serving_check.trial import try_out
 
 _MODEL_NAME: Final = "candidate"
@@ -84,7 +84,6 @@ def check_model(
             return ServingCheck(server=server_name, reasons=tuple(reasons))
         load_seconds = round(time.monotonic() - started, 2)
         try:
-            idle = resident(server.pid)
             findings = try_out(server.target, _MODEL_NAME, model_dir, expected)
             peak = peak_resident(server.pid)
             status = server.returncode
@@ -98,7 +97,7 @@ def check_model(
         masks=findings.masks,
         same_bytes=findings.same_bytes,
         latency_ms=findings.latency_ms,
-        memory_mb=Memory(idle=round(idle / _MEGABYTE, 1), peak=round(peak / _MEGABYTE, 1)) if peak else None,
+        memory_mb=Memory(peak=round(peak / _MEGABYTE, 1)) if peak else None,
         hostile_requests=tuple(findings.hostile_requests),
     )
     reasons += [*findings.reasons, *_exceeded(report, config)]
@@ -127,3 +126,25 @@ def _exceeded(report: ServingCheck, config: ServingCheckConfig) -> Iterator[str]
         yield (
             f"the server had {memory.peak:g} MB resident, over serving.max_memory_mb {config.max_memory_mb:g}"
         )
+
+
+def peak_resident(pid: int) -> int:
+    """Returns the most bytes that a process and its children ever had resident; 0 once it has ended."""
+    try:
+        return sum(_high_water_mark(process.pid) for process in _family(pid))
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def _high_water_mark(pid: int) -> int:
+    # Source: proc_pid_status(5); its kB are 1024 bytes. A process that is ending has no such line.
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "VmHWM":
+            return 1024 * int(value.split()[0])
+    return 0

@@ -113,7 +113,7 @@ SERVED = ServingCheck(
     masks=24,
     same_bytes=24,
     latency_ms=Latency(first=14.0, p50=12.04, p99=15.01, requests=100),
-    memory_mb=Memory(idle=390.2, peak=410.4),
+    memory_mb=Memory(peak=410.4),
 )
 
 

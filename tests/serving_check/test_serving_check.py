@@ -19,13 +19,12 @@ from tiny_export import export_tiny_model
 
 from components.dataset.contracts import SERVING_CHECK_FILE, ServingCheck
 from components.serving.backends import BINARY, Backend
+from components.serving.config import ServingCheckConfig, ServingLimits
 from components.serving.process import ServerProcessError
 from components.serving_check import check, executor
-from components.serving_check.config import ServingCheckConfig
+from components.serving_check.check import peak_resident
 from components.serving_check.executor import Executor
-from components.serving_check.memory import peak_resident, resident
 from components.serving_check.trial import Findings
-from components.trainer.config import ServingLimits
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +93,7 @@ def test_latency_memory_and_loading_are_measured(good: standard_artifacts.InfraB
     assert report.load_seconds and report.load_seconds > 0.5
     latency, memory = report.latency_ms, report.memory_mb
     assert latency and latency.requests >= 10 and 0 < latency.p50 <= latency.p99
-    assert memory and 50 < memory.idle <= memory.peak
+    assert memory and memory.peak > 50
 
 
 def test_hostile_requests_get_an_answer_that_says_what_is_wrong(
@@ -218,23 +217,23 @@ def test_a_server_that_ends_by_itself_is_a_refusal(check_with: Any, monkeypatch:
 
 
 def test_memory_is_that_of_a_process_and_its_children() -> None:
-    alone, peak = resident(os.getpid()), peak_resident(os.getpid())
-    assert 10_000_000 < alone <= 1.05 * peak
+    alone = peak_resident(os.getpid())
+    assert alone > 10_000_000
     waits = "import sys; print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", waits], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdout
         child.stdout.readline()
-        assert resident(os.getpid()) > alone + 2_000_000
-        assert 2_000_000 < resident(child.pid) <= 1.05 * peak_resident(child.pid)
+        assert peak_resident(os.getpid()) > alone + 2_000_000
+        assert peak_resident(child.pid) > 2_000_000
         child.communicate()
-    assert (resident(child.pid), peak_resident(child.pid)) == (0, 0)
+    assert peak_resident(child.pid) == 0
 
 
 def test_settings_and_report_import_neither_tensorflow_nor_tfx() -> None:
     code = (
-        "import sys, components.serving_check.config, components.dataset.contracts;"
+        "import sys, components.serving.config, components.dataset.contracts;"
         "sys.exit(bool({'tensorflow', 'tfx', 'numpy', 'grpc'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
