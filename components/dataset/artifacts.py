@@ -1,4 +1,4 @@
-"""The artifact that says where every input file went."""
+"""The pipeline's own artifact types."""
 
 from tfx.types.artifact import Artifact
 
@@ -7,3 +7,9 @@ class IngestionReportArtifact(Artifact):
     """Holds ``ingestion.json``: the examples of each split, and the files that became none."""
 
     TYPE_NAME = "IngestionReport"
+
+
+class HtmlReport(Artifact):
+    """Holds ``index.html``, one self-contained page, and ``report.json``, all that it shows."""
+
+    TYPE_NAME = "HtmlReport"

@@ -10,9 +10,8 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.dataset.artifacts import IngestionReportArtifact
+from components.dataset.artifacts import HtmlReport, IngestionReportArtifact
 from components.dataset.labels import LabelSet
-from components.report.artifacts import HtmlReport
 from components.report.executor import (
     INGESTION_KEY,
     LABELS_KEY,

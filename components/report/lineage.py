@@ -1,4 +1,4 @@
-"""Which code, which libraries and which seeds a run was made with. Imports neither TensorFlow nor TFX."""
+"""Finds the code, libraries and seeds that a run was made with; imports neither TensorFlow nor TFX."""
 
 import platform
 from collections.abc import Mapping

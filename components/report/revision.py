@@ -1,4 +1,4 @@
-"""Which commit the code is of."""
+"""Finds the commit of the code that runs."""
 
 import os
 import subprocess

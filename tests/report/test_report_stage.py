@@ -14,14 +14,13 @@ from tfx.types import standard_artifacts
 import components
 import models
 from components.dataset import features
-from components.dataset.artifacts import IngestionReportArtifact
+from components.dataset.artifacts import HtmlReport, IngestionReportArtifact
 from components.dataset.contracts import EVALUATION_FILE, Evaluation, GateCheck, Metrics
 from components.dataset.labels import LabelSet
 from components.fingerprint import source_fingerprint
 from components.metrics.confusion import count_pixels, margins
 from components.metrics.table import MEAN_IOU, METRICS, class_iou
 from components.report import executor
-from components.report.artifacts import HtmlReport
 from components.report.component import Driver
 from components.report.data import ReportData
 

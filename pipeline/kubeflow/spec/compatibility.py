@@ -20,7 +20,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
     PipelineTaskSpec,
 )
 
-from components.report.artifacts import HtmlReport
+from components.dataset.artifacts import HtmlReport
 from pipeline.kubeflow_config import MODEL_PUSHED, KubeflowConfig
 from pipeline.kubernetes_types import parse_quantity
 
