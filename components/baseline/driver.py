@@ -7,7 +7,7 @@ from typing import Any, Final
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
-from components.model_store.baseline_token import baseline_token
+from components.model_store import store
 from components.token_driver import InputArtifacts, TokenDriver
 
 SERVED_MODEL_KEY: Final = "served_model"
@@ -18,7 +18,7 @@ def resolve_token(inputs: InputArtifacts, exec_properties: Mapping[str, Any]) ->
     """Returns the token of the served version that the stage is to answer with."""
     candidate = artifact_utils.get_single_instance(list(inputs[standard_component_specs.MODEL_KEY]))
     model_dir = path_utils.serving_model_path(candidate.uri)
-    return baseline_token(Path(model_dir), Path(exec_properties[SERVING_DIR_KEY]))
+    return store.baseline_token(Path(model_dir), Path(exec_properties[SERVING_DIR_KEY]))
 
 
 class Driver(TokenDriver):

@@ -15,7 +15,6 @@ from components.baseline.driver import SERVED_MODEL_KEY, SERVING_DIR_KEY, resolv
 from components.dataset.contracts import INCOMPARABLE_VERSION, LABELS_FILE, OBSTACLE, VERSION
 from components.errors import StageError
 from components.model_store import store
-from components.model_store.baseline_token import NOTHING, baseline_token, find
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
 
@@ -74,13 +73,13 @@ class Executor(base_executor.BaseExecutor):
 
 def _served_version(token: str, candidate_dir: Path, serving_dir: Path) -> store.Version | None:
     """The version that the token asks for; None, said in a log line, if there is none."""
-    if token == NOTHING:
+    if token == store.NO_BASELINE:
         logger.info("no earlier model to compare with")
         return None
-    served = find(token, serving_dir)
+    served = store.find_baseline(token, serving_dir)
     if served is None:
         # Only a candidate that is served itself may ask for a version which is gone meanwhile.
-        if baseline_token(candidate_dir, serving_dir) != token:
+        if store.baseline_token(candidate_dir, serving_dir) != token:
             raise StageError(
                 f"the versions under {serving_dir} changed while this stage started; run the pipeline again"
             )

@@ -34,6 +34,8 @@ BASELINE_TOKEN_KEY: Final = "baseline_token"
 """In the provenance, and a property of the Baseline's artifact: what the model was compared with."""
 PUSH_TOKEN_KEY: Final = "push_token"
 """In the provenance, and a parameter of the Pusher: which push made the version."""
+NO_BASELINE: Final = "nothing"
+"""The `baseline_token` where no model is served."""
 
 # A server takes only integers for versions; it passes these by.
 _LOCK = ".lock"
@@ -160,6 +162,37 @@ def prune(base: Path, keep: int) -> list[int]:
             (base / str(number)).rename(leaving)
             _remove(leaving)
     return superfluous
+
+
+def baseline_token(candidate: Path, serving_dir: Path) -> str:
+    """Returns what a candidate is to be compared with, as a token that can be kept and read again.
+
+    That is the newest served version, unless the candidate itself is that version. Then it is what the
+    candidate was compared with before it was pushed: a rerun with nothing changed asks the same
+    question again, and no model is its own baseline.
+
+    Args:
+        candidate: SavedModel of the candidate.
+        serving_dir: the directory of the served versions.
+    """
+    served = newest(serving_dir)
+    if served is None:
+        return NO_BASELINE
+    fingerprint = served.fingerprint()
+    if fingerprint == content_fingerprint(candidate):
+        earlier = served.provenance().get(BASELINE_TOKEN_KEY)
+        if earlier:
+            return earlier
+    return f"{served.number}:{fingerprint}"
+
+
+def find_baseline(token: str, serving_dir: Path) -> Version | None:
+    """Returns the version that a token stands for, None where it is not served any more, or is another."""
+    number, _, fingerprint = token.partition(":")
+    if token == NO_BASELINE or int(number) not in versions(serving_dir):
+        return None
+    version = Version(int(number), serving_dir / number)
+    return version if version.fingerprint() == fingerprint else None
 
 
 def link_tree(source: Path, target: Path) -> None:

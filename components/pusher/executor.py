@@ -11,7 +11,6 @@ from tfx.types import artifact_utils, standard_component_specs
 from components.dataset.contracts import ALREADY_SERVED
 from components.errors import StageError
 from components.model_store import store
-from components.model_store.baseline_token import baseline_token
 from components.pusher.driver import already_served, refusal, resolve_token, serving_dir
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
@@ -92,7 +91,7 @@ class Executor(tfx_pusher.Executor):
 
 def _check_unchanged(model_dir: Path, base: Path, compared_with: str) -> None:
     """Two runs at a time: the gate's verdict is on this model against versions of then."""
-    if baseline_token(model_dir, base) != compared_with or already_served(model_dir, base):
+    if store.baseline_token(model_dir, base) != compared_with or already_served(model_dir, base):
         raise StageError(
             f"the versions under {base} changed after the model was compared with them; "
             "run the pipeline again"

@@ -11,7 +11,6 @@ from tfx.types import standard_artifacts
 from components.baseline.executor import Executor
 from components.errors import StageError
 from components.model_store import store
-from components.model_store.baseline_token import NOTHING, baseline_token, find
 
 
 @pytest.fixture
@@ -24,7 +23,9 @@ def candidate(tmp_path: Path) -> Path:
     return write_candidate(tmp_path / "candidate" / "Format-Serving", "candidate")
 
 
-def push(tmp_path: Path, serving_dir: Path, content: str, token: str = NOTHING, **options: Any) -> int:
+def push(
+    tmp_path: Path, serving_dir: Path, content: str, token: str = store.NO_BASELINE, **options: Any
+) -> int:
     model = write_candidate(tmp_path / content, content, **options)
     return store.publish(model, serving_dir, {store.BASELINE_TOKEN_KEY: token})
 
@@ -48,7 +49,7 @@ def assert_empty(baseline: standard_artifacts.Model) -> None:
 def test_nothing_served_is_an_empty_baseline(candidate: Path, serving_dir: Path) -> None:
     baseline = run(candidate, serving_dir)
     assert_empty(baseline)
-    assert baseline.get_string_custom_property("baseline_token") == NOTHING
+    assert baseline.get_string_custom_property("baseline_token") == store.NO_BASELINE
     assert baseline.get_string_custom_property("incomparable_version") == ""
 
 
@@ -60,7 +61,7 @@ def test_the_newest_version_is_the_baseline(candidate: Path, serving_dir: Path, 
     model = Path(baseline.uri) / "Format-Serving"
     assert store.content_fingerprint(model) == store.content_fingerprint(tmp_path / "new")
     token = baseline.get_string_custom_property("baseline_token")
-    assert find(token, serving_dir) == store.newest(serving_dir)
+    assert store.find_baseline(token, serving_dir) == store.newest(serving_dir)
     assert baseline.get_string_custom_property("obstacle") == ""
 
 
@@ -95,13 +96,13 @@ def test_a_version_that_cannot_be_compared_is_left_out_and_said_so(
 def test_the_token_changes_with_the_newest_version_and_with_its_bytes(
     candidate: Path, serving_dir: Path, tmp_path: Path
 ) -> None:
-    tokens = [baseline_token(candidate, serving_dir)]
+    tokens = [store.baseline_token(candidate, serving_dir)]
     number = push(tmp_path, serving_dir, "one")
-    tokens.append(baseline_token(candidate, serving_dir))
+    tokens.append(store.baseline_token(candidate, serving_dir))
     (serving_dir / str(number) / "variables/variables.data").write_text("changed by hand")
-    tokens.append(baseline_token(candidate, serving_dir))
+    tokens.append(store.baseline_token(candidate, serving_dir))
     push(tmp_path, serving_dir, "two")
-    tokens.append(baseline_token(candidate, serving_dir))
+    tokens.append(store.baseline_token(candidate, serving_dir))
     assert len(set(tokens)) == 4
 
 
@@ -109,9 +110,9 @@ def test_a_candidate_that_is_served_asks_for_what_it_was_compared_with(
     candidate: Path, serving_dir: Path, tmp_path: Path
 ) -> None:
     earlier = push(tmp_path, serving_dir, "earlier")
-    token = baseline_token(candidate, serving_dir)
+    token = store.baseline_token(candidate, serving_dir)
     store.publish(candidate, serving_dir, {store.BASELINE_TOKEN_KEY: token})
-    assert baseline_token(candidate, serving_dir) == token
+    assert store.baseline_token(candidate, serving_dir) == token
     assert run(candidate, serving_dir, token).get_string_custom_property("version") == str(earlier)
 
 
@@ -119,10 +120,10 @@ def test_a_served_candidate_whose_baseline_is_gone_is_compared_with_nothing(
     candidate: Path, serving_dir: Path, tmp_path: Path
 ) -> None:
     push(tmp_path, serving_dir, "earlier")
-    token = baseline_token(candidate, serving_dir)
+    token = store.baseline_token(candidate, serving_dir)
     store.publish(candidate, serving_dir, {store.BASELINE_TOKEN_KEY: token})
     store.prune(serving_dir, keep=1)
-    assert baseline_token(candidate, serving_dir) == token
+    assert store.baseline_token(candidate, serving_dir) == token
     assert_empty(run(candidate, serving_dir, token))
 
 
@@ -130,7 +131,7 @@ def test_an_answer_is_refused_when_the_versions_change_after_the_driver_looked(
     candidate: Path, serving_dir: Path, tmp_path: Path
 ) -> None:
     push(tmp_path, serving_dir, "earlier")
-    token = baseline_token(candidate, serving_dir)
+    token = store.baseline_token(candidate, serving_dir)
     push(tmp_path, serving_dir, "another")
     store.prune(serving_dir, keep=1)
     with pytest.raises(StageError, match="run the pipeline again"):

@@ -12,9 +12,8 @@ from tfx.types import standard_artifacts
 
 from components.errors import StageError
 from components.model_store import store
-from components.model_store.baseline_token import NOTHING, baseline_token
-from components.pusher.config import ServingConfig
 from components.pusher.executor import Executor
+from components.serving.config import ServingConfig
 
 
 @pytest.fixture
@@ -47,9 +46,8 @@ def push(
     blessing.set_int_custom_property("blessed", blessed)
     infra_blessing = standard_artifacts.InfraBlessing()
     infra_blessing.set_int_custom_property("blessed", serves)
-    baseline.set_string_custom_property(
-        "baseline_token", baseline_token(model_dir, serving_dir) if compared_with is None else compared_with
-    )
+    token = store.baseline_token(model_dir, serving_dir) if compared_with is None else compared_with
+    baseline.set_string_custom_property("baseline_token", token)
     properties: dict[str, Any] = {
         "serving_dir": str(serving_dir),
         "keep_versions": keep,
@@ -72,7 +70,7 @@ def test_a_blessed_model_is_pushed_and_remembers_what_it_was_compared_with(
     version = store.newest(serving_dir)
     assert version
     assert (version.path / "saved_model.pb").read_text() == "weights"
-    assert version.provenance()["baseline_token"] == NOTHING
+    assert version.provenance()["baseline_token"] == store.NO_BASELINE
     assert version.provenance()["push_token"] == "t"
     assert pushed.get_int_custom_property("pushed") == 1
     assert pushed.get_string_custom_property("pushed_version") == str(version.number)
@@ -141,7 +139,7 @@ def test_a_model_compared_with_what_is_no_longer_the_newest_is_not_pushed(
 ) -> None:
     push(tmp_path, serving_dir, "theirs")
     with pytest.raises(StageError, match="changed after the model was compared with them; run the pipeline"):
-        push(tmp_path, serving_dir, "ours", compared_with=NOTHING)
+        push(tmp_path, serving_dir, "ours", compared_with=store.NO_BASELINE)
     assert len(store.versions(serving_dir)) == 1
     assert sorted(path.name for path in serving_dir.glob(".*")) == [".lock"]
 
@@ -159,7 +157,7 @@ def test_two_runs_at_a_time_push_one_model_once(
 
     monkeypatch.setattr(store, "withdrawn", withdrawn)
     with pytest.raises(StageError, match="run the pipeline again"):
-        push(tmp_path, serving_dir, compared_with=NOTHING)
+        push(tmp_path, serving_dir, compared_with=store.NO_BASELINE)
     assert len(store.versions(serving_dir)) == 1
 
 
@@ -205,7 +203,7 @@ def test_at_least_one_version_is_kept() -> None:
 
 def test_the_settings_import_neither_tensorflow_nor_tfx() -> None:
     code = (
-        "import sys, components.pusher.config, components.model_store.store;"
+        "import sys, components.serving.config, components.model_store.store;"
         "sys.exit(bool({'tensorflow', 'tfx', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
