@@ -8,18 +8,17 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from components.dataset.features import ATTRIBUTE_PREFIX
 from components.evaluator.config import EvaluationConfig
 from components.image_mask_example_gen.config import DatasetConfig
-from components.pusher.config import ServingConfig
 from components.run_parameters import RunParameters
-from components.serving_check.config import ServingCheckConfig
+from components.serving.config import ServingConfig
 from components.settings import Settings
-from components.trainer.config import ServingLimits, TrainerSettings, contradictions
+from components.trainer.config import TrainerSettings, contradictions
 from components.trainer.model_config import ModelConfig
 from components.trainer.training_config import AugmentationConfig, TrainingConfig
 from components.transform.config import TransformConfig
@@ -32,7 +31,6 @@ DEFAULT_RECIPE = "shapes"
 
 _RECIPES = Path(__file__).parent / "recipes"
 _LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
-_Part = TypeVar("_Part", bound=Settings)
 
 
 class BeamConfig(Settings):
@@ -58,14 +56,6 @@ class BeamConfig(Settings):
         return [*args, *self.options]
 
 
-class ServingBlock(ServingConfig, ServingCheckConfig, ServingLimits):
-    """What concerns the served model: one block for people, a part of it for each of three stages."""
-
-    def part(self, kind: type[_Part]) -> _Part:
-        """Returns what one stage is given, and so all that its cache depends on."""
-        return kind(**self.model_dump(include=set(kind.model_fields)))
-
-
 class Recipe(Settings):
     """All that decides what a run does; the blocks belong to the stages they govern."""
 
@@ -80,7 +70,7 @@ class Recipe(Settings):
     augmentation: AugmentationConfig = AugmentationConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    serving: ServingBlock = ServingBlock()
+    serving: ServingConfig = ServingConfig()
     beam: BeamConfig = BeamConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()
 

@@ -26,10 +26,9 @@ from components.report.component import Report
 from components.run_parameters import RunParameters
 from components.schema.component import CuratedSchema
 from components.schema.curated import SCALAR_FEATURES, curated_schema
+from components.serving.config import ServingCheckConfig, ServingLimits
 from components.serving_check.component import ServingCheck
-from components.serving_check.config import ServingCheckConfig
 from components.trainer.component import Trainer
-from components.trainer.config import ServingLimits
 from pipeline.config import Recipe
 
 

@@ -10,7 +10,7 @@ from components.dataset import features, transformed
 from components.dataset.labels import LabelSet
 from components.imaging.decode import decode_image
 from components.imaging.resize import InputSize, resize_image
-from components.trainer.config import ServingLimits
+from components.serving.config import ServingLimits
 from components.trainer.export import export
 
 LABELS = LabelSet(names=("dark", "bright · heiß"), colors=((0, 0, 0), (250, 200, 10)), raw_values=(0, 255))

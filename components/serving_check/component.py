@@ -4,7 +4,7 @@ from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 
-from components.serving_check.config import ServingCheckConfig
+from components.serving.config import ServingCheckConfig
 from components.serving_check.driver import Driver
 from components.serving_check.executor import CODE_FINGERPRINT_KEY, CONFIG_KEY, INFRA_BLESSING_KEY, Executor
 

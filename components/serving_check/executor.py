@@ -11,8 +11,8 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
 from components.dataset.contracts import SERVING_CHECK_FILE, ServingCheck
+from components.serving.config import ServingCheckConfig
 from components.serving_check.check import check_model
-from components.serving_check.config import ServingCheckConfig
 from components.serving_check.examples import SPLIT, read_examples
 
 CONFIG_KEY: Final = "config"

@@ -17,8 +17,9 @@ from components.run_parameters import (
     settings_of_any_run,
     settings_of_run,
 )
+from components.serving.config import ServingLimits
 from components.trainer import run_fn
-from components.trainer.config import ServingLimits, TrainerSettings
+from components.trainer.config import TrainerSettings
 from components.trainer.distribution import is_chief
 
 SETTINGS_KEY: Final = "settings"

@@ -1,4 +1,4 @@
-"""What the Trainer is handed: its part of the recipe, what a served model refuses, the graph's constants."""
+"""The Trainer's settings, how its blocks may contradict each other, and the transform graph's constants."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Self
@@ -125,20 +125,6 @@ class TrainerSettings(Settings):
         blocks = ("name", "dataset", "transform", "model", "augmentation", "training")
         values = self.model_dump(mode="json", include=set(blocks))
         return {block: values[block] for block in blocks}
-
-
-class ServingLimits(Settings):
-    """What a served model refuses, wherever it is served: the part of the recipe's ``serving`` block that is
-    built into the exported model, so that a change exports it anew.
-    """
-
-    max_pixels: int = Field(default=50_000_000, ge=1)
-    """An image that claims more is refused before it is decoded; at least ``dataset.max_pixels``. Answering
-    takes about 16 bytes a pixel. Images that together have more than this are answered one after the
-    other, so the default stays under 1 GB for whatever is encoded in a request."""
-    max_batch_size: int = Field(default=64, ge=32)
-    """Images in one request, or in what a server makes of several. What the network computes grows with it
-    as with ``training.batch_size``; the Evaluator sends 32."""
 
 
 class Constants(NamedTuple):

@@ -17,7 +17,7 @@ from components.dataset.labels import LabelSet
 from components.imaging.decode import encode_mask
 from components.imaging.guard import admit_images, admit_pixels, map_images, require
 from components.imaging.resize import InputSize, resize_image, restore_class_ids
-from components.trainer.config import ServingLimits
+from components.serving.config import ServingLimits
 from components.trainer.data import unpack_pixels
 
 _VERSIONS_OF = ("tfx", "tensorflow", "keras", "tensorflow-transform")

@@ -8,8 +8,9 @@ import tensorflow_transform as tft
 from tfx.v1.components import FnArgs
 
 from components.imaging.resize import InputSize
+from components.serving.config import ServingLimits
 from components.trainer.checkpoints import Checkpoints
-from components.trainer.config import Constants, ServingLimits, TrainerSettings, untrained_classes
+from components.trainer.config import Constants, TrainerSettings, untrained_classes
 from components.trainer.data import Examples, read_constants
 from components.trainer.directory import PIXELS, training_directory
 from components.trainer.distribution import is_chief, replicated, training_strategy

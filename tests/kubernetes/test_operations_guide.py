@@ -6,7 +6,7 @@ import pytest
 from known_server import SERIES
 from manifests import SERVING, build, builder
 
-from components.pusher.config import ServingConfig
+from components.serving.config import ServingConfig
 
 REPOSITORY = SERVING.parents[1]
 GUIDE = (REPOSITORY / "docs" / "operations.md").read_text()

@@ -7,7 +7,7 @@ import pytest
 from known_server import FLAGS
 from manifests import OVERLAYS, SERVING, Manifests, build, builder
 
-from components.pusher.config import ServingConfig
+from components.serving.config import ServingConfig
 
 pytestmark = pytest.mark.skipif(builder() is None, reason="neither kubectl nor kustomize is installed")
 

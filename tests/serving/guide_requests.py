@@ -20,8 +20,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from components.serving.config import ServingLimits
 from components.serving.server.servable import MAX_MESSAGE_BYTES
-from components.trainer.config import ServingLimits
 
 _SECONDS = 30
 _MOST = ServingLimits().max_batch_size

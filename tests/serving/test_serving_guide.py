@@ -17,8 +17,8 @@ from running_server import channel_to, decoded, encoded, running
 from serving_guide import GUIDE, REPOSITORY, blocks, table
 from tiny_export import LABELS, export_tiny_model
 
+from components.serving.config import ServingLimits
 from components.serving.server.server import ModelServer
-from components.trainer.config import ServingLimits
 
 _PICTURE = np.full((16, 24, 3), 20, np.uint8)
 _PICTURE[:, 12:] = 230

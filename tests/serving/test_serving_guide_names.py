@@ -12,10 +12,10 @@ from serving_guide import DOCS, GUIDE, REPOSITORY, commands
 
 from components.serving import MAX_MESSAGE_BYTES, PATIENCE, TIMEOUT
 from components.serving.backends import IMAGE
+from components.serving.config import ServingLimits
 from components.serving.server import batching, grpc_api, servable
 from components.serving.server.options import argument_parser, read_options
 from components.serving.server.server import DRAIN_SECONDS
-from components.trainer.config import ServingLimits
 from pipeline.config import Recipe
 
 _FLAGS_OF_TENSORFLOW_SERVING = {

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from tiny_export import LABELS, export_tiny_model
 
 from components.evaluator.extractors import _MAX_BATCH_SIZE
-from components.trainer.config import ServingLimits
+from components.serving.config import ServingLimits
 
 IMAGE = np.full((12, 10, 3), 200, np.uint8)
 LIMITS = ServingLimits(max_pixels=1000, max_batch_size=32)
