@@ -4,12 +4,13 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Never
+from typing import Final
 
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from components.image_mask_example_gen.files import InputRejectedError
 from components.imaging.drawing import overlay, with_palette, with_raw_values
@@ -17,6 +18,8 @@ from components.serving.client import Labels, Prediction, SegmentationClient
 from components.serving.failures import ServingClientError
 from pipeline.predict.image_files import ImageFile, sent_bytes
 from pipeline.predict.result_files import Record, ResultFiles, is_out_of_space
+
+_CONSOLE: Final = Console(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 class Values(StrEnum):
@@ -56,9 +59,8 @@ def predict_files(
         concurrency: how many requests are under way at once.
         batch_size: images in a request, at most.
     """
-    bar: tqdm[Never] = tqdm(total=len(images), unit="image", disable=None, dynamic_ncols=True)
-    with client, bar, _client_log_shown():
-        run = _Run(client, results, values, bar)
+    with client, _progress_bar(len(images)) as one_more_done, _client_log_shown():
+        run = _Run(client, results, values, one_more_done)
         try:
             run.predict(images, concurrency, batch_size)
         except (ServingClientError, _NoRawValuesError) as error:
@@ -68,7 +70,6 @@ def predict_files(
         except OSError as error:
             _say(_reason(error))
         finally:
-            bar.close()
             _say(run.summary(len(images)))
     return run.answered == len(images)
 
@@ -76,13 +77,19 @@ def predict_files(
 class _Run:
     """The state of a run."""
 
-    def __init__(self, client: SegmentationClient, results: ResultFiles, values: Values, bar: "tqdm[Never]"):
+    def __init__(
+        self,
+        client: SegmentationClient,
+        results: ResultFiles,
+        values: Values,
+        one_more_done: Callable[[], None],
+    ):
         self.answered = 0
         self._client = client
         self._results = results
         self._values = values
         self._record = Record(None)
-        self._bar = bar
+        self._one_more_done = one_more_done
         self._labels: dict[int, Labels] = {}
         self._asked: deque[tuple[ImageFile, bytes]] = deque()
         self._started = time.monotonic()
@@ -156,7 +163,7 @@ class _Run:
             ),
         )
         self.answered += 1
-        self._bar.update()
+        self._one_more_done()
 
     def _valued(self, mask: bytes, labels: Labels) -> bytes:
         match self._values:
@@ -179,7 +186,7 @@ class _Run:
 
     def _fail(self, image: ImageFile, reason: str) -> None:
         _say(f"{image.path}: {reason}")
-        self._bar.update()
+        self._one_more_done()
         self._record.write(file=str(image.path), error=reason)
 
 
@@ -188,6 +195,23 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         _say(record.getMessage())
+
+
+@contextmanager
+def _progress_bar(images: int) -> Iterator[Callable[[], None]]:
+    """Shows how far the run is, where a person looks; yields what to call after each image."""
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn()
+    bar = Progress(
+        *columns,
+        console=_CONSOLE,
+        transient=True,
+        # Standard output is the record's, if --json says so.
+        redirect_stdout=False,
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task("", total=images)
+        yield lambda: bar.advance(task)
 
 
 @contextmanager
@@ -208,5 +232,5 @@ def _reason(error: OSError) -> str:
 
 
 def _say(line: str) -> None:
-    # Around a progress bar, not into it.
-    tqdm.write(line, file=sys.stderr)
+    # Above the progress bar, not into it.
+    _CONSOLE.print(line)

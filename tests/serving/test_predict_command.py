@@ -1,9 +1,12 @@
 """python -m pipeline.predict, as people call it."""
 
+import contextlib
 import errno
 import io
 import json
 import os
+import pty
+import re
 import signal
 import socket
 import subprocess
@@ -485,6 +488,33 @@ def test_a_full_disk_ends_the_run(
     assert run.returncode == 1
     assert run.stderr[1].endswith(": No space left on device")
     assert len(run.stderr) == 3
+
+
+def test_a_terminal_shows_how_far_it_is_and_whole_lines_above(folder: Path) -> None:
+    (folder / "a.jpg").write_bytes(b"no picture")
+    controller, terminal = pty.openpty()
+    with running(FakeServer(seconds=0.2)) as server:
+        options = ["--server", server.address, "--model", "pets", "--output", "masks", "--concurrency", "1"]
+        with subprocess.Popen(
+            [sys.executable, "-m", "pipeline.predict", "photos", *options],
+            cwd=folder.parent,
+            env={**os.environ, "PYTHONPATH": str(_REPOSITORY), "TERM": "xterm", "COLUMNS": "40"},
+            stderr=terminal,
+        ) as process:
+            os.close(terminal)
+            shown = b""
+            # Linux ends the terminal with an error once nobody writes to it any more.
+            with contextlib.suppress(OSError):
+                while piece := os.read(controller, 4096):
+                    shown += piece
+    os.close(controller)
+    assert process.returncode == 1
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "\n")
+    assert re.search("━ +2/3 images", plain)
+    lines = plain.splitlines()
+    assert sum(line.startswith("photos/a.jpg: ") for line in lines) == 1
+    [summary] = [line for line in lines if line.startswith("2 of 3 images answered by pets (version 3) in ")]
+    assert summary.endswith("masks in masks")
 
 
 def test_an_interrupt_keeps_what_is_done_and_leaves_no_half_file(folder: Path) -> None:
