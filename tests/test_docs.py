@@ -25,8 +25,9 @@ def test_the_recipe_reference_is_that_of_the_settings() -> None:
 def test_the_reference_knows_nested_keys_bounds_defaults_and_meanings() -> None:
     rows = reference().splitlines()
     assert (
-        "| `dataset.splits.val` | number ≥ 0, < 1 | `0.15` | Fraction for checkpoint choice; of the official "
-        "training list where a layout has one. |" in rows
+        "| `dataset.splits.val` | number ≥ 0, < 1 or block | `0.15` | For checkpoint choice: the fraction of "
+        "all pairs, of the training split's where that or test is declared; or what the data says; see "
+        "[dataset.splits.val](#datasetsplitsval) |" in rows
     )
     assert any(row.startswith("| `training.loss.tversky` | number > 0 or block or `null` |") for row in rows)
     assert "| `training.loss.tversky.beta` | number > 0 | `0.7` | Weight of false negatives. |" in rows

@@ -1,6 +1,5 @@
 """The recipe's ``dataset`` part: where images and masks lie and what the masks mean."""
 
-import re
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
@@ -10,6 +9,7 @@ from components.image_mask_example_gen.layouts import DATASETS
 from components.image_mask_example_gen.layouts.folder import FilePattern, Folder
 from components.image_mask_example_gen.layouts.layout import Layout, RawClass
 from components.image_mask_example_gen.layouts.shapes import Shapes
+from components.image_mask_example_gen.splits import SplitConfig
 from components.imaging.palette import Color
 from components.settings import Settings
 
@@ -25,36 +25,6 @@ if TYPE_CHECKING:
     LayoutName = str
 else:
     LayoutName = Literal[Shapes.name, Folder.name, *DATASETS]
-
-
-class SplitConfig(Settings):
-    """How examples are divided where no official list does it."""
-
-    val: float = Field(default=0.15, ge=0.0, lt=1.0)
-    """Fraction for checkpoint choice; of the official training list where a layout has one."""
-    test: float = Field(default=0.15, gt=0.0, lt=1.0)
-    """Fraction that only the Evaluator sees; an official test list takes its place."""
-    seed: int = Field(default=0, ge=0)
-    """Another seed, another division."""
-    group: str | None = None
-    """Regular expression searched in the key; keys with the same match (its first group, where it has
-    one) stay in one split, for example ``^(seq\\d+)_`` for the frames of one video."""
-
-    @field_validator("group")
-    @classmethod
-    def _group_compiles(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                re.compile(value)
-            except re.error as error:
-                raise ValueError(f"not a regular expression: {error}") from error
-        return value
-
-    @model_validator(mode="after")
-    def _leave_something_to_train_on(self) -> Self:
-        if self.val + self.test >= 1.0:
-            raise ValueError(f"val ({self.val}) and test ({self.test}) leave nothing to train on; lower one")
-        return self
 
 
 class ShapesConfig(Settings):
@@ -91,6 +61,9 @@ class DatasetConfig(Settings):
     limit: int | None = Field(default=None, ge=3)
     """Take this many pairs only, a fixed random choice; for quick tries."""
     splits: SplitConfig = SplitConfig()
+    max_shared_pictures: int | None = Field(default=None, ge=0)
+    """End the run where more pictures than this are in several splits, pixel by pixel the same; 0 allows
+    none, null says it only."""
     max_pixels: int = Field(default=50_000_000, ge=1)
     """A picture with more pixels is rejected before it is decoded. Decoding takes up to about 30 bytes a
     pixel and worker, where a mask is in colours: 1.5 GB at the default."""

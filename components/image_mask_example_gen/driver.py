@@ -56,8 +56,13 @@ def fingerprint_inputs(config: DatasetConfig) -> str:
         raise StageError(str(error)) from error
     root = Path(config.root)
     digest = blake2b(digest_size=16)
-    for path in config.source.scan(root).files:
+    for path in (*config.source.scan(root).files, *config.splits.files):
         file = root / path
-        status = file.stat() if file.exists() else file.lstat()
+        try:
+            status = file.stat() if file.exists() else file.lstat()
+        except FileNotFoundError as error:
+            raise StageError(
+                f"dataset.splits names {path}, and there is no such file under {root}"
+            ) from error
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from components.dataset.features import SPLITS
 from components.errors import StageError
-from components.image_mask_example_gen.config import DatasetConfig, SplitConfig
-from components.image_mask_example_gen.layouts.layout import OFFICIAL_TEST, Entry, Scan
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.layouts.layout import Entry, Scan
 from components.image_mask_example_gen.report import Rejection, UnusableDatasetError
+from components.image_mask_example_gen.splits import SplitConfig, declare
 
 _PAIRS_PER_SHARD = 64
 """Few enough to keep workers evenly busy to the end, enough for a file worth opening."""
@@ -34,6 +35,8 @@ class Plan:
 
     pairs: dict[str, int]
     """Number of pairs meant for each split, before they are read."""
+    origins: dict[str, str]
+    """What decides about each split, in words; empty where no split is declared."""
     shards: tuple[Shard, ...]
     rejected: tuple[Rejection, ...]
 
@@ -46,16 +49,36 @@ def plan_ingestion(config: DatasetConfig, root: Path) -> Plan:
     Raises:
       StageError: there are no pairs, two have the same name, or the splits cannot be filled.
     """
-    scan = _limited(config.source.scan(root), config)
+    scan = config.source.scan(root)
     if not scan.entries:
         orphans = "; ".join(f"{item.file}: {item.found}" for item in scan.rejected[:4])
         raise UnusableDatasetError(
             f"{root}: no image has a mask. {orphans or 'There are no files.'}", scan.rejected
         )
+    declared = declare(scan, config.splits, root)
+    scan = _limited(declared.scan, config)
     splits = assign_splits(scan.entries, config.splits)
+    for split in declared.origins:
+        if not splits[split]:
+            raise StageError(f"dataset.limit {config.limit} leaves {split} no pair; raise it")
     shards = [shard for split in SPLITS for shard in _shards(split, splits[split])]
     pairs = {split: len(entries) for split, entries in splits.items()}
-    return Plan(pairs, tuple(shards), tuple(scan.rejected))
+    origins = _all_origins(declared.origins, config.splits) if declared.origins else {}
+    return Plan(pairs, origins, tuple(shards), tuple(scan.rejected))
+
+
+def _all_origins(declared: dict[str, str], config: SplitConfig) -> dict[str, str]:
+    """Says of each split what decides about it, where some are declared."""
+    by_share = [split for split in ("val", "test") if split not in declared]
+    pool = f"{declared['train']}, but for {' and '.join(by_share)}" if by_share else ""
+    origins = {"train": "all in no other split"} if "train" not in declared else {}
+    origins |= declared
+    if "train" in declared and pool:
+        origins["train"] = pool
+    for split in by_share:
+        share = getattr(config, split)
+        origins[split] = f"a share of {share:g} of train, drawn by name" if share else "none asked for"
+    return {split: origins[split] for split in SPLITS}
 
 
 def _limited(scan: Scan, config: DatasetConfig) -> Scan:
@@ -85,25 +108,29 @@ def _shards(split: str, entries: Sequence[Entry]) -> list[Shard]:
 def assign_splits(entries: Sequence[Entry], config: SplitConfig) -> dict[str, list[Entry]]:
     """Returns the entries of each of train, val and test.
 
-    Groups (single keys without ``config.group``) are ranked by a stable hash; the first of them make the
-    test split, the next ones val, the rest train. Ranking meets the fractions as exactly as the groups
-    allow, also with five pictures, where independent coin flips would leave splits empty; adding a file
-    moves at most three groups, those at the borders. Where entries come with an official list, its test
-    part stays test, and val is taken from its training part.
+    What is declared as val or test stays it; where neither is, shares of the rest are drawn. Groups (single
+    keys without ``config.group``) are ranked by a stable hash; the first of them make the test split, the
+    next ones val, the rest train. Ranking meets the fractions as exactly as the groups allow, also with five
+    pictures, where independent coin flips would leave splits empty; adding a file moves at most three groups,
+    those at the borders.
+
+    Args:
+      entries: As `declare` returns them.
+      config: The shares.
 
     Raises:
-      StageError: too few groups to give every split one, or nothing of an official test list.
+      StageError: too few groups to give every split one.
     """
-    test = [entry for entry in entries if entry.official_split == OFFICIAL_TEST]
-    rest = [entry for entry in entries if entry.official_split != OFFICIAL_TEST]
-    has_official_lists = any(entry.official_split for entry in entries)
-    if has_official_lists and not test:
-        raise StageError(
-            "no pair of the dataset's official test list is there; look whether its images and masks are, "
-            "or raise dataset.limit"
-        )
-    wanted = {"val": config.val} if has_official_lists else {"test": config.test, "val": config.val}
-    wanted = {split: fraction for split, fraction in wanted.items() if fraction > 0}
+    splits: dict[str, list[Entry]] = {split: [] for split in SPLITS}
+    rest: list[Entry] = []
+    for entry in entries:
+        (splits[entry.official_split] if entry.official_split in ("val", "test") else rest).append(entry)
+    shares = {"test": config.test, "val": config.val}
+    wanted = {
+        split: share
+        for split, share in shares.items()
+        if isinstance(share, float) and share > 0 and not splits[split]
+    }
 
     groups = _ranked_groups(rest, config)
     if len(groups) <= len(wanted):
@@ -112,8 +139,6 @@ def assign_splits(entries: Sequence[Entry], config: SplitConfig) -> dict[str, li
             f"{', '.join([*wanted, 'train'])}: each needs one group at least. Give more data, a finer "
             "dataset.splits.group, or no val split (dataset.splits.val=0)."
         )
-    splits: dict[str, list[Entry]] = {split: [] for split in SPLITS}
-    splits["test"].extend(test)
     start = 0
     for done, (split, fraction) in enumerate(wanted.items(), start=1):
         # Each split still to come, and train, keeps one group.

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     LABEL_OUTSIDE_CLASSES = "label outside the classes"
     EMPTY_FILE = "empty file"
     TOO_MANY_PIXELS = "too many pixels"
+    LISTED_ONLY = "listed, but not there"
     UNLISTED = "unlisted"
     """The dataset itself leaves the file out, so it does not count as damage."""
 

@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from components.errors import StageError
-from components.image_mask_example_gen.config import SplitConfig
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
     InputRejectedError,
@@ -22,6 +21,7 @@ from components.image_mask_example_gen.files import (
 )
 from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.plan import assign_splits
+from components.image_mask_example_gen.splits import SplitConfig
 from components.imaging.drawing import as_rgb
 from pipeline.init.files import THREADS
 

@@ -1,13 +1,18 @@
 """Division into train, val and test."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import StageError
-from components.image_mask_example_gen.config import SplitConfig
-from components.image_mask_example_gen.layouts.layout import Entry
+from components.image_mask_example_gen.layouts.layout import Entry, Scan
 from components.image_mask_example_gen.plan import assign_splits
+from components.image_mask_example_gen.report import Reason, Rejection
+from components.image_mask_example_gen.splits import SplitConfig, declare
 
 
 def entries(count: int) -> list[Entry]:
@@ -72,11 +77,197 @@ def test_official_test_stays_test_and_val_comes_out_of_trainval() -> None:
     assert [len(splits[name]) for name in ("train", "val", "test")] == [30, 10, 20]
 
 
-def test_an_official_test_list_without_a_pair_is_an_error() -> None:
-    official = [Entry(f"{index}", "", "", "trainval") for index in range(9)]
-    with pytest.raises(StageError, match=r"no pair of the dataset's official test list is there"):
-        assign_splits(official, SplitConfig())
+def test_what_no_list_names_is_a_share_of_the_training_list() -> None:
+    official = [Entry(f"{index}", "", "", "trainval") for index in range(20)]
+    splits = assign_splits(official, SplitConfig(val=0.2, test=0.3))
+    assert [len(splits[name]) for name in ("train", "val", "test")] == [10, 4, 6]
 
 
 def test_no_val_is_possible() -> None:
     assert assign_splits(entries(10), SplitConfig(val=0.0))["val"] == []
+
+
+def pairs(*names: str, official: Mapping[str, str] = {}) -> list[Entry]:
+    """Named as two folders are paired: the key is the name."""
+    return [Entry(name, f"images/{name}.jpg", f"masks/{name}_mask.png", official.get(name)) for name in names]
+
+
+def divided(
+    root: Path, scan: Scan | list[Entry], **splits: Any
+) -> tuple[dict[str, str], dict[str, Reason], dict[str, str]]:
+    """Split of each key, reason of each file set aside, and what declares each split."""
+    scan = scan if isinstance(scan, Scan) else Scan(scan, [])
+    config = SplitConfig.model_validate(splits)
+    declared = declare(scan, config, root)
+    return (
+        split_of(declared.scan.entries, config),
+        {item.file: item.reason for item in declared.scan.rejected},
+        declared.origins,
+    )
+
+
+def test_folders_are_kept_and_the_rest_is_set_aside(tmp_path: Path) -> None:
+    found = pairs("train/1", "train/2", "val/1", "test/1", "extra/1")
+    split, aside, origins = divided(
+        tmp_path,
+        found,
+        train={"folder": "images/train"},
+        val={"folder": ["images/valid", "images/v*"]},
+        test={"folder": "**/test"},
+    )
+    assert split == {"train/1": "train", "train/2": "train", "val/1": "val", "test/1": "test"}
+    assert aside == {"images/extra/1.jpg": Reason.UNLISTED}
+    assert origins["train"] == "folder images/train"
+
+
+def test_a_folder_is_no_beginning_of_a_name(tmp_path: Path) -> None:
+    found = [*pairs("train_extra/1", "train/1", "train/2")]
+    split, aside, _ = divided(tmp_path, found, train={"folder": "images/train"}, val=0.0, test=0.5)
+    assert set(split) == {"train/1", "train/2"} and len(aside) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "b",
+        "b.jpg",
+        "b_mask.png",
+        "images/b.jpg masks/b_mask.png",
+        "/elsewhere/images/b.jpg\t/elsewhere/masks/b_mask.png",
+        "./images/b.jpg,1",
+        "C:\\data\\images\\b.jpg",
+        "b 1 1 1",
+        "b  -1",
+        '"b.jpg"',
+        "b.tiff",
+        "7 b.jpg",
+    ],
+)
+def test_a_list_may_write_names_and_paths_and_further_columns(tmp_path: Path, line: str) -> None:
+    (tmp_path / "test.txt").write_bytes(b"\xef\xbb\xbf# names\r\n\r\n" + line.encode() + b"\r\n")
+    split, aside, _ = divided(tmp_path, pairs("a", "b", "c"), test={"list": "test.txt"}, val=0.0)
+    assert split == {"a": "train", "b": "test", "c": "train"} and not aside
+
+
+@pytest.mark.parametrize("name", ["street 1", "v1.2", "a,b", "\u00fc", "u\u0308"])
+def test_names_may_be_unusual(tmp_path: Path, name: str) -> None:
+    (tmp_path / "test.txt").write_text("\u00fc" if name == "u\u0308" else name, encoding="utf-8")
+    split, aside, _ = divided(tmp_path, pairs("a", name, "c"), test={"list": "test.txt"}, val=0.0)
+    assert split[name] == "test" and not aside
+
+
+def test_the_folder_tells_files_of_one_name_apart(tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("/data/images/val/1.jpg")
+    split, _, _ = divided(tmp_path, pairs("train/1", "val/1", "val/2"), test={"list": "test.txt"}, val=0.0)
+    assert [key for key, name in split.items() if name == "test"] == ["val/1"]
+    (tmp_path / "test.txt").write_text("\n1\n")
+    with pytest.raises(StageError, match=r"test.txt, line 2: '1' names 2 pairs, images/train/1.jpg and"):
+        divided(tmp_path, pairs("train/1", "val/1", "val/2"), test={"list": "test.txt"})
+
+
+def test_a_name_that_no_file_has_is_rejected_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("a\nz\n")
+    found = declare(
+        Scan(pairs("a", "b", "c"), []), SplitConfig.model_validate({"val": {"list": "val.txt"}}), tmp_path
+    )
+    [item] = found.scan.rejected
+    assert (item.file, item.reason, item.found) == (
+        "z",
+        Reason.LISTED_ONLY,
+        "val.txt, line 2; no file has this name",
+    )
+
+
+def test_an_image_without_mask_is_damage_only_where_a_split_asks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("a\nb\nwanted")
+    (tmp_path / "val.txt").write_text("c")
+    alone = [
+        Rejection(f"images/{name}.jpg", Reason.IMAGE_WITHOUT_MASK, "no mask")
+        for name in ("wanted", "unlabelled")
+    ]
+    lists = {"train": {"list": "train.txt"}, "val": {"list": "val.txt"}}
+    split, aside, _ = divided(tmp_path, Scan(pairs("a", "b", "c"), alone), **lists, test=0.5)
+    assert aside == {"images/wanted.jpg": Reason.IMAGE_WITHOUT_MASK, "images/unlabelled.jpg": Reason.UNLISTED}
+    assert split["c"] == "val" and set(split.values()) == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_may_declare_splits(tmp_path: Path, separator: str) -> None:
+    rows = [
+        ("id", "file", "set"),
+        ("1", "a.jpg", "train"),
+        ("2", "b.jpg", "dev"),
+        ("3", "c.jpg", "hold"),
+        ("4", "d.jpg", "train"),
+    ]
+    (tmp_path / "split.csv").write_text("\n".join(map(separator.join, rows)))
+    table = {"csv": "split.csv", "column": "set"}
+    splits = {
+        "train": {**table, "value": "train"},
+        "val": {**table, "value": "dev"},
+        "test": {**table, "value": ["hold", "out"]},
+    }
+    split, aside, origins = divided(tmp_path, pairs("a", "b", "c", "d"), **splits)
+    assert split == {"a": "train", "b": "val", "c": "test", "d": "train"} and not aside
+    assert origins["test"] == "split.csv, set = hold or out"
+
+
+def test_a_pattern_may_declare_a_split(tmp_path: Path) -> None:
+    split, _, _ = divided(tmp_path, pairs("1_a", "2_a", "1_b", "2_b"), test={"pattern": "_b[^/]*$"}, val=0.0)
+    assert split == {"1_a": "train", "2_a": "train", "1_b": "test", "2_b": "test"}
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (
+            {"val": {"list": "two.txt"}, "test": {"folder": "images"}},
+            r"images/a.jpg is in val \(list two.txt\) and in test",
+        ),
+        (
+            {"val": {"list": "none.txt"}},
+            r"dataset.splits.val.list: none.txt cannot be read under .*No such file",
+        ),
+        ({"val": {"folder": "images/val"}}, r"dataset.splits.val: no pair of image and mask is in it"),
+        (
+            {"val": {"csv": "t.csv", "column": "fold", "value": "1"}},
+            r"t.csv has no column 'fold'; it has name, set",
+        ),
+        (
+            {"val": {"csv": "t.csv", "column": "set", "value": "dev"}},
+            r"dev stands nowhere in the column set of t.csv; there is val",
+        ),
+    ],
+)
+def test_a_declaration_that_cannot_hold_is_refused_in_one_line(
+    tmp_path: Path, splits: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "two.txt").write_text("a\nb")
+    (tmp_path / "t.csv").write_text("name,set\na,val\n")
+    with pytest.raises(StageError, match=message) as raised:
+        divided(tmp_path, pairs("a", "b", "c"), **splits)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_official_val_without_a_test_is_the_test(tmp_path: Path) -> None:
+    official = {name: "val" if name in "yz" else "train" for name in "abcdefyz"}
+    split, _, origins = divided(tmp_path, pairs(*official, official=official), val=0.2)
+    assert {key for key, name in split.items() if name == "test"} == {"y", "z"}
+    assert list(split.values()).count("val") == 1
+    assert origins["test"] == "the dataset's own list of val, as it has none of test"
+
+
+def test_all_official_splits_are_kept_and_no_val_trains_on_it(tmp_path: Path) -> None:
+    official = {"a": "train", "b": "train", "c": "val", "d": "test"}
+    found = pairs(*official, official=official)
+    assert divided(tmp_path, found)[0] == official
+    assert divided(tmp_path, found, val=0.0)[0] == official | {"c": "train"}
+
+
+def test_a_declaration_takes_the_place_of_the_official_list_of_its_name(tmp_path: Path) -> None:
+    official = {"a": "trainval", "b": "trainval", "c": "test", "d": "test"}
+    (tmp_path / "mine.txt").write_text("c")
+    found = pairs(*official, official=official)
+    split, aside, _ = divided(tmp_path, found, test={"list": "mine.txt"}, val=0.0)
+    assert split == {"a": "train", "b": "train", "c": "test"}
+    assert aside == {"images/d.jpg": Reason.UNLISTED}

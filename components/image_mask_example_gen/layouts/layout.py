@@ -37,7 +37,7 @@ class Entry:
     image: str
     mask: str
     official_split: str | None = None
-    """``trainval`` or ``test`` where the dataset has official lists."""
+    """``train``, ``val``, ``trainval`` or ``test`` where the dataset has official lists."""
     attributes: tuple[tuple[str, str], ...] = ()
     """Feature names and values, for slicing."""
 

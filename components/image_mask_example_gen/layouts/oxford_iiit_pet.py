@@ -55,6 +55,11 @@ class OxfordIiitPet(Layout):
             else:
                 found = f"in neither of {' and '.join(self.files)}; its mask {pair.mask} stays aside as well"
                 rejected.append(Rejection(pair.image, Reason.UNLISTED, found))
+        if entries and not any(entry.official_split == OFFICIAL_TEST for entry in entries):
+            raise StageError(
+                f"no pair of the official list {_LISTS[OFFICIAL_TEST]} is there; look whether its images and "
+                "masks are"
+            )
         return Scan(entries, rejected, sorted([*pairs.files, *self.files]))
 
 

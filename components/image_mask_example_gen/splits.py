@@ -1,0 +1,395 @@
+"""Which pair belongs to train, val and test: by share, or as the data itself says."""
+
+import csv
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, field_validator, model_validator
+
+from components.dataset.features import SPLITS
+from components.errors import StageError
+from components.image_mask_example_gen.layouts.folder import folders_regex
+from components.image_mask_example_gen.layouts.layout import Entry, Scan
+from components.image_mask_example_gen.report import Reason, Rejection, printable
+from components.settings import Settings
+
+OFFICIAL: Final = "the dataset's own list"
+
+# YAML and --set know lists only, which strict validation would not take for a tuple.
+_OneOrMore = Annotated[
+    tuple[str, ...],
+    Strict(False),
+    Field(min_length=1),
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+]
+
+
+class DeclaredSplit(Settings):
+    """What the data itself says is in a split, in one of four ways; paths are under ``dataset.root``."""
+
+    folder: _OneOrMore | None = None
+    """Folder of the split's images, such as ``images/val``, or several; ``*`` stands for any name in it,
+    ``**`` for any folders."""
+    list: _OneOrMore | None = None
+    """Text file that names the split's pairs, one a line, or several: a name or a path of image or mask, with
+    suffix or without; further columns are passed over."""
+    csv: str | None = None
+    """Table with headings and a row a pair, which names it in any column; with ``column`` and ``value``."""
+    column: str | None = None
+    """Heading in ``csv`` of what says the split."""
+    value: _OneOrMore | None = None
+    """What stands there for this split, or several such words."""
+    pattern: str | None = None
+    """Regular expression searched in the path of the image."""
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        ways = [key for key in ("folder", "list", "csv", "pattern") if getattr(self, key) is not None]
+        if len(ways) != 1:
+            given = " and ".join(ways) or "none"
+            raise ValueError(f"a declared split has one of folder, list, csv and pattern; here is {given}")
+        table = [self.csv is not None, self.column is not None, self.value is not None]
+        if any(table) and not all(table):
+            raise ValueError("csv, column and value go together: {csv: split.csv, column: split, value: val}")
+        for path in (*(self.folder or ()), *self.files):
+            if not path or path.startswith("/") or ".." in path.split("/"):
+                raise ValueError(f"{path!r} must stay under dataset.root")
+        if self.pattern is not None:
+            check_regex(self.pattern)
+        for folder in self.folder or ():
+            folders_regex(folder)
+        return self
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that say it, relative to the root."""
+        return (*(self.list or ()), *((self.csv,) if self.csv is not None else ()))
+
+    def __str__(self) -> str:
+        """Says it in a few words."""
+        if self.folder is not None:
+            return f"folder {', '.join(self.folder)}"
+        if self.list is not None:
+            return f"list {', '.join(self.list)}"
+        if self.csv is not None:
+            return f"{self.csv}, {self.column} = {' or '.join(self.value or ())}"
+        return f"names that match {self.pattern!r}"
+
+
+_Declared = Annotated[DeclaredSplit, Tag("declared")]
+# Told apart beforehand, so that a block with a mistake is not told that it is no number.
+_EITHER = Discriminator(
+    lambda value: {dict: "declared", DeclaredSplit: "declared", float: "share", int: "share"}.get(
+        type(value)
+    ),
+    custom_error_type="no_split",
+    custom_error_message="should be a share such as 0.15, or what the data declares: {folder: images/val}",
+)
+
+
+class SplitConfig(Settings):
+    """How examples are divided: by share, or as the data says.
+
+    A dataset with official lists keeps them; where only its val is official, that is the test split.
+    """
+
+    train: DeclaredSplit | None = None
+    """What is learnt from; null is all that is in neither of the others. Where it is declared, pairs in no
+    split are set aside."""
+    val: Annotated[Annotated[float, Field(ge=0.0, lt=1.0), Tag("share")] | _Declared, _EITHER] = 0.15
+    """For checkpoint choice: the fraction of all pairs, of the training split's where that or test is
+    declared; or what the data says."""
+    test: Annotated[Annotated[float, Field(gt=0.0, lt=1.0), Tag("share")] | _Declared, _EITHER] = 0.15
+    """What only the Evaluator sees: the fraction likewise, or what the data says."""
+    seed: int = Field(default=0, ge=0)
+    """Another seed, another division."""
+    group: str | None = None
+    """Regular expression searched in the key; keys with the same match (its first group, where it has
+    one) stay in one split, for example ``^(seq\\d+)_`` for the frames of one video. What the data declares
+    is kept as it is."""
+
+    @field_validator("group")
+    @classmethod
+    def _group_compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_regex(value)
+        return value
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> Self:
+        shares = [share for share in (self.val, self.test) if isinstance(share, float)]
+        if sum(shares) >= 1.0:
+            raise ValueError(f"val ({self.val}) and test ({self.test}) leave nothing to train on; lower one")
+        return self
+
+    @property
+    def declared(self) -> dict[str, DeclaredSplit]:
+        """The splits that the data declares, by name."""
+        given = {name: getattr(self, name) for name in SPLITS}
+        return {name: split for name, split in given.items() if isinstance(split, DeclaredSplit)}
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that decide about the splits, relative to the root."""
+        return tuple(dict.fromkeys(path for split in self.declared.values() for path in split.files))
+
+
+def check_regex(pattern: str) -> None:
+    """Raises ValueError for what is no regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A scan whose entries know their split where the data declares it."""
+
+    scan: Scan
+    """``official_split`` is ``val``, ``test``, or else what train is made of."""
+    origins: dict[str, str]
+    """Of each declared split, what declares it."""
+
+
+def declare(scan: Scan, config: SplitConfig, root: Path) -> Declared:
+    """Gives each entry the split that the recipe's declarations or else the dataset's own lists say.
+
+    Where train is declared, pairs in no split are set aside as unlisted, and so are images without a mask: a
+    test set without labels does not count as damage. A name in a list that no pair has is rejected.
+
+    Raises:
+      StageError: a list cannot be read, names two pairs, or has a pair that is in another split, too; or a
+        declared split has no pair.
+    """
+    declared = config.declared
+    origins = {name: str(split) for name, split in declared.items()}
+    renamed = _official_names(scan.entries, config)
+    origins |= {name: origin for name, origin in renamed.origins.items() if name not in origins}
+    if not declared:
+        entries = [replace(e, official_split=renamed.names.get(e.official_split)) for e in scan.entries]
+        return Declared(replace(scan, entries=entries), origins)
+
+    members = _Members(scan, root)
+    splits: dict[str, str] = {}
+    for name, split in declared.items():
+        for image in members.of(split, f"dataset.splits.{name}"):
+            if splits.setdefault(image, name) != name:
+                raise StageError(
+                    f"{printable(image)} is in {splits[image]} ({origins[splits[image]]}) and in {name} "
+                    f"({split}); a picture belongs to one split: take it out of one of them"
+                )
+    entries = []
+    aside: list[Rejection] = []
+    for entry in scan.entries:
+        official = renamed.names.get(entry.official_split)
+        # A declaration takes the place of the dataset's own list, which may hold more.
+        if entry.image not in splits and (official or "train") in declared:
+            found = f"in no split that the data declares; its mask {entry.mask} stays aside as well"
+            aside.append(Rejection(entry.image, Reason.UNLISTED, found))
+        else:
+            entries.append(replace(entry, official_split=splits.get(entry.image, official)))
+    present = Counter(entry.official_split for entry in entries)
+    for name, split in declared.items():
+        if not present[name]:
+            raise StageError(f"dataset.splits.{name}: no pair of image and mask is in it ({split})")
+    rejected = [_if_wanted(item, members, splits, "train" in declared) for item in scan.rejected]
+    divided = replace(scan, entries=entries, rejected=[*rejected, *aside, *members.missing])
+    return Declared(divided, origins)
+
+
+@dataclass(frozen=True)
+class _OfficialNames:
+    names: dict[str | None, str]
+    """The split of each official one."""
+    origins: dict[str, str]
+
+
+def _official_names(entries: Sequence[Entry], config: SplitConfig) -> _OfficialNames:
+    official = {entry.official_split for entry in entries} - {None}
+    if not official:
+        return _OfficialNames({}, {})
+    names: dict[str | None, str] = {"train": "train", "trainval": "train", "test": "test", "val": "val"}
+    origins = {names[name]: OFFICIAL for name in official}
+    if "val" in official and "test" not in official and "test" not in config.declared:
+        names["val"] = "test"
+        origins.pop("val")
+        origins["test"] = f"{OFFICIAL} of val, as it has none of test"
+    elif config.val == 0.0:
+        names["val"] = "train"
+        origins.pop("val", None)
+    return _OfficialNames(names, origins)
+
+
+def _if_wanted(item: Rejection, members: "_Members", splits: dict[str, str], all_declared: bool) -> Rejection:
+    """An unpaired file that no split asks for is none that is missing a partner."""
+    unpaired = item.reason in (Reason.IMAGE_WITHOUT_MASK, Reason.MASK_WITHOUT_IMAGE)
+    if not unpaired or not all_declared or members.wants(item, splits):
+        return item
+    return Rejection(item.file, Reason.UNLISTED, f"in no split that the data declares, and {item.found}")
+
+
+class _Members:
+    """Finds what declared splits consist of: the images of pairs, and files whose partner is missing."""
+
+    def __init__(self, scan: Scan, root: Path):
+        self._root = root
+        self._images = [entry.image for entry in scan.entries]
+        self._unpaired = [
+            item.file
+            for item in scan.rejected
+            if item.reason in (Reason.IMAGE_WITHOUT_MASK, Reason.MASK_WITHOUT_IMAGE)
+        ]
+        self._scan = scan
+        self._by_path = False
+        self.missing: list[Rejection] = []
+        """Names in lists that no file has."""
+
+    @cached_property
+    def names(self) -> "PairNames":
+        return PairNames(self._scan.entries, self._unpaired)
+
+    def of(self, split: DeclaredSplit, key: str) -> Iterator[str]:
+        """Yields the image of each pair, and each unpaired file, that is in the split."""
+        if split.folder is not None or split.pattern is not None:
+            is_member = _path_test(split)
+            self._by_path = True
+            yield from filter(is_member, (*self._images, *self._unpaired))
+        elif split.list is not None:
+            for path in split.list:
+                yield from self._listed(path, _lines(self._root, path, f"{key}.list"))
+        else:
+            yield from self._listed(str(split.csv), _table_rows(self._root, split, key))
+
+    def wants(self, item: Rejection, splits: dict[str, str]) -> bool:
+        """Whether a split asks for an unpaired file; no path of an image tells that of a mask."""
+        return item.file in splits or (self._by_path and item.reason is Reason.MASK_WITHOUT_IMAGE)
+
+    def _listed(self, path: str, lines: Iterable["Line"]) -> Iterator[str]:
+        for number, spellings in lines:
+            found = next(filter(None, map(self.names.find, spellings)), [])
+            if len(found) > 1:
+                raise StageError(
+                    f"{path}, line {number}: {printable(spellings[0])!r} names {len(found)} pairs, "
+                    f"{printable(found[0])} and {printable(found[1])}; write the folder with the name"
+                )
+            if not found:
+                self.missing.append(
+                    Rejection(
+                        spellings[0], Reason.LISTED_ONLY, f"{path}, line {number}; no file has this name"
+                    )
+                )
+            yield from found
+
+
+def _path_test(split: DeclaredSplit) -> Callable[[str], bool]:
+    if split.pattern is not None:
+        regex = re.compile(split.pattern)
+        return lambda path: regex.search(path) is not None
+    below = [re.compile(folders_regex(folder) + ".*", re.DOTALL) for folder in split.folder or ()]
+    return lambda path: any(regex.fullmatch(path) for regex in below)
+
+
+class PairNames:
+    """Finds pairs by what a list calls them: a name, or a path whose beginning may be another machine's."""
+
+    def __init__(self, entries: Sequence[Entry], unpaired: Sequence[str] = ()):
+        self._files: dict[str, dict[str, list[tuple[str, ...]]]] = defaultdict(dict)
+        for entry in entries:
+            for path in (entry.image, entry.mask):
+                self._add(entry.image, _stemmed(path))
+            self._add(entry.image, _parts(entry.key))
+        for file in unpaired:
+            self._add(file, _stemmed(file))
+
+    def _add(self, file: str, parts: tuple[str, ...]) -> None:
+        known = self._files[parts[-1]].setdefault(file, [])
+        if parts not in known:
+            known.append(parts)
+
+    def find(self, name: str) -> list[str]:
+        """Returns the images (of unpaired masks: these) that agree with most of the name's last parts."""
+        for parts in (_parts(name), _stemmed(name)):
+            if parts and (files := self._files.get(parts[-1])):
+                agreeing = {
+                    file: max(_common_end(parts, known) for known in spellings)
+                    for file, spellings in files.items()
+                }
+                most = max(agreeing.values())
+                return [file for file, count in agreeing.items() if count == most]
+        return []
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    # File systems compose letters with their accents, or take them apart.
+    path = unicodedata.normalize("NFC", path.replace("\\", "/"))
+    return tuple(part for part in path.split("/") if part not in ("", "."))
+
+
+def _stemmed(path: str) -> tuple[str, ...]:
+    *folders, name = _parts(path) or ("",)
+    stem, dot, _ = name.rpartition(".")
+    return (*folders, stem if dot and stem else name)
+
+
+def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+Line = tuple[int, Sequence[str]]
+"""Number of a line, and what may be the name in it, the likeliest first."""
+
+
+def _lines(root: Path, path: str, key: str) -> Iterator[Line]:
+    for number, line in enumerate(_read(root, path, key).splitlines(), start=1):
+        if (line := line.strip()) and not line.startswith("#"):
+            # Names may have blanks, and a line may have columns.
+            columns = [column for column in re.split(r"[\s,;]+", line) if column]
+            yield number, tuple(text.strip("\"'") for text in (line, *columns))
+
+
+def _table_rows(root: Path, split: DeclaredSplit, key: str) -> Iterator[Line]:
+    """Yields the rows of a split's table, as ``list`` has lines.
+
+    Raises:
+      StageError: it cannot be read, has no such column, or no such value in it.
+    """
+    rows = read_table(_read(root, str(split.csv), f"{key}.csv"))
+    headings = rows[0] if rows else []
+    if split.column not in headings:
+        raise StageError(
+            f"{key}.column: {split.csv} has no column {split.column!r}; it has "
+            f"{', '.join(headings) or 'none'}"
+        )
+    place = headings.index(str(split.column))
+    count = 0
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) > place and row[place].strip() in (split.value or ()):
+            count += 1
+            yield number, tuple(cell.strip() for at, cell in enumerate(row) if at != place and cell.strip())
+    if not count:
+        values = sorted({row[place].strip() for row in rows[1:] if len(row) > place})
+        raise StageError(
+            f"{key}.value: {' or '.join(split.value or ())} stands nowhere in the column {split.column} of "
+            f"{split.csv}; there is {', '.join(values[:5]) or 'nothing'}"
+        )
+
+
+def read_table(text: str) -> list[list[str]]:
+    """Splits a table into rows of cells, by the separator that its headings have most of."""
+    head = text.partition("\n")[0]
+    return list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count)))
+
+
+def _read(root: Path, path: str, key: str) -> str:
+    try:
+        return (root / path).read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise StageError(f"{key}: {path} cannot be read under {root}: {error.strerror}") from error
