@@ -3,12 +3,18 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
+
+_LITTER: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"})
+"""What Windows, macOS and network drives leave in folders, in lower case; the rest of it is hidden."""
 
 
 def walk_folders(
     root: Path, onerror: Callable[[OSError], None]
 ) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Walks like `os.walk`, through links to folders too, except hidden ones and those that lead back.
+
+    What an operating system left there (``Thumbs.db``, ``__MACOSX``) counts as hidden.
 
     Args:
         root: where to start.
@@ -22,9 +28,13 @@ def walk_folders(
         here = Path(folder)
         # In place: os.walk goes where this list says.
         subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and not _leads_back(root, here / name)
+            name for name in subfolders if _is_the_users(name) and not _leads_back(root, here / name)
         )
-        yield here, subfolders, sorted(name for name in files if not name.startswith("."))
+        yield here, subfolders, sorted(filter(_is_the_users, files))
+
+
+def _is_the_users(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in _LITTER
 
 
 def _leads_back(root: Path, folder: Path) -> bool:

@@ -6,7 +6,8 @@ from pydantic import Field, Strict, field_validator, model_validator
 
 from components.dataset.labels import LabelSet
 from components.image_mask_example_gen.layouts import DATASETS
-from components.image_mask_example_gen.layouts.folder import FilePattern, Folder
+from components.image_mask_example_gen.layouts.file_pattern import FilePattern
+from components.image_mask_example_gen.layouts.folder import Folder
 from components.image_mask_example_gen.layouts.layout import Layout, RawClass
 from components.image_mask_example_gen.layouts.shapes import Shapes
 from components.image_mask_example_gen.splits import SplitConfig
@@ -46,9 +47,14 @@ class DatasetConfig(Settings):
     ``minio://``; null for ``shapes`` and only for it."""
     images: str | None = None
     """``folder``: pattern under root, such as ``images/*.jpg``; ``**`` stands for any folders."""
-    masks: str | None = None
+    masks: str | dict[str, str] | None = None
     """``folder``: pattern under root, such as ``masks/*.png``, ``masks/*_mask.png`` or
-    ``masks/mask_*.png``."""
+    ``masks/mask_*.png``. Where an image has a file for each object, as in ``masks/*_mask*.png``,
+    ``masks/*/*.png`` or ``*/masks/*.png``, these are merged in the order of their names: what is not 0, or
+    black, lies over what came before. Where it has a file for each class, a pattern for each:
+    ``{disc: masks/disc/*.png, square: masks/square/*.png}``; whatever in a file is not 0 is the class, the
+    later over the earlier, and one name in classes is left for the pixels in none of them. A file that is
+    missing means that the class is absent, as long as the image has one of another."""
     classes: Names | None = None
     """Names in the order of their class ids. ``folder``: in the order of the raw values 0, 1, 2 …, unless
     label_values says otherwise. Elsewhere a selection of the dataset's own names, the rest ignored; null
@@ -73,9 +79,10 @@ class DatasetConfig(Settings):
 
     @field_validator("images", "masks")
     @classmethod
-    def _pattern_can_be_read(cls, value: str | None) -> str | None:
-        if value is not None:
-            FilePattern(value)
+    def _patterns_can_be_read(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        for pattern in value.values() if isinstance(value, dict) else [value]:
+            if pattern is not None:
+                FilePattern(pattern)
         return value
 
     @property
@@ -130,6 +137,11 @@ class DatasetConfig(Settings):
         return names, frozenset(ignored)
 
     def _named_classes(self) -> tuple[RawClass, ...]:
+        if isinstance(self.masks, dict):
+            rest = [name for name in self.classes or () if name not in self.masks]
+            return tuple(
+                RawClass(name, value) for value, name in enumerate([*rest, *self.masks], 1 - len(rest))
+            )
         if self.label_values is None:
             return tuple(RawClass(name, value) for value, name in enumerate(self.classes or ()))
         return tuple(
@@ -182,13 +194,31 @@ class DatasetConfig(Settings):
                     )
             return self
         for key in ("images", "masks"):
-            pattern = getattr(self, key)
-            if not pattern:
+            value = getattr(self, key)
+            patterns = list(value.values()) if isinstance(value, dict) else [value]
+            if not patterns or not all(patterns):
                 raise ValueError(f"layout folder needs dataset.{key}, a pattern such as {key}/*.png")
-            if pattern.startswith("/") or ".." in pattern.split("/"):
-                raise ValueError(f"dataset.{key}: {pattern!r} must stay under dataset.root")
+            for pattern in patterns:
+                if pattern.startswith("/") or ".." in pattern.split("/"):
+                    raise ValueError(f"dataset.{key}: {pattern!r} must stay under dataset.root")
         if self.classes is None and self.label_values is None:
             raise ValueError("layout folder needs dataset.classes, the names of raw values 0, 1, 2 …")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_fit_their_masks(self) -> Self:
+        if not isinstance(self.masks, dict):
+            return self
+        if self.label_values is not None:
+            raise ValueError(
+                "dataset.label_values: where dataset.masks has a pattern for each class, no values are needed"
+            )
+        rest = [name for name in self.classes or () if name not in self.masks]
+        if len(rest) > 1:
+            raise ValueError(
+                f"dataset.masks has no pattern for {', '.join(map(repr, rest))}; one class at most may be "
+                "what is in none of the masks"
+            )
         return self
 
     @model_validator(mode="after")

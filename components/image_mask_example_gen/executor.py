@@ -117,7 +117,7 @@ class Executor(BaseBeamExecutor):
 
         with _dataset_root(config) as root:
             plan = plan_ingestion(config, root)
-            log_planned(plan.pairs, plan.rejected)
+            log_planned(plan.pairs, plan.rejected, plan.notes)
             try:
                 names, ignored = config.raw_labels()
             except ValueError as error:

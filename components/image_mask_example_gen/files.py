@@ -15,11 +15,6 @@ from PIL import PngImagePlugin
 from components.image_mask_example_gen.report import Reason
 from components.pillow import Image
 
-PICTURES: Final = frozenset(
-    {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".jp2"}
-    | {".pbm", ".pgm", ".pnm", ".ppm"}
-)
-"""Suffixes, in lower case, of what is read as a picture."""
 ANY_SIZE: Final = 1 << 62
 """Pixels; for files whose headers have been looked at, or whose size somebody else judges."""
 

@@ -39,6 +39,8 @@ class Plan:
     """What decides about each split, in words; empty where no split is declared."""
     shards: tuple[Shard, ...]
     rejected: tuple[Rejection, ...]
+    notes: tuple[str, ...] = ()
+    """What deserves to be said of the pairs, a line each."""
 
 
 def plan_ingestion(config: DatasetConfig, root: Path) -> Plan:
@@ -64,7 +66,7 @@ def plan_ingestion(config: DatasetConfig, root: Path) -> Plan:
     shards = [shard for split in SPLITS for shard in _shards(split, splits[split])]
     pairs = {split: len(entries) for split, entries in splits.items()}
     origins = _all_origins(declared.origins, config.splits) if declared.origins else {}
-    return Plan(pairs, origins, tuple(shards), tuple(scan.rejected))
+    return Plan(pairs, origins, tuple(shards), tuple(scan.rejected), scan.notes)
 
 
 def _all_origins(declared: dict[str, str], config: SplitConfig) -> dict[str, str]:

@@ -25,8 +25,15 @@ class Reason(StrEnum):
     EMPTY_FILE = "empty file"
     TOO_MANY_PIXELS = "too many pixels"
     LISTED_ONLY = "listed, but not there"
+    NOT_READ = "format not read here"
+    """The file may be whole; its suffix stands for a format such as HEIC."""
     UNLISTED = "unlisted"
-    """The dataset itself leaves the file out, so it does not count as damage."""
+    """The dataset itself leaves the file out."""
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether it counts against ``dataset.max_rejected_fraction``."""
+        return self not in (Reason.NOT_READ, Reason.UNLISTED)
 
 
 @dataclass(frozen=True)
@@ -61,14 +68,17 @@ class UnusableDatasetError(StageError):
         """``file``, ``reason`` and ``found`` of each, as in ``ingestion.json``."""
 
 
-def log_planned(pairs: Mapping[str, int], rejected: Sequence[Rejection]) -> None:
-    """Says how many pairs go into each split, and what the dataset itself leaves out."""
+def log_planned(pairs: Mapping[str, int], rejected: Sequence[Rejection], notes: Sequence[str]) -> None:
+    """Says how many pairs go into each split, what is left out without being damaged, and the notes."""
     text = f"{sum(pairs.values())} pairs: " + ", ".join(f"{count} {split}" for split, count in pairs.items())
-    unlisted = [item for item in rejected if item.reason is Reason.UNLISTED]
-    if unlisted:
-        names = ", ".join(item.file for item in unlisted[:3]) + (", …" if len(unlisted) > 3 else "")
-        text += f"; {len(unlisted)} set aside, in no official list ({names})"
+    for reason, why in ((Reason.UNLISTED, "in no official list"), (Reason.NOT_READ, Reason.NOT_READ)):
+        files = [item.file for item in rejected if item.reason is reason]
+        if files:
+            names = ", ".join(files[:3]) + (", …" if len(files) > 3 else "")
+            text += f"; {len(files)} set aside, {why} ({names})"
     logger.info(text)
+    for note in notes:
+        logger.info("%s", note)
 
 
 def check_rejected(rejected: Sequence[Rejection], num_examples: int, allowed: float) -> None:
@@ -79,7 +89,7 @@ def check_rejected(rejected: Sequence[Rejection], num_examples: int, allowed: fl
     """
     for item in rejected:
         logger.debug("rejected %s: %s. %s", item.file, item.reason, item.found)
-    damaged = [item for item in rejected if item.reason is not Reason.UNLISTED]
+    damaged = [item for item in rejected if item.reason.is_damage]
     if not damaged:
         return
     total = num_examples + len(damaged)

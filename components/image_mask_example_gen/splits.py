@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, field_v
 
 from components.dataset.features import SPLITS
 from components.errors import StageError
-from components.image_mask_example_gen.layouts.folder import folders_regex
+from components.image_mask_example_gen.layouts.file_pattern import folders_regex
 from components.image_mask_example_gen.layouts.layout import Entry, Scan
 from components.image_mask_example_gen.report import Reason, Rejection, printable
 from components.settings import Settings

@@ -12,7 +12,6 @@ from PIL import Image
 
 from components.folders import walk_folders
 from components.image_mask_example_gen.files import (
-    PICTURES,
     InputRejectedError,
     open_picture,
     read_file,
@@ -21,7 +20,6 @@ from components.image_mask_example_gen.mask import Mask, open_mask
 from components.image_mask_example_gen.report import Reason
 from pipeline.init import InitError
 
-MASKS: Final = PICTURES | {".mat"}
 THREADS: Final = min(8, os.cpu_count() or 1)
 """How many files are read at once."""
 

@@ -50,7 +50,7 @@ class Inspection:
     @property
     def damaged(self) -> int:
         """Files that count against ``dataset.max_rejected_fraction``."""
-        return sum(item.reason is not Reason.UNLISTED for item in self.set_aside)
+        return sum(item.reason.is_damage for item in self.set_aside)
 
     @property
     def damaged_fraction(self) -> float:

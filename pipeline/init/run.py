@@ -15,12 +15,12 @@ from pydantic import ValidationError
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.files import PICTURES
 from components.image_mask_example_gen.layouts.folder import Folder
+from components.image_mask_example_gen.suffixes import MASKS, PICTURES
 from pipeline.config import load_recipe
 from pipeline.init import InitError
 from pipeline.init.classes import describe, propose_labels, read_class_names, word
-from pipeline.init.files import MASKS, find_files
+from pipeline.init.files import find_files
 from pipeline.init.inspection import Dataset, inspect_pairs
 from pipeline.init.pairing import pair
 from pipeline.init.preview import draw_preview

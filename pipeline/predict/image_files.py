@@ -10,13 +10,13 @@ from typing import Final, NamedTuple
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
     JPEG_SIGNATURE,
-    PICTURES,
     PNG_SIGNATURE,
     InputRejectedError,
     as_png,
     open_picture,
 )
 from components.image_mask_example_gen.report import Reason
+from components.image_mask_example_gen.suffixes import PICTURES
 
 SUFFIXES: Final = ", ".join(sorted(PICTURES))
 """Of what is taken for an image in a folder; a file that is named itself may be called anything."""

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.image_mask_example_gen.files import PICTURES
+from components.image_mask_example_gen.suffixes import MASKS, PICTURES
 from pipeline.init import InitError
-from pipeline.init.files import MASKS, find_files
+from pipeline.init.files import find_files
 from pipeline.init.pairing import Pairing, pair
 
 PICTURE = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))

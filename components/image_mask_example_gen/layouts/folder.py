@@ -1,23 +1,41 @@
-"""Any images and masks: two patterns under the root, paired by name."""
+"""Any images and masks: patterns under the root, paired by name."""
 
-import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from components.folders import walk_folders
-from components.image_mask_example_gen.layouts.layout import Layout, RawClass, Scan, pair_files
+from components.image_mask_example_gen.layouts.file_pattern import FilePattern, Files, Found
+from components.image_mask_example_gen.layouts.layout import (
+    Entry,
+    Layout,
+    MaskPart,
+    RawClass,
+    Scan,
+    pair_files,
+)
+from components.image_mask_example_gen.report import Reason
 
-_CHOICE = r"\{[^{}]*,[^{}]*\}"
-_WILDCARD = re.compile(rf"[*?\[]|{_CHOICE}")
+if TYPE_CHECKING:
+    from components.image_mask_example_gen.mask import Mask
 
 
 class Folder(Layout):
-    """Files that two patterns find, and classes that the recipe names."""
+    """Files that patterns find, and classes that the recipe names.
+
+    Args:
+      images: pattern of the images.
+      masks: pattern of the masks, or one for each class that has masks of its own.
+      classes: what the masks may hold.
+    """
 
     name = "folder"
 
-    def __init__(self, images: str, masks: str, classes: tuple[RawClass, ...]):
-        self._patterns = {"images": images, "masks": masks}
+    def __init__(self, images: str, masks: str | Mapping[str, str], classes: tuple[RawClass, ...]):
+        self._images = FilePattern(images)
+        patterns = {"": masks} if isinstance(masks, str) else masks
+        self._masks = {name: FilePattern(pattern) for name, pattern in patterns.items()}
         self.classes = classes
 
     def scan(self, root: Path) -> Scan:
@@ -26,147 +44,162 @@ class Folder(Layout):
         The name of a file is what its pattern leaves open: the file's stem without the literal ending of
         the pattern, so ``images/*.jpg`` meets ``masks/*_mask.png``. Where both patterns leave the same
         number of folders open, those are part of the name: ``*/images/*.jpg`` meets ``*/masks/*.png``
-        within one folder. Where no two names meet and the patterns begin in different ways, the literal
-        beginnings count no more than the endings: ``images/*.jpg`` meets ``masks/mask_*.png``, and
-        ``*/photo.jpg`` meets ``*/labels.png``. Where still none meet, what folders' names have besides the
-        open part does not count either: ``{train,val}/*.jpg`` meets ``{train,val}annot/*.png``.
+        within one folder. Where masks keep the whole name of their image, ``b.jpg.png`` is that of
+        ``b.jpg``. Names are compared in Unicode's form C and, where that leaves no doubt, in any case.
+
+        Where no two names meet, the first of these that makes some meet is taken:
+
+        - The patterns begin in different ways, and the literal beginnings count no more than the endings:
+          ``images/*.jpg`` meets ``masks/mask_*.png``, and ``*/photo.jpg`` meets ``*/labels.png``.
+        - Folders' names have a literal part that differs: ``{train,val}/*.jpg`` meets
+          ``{train,val}annot/*.png``.
+        - A mask's name has two wildcards, and the first ends its image's: ``images/*.jpg`` meets all of
+          ``masks/*_mask*.png``.
+        - The masks lie a folder deeper, and that is the name: ``images/*.jpg`` meets ``masks/*/*.png``.
+        - Both leave folders open, with one image in each: ``*/images/*.jpg`` meets ``*/masks/*.png``.
+
+        In the last three an image may have several masks.
         """
-        images, masks = map(FilePattern, self._patterns.values())
-        with_folders = images.open_folders == masks.open_folders
-        found = [list(pattern.find(root, with_folders)) for pattern in (images, masks)]
-        scan = pair_files(*found)
-        if not scan.entries and images.beginning != masks.beginning:
-            scan = pair_files(*map(_without_beginnings, (images, masks), found))
-        if not scan.entries and with_folders and (images.names_folders or masks.names_folders):
-            scan = pair_files(*(pattern.find(root, True, open_part=True) for pattern in (images, masks)))
-        return scan
+        return self._pair(lambda pattern: pattern.walk(root))
+
+    def scan_listed(self, files: Sequence[str]) -> Scan:
+        """The same of files that are listed already, relative to the root."""
+        return self._pair(lambda _: files)
+
+    def open_mask(self, root: Path, entry: Entry, max_pixels: int) -> "Mask":
+        """Opens an entry's mask, merged where it has several files."""
+        if not entry.parts:
+            return super().open_mask(root, entry, max_pixels)
+        from components.image_mask_example_gen.merged_mask import MergedMask
+
+        return MergedMask(root, entry.parts, max_pixels)
 
     def missing(self, root: Path) -> list[str]:
         """The patterns that match nothing."""
+        patterns = {"images": self._images}
+        patterns |= {f"masks.{name}".rstrip("."): pattern for name, pattern in self._masks.items()}
         return [
-            f"file that matches dataset.{key}={pattern!r}"
-            for key, pattern in self._patterns.items()
-            if next(FilePattern(pattern).find(root, with_folders=False), None) is None
+            f"file that matches dataset.{key}={pattern.text!r}"
+            for key, pattern in patterns.items()
+            if not any(map(pattern.match, pattern.walk(root)))
         ]
 
-
-def _without_beginnings(
-    pattern: "FilePattern", files: Iterable[tuple[str, str]]
-) -> Iterator[tuple[str, str]]:
-    for key, path in files:
-        folders, slash, name = key.rpartition("/")
-        yield (folders + slash + name.removeprefix(pattern.beginning)).rstrip("/"), path
-
-
-class FilePattern:
-    """A pattern for paths: ``*``, ``?``, ``[…]`` and ``{a,b}`` within one name, ``**`` any folders."""
-
-    def __init__(self, pattern: str):
-        # As a shell reads it: neither "./" nor "//" names a folder.
-        *folders, name = [part for part in pattern.split("/") if part not in ("", ".")] or [""]
-        self.open_folders = sum(bool(_WILDCARD.search(part)) for part in folders)
-        self.names_folders = any(_WILDCARD.search(part) and set(part) != {"*"} for part in folders)
-        """Whether an open folder's name has a literal part."""
-        literal = 0
-        while literal < len(folders) and not _WILDCARD.search(folders[literal]):
-            literal += 1
-        self._base = "/".join(folders[:literal])
-        self._depth = None if "**" in folders else len(folders) - literal
-        # A pattern for one name leaves nothing of it open.
-        self.beginning = _WILDCARD.split(name)[0] if _WILDCARD.search(name) else PurePosixPath(name).stem
-        """Literal start of every file's name."""
-        self._ending = re.split(rf"[*?\]]|{_CHOICE}", name)[-1] if _WILDCARD.search(name) else ""
-        try:
-            self._regex = re.compile("".join(map(_folder_regex, folders[literal:])) + _part_regex(name))
-            self._open_part = re.compile(
-                "".join(map(_open_folder_regex, folders[literal:])) + _part_regex(name)
-            )
-        except re.error as error:
-            raise ValueError(f"the pattern cannot be read: {error.msg}") from None
-
-    def find(self, root: Path, with_folders: bool, open_part: bool = False) -> Iterator[tuple[str, str]]:
-        """Yields the name and the path, relative to root, of each matching file that is not hidden.
-
-        Args:
-          root: The dataset's folder.
-          with_folders: Whether open folders are part of the name,
-          open_part: and only what the pattern leaves open of them.
-        """
-        regex = self._open_part if open_part else self._regex
-        for path in self._walk(root):
-            below_base = path[len(self._base) + 1 :] if self._base else path
-            match = regex.fullmatch(below_base)
-            if match:
-                name = PurePosixPath(path).name.removesuffix(self._ending)
-                name = name if "." in self._ending else PurePosixPath(name).stem
-                folders = [folder.strip("/") for folder in match.groups() if folder] if with_folders else []
-                yield "/".join([*folders, name]), path
-
-    def _walk(self, root: Path) -> Iterator[str]:
-        start = root / self._base
-        for folder, subfolders, files in walk_folders(start, _raise_unless_missing):
-            depth = len(folder.relative_to(start).parts)
-            if self._depth is not None and depth >= self._depth:
-                subfolders.clear()
-            below_root = folder.relative_to(root)
-            for file in files:
-                # A link that leads nowhere is a file that is missing, and is to be told of.
-                if (folder / file).is_file() or (folder / file).is_symlink():
-                    yield (below_root / file).as_posix()
+    def _pair(self, list_files: Callable[[FilePattern], Iterable[str]]) -> Scan:
+        images = self._images.find(list_files(self._images))
+        scans = {
+            name: _pair(self._images, pattern, images, pattern.find(list_files(pattern)))
+            for name, pattern in self._masks.items()
+        }
+        return scans[""] if "" in scans else _united(scans)
 
 
-def _raise_unless_missing(error: OSError) -> None:
-    """A folder that cannot be read must not pass for an empty one, as it does with ``os.walk``."""
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error
+class _Naming(NamedTuple):
+    """A way to tell which masks are an image's."""
+
+    of_image: Callable[[Found], str]
+    of_mask: Callable[[Found], str]
+    several: bool = False
+    """Whether an image may have more than one."""
 
 
-def _folder_regex(part: str) -> str:
-    if part == "**":
-        return "((?:[^/]+/)*)"
-    regex = _part_regex(part) + "/"
-    return f"({regex})" if _WILDCARD.search(part) else regex
+def _namings(images: FilePattern, masks: FilePattern) -> Iterator[_Naming]:
+    """Yields what `Folder.scan` says, in that order."""
+    levels = masks.open_folders - images.open_folders
+
+    def key(item: Found, name: str, beginning: str = "") -> str:
+        return _joined(item.folders if levels == 0 else "", name.removeprefix(beginning))
+
+    yield _Naming(lambda image: key(image, image.name), lambda mask: key(mask, mask.name))
+    if images.beginning != masks.beginning:
+        yield _Naming(
+            lambda image: key(image, image.name, images.beginning),
+            lambda mask: key(mask, mask.name, masks.beginning),
+        )
+    if levels == 0 and (images.names_folders or masks.names_folders):
+        yield _Naming(_open_part, _open_part)
+    if masks.has_parts:
+        yield _Naming(lambda image: key(image, image.name), lambda mask: key(mask, mask.first), several=True)
+        yield _Naming(
+            lambda image: key(image, image.name, images.beginning),
+            lambda mask: key(mask, mask.first, masks.beginning),
+            several=True,
+        )
+    if levels == 1:
+        yield _Naming(lambda image: _joined(image.folders, image.name), _folders, several=True)
+    if levels == 0 and images.open_folders:
+        yield _Naming(_folders, _folders, several=True)
 
 
-def _open_folder_regex(part: str) -> str:
-    return "((?:[^/]+/)*)" if part == "**" else _part_regex(part, capture=True) + "/"
+def _joined(*parts: str) -> str:
+    return "/".join(filter(None, parts))
 
 
-def folders_regex(pattern: str) -> str:
-    """Translates a pattern for folders into a regular expression that ends after their last slash.
-
-    Raises:
-      ValueError: it cannot be read.
-    """
-    regex = "".join(_folder_regex(part) for part in pattern.split("/") if part not in ("", "."))
-    try:
-        re.compile(regex)
-    except re.error as error:
-        raise ValueError(f"the pattern {pattern!r} cannot be read: {error.msg}") from None
-    return regex
+def _open_part(item: Found) -> str:
+    return _joined(item.open_part, item.name)
 
 
-def _part_regex(part: str, capture: bool = False) -> str:
-    """Translates one path component; the wildcards of ``fnmatch`` and ``{a,b}``, none crosses a slash.
-
-    Each wildcard is a group where it is to be captured.
-    """
-    regex = ""
-    for token in re.findall(rf"\[[!^]?\]?[^\]]*\]|{_CHOICE}|.", part, flags=re.DOTALL):
-        wildcard = _token_regex(token)
-        regex += f"({wildcard})" if capture and _WILDCARD.match(token) else wildcard
-    return regex
+def _folders(item: Found) -> str:
+    return item.folders
 
 
-def _token_regex(token: str) -> str:
-    if token == "*":
-        return "[^/]*"
-    if token == "?":
-        return "[^/]"
-    if len(token) == 1:
-        return re.escape(token)
-    body = token[1:-1]
-    if token.startswith("{"):
-        return f"(?:{'|'.join(map(re.escape, body.split(',')))})"
-    body = body.replace("\\", "\\\\")
-    return f"[^{body[1:]}]" if body.startswith("!") else f"[{body}]"
+def _pair(images: FilePattern, masks: FilePattern, image_files: Files, mask_files: Files) -> Scan:
+    namings = list(_namings(images, masks))
+    for naming in namings:
+        mask_keys = {naming.of_mask(mask).casefold() for mask in mask_files.found}
+        keys = [naming.of_image(image) for image in image_files.found]
+        whole_keys = [key + image.suffix for key, image in zip(keys, image_files.found, strict=True)]
+        met, met_whole = (sum(key.casefold() in mask_keys for key in each) for each in (keys, whole_keys))
+        if (met or met_whole) and not (naming.several and len(set(keys)) < len(keys)):
+            break
+    else:
+        naming, met, met_whole = namings[0], 0, 0
+
+    def image_key(image: Found) -> str:
+        return naming.of_image(image) + (image.suffix if met_whole > met else "")
+
+    mask_paths = [(naming.of_mask(mask), mask.path) for mask in mask_files.found]
+    parts: dict[str, list[str]] = defaultdict(list)
+    if naming.several:
+        for key, path in mask_paths:
+            parts[key].append(path)
+        mask_paths = [(key, min(paths)) for key, paths in parts.items()]
+    scan = pair_files(
+        [(image_key(image), image.path) for image in image_files.found],
+        mask_paths,
+        {image_key(image): image.path for image in image_files.others},
+        {naming.of_mask(mask): mask.path for mask in mask_files.others},
+    )
+    if not parts:
+        return scan
+    merged = {min(paths): tuple(map(MaskPart, sorted(paths))) for paths in parts.values() if len(paths) > 1}
+    entries = [replace(entry, parts=merged.get(entry.mask, ())) for entry in scan.entries]
+    return replace(
+        scan, entries=entries, files=sorted({*scan.files, *(mask.path for mask in mask_files.found)})
+    )
+
+
+def _united(scans: Mapping[str, Scan]) -> Scan:
+    """One scan of those of each class's masks; an image needs one of them at least."""
+    entries: dict[str, Entry] = {}
+    counts = dict.fromkeys(scans, 0)
+    for value, (name, scan) in enumerate(scans.items(), start=1):
+        counts[name] = len(scan.entries)
+        for entry in scan.entries:
+            first = entries.setdefault(entry.image, replace(entry, parts=()))
+            files = entry.parts or (MaskPart(entry.mask),)
+            parts = (*first.parts, *(part._replace(value=value) for part in files))
+            entries[entry.image] = replace(first, parts=parts)
+    rejected = {
+        item.file: item
+        for scan in scans.values()
+        for item in scan.rejected
+        if item.reason is not Reason.IMAGE_WITHOUT_MASK or item.file not in entries
+    }
+    lacking = [f"{name} in {count}" for name, count in counts.items() if count < len(entries)]
+    note = f"of {len(entries)} images have a mask of each class but {', '.join(lacking)}"
+    return Scan(
+        sorted(entries.values(), key=lambda entry: entry.key),
+        sorted(rejected.values(), key=lambda item: item.file),
+        sorted({file for scan in scans.values() for file in scan.files}),
+        (note,) if lacking else (),
+    )

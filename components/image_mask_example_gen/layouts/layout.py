@@ -2,13 +2,16 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from components.errors import StageError
 from components.image_mask_example_gen.report import Reason, Rejection, printable
+from components.image_mask_example_gen.suffixes import UNREAD_PICTURES
 from components.imaging.palette import Color
 
 if TYPE_CHECKING:
@@ -28,6 +31,14 @@ class RawClass(NamedTuple):
     """To draw it in, where the dataset has one."""
 
 
+class MaskPart(NamedTuple):
+    """One of the files that a mask is merged from."""
+
+    path: str
+    value: int | None = None
+    """The raw value of all in it that is not 0; None where its own values count."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """An image and its mask. Paths are relative to the dataset's root."""
@@ -36,10 +47,13 @@ class Entry:
     """Unique name of the pair."""
     image: str
     mask: str
+    """Where it is merged from several files, the first of them."""
     official_split: str | None = None
     """``train``, ``val``, ``trainval`` or ``test`` where the dataset has official lists."""
     attributes: tuple[tuple[str, str], ...] = ()
     """Feature names and values, for slicing."""
+    parts: tuple[MaskPart, ...] = ()
+    """The files that the mask is merged from, later over earlier; empty where it is a file as it stands."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,8 @@ class Scan:
     rejected: list[Rejection]
     files: list[str] = field(default_factory=list)
     """All input files relative to the root, lists that decided about the entries among them; sorted."""
+    notes: tuple[str, ...] = ()
+    """What deserves to be said of the entries, a line each."""
 
 
 class Layout(ABC):
@@ -153,25 +169,34 @@ def files_by_stem(root: Path, folder: str, suffix: str) -> list[tuple[str, str]]
     )
 
 
-def pair_files(images: Iterable[tuple[str, str]], masks: Iterable[tuple[str, str]]) -> Scan:
+def pair_files(
+    images: Iterable[tuple[str, str]],
+    masks: Iterable[tuple[str, str]],
+    other_images: Mapping[str, str] = MappingProxyType({}),
+    other_masks: Mapping[str, str] = MappingProxyType({}),
+) -> Scan:
     """Pairs (key, path) lists by key; a file without its counterpart is rejected.
+
+    Names that differ in upper and lower case only are one where that is not ambiguous.
+
+    Args:
+      images: keys and paths.
+      masks: keys and paths.
+      other_images: by key, pictures that are no input files; to tell what became of a missing counterpart.
+      other_masks: likewise.
 
     Raises:
       StageError: two images or two masks have the same key.
     """
     image_paths, mask_paths = _by_key(images, "images"), _by_key(masks, "masks")
-    entries = [
-        Entry(key, path, mask_paths[key]) for key, path in sorted(image_paths.items()) if key in mask_paths
-    ]
+    partners = {key: key for key in image_paths.keys() & mask_paths.keys()}
+    partners |= _in_any_case(image_paths.keys() - partners.keys(), mask_paths.keys() - partners.keys())
+    entries = [Entry(key, image_paths[key], mask_paths[partners[key]]) for key in sorted(partners)]
+    lone_images = {key: path for key, path in image_paths.items() if key not in partners}
+    lone_masks = {key: mask_paths[key] for key in mask_paths.keys() - set(partners.values())}
     rejected = [
-        Rejection(path, Reason.IMAGE_WITHOUT_MASK, f"no mask for the name {key!r}")
-        for key, path in sorted(image_paths.items())
-        if key not in mask_paths
-    ]
-    rejected += [
-        Rejection(path, Reason.MASK_WITHOUT_IMAGE, f"no image for the name {key!r}")
-        for key, path in sorted(mask_paths.items())
-        if key not in image_paths
+        *_lone(lone_images, other_masks, Reason.IMAGE_WITHOUT_MASK, "mask"),
+        *_lone(lone_masks, other_images, Reason.MASK_WITHOUT_IMAGE, "image"),
     ]
     return Scan(entries, rejected, sorted({*image_paths.values(), *mask_paths.values()}))
 
@@ -180,9 +205,43 @@ def _by_key(files: Iterable[tuple[str, str]], kind: str) -> dict[str, str]:
     paths: dict[str, str] = {}
     for key, path in files:
         if key in paths:
+            remedy = "Rename or remove one, or narrow the pattern: names must be unique."
+            if kind == "masks" and PurePosixPath(path).parent != PurePosixPath(paths[key]).parent:
+                remedy += " Where each folder is a class, give dataset.masks a pattern for each of them."
             raise StageError(
                 f"Two {kind} have the same name {key!r}: {printable(paths[key])} and {printable(path)}. "
-                "Rename or remove one, or narrow the pattern: names must be unique."
+                + remedy
             )
         paths[key] = path
     return paths
+
+
+def _in_any_case(images: Collection[str], masks: Collection[str]) -> dict[str, str]:
+    """Masks' keys by those of images that differ from them, and from no others, in case alone."""
+    sides = []
+    for keys in (images, masks):
+        folded: dict[str, list[str]] = defaultdict(list)
+        for key in keys:
+            folded[key.casefold()].append(key)
+        sides.append(folded)
+    of_images, of_masks = sides
+    return {
+        keys[0]: of_masks[name][0]
+        for name, keys in of_images.items()
+        if len(keys) == 1 and len(of_masks.get(name, ())) == 1
+    }
+
+
+def _lone(
+    files: Mapping[str, str], others: Mapping[str, str], reason: Reason, missing: str
+) -> Iterator[Rejection]:
+    for key, path in sorted(files.items()):
+        other = others.get(key)
+        if other is None:
+            yield Rejection(path, reason, f"no {missing} for the name {key!r}")
+        elif (suffix := PurePosixPath(other).suffix.lower()) in UNREAD_PICTURES:
+            found = f"{suffix} is not read here: save it as PNG{' or JPEG' if missing == 'image' else ''}"
+            yield Rejection(other, Reason.NOT_READ, f"{found} ({path} is left out with it)")
+        else:
+            found = f"no {missing} for the name {key!r}: dataset.{missing}s does not match {other}"
+            yield Rejection(path, reason, found)

@@ -1,0 +1,210 @@
+"""Patterns for paths, and what they leave open of the files that they find."""
+
+import itertools
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from components.folders import walk_folders
+from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
+
+_CHOICE = r"\{[^{}]*,[^{}]*\}"
+_WILDCARD = re.compile(rf"[*?\[]|{_CHOICE}")
+_SUFFIX = re.compile(rf"\.(?:[^.*?\[\]{{}}]+|{_CHOICE})$")
+_TOKEN = re.compile(rf"\[[!^]?\]?[^\]]*\]|{_CHOICE}|.", re.DOTALL)
+_ANY = "[^/]*"
+_PICTURES = MASKS | UNREAD_PICTURES
+
+
+class Found(NamedTuple):
+    """A file by the parts of its path that its pattern leaves open, in Unicode's form C."""
+
+    path: str
+    """Relative to the root, as the file system has it."""
+    folders: str
+    """Those that the pattern leaves open, with slashes between them."""
+    open_part: str
+    """Of these folders, what their literal letters leave open."""
+    name: str
+    """The stem, without the literal ending of the pattern."""
+    first: str
+    """The beginning of the stem, up to where the pattern's first ``*`` ends."""
+    suffix: str
+    """The file's own, with its dot."""
+
+
+class Files(NamedTuple):
+    """What a pattern finds."""
+
+    found: list[Found]
+    others: list[Found]
+    """Pictures that it would find with another suffix, or whose format nothing here reads."""
+
+
+class FilePattern:
+    """A pattern for paths: ``*``, ``?``, ``[…]`` and ``{a,b}`` within one name, ``**`` any folders.
+
+    The name of a file matches in any case. Where the pattern leaves its suffix open, pictures match alone.
+    """
+
+    def __init__(self, pattern: str):
+        self.text = pattern
+        # As a shell reads it: neither "./" nor "//" names a folder.
+        *folders, name = [part for part in composed(pattern).split("/") if part not in ("", ".")] or [""]
+        self.open_folders = sum(bool(_WILDCARD.search(part)) for part in folders)
+        self.names_folders = any(_WILDCARD.search(part) and set(part) != {"*"} for part in folders)
+        """Whether an open folder's name has a literal part."""
+        literal = 0
+        while literal < len(folders) and not _WILDCARD.search(folders[literal]):
+            literal += 1
+        self._base = folders[:literal]
+        self._depth = None if "**" in folders else len(folders) - literal
+        suffix = _SUFFIX.search(name)
+        self._has_suffix = suffix is not None
+        stem = name[: suffix.start()] if suffix else name
+        is_open = bool(_WILDCARD.search(stem))
+        # A pattern for one name leaves nothing of it open.
+        self.beginning = _WILDCARD.split(stem)[0] if is_open else stem
+        """Literal start of every file's name."""
+        self._ending = len(re.split(rf"[*?\]]|{_CHOICE}", stem)[-1]) if is_open else 0
+        self.has_parts = "*" in stem and len(_WILDCARD.findall(stem)) > 1
+        """Whether a name may be that of a part: its first ``*`` is not the only wildcard."""
+        start = _open_folders_regex(folders)
+        try:
+            self._regex = re.compile(start + _name_regex(name))
+            self._any_suffix = (
+                re.compile(start + _name_regex(stem) + r"\.[^/.]+") if self._has_suffix else self._regex
+            )
+        except re.error as error:
+            raise ValueError(f"the pattern cannot be read: {error.msg}") from None
+
+    def match(self, path: str) -> Found | None:
+        """Takes a path relative to the root apart; None for a file that is not meant."""
+        match = self._regex.fullmatch(composed(path))
+        if match is None:
+            return None
+        suffix = PurePosixPath(match[0]).suffix.lower()
+        # An open suffix must not turn lists, databases and scripts into damaged pictures.
+        meant = self._has_suffix or suffix in MASKS or not re.search("[a-z]", suffix)
+        return self._found(path, match) if meant else None
+
+    def find(self, paths: Iterable[str]) -> Files:
+        """Sorts paths relative to the root."""
+        files = Files([], [])
+        for path in paths:
+            if item := self.match(path):
+                files.found.append(item)
+                continue
+            match = self._any_suffix.fullmatch(composed(path))
+            if match and PurePosixPath(path).suffix.lower() in _PICTURES:
+                files.others.append(self._found(path, match))
+        return files
+
+    def walk(self, root: Path) -> Iterator[str]:
+        """Yields the path, relative to root, of each file that may match and is not hidden."""
+        start = _folder_named(root, self._base)
+        for folder, subfolders, files in walk_folders(start, _raise_unless_missing):
+            if self._depth is not None and len(folder.relative_to(start).parts) >= self._depth:
+                subfolders.clear()
+            below_root = folder.relative_to(root).as_posix()
+            prefix = "" if below_root == "." else f"{below_root}/"
+            for file in files:
+                # A link that leads nowhere is a file that is missing, and is to be told of.
+                path = os.path.join(folder, file)
+                if os.path.isfile(path) or os.path.islink(path):
+                    yield prefix + file
+
+    def _found(self, path: str, match: re.Match[str]) -> Found:
+        file = PurePosixPath(match[0])
+        name = file.stem if self._has_suffix or file.suffix else file.name
+        if self._has_suffix or not file.suffix:
+            name = name[: len(name) - self._ending]
+        parts: dict[str, list[str]] = {"folder": [], "open": []}
+        for group, text in match.groupdict().items():
+            kind = group.rstrip("0123456789")
+            if text and kind in parts:
+                parts[kind].append(text.strip("/"))
+        first = self.beginning + match["first"] if "first" in match.re.groupindex else name
+        return Found(path, "/".join(parts["folder"]), "/".join(parts["open"]), name, first, file.suffix)
+
+
+def composed(text: str) -> str:
+    """In Unicode's form C: macOS writes letters and their accents apart."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _folder_named(root: Path, parts: Iterable[str]) -> Path:
+    """The folder that these names lead to, whichever form of Unicode the file system has them in."""
+    folder = root
+    for part in parts:
+        exact = folder / part
+        if not exact.exists() and folder.is_dir():
+            exact = next((path for path in folder.iterdir() if composed(path.name) == part), exact)
+        folder = exact
+    return folder
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    """A folder that cannot be read must not pass for an empty one, as it does with ``os.walk``."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def folders_regex(pattern: str) -> str:
+    """Translates a pattern for folders into a regular expression that ends after their last slash.
+
+    Raises:
+      ValueError: it cannot be read.
+    """
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    regex = "".join("(?:[^/]+/)*" if part == "**" else "".join(_part_regexes(part)) + "/" for part in parts)
+    try:
+        re.compile(regex)
+    except re.error as error:
+        raise ValueError(f"the pattern {pattern!r} cannot be read: {error.msg}") from None
+    return regex
+
+
+def _open_folders_regex(folders: Sequence[str]) -> str:
+    """The same with a group ``folderN`` for each open folder, and in it ``openN`` for each wildcard."""
+    numbers = itertools.count()
+    regex = ""
+    for part in folders:
+        if part == "**":
+            regex += f"(?P<folder{next(numbers)}>(?P<open{next(numbers)}>(?:[^/]+/)*))"
+        elif _WILDCARD.search(part):
+            tokens = zip(_TOKEN.findall(part), _part_regexes(part), strict=True)
+            groups = [f"(?P<open{next(numbers)}>{r})" if _WILDCARD.match(t) else r for t, r in tokens]
+            regex += f"(?P<folder{next(numbers)}>{''.join(groups)}/)"
+        else:
+            regex += "".join(_part_regexes(part)) + "/"
+    return regex
+
+
+def _name_regex(name: str) -> str:
+    """Literal letters match in any case; the first ``*`` is the group ``first``."""
+    regex = "".join(
+        wildcard if _WILDCARD.match(token) else f"(?i:{wildcard})"
+        for token, wildcard in zip(_TOKEN.findall(name), _part_regexes(name), strict=True)
+    )
+    return regex.replace(_ANY, f"(?P<first>{_ANY})", 1)
+
+
+def _part_regexes(part: str) -> Iterator[str]:
+    """Translates the tokens of one path component; none crosses a slash."""
+    for token in _TOKEN.findall(part):
+        body = token[1:-1]
+        if token == "*":
+            yield _ANY
+        elif token == "?":
+            yield "[^/]"
+        elif len(token) == 1:
+            yield re.escape(token)
+        elif token.startswith("{"):
+            yield f"(?i:{'|'.join(map(re.escape, body.split(',')))})"
+        else:
+            body = body.replace("\\", "\\\\")
+            yield f"[^{body[1:]}]" if body.startswith("!") else f"[{body}]"
