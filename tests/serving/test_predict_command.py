@@ -265,7 +265,7 @@ def test_a_folder_of_all_formats_is_answered_with_overlays_and_what_is_left_is_n
     over, failed, summary = run.stderr
     assert over.startswith(
         "passed over: photos/a.heic, photos/b.svg, photos/d.txt, photos/e.xml, photos/f.md and 1 more; "
-        "images end in .bmp, .gif, .jp2, "
+        "images end in .bmp, .gif, .j2k, "
     )
     assert failed == "photos/c.json: no image format known here; it begins with b'no image'"
     assert summary.startswith("16 of 17 images answered")
