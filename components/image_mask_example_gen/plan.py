@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -65,12 +65,19 @@ def plan_ingestion(config: DatasetConfig, root: Path) -> Plan:
             raise StageError(f"dataset.limit {config.limit} leaves {split} no pair; raise it")
     shards = [shard for split in SPLITS for shard in _shards(split, splits[split])]
     pairs = {split: len(entries) for split, entries in splits.items()}
-    origins = _all_origins(declared.origins, config.splits) if declared.origins else {}
+    origins = split_origins(declared.origins, config.splits)
     return Plan(pairs, origins, tuple(shards), tuple(scan.rejected), scan.notes)
 
 
-def _all_origins(declared: dict[str, str], config: SplitConfig) -> dict[str, str]:
-    """Says of each split what decides about it, where some are declared."""
+def split_origins(declared: Mapping[str, str], config: SplitConfig) -> dict[str, str]:
+    """Says of each split what decides about it; nothing where none is declared.
+
+    Args:
+      declared: What `declare` found.
+      config: The shares.
+    """
+    if not declared:
+        return {}
     by_share = [split for split in ("val", "test") if split not in declared]
     pool = f"{declared['train']}, but for {' and '.join(by_share)}" if by_share else ""
     origins = {"train": "all in no other split"} if "train" not in declared else {}

@@ -263,7 +263,7 @@ class _Members:
             yield from filter(is_member, (*self._images, *self._unpaired))
         elif split.list is not None:
             for path in split.list:
-                yield from self._listed(path, _lines(self._root, path, f"{key}.list"))
+                yield from self._listed(path, listed_names(self._root, path, f"{key}.list"))
         else:
             yield from self._listed(str(split.csv), _table_rows(self._root, split, key))
 
@@ -347,8 +347,13 @@ Line = tuple[int, Sequence[str]]
 """Number of a line, and what may be the name in it, the likeliest first."""
 
 
-def _lines(root: Path, path: str, key: str) -> Iterator[Line]:
-    for number, line in enumerate(_read(root, path, key).splitlines(), start=1):
+def listed_names(root: Path, path: str, key: str) -> Iterator[Line]:
+    """Yields the lines of a list, comments and empty ones left out.
+
+    Raises:
+      StageError: it cannot be read.
+    """
+    for number, line in enumerate(read_declaration(root, path, key).splitlines(), start=1):
         if (line := line.strip()) and not line.startswith("#"):
             # Names may have blanks, and a line may have columns.
             columns = [column for column in re.split(r"[\s,;]+", line) if column]
@@ -361,7 +366,7 @@ def _table_rows(root: Path, split: DeclaredSplit, key: str) -> Iterator[Line]:
     Raises:
       StageError: it cannot be read, has no such column, or no such value in it.
     """
-    rows = read_table(_read(root, str(split.csv), f"{key}.csv"))
+    rows = read_table(read_declaration(root, str(split.csv), f"{key}.csv"))
     headings = rows[0] if rows else []
     if split.column not in headings:
         raise StageError(
@@ -388,7 +393,12 @@ def read_table(text: str) -> list[list[str]]:
     return list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count)))
 
 
-def _read(root: Path, path: str, key: str) -> str:
+def read_declaration(root: Path, path: str, key: str) -> str:
+    """Reads a list or table; what is no UTF-8 stays as names of files have it.
+
+    Raises:
+      StageError: it cannot be read; the message begins with ``key``.
+    """
     try:
         return (root / path).read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:

@@ -2,16 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
+from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
 from components.image_mask_example_gen.layouts.layout import Entry, Layout
-from components.image_mask_example_gen.plan import stable_rank
+from components.image_mask_example_gen.plan import assign_splits, stable_rank
 from components.image_mask_example_gen.report import Reason, Rejection
 from pipeline.init import InitError
 from pipeline.init.classes import Labels
@@ -77,6 +78,21 @@ class Dataset:
     """None where the layout knows what its masks mean."""
     notes: tuple[str, ...] = ()
     """What deserves a look besides, a line each."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """What decides about each split; empty where the data declares none."""
+
+    @property
+    def division(self) -> dict[str, list[Entry]]:
+        """The pairs of each split, as the proposals divide them.
+
+        Raises:
+            InitError: they are too few.
+        """
+        splits = self.settings.splits.model_copy(update={"group": self.inspection.frames.group})
+        try:
+            return assign_splits(self.inspection.entries, splits)
+        except StageError as error:
+            raise InitError(str(error)) from None
 
     def class_shares(self) -> dict[str, float]:
         """Returns the part of the counted pixels that each class has."""
@@ -143,8 +159,15 @@ def inspect_pairs(
         masks=masks,
         labels=labels,
         brightness=brightness,
-        frames=find_frames(layout, root, good),
+        frames=find_frames(layout, root, _to_be_divided(good)),
     )
+
+
+def _to_be_divided(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The pairs of which val or test, or both, will be shares."""
+    declared = {entry.official_split for entry in entries} & {"val", "test"}
+    drawn = [entry for entry in entries if entry.official_split not in declared]
+    return drawn if len(declared) < 2 else ()
 
 
 def _affordable(paths: Sequence[str], headers: dict[str, Header]) -> Sequence[str]:

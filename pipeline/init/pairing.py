@@ -26,6 +26,7 @@ from components.image_mask_example_gen.plan import stable_rank
 from components.image_mask_example_gen.report import Rejection, printable
 from pipeline.init import InitError
 from pipeline.init.files import Folder
+from pipeline.init.splits import folder_pattern, without_split
 
 _SHOWN: Final = 3
 _SUFFIXES: Final = 3
@@ -112,7 +113,8 @@ def _told_apart_by_folders(images: Folder, masks: Folder) -> Iterator[tuple[Fold
     for level in reversed(range(depths.pop())):
         kinds: dict[str, list[str]] = defaultdict(list)
         for path in masks.files:
-            kinds[PurePosixPath(path).parts[level]].append(path)
+            # Train and val are no kinds of pictures.
+            kinds[without_split(PurePosixPath(path).parts[level])].append(path)
         if 2 <= len(kinds) <= _MOST_KINDS:
             plainest, *_, photos = sorted(kinds.values(), key=lambda files: _plainness(masks.path, files))
             yield (
@@ -223,9 +225,7 @@ def _folder_patterns(folder: Folder, files: Sequence[str], root: Path) -> list[s
     if len(depths) == 1:
         # What all have in common tells images from masks where both lie under one folder.
         levels = zip(*(PurePosixPath(path).parts[:-1] for path in files), strict=True)
-        shared = start + "".join(
-            f"{glob.escape(each[0]) if len(set(each)) == 1 else '*'}/" for each in levels
-        )
+        shared = start + "".join(f"{folder_pattern(each)}/" for each in levels)
         patterns += [shared] if shared not in patterns else []
     return patterns
 

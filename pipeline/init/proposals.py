@@ -7,10 +7,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from components.errors import StageError
-from components.image_mask_example_gen.plan import assign_splits
+from components.image_mask_example_gen.splits import OFFICIAL
 from models.options import stride
-from pipeline.init import InitError
 from pipeline.init.inspection import Dataset, Inspection
 from pipeline.recipe_yaml import write_yaml
 
@@ -63,7 +61,7 @@ def propose(dataset: Dataset) -> Proposals:
         _transform(found, sizes, stride(levels)),
         _model(levels),
         _augmentation(_channels(found).yaml),
-        _training(_training_images(dataset)),
+        _training(len(dataset.division["train"])),
         _evaluation(dataset),
     )
     return dict(chain.from_iterable(blocks))
@@ -71,9 +69,14 @@ def propose(dataset: Dataset) -> Proposals:
 
 def _dataset(dataset: Dataset) -> Iterator[tuple[str, Setting]]:
     found = dataset.inspection
-    yield "dataset.splits.val", Setting("0.15", "chooses the epoch that is exported")
-    if not any(entry.official_split for entry in found.entries):
-        yield "dataset.splits.test", Setting("0.15", "only the evaluation sees it")
+    declared = dataset.keys.get("splits", {})
+    shares = {"val": "chooses the epoch that is exported", "test": "only the evaluation sees it"}
+    for split, entries in dataset.division.items():
+        if split in declared:
+            reason = f"{len(entries)} pairs, as the data says"
+            yield f"dataset.splits.{split}", Setting(write_yaml(declared[split]), reason)
+        elif split in shares and not dataset.origins.get(split, "").startswith(OFFICIAL):
+            yield f"dataset.splits.{split}", Setting("0.15", shares[split])
     if found.frames.group is not None:
         alike = "neighbours by name look alike, as frames of a video"
         note = f"{alike}: {found.frames.groups} groups stay together."
@@ -158,15 +161,6 @@ def _augmentation(channels: str) -> Iterator[tuple[str, Setting]]:
     yield "augmentation.contrast", Setting("0.2")
     if channels == "3":
         yield "augmentation.saturation", Setting("0.2")
-
-
-def _training_images(dataset: Dataset) -> int:
-    frames = dataset.inspection.frames
-    splits = dataset.settings.splits.model_copy(update={"group": frames.group})
-    try:
-        return len(assign_splits(dataset.inspection.entries, splits)["train"])
-    except StageError as error:
-        raise InitError(str(error)) from None
 
 
 def _training(images: int) -> Iterator[tuple[str, Setting]]:

@@ -16,6 +16,9 @@ from pydantic import ValidationError
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.layouts.folder import Folder
+from components.image_mask_example_gen.layouts.layout import Scan
+from components.image_mask_example_gen.plan import split_origins
+from components.image_mask_example_gen.splits import Declared, SplitConfig, declare
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES
 from pipeline.config import load_recipe
 from pipeline.init import InitError
@@ -27,6 +30,7 @@ from pipeline.init.preview import draw_preview
 from pipeline.init.proposals import Proposals, propose
 from pipeline.init.quality_checks import check_quality
 from pipeline.init.recipe_text import recipe_text
+from pipeline.init.splits import find_splits, splits_beside
 from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import short_path
 
@@ -48,12 +52,18 @@ def look_at_folders(images: Path, masks: Path, classes: str | None) -> Dataset:
     given = read_class_names(classes) if classes is not None else None
     pairing = pair(find_files(images, PICTURES, "--images"), find_files(masks, MASKS, "--masks"))
     layout = Folder(pairing.dataset["images"], pairing.dataset["masks"], ())
-    found = inspect_pairs(layout, pairing.root, pairing.entries, pairing.unpaired)
+    splits = find_splits(pairing.root, pairing.entries, pairing.unpaired)
+    config = SplitConfig.model_validate_json(json.dumps(splits.keys))
+    declared = _declare(Scan(list(pairing.entries), list(pairing.unpaired)), config, pairing.root)
+    found = inspect_pairs(layout, pairing.root, declared.scan.entries, declared.scan.rejected)
     labels = propose_labels(found.labels, given)
     keys: dict[str, Any] = pairing.dataset | labels.dataset_keys()
+    keys |= {"splits": splits.keys} if splits.keys else {}
     others, taken = ", ".join(pairing.other_masks), pairing.dataset["masks"]
     notes = (f"images have masks of other kinds, too: {others}; taken are {taken}",) if others else ()
-    return Dataset(keys, _settings(keys), found, labels, notes)
+    beside = None if splits.keys else splits_beside(images)
+    notes = (*notes, *splits.notes, *([beside] if beside else []))
+    return Dataset(keys, _settings(keys), found, labels, notes, split_origins(declared.origins, config))
 
 
 def look_at_layout(layout: str, data: Path, classes: str | None) -> Dataset:
@@ -68,8 +78,9 @@ def look_at_layout(layout: str, data: Path, classes: str | None) -> Dataset:
         scan = settings.source.scan(Path(root))
     except (ValueError, StageError) as error:
         raise InitError(str(error).replace("dataset.root", "--data")) from None
-    found = inspect_pairs(settings.source, Path(root), scan.entries, scan.rejected)
-    return Dataset(keys, settings, found)
+    declared = _declare(scan, settings.splits, Path(root))
+    found = inspect_pairs(settings.source, Path(root), declared.scan.entries, declared.scan.rejected)
+    return Dataset(keys, settings, found, origins=split_origins(declared.origins, settings.splits))
 
 
 def write_recipe(dataset: Dataset, output: Path, preview: Path, command: str, started: float) -> list[str]:
@@ -132,6 +143,10 @@ def _found(dataset: Dataset, seconds: float) -> Iterator[str]:
     settings = dataset.settings
     if settings.layout == "folder":
         yield f"  images {settings.images}, masks {settings.masks}, under {settings.root}"
+    if dataset.origins:
+        yield "  divided as the data says:"
+        for split, entries in dataset.division.items():
+            yield f"    {split}: {len(entries)} pairs, {dataset.origins[split]}"
     kind = "colours" if labels.in_colors else "values"
     yield f"  masks hold {len(labels.values)} {kind}, by pixels: {describe(labels)}"
     if dataset.labels is not None and dataset.labels.ignored:
@@ -152,6 +167,13 @@ def _advice(dataset: Dataset, proposals: Proposals, checks: Sequence[str]) -> It
         f"Proposed: input {value['width']} x {value['height']}, {value['epochs']} epochs in batches of "
         f"{value['batch_size']}, pushed from a mean IoU of {value['min_mean_iou']} on"
     )
+
+
+def _declare(scan: Scan, config: SplitConfig, root: Path) -> Declared:
+    try:
+        return declare(scan, config, root)
+    except StageError as error:
+        raise InitError(f"splits that the data declares: {error}") from None
 
 
 def _settings(keys: Mapping[str, Any]) -> DatasetConfig:

@@ -17,64 +17,17 @@ import pytest
 import tensorflow as tf
 import tfx.v1 as tfx
 from apache_beam.testing.util import assert_that, equal_to
+from ingested import ingest, read_split
 from ml_metadata.proto import metadata_store_pb2
 from PIL import Image
-from tfx.types import standard_artifacts
 from tfx_bsl.public.tfxio import TFExampleRecord
 
-from components.dataset.artifacts import IngestionReportArtifact
-from components.dataset.contracts import INGESTION_FILE, Ingestion
-from components.dataset.features import IMAGE_ENCODED, IMAGE_FILENAME, MASK_ENCODED, SPLITS
+from components.dataset.contracts import Ingestion
+from components.dataset.features import IMAGE_ENCODED, MASK_ENCODED, SPLITS
 from components.errors import StageError
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.driver import fingerprint_inputs
-from components.image_mask_example_gen.executor import Executor
-from components.run_parameters import settings_of_any_run
-
-
-def ingest(config: DatasetConfig, out: Path, *beam_args: str) -> Ingestion:
-    """Runs the executor as TFX does and reads its report."""
-    examples, ingestion = standard_artifacts.Examples(), IngestionReportArtifact()
-    examples.uri, ingestion.uri = str(out / "examples"), str(out / "ingestion")
-    for uri in (examples.uri, ingestion.uri):
-        Path(uri).mkdir(parents=True)
-    arguments = list(beam_args) or ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
-    executor = Executor(
-        Executor.Context(
-            beam_pipeline_args=[*arguments, "--sdk_container_image=none"],
-            tmp_dir=str(out / "tmp"),
-            unique_id="1",
-        )
-    )
-    properties = {
-        "dataset": settings_of_any_run({"dataset": config.model_dump(mode="json")}),
-        "labels": config.label_set().model_dump_json(),
-        "data_path": config.root or "",
-    }
-    executor.Do({}, {"examples": [examples], "ingestion": [ingestion]}, properties)
-    assert json.loads(examples.split_names) == list(SPLITS)
-    assert examples.get_string_custom_property("payload_format") == "FORMAT_TF_EXAMPLE"
-    assert sorted(path.name for path in (out / "examples").iterdir()) == [
-        "Split-test",
-        "Split-train",
-        "Split-val",
-    ]
-    return Ingestion.load(Path(ingestion.uri, INGESTION_FILE))
-
-
-def read_split(out: Path, split: str) -> dict[str, dict[str, Any]]:
-    """Examples of a split by file name, each a dict of plain values."""
-    files = sorted(str(path) for path in (out / f"examples/Split-{split}").iterdir())
-    examples = {}
-    for record in tf.data.TFRecordDataset(files).as_numpy_iterator():
-        features = tf.train.Example.FromString(record).features.feature
-        values = {
-            name: (feature.bytes_list.value or feature.int64_list.value)[0]
-            for name, feature in features.items()
-        }
-        examples[values[IMAGE_FILENAME].decode()] = values
-    return examples
 
 
 def decode_mask(encoded: bytes) -> np.ndarray:

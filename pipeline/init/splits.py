@@ -1,0 +1,371 @@
+"""The division that the data itself declares, by folders, lists, tables or the names of files."""
+
+import glob
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from components.errors import StageError
+from components.folders import walk_folders
+from components.image_mask_example_gen.layouts.layout import Entry
+from components.image_mask_example_gen.report import Reason, Rejection, printable
+from components.image_mask_example_gen.splits import PairNames, listed_names, read_declaration, read_table
+from pipeline.init import InitError
+
+_SPELLINGS: Final = {
+    "trainval": "trainval",
+    "train": "train",
+    "training": "train",
+    "trn": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+    "tst": "test",
+    # Of nnU-Net's imagesTr and labelsTs.
+    "tr": "train",
+    "ts": "test",
+}
+_KINDS: Final = (
+    *("image", "img", "pic", "picture", "photo", "mask", "label", "lbl", "annot", "annotation", "anno"),
+    *("gt", "groundtruth", "seg", "segmentation", "set", "data"),
+)
+"""What split folders hold, written together with the split's name: ``trainannot``, ``masksval``."""
+_KIND: Final = f"(?:{'|'.join(_KINDS)})s?"
+_BEFORE: Final = "|".join(
+    [r"(?<![a-z])", *(f"(?<={kind}{plural})" for kind in _KINDS for plural in ("", "s"))]
+)
+_WORD: Final = re.compile(
+    rf"(?:{_BEFORE})(trainval|train(?:ing)?|trn|val(?:id(?:ation)?)?|dev|test(?:ing)?|tst)"
+    rf"(?=$|[^a-z]|{_KIND}(?![a-z]))",
+    re.IGNORECASE,
+)
+_CAMEL: Final = re.compile(r"(?<=[a-z])(T[rs])$")
+
+_LISTS: Final = frozenset({".txt", ".lst"})
+_TABLES: Final = frozenset({".csv", ".tsv"})
+_MOST_FILES: Final = 24
+"""Lists or tables that are read, the likeliest first."""
+_LARGEST_FILE: Final = 1 << 26
+_MOST_VALUES: Final = 8
+_FITS: Final = 0.5
+"""From this part of its names, or of the pairs, on, a list speaks of these pairs."""
+_MOST_FOLDERS: Final = 4
+_SHOWN: Final = 3
+
+
+def split_name(name: str) -> tuple[str, str, str] | None:
+    """Looks for a split in the name of a folder or file: ``train``, ``val``, ``test`` or ``trainval``.
+
+    Returns:
+        The split, how it is spelt, and the name with ``{}`` in its place: (``val``, ``valid``, ``{}annot``).
+    """
+    match = _WORD.search(name) or _CAMEL.search(name)
+    if match is None:
+        return None
+    return _SPELLINGS[match[1].lower()], match[1], f"{name[: match.start()]}{{}}{name[match.end() :]}"
+
+
+def without_split(name: str) -> str:
+    """The name of a folder, but for the split that it may name."""
+    found = split_name(name)
+    return found[2] if found else name
+
+
+def folder_pattern(names: Collection[str]) -> str:
+    """A pattern for folders that lie side by side: their name, ``{train,val}annot``, or ``*``."""
+    if len(set(names)) == 1:
+        return glob.escape(next(iter(names)))
+    found = [split_name(name) for name in sorted(set(names))]
+    rests = {each[2] for each in found if each}
+    if None in found or len(rests) > 1:
+        return "*"
+    before, _, after = map(glob.escape, rests.pop().partition("{}"))
+    return f"{before}{{{','.join(each[1] for each in found if each)}}}{after}"
+
+
+@dataclass(frozen=True)
+class FoundSplits:
+    """What the data declares, as the recipe says it."""
+
+    keys: Mapping[str, Any]
+    """For ``dataset.splits``; empty where nothing is declared."""
+    notes: tuple[str, ...] = ()
+    """What deserves a look, a line each."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One place that tells splits apart."""
+
+    kind: str
+    """In words, for people."""
+    declarations: Mapping[str, Mapping[str, Any]]
+    """By split, ``trainval`` among them."""
+    members: Mapping[str, frozenset[str]]
+    """The images of each."""
+
+
+def find_splits(root: Path, entries: Sequence[Entry], unpaired: Sequence[Rejection]) -> FoundSplits:
+    """Looks how the data itself divides the pairs.
+
+    Folders come first, then lists, tables, and the names of the files.
+
+    Raises:
+        InitError: folders named like splits cannot be kept apart, or leave nothing to train on.
+    """
+    alone = [item.file for item in unpaired if item.reason is Reason.IMAGE_WITHOUT_MASK]
+    sources = [
+        source
+        for find in (_in_folders, _in_lists, _in_tables, _in_names)
+        if (source := find(root, entries, alone)) is not None
+    ]
+    if not sources:
+        return FoundSplits({})
+    chosen, *others = sources
+    keys, notes = _keys(chosen)
+    notes += [
+        f"{other.kind} divide these pairs otherwise than {chosen.kind}, which are taken; say the others in "
+        "dataset.splits if they are right"
+        for other in others
+        if _contradict(chosen, other)
+    ]
+    declared = frozenset().union(*chosen.members.values())
+    if "train" in keys and (aside := [e.image for e in entries if e.image not in declared]):
+        notes.append(
+            f"{len(aside)} pairs are in no split that {chosen.kind} declare, and set aside: {_some(aside)}"
+        )
+    return FoundSplits(keys, tuple(notes))
+
+
+def splits_beside(folder: Path) -> str | None:
+    """What to say of other splits that lie beside the one that was named; None where there are none."""
+    folder = folder.expanduser().absolute()
+    for path in (folder, folder.parent):
+        named = split_name(path.name)
+        if named is None or not os.access(path.parent, os.R_OK):
+            continue
+        beside = sorted(
+            each.name
+            for each in path.parent.iterdir()
+            if (other := split_name(each.name)) and other[2] == named[2] and other[0] != named[0]
+            if each.is_dir()
+        )
+        if beside:
+            return (
+                f"beside {path.name} lie {', '.join(map(printable, beside))}: name the folder above as "
+                "--images and --masks to take them as the data's own splits"
+            )
+    return None
+
+
+def _keys(source: _Source) -> tuple[dict[str, Any], list[str]]:
+    """What a recipe says of a source's splits; what is not declared there is a share of train."""
+    found = {
+        split: declaration for split, declaration in source.declarations.items() if source.members[split]
+    }
+    notes = []
+    if "train" not in found and "trainval" in found and not found.keys() & {"val"}:
+        found["train"] = found["trainval"]
+    if "val" in found and "test" not in found:
+        found["test"] = found.pop("val")
+        notes.append("the data declares val and no test: its val is the test split, and val a share of train")
+    return {split: found[split] for split in ("train", "val", "test") if split in found}, notes
+
+
+def _contradict(one: _Source, other: _Source) -> bool:
+    def roles(source: _Source) -> dict[str, str]:
+        return {image: split for split in ("train", "val", "test") for image in source.members.get(split, ())}
+
+    first, second = roles(one), roles(other)
+    return any(second.get(image, split) != split for image, split in first.items())
+
+
+def _tells_apart(splits: Collection[str | None]) -> bool:
+    """Whether these are splits of one dataset, rather than the one that was named, or names of things."""
+    return len(set(splits)) > 1 and bool({"val", "test"} & set(splits))
+
+
+def _in_folders(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _Source | None:
+    folders = {path: PurePosixPath(path).parts[:-1] for path in (*(e.image for e in entries), *alone)}
+    depth = max((len(parts) for parts in folders.values()), default=0)
+    for level in range(depth):
+        splits = {
+            path: split_name(parts[level]) if level < len(parts) else None for path, parts in folders.items()
+        }
+        if _tells_apart([found[0] if found else None for found in splits.values()]):
+            break
+    else:
+        return None
+    members: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        if (found := splits[entry.image]) is not None:
+            _check_mask_lies_likewise(entry, found[0])
+            members[found[0]].add(entry.image)
+    if not members:
+        return None
+    if not members.keys() & {"train", "trainval"} and all(splits[entry.image] for entry in entries):
+        raise InitError(
+            f"the folders of the pairs are named {' and '.join(sorted(members))}, and none is for training; "
+            "name the folder above them as --images and --masks, or one of them"
+        )
+    declarations = {
+        split: {"folder": _one_or_all(_folders([folders[image][: level + 1] for image in images]))}
+        for split, images in members.items()
+    }
+    return _Source("folders", declarations, {split: frozenset(images) for split, images in members.items()})
+
+
+def _check_mask_lies_likewise(entry: Entry, split: str) -> None:
+    found = [name[0] for part in PurePosixPath(entry.mask).parts[:-1] if (name := split_name(part))]
+    if found and split not in found:
+        raise InitError(
+            f"the image {printable(entry.image)} lies in {split} and its mask {printable(entry.mask)} in "
+            f"{found[0]}: names alone would mix the splits; give --images and --masks for one split, or give "
+            "images and masks the same folders"
+        )
+
+
+def _folders(prefixes: Iterable[Sequence[str]]) -> list[str]:
+    distinct = sorted(set(map(tuple, prefixes)))
+    if len(distinct) > _MOST_FOLDERS:
+        *above, names = (set(level) for level in zip(*distinct, strict=True))
+        outer = [glob.escape(next(iter(level))) if len(level) == 1 else "*" for level in above]
+        return ["/".join([*outer, glob.escape(name)]) for name in sorted(names)]
+    return ["/".join(map(glob.escape, parts)) for parts in distinct]
+
+
+def _one_or_all(items: Sequence[str]) -> str | list[str]:
+    return items[0] if len(items) == 1 else list(items)
+
+
+def _in_lists(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _Source | None:
+    groups: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for path in _files(root, _LISTS):
+        if found := split_name(PurePosixPath(path).stem):
+            groups[str(PurePosixPath(path).parent), found[2]][found[0]].append(path)
+    if not groups:
+        return None
+    names = PairNames(entries, alone)
+    pairs = {entry.image for entry in entries}
+
+    def likely(key: tuple[str, str]) -> tuple[bool, int, str]:
+        return "segmentation" not in key[0].lower(), len(key[1]), key[0]
+
+    best: tuple[float, _Source] | None = None
+    for key in sorted(groups, key=likely)[:_MOST_FILES]:
+        members: dict[str, frozenset[str]] = {}
+        listed = spoken_of = 0
+        for split, paths in groups[key].items():
+            lines = [spellings for path in paths for spellings in _lines(root, path)]
+            images = [image for spellings in lines for image in _first_found(names, spellings)]
+            members[split] = frozenset(images) & pairs
+            if members[split]:
+                listed, spoken_of = listed + len(lines), spoken_of + len(images)
+        united = frozenset().union(*members.values())
+        if not united or max(spoken_of / listed, len(united) / len(pairs)) < _FITS:
+            continue
+        if united == pairs and {split for split in members if members[split]} <= {"train", "trainval"}:
+            continue  # One list of all pairs divides nothing.
+        quality = min(1.0, spoken_of / listed) * len(united) / len(pairs)
+        if best is None or quality > best[0]:
+            declarations = {split: {"list": _one_or_all(paths)} for split, paths in groups[key].items()}
+            best = quality, _Source("lists", declarations, members)
+    return best[1] if best else None
+
+
+def _lines(root: Path, path: str) -> list[Sequence[str]]:
+    try:
+        return [spellings for _, spellings in listed_names(root, path, path)]
+    except StageError:
+        return []
+
+
+def _first_found(names: PairNames, spellings: Sequence[str]) -> list[str]:
+    return next(filter(None, map(names.find, spellings)), [])
+
+
+def _in_tables(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _Source | None:
+    names = None
+    for path in islice(_files(root, _TABLES), _MOST_FILES):
+        try:
+            rows = read_table(read_declaration(root, path, path))
+        except StageError:
+            continue
+        for column, heading in enumerate(rows[0] if rows else ()):
+            cells = [(row[column].strip(), row) for row in rows[1:] if len(row) > column]
+            values = Counter(value for value, _ in cells)
+            spelt = {
+                value: found[0]
+                for value in islice(values, _MOST_VALUES + 1)
+                if (found := split_name(value)) and found[2] == "{}"
+            }
+            if len(values) > _MOST_VALUES or not _tells_apart([spelt.get(value) for value in values]):
+                continue
+            names = names or PairNames(entries, alone)
+            members: dict[str, set[str]] = defaultdict(set)
+            for value, row in cells:
+                others = [cell.strip() for place, cell in enumerate(row) if place != column and cell.strip()]
+                if value in spelt:
+                    members[spelt[value]].update(_first_found(names, others))
+            pairs = {entry.image for entry in entries}
+            kept = {split: frozenset(images & pairs) for split, images in members.items()}
+            if len(frozenset().union(*kept.values())) < _FITS * len(pairs):
+                continue
+            declarations = {
+                split: {
+                    "csv": path,
+                    "column": heading,
+                    "value": _one_or_all([value for value in spelt if spelt[value] == split]),
+                }
+                for split in kept
+            }
+            return _Source("tables", declarations, kept)
+    return None
+
+
+def _in_names(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _Source | None:
+    found = {entry.image: split_name(PurePosixPath(entry.image).stem) for entry in entries}
+    rests = {each[2].partition("{}")[0] for each in found.values() if each}
+    if (
+        None in found.values()
+        or len(rests) != 1
+        or not _tells_apart([each[0] for each in found.values() if each])
+    ):
+        return None
+    members: dict[str, set[str]] = defaultdict(set)
+    spelt: dict[str, set[str]] = defaultdict(set)
+    for image, each in found.items():
+        if each:
+            members[each[0]].add(image)
+            spelt[each[0]].add(each[1])
+    before = re.escape(rests.pop())
+    declarations = {
+        split: {"pattern": f"(?:^|/){before}{_any_of(spelt[split])}(?![A-Za-z])[^/]*$"} for split in members
+    }
+    return _Source("names", declarations, {split: frozenset(images) for split, images in members.items()})
+
+
+def _any_of(words: Collection[str]) -> str:
+    return next(iter(words)) if len(words) == 1 else f"(?:{'|'.join(sorted(words))})"
+
+
+def _files(root: Path, suffixes: Collection[str]) -> Iterator[str]:
+    """Yields what may be lists, relative to the root; what cannot be read is none."""
+    for folder, _, files in walk_folders(root, lambda error: None):
+        for name in files:
+            path = folder / name
+            if path.suffix.lower() in suffixes and path.is_file() and path.stat().st_size <= _LARGEST_FILE:
+                yield path.relative_to(root).as_posix()
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(map(printable, names[:_SHOWN]))
+    return f"{shown}, …" if len(names) > _SHOWN else shown

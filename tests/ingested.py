@@ -1,0 +1,64 @@
+"""Runs the ingestion as TFX does, and reads what it wrote."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tfx.types import standard_artifacts
+
+from components.dataset.artifacts import IngestionReportArtifact
+from components.dataset.contracts import INGESTION_FILE, Ingestion
+from components.dataset.features import IMAGE_FILENAME, SPLITS
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.executor import Executor
+from components.run_parameters import settings_of_any_run
+
+
+def ingest(config: DatasetConfig, out: Path, *beam_args: str) -> Ingestion:
+    """Runs the executor as TFX does and reads its report."""
+    examples, ingestion = standard_artifacts.Examples(), IngestionReportArtifact()
+    examples.uri, ingestion.uri = str(out / "examples"), str(out / "ingestion")
+    for uri in (examples.uri, ingestion.uri):
+        Path(uri).mkdir(parents=True)
+    arguments = list(beam_args) or ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
+    executor = Executor(
+        Executor.Context(
+            beam_pipeline_args=[*arguments, "--sdk_container_image=none"],
+            tmp_dir=str(out / "tmp"),
+            unique_id="1",
+        )
+    )
+    properties = {
+        "dataset": settings_of_any_run({"dataset": config.model_dump(mode="json")}),
+        "labels": config.label_set().model_dump_json(),
+        "data_path": config.root or "",
+    }
+    executor.Do({}, {"examples": [examples], "ingestion": [ingestion]}, properties)
+    assert json.loads(examples.split_names) == list(SPLITS)
+    assert examples.get_string_custom_property("payload_format") == "FORMAT_TF_EXAMPLE"
+    assert sorted(path.name for path in (out / "examples").iterdir()) == [
+        "Split-test",
+        "Split-train",
+        "Split-val",
+    ]
+    return Ingestion.load(Path(ingestion.uri, INGESTION_FILE))
+
+
+def read_split(out: Path, split: str) -> dict[str, dict[str, Any]]:
+    """Examples of a split by file name, each a dict of plain values."""
+    files = sorted(str(path) for path in (out / f"examples/Split-{split}").iterdir())
+    examples = {}
+    for record in tf.data.TFRecordDataset(files).as_numpy_iterator():
+        features = tf.train.Example.FromString(record).features.feature
+        values = {
+            name: (feature.bytes_list.value or feature.int64_list.value)[0]
+            for name, feature in features.items()
+        }
+        examples[values[IMAGE_FILENAME].decode()] = values
+    return examples
+
+
+def names_of(out: Path) -> dict[str, set[str]]:
+    """Image names of each split, as they stand in the Examples."""
+    return {split: set(read_split(out, split)) for split in SPLITS}
