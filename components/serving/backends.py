@@ -125,7 +125,8 @@ def _docker_command(options: ServerOptions) -> tuple[str, ...]:
         others.append(f"{flag}={value}" if value else flag)
     paths = [*_base_paths(options), *files]
     options = dataclasses.replace(options, others=tuple(others))
-    ports = [port for port in (options.port, options.rest_api_port) if port]
+    # Who asks for the version alone opens no port, and may ask while a server holds it.
+    ports = [port for port in (options.port, options.rest_api_port) if port and paths]
     publish = [f"--publish={LOOPBACK}:{port}:{port}" for port in ports]
     mounts = [f"--mount={_read_only(path)}" for path in paths if _REMOTE not in path]
     entrypoint = f"--entrypoint={BINARY}"
@@ -135,7 +136,7 @@ def _docker_command(options: ServerOptions) -> tuple[str, ...]:
 def _base_paths(options: ServerOptions) -> list[str]:
     """Where the models lie."""
     if not (file := options.other("model_config_file")):
-        return [options.model_base_path]
+        return [options.model_base_path] if options.model_base_path else []
     try:
         config = text_format.Parse(Path(file).read_text(), model_server_config_pb2.ModelServerConfig())
     except (OSError, ValueError, text_format.ParseError) as error:

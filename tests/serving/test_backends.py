@@ -202,3 +202,13 @@ def test_what_a_container_cannot_do_is_refused(programs: Path) -> None:
         options = ServerOptions(model_base_path="/models/pets", others=(flag,))
         with pytest.raises(OptionsError, match=f"^{flag.partition('=')[0]}: .*leave it out"):
             choose(Backend.DOCKER, options)
+
+
+def test_the_version_is_told_without_a_model_and_beside_a_server_that_runs(programs: Path) -> None:
+    binary = _program(programs, "tensorflow_model_server")
+    _program(programs, "docker", "echo 28.0")
+    options = ServerOptions(others=("--version",))
+    assert choose(Backend.AUTO, options).command == (str(binary), "--version")
+    assert choose(Backend.DOCKER, options).command == (
+        *("docker", "run", "--rm", "--init", "--entrypoint=tensorflow_model_server", IMAGE, "--version"),
+    )

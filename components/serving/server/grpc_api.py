@@ -80,7 +80,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     @_answering
     def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
-        raise _elsewhere("Classify, Regress and MultiInference")
+        raise elsewhere("Classify, Regress and MultiInference")
 
     Regress = MultiInference = Classify
 
@@ -96,7 +96,7 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
 
     @_answering
     def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
-        raise _elsewhere("a reload")
+        raise elsewhere("a reload")
 
 
 class _Health(health.HealthServicer):
@@ -155,8 +155,9 @@ def default_threads() -> int:
     return 4 * len(os.sched_getaffinity(0))
 
 
-def _elsewhere(what: str) -> ServingError:
+def elsewhere(what: str) -> ServingError:
+    """Returns the error for what TensorFlow Serving does and the embedded server does not."""
     return ServingError(
         grpc.StatusCode.UNIMPLEMENTED,
-        f"the embedded server does not know {what}; TensorFlow Serving does (--backend docker)",
+        f"the embedded server does not take {what}; TensorFlow Serving does (--backend docker)",
     )

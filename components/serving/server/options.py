@@ -42,10 +42,6 @@ class ServerOptions:
         "every request of a batch occupies one",
     )
     rest_api_port: int | None = _flag(None, int, "port of the REST API; without it, or with 0, there is none")
-    rest_api_num_threads: int = _flag(
-        0, int, "requests over REST that are answered at once; 0 means 4 per CPU"
-    )
-    rest_api_timeout_in_ms: int = _flag(30_000, int, "time limit of a request over REST")
     model_name: str = _flag("default", str, "name of the model")
     model_base_path: str = _flag("", str, "directory that holds the model's version directories")
     file_system_poll_wait_seconds: float = _flag(
@@ -69,14 +65,13 @@ class ServerOptions:
             value = getattr(self, field.name)
             if field.metadata["kind"] is int and value is not None and value < 0:
                 raise OptionsError(f"--{field.name} is {value}; it cannot be negative")
-        if self.rest_api_timeout_in_ms == 0:
-            raise OptionsError("--rest_api_timeout_in_ms is 0; a request needs at least 1")
         if not self.model_name:
             raise OptionsError("--model_name is empty; a model needs a name")
         for flag in self.others:
             if not flag.startswith("--"):
                 raise OptionsError(f"{flag!r} is no flag")
-        if not self.model_base_path and not self.other("model_config_file"):
+        told = {flag.partition("=")[0] for flag in self.others} & {"--model_config_file", "--version"}
+        if not self.model_base_path and not told:
             raise OptionsError("no model: give --model_name and --model_base_path")
 
     def flags(self) -> list[str]:

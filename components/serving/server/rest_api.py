@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
-from socketserver import TCPServer
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -36,6 +36,9 @@ from components.serving.server.versions import ServedModel
 _MODEL: Final = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18}))?"
 _PREDICT_PATH: Final = re.compile(_MODEL + ":predict")
 _MODEL_PATH: Final = re.compile(_MODEL + "(?P<metadata>/metadata)?")
+_ELSEWHERE: Final = re.compile(
+    r"/v1/models/[^/:]+(?:/versions/\d+)?(?P<what>/labels/|:classify|:regress)|/monitoring/"
+)
 _IDLE_SECONDS: Final = 10
 """A connection on which nothing arrives for so long is closed; its thread would wait for ever."""
 _REQUEST_SECONDS: Final = 60
@@ -51,7 +54,6 @@ _HTTP_STATUSES: Final = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
     grpc.StatusCode.UNIMPLEMENTED: 501,
     grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
 _KINDS: Final = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}
 """NumPy's kinds of numbers that JSON may give for one that the signature asks for."""
@@ -59,45 +61,35 @@ _KINDS: Final = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}
 logger = logging.getLogger(__name__)
 
 
-class RestServer(TCPServer):
-    """Listens for HTTP, one request a connection; ``threads`` of them are read and answered at once.
-
-    Computing ends after ``timeout_seconds`` with 504. What TensorFlow computes cannot be called back then: it
-    goes on in its thread until it is done, and its result is dropped.
-    """
+class RestServer(ThreadingMixIn, TCPServer):
+    """Listens for HTTP, one request a connection; ``threads`` of them are read and answered at once."""
 
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], model: ServedModel, threads: int, timeout_seconds: float):
+    def __init__(self, address: tuple[str, int], model: ServedModel, threads: int):
         """Opens the port, 0 is any free one, and starts to answer; an OSError where it is taken."""
         super().__init__(address, _Handler)
         self.model = model
-        self.timeout_seconds = timeout_seconds
-        self.computing = ThreadPoolExecutor(threads, thread_name_prefix="rest_compute")
-        self._connections = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._threads_of_requests = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         self._open: set[Future[None]] = set()
         threading.Thread(target=self.serve_forever, args=(0.1,), name="rest_accept", daemon=True).start()
 
     def stop(self, grace: float) -> bool:
         """Closes the port; returns whether the requests in flight were answered within ``grace`` seconds."""
         self.shutdown()
-        self.server_close()
+        TCPServer.server_close(self)
         return not wait(list(self._open), grace).not_done
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Has a thread answer a connection's request."""
-        connection = self._connections.submit(self._serve, request, client_address)
+        """Has one of the threads answer a connection's request."""
+        connection = self._threads_of_requests.submit(self.process_request_thread, request, client_address)
         self._open.add(connection)
         connection.add_done_callback(self._open.discard)
 
-    def _serve(self, request: Any, client_address: Any) -> None:
-        try:
-            self.finish_request(request, client_address)
-        except OSError:
-            logger.debug("the connection of %s broke off", client_address, exc_info=True)
-        finally:
-            self.shutdown_request(request)
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that breaks off is worth a line only to who looks for a fault."""
+        logger.debug("the connection of %s broke off", client_address, exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -147,36 +139,32 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> dict[str, Any]:
         body = self._body()
         if self.command == "POST" and (match := _PREDICT_PATH.fullmatch(self.path)):
-            answer = self.server.computing.submit(self._predict, _model_spec(match), body)
-            try:
-                return answer.result(self.server.timeout_seconds)
-            except TimeoutError:
-                answer.cancel()
-                raise ServingError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    f"no answer within {self.server.timeout_seconds:g} s (--rest_api_timeout_in_ms)",
-                ) from None
+            return self._predict(_model_spec(match), body)
         if self.command == "GET" and (match := _MODEL_PATH.fullmatch(self.path)):
             return self._describe(_model_spec(match), bool(match["metadata"]))
+        if elsewhere := _ELSEWHERE.match(self.path):
+            raise grpc_api.elsewhere(f"{elsewhere['what'] or elsewhere[0]} over REST")
         raise invalid(
             f"Malformed request: {self.command} {self.path[:200]}; there are GET /v1/models/NAME, the same "
-            "with /metadata, and POST /v1/models/NAME:predict, each also with /versions/N behind NAME",
+            "with /metadata, and POST /v1/models/NAME:predict, each also with /versions/N behind NAME"
         )
 
     def _body(self) -> bytes:
         """Reads what was sent, also what is refused: closing before would reset the answer away."""
         for header in ("Transfer-Encoding", "Content-Encoding"):
             if header in self.headers:
-                raise ServingError(
-                    grpc.StatusCode.UNIMPLEMENTED, f"{header}: send the body whole and as it is, uncompressed"
-                )
+                raise grpc_api.elsewhere(f"{header} (send the body whole and as it is)")
         length = self.headers.get("Content-Length", "0")
         if not length.isdecimal():
             raise invalid(f"Content-Length {length[:20]!r} is no number")
         if int(length) > MAX_MESSAGE_BYTES:
             for _ in range(min(int(length), _MAX_REFUSED) >> 16):
                 self.rfile.read(1 << 16)
-            raise ServingError(_TOO_LARGE, f"the request is larger than {MAX_MESSAGE_BYTES} bytes")
+            raise ServingError(
+                _TOO_LARGE,
+                f"the request is larger than {MAX_MESSAGE_BYTES} bytes; TensorFlow Serving takes larger ones "
+                "(--backend docker)",
+            )
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             raise invalid("the request's body ends before its Content-Length")
@@ -237,11 +225,7 @@ def _as_json(message: Message) -> dict[str, Any]:
 def _inputs(document: Mapping[str, Any], infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> Tensors:
     """Returns what the rows under ``instances`` give each input of a signature."""
     if "inputs" in document:
-        raise ServingError(
-            grpc.StatusCode.UNIMPLEMENTED,
-            "'inputs' is the column format: the embedded server takes rows, 'instances'; TensorFlow Serving "
-            "takes both (--backend docker)",
-        )
+        raise grpc_api.elsewhere("the column format, 'inputs' (send rows, 'instances')")
     rows = document.get("instances")
     if not isinstance(rows, list) or not rows:
         raise invalid("'instances' must be a list of one row or more")

@@ -119,9 +119,7 @@ class ModelServer:
             self.port = self._grpc.add_insecure_port(f"{LOOPBACK}:{options.port}")
             if options.rest_api_port is not None:
                 address = LOOPBACK, options.rest_api_port
-                threads = options.rest_api_num_threads or grpc_api.default_threads()
-                seconds = options.rest_api_timeout_in_ms / 1000
-                self._rest = RestServer(address, self._model, threads, seconds)
+                self._rest = RestServer(address, self._model, grpc_api.default_threads())
         except (OSError, RuntimeError) as error:
             raise StartError(f"a port cannot be opened: {error}") from error
         self._grpc.start()
