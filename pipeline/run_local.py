@@ -17,9 +17,8 @@ from pathlib import Path
 from pipeline import interrupt
 from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
 from pipeline.local.last_lines import last_lines
-from pipeline.local.plain_views import Mode, view_for
 from pipeline.local.run import LocalRun, new_run_id
-from pipeline.local.view import Ending, Line, Tone
+from pipeline.local.views import Ending, Line, Mode, Tone, view_for
 from pipeline.local.workdir import WorkDir, WorkDirError
 from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import open_missing_streams, output_diverted, short_path

@@ -25,9 +25,8 @@ from typing import Final
 from components.durations import duration
 from components.report.run_summary import Stage
 from pipeline import interrupt
-from pipeline.local.history import PastRun, delete_run, is_workdir, nearest, past_runs
 from pipeline.local.last_lines import result_lines
-from pipeline.local.workdir import WorkDir, WorkDirError
+from pipeline.local.workdir import PastRun, WorkDir, WorkDirError, delete_run, is_workdir, nearest, past_runs
 from pipeline.terminal import open_missing_streams, short_path
 
 USAGE: Final = 2

@@ -19,7 +19,7 @@ from components.report.run_summary import summarize
 from pipeline import report, run_kubeflow, run_local, runs
 from pipeline.config import list_recipes, load_recipe
 from pipeline.init.__main__ import main as init
-from pipeline.local.report import write_report
+from pipeline.local.run_page import write_report
 from pipeline.local.workdir import WorkDir
 
 _NOT_RUN_HERE = {

@@ -9,7 +9,7 @@ from components.dataset.contracts import NO_TEST_PIXEL, Baseline, Metrics, Servi
 from components.report.run_summary import RunSummary
 from pipeline.config import Recipe
 from pipeline.local.run import Ended
-from pipeline.local.view import Line, Tone
+from pipeline.local.views import Line, Tone
 from pipeline.local.workdir import WorkDir
 from pipeline.terminal import short_path
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from components.durations import duration, time_left
 from components.trainer.progress import TICKS, TrainingProgress
-from pipeline.local.view import ASCII, Ending, Glyphs, Tone, View
+from pipeline.local.views import ASCII, Ending, Glyphs, Tone, View
 
 if TYPE_CHECKING:
     from pipeline.local.stages import StageResult

@@ -12,7 +12,7 @@ from components.report.run_summary import INTERRUPTED, RunSummary, Stage, summar
 from pipeline.config import Recipe
 from pipeline.failures import explain_failure, rejected_files
 from pipeline.interrupt import Interrupt
-from pipeline.local.view import View
+from pipeline.local.views import View
 from pipeline.local.workdir import WorkDir
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class LocalRun:
         """
         try:
             # As late as this: a fault in there is no reason not to train.
-            from pipeline.local.report import write_report
+            from pipeline.local.run_page import write_report
 
             report = write_report(summary, self._artifacts, self._recipe, self._workdir, obstacle or "")
             reported = summary.model_copy(update={"report": str(report)})

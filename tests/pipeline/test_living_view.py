@@ -19,8 +19,7 @@ from tiny_screen import Screen
 
 from components.trainer.progress import RECORD_ATTRIBUTE, TICKS, TrainingProgress
 from pipeline.local.live_view import LiveView
-from pipeline.local.plain_views import Mode, PlainView, view_for
-from pipeline.local.view import Ending, Line, Tone, View
+from pipeline.local.views import Ending, Line, Mode, PlainView, Tone, View, view_for
 from pipeline.terminal import PatientStream
 
 STAGES = ("ImageMaskExampleGen", "Trainer", "Pusher")

@@ -15,7 +15,7 @@ from pipeline.local.workdir import WorkDir
 
 def stand_ins() -> dict[str, ModuleType]:
     """Returns what to put in ``sys.modules``."""
-    pipeline, reporting = ModuleType("pipeline.create_pipeline"), ModuleType("pipeline.local.report")
+    pipeline, reporting = ModuleType("pipeline.create_pipeline"), ModuleType("pipeline.local.run_page")
     pipeline.create_pipeline = _create_pipeline  # type: ignore[attr-defined]
     reporting.write_report = _write_report  # type: ignore[attr-defined]
     return {module.__name__: module for module in (pipeline, reporting)}

@@ -14,7 +14,7 @@ from components.report.data import ReportData
 from components.report.run_summary import RunSummary
 from pipeline import report
 from pipeline.config import load_recipe
-from pipeline.local.report import write_report
+from pipeline.local.run_page import write_report
 from pipeline.local.workdir import WorkDir
 
 RUN_ID = "20260102-030405"
@@ -219,7 +219,7 @@ def test_names_that_cannot_be_are_one_line_and_leave_nothing(
 
 def test_help_needs_neither_tensorflow_nor_tfx() -> None:
     code = (
-        "import sys, pipeline.report, pipeline.local.report\n"
+        "import sys, pipeline.report, pipeline.local.run_page\n"
         "assert not {'tensorflow', 'tfx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""The page of a run that has ended, whatever became of it: the Report stage's, or one of what is known."""
+"""Writes the page of a run that has ended: the Report stage's, or one of what is known."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -11,8 +11,7 @@ import pytest
 
 from components.durations import duration, time_left
 from components.trainer.progress import RECORD_ATTRIBUTE, TrainingProgress
-from pipeline.local.plain_views import Mode, view_for
-from pipeline.local.view import Ending, Line, View
+from pipeline.local.views import Ending, Line, Mode, View, view_for
 
 PROGRESS = TrainingProgress(1, 2, 14, 14, 0.9, None, 25.0, 31.0)
 
