@@ -8,7 +8,7 @@ from components.dataset.labels import LabelSet
 from components.image_mask_example_gen.layouts import DATASETS
 from components.image_mask_example_gen.layouts.file_pattern import FilePattern
 from components.image_mask_example_gen.layouts.folder import Folder
-from components.image_mask_example_gen.layouts.layout import Layout, RawClass
+from components.image_mask_example_gen.layouts.layout import Layout, Options, RawClass
 from components.image_mask_example_gen.layouts.shapes import Shapes
 from components.image_mask_example_gen.splits import SplitConfig
 from components.imaging.palette import Color
@@ -45,8 +45,11 @@ class DatasetConfig(Settings):
     root: str | None = None
     """Folder of the dataset, as its official download unpacks, on Kubeflow also ``gs://``, ``s3://`` or
     ``minio://``; null for ``shapes`` and only for it."""
+    name: str | None = None
+    """``tfds``: which prepared set under root, as ``tfds.load`` takes it: ``oxford_iiit_pet:3.*.*``."""
     images: str | None = None
-    """``folder``: pattern under root, such as ``images/*.jpg``; ``**`` stands for any folders."""
+    """``folder``: pattern under root, such as ``images/*.jpg``; ``**`` stands for any folders. ``tfds``: the
+    feature that holds the image; null for ``image``."""
     masks: str | dict[str, str] | None = None
     """``folder``: pattern under root, such as ``masks/*.png``, ``masks/*_mask.png`` or
     ``masks/mask_*.png``. Where an image has a file for each object, as in ``masks/*_mask*.png``,
@@ -54,16 +57,19 @@ class DatasetConfig(Settings):
     black, lies over what came before. Where it has a file for each class, a pattern for each:
     ``{disc: masks/disc/*.png, square: masks/square/*.png}``; whatever in a file is not 0 is the class, the
     later over the earlier, and one name in classes is left for the pixels in none of them. A file that is
-    missing means that the class is absent, as long as the image has one of another."""
+    missing means that the class is absent, as long as the image has one of another. ``coco``: pattern of the
+    JSON files, such as ``annotations/instances_*.json``; null for those that lie there. ``tfds``: the feature
+    that holds the mask; null for ``segmentation_mask``."""
     classes: Names | None = None
-    """Names in the order of their class ids. ``folder``: in the order of the raw values 0, 1, 2 …, unless
-    label_values says otherwise. Elsewhere a selection of the dataset's own names, the rest ignored; null
-    for its usual ones, mostly all."""
+    """Names in the order of their class ids. ``folder``, ``tfds``: in the order of the raw values 0, 1, 2 …,
+    unless label_values says otherwise. ``coco``, ``labelme``: categories or labels, with ``background`` for
+    what has none; other ones are ignored. Elsewhere a selection of the dataset's own names, the rest
+    ignored; null for its usual ones, mostly all."""
     label_values: dict[str, RawLabel] | None = None
-    """``folder``: the raw value or ``[red, green, blue]`` of each class. Names that are not in ``classes``
-    are ignored."""
+    """``folder``, ``tfds``: the raw value or ``[red, green, blue]`` of each class; ``voc``, ``ade20k``: the
+    same for sets that have other classes. Names that are not in ``classes`` are ignored."""
     ignore_label: RawLabel | None = None
-    """``folder``: the raw value or colour that counts nowhere (written as 255)."""
+    """``folder``, ``tfds``: the raw value or colour that counts nowhere (written as 255)."""
     limit: int | None = Field(default=None, ge=3)
     """Take this many pairs only, a fixed random choice; for quick tries."""
     splits: SplitConfig = SplitConfig()
@@ -92,7 +98,17 @@ class DatasetConfig(Settings):
             return Shapes(self.shapes.num_images)
         if self.layout == Folder.name:
             return Folder(self.images or "", self.masks or "", self._named_classes())
-        return DATASETS[self.layout]
+        named = self._named_classes() if self.label_values is not None else ()
+        masks = self.masks if isinstance(self.masks, str) else None
+        options = Options(self.classes or (), named, self.images, masks, self.name)
+        return DATASETS[self.layout].with_options(options)
+
+    @property
+    def grouped_splits(self) -> SplitConfig:
+        """``splits``, grouped as the layout proposes where the recipe says nothing."""
+        if self.splits.group is not None or self.source.group is None:
+            return self.splits
+        return self.splits.model_copy(update={"group": self.source.group})
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -186,13 +202,26 @@ class DatasetConfig(Settings):
         elif not self.root:
             raise ValueError(f"layout {self.layout} needs dataset.root, the dataset's folder (--data DIR)")
         if self.layout != Folder.name:
-            for key in ("images", "masks", "label_values", "ignore_label"):
-                if getattr(self, key) is not None:
+            for key in ("images", "masks", "name", "label_values", "ignore_label"):
+                if getattr(self, key) is not None and key not in self.source.options:
                     raise ValueError(
-                        f"dataset.{key} is for the layout 'folder' only; {self.layout} knows its files and "
-                        "values (to ignore a class, leave it out of dataset.classes)"
+                        f"dataset.{key} is for other layouts, such as 'folder'; {self.layout} knows its "
+                        "files and values (to ignore a class, leave it out of dataset.classes)"
                     )
+            if isinstance(self.masks, dict):
+                raise ValueError(
+                    f"dataset.masks has a pattern for each class; for {self.layout} it is one text"
+                )
+            if "name" in self.source.options and not self.name:
+                raise ValueError(f"layout {self.layout} needs dataset.name, such as oxford_iiit_pet:3.*.*")
+            if not self.source.classes:
+                raise ValueError(
+                    f"layout {self.layout} needs dataset.classes, the names of what is to be told apart; "
+                    "python -m pipeline.init finds and writes them"
+                )
             return self
+        if self.name is not None:
+            raise ValueError("dataset.name is for the layout 'tfds'; folder has dataset.images and masks")
         for key in ("images", "masks"):
             value = getattr(self, key)
             patterns = list(value.values()) if isinstance(value, dict) else [value]

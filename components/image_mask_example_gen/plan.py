@@ -59,7 +59,7 @@ def plan_ingestion(config: DatasetConfig, root: Path) -> Plan:
         )
     declared = declare(scan, config.splits, root)
     scan = _limited(declared.scan, config)
-    splits = assign_splits(scan.entries, config.splits)
+    splits = assign_splits(scan.entries, config.grouped_splits)
     for split in declared.origins:
         if not splits[split]:
             raise StageError(f"dataset.limit {config.limit} leaves {split} no pair; raise it")

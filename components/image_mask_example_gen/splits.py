@@ -112,7 +112,7 @@ class SplitConfig(Settings):
     group: str | None = None
     """Regular expression searched in the key; keys with the same match (its first group, where it has
     one) stay in one split, for example ``^(seq\\d+)_`` for the frames of one video. What the data declares
-    is kept as it is."""
+    is kept as it is. ``cityscapes``: null for ``^([^_]+)_``, a city."""
 
     @field_validator("group")
     @classmethod

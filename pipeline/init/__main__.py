@@ -38,10 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Half a second of imports that neither --help nor a wrong command needs.
         from pipeline.init.run import look_at_folders, look_at_layout, write_recipe
 
-        if args.layout is None:
+        if args.data is None:
             dataset = look_at_folders(args.images, args.masks, args.classes)
         else:
-            dataset = look_at_layout(args.layout, args.data, args.classes)
+            from pipeline.init.known_layouts import recognise_root
+
+            layout = args.layout or recognise_root(args.data)
+            dataset = look_at_layout(layout, args.data, args.classes)
         command = f"{parser.prog} {shlex.join(sys.argv[1:] if argv is None else argv)}"
         report = write_recipe(dataset, args.output, preview, command, started)
     except InitError as error:
@@ -65,8 +68,8 @@ def _check(args: argparse.Namespace) -> Path:
         raise InitError("give --images DIR and --masks DIR, or --layout NAME and --data DIR")
     if folders and (args.images is None or args.masks is None):
         raise InitError(f"--{'images' if args.images is None else 'masks'} DIR is missing")
-    if known and (args.layout is None or args.data is None):
-        raise InitError("--layout NAME and --data DIR go together")
+    if known and args.data is None:
+        raise InitError("--layout NAME needs --data DIR")
     if args.output.suffix not in _RECIPE_SUFFIXES:
         raise InitError(f"--output: {args.output} must end in .yaml, as every recipe's file")
     preview: Path = args.preview or args.output.with_name("preview.png")

@@ -8,10 +8,13 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
 from components.image_mask_example_gen.layouts.layout import Entry, Layout
+from components.image_mask_example_gen.mask import Mask
 from components.image_mask_example_gen.plan import assign_splits, stable_rank
 from components.image_mask_example_gen.report import Reason, Rejection
 from pipeline.init import InitError
@@ -88,7 +91,8 @@ class Dataset:
         Raises:
             InitError: they are too few.
         """
-        splits = self.settings.splits.model_copy(update={"group": self.inspection.frames.group})
+        group = self.settings.source.group or self.inspection.frames.group
+        splits = self.settings.splits.model_copy(update={"group": group})
         try:
             return assign_splits(self.inspection.entries, splits)
         except StageError as error:
@@ -105,9 +109,21 @@ class Dataset:
 
 
 def inspect_pairs(
-    layout: Layout, root: Path, entries: Sequence[Entry], set_aside: Sequence[Rejection]
+    layout: Layout,
+    root: Path,
+    entries: Sequence[Entry],
+    set_aside: Sequence[Rejection],
+    *,
+    in_colors: bool = False,
 ) -> Inspection:
     """Reads the headers of all pairs and the pixels of a sample.
+
+    Args:
+        layout: how the files are read.
+        root: the dataset's folder.
+        entries: the pairs.
+        set_aside: what was set aside before.
+        in_colors: whether masks are read as colours, even where they hold numbers.
 
     Raises:
         InitError: too few pairs fit together, or the masks are none.
@@ -138,9 +154,12 @@ def inspect_pairs(
     image_paths = [layout.image_file(root, entry) for entry in sample]
     formats = {root / path: header.format for path, header in masks.items()}
     entry_of = {root / entry.mask: entry for entry in sample}
-    labels = _read_labels(
-        mask_paths, formats, image_paths, lambda path: layout.open_mask(root, entry_of[path], ANY_SIZE)
-    )
+
+    def opener(path: Path) -> Mask:
+        mask = layout.open_mask(root, entry_of[path], ANY_SIZE)
+        return _InColors(mask) if in_colors else mask
+
+    labels = _read_labels(mask_paths, formats, image_paths, opener)
     brightness = read_brightness(image_paths)
     bad_masks, bad_images = dict(labels.unreadable), set(brightness.unreadable)
     for entry in sample:
@@ -168,6 +187,18 @@ def _to_be_divided(entries: Sequence[Entry]) -> Sequence[Entry]:
     declared = {entry.official_split for entry in entries} & {"val", "test"}
     drawn = [entry for entry in entries if entry.official_split not in declared]
     return drawn if len(declared) < 2 else ()
+
+
+class _InColors:
+    """A mask whose colours are meant, whatever it holds."""
+
+    def __init__(self, mask: Mask):
+        self._mask = mask
+        self.height, self.width = mask.height, mask.width
+
+    def read(self, as_colors: bool) -> np.ndarray:
+        """See `Mask`."""
+        return self._mask.read(as_colors=True)
 
 
 def _affordable(paths: Sequence[str], headers: dict[str, Header]) -> Sequence[str]:

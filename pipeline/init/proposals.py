@@ -77,7 +77,9 @@ def _dataset(dataset: Dataset) -> Iterator[tuple[str, Setting]]:
             yield f"dataset.splits.{split}", Setting(write_yaml(declared[split]), reason)
         elif split in shares and not dataset.origins.get(split, "").startswith(OFFICIAL):
             yield f"dataset.splits.{split}", Setting("0.15", shares[split])
-    if found.frames.group is not None:
+    if (group := dataset.settings.source.group) is not None:
+        yield "dataset.splits.group", Setting(write_yaml(group), "what the dataset keeps together")
+    elif found.frames.group is not None:
         alike = "neighbours by name look alike, as frames of a video"
         note = f"{alike}: {found.frames.groups} groups stay together."
         yield "dataset.splits.group", Setting(write_yaml(found.frames.group), note=note)

@@ -60,7 +60,7 @@ def _head(dataset: Dataset, checks: Sequence[str], command: str) -> Iterator[str
 
 
 def _dataset(dataset: Dataset, proposals: Proposals) -> Iterator[str]:
-    for key in ("layout", "root", "images", "masks"):
+    for key in ("layout", "root", "name", "images", "masks"):
         if key in dataset.keys:
             yield f"{key}: {write_yaml(dataset.keys[key])}"
     yield from _classes(dataset)
@@ -71,13 +71,13 @@ def _dataset(dataset: Dataset, proposals: Proposals) -> Iterator[str]:
 
 def _classes(dataset: Dataset) -> Iterator[str]:
     keys, labels = dataset.keys, dataset.labels
-    if labels is None:
+    if labels is None and "label_values" not in keys:
         if "classes" in keys:
             yield f"classes: {write_yaml(keys['classes'])}"
         shares = ", ".join(f"{name} {share:.1%}" for name, share in dataset.class_shares().items())
         yield from _comment(f"Shares of the pixels: {shares}")
         return
-    for doubt in labels.doubts:
+    for doubt in labels.doubts if labels else ():
         yield from _comment(f"Check: {doubt}.")
     if "label_values" in keys:
         if "classes" in keys:
@@ -86,11 +86,11 @@ def _classes(dataset: Dataset) -> Iterator[str]:
         for name, raw in keys["label_values"].items():
             seen = _seen(tuple(raw) if isinstance(raw, list) else raw, dataset)
             yield _line(f"  {write_yaml(name)}: {write_yaml(raw)}", seen)
-    else:
+    elif labels:
         yield _line("classes:", "in the order of the raw values 0, 1, 2 …")
         for name, raw in labels.values.items():
             yield _line(f"  - {write_yaml(name)}", f"{word(raw)}: {_seen(raw, dataset)}")
-    if "ignore_label" in keys:
+    if labels and "ignore_label" in keys:
         reason = f"{_seen(labels.ignored[-1], dataset)}; {labels.reason}"
         yield _line(f"ignore_label: {write_yaml(keys['ignore_label'])}", reason)
 

@@ -1,13 +1,13 @@
 """The command's path: files, pairs, label values, proposals, recipe, preview, and what to say of it."""
 
 import json
-import os
 import re
 import secrets
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from pydantic import ValidationError
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.layouts import DATASETS
 from components.image_mask_example_gen.layouts.folder import Folder
 from components.image_mask_example_gen.layouts.layout import Scan
+from components.image_mask_example_gen.layouts.tfds import Tfds
 from components.image_mask_example_gen.plan import split_origins
 from components.image_mask_example_gen.splits import Declared, SplitConfig, declare
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES
@@ -24,7 +26,9 @@ from pipeline.config import load_recipe
 from pipeline.init import InitError
 from pipeline.init.classes import describe, propose_labels, read_class_names, word
 from pipeline.init.files import find_files
+from pipeline.init.foreign_formats import name_foreign_format
 from pipeline.init.inspection import Dataset, inspect_pairs
+from pipeline.init.known_layouts import absolute, has_pictures, own_keys, recognise
 from pipeline.init.pairing import pair
 from pipeline.init.preview import draw_preview
 from pipeline.init.proposals import Proposals, propose
@@ -41,6 +45,8 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 def look_at_folders(images: Path, masks: Path, classes: str | None) -> Dataset:
     """Pairs the files of two folders, or of one that was named for both, and says what the masks mean.
 
+    Folders of a known layout are taken as that.
+
     Args:
         images: folder of the images.
         masks: folder of the masks.
@@ -49,6 +55,40 @@ def look_at_folders(images: Path, masks: Path, classes: str | None) -> Dataset:
     Raises:
         InitError: nothing can be learnt from them; one line says why.
     """
+    if masks.is_file() and (named := name_foreign_format(absolute(masks), "--masks")):
+        raise InitError(named)
+    known = recognise(images, masks)
+    if known is not None and known.instead_of_pictures:
+        try:
+            return look_at_layout(known.layout, known.root, classes, known.masks)
+        except InitError as error:
+            try:
+                dataset = _look_at_pictures(images, masks, classes)
+            except InitError:
+                # What was said of the annotations says more than that there are no pictures of masks.
+                raise error from None
+            note = f"the folders are those of the layout {known.layout}, but cannot be taken as that: {error}"
+            return replace(dataset, notes=(*dataset.notes, note))
+    try:
+        return _look_at_pictures(images, masks, classes)
+    except InitError as error:
+        if known is None:
+            raise _foreign(images, masks, error) from None
+    return look_at_layout(known.layout, known.root, classes, known.masks)
+
+
+def _foreign(images: Path, masks: Path, error: InitError) -> InitError:
+    """Says what lies there in place of masks, where that is why there are none."""
+    named = name_foreign_format(absolute(masks), "--masks")
+    if named is None:
+        return error
+    # Beside pictures that could be masks it is no more than a hint.
+    return InitError(
+        named if not has_pictures(masks) or absolute(images) == absolute(masks) else f"{error}. {named}"
+    )
+
+
+def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset:
     given = read_class_names(classes) if classes is not None else None
     pairing = pair(find_files(images, PICTURES, "--images"), find_files(masks, MASKS, "--masks"))
     layout = Folder(pairing.dataset["images"], pairing.dataset["masks"], ())
@@ -66,21 +106,58 @@ def look_at_folders(images: Path, masks: Path, classes: str | None) -> Dataset:
     return Dataset(keys, _settings(keys), found, labels, notes, split_origins(declared.origins, config))
 
 
-def look_at_layout(layout: str, data: Path, classes: str | None) -> Dataset:
-    """The same for a known layout in the folder ``data``, which knows what its masks mean."""
-    root = os.path.abspath(os.path.expanduser(data))
-    keys: dict[str, Any] = {"layout": layout, "root": root}
-    if classes is not None:
-        keys["classes"] = list(read_class_names(classes).names)
-    settings = _settings(keys)
+def look_at_layout(layout: str, data: Path, classes: str | None, masks: str | None = None) -> Dataset:
+    """The same for a known layout in the folder ``data``, which knows what its masks mean.
+
+    Args:
+        layout: its name.
+        data: its folder.
+        classes: as for ``look_at_folders``.
+        masks: ``dataset.masks``, for layouts that have it.
+    """
+    given = read_class_names(classes) if classes is not None else None
+    root = absolute(data)
     try:
-        settings.check_root()
-        scan = settings.source.scan(Path(root))
+        if layout != Tfds.name:
+            DATASETS[layout].check_root(str(root))
+        own = own_keys(layout, root, masks, given)
+        keys = {"layout": layout, **own.keys}
+        # What the values mean is not known yet, and does not matter here.
+        unnamed = DATASETS[layout].classes or "classes" in keys or "label_values" in keys
+        settings = _settings(keys if unnamed else keys | {"classes": ["0", "1"]})
+        scan = settings.source.scan(Path(keys["root"]))
     except (ValueError, StageError) as error:
         raise InitError(str(error).replace("dataset.root", "--data")) from None
-    declared = _declare(scan, settings.splits, Path(root))
-    found = inspect_pairs(settings.source, Path(root), declared.scan.entries, declared.scan.rejected)
-    return Dataset(keys, settings, found, origins=split_origins(declared.origins, settings.splits))
+    root = Path(keys["root"])
+    declared = _declare(scan, settings.splits, root)
+    found = inspect_pairs(
+        settings.source,
+        root,
+        declared.scan.entries,
+        declared.scan.rejected,
+        in_colors=settings.reads_colors,
+    )
+    origins = split_origins(declared.origins, settings.splits)
+    if not unnamed:
+        labels = propose_labels(found.labels, None)
+        keys |= labels.dataset_keys()
+        return Dataset(keys, _settings(keys), found, labels, own.notes, origins)
+    dataset = Dataset(keys, settings, found, notes=own.notes, origins=origins)
+    return dataset if given else _without_absent_classes(dataset)
+
+
+def _without_absent_classes(dataset: Dataset) -> Dataset:
+    """Leaves out what a known set could hold and this folder does not, where every mask was read.
+
+    No model could learn it, and none that lacks it would pass the gate.
+    """
+    found, names = dataset.inspection, dataset.settings.label_set().names
+    present = [name for name, share in dataset.class_shares().items() if share]
+    if found.labels.masks_read < len(found.entries) or not 2 <= len(present) < len(names):
+        return dataset
+    keys = {**dataset.keys, "classes": present}
+    note = f"{len(names) - len(present)} of {len(names)} classes are in no mask, and left out of classes"
+    return replace(dataset, keys=keys, settings=_settings(keys), notes=(*dataset.notes, note))
 
 
 def write_recipe(dataset: Dataset, output: Path, preview: Path, command: str, started: float) -> list[str]:
@@ -143,6 +220,8 @@ def _found(dataset: Dataset, seconds: float) -> Iterator[str]:
     settings = dataset.settings
     if settings.layout == "folder":
         yield f"  images {settings.images}, masks {settings.masks}, under {settings.root}"
+    else:
+        yield f"  a set in the layout {settings.layout}, under {settings.root}"
     if dataset.origins:
         yield "  divided as the data says:"
         for split, entries in dataset.division.items():

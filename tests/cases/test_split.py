@@ -95,7 +95,7 @@ def test_where_only_val_is_official_it_is_the_test(
     root = case(name)
     found = ingested(init(root / images, root / masks, tmp_path / "r.yaml"), tmp_path / "out")
     assert found["test"] == below(root, val) and found["train"] | found["val"] == below(root, train)
-    assert "its val is the test split" in capsys.readouterr().out
+    assert "of val, as it has none of test" in capsys.readouterr().out
 
 
 COUNTS = {"train": 7, "val": 3, "test": 4}

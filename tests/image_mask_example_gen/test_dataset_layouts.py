@@ -213,7 +213,7 @@ class Toy(Layout):
 layouts.DATASETS[Toy.name] = Toy()
 from pipeline.init.__main__ import main
 from docs.recipe_reference import reference
-assert "`clothing_co_parsing`, `toy`" in reference()
+assert "`tfds`, `toy`" in reference()
 sys.exit(main(["--layout", "toy", "--data", sys.argv[1], "--output", sys.argv[1] + "/toy.yaml"]))
 """
 

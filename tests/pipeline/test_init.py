@@ -303,7 +303,7 @@ def test_two_pairs_are_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--output", "a.yaml"], "give --images DIR and --masks DIR, or --layout"),
         (["--images", "a", "--output", "a.yaml"], "--masks DIR is missing"),
         (["--images", "a", "--data", "b", "--output", "a.yaml"], "give --images"),
-        (["--layout", "kitti_semantics", "--output", "a.yaml"], "go together"),
+        (["--layout", "kitti_semantics", "--output", "a.yaml"], "needs --data"),
         (["--images", "a", "--masks", "b", "--output", "a.json"], "must end in .yaml"),
         (["--images", "a", "--masks", "b", "--output", "none/a.yaml"], "has no folder none"),
         (["--images", "a", "--masks", "b", "--output", "a.yaml", "--preview", "a.gif"], "must end in .png"),

@@ -1,9 +1,10 @@
 """What a layout is: a dataset's classes, and how its files are found and paired."""
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -19,6 +20,21 @@ if TYPE_CHECKING:
 
 OFFICIAL_TRAINVAL: Final = "trainval"
 OFFICIAL_TEST: Final = "test"
+
+BACKGROUND: Final = "background"
+"""The class of what no annotation covers, where masks are drawn from names."""
+IGNORED: Final = 255
+"""The raw value of what counts nowhere in such a mask."""
+
+_SPLIT_WORDS: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    "trainval": "trainval",
+}
+_SPLIT_WORD: Final = re.compile(
+    rf"(?<![a-z])({'|'.join(sorted(_SPLIT_WORDS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE
+)
 
 
 class RawClass(NamedTuple):
@@ -37,6 +53,18 @@ class MaskPart(NamedTuple):
     path: str
     value: int | None = None
     """The raw value of all in it that is not 0; None where its own values count."""
+
+
+class Options(NamedTuple):
+    """What a recipe may say to a layout that lies in many forms."""
+
+    classes: tuple[str, ...] = ()
+    """``dataset.classes``."""
+    label_values: tuple[RawClass, ...] = ()
+    """``dataset.label_values``."""
+    images: str | None = None
+    masks: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +109,12 @@ class Layout(ABC):
     """Names of the features for slicing that every Entry carries."""
     slices: tuple[str, ...] = ()
     """What to propose for ``evaluation.slices``."""
+    group: str | None = None
+    """``dataset.splits.group`` where the recipe has none."""
+    options: frozenset[str] = frozenset()
+    """Which of ``dataset.images``, ``masks``, ``name``, ``label_values`` and ``ignore_label`` it knows."""
+    init_folders: tuple[str, ...] = ()
+    """The folder of images and those of masks that ``pipeline.init`` knows it by."""
     folders: tuple[str, ...] = ()
     """Folders that must be under the root."""
     files: tuple[str, ...] = ()
@@ -91,6 +125,10 @@ class Layout(ABC):
     @abstractmethod
     def scan(self, root: Path) -> Scan:
         """Finds the pairs under a root without opening a picture."""
+
+    def with_options(self, options: Options) -> "Layout":
+        """Returns the layout as a recipe's ``dataset`` block has it."""
+        return self
 
     def image_file(self, root: Path, entry: Entry) -> Path:
         """Returns what an image's bytes are read from: its file, or what opens like one."""
@@ -153,11 +191,11 @@ def _can_be_opened(path: Path) -> bool:
         return True
 
 
-def files_by_stem(root: Path, folder: str, suffix: str) -> list[tuple[str, str]]:
-    """Returns stem and path (relative to root) of the files right under ``folder`` with this suffix.
+def files_by_stem(root: Path, folder: str, suffix: str | tuple[str, ...]) -> list[tuple[str, str]]:
+    """Returns stem and path (relative to root) of the files right under ``folder`` with these suffixes.
 
-    The suffix may have any case. Hidden files (macOS leaves a ``._`` twin beside each file of an archive) are
-    no input files.
+    Suffixes, given in lower case, may have any case. Hidden files (macOS leaves a ``._`` twin beside each
+    file of an archive) are no input files.
     """
     return sorted(
         (PurePosixPath(item.name).stem, f"{folder}/{item.name}")
@@ -167,6 +205,34 @@ def files_by_stem(root: Path, folder: str, suffix: str) -> list[tuple[str, str]]
         # A link that leads nowhere is a file that is missing, and is to be told of.
         and (item.is_file() or item.is_symlink())
     )
+
+
+def subfolders(root: Path, folder: str) -> list[str]:
+    """Returns the names of the folders right under ``folder``, hidden ones left out, if it is there."""
+    if not (root / folder).is_dir():
+        return []
+    return sorted(item.name for item in os.scandir(root / folder) if item.is_dir() and item.name[0] != ".")
+
+
+def split_in_name(name: str) -> str | None:
+    """Returns the official split that a file's or folder's name tells: ``instances_val2017``, ``valid``."""
+    match = _SPLIT_WORD.search(name)
+    return _SPLIT_WORDS[match[1].lower()] if match else None
+
+
+def split_in_path(path: str) -> str | None:
+    """Returns the official split that the innermost folder with a telling name tells."""
+    folders = reversed(PurePosixPath(path).parts[:-1])
+    return next((split for folder in folders if (split := split_in_name(folder))), None)
+
+
+def classes_by_name(names: Sequence[str]) -> tuple[tuple[RawClass, ...], tuple[str, ...]]:
+    """Returns classes, and which of them are meant, where masks are drawn from names.
+
+    The raw values are the names' places; `IGNORED` is what has another name, or none and is no background.
+    """
+    named = tuple(RawClass(name, value) for value, name in enumerate(names))
+    return (*named, RawClass("(ignored)", IGNORED)) if named else (), tuple(names)
 
 
 def pair_files(

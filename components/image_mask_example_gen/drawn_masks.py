@@ -1,0 +1,231 @@
+"""Masks drawn from annotations: the shapes of labelme, and the polygons, run lengths and segments of COCO."""
+
+import base64
+import binascii
+import math
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from PIL import ImageDraw
+
+from components.image_mask_example_gen.files import InputRejectedError, open_picture
+from components.image_mask_example_gen.layouts.coco import Segment
+from components.image_mask_example_gen.layouts.labelme import label_of
+from components.image_mask_example_gen.layouts.layout import IGNORED
+from components.image_mask_example_gen.mask import PictureMask
+from components.image_mask_example_gen.report import Reason
+from components.pillow import Image
+
+_LONGEST_OUTLINE: Final = 2_000_000
+"""Pixels; pycocotools takes about a hundred bytes for each."""
+_FARTHEST: Final = 10
+"""Times the longer side: what lies farther out than this is damage."""
+_LINE_WIDTH: Final = 10
+_POINT_RADIUS: Final = 5
+"""Pixels, as ``labelme.utils.shape_to_mask`` draws them."""
+_MOST_POINTS: Final = 1_000_000
+
+
+@dataclass
+class SegmentsMask:
+    """See `Mask`; the raw values are places in ``dataset.classes``, and 255 counts nowhere."""
+
+    height: int
+    width: int
+    segments: Sequence[Segment]
+    values: Mapping[int, int]
+    """Raw value of each category id."""
+    background: int
+    panoptic: PictureMask | None = None
+
+    def read(self, as_colors: bool) -> np.ndarray:
+        """See `Mask`; there are no colours."""
+        return self._instances() if self.panoptic is None else self._panoptic(self.panoptic)
+
+    def _instances(self) -> np.ndarray:
+        drawn = []
+        for place, segment in enumerate(self.segments):
+            runs = _runs(segment.shape, self.height, self.width)
+            area = sum(end - start for start, end in runs)
+            # Crowds first, then by size; sorting keeps the order of what is equal.
+            drawn.append((not segment.crowd, -area, place, runs))
+        # A column after the other, as COCO counts.
+        flat = np.full(self.width * self.height, self.background, np.uint8)
+        for is_single, _, place, runs in sorted(drawn, key=lambda item: item[:3]):
+            value = self.values[self.segments[place].category] if is_single else IGNORED
+            for start, end in runs:
+                flat[start:end] = value
+        return flat.reshape((self.height, self.width), order="F")
+
+    def _panoptic(self, picture: PictureMask) -> np.ndarray:
+        colors = picture.read(as_colors=True).astype(np.int64)
+        ids = colors[..., 0] + 256 * colors[..., 1] + 65_536 * colors[..., 2]
+        found, places = np.unique(ids, return_inverse=True)
+        values = {0: self.background} | {
+            segment.shape: IGNORED if segment.crowd else self.values[segment.category]
+            for segment in self.segments
+        }
+        if unknown := [int(id) for id in found if id not in values]:
+            raise InputRejectedError(
+                Reason.LABEL_OUTSIDE_CLASSES, f"the picture has the segment {unknown[0]}, the list has not"
+            )
+        table = np.array([values[int(id)] for id in found], np.uint8)
+        return table[places].reshape(ids.shape)
+
+
+def _runs(shape: Any, height: int, width: int) -> list[tuple[int, int]]:
+    """Returns where each run of a segment's pixels starts and ends, counted column by column.
+
+    Raises:
+      InputRejectedError: the segment does not fit the image.
+    """
+    runs: list[tuple[int, int]] = []
+    for counts in _counts(shape, height, width):
+        place = 0
+        for number, count in enumerate(counts):
+            if count < 0 or place + count > height * width:
+                raise _rejected("run lengths do not fit the image")
+            if number % 2 and count:
+                runs.append((place, place + count))
+            place += count
+    # Parts of one object may lie over each other: its pixels count once.
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(runs):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _counts(shape: Any, height: int, width: int) -> Iterator[Sequence[int]]:
+    """Yields the run lengths of each part of a segment."""
+    if isinstance(shape, dict):
+        if shape.get("size") != [height, width]:
+            raise _rejected(
+                f"run lengths for {shape.get('size')}, the image has {[height, width]} rows and columns"
+            )
+        counts = shape.get("counts")
+        if isinstance(counts, str):
+            yield _decompressed(counts)
+        elif isinstance(counts, list) and all(type(count) is int for count in counts):
+            yield counts
+        else:
+            raise _rejected("run lengths are neither numbers nor a text")
+        return
+    from pycocotools import mask as coco_mask
+
+    for polygon in shape:
+        _check_polygon(polygon, height, width)
+        [encoded] = coco_mask.frPyObjects([polygon.tolist()], height, width)
+        yield _decompressed(encoded["counts"].decode("ascii"))
+
+
+def _check_polygon(polygon: array, height: int, width: int) -> None:
+    """Refuses what pycocotools would take gigabytes for, or would read past its end."""
+    if len(polygon) < 6 or len(polygon) % 2:
+        raise _rejected(f"a polygon of {len(polygon)} numbers; three points have six")
+    points = np.asarray(polygon).reshape(-1, 2)
+    if not (np.isfinite(points).all() and np.abs(points).max() <= _FARTHEST * max(height, width)):
+        raise _rejected("a polygon that lies far outside the image")
+    steps = np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1)
+    if steps.sum() + len(points) > _LONGEST_OUTLINE:
+        raise _rejected(f"a polygon whose outline is longer than {_LONGEST_OUTLINE:,} pixels")
+
+
+def _decompressed(text: str) -> list[int]:
+    """Reads COCO's compressed run lengths: 5 bits a letter,
+    from the fourth on differences to the last but one.
+
+    Source: ``rleFrString`` in ``maskApi.c``. That one trusts the text; this does not.
+    """
+    counts: list[int] = []
+    number = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise _rejected("run lengths that are no compressed ones")
+        number |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            number -= (bits & 0x10) and 1 << shift
+            counts.append(number + (counts[-2] if len(counts) > 2 else 0))
+            number = shift = 0
+    return counts
+
+
+def _rejected(found: str) -> InputRejectedError:
+    return InputRejectedError(Reason.NOT_DECODABLE, f"a segment cannot be drawn: {found}")
+
+
+@dataclass
+class ShapesMask:
+    """See `Mask`; the raw values are places in ``dataset.classes``, and 255 counts nowhere."""
+
+    height: int
+    width: int
+    shapes: Sequence[dict[str, Any]]
+    values: Mapping[str | None, int]
+    """Raw value of each label."""
+    background: int
+
+    def read(self, as_colors: bool) -> np.ndarray:
+        """See `Mask`; there are no colours."""
+        canvas = Image.new("L", (self.width, self.height), self.background)
+        draw = ImageDraw.Draw(canvas)
+        for number, shape in enumerate(self.shapes):
+            value = self.values.get(label_of(shape), IGNORED)
+            try:
+                _draw(draw, canvas, shape, value)
+            except (TypeError, ValueError, KeyError, OverflowError, binascii.Error) as error:
+                raise InputRejectedError(
+                    Reason.NOT_DECODABLE, f"shape {number} ({shape['label']!r}) cannot be drawn: {error}"
+                ) from None
+        return np.asarray(canvas)
+
+
+def _draw(draw: Any, canvas: Image.Image, shape: dict[str, Any], value: int) -> None:
+    kind = shape.get("shape_type") or "polygon"
+    points = _points(shape["points"], limit=_FARTHEST * max(canvas.size))
+    if kind == "polygon" or kind == "oriented_rectangle":
+        if len(points) < 3:
+            raise ValueError(f"{len(points)} points make no polygon")
+        draw.polygon(points, fill=value, outline=value)
+    elif kind == "rectangle":
+        draw.rectangle(_box(points), fill=value, outline=value)
+    elif kind == "circle":
+        (x, y), (on_x, on_y) = points
+        radius = math.hypot(on_x - x, on_y - y)
+        draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=value, outline=value)
+    elif kind in ("line", "linestrip"):
+        draw.line(points, fill=value, width=_LINE_WIDTH)
+    elif kind in ("point", "points"):
+        for x, y in points:
+            radius = _POINT_RADIUS
+            draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=value, outline=value)
+    elif kind == "mask":
+        (left, top, _, _) = _box(points)
+        stamp = open_picture(base64.b64decode(shape["mask"]), canvas.width * canvas.height)
+        canvas.paste(
+            value, (round(left), round(top)), stamp.convert("L").point(lambda pixel: 255 * (pixel > 0))
+        )
+    else:
+        raise ValueError(f"shape_type {kind!r} is not known here")
+
+
+def _points(points: Any, limit: float) -> list[tuple[float, float]]:
+    """Checks what would otherwise take ages to draw."""
+    if len(points) > _MOST_POINTS:
+        raise ValueError(f"{len(points):,} points")
+    pairs = [(float(x), float(y)) for x, y in points]
+    if not all(abs(number) <= limit for pair in pairs for number in pair):
+        raise ValueError("points lie far outside the image")
+    return pairs
+
+
+def _box(points: list[tuple[float, float]]) -> tuple[float, float, float, float]:
+    (x0, y0), (x1, y1) = points
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)

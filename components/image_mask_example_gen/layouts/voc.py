@@ -1,0 +1,132 @@
+"""PASCAL VOC's segmentation set, and what annotation tools export as such.
+
+Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective", IJCV 2015.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Self
+
+from components.errors import StageError
+from components.image_mask_example_gen.layouts.layout import (
+    Layout,
+    Options,
+    RawClass,
+    Scan,
+    files_by_stem,
+    pair_files,
+)
+from components.image_mask_example_gen.report import Reason, Rejection
+from components.image_mask_example_gen.suffixes import PICTURES
+
+_IMAGES = "JPEGImages"
+_MASKS = "SegmentationClass"
+_PNG_MASKS = "SegmentationClassPNG"
+"""Where labelme2voc once put them, with NumPy arrays in the other folder."""
+_LISTS = "ImageSets/Segmentation"
+_SPLITS = ("test", "train", "val", "trainval")
+"""The first of them whose list has a name decides."""
+_VOID = (RawClass("void", 255), RawClass("void", (224, 224, 192)))
+"""By number and by colour: borders and what nobody could tell."""
+
+CLASSES: Final = tuple(
+    RawClass(name, value, color)
+    for value, (name, color) in enumerate(
+        {
+            "background": (0, 0, 0),
+            "aeroplane": (128, 0, 0),
+            "bicycle": (0, 128, 0),
+            "bird": (128, 128, 0),
+            "boat": (0, 0, 128),
+            "bottle": (128, 0, 128),
+            "bus": (0, 128, 128),
+            "car": (128, 128, 128),
+            "cat": (64, 0, 0),
+            "chair": (192, 0, 0),
+            "cow": (64, 128, 0),
+            "diningtable": (192, 128, 0),
+            "dog": (64, 0, 128),
+            "horse": (192, 0, 128),
+            "motorbike": (64, 128, 128),
+            "person": (192, 128, 128),
+            "pottedplant": (0, 64, 0),
+            "sheep": (128, 64, 0),
+            "sofa": (0, 192, 0),
+            "train": (128, 192, 0),
+            "tvmonitor": (0, 64, 128),
+        }.items()
+    )
+)
+"""The 21 classes with their values and colours. Source: PASCAL VOC 2012 development kit."""
+
+
+class Voc(Layout):
+    """Palette masks. ``dataset.label_values`` tells the classes of sets that are not VOC's own."""
+
+    name = "voc"
+    folders = (_IMAGES, _MASKS)
+    init_folders = (_IMAGES, _MASKS, _PNG_MASKS)
+    options = frozenset({"label_values"})
+    classes: tuple[RawClass, ...] = (*CLASSES, _VOID[0])
+    usual_classes: tuple[str, ...] = tuple(raw.name for raw in CLASSES)
+
+    def with_options(self, options: Options) -> Self:
+        """Returns the layout with the classes of ``dataset.label_values``, if there are any."""
+        layout = type(self)()
+        if named := options.label_values:
+            void = _VOID[isinstance(named[0].value, tuple)]
+            is_told = any(void.value == raw.value or void.name == raw.name for raw in named)
+            layout.classes = named if is_told else (*named, void)
+            layout.usual_classes = tuple(raw.name for raw in named)
+        return layout
+
+    def scan(self, root: Path) -> Scan:
+        """Finds the pairs. Most of VOC's images have no mask, which is no damage unless a list names them.
+
+        Where there are lists, a pair in none of them is set aside.
+        """
+        masks = _PNG_MASKS if (root / _PNG_MASKS).is_dir() else _MASKS
+        pairs = pair_files(files_by_stem(root, _IMAGES, tuple(PICTURES)), files_by_stem(root, masks, ".png"))
+        lists, listed = _read_lists(root)
+        entries = []
+        rejected = []
+        for item in pairs.rejected:
+            stem = Path(item.file).stem
+            if item.reason is Reason.IMAGE_WITHOUT_MASK and listed.get(stem) in (None, "test"):
+                item = Rejection(item.file, Reason.UNLISTED, "it has no mask, and no list wants one")
+            rejected.append(item)
+        for pair in pairs.entries:
+            if listed and pair.key not in listed:
+                found = f"in none of {', '.join(lists)}; its mask {pair.mask} stays aside as well"
+                rejected.append(Rejection(pair.image, Reason.UNLISTED, found))
+            else:
+                entries.append(replace(pair, official_split=listed.get(pair.key)))
+        known = {pair.key for pair in pairs.entries} | {Path(item.file).stem for item in pairs.rejected}
+        for key in sorted(listed.keys() - known):
+            if listed[key] != "test":
+                found = f"listed as {listed[key]}, and there is neither image nor mask"
+                rejected.append(Rejection(f"{_IMAGES}/{key}.jpg", Reason.MASK_WITHOUT_IMAGE, found))
+        return Scan(entries, rejected, sorted([*pairs.files, *lists]))
+
+
+def _read_lists(root: Path) -> tuple[list[str], dict[str, str]]:
+    """Returns the lists there are, and the split of each name in them."""
+    lists: list[str] = []
+    listed: dict[str, str] = {}
+    for split in _SPLITS:
+        path = f"{_LISTS}/{split}.txt"
+        if not (root / path).is_file():
+            continue
+        lists.append(path)
+        names = []
+        for line in (root / path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines():
+            # Lists of other tasks have a second column, and some tools write whole paths.
+            if fields := line.split():
+                names.append(Path(fields[0]).stem if "/" in fields[0] else fields[0])
+        for name in names:
+            if split != "trainval" and name in listed:
+                raise StageError(
+                    f"{path}: {name} is in {_LISTS}/{listed[name]}.txt, too; a picture has one split"
+                )
+            listed.setdefault(name, split)
+    return lists, listed

@@ -1,0 +1,163 @@
+"""Annotations that hold masks in no form that is read here: what they are, and what to export instead."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from components.folders import walk_folders
+
+_BEGINNING: Final = 1 << 16
+_LOOKED_AT: Final = 20
+"""Files of each suffix."""
+
+
+class _Format(NamedTuple):
+    suffixes: tuple[str, ...]
+    marks: str
+    """Regular expression, found in the beginning of each such file."""
+    name: str
+    advice: str
+
+
+_NUMBER: Final = r"[ \t]+-?\d*\.?\d+(?:[eE][-+]?\d+)?"
+_COCO_OR_PNG: Final = "export COCO JSON or PNG masks from the tool that wrote them"
+_FORMATS: Final = (
+    _Format(
+        (".json",),
+        r'"(file_upload|completed_by|completions|annotation_id|original_width|brushlabels|polygonlabels)"',
+        "Label Studio's JSON",
+        "export 'COCO' or 'Brush labels to PNG' there",
+    ),
+    _Format(
+        (".json",),
+        r'"(classTitle|classId)"|"objects"\s*:\s*\[\s*\][^\[]*"size"|"size"\s*:[^\[]*"objects"\s*:\s*\[\s*\]',
+        "Supervisely's JSON",
+        "export 'as masks' there (masks_machine) or 'to COCO'",
+    ),
+    _Format(
+        (".json",),
+        r'"(_via_\w+|shape_attributes)"',
+        "the VGG Image Annotator's JSON",
+        "export 'Annotations (COCO format)' there",
+    ),
+    _Format(
+        (".csv",),
+        r"region_shape_attributes",
+        "the VGG Image Annotator's table",
+        "export 'Annotations (COCO format)' there",
+    ),
+    _Format(
+        (".json",),
+        r'darwin|"slot_names"|"workview_url"',
+        "Darwin's JSON (V7)",
+        "export 'Semantic mask' or 'COCO' there",
+    ),
+    _Format(
+        (".json",),
+        r'"(label_classes|export_format_version)"',
+        "Hasty's JSON",
+        "export 'Semantic segmentation PNG' or 'COCO' there",
+    ),
+    _Format(
+        (".json", ".ndjson"),
+        r'"(Labeled Data|data_row|featureId|feature_id)"',
+        "Labelbox's JSON",
+        "convert it to COCO or masks with labelbox's Python package",
+    ),
+    _Format(
+        (".json",),
+        r'"(isPredicted|classColor|createdBy|className)"',
+        "SuperAnnotate's JSON",
+        "export 'COCO' there, or the fused masks",
+    ),
+    _Format(
+        (".json",),
+        r'"imgHeight"',
+        "Cityscapes' polygons",
+        "take the *_labelIds.png beside them, or let cityscapesscripts draw them",
+    ),
+    _Format((".json",), r'"poly2d"', "BDD100K's polygons", "take its masks, labels/sem_seg/masks"),
+    _Format(
+        (".json", ".geojson", ".shp"),
+        r'"FeatureCollection"|^\0\0\x27\n',
+        "vector outlines (GIS)",
+        "draw them over each image with gdal_rasterize, or export a label image",
+    ),
+    _Format(
+        (".xml",),
+        r"<annotations>[\s\S]*?(<meta>|<image\s|<version>)",
+        "CVAT's XML",
+        "export 'Segmentation mask 1.1' or 'COCO 1.0' there",
+    ),
+    _Format((".xml",), r"<polygon>", "LabelMe's XML (of the web tool)", _COCO_OR_PNG),
+    _Format((".xml",), r"<bndbox>", "boxes (PASCAL VOC's XML)", "boxes outline nothing: masks are needed"),
+    _Format(
+        (".csv",),
+        r"(?i)encoded_?pixels|\brle\b",
+        "run lengths in a table (Kaggle)",
+        "draw each into a PNG, one value a class",
+    ),
+    _Format((".csv",), r"(?i)\bx_?min\b", "boxes in a table", "boxes outline nothing: masks are needed"),
+    _Format((".txt",), rf"^\s*\d+(?:{_NUMBER}){{6,}}[ \t]*\r?(?:\n|$)", "YOLO's polygons", _COCO_OR_PNG),
+    _Format(
+        (".txt",),
+        rf"^\s*\d+(?:{_NUMBER}){{4,5}}[ \t]*\r?(?:\n|$)",
+        "YOLO's boxes",
+        "boxes outline nothing: masks are needed",
+    ),
+    _Format((".npy", ".npz"), "", "NumPy arrays", "save each as a PNG of the same name, one value a class"),
+    _Format(
+        (".nii", ".gz", ".dcm", ".nrrd", ".mha"),
+        "",
+        "medical volumes",
+        "save each slice as a PNG, one value a class, and its image likewise",
+    ),
+    _Format((".tfrecord", ".record"), "", "TFRecords of a form of their own", _COCO_OR_PNG),
+    _Format(
+        (".svg", ".psd", ".xcf", ".ai"), "", "drawings", "save each as a PNG, one value or colour a class"
+    ),
+)
+
+
+def name_foreign_format(path: Path, option: str) -> str | None:
+    """Says what a folder, or a file, holds in place of masks.
+
+    Args:
+        path: where masks were looked for.
+        option: the command's option that named it.
+
+    Returns:
+        One line with what to do about it, None where nothing is recognised.
+    """
+    files = [path] if path.is_file() else list(_files(path))
+    looked_at: Counter[str] = Counter()
+    found: dict[_Format, list[Path]] = {}
+    for file in files:
+        suffix = file.suffix.lower()
+        looked_at[suffix] += 1
+        if looked_at[suffix] <= _LOOKED_AT and (kind := _format_of(file, suffix)):
+            found.setdefault(kind, []).append(file)
+    if not found:
+        return None
+    kind = max(found, key=lambda kind: len(found[kind]))
+    count = sum(looked_at[suffix] for suffix in {file.suffix.lower() for file in found[kind]})
+    what = "is" if path.is_file() else f"holds {count} {'file' if count == 1 else 'files'} of"
+    example = "" if path.is_file() else f" ({found[kind][0].relative_to(path).as_posix()})"
+    return f"{option}: {path} {what} {kind.name}{example}, from which no masks are read: {kind.advice}"
+
+
+def _format_of(file: Path, suffix: str) -> _Format | None:
+    formats = [kind for kind in _FORMATS if suffix in kind.suffixes]
+    if not formats:
+        return None
+    try:
+        with file.open("rb") as opened:
+            beginning = opened.read(_BEGINNING).decode("utf-8", "replace").lstrip("\ufeff")
+    except OSError:
+        return None
+    return next((kind for kind in formats if re.search(kind.marks, beginning)), None)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [below / name for below, _, names in walk_folders(folder, lambda error: None) for name in names]
