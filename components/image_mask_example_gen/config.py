@@ -1,5 +1,6 @@
 """The recipe's ``dataset`` part: where images and masks lie and what the masks mean."""
 
+from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
@@ -8,7 +9,7 @@ from components.dataset.labels import LabelSet
 from components.image_mask_example_gen.layouts import DATASETS
 from components.image_mask_example_gen.layouts.file_pattern import FilePattern
 from components.image_mask_example_gen.layouts.folder import Folder
-from components.image_mask_example_gen.layouts.layout import Layout, Options, RawClass
+from components.image_mask_example_gen.layouts.layout import Layout, MaskValues, Options, RawClass
 from components.image_mask_example_gen.layouts.shapes import Shapes
 from components.image_mask_example_gen.splits import SplitConfig
 from components.imaging.palette import Color
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
     LayoutName = str
 else:
     LayoutName = Literal[Shapes.name, Folder.name, *DATASETS]
+
+
+def label_distance(one: RawLabel, two: RawLabel) -> int:
+    """How far two raw labels are apart, in the channel in which they differ most."""
+    if isinstance(one, tuple) and isinstance(two, tuple):
+        return max(abs(a - b) for a, b in zip(one, two, strict=True))
+    assert isinstance(one, int) and isinstance(two, int)
+    return abs(one - two)
 
 
 class ShapesConfig(Settings):
@@ -70,6 +79,17 @@ class DatasetConfig(Settings):
     same for sets that have other classes. Names that are not in ``classes`` are ignored."""
     ignore_label: RawLabel | None = None
     """``folder``, ``tfds``: the raw value or colour that counts nowhere (written as 255)."""
+    merge_classes: dict[str, str] = Field(default={})
+    """Classes that count as another: ``{rider: person}``. They are gone from the classes' own names."""
+    label_tolerance: int = Field(default=0, ge=0)
+    """For masks smeared by JPEG or by resizing: a value that is up to this far from a class's, in any
+    channel, is taken for it, and the pixels are counted and said. Less than half the way from one raw value
+    to the next; areas of one value far from all of them are refused."""
+    mask_values: MaskValues | None = None
+    """``folder``: what a mask's raw values are, where they are not its pixels'. ``alpha`` is its alpha
+    channel. ``pages``: of a TIFF with a page a class, the number of the last page, from 1, that is not 0;
+    0 where none is. ``index``: a palette's indices, though the palettes of several files show different
+    colours for one of them, which is refused otherwise."""
     limit: int | None = Field(default=None, ge=3)
     """Take this many pairs only, a fixed random choice; for quick tries."""
     splits: SplitConfig = SplitConfig()
@@ -97,7 +117,7 @@ class DatasetConfig(Settings):
         if self.layout == Shapes.name:
             return Shapes(self.shapes.num_images)
         if self.layout == Folder.name:
-            return Folder(self.images or "", self.masks or "", self._named_classes())
+            return Folder(self.images or "", self.masks or "", self._named_classes(), self.mask_values)
         named = self._named_classes() if self.label_values is not None else ()
         masks = self.masks if isinstance(self.masks, str) else None
         options = Options(self.classes or (), named, self.images, masks, self.name)
@@ -147,6 +167,8 @@ class DatasetConfig(Settings):
         Any other value in a mask is an error of that mask.
         """
         names = {raw.value: raw.name for raw in self._chosen_classes()}
+        values = {raw.name: raw.value for raw in self.source.classes}
+        names |= {values[name]: other for name, other in self.merge_classes.items()}
         ignored = {raw.value for raw in self.source.classes} - set(names)
         if self.ignore_label is not None:
             ignored.add(self.ignore_label)
@@ -176,7 +198,7 @@ class DatasetConfig(Settings):
                 f"dataset.classes: {self.layout} has no class {', '.join(map(repr, unknown))}; "
                 f"choose from {', '.join(known)}"
             )
-        return tuple(known[name] for name in chosen)
+        return tuple(known[name] for name in chosen if name not in self.merge_classes)
 
     @field_validator("label_values", "ignore_label")
     @classmethod
@@ -202,7 +224,7 @@ class DatasetConfig(Settings):
         elif not self.root:
             raise ValueError(f"layout {self.layout} needs dataset.root, the dataset's folder (--data DIR)")
         if self.layout != Folder.name:
-            for key in ("images", "masks", "name", "label_values", "ignore_label"):
+            for key in ("images", "masks", "name", "label_values", "ignore_label", "mask_values"):
                 if getattr(self, key) is not None and key not in self.source.options:
                     raise ValueError(
                         f"dataset.{key} is for other layouts, such as 'folder'; {self.layout} knows its "
@@ -263,6 +285,7 @@ class DatasetConfig(Settings):
             raise ValueError(
                 "dataset.ignore_label and dataset.label_values must both be numbers or both be colours"
             )
+        self._check_merged()
         self.label_set()
         names, _ = self.raw_labels()
         if self.ignore_label is not None and self.ignore_label in names:
@@ -270,4 +293,27 @@ class DatasetConfig(Settings):
                 f"dataset.ignore_label {self.ignore_label} is the class {names[self.ignore_label]!r}; "
                 "leave one of them out"
             )
+        self._check_tolerance()
         return self
+
+    def _check_merged(self) -> None:
+        known = {raw.name for raw in self.source.classes}
+        for name, other in self.merge_classes.items():
+            kept = {raw.name for raw in self._chosen_classes()}
+            if name not in known or other not in kept:
+                unknown = name if name not in known else other
+                raise ValueError(
+                    f"dataset.merge_classes: {name}: {other}: there is no class {unknown!r} to merge; "
+                    f"choose from {', '.join(sorted(known if name not in known else kept))}"
+                )
+
+    def _check_tolerance(self) -> None:
+        names, ignored = self.raw_labels()
+        labels = names | dict.fromkeys(ignored, "(ignored)")
+        for (one, name), (two, other) in combinations(labels.items(), 2) if self.label_tolerance else ():
+            apart = label_distance(one, two)
+            if name != other and apart <= 2 * self.label_tolerance:
+                raise ValueError(
+                    f"dataset.label_tolerance {self.label_tolerance}: {name} ({one}) and {other} ({two}) are "
+                    f"{apart} apart, so it can be {(apart - 1) // 2} at most"
+                )

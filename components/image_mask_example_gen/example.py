@@ -15,13 +15,14 @@ from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.image import EncodedImage, read_image
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Entry, Layout
+from components.image_mask_example_gen.mask_tally import MaskTally
 from components.image_mask_example_gen.report import Reason, Rejection
 
 _PNG_FILTER_UP = 2
 
 
 def read_example(
-    layout: Layout, root: Path, entry: Entry, mapping: LabelMapping, max_pixels: int
+    layout: Layout, root: Path, entry: Entry, mapping: LabelMapping, max_pixels: int, tally: MaskTally
 ) -> bytes | Rejection:
     """Reads a pair, checks it and maps its labels.
 
@@ -31,6 +32,7 @@ def read_example(
       entry: The pair.
       mapping: Raw labels to class ids.
       max_pixels: Pictures with more are rejected before they are decoded.
+      tally: Counts the mask.
 
     Returns:
       The serialised Example, or why there is none.
@@ -45,7 +47,9 @@ def read_example(
                 Reason.SIZES_DIFFER,
                 f"the mask is {mask.width} x {mask.height} pixels, the image {image.width} x {image.height}",
             )
-        class_ids = mapping.class_ids(mask.read(as_colors=mapping.of_colors))
+        raw = mask.read(as_colors=mapping.of_colors)
+        class_ids = mapping.class_ids(raw)
+        tally.add(entry.mask, mask, class_ids, mapping.repaired_pixels(raw), binary=mapping.is_binary)
     except InputRejectedError as rejected:
         return Rejection(file, rejected.reason, f"{rejected.found} ({other} is left out with it)")
     return _example(entry, image, encode_mask(class_ids)).SerializeToString(deterministic=True)

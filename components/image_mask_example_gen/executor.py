@@ -27,6 +27,7 @@ from components.image_mask_example_gen.driver import dataset_config
 from components.image_mask_example_gen.example import read_example
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Layout
+from components.image_mask_example_gen.mask_tally import MaskTally
 from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
 from components.image_mask_example_gen.report import (
     Rejection,
@@ -46,6 +47,7 @@ class ShardOutcome:
     split: str
     num_examples: int
     rejected: tuple[Rejection, ...]
+    tally: MaskTally
 
 
 class WriteShard(beam.DoFn):
@@ -82,16 +84,16 @@ class WriteShard(beam.DoFn):
         """Yields the outcome of one shard."""
         # A runner may try a shard twice, even at the same time: each try has a file of its own.
         partial = f"{self._partial_dir}/{shard.split}-{shard.file}-{uuid.uuid4().hex}"
-        rejected = []
+        rejected, tally = [], MaskTally()
         with tf.io.TFRecordWriter(partial) as writer:
             for entry in shard.entries:
-                result = read_example(self._layout, self._root, entry, self._mapping, self._max_pixels)
+                result = read_example(self._layout, self._root, entry, self._mapping, self._max_pixels, tally)
                 if isinstance(result, Rejection):
                     rejected.append(result)
                 else:
                     writer.write(result)
         fileio.rename(partial, f"{self._split_dirs[shard.split]}/{shard.file}", overwrite=True)
-        yield ShardOutcome(shard.split, len(shard.entries) - len(rejected), tuple(rejected))
+        yield ShardOutcome(shard.split, len(shard.entries) - len(rejected), tuple(rejected), tally)
 
 
 class Executor(BaseBeamExecutor):
@@ -122,7 +124,7 @@ class Executor(BaseBeamExecutor):
                 names, ignored = config.raw_labels()
             except ValueError as error:
                 raise StageError(str(error)) from error
-            mapping = LabelMapping(names, ignored, labels.names)
+            mapping = LabelMapping(names, ignored, labels.names, config.label_tolerance)
             outcomes = self._write_shards(plan, config, root, mapping, examples)
 
         rejected = [*plan.rejected, *(item for outcome in outcomes for item in outcome.rejected)]
@@ -133,6 +135,9 @@ class Executor(BaseBeamExecutor):
         }
         check_rejected(rejected, sum(counts.values()), config.max_rejected_fraction)
         check_filled(plan.pairs, counts, rejected)
+        tally = MaskTally()
+        tally.merge(outcome.tally for outcome in outcomes)
+        tally.check(config.label_tolerance)
         report = Ingestion(examples=counts, rejected=[asdict(item) for item in rejected])
         with fileio.open(f"{ingestion.uri}/{INGESTION_FILE}", "w") as file:
             file.write(report.model_dump_json(indent=1))

@@ -7,12 +7,19 @@ import numpy as np
 from components.dataset.features import IGNORE_LABEL
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.files import InputRejectedError
+from components.image_mask_example_gen.mask import pack_colors
 from components.image_mask_example_gen.report import Reason
 
 _VALUES_16_BIT = 1 << 16
 _NO_CLASS = -1
 _SHOWN_VALUES = 5
 _LOSSY_VALUES = 20
+
+_EXACT, _NEAR, _FAR = range(3)
+_NEAR_LABEL = 4
+"""What a lossy format changes a flat area by, at the qualities that people use."""
+_SMALLEST_BLOCK = 0.0005
+"""From this part of the pixels on, areas of one value far from every class's are none of its edges."""
 
 
 class LabelMapping:
@@ -22,28 +29,42 @@ class LabelMapping:
       names: Class name of each raw label.
       ignored: Raw labels that become the ignore label.
       class_names: Names in the order of their ids.
+      tolerance: How far from one of these raw labels, in any channel, a value may be to be taken for it;
+        less than half the way from one to the next.
     """
 
     def __init__(
-        self, names: Mapping[RawLabel, str], ignored: Iterable[RawLabel], class_names: Iterable[str]
+        self,
+        names: Mapping[RawLabel, str],
+        ignored: Iterable[RawLabel],
+        class_names: Iterable[str],
+        tolerance: int = 0,
     ):
         ids = {name: class_id for class_id, name in enumerate(class_names)}
         self._names = dict(names)
         known: dict[RawLabel, int] = dict.fromkeys(ignored, IGNORE_LABEL)
         known |= {raw: ids[name] for raw, name in names.items()}
         self.of_colors = any(isinstance(raw, tuple) for raw in known)
-        self._table = np.full(1 << 24 if self.of_colors else _VALUES_16_BIT, _NO_CLASS, np.int16)
-        for raw, class_id in known.items():
-            self._table[_key(raw)] = class_id
+        self.is_binary = len(ids) == 2
+        self._table = self._around(known, tolerance, np.full(self._extent, _NO_CLASS, np.int16))
+        self._distance: np.ndarray | None = None
+        """Of each value to the nearest raw label, roughly; where there is a tolerance."""
+        if tolerance:
+            self._distance = np.full(self._extent, _FAR, np.uint8)
+            for label, reach in ((_NEAR, min(tolerance, max(_NEAR_LABEL, tolerance // 4))), (_EXACT, 0)):
+                self._around(dict.fromkeys(known, label), reach, self._distance)
         # A byte that is neither a class id nor the ignore label; 255 classes leave none.
         self._marker = len(ids) if len(ids) < IGNORE_LABEL else None
-        self._byte_table = bytes(self._marker or 0 if i < 0 else i for i in self._table[:256].tolist())
+        self._byte_table = bytes(
+            self._marker or 0 if i < 0 else i for i in self._table.ravel()[:256].tolist()
+        )
 
     def class_ids(self, raw: np.ndarray) -> np.ndarray:
         """Maps a mask as ``open_mask(…).read`` returns it to uint8 [height, width].
 
         Raises:
-          InputRejectedError: a value that is no class and not ignored.
+          InputRejectedError: a value that is no class and not ignored, or an area of values that are near
+            none of them.
         """
         if self.of_colors:
             raw = pack_colors(raw)
@@ -57,12 +78,47 @@ class LabelMapping:
             mapped = raw.tobytes().translate(self._byte_table)
             if self._marker not in mapped:
                 return np.frombuffer(mapped, np.uint8).reshape(raw.shape)
-        inside = (raw >= 0) & (raw < len(self._table))
-        ids = self._table[np.where(inside, raw, 0)]
+        inside = (raw >= 0) & (raw < self._table.size)
+        ids = self._table.ravel()[np.where(inside, raw, 0)]
         stray = raw[~inside | (ids == _NO_CLASS)]
         if stray.size:
             raise self._outside(stray, raw.size)
         return ids.astype(np.uint8)
+
+    @property
+    def _extent(self) -> tuple[int, ...]:
+        return (256, 256, 256) if self.of_colors else (_VALUES_16_BIT,)
+
+    def _around(self, labels: Mapping[RawLabel, int], reach: int, table: np.ndarray) -> np.ndarray:
+        """Writes each raw label's number into a table, for all values up to ``reach`` away in any channel."""
+        for raw, number in labels.items():
+            channels = raw if isinstance(raw, tuple) else (raw,)
+            table[tuple(slice(max(0, value - reach), value + reach + 1) for value in channels)] = number
+        return table
+
+    def repaired_pixels(self, raw: np.ndarray) -> int:
+        """Counts pixels of a mask, of which `class_ids` has taken all, that are no raw label to the letter.
+
+        Raises:
+          InputRejectedError: some of them make areas, which neither JPEG nor resizing leaves.
+        """
+        if self._distance is None:
+            return 0
+        raw = pack_colors(raw) if self.of_colors else raw
+        distance = self._distance.ravel()[raw]
+        same = (distance[1:, 1:] == _FAR) & (raw[1:, 1:] == raw[:-1, 1:])
+        same &= (raw[1:, 1:] == raw[1:, :-1]) & (raw[1:, 1:] == raw[:-1, :-1])
+        # A line that a resizing made two pixels wide is no area yet.
+        area = same[1:, 1:] & same[1:, :-1] & same[:-1, 1:] & same[:-1, :-1]
+        if area.sum() > _SMALLEST_BLOCK * raw.size:
+            values, counts = np.unique(raw[2:, 2:][area], return_counts=True)
+            value = self._word(int(values[np.argmax(counts)]))
+            raise InputRejectedError(
+                Reason.LABEL_OUTSIDE_CLASSES,
+                f"raw value {value} fills areas, and is no class: it is not the smear at edges that "
+                "dataset.label_tolerance is for",
+            )
+        return int(np.count_nonzero(distance))
 
     def _outside(self, stray: np.ndarray, num_pixels: int) -> InputRejectedError:
         values, counts = np.unique(stray, return_counts=True)
@@ -94,13 +150,3 @@ class LabelMapping:
 
 def _raw_word(raw: RawLabel) -> str:
     return str(list(raw)) if isinstance(raw, tuple) else str(raw)
-
-
-def _key(raw: RawLabel) -> int:
-    return raw[0] << 16 | raw[1] << 8 | raw[2] if isinstance(raw, tuple) else raw
-
-
-def pack_colors(colors: np.ndarray) -> np.ndarray:
-    """Colours, uint8 [height, width, 3], as ``red << 16 | green << 8 | blue``, int32 [height, width]."""
-    channels = colors.astype(np.int32)
-    return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]

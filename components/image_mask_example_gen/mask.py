@@ -2,23 +2,36 @@
 
 import io
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from components.image_mask_example_gen.files import (
+    ANY_SIZE,
     InputRejectedError,
     check_pixels,
     decode,
+    open_picture,
     read_file,
     read_picture,
+    rejecting_damage,
 )
+from components.image_mask_example_gen.layouts.layout import MaskValues
 from components.image_mask_example_gen.report import Reason
+from components.imaging.palette import Color
 from components.pillow import Image
+
+Palette = Mapping[int, Color]
+"""The colour that each index in a mask shows."""
 
 _MAT_VARIABLE = "groundtruth"
 _HIGHEST_BYTE = 255
+_COLOR_MODES = ("RGB", "RGBA", "RGBX", "YCbCr", "PA")
+_OPAQUE = 128
+_ALPHA_DECIDES = 0.001
+"""From this part of the pixels on, colours that are both transparent and opaque say that alpha matters."""
 
 
 class Mask(Protocol):
@@ -40,20 +53,29 @@ class Mask(Protocol):
 class PictureMask:
     """A mask in any picture format.
 
-    A palette's indices are the raw values, as are the numbers 0 and 1 of a 1-bit mask; alpha is left out;
-    an RGB mask whose channels agree everywhere counts as gray.
+    A palette's indices are the raw values, as are the numbers 0 and 1 of a 1-bit mask; an RGB mask whose
+    channels agree everywhere counts as gray. Alpha is left out, and so are pages after the first: where they
+    tell what the rest does not, the mask is refused.
     """
 
-    def __init__(self, path: Path, max_pixels: int):
+    def __init__(self, path: Path, max_pixels: int, values: MaskValues | None = None):
         self._data, self._picture = read_picture(path, max_pixels)
+        self._values = values
         self.height, self.width = self._picture.height, self._picture.width
+        self.palettes: tuple[Palette, ...] = ()
+        """After ``read``: the palette, where its indices are the raw values."""
         # Asked before the pixels are decoded: Pillow forgets it then.
         self._packing, self._highest = _as_stored(self._picture)
 
     def read(self, as_colors: bool) -> np.ndarray:
         """See `Mask`."""
+        if self._values == "pages":
+            return self._page_numbers()
+        self._check_pages()
+        if self._values == "alpha":
+            return self._alpha()
         if as_colors:
-            return self._colors()
+            return self._without_alpha(self._colors())
         mode = self._picture.mode
         if self._loses_bits():
             raise InputRejectedError(
@@ -61,18 +83,107 @@ class PictureMask:
                 "16 bits a channel in colours or with alpha; save class ids in one channel, or in 8 bits",
             )
         if mode == "F":
-            raise InputRejectedError(
-                Reason.NOT_DECODABLE, "floating-point pixels; a mask holds whole numbers"
-            )
+            return whole_numbers(np.asarray(decode(self._data, self._picture)), "pixels")
         if mode in ("1", "L", "LA", "P") or mode.startswith("I"):
             picture = decode(self._data, self._picture)
             pixels = np.asarray(picture.getchannel("L") if mode == "LA" else picture)
-            return self._unstretched(pixels.astype(np.uint8, copy=False) if mode == "1" else pixels)
+            if mode == "P" and self._values != "index":
+                self.palettes = (_shown(picture),)
+            pixels = self._unstretched(pixels.astype(np.uint8, copy=False) if mode == "1" else pixels)
+            return self._without_alpha(pixels)
         colors = self._colors()
-        return self._unstretched(colors[..., 0]) if (colors == colors[..., :1]).all() else colors
+        if (colors == colors[..., :1]).all():
+            return self._without_alpha(self._unstretched(colors[..., 0]))
+        return self._without_alpha(colors)
 
     def _colors(self) -> np.ndarray:
+        mode = self._picture.mode
+        if not (mode in ("1", "L", "LA", "P", *_COLOR_MODES) or mode.startswith("I")):
+            raise InputRejectedError(
+                Reason.NOT_DECODABLE,
+                f"{mode} pixels; a mask in colours is RGB, one in numbers has one channel",
+            )
+        if mode.startswith("I"):
+            # Converted, everything above a byte would be white.
+            pixels = np.asarray(decode(self._data, self._picture))
+            if pixels.min() < 0 or pixels.max() > _HIGHEST_BYTE:
+                raise InputRejectedError(
+                    Reason.NOT_DECODABLE, f"{mode} pixels, up to {pixels.max()}, where masks are in colours"
+                )
+            return np.repeat(pixels.astype(np.uint8)[..., np.newaxis], 3, axis=-1)
         return np.asarray(decode(self._data, self._picture, "RGB"))
+
+    def _alpha(self) -> np.ndarray:
+        if not self._picture.has_transparency_data:
+            raise InputRejectedError(
+                Reason.NOT_DECODABLE, "dataset.mask_values: alpha is told, and the mask has none"
+            )
+        return np.asarray(decode(self._data, self._picture, "RGBA"))[..., 3]
+
+    def _without_alpha(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns the pixels, or refuses them where alpha divides what is all one to them.
+
+        Args:
+          pixels: [height, width], or [height, width, 3].
+        """
+        if not self._picture.mode.endswith("A"):
+            return pixels
+        opaque = self._alpha() >= _OPAQUE
+        if opaque.all() or not opaque.any():
+            return pixels
+        packed = pixels if pixels.ndim == 2 else pack_colors(pixels)
+        shown, times_shown = np.unique(packed[opaque], return_counts=True)
+        hidden, times_hidden = np.unique(packed[~opaque], return_counts=True)
+        both, of_shown, of_hidden = np.intersect1d(shown, hidden, assume_unique=True, return_indices=True)
+        divided = np.minimum(times_shown[of_shown], times_hidden[of_hidden])
+        if divided.sum() <= _ALPHA_DECIDES * opaque.size:
+            return pixels
+        value = int(both[np.argmax(divided)])
+        raw = value if pixels.ndim == 2 else [value >> 16, value >> 8 & 255, value & 255]
+        raise InputRejectedError(
+            Reason.NOT_DECODABLE,
+            f"alpha, which is left out, tells apart what is {raw} all the same; if alpha is the mask, give "
+            "dataset.mask_values: alpha, else save the mask without it",
+        )
+
+    def _pages(self) -> Iterator[np.ndarray | None]:
+        """The pixels of each page in turn, [height, width] or [height, width, channels].
+
+        A page of another size, such as a small copy, comes as None.
+        """
+        with rejecting_damage(self._data):
+            for page in range(getattr(self._picture, "n_frames", 1)):
+                self._picture.seek(page)
+                size = self._picture.size
+                yield np.asarray(self._picture) if size == (self.width, self.height) else None
+
+    def _check_pages(self) -> None:
+        """Refuses a mask of which pages after the first, or frames, hold something else."""
+        count = getattr(self._picture, "n_frames", 1)
+        if count == 1 or self._picture.format == "MPO":
+            return
+        pages = self._pages()
+        first = next(pages)
+        if any(other is not None and not np.array_equal(first, other) for other in pages):
+            kind = "pages" if self._picture.format == "TIFF" else "frames"
+            remedy = "; if each page is a class, give dataset.mask_values: pages" if kind == "pages" else ""
+            raise InputRejectedError(
+                Reason.NOT_DECODABLE,
+                f"the mask has {count} {kind}, which differ; save the one that is meant{remedy}",
+            )
+        self._picture = open_picture(self._data, ANY_SIZE)
+
+    def _page_numbers(self) -> np.ndarray:
+        """The number of the last page, counted from 1, that is not 0 at a pixel; 0 where none is."""
+        numbers = np.zeros((self.height, self.width), np.uint8)
+        for number, page in enumerate(self._pages(), start=1):
+            if page is None or page.ndim != 2 or number > _HIGHEST_BYTE:
+                raise InputRejectedError(
+                    Reason.NOT_DECODABLE,
+                    f"dataset.mask_values: pages is told, and page {number} is no channel of that size",
+                )
+            numbers[page != 0] = number
+        return numbers
 
     def _loses_bits(self) -> bool:
         """Whether Pillow keeps 8 of more bits: in colours, or with alpha."""
@@ -102,8 +213,38 @@ def _as_stored(picture: Image.Image) -> tuple[str, int | None]:
     return packing, (1 << int(gray[1])) - 1 if gray else None
 
 
+def _shown(picture: Image.Image) -> dict[int, Color]:
+    """The colour of each index that stands in a decoded picture with a palette."""
+    palette = picture.getpalette("RGB") or []
+    palette += [0] * (3 * 256 - len(palette))
+    return {
+        index: (palette[3 * index], palette[3 * index + 1], palette[3 * index + 2])
+        for index, count in enumerate(picture.histogram())
+        if count
+    }
+
+
+def whole_numbers(values: np.ndarray, what: str) -> np.ndarray:
+    """Returns whole numbers as integers, whatever type holds them.
+
+    Args:
+      values: Of any shape.
+      what: They are, for the message.
+
+    Raises:
+      InputRejectedError: they are none.
+    """
+    if values.dtype.kind == "f" and (np.abs(values) < 1 << 31).all() and (values == np.trunc(values)).all():
+        return values.astype(np.int64)
+    if values.dtype.kind not in "iub":
+        raise InputRejectedError(Reason.NOT_DECODABLE, f"{what} are {values.dtype}, not whole numbers")
+    return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
 class MatMask:
     """A mask in a MATLAB 5 file, in the variable ``groundtruth``."""
+
+    palettes: tuple[Palette, ...] = ()
 
     def __init__(self, path: Path, max_pixels: int):
         from scipy.io import whosmat
@@ -133,12 +274,7 @@ class MatMask:
             raise self._damaged(error) from error
         if issparse(values):
             values = values.toarray()
-        if values.dtype.kind == "f" and (values == np.trunc(values)).all():
-            values = values.astype(np.int64)
-        if values.dtype.kind not in "iu":
-            raise InputRejectedError(
-                Reason.NOT_DECODABLE, f"{_MAT_VARIABLE!r} is {values.dtype}, not whole numbers"
-            )
+        values = whole_numbers(values, f"the numbers in {_MAT_VARIABLE!r}")
         return np.repeat(values[..., np.newaxis], 3, axis=-1) if as_colors else values
 
     def _damaged(self, error: Exception) -> InputRejectedError:
@@ -150,14 +286,23 @@ class MatMask:
         return InputRejectedError(reason, f"MATLAB file of {len(self._data):,} bytes: {error}")
 
 
-def open_mask(path: Path, max_pixels: int) -> Mask:
+def open_mask(path: Path, max_pixels: int, values: MaskValues | None = None) -> PictureMask | MatMask:
     """Reads a mask's file and header.
 
     Args:
       path: The file; its name tells ``.mat`` files from pictures.
       max_pixels: More are rejected.
+      values: What a picture's raw values are where its pixels are not.
 
     Raises:
       InputRejectedError: damaged, no mask, or too many pixels; ``read`` raises it, too.
     """
-    return (MatMask if path.suffix.lower() == ".mat" else PictureMask)(path, max_pixels)
+    if path.suffix.lower() == ".mat":
+        return MatMask(path, max_pixels)
+    return PictureMask(path, max_pixels, values)
+
+
+def pack_colors(colors: np.ndarray) -> np.ndarray:
+    """Colours, uint8 [height, width, 3], as ``red << 16 | green << 8 | blue``, int32 [height, width]."""
+    channels = colors.astype(np.int32)
+    return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from components.image_mask_example_gen.files import InputRejectedError
-from components.image_mask_example_gen.layouts.layout import MaskPart
-from components.image_mask_example_gen.mask import open_mask
+from components.image_mask_example_gen.layouts.layout import MaskPart, MaskValues
+from components.image_mask_example_gen.mask import Palette, open_mask
 from components.image_mask_example_gen.report import Reason
 
 _SHOWN_VALUES = 5
@@ -23,13 +23,16 @@ class MergedMask:
       root: The dataset's folder.
       parts: The files in their order.
       max_pixels: Files with more are rejected.
+      values: What a file's raw values are where its pixels are not.
 
     Raises:
       InputRejectedError: a file is damaged, or their sizes differ.
     """
 
-    def __init__(self, root: Path, parts: Sequence[MaskPart], max_pixels: int):
-        self._parts = [(part, open_mask(root / part.path, max_pixels)) for part in parts]
+    def __init__(
+        self, root: Path, parts: Sequence[MaskPart], max_pixels: int, values: MaskValues | None = None
+    ):
+        self._parts = [(part, open_mask(root / part.path, max_pixels, values)) for part in parts]
         (first, mask), *others = self._parts
         self.height, self.width = mask.height, mask.width
         for part, other in others:
@@ -39,6 +42,11 @@ class MergedMask:
                     f"{first.path} is {self.width} x {self.height} pixels, {part.path}, which belongs to the "
                     f"same image, {other.width} x {other.height}",
                 )
+
+    @property
+    def palettes(self) -> tuple[Palette, ...]:
+        """After ``read``: those of its files, but for parts with a value, whose indices mean nothing."""
+        return tuple(palette for part, mask in self._parts if part.value is None for palette in mask.palettes)
 
     def read(self, as_colors: bool) -> np.ndarray:
         """See ``Mask``.

@@ -13,8 +13,7 @@ from scipy.ndimage import maximum_filter
 from components.dataset.labels import MAX_CLASSES
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
-from components.image_mask_example_gen.label_mapping import pack_colors
-from components.image_mask_example_gen.mask import Mask, open_mask
+from components.image_mask_example_gen.mask import Mask, open_mask, pack_colors
 from pipeline.init import InitError
 from pipeline.init.files import THREADS
 

@@ -19,9 +19,8 @@ import numpy as np
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
-from components.image_mask_example_gen.label_mapping import pack_colors
 from components.image_mask_example_gen.layouts.layout import Entry, Scan
-from components.image_mask_example_gen.mask import open_mask
+from components.image_mask_example_gen.mask import open_mask, pack_colors
 from components.image_mask_example_gen.plan import stable_rank
 from components.image_mask_example_gen.report import Rejection, printable
 from pipeline.init import InitError

@@ -36,7 +36,8 @@ def draw_preview(dataset: Dataset) -> Image.Image:
         InitError: the masks hold nothing that the dataset has classes for.
     """
     names, ignored = dataset.settings.raw_labels()
-    mapping = LabelMapping(names, ignored, dataset.settings.label_set().names)
+    settings = dataset.settings
+    mapping = LabelMapping(names, ignored, settings.label_set().names, settings.label_tolerance)
     tiles, reason = [], ""
     for entry in _choose(dataset.inspection):
         try:

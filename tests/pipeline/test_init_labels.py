@@ -44,7 +44,7 @@ def save(encoding: str, raw: np.ndarray, path: Path) -> Path:
         savemat(path.with_suffix(".mat"), {"groundtruth": raw.astype(np.uint16)})
         return path.with_suffix(".mat")
     if encoding == "rgba":
-        alpha = np.random.default_rng(0).integers(0, 256, (*raw.shape[:2], 1))
+        alpha = np.random.default_rng(0).integers(128, 256, (*raw.shape[:2], 1))
         raw = np.concatenate([raw, alpha], axis=2)
     picture = Image.fromarray(raw.astype(np.uint16 if encoding == "16 bit" else np.uint8))
     if encoding == "palette":

@@ -11,6 +11,7 @@ from components.image_mask_example_gen.layouts.layout import (
     Entry,
     Layout,
     MaskPart,
+    MaskValues,
     RawClass,
     Scan,
     pair_files,
@@ -28,15 +29,23 @@ class Folder(Layout):
       images: pattern of the images.
       masks: pattern of the masks, or one for each class that has masks of its own.
       classes: what the masks may hold.
+      mask_values: what their raw values are where their pixels are not.
     """
 
     name = "folder"
 
-    def __init__(self, images: str, masks: str | Mapping[str, str], classes: tuple[RawClass, ...]):
+    def __init__(
+        self,
+        images: str,
+        masks: str | Mapping[str, str],
+        classes: tuple[RawClass, ...],
+        mask_values: MaskValues | None = None,
+    ):
         self._images = FilePattern(images)
         patterns = {"": masks} if isinstance(masks, str) else masks
         self._masks = {name: FilePattern(pattern) for name, pattern in patterns.items()}
         self.classes = classes
+        self.mask_values = mask_values
 
     def scan(self, root: Path) -> Scan:
         """Finds the pairs.
@@ -72,7 +81,7 @@ class Folder(Layout):
             return super().open_mask(root, entry, max_pixels)
         from components.image_mask_example_gen.merged_mask import MergedMask
 
-        return MergedMask(root, entry.parts, max_pixels)
+        return MergedMask(root, entry.parts, max_pixels, self.mask_values)
 
     def missing(self, root: Path) -> list[str]:
         """The patterns that match nothing."""

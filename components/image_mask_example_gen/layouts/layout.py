@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from components.errors import StageError
 from components.image_mask_example_gen.report import Reason, Rejection, printable
@@ -17,6 +17,9 @@ from components.imaging.palette import Color
 
 if TYPE_CHECKING:
     from components.image_mask_example_gen.mask import Mask
+
+MaskValues = Literal["index", "alpha", "pages"]
+"""What a mask's raw values are where they are not what its pixels show."""
 
 OFFICIAL_TRAINVAL: Final = "trainval"
 OFFICIAL_TEST: Final = "test"
@@ -121,6 +124,7 @@ class Layout(ABC):
     """Files that must be under the root."""
     masks_are_files: bool = True
     """Whether each mask is a picture file of its own; otherwise ``Entry.mask`` only names it."""
+    mask_values: MaskValues | None = None
 
     @abstractmethod
     def scan(self, root: Path) -> Scan:
@@ -139,7 +143,7 @@ class Layout(ABC):
         # Nothing of a picture is needed where layouts are only named.
         from components.image_mask_example_gen.mask import open_mask
 
-        return open_mask(root / entry.mask, max_pixels)
+        return open_mask(root / entry.mask, max_pixels, self.mask_values)
 
     def missing(self, root: Path) -> list[str]:
         """What the root lacks, in words; raises OSError for what is there and cannot be read."""
