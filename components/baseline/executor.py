@@ -1,25 +1,27 @@
 """Hands on the served model, if a candidate can be compared with it."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, Final
 
-from tensorflow.core.protobuf import saved_model_pb2
 from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
 from components.baseline.driver import SERVED_MODEL_KEY, SERVING_DIR_KEY, resolve_token
-from components.dataset.contracts import INCOMPARABLE_VERSION, LABELS_FILE, OBSTACLE, VERSION
+from components.dataset.contracts import INCOMPARABLE_VERSION, OBSTACLE, VERSION
 from components.errors import StageError
 from components.model_store import store
+from components.model_store.description import (
+    EVALUATE,
+    can_be_evaluated,
+    class_names,
+    described,
+    pixel_limit,
+)
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
-
-_EVALUATE = "evaluate"
-"""The signature the Evaluator calls."""
 
 logger = logging.getLogger(__name__)
 
@@ -89,41 +91,19 @@ def _served_version(token: str, candidate_dir: Path, serving_dir: Path) -> store
 
 def _obstacle(served_dir: Path, candidate_dir: Path) -> str:
     """Why the two models cannot be compared; empty if they can."""
-    served_classes, candidate_classes = _class_names(served_dir), _class_names(candidate_dir)
+    served_classes = class_names(served_dir)
     if served_classes is None:
         return "it does not say what its classes are"
-    if served_classes != candidate_classes:
+    if served_classes != class_names(candidate_dir):
         return "its classes are not the same"
-    largest, limit = _largest_image(candidate_dir), _pixel_limit(served_dir)
+    largest, limit = _largest_image(candidate_dir), pixel_limit(served_dir)
     if largest is not None and limit is not None and limit < largest:
         return f"it refuses images of more than {limit:,} pixels, and there may be some of {largest:,} now"
-    graphs = saved_model_pb2.SavedModel.FromString((served_dir / store.MODEL_FILE).read_bytes()).meta_graphs
-    if not any(_EVALUATE in graph.signature_def for graph in graphs):
-        return f"it has no signature {_EVALUATE!r}"
+    if not can_be_evaluated(served_dir):
+        return f"it has no signature {EVALUATE!r}"
     return ""
-
-
-def _class_names(model_dir: Path) -> list[str] | None:
-    """The classes in the order of their ids; None where the model does not say."""
-    return _described(model_dir, "labels", "names")
 
 
 def _largest_image(model_dir: Path) -> int | None:
     """What the recipe that a model was made from lets in, pixels; None where the model does not say."""
-    return _described(model_dir, "recipe", "dataset", "max_pixels")
-
-
-def _pixel_limit(model_dir: Path) -> int | None:
-    """What a model refuses, pixels; None where it does not say."""
-    return _described(model_dir, "limits", "max_pixels")
-
-
-def _described(model_dir: Path, *keys: str) -> Any:
-    """A value of the description that the Trainer's export writes."""
-    try:
-        value = json.loads((model_dir / LABELS_FILE).read_text())
-        for key in keys:
-            value = value[key]
-    except (FileNotFoundError, KeyError, TypeError, ValueError):
-        return None
-    return value
+    return described(model_dir, "recipe", "dataset", "max_pixels")

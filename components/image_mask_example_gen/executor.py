@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,7 +97,20 @@ class WriteShard(beam.DoFn):
 
 
 class Executor(BaseBeamExecutor):
-    """Executor of ImageMaskExampleGen."""
+    """Executor of ImageMaskExampleGen.
+
+    Args:
+      context: TFX's.
+      plan: Decides which pairs of a folder go into which split.
+    """
+
+    def __init__(
+        self,
+        context: BaseBeamExecutor.Context | None = None,
+        plan: Callable[[DatasetConfig, Path], Plan] = plan_ingestion,
+    ):
+        super().__init__(context)
+        self._plan = plan
 
     def Do(
         self,
@@ -118,7 +131,7 @@ class Executor(BaseBeamExecutor):
         ingestion = artifact_utils.get_single_instance(output_dict["ingestion"])
 
         with _dataset_root(config) as root:
-            plan = plan_ingestion(config, root)
+            plan = self._plan(config, root)
             log_planned(plan.pairs, plan.rejected, plan.notes)
             try:
                 names, ignored = config.raw_labels()

@@ -2,7 +2,8 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -51,13 +52,7 @@ def plan_ingestion(config: DatasetConfig, root: Path) -> Plan:
     Raises:
       StageError: there are no pairs, two have the same name, or the splits cannot be filled.
     """
-    scan = config.source.scan(root)
-    if not scan.entries:
-        orphans = "; ".join(f"{item.file}: {item.found}" for item in scan.rejected[:4])
-        raise UnusableDatasetError(
-            f"{root}: no image has a mask. {orphans or 'There are no files.'}", scan.rejected
-        )
-    declared = declare(scan, config.splits, root)
+    declared = declare(_paired(config, root), config.splits, root)
     scan = _limited(declared.scan, config)
     splits = assign_splits(scan.entries, config.grouped_splits)
     for split in declared.origins:
@@ -67,6 +62,37 @@ def plan_ingestion(config: DatasetConfig, root: Path) -> Plan:
     pairs = {split: len(entries) for split, entries in splits.items()}
     origins = split_origins(declared.origins, config.splits)
     return Plan(pairs, origins, tuple(shards), tuple(scan.rejected), scan.notes)
+
+
+def plan_evaluation(config: DatasetConfig, root: Path, learnt: Callable[[Entry], bool]) -> Plan:
+    """Puts all pairs of a folder into the test split, but those that the model in question learnt from.
+
+    What no declared split asks for stays aside as in an ingestion; a folder need not be divided as the recipe
+    declares, though. Files without a partner are told of where the folder has nothing else to do with that
+    model: of its own folder the ingestion has told.
+
+    Raises:
+      StageError: there are no pairs, two have the same name, or none is left.
+    """
+    scan = _paired(config, root)
+    with suppress(StageError):
+        scan = declare(scan, config.splits, root).scan
+    scan = _limited(scan, config)
+    entries = [entry for entry in scan.entries if not learnt(entry)]
+    if not entries:
+        raise StageError(f"{root}: the model learnt from all {len(scan.entries)} pairs; give others")
+    rejected = scan.rejected if len(entries) == len(scan.entries) else []
+    return Plan({"test": len(entries)}, {}, tuple(_shards("test", entries)), tuple(rejected), scan.notes)
+
+
+def _paired(config: DatasetConfig, root: Path) -> Scan:
+    scan = config.source.scan(root)
+    if not scan.entries:
+        orphans = "; ".join(f"{item.file}: {item.found}" for item in scan.rejected[:4])
+        raise UnusableDatasetError(
+            f"{root}: no image has a mask. {orphans or 'There are no files.'}", scan.rejected
+        )
+    return scan
 
 
 def split_origins(declared: Mapping[str, str], config: SplitConfig) -> dict[str, str]:

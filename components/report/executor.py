@@ -83,9 +83,23 @@ def _gather(inputs: _Inputs, exec_properties: Mapping[str, Any]) -> ReportData:
         labels,
         lineage(recipe, content_fingerprint(model_dir)),
     )
+    return with_examples(known, model_dir, artifacts["examples"], labels)
+
+
+def with_examples(
+    known: ReportData, model_dir: Path, examples: types.Artifact, labels: LabelSet
+) -> ReportData:
+    """Adds what only a look at the Examples tells: what is in the splits, intervals, pictures.
+
+    Args:
+        known: what is known of the run without it.
+        model_dir: the SavedModel that was evaluated.
+        examples: its splits are looked at; that of the evaluation is ``test``.
+        labels: names and colours of the classes.
+    """
     split_dirs = {
-        split: Path(artifact_utils.get_split_uri([artifacts["examples"]], split))
-        for split in artifact_utils.decode_split_names(artifacts["examples"].split_names)
+        split: Path(artifact_utils.get_split_uri([examples], split))
+        for split in artifact_utils.decode_split_names(examples.split_names)
     }
     predictions = predict_split(model_dir, split_dirs[_TEST], labels.num_classes)
     return _with_intervals(known, predictions).model_copy(

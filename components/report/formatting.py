@@ -82,9 +82,17 @@ def headline(data: ReportData) -> Headline:
             return Headline("Refused, nothing was pushed", _refusal(data))
         case "failed":
             return Headline("Failed", f"The run ended early. {_GO_ON}")
+        case "passed":
+            return Headline("Evaluated: it would pass the gate", _evaluated(data))
+        case "missed":
+            return Headline("Evaluated: the gate would refuse it", _evaluated(data))
         case "interrupted":
             return Headline("Interrupted", f"The run was stopped from outside. {_GO_ON}")
     return Headline(title, f"It met every threshold. {_against(summary.baseline)}")
+
+
+def _evaluated(data: ReportData) -> str:
+    return f"The model is {data.summary.evaluated_model}. Nothing was trained, nothing was pushed."
 
 
 def _refusal(data: ReportData) -> str:

@@ -62,9 +62,10 @@ class RunSummary(Record):
     run_id: str = Field(pattern=r"^(\w[\w-]*)?$")
     """Names a folder and a log, and nothing outside of the work directory; empty where nobody knows it."""
     recipe: str
-    outcome: Literal["pushed", "rejected", "failed"]
+    outcome: Literal["pushed", "rejected", "failed", "evaluated"]
+    """``evaluated`` is of no run, but of a model that was pushed before."""
     reasons: tuple[str, ...] = ()
-    """Why it was rejected or failed, a line each."""
+    """Why it was rejected or failed, or would be rejected, a line each."""
     started_at: Moment | None = None
     finished_at: Moment | None = None
     seconds: float | None = None
@@ -86,12 +87,16 @@ class RunSummary(Record):
     baseline: Baseline | None = None
     serving_check: ServingCheck | None = None
     stages: tuple[Stage, ...] = ()
+    evaluated_model: str = ""
+    """Directory of the model that was evaluated without a run; empty of a run."""
     report: str | None = None
     """Path of the page."""
 
     @property
-    def verdict(self) -> Literal["pushed", "rejected", "failed", "interrupted"]:
-        """The outcome, told apart where somebody stopped the run."""
+    def verdict(self) -> Literal["pushed", "rejected", "failed", "interrupted", "passed", "missed"]:
+        """The outcome, told apart where somebody stopped the run, and by the gate where there was none."""
+        if self.outcome == "evaluated":
+            return "missed" if self.reasons else "passed"
         if self.outcome == "failed" and self.reasons and self.reasons[0].startswith(INTERRUPTED):
             return "interrupted"
         return self.outcome

@@ -1,0 +1,41 @@
+"""What a SavedModel says of itself, in the description that the Trainer's export writes and by signatures."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from components.dataset.contracts import LABELS_FILE
+from components.model_store.store import MODEL_FILE
+
+EVALUATE: Final = "evaluate"
+"""The signature that the Evaluator calls."""
+
+
+def class_names(model_dir: Path) -> list[str] | None:
+    """Returns the classes in the order of their ids; None where the model does not say."""
+    return described(model_dir, "labels", "names")
+
+
+def pixel_limit(model_dir: Path) -> int | None:
+    """Returns what the model refuses, pixels of an image; None where it does not say."""
+    return described(model_dir, "limits", "max_pixels")
+
+
+def described(model_dir: Path, *keys: str) -> Any:
+    """Returns a value of the description; None where there is none."""
+    try:
+        value = json.loads((model_dir / LABELS_FILE).read_text(encoding="utf-8"))
+        for key in keys:
+            value = value[key]
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return None
+    return value
+
+
+def can_be_evaluated(model_dir: Path) -> bool:
+    """Whether the Evaluator can ask the model."""
+    # TensorFlow's: not for those who want the description alone.
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    graphs = saved_model_pb2.SavedModel.FromString((model_dir / MODEL_FILE).read_bytes()).meta_graphs
+    return any(EVALUATE in graph.signature_def for graph in graphs)

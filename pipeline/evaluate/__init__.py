@@ -1,0 +1,1 @@
+"""A second look at a pushed model: which one, on which pairs, and what the gate would say."""

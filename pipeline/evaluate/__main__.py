@@ -1,0 +1,191 @@
+"""Scores a pushed model on a labelled folder with the metrics and thresholds of the gate; pushes nothing.
+
+    python -m pipeline.evaluate --model my --recipe my.yaml --data DIR       the newest in runs/my/serving/my
+    python -m pipeline.evaluate --model runs/my/serving/my/3 --recipe my.yaml --data DIR            a version
+
+All pairs of the folder are scored, each at its mask's own size, but those files that the model learnt from:
+what its own settings put into train or val. Without --data that leaves the test split of the recipe's folder.
+The recipe says how files and masks are read, and what the gate asks for; its classes must be the model's.
+
+Ends with 0 if the model would pass the gate, 3 if not, 1 if the evaluation failed, 2 if the command, the
+recipe, the model or the data path is wrong, 130 if it was interrupted.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from components.model_store import store
+from components.model_store.description import class_names, pixel_limit
+from components.report.run_summary import RunSummary
+from pipeline import interrupt
+from pipeline.config import Recipe, load_recipe
+from pipeline.failures import explain_failure
+from pipeline.local.last_lines import result_lines
+from pipeline.local.plain_views import view_for
+from pipeline.local.view import Ending, Line, Tone
+from pipeline.local.workdir import WorkDir
+from pipeline.recipe_errors import RecipeError
+from pipeline.terminal import open_missing_streams, output_diverted, short_path
+
+FAILED: Final = 1
+USAGE: Final = 2
+REFUSED: Final = 3
+_LOG: Final = "evaluation.log"
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    open_missing_streams()
+    args = _parser().parse_args(argv)
+    signals = interrupt.Interrupt()
+    try:
+        recipe = load_recipe(args.recipe, args.data, args.set)
+        recipe.dataset.check_root()
+        model = find_model(args.model, WorkDir(Path("runs", recipe.name)))
+        check_model(model, recipe)
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return USAGE
+    except (RecipeError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return interrupt.EXIT_CODE
+    return _evaluate(recipe, model, args.output, signals)
+
+
+def find_model(named: str, workdir: WorkDir) -> Path:
+    """Returns the SavedModel that a name or a directory stands for.
+
+    Args:
+        named: a model that is served from the work directory, whose newest version is meant; a version's
+            directory, or the directory of versions.
+        workdir: of the recipe.
+
+    Raises:
+        ValueError: there is none; one line says where it was looked for.
+    """
+    if "/" not in named and (served := store.newest(workdir.serving(named))):
+        return served.path
+    path = Path(named).expanduser()
+    if (path / store.MODEL_FILE).is_file():
+        return path.absolute()
+    if served := store.newest(path):
+        return served.path.absolute()
+    models = workdir.serving("")
+    known = sorted(each.name for each in models.iterdir()) if models.is_dir() else []
+    raise ValueError(
+        f"--model {named}: no such model in {short_path(models)} ({', '.join(known) or 'it has none'}), "
+        f"and no folder of that name that holds a {store.MODEL_FILE} or versions"
+    )
+
+
+def check_model(model: Path, recipe: Recipe) -> None:
+    """Looks whether a model can be scored by a recipe.
+
+    Raises:
+        ValueError: it cannot; one line says why.
+    """
+    names, expected = class_names(model), list(recipe.dataset.label_set().names)
+    if names is None:
+        raise ValueError(
+            f"{model} does not say what its classes are, so that no recipe can be held against it"
+        )
+    if names != expected:
+        raise ValueError(
+            f"the classes differ: {model} has {', '.join(names)}; recipe {recipe.name} has "
+            f"{', '.join(expected)}. Names and order must agree: mend dataset.classes or dataset.label_values"
+        )
+    limit, largest = pixel_limit(model), recipe.dataset.max_pixels
+    if limit is not None and limit < largest:
+        raise ValueError(
+            f"{model} refuses images of more than {limit} pixels, and dataset.max_pixels lets in {largest}: "
+            f"--set dataset.max_pixels={limit}"
+        )
+
+
+def _evaluate(recipe: Recipe, model: Path, output: Path, signals: interrupt.Interrupt) -> int:
+    log = output / _LOG
+    log.unlink(missing_ok=True)
+    with output_diverted(log) as stream, view_for(stream, "normal", os.environ) as view:
+        view.run_starts(recipe.name, short_path(output))
+        try:
+            # Seconds of imports, which nobody waits for who has mistyped something.
+            from pipeline.evaluate.run import evaluate
+
+            summary = evaluate(recipe, model, output, view)
+        except (Exception, KeyboardInterrupt) as error:
+            view.stages_are_over()
+            if signals.received:
+                view.run_ends(Ending(interrupt.EXIT_CODE, log, None, [Line("interrupted", Tone.WARNING)]))
+                # Beam's threads may still be at work, and the interpreter would wait for them.
+                interrupt.leave(interrupt.EXIT_CODE)
+            logger.exception("The evaluation did not finish")
+            lines = [Line(f"Failed: {explain_failure(error)}", Tone.BAD), _place("Log:    ", log)]
+            view.run_ends(Ending(FAILED, log, None, lines))
+            return FAILED
+        code = REFUSED if summary.reasons else 0
+        view.run_ends(Ending(code, log, summary, list(_last_lines(summary, log))))
+    return code
+
+
+def _last_lines(summary: RunSummary, log: Path) -> Iterator[Line]:
+    yield Line("")
+    yield from map(Line, result_lines(summary))
+    if summary.reasons:
+        yield Line("The gate would refuse it:", Tone.BAD)
+        yield from (Line(f"  {reason}") for reason in summary.reasons)
+    else:
+        yield Line("It would pass the gate", Tone.GOOD)
+    yield Line("")
+    yield _place("Report: ", Path(summary.report or ""))
+    yield _place("Log:    ", log)
+
+
+def _place(what: str, path: Path) -> Line:
+    return Line(f"{what} {short_path(path.absolute())}", copied=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME|DIR",
+        help="a model in runs/RECIPE/serving, a version's directory, or the directory of a model's versions",
+    )
+    parser.add_argument("--recipe", required=True, metavar="NAME|FILE.yaml", help="how to read the folder")
+    parser.add_argument("--data", metavar="DIR", help="the labelled folder; replaces dataset.root")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key of the recipe, such as evaluation.min_mean_iou=0.7; may be repeated",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("evaluation"),
+        metavar="DIR",
+        help="where index.html, report.json and evaluation.log go; default: %(default)s",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

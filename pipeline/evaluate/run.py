@@ -1,0 +1,216 @@
+"""One evaluation: a folder's pairs become Examples, the Evaluator scores the model on them, a page tells."""
+
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.types import Artifact, artifact_utils, channel_utils, standard_artifacts
+
+from components.dataset.artifacts import IngestionReportArtifact
+from components.errors import StageError
+from components.evaluator.component import SPLIT, Evaluator, EvaluatorExecutor
+from components.image_mask_example_gen.component import ImageMaskExampleGen
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.executor import Executor as IngestionExecutor
+from components.image_mask_example_gen.layouts.layout import Entry
+from components.image_mask_example_gen.plan import Plan, plan_evaluation, plan_ingestion
+from components.model_store.description import EVALUATE, can_be_evaluated, described
+from components.model_store.store import content_fingerprint
+from components.report.data import ReportData
+from components.report.executor import with_examples
+from components.report.lineage import lineage
+from components.report.page import write_page
+from components.report.run_summary import RunSummary, summarize
+from pipeline.config import Recipe
+from pipeline.local.stages import StageResult, forget_peak_memory, peak_memory_mb
+from pipeline.local.view import View
+from pipeline.tfxio import batch_by_bytes
+
+_STAGES: Final = ("ImageMaskExampleGen", "Evaluator", "Report")
+_MODEL: Final = "Format-Serving"
+"""Where TFX looks for the SavedModel in a model artifact."""
+
+# A child of the logger that the terminal's view hears.
+logger = logging.getLogger("components.evaluate")
+
+
+def evaluate(recipe: Recipe, model: Path, output: Path, view: View) -> RunSummary:
+    """Scores a model and writes ``index.html`` and ``report.json``.
+
+    Args:
+        recipe: says how the folder is read and what the gate asks for; its classes are the model's.
+        model: directory of the SavedModel.
+        output: folder for the page; the Examples are in it meanwhile.
+        view: is told how far this is.
+
+    Raises:
+        StageError: the folder or the model cannot be evaluated.
+    """
+    if not can_be_evaluated(model):
+        raise StageError(
+            f"{model} has no signature {EVALUATE!r}, which the Evaluator asks: it cannot be scored"
+        )
+    started_at, clock = datetime.now().astimezone(), time.monotonic()
+    batch_by_bytes()
+    view.stages_follow(_STAGES)
+    # Beside the page, not in the system's temporary folder, which may be too small for a dataset.
+    with tempfile.TemporaryDirectory(
+        dir=output, prefix=".evaluation-", ignore_cleanup_errors=True
+    ) as scratch:
+        work = _Work(recipe, Path(scratch))
+        with _stage(view, _STAGES[0]):
+            work.read_pairs(_Learnt(model))
+        with _stage(view, _STAGES[1]):
+            work.score(model)
+        with _stage(view, _STAGES[2]):
+            summary = summarize(
+                {"ingestion": work.ingestion, "evaluation": work.evaluation},
+                recipe=recipe.name,
+                model_name=recipe.serving.model_name,
+                serving_dir="",
+                started_at=started_at,
+                seconds=time.monotonic() - clock,
+            ).model_copy(update={"outcome": "evaluated", "evaluated_model": str(model)})
+            settings = recipe.model_dump(mode="json")
+            known = ReportData.of(
+                summary,
+                {"evaluation": work.evaluation},
+                settings,
+                work.labels,
+                lineage(settings, content_fingerprint(model)),
+            )
+            data = with_examples(known, model, work.examples, work.labels)
+            data.save(output)
+            page = write_page(data, output)
+    view.stages_are_over()
+    return summary.model_copy(update={"report": str(page)})
+
+
+@contextmanager
+def _stage(view: View, name: str) -> Iterator[None]:
+    view.stage_starts(name)
+    started, measures_memory = time.monotonic(), forget_peak_memory()
+    yield
+    memory_mb = peak_memory_mb() if measures_memory else None
+    view.stage_ends(StageResult(name, time.monotonic() - started, False, {}, memory_mb))
+
+
+class _Work:
+    """Two stages of the pipeline without their orchestrator, and what they leave."""
+
+    def __init__(self, recipe: Recipe, folder: Path):
+        self.labels = recipe.dataset.label_set()
+        self.examples = _artifact(standard_artifacts.Examples, folder / "examples")
+        self.ingestion = _artifact(IngestionReportArtifact, folder / "ingestion")
+        self.evaluation = _artifact(standard_artifacts.ModelEvaluation, folder / "evaluation")
+        self._recipe = recipe
+        self._folder = folder
+
+    def read_pairs(self, learnt: "_Learnt") -> None:
+        """Writes the Examples."""
+        dataset = self._recipe.dataset
+
+        def plan(config: DatasetConfig, root: Path) -> Plan:
+            return plan_evaluation(config, root, learnt.of(dataset))
+
+        component = ImageMaskExampleGen(dataset, self.labels, dataset.root or "")
+        IngestionExecutor(self._context(), plan).Do(
+            {},
+            {"examples": [self.examples], "ingestion": [self.ingestion]},
+            dict(component.exec_properties),
+        )
+        learnt.tell()
+        # Train and val are empty, which is no news.
+        self.examples.split_names = artifact_utils.encode_split_names([SPLIT])
+
+    def score(self, model: Path) -> None:
+        """Writes the evaluation."""
+        candidate = _artifact(standard_artifacts.Model, self._folder / "model")
+        Path(candidate.uri, _MODEL).symlink_to(model)
+        config = self._recipe.evaluation
+        component = Evaluator(
+            examples=channel_utils.as_channel([self.examples]),
+            model=channel_utils.as_channel([candidate]),
+            baseline_model=channel_utils.as_channel([standard_artifacts.Model()]),
+            config=config,
+            labels=self.labels,
+            min_mean_iou=config.min_mean_iou,
+        )
+        blessing = _artifact(standard_artifacts.ModelBlessing, self._folder / "blessing")
+        EvaluatorExecutor(self._context()).Do(
+            {"examples": [self.examples], "model": [candidate]},
+            {"evaluation": [self.evaluation], "blessing": [blessing]},
+            dict(component.exec_properties),
+        )
+
+    def _context(self) -> BaseBeamExecutor.Context:
+        return BaseBeamExecutor.Context(
+            beam_pipeline_args=self._recipe.beam.pipeline_args(), tmp_dir=str(self._folder / "tmp")
+        )
+
+
+def _artifact(kind: type[Artifact], folder: Path) -> Artifact:
+    folder.mkdir()
+    artifact = kind()
+    artifact.uri = str(folder)
+    return artifact
+
+
+class _Learnt:
+    """Which pairs a model learnt from: those that its own settings, applied to its folder as it is now, put
+    into train or val.
+    """
+
+    def __init__(self, model: Path):
+        self._left_out = 0
+        self._obstacle = ""
+        self._images = self._of_model(described(model, "recipe", "dataset"))
+
+    def of(self, dataset: DatasetConfig) -> Callable[[Entry], bool]:
+        """Returns what knows such a pair of a folder, and counts it."""
+
+        def learnt(entry: Entry) -> bool:
+            is_known = _image(dataset, entry) in self._images
+            self._left_out += is_known
+            return is_known
+
+        return learnt
+
+    def tell(self) -> None:
+        """Says how many there were, or why nobody knows."""
+        if self._obstacle:
+            logger.warning("it is not known whether the model learnt from these pairs: %s", self._obstacle)
+        elif self._left_out:
+            logger.info("%d pairs left out, which the model learnt from: its train and val", self._left_out)
+
+    def _of_model(self, settings: Any) -> frozenset[Hashable]:
+        if settings is None:
+            self._obstacle = "it does not say what it was trained on"
+            return frozenset()
+        try:
+            config = DatasetConfig.model_validate_json(json.dumps(settings))
+            config.check_root()
+            plan = plan_ingestion(config, Path(config.root or ""))
+        except (ValueError, OSError, StageError) as error:
+            first_line, *_ = str(error).splitlines()
+            root = settings.get("root") if isinstance(settings, dict) else None
+            self._obstacle = f"{root or 'its dataset'} cannot be divided as it was then ({first_line})"
+            return frozenset()
+        return frozenset(
+            _image(config, entry) for shard in plan.shards if shard.split != SPLIT for entry in shard.entries
+        )
+
+
+def _image(dataset: DatasetConfig, entry: Entry) -> Hashable:
+    """What two settings share that mean the same image."""
+    if dataset.root is None:
+        return dataset.shapes, entry.image
+    return os.path.realpath(os.path.join(dataset.root, entry.image))

@@ -1,0 +1,293 @@
+"""python -m pipeline.evaluate, as people call it: a tiny pushed model on folders of images and masks."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from PIL import Image
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.types import channel_utils, standard_artifacts
+from tiny_export import LABELS, export_tiny_model
+
+from components.dataset.artifacts import IngestionReportArtifact
+from components.dataset.contracts import EVALUATION_FILE, LABELS_FILE, Evaluation
+from components.evaluator.component import Evaluator, EvaluatorExecutor
+from components.image_mask_example_gen.component import ImageMaskExampleGen
+from components.image_mask_example_gen.executor import Executor as IngestionExecutor
+from components.report.data import ReportData
+from components.trainer.config import ServingLimits
+from pipeline import report
+from pipeline.config import load_recipe
+from pipeline.evaluate.__main__ import find_model, main
+from pipeline.local.workdir import WorkDir
+
+DARK, BRIGHT = LABELS.names
+LIMITS = ServingLimits(max_pixels=1000)
+THRESHOLD = 0.3
+
+
+class Finished(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+Evaluate = Callable[..., Finished]
+
+
+def draw_pairs(folder: Path, count: int, seed: int) -> None:
+    """Halves dark and bright, at sizes of their own, beside masks that are often somewhere else."""
+    rng = np.random.default_rng(seed)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        height, width = rng.integers(9, 30, 2)
+        edge, said = rng.integers(2, width - 2, 2)
+        columns = np.arange(width)[np.newaxis].repeat(height, 0)
+        image = np.where(columns < edge, 20, 230) + rng.integers(0, 20, (height, width))
+        mask = np.where(columns < said, 0, 255)
+        mask[0] = 7
+        pixels = image.astype(np.uint8)[..., np.newaxis].repeat(3, 2)
+        Image.fromarray(pixels).save(folder / f"images/{number:03}.png")
+        Image.fromarray(mask.astype(np.uint8)).save(folder / f"masks/{number:03}.png")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_tiny_model(tmp_path_factory.mktemp("model"), LIMITS)
+
+
+@pytest.fixture
+def home(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where people type: ``own``, ``other``, ``tiny.yaml``, and a model pushed that learnt from ``own``."""
+    monkeypatch.chdir(tmp_path)
+    draw_pairs(tmp_path / "own", 20, seed=1)
+    draw_pairs(tmp_path / "other", 7, seed=2)
+    recipe = {
+        "dataset": {
+            "layout": "folder",
+            "root": "own",
+            "images": "images/*.png",
+            "masks": "masks/*.png",
+            "label_values": {DARK: 0, BRIGHT: 255},
+            "ignore_label": 7,
+            "max_pixels": 900,
+        },
+        "evaluation": {"min_mean_iou": THRESHOLD},
+        "beam": {"workers": 1},
+    }
+    Path("tiny.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False))
+    shutil.copytree(exported, tmp_path / "runs/tiny/serving/tiny/3")
+    say_what_it_learnt_from(tmp_path, load_recipe("tiny.yaml").dataset.model_dump(mode="json"))
+    return tmp_path
+
+
+def say_what_it_learnt_from(home: Path, dataset: dict[str, Any]) -> None:
+    """Writes it where the export does."""
+    description = home / "runs/tiny/serving/tiny/3" / LABELS_FILE
+    told = json.loads(description.read_text())
+    told["recipe"] = {"name": "tiny", "dataset": dataset}
+    description.write_text(json.dumps(told))
+
+
+@pytest.fixture
+def evaluate(capfd: pytest.CaptureFixture[str]) -> Evaluate:
+    """Runs the command in this process."""
+
+    def run(*args: str, model: str = "tiny") -> Finished:
+        capfd.readouterr()
+        code = main(["--model", model, "--recipe", "tiny.yaml", *args])
+        return Finished(code, *capfd.readouterr())
+
+    return run
+
+
+def counted(model: Path, folder: Path, names: list[str]) -> np.ndarray:
+    """The confusion matrix by logical operations, of masks that the model serves for the images' files."""
+    segment = tf.saved_model.load(str(model)).signatures["serving_default"]
+    confusion = np.zeros((2, 2), int)
+    for name in names:
+        answer = segment(image_bytes=tf.constant([(folder / "images" / name).read_bytes()]))
+        predicted = np.array(Image.open(io.BytesIO(answer["mask_bytes"].numpy()[0])))
+        truth = np.array(Image.open(folder / "masks" / name))
+        for row, value in enumerate((0, 255)):
+            for column in (0, 1):
+                confusion[row, column] += np.sum((truth == value) & (predicted == column))
+    return confusion
+
+
+def iou(confusion: np.ndarray) -> np.ndarray:
+    hits = np.diag(confusion)
+    return hits / (confusion.sum(0) + confusion.sum(1) - hits)
+
+
+def test_all_pairs_of_another_folder_are_scored_as_numpy_counts_them(home: Path, evaluate: Evaluate) -> None:
+    before = sorted(home.glob("runs/**/*"))
+    done = evaluate("--data", "other")
+    names = sorted(path.name for path in (home / "other/images").iterdir())
+    expected = counted(home / "runs/tiny/serving/tiny/3", home / "other", names)
+    data = ReportData.load(home / "evaluation")
+    assert data.confusion == tuple(map(tuple, expected.tolist()))
+    assert data.summary.metrics and data.summary.metrics.examples == len(names) == 7
+    assert data.summary.metrics.iou == pytest.approx(dict(zip(LABELS.names, iou(expected), strict=True)))
+    mean = iou(expected).mean()
+    assert data.summary.metrics["mean_iou"] == pytest.approx(mean)
+    assert data.moved_pixels == 0 and len(data.gallery) == 7 and data.statistics
+
+    assert (done.code, done.err) == (0 if mean >= THRESHOLD else 3, "")
+    said = done.out.split("On 7 test images at their original resolution:\n")[1].splitlines()
+    assert said[0].startswith(f"  mean IoU {mean:.3f}, ")
+    for line, name, value in zip(said[1:3], LABELS.names, iou(expected), strict=True):
+        assert line.split() == ["IoU", "of", *name.split(), f"{value:.3f}"]
+    assert "Report:  evaluation/index.html" in said
+    assert "left out" not in done.out
+
+    assert sorted(home.glob("runs/**/*")) == before
+    assert sorted(path.name for path in (home / "evaluation").iterdir()) == [
+        "evaluation.log",
+        "index.html",
+        "report.json",
+    ]
+    page = (home / "evaluation/index.html").read_text()
+    assert "Evaluated: it would pass the gate" in page and "runs/tiny/serving/tiny/3" in page
+
+
+def evaluation_of_a_run(home: Path) -> Evaluation:
+    """What the pipeline's own stages make of the recipe and the model."""
+    recipe = load_recipe("tiny.yaml")
+    labels, context = (
+        recipe.dataset.label_set(),
+        BaseBeamExecutor.Context(beam_pipeline_args=recipe.beam.pipeline_args(), tmp_dir=str(home / "tmp")),
+    )
+    examples, ingestion = standard_artifacts.Examples(), IngestionReportArtifact()
+    examples.uri, ingestion.uri = str(home / "run/examples"), str(home / "run")
+    read = ImageMaskExampleGen(recipe.dataset, labels, recipe.dataset.root or "")
+    IngestionExecutor(context).Do(
+        {}, {"examples": [examples], "ingestion": [ingestion]}, dict(read.exec_properties)
+    )
+    model = standard_artifacts.Model()
+    model.uri = str(home / "run/model")
+    Path(model.uri).mkdir()
+    Path(model.uri, "Format-Serving").symlink_to(home / "runs/tiny/serving/tiny/3")
+    evaluator = Evaluator(
+        examples=channel_utils.as_channel([examples]),
+        model=channel_utils.as_channel([model]),
+        baseline_model=channel_utils.as_channel([standard_artifacts.Model()]),
+        config=recipe.evaluation,
+        labels=labels,
+        min_mean_iou=recipe.evaluation.min_mean_iou,
+    )
+    evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
+    evaluation.uri, blessing.uri = str(home / "run/evaluation"), str(home / "run/blessing")
+    EvaluatorExecutor(context).Do(
+        {"examples": [examples], "model": [model]},
+        {"evaluation": [evaluation], "blessing": [blessing]},
+        dict(evaluator.exec_properties),
+    )
+    return Evaluation.load(Path(evaluation.uri, EVALUATION_FILE))
+
+
+def test_on_its_own_folder_a_model_is_scored_as_in_its_run_on_what_it_did_not_learn_from(
+    home: Path, evaluate: Evaluate
+) -> None:
+    done = evaluate("--output", "again")
+    found, of_run = ReportData.load(home / "again"), evaluation_of_a_run(home)
+    assert found.summary.metrics == of_run.metrics
+    assert found.confusion == of_run.confusion
+    assert found.checks == of_run.checks
+    assert of_run.metrics.examples == 3
+    assert "17 pairs left out, which the model learnt from: its train and val" in done.out
+
+
+def test_links_to_what_the_model_learnt_from_are_left_out_too(home: Path, evaluate: Evaluate) -> None:
+    for kind in ("images", "masks"):
+        (home / "mixed" / kind).mkdir(parents=True)
+        for path in (home / "own" / kind).iterdir():
+            (home / "mixed" / kind / f"own{path.name}").symlink_to(path)
+        for path in (home / "other" / kind).iterdir():
+            (home / "mixed" / kind / path.name).write_bytes(path.read_bytes())
+    done = evaluate("--data", "mixed")
+    assert "17 pairs left out" in done.out and "On 10 test images" in done.out
+
+
+def test_a_model_from_a_folder_that_is_gone_is_scored_with_a_warning(home: Path, evaluate: Evaluate) -> None:
+    dataset = load_recipe("tiny.yaml").dataset.model_dump(mode="json")
+    say_what_it_learnt_from(home, dataset | {"root": "/no/such/folder"})
+    done = evaluate("--data", "other")
+    assert "On 7 test images" in done.out
+    assert "WARNING  it is not known whether the model learnt from these pairs: /no/such/folder" in done.out
+
+
+def test_a_threshold_that_is_not_met_ends_with_3_and_says_which(home: Path, evaluate: Evaluate) -> None:
+    done = evaluate("--data", "other", "--set", "evaluation.min_mean_iou=0.99")
+    assert done.code == 3
+    assert "The gate would refuse it:\n  mean IoU 0." in done.out
+    assert "is under evaluation.min_mean_iou 0.990" in done.out
+    assert "Evaluated: the gate would refuse it" in (home / "evaluation/index.html").read_text()
+
+
+def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cause(
+    home: Path, evaluate: Evaluate
+) -> None:
+    Image.fromarray(np.full((10, 10), 77, np.uint8)).save(home / "other/masks/000.png")
+    done = evaluate("--data", "other")
+    assert done.code == 1
+    assert "Failed: " in done.out and "dataset.max_rejected_fraction" in done.out
+    assert sorted(path.name for path in (home / "evaluation").iterdir()) == ["evaluation.log"]
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "said"),
+    [
+        (
+            "nobody",
+            [],
+            "--model nobody: no such model in runs/tiny/serving (tiny), and no folder of that name",
+        ),
+        ("own", [], "--model own: no such model in runs/tiny/serving (tiny), and no folder of that name"),
+        ("tiny", ["--data", "nowhere"], "dataset.root: no folder"),
+        (
+            "tiny",
+            ["--set", f"dataset.label_values={{{BRIGHT}: 255, {DARK}: 0}}"],
+            f"has {DARK}, {BRIGHT}; recipe tiny has {BRIGHT}, {DARK}. Names and order must agree",
+        ),
+        (
+            "tiny",
+            ["--set", "dataset.max_pixels=1001"],
+            "refuses images of more than 1000 pixels, and dataset.max_pixels lets in 1001",
+        ),
+        ("tiny", ["--set", "evaluation.min_mean_ius=1"], "min_mean_iou"),
+    ],
+)
+def test_a_mistake_ends_with_2_and_a_line_before_anything_is_written(
+    home: Path, evaluate: Evaluate, model: str, args: list[str], said: str
+) -> None:
+    done = evaluate(*args, model=model)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err and done.err.count("\n") == 1
+    assert not (home / "evaluation").exists()
+
+
+@pytest.mark.parametrize("named", ["tiny", "runs/tiny/serving/tiny", "runs/tiny/serving/tiny/3"])
+def test_a_name_or_a_directory_stands_for_a_version_or_the_newest(home: Path, named: str) -> None:
+    workdir = WorkDir(Path("runs/tiny"))
+    assert find_model(named, workdir) == home / "runs/tiny/serving/tiny/3"
+    shutil.copytree("runs/tiny/serving/tiny/3", "runs/tiny/serving/tiny/20")
+    version = 3 if named.endswith("3") else 20
+    assert find_model(named, workdir) == home / f"runs/tiny/serving/tiny/{version}"
+
+
+def test_two_evaluations_are_compared_on_one_page(home: Path, evaluate: Evaluate) -> None:
+    evaluate("--data", "other", "--output", "a")
+    evaluate("--output", "b")
+    assert report.main(["--compare", "a", "b/report.json", "--output", "both.html"]) == 0
+    assert "The two did not see the same examples" in (home / "both.html").read_text()
