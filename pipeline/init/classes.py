@@ -1,46 +1,40 @@
 """Which raw labels are classes, with what names, and which count nowhere: as told, or proposed."""
 
 import os
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from PIL import ImageColor
 
 from components.image_mask_example_gen.config import RawLabel
+from components.imaging.palette import Color
 from pipeline.init import InitError
+from pipeline.init.label_files import ClassNames, checked, read_label_file
 from pipeline.init.label_values import RawLabels
+from pipeline.init.voids import (
+    BY_CUSTOM,
+    doubts,
+    is_background,
+    is_void_by_custom,
+    is_void_by_name,
+    is_void_or_background,
+    looks_void,
+)
 
-_IGNORED_BY_CUSTOM: Final[Mapping[RawLabel, str]] = {
-    255: "by custom, 255 beside small ids marks what is not labelled",
-    65535: "by custom, 65535 beside small ids marks what is not labelled",
-    (224, 224, 192): "the colour of PASCAL VOC's borders",
-}
+Palette = Mapping[int, Color]
+"""The colours that masks of numbers show them in."""
+
 _COLOR_NAMES: Final = {ImageColor.getrgb(name): name for name in sorted(ImageColor.colormap)}
 _BINARY_NAMES: Final = ("background", "object")
-_MOST_PARTED: Final = 0.55
-_SELDOM_INSIDE: Final = 0.6
-"""Void in CamVid and the border in Oxford-IIIT Pet are parted more often (0.60, 0.82) and inside less often
-(0.13, 0.47) than classes; of thin things, the poles, few runs (0.23) part two others."""
-_SMALL_IDS: Final = 64
+_BACKGROUND: Final = _BINARY_NAMES[0]
+_BACKGROUND_SHARE: Final = 0.25
+"""What no object covers is most of a picture; what is not labelled about a tenth in ADE20K and Cityscapes."""
+_ADE20K: Final = 150
+"""Its classes, the first of which is ``wall``; numbered from 1."""
+_MOST_OBJECTS: Final = 4
 _SHOWN: Final = 12
-
-_NUMBER: Final = r"\d{1,5}"
-_BEFORE = re.compile(rf"({_NUMBER}(?:[\s,;]+{_NUMBER}){{2}}|{_NUMBER})[\s,;:]+(\D.*)")
-_AFTER = re.compile(rf"(.*?)(?:[\s,;:]+({_NUMBER}(?:[\s,;]+{_NUMBER}){{2}})|\s*[,;:\t]\s*({_NUMBER}))")
-_THREE_NUMBERS = re.compile(rf"(?<!\d){_NUMBER}(?:\s*[\s,;]\s*{_NUMBER}){{2}}(?!\d)")
-_SEPARATORS = " ,;:\t"
-
-
-@dataclass(frozen=True)
-class ClassNames:
-    """Names in the order given."""
-
-    names: tuple[str, ...]
-    values: dict[str, RawLabel] | None = None
-    """The raw label of each name where the file tells it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +49,8 @@ class Labels:
     """Why those are ignored."""
     doubts: tuple[str, ...] = ()
     """What to look at before the values are believed, a sentence each."""
+    source: str = ""
+    """The file that tells the names, for people."""
 
     def dataset_keys(self) -> dict[str, Any]:
         """Returns the keys of the recipe's ``dataset`` block."""
@@ -75,17 +71,26 @@ class Labels:
         return keys
 
 
-def propose_labels(found: RawLabels, given: ClassNames | None) -> Labels:
+def propose_labels(found: RawLabels, given: ClassNames | None, palette: Palette | None = None) -> Labels:
     """Says which raw labels are classes and which count nowhere.
+
+    Args:
+        found: what the masks hold.
+        given: what is known of the classes.
+        palette: the masks' own, if they have one.
 
     Raises:
         InitError: the names given do not fit the labels found.
     """
     if given is None:
-        return _without_names(found)
-    if given.values is not None:
-        return _by_values(found, given.values)
-    return _by_order(found, given.names)
+        labels = _without_names(found)
+    elif given.told:
+        labels = _as_told(found, given, palette or {})
+    else:
+        labels = _by_order(found, given.names)
+    labels = _without_voids(found, labels)
+    more = [*_instances(found), *doubts(found, labels.values)]
+    return replace(labels, doubts=(*labels.doubts, *more))
 
 
 def describe(found: RawLabels) -> str:
@@ -101,90 +106,196 @@ def word(raw: RawLabel) -> str:
 
 
 def _without_names(found: RawLabels) -> Labels:
-    ignored = tuple(value for value in found.values if _is_ignored_by_custom(value, found))
+    ignored = _customary(found)
     classes = [value for value in found.values if value not in ignored]
     if len(classes) == 2 and not found.in_colors:
         names = dict(zip(_BINARY_NAMES, classes, strict=True))
     else:
         names = {_name_of(value, "class"): value for value in classes}
     made_up = "the names are made up: give them with --classes, or write them here"
-    return Labels(names, ignored, _reason(ignored), doubts=(made_up, *_doubts(found, ignored)))
+    return Labels(names, ignored, _reason(ignored), doubts=(made_up,))
 
 
-def _by_values(found: RawLabels, values: dict[str, RawLabel]) -> Labels:
-    if any(isinstance(value, tuple) != found.in_colors for value in values.values()):
-        told, held = ("numbers", "colours") if found.in_colors else ("colours", "numbers")
-        raise InitError(f"--classes: the file tells {told}, but the masks hold {held}: {describe(found)}")
-    if not set(values.values()) & set(found.values):
+def _as_told(found: RawLabels, given: ClassNames, palette: Palette) -> Labels:
+    values = _raws_told(found, given, palette)
+    told = {raw for raw in values.values() if raw in found.pixels}
+    names_told = [name for name, raw in values.items() if raw in told]
+    questions = []
+    zero = found.values[0]
+    is_free = zero in (0, (0, 0, 0)) and zero not in values.values() and not any(map(is_background, values))
+    if is_free and (given.zero_is_background or found.share(zero) >= _BACKGROUND_SHARE):
+        values = {_BACKGROUND: zero, **values}
+        if not given.zero_is_background:
+            questions.append(_taken_as_background(zero, found))
+    if len(told) < 2 and not (told and values.get(_BACKGROUND) == zero and zero not in told):
+        stands = (
+            f"only {names_told[0]} of the classes told stands" if told else "none of the classes told stands"
+        )
         raise InitError(
-            f"--classes: none of the values told stands in the masks; they hold {describe(found)}"
+            f"{stands} in the masks; they hold {describe(found)}. Is it the file of other masks, or are "
+            "these masks of single objects? PASCAL VOC's and CVAT's classes are in SegmentationClass"
         )
     rest = tuple(value for value in found.values if value not in values.values())
-    return Labels(values, rest, "no class is told to have it" if rest else "")
+    customary = set(_customary(found))
+    unnamed = [value for value in rest if value not in customary]
+    if unnamed:
+        share = sum(map(found.share, unnamed))
+        questions.append(
+            f"no class is told for {_some_words(unnamed)}: {share:.1%} of the pixels count nowhere"
+        )
+    reasons = [_reason(tuple(value for value in rest if value in customary))]
+    reasons += ["no class is told to have it"] if unnamed else []
+    return Labels(values, rest, "; ".join(filter(None, reasons)), tuple(questions))
+
+
+def _raws_told(found: RawLabels, given: ClassNames, palette: Palette) -> dict[str, RawLabel]:
+    """The raw label of each name, in the way in which the masks hold them."""
+    if found.in_colors:
+        if given.colors is None:
+            raise InitError(
+                f"the file tells numbers, but the masks hold colours: {describe(found)}. Give names with "
+                "their colours, such as road,128,64,128 to a line"
+            )
+        return dict(given.colors)
+    if given.values is not None:
+        return dict(given.values)
+    # Most entries of a palette are never used, and may repeat a colour.
+    ordered = sorted(palette, key=lambda index: (index not in found.pixels, index), reverse=True)
+    index_of = {palette[index]: index for index in ordered}
+    colors = given.colors or {}
+    values: dict[str, RawLabel] = {
+        name: index_of[color] for name, color in colors.items() if color in index_of
+    }
+    if not values:
+        shown = ", whose palette shows other colours" if palette else ""
+        raise InitError(
+            f"the file tells colours, but the masks hold numbers{shown}: {describe(found)}. Give names with "
+            "their values, such as 1 road to a line"
+        )
+    return values
 
 
 def _by_order(found: RawLabels, names: tuple[str, ...]) -> Labels:
-    values = found.values
-    numbered: dict[str, RawLabel]
-    customary = tuple(value for value in values if _is_ignored_by_custom(value, found))
+    values, count = found.values, len(names)
+    customary = _customary(found)
     rest = [value for value in values if value not in customary]
-    below = all(isinstance(value, int) and value < len(names) for value in rest)
-    if below and not (len(names) == len(rest) and 0 not in rest):
-        numbered = {name: value for value, name in enumerate(names)}
-        unseen = ", ".join(name for name, value in numbered.items() if value not in rest)
-        doubts = (
-            (f"no mask read holds {unseen}: are names given in the order of the values?",) if unseen else ()
-        )
-        return Labels(numbered, customary, _reason(customary), doubts=doubts)
+    top = rest[-1]
+    if not found.in_colors and isinstance(top, int):
+        if _is_ade20k(names) and not customary and top <= count:
+            reason = "the names are ADE20K's, which count from 1"
+            return _numbered(found, names, 1, Labels({}, (0,), reason) if 0 in rest else Labels({}))
+        if top < count:
+            return _numbered(found, names, 0, Labels({}, customary, _reason(customary)))
+        if top == count and 0 not in rest:
+            return _numbered(found, names, 1, Labels({}, customary, _reason(customary)))
+        if top == count and not is_void_or_background(names[0]):
+            every: list[RawLabel] = list(range(count + 1))
+            return _one_without_a_name(found, names, every, customary)
     for named, ignored in ((values, ()), (rest, customary)):
-        if len(names) == len(named):
+        if count == len(named):
             what = "colours, by red, green and blue" if found.in_colors else "values"
             doubt = f"names were dealt out in the order of the {what}: look at preview.png"
             return Labels(dict(zip(names, named, strict=True)), ignored, _reason(ignored), (doubt,))
-    if not found.in_colors and len(names) == len(values) - 1:
-        # Masks count what is void last, if it is not 255.
-        numbered = dict(zip(names, values[:-1], strict=True))
-        return Labels(numbered, values[-1:], "the one value without a name")
+    if not found.in_colors and count == len(rest) - 1:
+        return _one_without_a_name(found, names, rest, customary)
     raise InitError(
-        f"--classes gives {len(names)} names, but the masks read hold {len(values)} "
-        f"{'colours' if found.in_colors else 'values'}: {describe(found)}. Give a name for each, or a file "
-        "whose lines tell name and value"
+        f"{count} names, but the masks read hold {len(values)} {'colours' if found.in_colors else 'values'}: "
+        f"{describe(found)}. Give a name for each, or a file whose lines tell name and value"
     )
 
 
-def _reason(ignored: tuple[RawLabel, ...]) -> str:
-    return "; ".join(_IGNORED_BY_CUSTOM[value] for value in ignored)
-
-
-def _is_ignored_by_custom(value: RawLabel, found: RawLabels) -> bool:
-    if value not in _IGNORED_BY_CUSTOM or len(found.values) < 3:
-        return False
-    if isinstance(value, tuple):
-        return True
-    ids = [other for other in found.values if isinstance(other, int) and other != value]
-    # 0, 1, 2 … with gaps are ids, 0, 128 and 255 shades.
-    return max(ids) < max(_SMALL_IDS, 2 * len(ids))
-
-
-def _doubts(found: RawLabels, ignored: tuple[RawLabel, ...]) -> Iterator[str]:
-    """What may be no class, though nothing says so."""
-    classes = [value for value in found.values if value not in ignored]
-    if len(classes) < 3:
-        return
-    if (0, 0, 0) in classes:
-        yield "black often means not labelled; if so, move [0, 0, 0] to ignore_label"
-    # Colours have no order, and in masks of numbers what is no class comes last.
-    shape = found.shapes.get(classes[-1])
-    if (
-        shape is not None
-        and not found.in_colors
-        and shape.inside < _SELDOM_INSIDE * shape.pixels
-        and shape.partings > _MOST_PARTED * shape.crossings
-    ):
-        yield (
-            f"{word(classes[-1])}, the highest value, lies in thin strips between others: if it means border "
-            "or not labelled rather than a class, make it the ignore_label"
+def _numbered(found: RawLabels, names: tuple[str, ...], start: int, labels: Labels) -> Labels:
+    numbered: dict[str, RawLabel] = {name: value for value, name in enumerate(names, start)}
+    questions = []
+    unseen = [name for name, value in numbered.items() if value not in found.pixels]
+    if unseen:
+        questions.append(
+            f"no mask read holds {', '.join(unseen)}: are names given in the order of the values?"
         )
+    if start == 0 and looks_void(0, found) and not is_void_or_background(names[0]):
+        questions.append(
+            f"{names[0]} was given to 0, which lies in thin strips between all others as if not labelled: if "
+            "the names count from 1, give them with their values, one to a line"
+        )
+    return replace(labels, values=numbered, doubts=tuple(questions))
+
+
+def _one_without_a_name(
+    found: RawLabels, names: tuple[str, ...], values: list[RawLabel], customary: tuple[RawLabel, ...]
+) -> Labels:
+    """One name fewer than values: the first is no object, as in ADE20K, or the last is void, as in CamVid."""
+    first, last = values[0], values[-1]
+    last_is_void = looks_void(last, found) and not looks_void(first, found)
+    if is_void_or_background(names[0]) or last_is_void:
+        given: dict[str, RawLabel] = dict(zip(names, values, strict=False))
+        ignored, why = (last, *customary), "the one value without a name"
+        question = f"{word(last)} has no name: taken as not labelled"
+    else:
+        given, ignored, why = dict(zip(names, values[1:], strict=True)), (first, *customary), "not labelled"
+        question = f"{word(first)} has no name: taken as not labelled"
+        if found.share(first) >= _BACKGROUND_SHARE and not looks_void(first, found):
+            given, ignored, why = {_BACKGROUND: first, **given}, customary, ""
+            question = _taken_as_background(first, found)
+    shown = ", ".join(f"{word(value)} {name}" for name, value in list(given.items())[:_SHOWN])
+    question += (
+        f"; {len(names)} names for {len(values)} values were dealt out as {shown}: look at preview.png"
+    )
+    reason = "; ".join(filter(None, (why, _reason(customary))))
+    return Labels(given, ignored, reason, (question,))
+
+
+def _taken_as_background(value: RawLabel, found: RawLabels) -> str:
+    return (
+        f"{word(value)} ({found.share(value):.1%}) has no name and was taken as background; if it means not "
+        "labelled, make it the ignore_label"
+    )
+
+
+def _is_ade20k(names: tuple[str, ...]) -> bool:
+    return len(names) == _ADE20K and names[0] == "wall"
+
+
+def _without_voids(found: RawLabels, labels: Labels) -> Labels:
+    """Takes from the classes those whose names say that they are none."""
+    voids = {name: raw for name, raw in labels.values.items() if is_void_by_name(name, raw, found)}
+    kept = {name: raw for name, raw in labels.values.items() if name not in voids}
+    if not voids or len(kept) < 2:
+        return labels
+    reason = f"by {'its name' if len(voids) == 1 else 'their names'}, {', '.join(voids)}"
+    reasons = "; ".join(filter(None, (labels.reason, reason)))
+    return replace(labels, values=kept, ignored=(*labels.ignored, *voids.values()), reason=reasons)
+
+
+def _instances(found: RawLabels) -> Iterator[str]:
+    """Where masks number single objects, each has 1, 2, 3 … up to its own last one."""
+    customary = _customary(found)
+    counts = set()
+    for _, values in found.contents:
+        objects = sorted(
+            value for value in values if isinstance(value, int) and value and value not in customary
+        )
+        if found.in_colors or objects != list(range(1, len(objects) + 1)):
+            return
+        counts.add(len(objects))
+    if len(counts) >= _MOST_OBJECTS:
+        yield (
+            f"in every mask the values run from 1 to a last one without a gap, up to {max(counts)}: do they "
+            "number single objects rather than classes?"
+        )
+
+
+def _customary(found: RawLabels) -> tuple[RawLabel, ...]:
+    return tuple(value for value in found.values if is_void_by_custom(value, found))
+
+
+def _reason(ignored: tuple[RawLabel, ...]) -> str:
+    return "; ".join(BY_CUSTOM[value] for value in ignored)
+
+
+def _some_words(values: list[RawLabel]) -> str:
+    return ", ".join(map(word, values[:_SHOWN])) + (
+        f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    )
 
 
 def _name_of(raw: RawLabel, start: str) -> str:
@@ -199,74 +310,23 @@ def _plain(raw: RawLabel) -> int | list[int]:
 
 
 def read_class_names(given: str) -> ClassNames:
-    """Reads what was given as ``--classes``.
-
-    It is either names with commas between them, or the path of a text file with a name a line. A line of
-    the file may tell the raw value or colour as well, before or after the name: ``road,7`` or ``7 road``,
-    ``road,128,64,128`` or ``128 64 128 road``.
+    """Reads what was given as ``--classes``: names with commas between them, or the path of a file of them.
 
     Raises:
-        InitError: names are missing, given twice, or only some lines tell a value.
+        InitError: names are missing, given twice, or the file is none of names.
     """
     # Not Path's: of a long list of names, or of a user that there is not, those would raise.
     path = os.path.expanduser(given)
     if os.path.isfile(path):
-        return _from_file(Path(path))
+        try:
+            return read_label_file(Path(path))
+        except InitError as error:
+            raise InitError(f"--classes: {path}: {error}") from None
     if "," not in given:
         raise InitError(
             f"--classes: there is no file {given!r}, and two names at least are needed; write them as a,b,c"
         )
-    return _checked(ClassNames(tuple(name.strip() for name in given.split(","))))
-
-
-def _from_file(path: Path) -> ClassNames:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InitError(f"--classes: {path} is no text file of names: {error}") from None
-    lines = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
-    # CVAT's lines end in fields that may be empty: road:128,64,128::
-    found = [_line(line.rstrip(_SEPARATORS)) for line in lines]
-    for name, _ in found:
-        if _THREE_NUMBERS.search(name):
-            raise InitError(f"--classes: {path}: {name!r} is more than a name and its value or colour")
-    with_value = [item for item in found if item[1] is not None]
-    if len(with_value) == len(found) - 1 and len(found) > 2 and found[0][1] is None:
-        # What columns are called.
-        found = with_value
-    if not with_value:
-        return _checked(ClassNames(tuple(lines)))
-    values = {name: value for name, value in found if value is not None}
-    if len(with_value) != len(found):
-        without = next(name for name, value in found if value is None)
-        raise InitError(f"--classes: {path} tells the value of some classes but not of {without!r}")
-    if len({type(value) for value in values.values()}) > 1:
-        raise InitError(f"--classes: {path} mixes numbers and colours; use one of them throughout")
-    return _checked(ClassNames(tuple(name for name, _ in found), values))
-
-
-def _line(line: str) -> tuple[str, RawLabel | None]:
-    if match := _BEFORE.fullmatch(line):
-        return match[2].strip(_SEPARATORS), _raw(match[1])
-    if match := _AFTER.fullmatch(line):
-        return match[1].strip(_SEPARATORS), _raw(match[2] or match[3])
-    return line, None
-
-
-def _raw(text: str) -> RawLabel:
-    numbers = [int(number) for number in re.findall(r"\d+", text)]
-    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 else numbers[0]
-
-
-def _checked(classes: ClassNames) -> ClassNames:
-    names = classes.names
-    if not all(names):
-        raise InitError("--classes: a name is empty; write the names as a,b,c")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise InitError(f"--classes: {', '.join(repeated)} is given more than once; names must differ")
-    if len(names) < 2:
-        raise InitError(
-            f"--classes: {names[0]} is one name; two are needed at least, or nothing is told apart"
-        )
-    return classes
+        return checked(ClassNames(tuple(name.strip() for name in given.split(","))))
+    except InitError as error:
+        raise InitError(f"--classes: {error}; write the names as a,b,c") from None

@@ -1,11 +1,12 @@
 """Which raw label values a folder of masks holds, with their pixels, found by reading a sample of them."""
 
+import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from scipy.ndimage import maximum_filter
@@ -19,7 +20,7 @@ from pipeline.init.files import THREADS
 
 _FIRST: Final = 10
 """Looked at before the rest is read."""
-_SHAPED: Final = 50
+_SHAPED: Final = 100
 _LOSSY_LABELS: Final = 20
 _FLAT_LABEL: Final = 0.1
 """Of a label drawn by people or rendered, more than this part of the pixels lies flat; of noise less."""
@@ -39,15 +40,17 @@ def _open_file(path: Path) -> Mask:
 class Shape(NamedTuple):
     """How the pixels of one raw label lie, summed over masks; all but ``pixels`` are parts of a whole."""
 
-    pixels: int = 0
-    flat: int = 0
+    pixels: int
+    flat: int
     """Pixels with the same label to their left, above, and above left: none in noise."""
-    inside: int = 0
+    inside: int
     """Pixels with no other label near: none in lines."""
-    crossings: int = 0
+    crossings: int
     """Runs of the label, along rows and columns, between two others."""
-    partings: int = 0
+    partings: int
     """Those of them that have different labels on their two sides: most in a border."""
+    outline: Counter[Any]
+    """How many sides of its pixels are sides of each other label's."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,10 @@ def read_raw_labels(
         in_colors=in_colors,
         pixels={name(value): pixels[value] for value in sorted(pixels)},
         masks={name(value): count for value, count in occurrences.items()},
-        shapes={name(v): shape for v, shape in _shapes(list(masks)[:_SHAPED], in_colors, opener).items()},
+        shapes={
+            name(value): shape._replace(outline=Counter({name(v): n for v, n in shape.outline.items()}))
+            for value, shape in _shapes(list(masks)[:_SHAPED], in_colors, opener).items()
+        },
         contents=tuple((path, frozenset(map(name, mask.counts))) for path, mask in masks.items()),
         unreadable=tuple(unreadable),
     )
@@ -168,7 +174,7 @@ def _shapes(paths: Sequence[Path], in_colors: bool, opener: OpenMask) -> dict[in
     total: dict[int, Shape] = {}
     for path in paths:
         for value, shape in _shapes_in(_read(path, opener, in_colors)[1]).items():
-            total[value] = Shape(*map(sum, zip(total.get(value, Shape()), shape, strict=True)))
+            total[value] = Shape(*map(operator.add, total[value], shape)) if value in total else shape
     return total
 
 
@@ -193,7 +199,24 @@ def _shapes_in(raw: np.ndarray) -> dict[int, Shape]:
         crossings,
         partings,
     )
-    return {int(value): Shape(*map(int, row)) for value, *row in zip(values, *columns, strict=True)}
+    outlines = _outlines(ids, values)
+    rows = zip(*(column.tolist() for column in (values, *columns)), outlines, strict=True)
+    return {value: Shape(*row) for value, *row in rows}
+
+
+def _outlines(ids: np.ndarray, values: np.ndarray) -> list[Counter[int]]:
+    """For each id, the labels beside it; ``values`` are the ids' labels. Of photos, with too many, none."""
+    count = len(values)
+    if count > MAX_CLASSES:
+        return [Counter() for _ in values]
+    sides = np.zeros((count, count), int)
+    for here, there in ((ids[1:], ids[:-1]), (ids[:, 1:], ids[:, :-1])):
+        differs = here != there
+        pairs = np.bincount(here[differs] * count + there[differs], minlength=count * count)
+        sides += pairs.reshape(count, count)
+    sides += sides.T
+    labels = values.tolist()
+    return [Counter({labels[other]: int(row[other]) for other in np.flatnonzero(row)}) for row in sides]
 
 
 def _far_from_edges(ids: np.ndarray, distance: int) -> np.ndarray:

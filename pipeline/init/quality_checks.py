@@ -27,6 +27,7 @@ def check_quality(dataset: Dataset) -> list[str]:
         *_masks(found),
         *_images(found),
         *_classes(dataset),
+        *_splits(dataset),
         *_names(found),
         *dataset.notes,
     ]
@@ -106,6 +107,31 @@ def _classes(dataset: Dataset) -> Iterator[str]:
     if rare and len(dataset.inspection.entries) > _FEW_MASKS:
         listed = [f"{name} ({shares[name]:.2%} of the pixels, in {masks[name]} masks)" for name in rare]
         yield f"{len(rare)} classes are rare, and may be absent from a split: {_some(listed)}"
+
+
+def _splits(dataset: Dataset) -> Iterator[str]:
+    """Classes that a split lacks, where every mask was read."""
+    found = dataset.inspection
+    entries = {found.root / entry.mask: entry.key for entry in found.entries}
+    contents = {entries[path]: values for path, values in found.labels.contents if path in entries}
+    if len(contents) < len(entries):
+        return
+    names, _ = dataset.settings.raw_labels()
+    seen = {
+        split: {names[value] for entry in members for value in contents[entry.key] if value in names}
+        for split, members in dataset.division.items()
+    }
+    somewhere = [name for name in dataset.class_shares() if any(name in of for of in seen.values())]
+    if untrained := [name for name in somewhere if name not in seen["train"]]:
+        yield (
+            f"{_some(untrained)} is in no training image, and no number of epochs can teach it: give it more "
+            "images, or another dataset.splits.seed"
+        )
+    if untested := [name for name in somewhere if name not in seen["test"]]:
+        yield (
+            f"{_some(untested)} is in no test image, and every model will be refused: give it more images or "
+            "another dataset.splits.seed, or list it in evaluation.allow_unmeasured_classes"
+        )
 
 
 def _names(found: Inspection) -> Iterator[str]:

@@ -77,6 +77,8 @@ def _classes(dataset: Dataset) -> Iterator[str]:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in dataset.class_shares().items())
         yield from _comment(f"Shares of the pixels: {shares}")
         return
+    if labels and labels.source:
+        yield from _comment(f"Classes from {labels.source}.")
     for doubt in labels.doubts if labels else ():
         yield from _comment(f"Check: {doubt}.")
     if "label_values" in keys:

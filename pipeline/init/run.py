@@ -20,16 +20,19 @@ from components.image_mask_example_gen.layouts.folder import Folder
 from components.image_mask_example_gen.layouts.layout import Scan
 from components.image_mask_example_gen.layouts.tfds import Tfds
 from components.image_mask_example_gen.plan import split_origins
+from components.image_mask_example_gen.report import printable
 from components.image_mask_example_gen.splits import Declared, SplitConfig, declare
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES
 from pipeline.config import load_recipe
 from pipeline.init import InitError
-from pipeline.init.classes import describe, propose_labels, read_class_names, word
+from pipeline.init.classes import Labels, describe, read_class_names, word
 from pipeline.init.files import find_files
 from pipeline.init.foreign_formats import name_foreign_format
 from pipeline.init.inspection import Dataset, inspect_pairs
 from pipeline.init.known_layouts import absolute, has_pictures, own_keys, recognise
+from pipeline.init.label_search import name_classes
 from pipeline.init.pairing import pair
+from pipeline.init.palettes import read_palette
 from pipeline.init.preview import draw_preview
 from pipeline.init.proposals import Proposals, propose
 from pipeline.init.quality_checks import check_quality
@@ -40,6 +43,7 @@ from pipeline.terminal import short_path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+_SHOWN = 12
 
 
 def look_at_folders(images: Path, masks: Path, classes: str | None) -> Dataset:
@@ -90,13 +94,15 @@ def _foreign(images: Path, masks: Path, error: InitError) -> InitError:
 
 def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset:
     given = read_class_names(classes) if classes is not None else None
-    pairing = pair(find_files(images, PICTURES, "--images"), find_files(masks, MASKS, "--masks"))
+    image_files, mask_files = find_files(images, PICTURES, "--images"), find_files(masks, MASKS, "--masks")
+    pairing = pair(image_files, mask_files)
     layout = Folder(pairing.dataset["images"], pairing.dataset["masks"], ())
     splits = find_splits(pairing.root, pairing.entries, pairing.unpaired)
     config = SplitConfig.model_validate_json(json.dumps(splits.keys))
     declared = _declare(Scan(list(pairing.entries), list(pairing.unpaired)), config, pairing.root)
     found = inspect_pairs(layout, pairing.root, declared.scan.entries, declared.scan.rejected)
-    labels = propose_labels(found.labels, given)
+    folders, colors = (image_files.path, mask_files.path), read_palette(pairing.root, found)
+    labels = name_classes(found.labels, given, folders, colors)
     keys: dict[str, Any] = pairing.dataset | labels.dataset_keys()
     keys |= {"splits": splits.keys} if splits.keys else {}
     others, taken = ", ".join(pairing.other_masks), pairing.dataset["masks"]
@@ -228,6 +234,8 @@ def _found(dataset: Dataset, seconds: float) -> Iterator[str]:
             yield f"    {split}: {len(entries)} pairs, {dataset.origins[split]}"
     kind = "colours" if labels.in_colors else "values"
     yield f"  masks hold {len(labels.values)} {kind}, by pixels: {describe(labels)}"
+    if dataset.labels is not None and dataset.labels.source:
+        yield f"  classes from {dataset.labels.source}: {_numbered(dataset.labels)}"
     if dataset.labels is not None and dataset.labels.ignored:
         ignored = ", ".join(map(word, dataset.labels.ignored))
         yield f"  counts nowhere: {ignored} ({dataset.labels.reason})"
@@ -235,6 +243,11 @@ def _found(dataset: Dataset, seconds: float) -> Iterator[str]:
         f"  read: {2 * len(found.images)} headers, the pixels of {labels.masks_read} masks and "
         f"{found.brightness.images_read} images, in {seconds:.1f} s"
     )
+
+
+def _numbered(labels: Labels) -> str:
+    named = [f"{word(raw)} {printable(name)}" for name, raw in labels.values.items()]
+    return ", ".join(named[:_SHOWN]) + (f", … ({len(named)})" if len(named) > _SHOWN else "")
 
 
 def _advice(dataset: Dataset, proposals: Proposals, checks: Sequence[str]) -> Iterator[str]:
