@@ -112,25 +112,25 @@ def _classes(dataset: Dataset) -> Iterator[str]:
 def _splits(dataset: Dataset) -> Iterator[str]:
     """Classes that a split lacks, where every mask was read."""
     found = dataset.inspection
-    entries = {found.root / entry.mask: entry.key for entry in found.entries}
-    contents = {entries[path]: values for path, values in found.labels.contents if path in entries}
-    if len(contents) < len(entries):
+    contents = dict(found.labels.contents)
+    if any(found.root / entry.mask not in contents for entry in found.entries):
         return
     names, _ = dataset.settings.raw_labels()
     seen = {
-        split: {names[value] for entry in members for value in contents[entry.key] if value in names}
-        for split, members in dataset.division.items()
+        split: {names[raw] for entry in entries for raw in contents[found.root / entry.mask] if raw in names}
+        for split, entries in dataset.division.items()
     }
+    seed = "" if dataset.origins else " or another dataset.splits.seed"
     somewhere = [name for name in dataset.class_shares() if any(name in of for of in seen.values())]
     if untrained := [name for name in somewhere if name not in seen["train"]]:
         yield (
             f"{_some(untrained)} is in no training image, and no number of epochs can teach it: give it more "
-            "images, or another dataset.splits.seed"
+            f"images{seed}"
         )
     if untested := [name for name in somewhere if name not in seen["test"]]:
         yield (
-            f"{_some(untested)} is in no test image, and every model will be refused: give it more images or "
-            "another dataset.splits.seed, or list it in evaluation.allow_unmeasured_classes"
+            f"{_some(untested)} is in no test image, and every model will be refused: give it more "
+            f"images{seed}, or list it in evaluation.allow_unmeasured_classes"
         )
 
 
