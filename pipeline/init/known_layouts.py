@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -23,7 +23,8 @@ from components.image_mask_example_gen.layouts.voc import CLASSES as VOC_CLASSES
 from components.image_mask_example_gen.layouts.voc import Voc
 from components.image_mask_example_gen.suffixes import PICTURES
 from pipeline.init import InitError
-from pipeline.init.classes import ClassNames, read_class_names
+from pipeline.init.classes import read_class_names
+from pipeline.init.label_files import ClassNames
 
 _VOC_NAME: Final = re.compile(r"\d{4}_\d{6}")
 _VOC_LABELS: Final = ("labelmap.txt", "class_names.txt", "labels.txt")
@@ -135,27 +136,25 @@ def _selection(root: Path, masks: str | None, given: ClassNames | None) -> OwnKe
 
 
 def _voc(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
-    told = given or _label_file(root, _VOC_LABELS)
+    told, notes = (given, ()) if given else _label_file(root, _VOC_LABELS)
     keys: dict[str, Any] = {"root": str(root)}
     if told is None:
         return OwnKeys(keys)
-    if told.values is None and set(told.names) <= {raw.name for raw in VOC_CLASSES}:
-        return OwnKeys(keys | {"classes": list(told.names)})
+    if not told.told and set(told.names) <= {raw.name for raw in VOC_CLASSES}:
+        return OwnKeys(keys | {"classes": list(told.names)}, notes)
     names = [name for name in told.names if name != _LABELME_IGNORED]
-    values: dict[str, RawLabel] = told.values or {name: value for value, name in enumerate(names)}
-    return OwnKeys(keys | {"label_values": _plain(values)})
+    values = told.raws or {name: value for value, name in enumerate(names)}
+    return OwnKeys(keys | {"label_values": _plain(values)}, notes)
 
 
 def _ade20k(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
-    told = given or _label_file(root, _ADE_LABELS)
+    told, notes = (given, ()) if given else _label_file(root, _ADE_LABELS)
     keys: dict[str, Any] = {"root": str(root)}
     if told is None:
         return OwnKeys(keys)
-    values: dict[str, RawLabel] = told.values or {
-        name: value for value, name in enumerate(told.names, start=1)
-    }
+    values = told.raws or {name: value for value, name in enumerate(told.names, start=1)}
     return OwnKeys(
-        keys | {"label_values": _plain(values)}, ("0 is what has no label, so names count from 1",)
+        keys | {"label_values": _plain(values)}, (*notes, "0 is what has no label, so names count from 1")
     )
 
 
@@ -205,8 +204,8 @@ def _tfds(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
                 has = ", ".join(pictures) or "none"
                 raise InitError(f"--data: {name} has no one picture for dataset.{key}; it has {has}")
             keys[key] = candidates[0]
-    if given is not None and given.values is not None:
-        keys["label_values"] = _plain(given.values)
+    if given is not None and given.told:
+        keys["label_values"] = _plain(given.raws)
     elif given is not None:
         keys["classes"] = list(given.names)
     elif own := pictures[keys.get("masks", layout.mask_feature)][1]:
@@ -232,14 +231,15 @@ _FINDERS: Final = {
 }
 
 
-def _label_file(root: Path, names: Sequence[str]) -> ClassNames | None:
+def _label_file(root: Path, names: Sequence[str]) -> tuple[ClassNames | None, tuple[str, ...]]:
+    """Reads the first of the files that there is; says so in a note."""
     for name in names:
         if (root / name).is_file():
-            return read_class_names(str(root / name))
-    return None
+            return read_class_names(str(root / name)), (f"classes from {name}",)
+    return None, ()
 
 
-def _plain(values: dict[str, RawLabel]) -> dict[str, Any]:
+def _plain(values: Mapping[str, RawLabel]) -> dict[str, Any]:
     return {name: list(raw) if isinstance(raw, tuple) else raw for name, raw in values.items()}
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 import yaml
 
 from components.dataset.labels import MAX_CLASSES
+from components.image_mask_example_gen.config import RawLabel
 from components.imaging.palette import Color
 from pipeline.init import InitError
 
@@ -82,6 +83,11 @@ class ClassNames:
     def told(self) -> bool:
         """Whether more than the order says which name is whose."""
         return self.values is not None or self.colors is not None
+
+    @property
+    def raws(self) -> Mapping[str, RawLabel]:
+        """Values where the file tells them, else colours; empty where it tells neither."""
+        return self.values or self.colors or {}
 
 
 def read_label_file(path: Path) -> ClassNames:

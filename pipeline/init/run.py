@@ -25,7 +25,7 @@ from components.image_mask_example_gen.splits import Declared, SplitConfig, decl
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES
 from pipeline.config import load_recipe
 from pipeline.init import InitError
-from pipeline.init.classes import Labels, describe, read_class_names, word
+from pipeline.init.classes import Labels, describe, propose_labels, read_class_names, word
 from pipeline.init.files import find_files
 from pipeline.init.foreign_formats import name_foreign_format
 from pipeline.init.inspection import Dataset, inspect_pairs

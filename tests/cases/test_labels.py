@@ -40,15 +40,21 @@ def meaning(dataset: DatasetConfig) -> tuple[dict[RawLabel, str], frozenset[RawL
     return dataset.raw_labels()
 
 
+@pytest.mark.parametrize("masks", ["annotations", "labels"])
 @pytest.mark.parametrize("file", ["names.txt", "objectInfo.txt", "ids.txt", ""])
-def test_names_of_ade20k_count_from_one(case: Case, capsys: Capture, file: str) -> None:
+def test_names_of_ade20k_count_from_one(case: Case, capsys: Capture, file: str, masks: str) -> None:
     root = case("ade")
+    (root / "annotations").rename(root / masks)
     more = ("--classes", str(root / file)) if file else ()
-    names = {1: "wall", 2: "building", 3: "sky", 4: "floor"}
-    assert meaning(init(root / "images", root / "annotations", *more)) == (names, {0})
+    names, ignored = meaning(init(root / "images", root / masks, *more))
+    assert names == {1: "wall", 2: "building", 3: "sky", 4: "floor"}
+    assert 0 in ignored and not ignored & names.keys()
     said = capsys.readouterr().out
-    assert "Check: " in said
-    assert ("classes from" in said) == (not file)
+    if masks == "labels":
+        assert "Check: " in said
+        assert ("classes from" in said) == (not file)
+    else:
+        assert "in the layout ade20k" in said
 
 
 def test_a_head_is_no_class_and_colours_are_no_numbers(case: Case, capsys: Capture) -> None:
@@ -70,7 +76,11 @@ def test_a_head_is_no_class_and_colours_are_no_numbers(case: Case, capsys: Captu
 def test_a_palette_tells_which_number_a_colour_is(case: Case, named: bool) -> None:
     root = case("cvat_palette")
     more = ("--classes", str(root / "labelmap.txt")) if named else ()
-    assert meaning(init(root / "JPEGImages", root / "SegmentationClass", *more)) == (THREE, set())
+    # As the layout voc, which reads the colours themselves.
+    names, _ = meaning(init(root / "JPEGImages", root / "SegmentationClass", *more))
+    assert names == {(0, 0, 0): "background", (128, 0, 0): "square", (0, 128, 0): "disc"}
+    (root / "SegmentationClass").rename(root / "masks")
+    assert meaning(init(root / "JPEGImages", root / "masks", *more)) == (THREE, set())
 
 
 def test_masks_of_single_objects_are_refused(case: Case, capsys: Capture) -> None:
