@@ -16,6 +16,8 @@ LABELS_FILE: Final = Path("assets.extra", "labels.json")
 """In a SavedModel: classes, colours, limits, recipe, versions."""
 INGESTION_FILE: Final = "ingestion.json"
 """In the artifact ``ingestion``: an `Ingestion`."""
+SPLITS_FILE: Final = "splits.csv"
+"""Beside it, and beside a run's page: each image's file, relative to the dataset's root, and its split."""
 HISTORY_FILE: Final = "history.json"
 """In the artifact ``model_run``: a `TrainingHistory`."""
 EVALUATION_FILE: Final = "evaluation.json"
@@ -85,12 +87,23 @@ class RejectedFile(Record):
     found: str = ""
 
 
+class SharedPicture(Record):
+    """An image of several splits: its files are the same, pixel by pixel."""
+
+    members: tuple[tuple[str, str], ...]
+    """Split and file each."""
+
+
 class Ingestion(Record):
     """Where every input file went."""
 
     examples: dict[str, int]
     """Number of examples of each split."""
+    split_origins: dict[str, str] = Field(default_factory=dict)
+    """What decided about each split, in words; empty where shares of all pairs were drawn."""
     rejected: tuple[RejectedFile, ...] = ()
+    shared_pictures: tuple[SharedPicture, ...] | None = None
+    """None where nobody looked."""
 
 
 Measured = Annotated[

@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,9 +22,18 @@ from components.image_mask_example_gen.report import Reason, Rejection
 _PNG_FILTER_UP = 2
 
 
+class ReadExample(NamedTuple):
+    """A pair that was read."""
+
+    serialized: bytes
+    """The Example."""
+    sketch: str
+    """Of the image, see `EncodedImage`."""
+
+
 def read_example(
     layout: Layout, root: Path, entry: Entry, mapping: LabelMapping, max_pixels: int, tally: MaskTally
-) -> bytes | Rejection:
+) -> ReadExample | Rejection:
     """Reads a pair, checks it and maps its labels.
 
     Args:
@@ -35,7 +45,7 @@ def read_example(
       tally: Counts the mask.
 
     Returns:
-      The serialised Example, or why there is none.
+      The Example, or why there is none.
     """
     file, other = entry.image, entry.mask
     try:
@@ -52,7 +62,8 @@ def read_example(
         tally.add(entry.mask, mask, class_ids, mapping.repaired_pixels(raw), binary=mapping.is_binary)
     except InputRejectedError as rejected:
         return Rejection(file, rejected.reason, f"{rejected.found} ({other} is left out with it)")
-    return _example(entry, image, encode_mask(class_ids)).SerializeToString(deterministic=True)
+    example = _example(entry, image, encode_mask(class_ids))
+    return ReadExample(example.SerializeToString(deterministic=True), image.sketch())
 
 
 def _example(entry: Entry, image: EncodedImage, mask: bytes) -> tf.train.Example:

@@ -1,5 +1,7 @@
 """Runs the ingestion: plan, write the shards with Beam, account for every file."""
 
+import csv
+import io
 import logging
 import tempfile
 import uuid
@@ -18,13 +20,14 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 
-from components.dataset.contracts import INGESTION_FILE, Ingestion
+from components.dataset.contracts import INGESTION_FILE, SPLITS_FILE, Ingestion
 from components.dataset.features import SPLITS
 from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.driver import dataset_config
 from components.image_mask_example_gen.example import read_example
+from components.image_mask_example_gen.image import read_image
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Layout
 from components.image_mask_example_gen.mask_tally import MaskTally
@@ -33,9 +36,11 @@ from components.image_mask_example_gen.report import (
     Rejection,
     check_filled,
     check_rejected,
+    check_shared,
     log_planned,
 )
 from components.image_mask_example_gen.shapes import draw_dataset
+from components.image_mask_example_gen.shared_pictures import Written, find_shared_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +50,9 @@ class ShardOutcome:
     """What became of a shard's pairs."""
 
     split: str
-    num_examples: int
+    file: str
+    sketches: tuple[str | None, ...]
+    """Of the image of each pair, in the shard's order; None for one that was rejected."""
     rejected: tuple[Rejection, ...]
     tally: MaskTally
 
@@ -85,15 +92,18 @@ class WriteShard(beam.DoFn):
         # A runner may try a shard twice, even at the same time: each try has a file of its own.
         partial = f"{self._partial_dir}/{shard.split}-{shard.file}-{uuid.uuid4().hex}"
         rejected, tally = [], MaskTally()
+        sketches: list[str | None] = []
         with tf.io.TFRecordWriter(partial) as writer:
             for entry in shard.entries:
                 result = read_example(self._layout, self._root, entry, self._mapping, self._max_pixels, tally)
                 if isinstance(result, Rejection):
                     rejected.append(result)
+                    sketches.append(None)
                 else:
-                    writer.write(result)
+                    writer.write(result.serialized)
+                    sketches.append(result.sketch)
         fileio.rename(partial, f"{self._split_dirs[shard.split]}/{shard.file}", overwrite=True)
-        yield ShardOutcome(shard.split, len(shard.entries) - len(rejected), tuple(rejected), tally)
+        yield ShardOutcome(shard.split, shard.file, tuple(sketches), tuple(rejected), tally)
 
 
 class Executor(BaseBeamExecutor):
@@ -132,26 +142,38 @@ class Executor(BaseBeamExecutor):
 
         with _dataset_root(config) as root:
             plan = self._plan(config, root)
-            log_planned(plan.pairs, plan.rejected, plan.notes)
+            log_planned(plan.pairs, plan.origins, plan.rejected, plan.notes)
             try:
                 names, ignored = config.raw_labels()
             except ValueError as error:
                 raise StageError(str(error)) from error
             mapping = LabelMapping(names, ignored, labels.names, config.label_tolerance)
             outcomes = self._write_shards(plan, config, root, mapping, examples)
+            written = _written(plan, outcomes)
+            shared = find_shared_pictures(
+                written,
+                lambda entry: read_image(
+                    config.source.image_file(root, entry), config.max_pixels
+                ).pixel_digest(),
+            )
 
         rejected = [*plan.rejected, *(item for outcome in outcomes for item in outcome.rejected)]
         rejected.sort(key=lambda rejection: rejection.file)
-        counts = {
-            split: sum(outcome.num_examples for outcome in outcomes if outcome.split == split)
-            for split in SPLITS
-        }
+        counts = {split: sum(each == split for each, _, _ in written) for split in SPLITS}
         check_rejected(rejected, sum(counts.values()), config.max_rejected_fraction)
         check_filled(plan.pairs, counts, rejected)
         tally = MaskTally()
         tally.merge(outcome.tally for outcome in outcomes)
         tally.check(config.label_tolerance)
-        report = Ingestion(examples=counts, rejected=[asdict(item) for item in rejected])
+        check_shared(shared, config.max_shared_pictures)
+        report = Ingestion(
+            examples=counts,
+            split_origins=plan.origins,
+            rejected=[asdict(item) for item in rejected],
+            shared_pictures=shared,
+        )
+        with fileio.open(f"{ingestion.uri}/{SPLITS_FILE}", "wb") as file:
+            file.write(_splits_csv(written))
         with fileio.open(f"{ingestion.uri}/{INGESTION_FILE}", "w") as file:
             file.write(report.model_dump_json(indent=1))
 
@@ -176,6 +198,25 @@ class Executor(BaseBeamExecutor):
             return _load_outcomes(outcome_file)
         finally:
             fileio.rmtree(scratch)
+
+
+def _written(plan: Plan, outcomes: Sequence[ShardOutcome]) -> list[Written]:
+    shards = {(shard.split, shard.file): shard.entries for shard in plan.shards}
+    return [
+        (outcome.split, entry, sketch)
+        for outcome in outcomes
+        for entry, sketch in zip(shards[outcome.split, outcome.file], outcome.sketches, strict=True)
+        if sketch is not None
+    ]
+
+
+def _splits_csv(written: Sequence[Written]) -> bytes:
+    """A row an Example, sorted by file; names are the bytes that the file system has."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("file", "split"))
+    writer.writerows(sorted((entry.image, split) for split, entry, _ in written))
+    return table.getvalue().encode("utf-8", "surrogateescape")
 
 
 _OUTCOMES = TypeAdapter(list[ShardOutcome])

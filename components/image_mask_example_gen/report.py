@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from components.dataset.contracts import SharedPicture
 from components.errors import StageError
 
 _SHOWN_REJECTIONS = 10
+_SHOWN_SHARED = 5
 
 logger = logging.getLogger(__name__)
 
@@ -68,15 +70,19 @@ class UnusableDatasetError(StageError):
         """``file``, ``reason`` and ``found`` of each, as in ``ingestion.json``."""
 
 
-def log_planned(pairs: Mapping[str, int], rejected: Sequence[Rejection], notes: Sequence[str]) -> None:
-    """Says how many pairs go into each split, what is left out without being damaged, and the notes."""
+def log_planned(
+    pairs: Mapping[str, int], origins: Mapping[str, str], rejected: Sequence[Rejection], notes: Sequence[str]
+) -> None:
+    """Says how many pairs go into each split and why, what is left out undamaged, and the notes."""
     text = f"{sum(pairs.values())} pairs: " + ", ".join(f"{count} {split}" for split, count in pairs.items())
-    for reason, why in ((Reason.UNLISTED, "in no official list"), (Reason.NOT_READ, Reason.NOT_READ)):
+    for reason, why in ((Reason.UNLISTED, "in no declared split"), (Reason.NOT_READ, Reason.NOT_READ)):
         files = [item.file for item in rejected if item.reason is reason]
         if files:
             names = ", ".join(files[:3]) + (", …" if len(files) > 3 else "")
             text += f"; {len(files)} set aside, {why} ({names})"
     logger.info(text)
+    if origins:
+        logger.info("divided as the data says: %s", "; ".join(": ".join(item) for item in origins.items()))
     for note in notes:
         logger.info("%s", note)
 
@@ -117,6 +123,32 @@ def check_rejected(rejected: Sequence[Rejection], num_examples: int, allowed: fl
         f"dataset.max_rejected_fraction={allowed:g} allows: {by_reason}."
     )
     raise UnusableDatasetError("\n".join([heading, *shown, remedy]), rejected)
+
+
+def check_shared(shared: Sequence[SharedPicture], allowed: int | None) -> None:
+    """Says which pictures are in several splits.
+
+    Raises:
+      StageError: they are more than is allowed.
+    """
+    if not shared:
+        return
+    pictures = "1 picture is" if len(shared) == 1 else f"{len(shared)} pictures are"
+    heading = f"{pictures} in several splits, pixel by pixel the same"
+    shown = [
+        " = ".join(f"{split} {printable(file)}" for split, file in each.members)
+        for each in shared[:_SHOWN_SHARED]
+    ]
+    shown += [f"and {len(shared) - len(shown)} more"] if len(shared) > len(shown) else []
+    if allowed is None or len(shared) <= allowed:
+        logger.warning("%s, so the metrics flatter: %s", heading, "; ".join(shown))
+        return
+    remedy = "Remove the copies, or give them one split (dataset.splits, its lists or its group)."
+    raise StageError(
+        "\n".join(
+            [f"{heading}; dataset.max_shared_pictures allows {allowed}:", *(f"  {s}" for s in shown), remedy]
+        )
+    )
 
 
 def check_filled(

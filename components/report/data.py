@@ -10,9 +10,12 @@ from pydantic import Field
 from components.dataset.contracts import (
     EVALUATION_FILE,
     HISTORY_FILE,
+    INGESTION_FILE,
     Evaluation,
     GateCheck,
+    Ingestion,
     Record,
+    SharedPicture,
     TrainingHistory,
 )
 from components.dataset.labels import LabelSet
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 DATA_FILE: Final = "report.json"
 PAGE_FILE: Final = "index.html"
+_SHOWN_SHARED: Final = 50
 
 
 class Interval(Record):
@@ -95,20 +99,10 @@ class Split(Record):
     """Images in which each class occurs."""
 
 
-class Leak(Record):
-    """Images of several splits that are the same, pixel by pixel."""
-
-    members: tuple[tuple[str, str], ...]
-    """Split and file name each."""
-
-
 class DatasetStatistics(Record):
     """All splits, looked through once."""
 
     splits: tuple[Split, ...] = ()
-    leak_count: int = 0
-    leaks: tuple[Leak, ...] = ()
-    """The first ones."""
     fingerprint: str = ""
     """A digest of all Examples and of the splits that they are in."""
 
@@ -160,6 +154,12 @@ class ReportData(Record):
     history: TrainingHistory | None = None
     gallery: tuple[GalleryItem, ...] = ()
     statistics: DatasetStatistics | None = None
+    split_origins: dict[str, str] = Field(default_factory=dict)
+    """What decided about each split; empty where shares of all pairs were drawn."""
+    shared_count: int | None = None
+    """How many pictures are in several splits; null where the ingestion did not look."""
+    shared_pictures: tuple[SharedPicture, ...] = ()
+    """The first ones."""
     recipe: dict[str, Any] = Field(default_factory=dict)
     lineage: Lineage = Lineage()
 
@@ -184,8 +184,17 @@ class ReportData(Record):
         evaluation = (
             Evaluation.load(Path(artifacts["evaluation"].uri, EVALUATION_FILE)) if summary.metrics else None
         )
+        ingestion = (
+            Ingestion.load_if_any(Path(artifacts["ingestion"].uri, INGESTION_FILE))
+            if "ingestion" in artifacts
+            else None
+        )
+        shared = ingestion.shared_pictures if ingestion else None
         return cls(
             summary=summary,
+            split_origins=ingestion.split_origins if ingestion else {},
+            shared_count=None if shared is None else len(shared),
+            shared_pictures=(shared or ())[:_SHOWN_SHARED],
             description=recipe["description"],
             classes=tuple(
                 ReportedClass(name=name, color=color)

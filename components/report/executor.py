@@ -37,8 +37,6 @@ _TEST: Final = SPLITS[-1]
 
 logger = logging.getLogger(__name__)
 
-_Inputs = Mapping[str, list[types.Artifact]]
-
 
 class Executor(base_executor.BaseExecutor):
     """Writes ``report.json`` and ``index.html``."""
@@ -57,15 +55,15 @@ class Executor(base_executor.BaseExecutor):
             exec_properties: ``recipe`` and ``labels`` as JSON, and the values of this run.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        data = _gather(input_dict, exec_properties)
+        artifacts = {key: artifact_utils.get_single_instance(found) for key, found in input_dict.items()}
+        data = _gather(artifacts, exec_properties)
         report = Path(artifact_utils.get_single_instance(output_dict[REPORT_KEY]).uri)
         data.save(report)
-        page = write_page(data, report)
+        page = write_page(data, report, artifacts)
         logger.info("%d KB, %d pictures: %s", page.stat().st_size // 1000, len(data.gallery), page)
 
 
-def _gather(inputs: _Inputs, exec_properties: Mapping[str, Any]) -> ReportData:
-    artifacts = {key: artifact_utils.get_single_instance(list(found)) for key, found in inputs.items()}
+def _gather(artifacts: Mapping[str, types.Artifact], exec_properties: Mapping[str, Any]) -> ReportData:
     labels = LabelSet.model_validate_json(exec_properties[LABELS_KEY])
     model_dir = Path(path_utils.serving_model_path(artifacts["model"].uri))
     recipe = recipe_of_run(exec_properties[RECIPE_KEY], exec_properties)

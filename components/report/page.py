@@ -1,20 +1,24 @@
 """The page: one file of HTML that asks the network for nothing."""
 
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from components.dataset.contracts import TrainingHistory, write_whole
+from components.dataset.contracts import SPLITS_FILE, TrainingHistory, write_whole
 from components.durations import duration
 from components.report import confusions, formatting
 from components.report.comparison import Comparison
 from components.report.data import PAGE_FILE, ReportData
+
+if TYPE_CHECKING:
+    from tfx.types import Artifact
 
 _SHOWN_REJECTIONS: Final = 200
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -30,6 +34,7 @@ def render(data: ReportData) -> str:
             headline=formatting.headline(data),
             curves=_curves([("", data.history)]),
             shown_rejections=_SHOWN_REJECTIONS,
+            splits_file=SPLITS_FILE,
             confusions=confusions.largest(data),
             never_predicted=confusions.never_predicted(data),
             only_predicted=confusions.only_predicted(data),
@@ -60,8 +65,18 @@ def render_comparison(comparison: Comparison) -> str:
     )
 
 
-def write_page(data: ReportData, directory: Path) -> Path:
-    """Writes ``index.html`` and returns its path."""
+def write_page(data: ReportData, directory: Path, artifacts: Mapping[str, "Artifact"]) -> Path:
+    """Writes ``index.html``, with ``splits.csv`` beside it, and returns its path.
+
+    Args:
+        data: what the page shows.
+        directory: where to.
+        artifacts: those of the stages that are done, by output key.
+    """
+    # Of the newest run there is one page, which may have no such list.
+    (directory / SPLITS_FILE).unlink(missing_ok=True)
+    if "ingestion" in artifacts and (splits := Path(artifacts["ingestion"].uri, SPLITS_FILE)).exists():
+        shutil.copyfile(splits, directory / SPLITS_FILE)
     page = directory / PAGE_FILE
     write_whole(page, render(data))
     return page

@@ -1,9 +1,9 @@
-"""Statistics of the splits: their images and classes, and images that are in more than one of them."""
+"""Statistics of the splits: their images and classes."""
 
 import hashlib
 import io
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,11 +15,10 @@ import numpy as np
 
 from components.dataset.features import IGNORE_LABEL
 from components.pillow import Image
-from components.report.data import DatasetStatistics, Leak, SizeCount, Split
+from components.report.data import DatasetStatistics, SizeCount, Split
 from components.report.examples import Example, read_split
 
 _SHOWN_SIZES: Final = 8
-_SHOWN_LEAKS: Final = 50
 _AT_ONCE: Final = 64
 """Examples in memory at the same time."""
 
@@ -28,12 +27,9 @@ _AT_ONCE: Final = 64
 class _Seen:
     """What one Example contributes."""
 
-    name: str
     size: tuple[int, int]
     histogram: np.ndarray
     """int64 [256], pixels by class id."""
-    pixels: bytes
-    """Digest of the decoded image."""
     record: bytes
     """Digest of the Example."""
 
@@ -41,22 +37,14 @@ class _Seen:
 def dataset_statistics(split_dirs: Mapping[str, Path], num_classes: int) -> DatasetStatistics:
     """Reads every Example of every split, by the split's name."""
     splits = []
-    seen: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
     digest = hashlib.sha256()
     for split, directory in split_dirs.items():
         examples = []
         for item in _read_all(read_split(directory)):
             examples.append((item.size, item.histogram))
-            seen[item.pixels].append((split, item.name))
             digest.update(f"{split}\0".encode() + item.record)
         splits.append(_split(split, examples, num_classes))
-    leaks = [members for members in seen.values() if len({split for split, _ in members}) > 1]
-    return DatasetStatistics(
-        splits=tuple(splits),
-        leak_count=len(leaks),
-        leaks=tuple(Leak(members=tuple(members)) for members in leaks[:_SHOWN_LEAKS]),
-        fingerprint=digest.hexdigest(),
-    )
+    return DatasetStatistics(splits=tuple(splits), fingerprint=digest.hexdigest())
 
 
 def _read_all(examples: Iterable[Example]) -> Iterator[_Seen]:
@@ -71,20 +59,10 @@ def _read(example: Example) -> _Seen:
     with Image.open(io.BytesIO(example.mask)) as mask:
         histogram = np.array(mask.histogram(), np.int64)
     return _Seen(
-        example.name,
         (example.width, example.height),
         histogram,
-        _digest_of_pixels(example.image),
         hashlib.sha256(example.serialized).digest(),
     )
-
-
-def _digest_of_pixels(encoded: bytes) -> bytes:
-    with Image.open(io.BytesIO(encoded)) as image:
-        pixels = image.convert("RGB") if image.mode == "P" else image
-        digest = hashlib.sha256(f"{pixels.mode} {pixels.size}".encode())
-        digest.update(pixels.tobytes())
-    return digest.digest()
 
 
 def _split(name: str, examples: list[tuple[tuple[int, int], np.ndarray]], num_classes: int) -> Split:

@@ -71,8 +71,9 @@ def evaluate(recipe: Recipe, model: Path, output: Path, view: View) -> RunSummar
         with _stage(view, _STAGES[1]):
             work.score(model)
         with _stage(view, _STAGES[2]):
+            artifacts = {"ingestion": work.ingestion, "evaluation": work.evaluation}
             summary = summarize(
-                {"ingestion": work.ingestion, "evaluation": work.evaluation},
+                artifacts,
                 recipe=recipe.name,
                 model_name=recipe.serving.model_name,
                 serving_dir="",
@@ -82,14 +83,14 @@ def evaluate(recipe: Recipe, model: Path, output: Path, view: View) -> RunSummar
             settings = recipe.model_dump(mode="json")
             known = ReportData.of(
                 summary,
-                {"evaluation": work.evaluation},
+                artifacts,
                 settings,
                 work.labels,
                 lineage(settings, content_fingerprint(model)),
             )
             data = with_examples(known, model, work.examples, work.labels)
             data.save(output)
-            page = write_page(data, output)
+            page = write_page(data, output, artifacts)
     view.stages_are_over()
     return summary.model_copy(update={"report": str(page)})
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from known_run import VALUES, Page, known_run, known_summary
 
-from components.dataset.contracts import Baseline, Metrics, RejectedFile, TrainingHistory
+from components.dataset.contracts import Baseline, Metrics, RejectedFile, SharedPicture, TrainingHistory
 from components.evaluator.gate import Threshold, explain
 from components.metrics.table import METRICS
 from components.report import confusions
 from components.report.comparison import Comparison
-from components.report.data import DatasetStatistics, Leak, Lineage, ReportData, ReportedClass
+from components.report.data import DatasetStatistics, Lineage, ReportData, ReportedClass
 from components.report.gallery import most_bytes
 from components.report.page import render, render_comparison
 
@@ -134,8 +134,8 @@ def test_few_test_images_come_with_a_warning() -> None:
 
 
 def test_images_in_two_splits_are_named() -> None:
-    leak = Leak(members=(("train", "a.jpg"), ("test", "b.jpg")))
-    data = known_run(statistics=DatasetStatistics(leak_count=3, leaks=(leak,)))
+    shared = SharedPicture(members=(("train", "a.jpg"), ("test", "b.jpg")))
+    data = known_run(shared_count=3, shared_pictures=(shared,))
     text = Page(render(data)).text
     assert "3 images are in more than one split" in text
     assert "train a.jpg = test b.jpg" in text

@@ -61,22 +61,13 @@ def test_sizes_are_counted_the_commonest_first(splits: dict[str, Path]) -> None:
     assert [np.prod(train.smallest), np.prod(train.largest)] == [areas[0], areas[-1]]
 
 
-def test_the_same_pixels_in_two_splits_are_a_leak_whatever_the_file_format(splits: dict[str, Path]) -> None:
-    found = dataset_statistics(splits, num_classes=2)
-    assert found.leak_count == 1
-    assert found.leaks[0].members == (("train", "3.png"), ("test", "copy.bmp"))
-
-
-def test_one_pixel_makes_another_image_and_another_fingerprint(
-    splits: dict[str, Path], tmp_path: Path
-) -> None:
+def test_one_pixel_makes_another_fingerprint(splits: dict[str, Path], tmp_path: Path) -> None:
     image = disc_pair(3).image.copy()
     image[0, 0, 0] ^= 1
     changed = Pair(image, disc_pair(3).class_ids).example("copy.bmp")
     other = dataset_statistics(
         {**splits, "test": write_split(tmp_path / "test", {"x": changed})}, num_classes=2
     )
-    assert other.leak_count == 0
     assert other.fingerprint != dataset_statistics(splits, num_classes=2).fingerprint
 
 
