@@ -26,8 +26,7 @@ from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
 from pipeline.failures import explain_failure
 from pipeline.local.last_lines import result_lines
-from pipeline.local.plain_views import view_for
-from pipeline.local.view import Ending, Line, Tone
+from pipeline.local.views import Ending, Line, Tone, view_for
 from pipeline.local.workdir import WorkDir
 from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import open_missing_streams, output_diverted, short_path

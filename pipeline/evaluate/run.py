@@ -31,7 +31,7 @@ from components.report.page import write_page
 from components.report.run_summary import RunSummary, summarize
 from pipeline.config import Recipe
 from pipeline.local.stages import StageResult, forget_peak_memory, peak_memory_mb
-from pipeline.local.view import View
+from pipeline.local.views import View
 from pipeline.tfxio import batch_by_bytes
 
 _STAGES: Final = ("ImageMaskExampleGen", "Evaluator", "Report")
