@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from components.evaluator.gate import UNMEASURED_CLASSES, UNPREDICTED_CLASSES
 from components.evaluator.tfma_metrics import CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS, SegmentationMetrics
 
 NAMES = ["sky", "road", "car"]
@@ -41,9 +43,12 @@ def extracts(truth: np.ndarray, prediction: np.ndarray, name: str = "a.jpg") -> 
     }
 
 
-def evaluate(groups: list[list[dict[str, Any]]], model_names: tuple[str, ...] = ("",)) -> dict[str, Any]:
+def evaluate(
+    groups: list[list[dict[str, Any]]], model_names: tuple[str, ...] = ("",), allowed: Collection[str] = ()
+) -> dict[str, Any]:
     """Runs the metric with one accumulator a group; the result by ``model:metric``."""
-    (computation,) = SegmentationMetrics(NAMES, IGNORE).computations(model_names=list(model_names))
+    metric = SegmentationMetrics(NAMES, IGNORE, list(allowed))
+    (computation,) = metric.computations(model_names=list(model_names))
     (preprocessor,) = computation.preprocessors
     accumulators = []
     for group in groups:
@@ -82,6 +87,20 @@ def test_how_the_examples_are_grouped_never_matters(pairs: Pairs, first: int, se
     each = [extracts(*pair) for pair in pairs]
     first, second = sorted((first, second))
     assert_same(evaluate([each]), evaluate([each[:first], each[first:second], each[second:]]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(examples, st.sets(st.sampled_from(NAMES)))
+def test_classes_without_a_pixel_or_never_predicted_are_counted_unless_allowed(
+    pairs: Pairs, allowed: set[str]
+) -> None:
+    shown = {class_id for truth, _ in pairs for class_id in truth.ravel().tolist()}
+    counted = [prediction[truth != IGNORE] for truth, prediction in pairs]
+    predicted = {class_id for ids in counted for class_id in ids.tolist()}
+    required = {class_id for class_id, name in enumerate(NAMES) if name not in allowed}
+    result = evaluate([[extracts(*pair) for pair in pairs]], allowed=allowed)
+    assert result[f":{UNMEASURED_CLASSES}"] == len(required - shown)
+    assert result[f":{UNPREDICTED_CLASSES}"] == len(required & shown - predicted)
 
 
 def test_each_of_two_models_gets_its_own_numbers() -> None:
