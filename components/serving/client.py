@@ -24,7 +24,7 @@ from components.imaging.palette import Color, default_palette
 from components.serving import CONCURRENCY, MAX_MESSAGE_BYTES, PATIENCE, TIMEOUT, messages
 from components.serving.connection import Connection, Tls
 from components.serving.failures import ModelUnavailableError, ServingClientError
-from components.serving.messages import Metadata, ModelSpec, Tensors, VersionStatus
+from components.serving.messages import Metadata, ModelSpec, Tensors
 
 LABELS_SIGNATURE: Final = "labels"
 """Answers the classes' ``names``, string [N, C], RGB ``colors``, uint8 [N, C, 3], and where they are known
@@ -215,13 +215,6 @@ class SegmentationClient:
         except (ServingClientError, ValueError) as error:
             _logger.warning("the classes have numbers instead of names: %s", error)
             return Labels.numbered(_class_count(metadata), metadata.version)
-
-    def status(self) -> list[VersionStatus]:
-        """Asks which versions of the model there are, newest first; raises as `predict` does."""
-        spec = ModelSpec(self.model.name)
-        return messages.read_status_response(
-            self._connection.call(messages.GET_MODEL_STATUS, messages.status_request(spec), spec)
-        )
 
     def _predict(self, spec: ModelSpec, signature: str, inputs: Mapping[str, np.ndarray]) -> Tensors:
         request = messages.predict_request(spec, signature, inputs)

@@ -18,7 +18,6 @@ from components.imaging.palette import default_palette
 from components.serving import connection
 from components.serving.client import Prediction, SegmentationClient
 from components.serving.failures import ServingClientError
-from components.serving.messages import State
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -80,14 +79,6 @@ def test_classes_of_a_model_that_names_none_are_numbered() -> None:
         labels = client.labels()
     assert labels.names == ("class-0", "class-1", "class-2")
     assert labels.colors == default_palette(3)
-
-
-def test_statuses_tell_the_versions(server: FakeServer) -> None:
-    with asked(server) as client:
-        assert [(status.version, status.state) for status in client.status()] == [
-            (3, State.AVAILABLE),
-            (2, State.AVAILABLE),
-        ]
 
 
 def test_many_images_are_answered_in_order_by_several_requests_at_once(server: FakeServer) -> None:
@@ -218,7 +209,7 @@ def test_the_client_works_without_tensorflow(server: FakeServer) -> None:
 import sys
 from components.serving.client import SegmentationClient
 with SegmentationClient(sys.argv[1], "pets") as client:
-    client.labels(), client.status()
+    client.labels()
     client.predict([open(0, "rb").read()])
 assert not {"tensorflow", "keras", "pydantic"} & set(sys.modules)
 """
