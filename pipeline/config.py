@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from components.dataset.features import ATTRIBUTE_PREFIX
 from components.evaluator.config import EvaluationConfig
 from components.image_mask_example_gen.config import DatasetConfig
+from components.imaging.reading import Reading
 from components.run_parameters import RunParameters
 from components.serving.config import ServingConfig
 from components.settings import Settings
@@ -95,6 +96,10 @@ class Recipe(Settings):
             normalization = ENCODER_PIXELS[encoder]
         return self.transform.model_copy(update={"normalization": normalization})
 
+    def reading(self) -> Reading:
+        """Returns how pixels are read of an image's bytes, in every stage and in serving."""
+        return Reading(channels=self.transform.channels, exif=self.dataset.exif)
+
     def trainer_settings(
         self, *, checkpoint_dir: str | None = None, code_fingerprint: str = ""
     ) -> TrainerSettings:
@@ -106,7 +111,7 @@ class Recipe(Settings):
             labels=self.dataset.label_set(),
             height=self.transform.height,
             width=self.transform.width,
-            channels=self.transform.channels,
+            reading=self.reading(),
             resize=self.transform.resize,
             materialized=self.transform.materialize,
             model=self.model,

@@ -84,6 +84,7 @@ def create_pipeline(
         preprocessing_fn="components.transform.preprocessing.preprocessing_fn",
         custom_config={
             "transform": recipe.normalized_transform().model_dump_json(),
+            "reading": recipe.reading().model_dump_json(),
             "num_classes": labels.num_classes,
             "code_fingerprint": source_fingerprint(
                 components.transform, components.imaging, components.dataset

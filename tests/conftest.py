@@ -140,10 +140,12 @@ def run_transform(tmp_path_factory: pytest.TempPathFactory) -> RunTransform:
         from tfx.types import standard_artifacts
         from tfx.types import standard_component_specs as keys
 
+        from components.imaging.reading import Reading
         from components.schema.curated import curated_schema
         from components.transform.config import TransformConfig
 
         config = TransformConfig(**settings)
+        reading = Reading(channels=config.channels)
         root = tmp_path_factory.mktemp("transform")
         pairs = {
             "train": [disc_pair(seed) for seed in range(12)],
@@ -180,7 +182,13 @@ def run_transform(tmp_path_factory: pytest.TempPathFactory) -> RunTransform:
             outputs,
             {
                 "preprocessing_fn": "components.transform.preprocessing.preprocessing_fn",
-                "custom_config": json.dumps({"transform": config.model_dump_json(), "num_classes": 2}),
+                "custom_config": json.dumps(
+                    {
+                        "transform": config.model_dump_json(),
+                        "reading": reading.model_dump_json(),
+                        "num_classes": 2,
+                    }
+                ),
                 "splits_config": json_format.MessageToJson(
                     transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "val"])
                 ),

@@ -9,6 +9,7 @@ import tensorflow as tf
 from components.dataset import features, transformed
 from components.dataset.labels import LabelSet
 from components.imaging.decode import decode_image
+from components.imaging.reading import RGB, Reading
 from components.imaging.resize import InputSize, resize_image
 from components.serving.config import ServingLimits
 from components.trainer.export import export
@@ -20,9 +21,12 @@ SIZE = InputSize(8, 8, "stretch")
 class _Graph:
     """As much of a ``TFTransformOutput`` as the export asks for."""
 
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
     def transform_features_layer(self) -> keras.Layer:
         def image_and_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            image = decode_image(encoded)
+            image = decode_image(encoded, self._reading)
             shape = tf.shape(image, out_type=tf.int64)
             return tf.io.serialize_tensor(resize_image(image, SIZE)), shape[0], shape[1]
 
@@ -41,13 +45,18 @@ class _Graph:
         return transform
 
 
-def export_tiny_model(directory: Path, limits: ServingLimits) -> Path:
+def export_tiny_model(directory: Path, limits: ServingLimits, reading: Reading = RGB) -> Path:
     """Writes a SavedModel that calls a pixel bright where it is; returns its directory."""
     classify = keras.layers.Conv2D(2, 1)
     network = keras.Sequential(
-        [keras.Input((SIZE.height, SIZE.width, 3), dtype="uint8"), keras.layers.Rescaling(1 / 255), classify]
+        [
+            keras.Input((SIZE.height, SIZE.width, reading.channels), dtype="uint8"),
+            keras.layers.Rescaling(1 / 255),
+            classify,
+        ]
     )
-    weights = np.stack([np.full(3, -1.0), np.full(3, 1.0)], axis=-1)
-    classify.set_weights([weights.reshape(1, 1, 3, 2), np.array([1.5, -1.5])])
-    export(network, _Graph(), SIZE, LABELS, limits, {"name": "tiny"}, directory)
+    channels = reading.channels
+    weights = np.stack([np.full(channels, -1.0), np.full(channels, 1.0)], axis=-1)
+    classify.set_weights([weights.reshape(1, 1, channels, 2), np.array([channels / 2, -channels / 2])])
+    export(network, _Graph(reading), SIZE, LABELS, limits, reading, {"name": "tiny"}, directory)
     return directory

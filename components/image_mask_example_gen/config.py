@@ -13,6 +13,7 @@ from components.image_mask_example_gen.layouts.layout import Layout, MaskValues,
 from components.image_mask_example_gen.layouts.shapes import Shapes
 from components.image_mask_example_gen.splits import SplitConfig
 from components.imaging.palette import Color
+from components.imaging.reading import Exif
 from components.settings import Settings
 
 RawColor = Annotated[Color, Strict(False)]
@@ -90,6 +91,10 @@ class DatasetConfig(Settings):
     channel. ``pages``: of a TIFF with a page a class, the number of the last page, from 1, that is not 0;
     0 where none is. ``index``: a palette's indices, though the palettes of several files show different
     colours for one of them, which is refused otherwise."""
+    exif: Exif | None = None
+    """What masks fit where an image's EXIF says that it is not stored upright: ``upright`` applies the
+    orientation, in training and serving alike; ``stored`` takes pixels as they are stored; null does, too,
+    and rejects the images whose sizes do not tell."""
     limit: int | None = Field(default=None, ge=3)
     """Take this many pairs only, a fixed random choice; for quick tries."""
     splits: SplitConfig = SplitConfig()

@@ -16,8 +16,11 @@ from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.image import EncodedImage, read_image
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Entry, Layout
+from components.image_mask_example_gen.mask import Mask
 from components.image_mask_example_gen.mask_tally import MaskTally
 from components.image_mask_example_gen.report import Reason, Rejection
+from components.imaging.exif import swaps_sides
+from components.imaging.reading import Exif
 
 _PNG_FILTER_UP = 2
 
@@ -32,7 +35,13 @@ class ReadExample(NamedTuple):
 
 
 def read_example(
-    layout: Layout, root: Path, entry: Entry, mapping: LabelMapping, max_pixels: int, tally: MaskTally
+    layout: Layout,
+    root: Path,
+    entry: Entry,
+    mapping: LabelMapping,
+    max_pixels: int,
+    exif: Exif | None,
+    tally: MaskTally,
 ) -> ReadExample | Rejection:
     """Reads a pair, checks it and maps its labels.
 
@@ -42,6 +51,7 @@ def read_example(
       entry: The pair.
       mapping: Raw labels to class ids.
       max_pixels: Pictures with more are rejected before they are decoded.
+      exif: Whether masks are those of upright pictures or of pictures as they are stored; None for not known.
       tally: Counts the mask.
 
     Returns:
@@ -52,27 +62,48 @@ def read_example(
         image = read_image(layout.image_file(root, entry), max_pixels)
         file, other = other, file
         mask = layout.open_mask(root, entry, max_pixels)
-        if (mask.height, mask.width) != (image.height, image.width):
-            raise InputRejectedError(
-                Reason.SIZES_DIFFER,
-                f"the mask is {mask.width} x {mask.height} pixels, the image {image.width} x {image.height}",
-            )
+        height, width = _fitted_size(image, mask, exif)
         raw = mask.read(as_colors=mapping.of_colors)
         class_ids = mapping.class_ids(raw)
         tally.add(entry.mask, mask, class_ids, mapping.repaired_pixels(raw), binary=mapping.is_binary)
     except InputRejectedError as rejected:
         return Rejection(file, rejected.reason, f"{rejected.found} ({other} is left out with it)")
-    example = _example(entry, image, encode_mask(class_ids))
+    example = _example(entry, image, height, width, encode_mask(class_ids))
     return ReadExample(example.SerializeToString(deterministic=True), image.sketch())
 
 
-def _example(entry: Entry, image: EncodedImage, mask: bytes) -> tf.train.Example:
+def _fitted_size(image: EncodedImage, mask: Mask, exif: Exif | None) -> tuple[int, int]:
+    """Returns height and width of the image as the model reads it, which are the mask's.
+
+    Raises:
+      InputRejectedError: they are not, or nobody has said how the model reads it.
+    """
+    stored = (image.height, image.width)
+    upright = stored[::-1] if swaps_sides(image.orientation) else stored
+    wanted = upright if exif == "upright" else stored
+    size = (mask.height, mask.width)
+    if size != wanted:
+        found = f"the mask is {mask.width} x {mask.height} pixels, the image {wanted[1]} x {wanted[0]}"
+        if size in (stored, upright):
+            other = "stored" if exif == "upright" else "upright"
+            found += f", and {size[1]} x {size[0]} with dataset.exif={other}: its EXIF turns it"
+        raise InputRejectedError(Reason.SIZES_DIFFER, found)
+    if exif is None and image.orientation != 1 and upright == stored:
+        raise InputRejectedError(
+            Reason.ORIENTATION_UNKNOWN,
+            f"its EXIF says orientation {image.orientation}, and the sizes fit either way: set dataset.exif "
+            "to upright, or to stored where masks fit pictures as they are stored",
+        )
+    return size
+
+
+def _example(entry: Entry, image: EncodedImage, height: int, width: int, mask: bytes) -> tf.train.Example:
     values: dict[str, bytes | int] = {
         features.IMAGE_ENCODED: image.data,
         features.IMAGE_FORMAT: image.format.encode(),
         features.IMAGE_FILENAME: os.fsencode(entry.image),
-        features.IMAGE_HEIGHT: image.height,
-        features.IMAGE_WIDTH: image.width,
+        features.IMAGE_HEIGHT: height,
+        features.IMAGE_WIDTH: width,
         features.MASK_ENCODED: mask,
         features.MASK_FORMAT: b"png",
     }

@@ -41,6 +41,7 @@ from components.image_mask_example_gen.report import (
 )
 from components.image_mask_example_gen.shapes import draw_dataset
 from components.image_mask_example_gen.shared_pictures import Written, find_shared_pictures
+from components.imaging.reading import Exif
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class WriteShard(beam.DoFn):
       root: The dataset's folder, reachable from every worker.
       mapping: Raw labels to class ids.
       max_pixels: Pictures with more are rejected before they are decoded.
+      exif: See `read_example`.
       split_dirs: Output folder of each split.
       partial_dir: Folder for files in the making.
     """
@@ -77,6 +79,7 @@ class WriteShard(beam.DoFn):
         root: Path,
         mapping: LabelMapping,
         max_pixels: int,
+        exif: Exif | None,
         split_dirs: dict[str, str],
         partial_dir: str,
     ):
@@ -84,6 +87,7 @@ class WriteShard(beam.DoFn):
         self._root = root
         self._mapping = mapping
         self._max_pixels = max_pixels
+        self._exif = exif
         self._split_dirs = split_dirs
         self._partial_dir = partial_dir
 
@@ -95,7 +99,15 @@ class WriteShard(beam.DoFn):
         sketches: list[str | None] = []
         with tf.io.TFRecordWriter(partial) as writer:
             for entry in shard.entries:
-                result = read_example(self._layout, self._root, entry, self._mapping, self._max_pixels, tally)
+                result = read_example(
+                    self._layout,
+                    self._root,
+                    entry,
+                    self._mapping,
+                    self._max_pixels,
+                    self._exif,
+                    tally,
+                )
                 if isinstance(result, Rejection):
                     rejected.append(result)
                     sketches.append(None)
@@ -185,7 +197,9 @@ class Executor(BaseBeamExecutor):
         for folder in (*split_dirs.values(), scratch):
             fileio.makedirs(folder)
         outcome_file = f"{scratch}/outcomes"
-        write_shard = WriteShard(config.source, root, mapping, config.max_pixels, split_dirs, scratch)
+        write_shard = WriteShard(
+            config.source, root, mapping, config.max_pixels, config.exif, split_dirs, scratch
+        )
         try:
             with self._make_beam_pipeline() as pipeline:
                 _ = (

@@ -13,6 +13,7 @@ from typing import Final
 from PIL import PngImagePlugin
 
 from components.image_mask_example_gen.report import Reason
+from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
 from components.pillow import Image
 
 ANY_SIZE: Final = 1 << 62
@@ -21,14 +22,13 @@ ANY_SIZE: Final = 1 << 62
 # Not every format that Pillow reads: some (EPS) start other programs, others are recognised by little.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
 
-_ORIENTATION = 274
-
 # An Example is a protocol buffer, which cannot hold 2 GB; no sane picture comes near.
 _MAX_FILE_BYTES = 1 << 30
 
 _BREAKS_OFF = (Reason.TRUNCATED, "which end before the picture does")
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER_END = 33
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 """The chunk that ends a file: length, name and checksum."""
 
@@ -72,20 +72,42 @@ def read_picture(path: Path, max_pixels: int) -> tuple[bytes, Image.Image]:
 
 
 def open_picture(data: bytes, max_pixels: int) -> Image.Image:
-    """Reads the header only; pixels are decoded when they are asked for.
+    """Reads the header of a mask, or of an image that stands as it is stored; see `open_image`.
 
     Raises:
       InputRejectedError: no picture, more than ``max_pixels`` pixels, or a TIFF that is to be turned.
     """
+    picture = open_image(data, max_pixels)
+    if picture.format == "TIFF" and stored_orientation(data, picture) != 1:
+        # Pillow would turn it, and it alone of all formats.
+        raise InputRejectedError(
+            Reason.NOT_DECODABLE, "TIFF with an orientation tag, which no mask may have: turn its pixels"
+        )
+    return picture
+
+
+def open_image(data: bytes, max_pixels: int) -> Image.Image:
+    """Reads the header only; pixels are decoded when they are asked for.
+
+    Raises:
+      InputRejectedError: no picture, or more than ``max_pixels`` pixels.
+    """
     with rejecting_damage(data):
         picture = Image.open(io.BytesIO(data), formats=_FORMATS)
     check_pixels(picture.width, picture.height, max_pixels)
-    if picture.format == "TIFF" and getattr(picture, "tag_v2", {}).get(_ORIENTATION, 1) != 1:
-        # Pillow would turn it, and it alone of all formats.
-        raise InputRejectedError(
-            Reason.NOT_DECODABLE, "TIFF with an orientation tag, which nothing here applies: turn its pixels"
-        )
     return picture
+
+
+def stored_orientation(data: bytes, picture: Image.Image) -> int:
+    """Returns the EXIF orientation of an opened image, 1 … 8, wherever its format keeps it; 1 for none."""
+    found = orientation_of(data)
+    elsewhere = picture.format in ("TIFF", "WEBP") or (picture.format == "PNG" and b"eXIf" in data)
+    if found == 1 and elsewhere:
+        try:
+            found = picture.getexif().get(ORIENTATION, 1)
+        except Exception:  # EXIF is whatever a camera or an editor made of it.
+            return 1
+    return found if found in range(1, 9) else 1
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -200,6 +222,8 @@ def decode(data: bytes, picture: Image.Image, mode: str | None = None) -> Image.
 def as_png(data: bytes, picture: Image.Image) -> bytes:
     """Saves a picture's pixels without loss, alpha included; 16 bits a channel are kept where they are gray.
 
+    They stay as they are stored; an orientation is kept beside them, where a model's graph reads it.
+
     Args:
       data: The file.
       picture: The same, opened.
@@ -217,6 +241,21 @@ def as_png(data: bytes, picture: Image.Image) -> bytes:
         mode = "I;16"
     elif picture.mode not in ("1", "L", "RGB", "RGBA"):
         mode = "RGBA" if picture.has_transparency_data else "RGB"
+    orientation = stored_orientation(data, picture)
+    pixels = decode(data, picture, mode)
+    if picture.format == "TIFF":
+        # Of all formats, Pillow turns this one alone.
+        pixels = turned_back(pixels, orientation)
     file = io.BytesIO()
-    decode(data, picture, mode).save(file, "PNG", compress_level=3)
-    return file.getvalue()
+    pixels.save(file, "PNG", compress_level=3)
+    return with_orientation(file.getvalue(), orientation)
+
+
+def with_orientation(png: bytes, orientation: int) -> bytes:
+    """Returns a PNG that says an orientation where a model's graph reads it, which is before the pixels."""
+    if orientation == orientation_of(png):
+        return png
+    file = io.BytesIO(png[:_PNG_HEADER_END])
+    file.seek(_PNG_HEADER_END)
+    PngImagePlugin.putchunk(file, b"eXIf", exif_block(orientation))
+    return file.getvalue() + png[_PNG_HEADER_END:]

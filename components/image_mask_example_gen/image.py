@@ -1,6 +1,6 @@
 """Images: whatever passes here, TensorFlow decodes, in training and serving alike.
 
-Pixels are taken as stored: an EXIF orientation is ignored, here as there.
+Pixels stay as they are stored; an EXIF orientation is kept beside them, for the graph to apply or not.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,10 @@ from components.image_mask_example_gen.files import (
     as_png,
     decode,
     find_defect,
-    read_picture,
+    open_image,
+    read_file,
+    stored_orientation,
+    with_orientation,
 )
 from components.image_mask_example_gen.report import Reason
 
@@ -32,9 +35,12 @@ class EncodedImage:
     format: str
     """``jpeg``, ``png`` or ``bmp``."""
     height: int
+    """As it is stored, as is the width."""
     width: int
     first_rows: np.ndarray
     """uint8 [8 or fewer, width, 3]: its top, decoded."""
+    orientation: int = 1
+    """EXIF's, 1 … 8."""
 
     def sketch(self) -> str:
         """Returns a digest that images with the same pixels share, and hardly any others."""
@@ -53,16 +59,19 @@ def read_image(path: Path, max_pixels: int) -> EncodedImage:
     Raises:
       InputRejectedError: the file is damaged, no picture, or has more than ``max_pixels`` pixels.
     """
-    data, picture = read_picture(path, max_pixels)
+    data = read_file(path)
+    picture = open_image(data, max_pixels)
+    orientation = stored_orientation(data, picture)
     if kept := _format_to_keep(data, picture):
-        return EncodedImage(data, kept[0], picture.height, picture.width, kept[1])
+        data = with_orientation(data, orientation) if kept[0] == "png" else data
+        return EncodedImage(data, kept[0], picture.height, picture.width, kept[1], orientation)
     data = as_png(data, picture)
     pixels = _decode(data)
     if pixels is None:
         raise InputRejectedError(
             Reason.NOT_DECODABLE, "TensorFlow does not decode it, not even re-encoded as PNG"
         )
-    return EncodedImage(data, "png", pixels.shape[0], pixels.shape[1], _first_rows(pixels))
+    return EncodedImage(data, "png", pixels.shape[0], pixels.shape[1], _first_rows(pixels), orientation)
 
 
 def _format_to_keep(data: bytes, picture: Image.Image) -> tuple[str, np.ndarray] | None:

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     IMAGE_WITHOUT_MASK = "image without mask"
     MASK_WITHOUT_IMAGE = "mask without image"
     SIZES_DIFFER = "sizes differ"
+    ORIENTATION_UNKNOWN = "orientation unknown"
     LABEL_OUTSIDE_CLASSES = "label outside the classes"
     EMPTY_FILE = "empty file"
     TOO_MANY_PIXELS = "too many pixels"

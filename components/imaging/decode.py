@@ -2,23 +2,124 @@
 
 import tensorflow as tf
 
+from components.imaging.exif import LONG, MOST_SEGMENTS, ORIENTATION, SHORT
+from components.imaging.reading import RGB, Reading
+
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def decode_image(encoded: tf.Tensor, channels: int = 3) -> tf.Tensor:
+def decode_image(encoded: tf.Tensor, reading: Reading = RGB) -> tf.Tensor:
     """Decodes one JPEG, PNG or BMP, whatever its file was called.
-
-    Pixels come as they are stored: an EXIF orientation is not applied.
 
     Args:
         encoded: string [].
-        channels: 1 is luma (ITU-R BT.601, as ``tf.image.rgb_to_grayscale`` weighs it), the same for every
-            format; 3 is RGB without alpha; 4 is RGBA, opaque (255) where the file has no alpha. Of these
-            formats only PNG has one: a BMP's fourth byte is unused.
+        reading: how. Of its channels, 1 is luma (ITU-R BT.601, as ``tf.image.rgb_to_grayscale`` weighs it),
+            the same for every format; 3 is RGB without alpha; 4 is RGBA, opaque (255) where the file has no
+            alpha. Of these formats only PNG has one: a BMP's fourth byte is unused.
 
     Returns:
-        uint8 [height, width, channels].
+        uint8 [height, width, channels]; of the stored size, or of the upright one.
     """
+    image = _decode_stored(encoded, reading.channels)
+    return _turned(image, exif_orientation(encoded)) if reading.upright else image
+
+
+def exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns an image's EXIF orientation, int64 [], found as ``components.imaging.exif`` finds it."""
+    block = tf.io.decode_raw(_exif_block(encoded), tf.uint8)
+    length = tf.size(block, tf.int64)
+    # Zeros behind its end, so that what is read of it there is.
+    block = tf.pad(block, [[0, 16]])
+    little = tf.reduce_all(tf.equal(block[:2], list(b"II")))
+
+    def numbers(digits: tf.Tensor) -> tf.Tensor:
+        """Unsigned integers, int64 [N], of their bytes, uint8 [N, B] with B of 2 or 4."""
+        weights = [2 ** (8 * place) for place in range(digits.shape[1])]
+        little_endian, big_endian = (tf.constant(each, tf.int64) for each in (weights, weights[::-1]))
+        return tf.linalg.matvec(tf.cast(digits, tf.int64), tf.where(little, little_endian, big_endian))
+
+    def number(start: tf.Tensor | int, size: int) -> tf.Tensor:
+        return numbers(tf.reshape(block[start : start + size], [1, size]))[0]
+
+    first = tf.minimum(number(4, 4), length) + 2
+    count = tf.clip_by_value((length - first) // 12, 0, number(first - 2, 2))
+    entries = tf.reshape(block[first : first + 12 * count], [-1, 12])
+    kind = numbers(entries[:, 2:4])
+    wanted = tf.equal(numbers(entries[:, :2]), ORIENTATION) & (tf.equal(kind, SHORT) | tf.equal(kind, LONG))
+    values = tf.where(tf.equal(kind, SHORT), numbers(entries[:, 8:10]), numbers(entries[:, 8:12]))
+    # The first one's, or 0.
+    value = tf.reduce_sum(tf.boolean_mask(values, wanted)[:1])
+    known = (length > 0) & (little | tf.reduce_all(tf.equal(block[:2], list(b"MM"))))
+    return tf.where(known & (value >= 1) & (value <= 8), value, tf.constant(1, tf.int64))
+
+
+def _exif_block(encoded: tf.Tensor) -> tf.Tensor:
+    """What follows the mark "Exif", string []; empty where there is none before the pixels."""
+    is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG_SIGNATURE)) == _JPEG_SIGNATURE
+    is_png = tf.strings.substr(encoded, 0, 4) == _PNG_SIGNATURE[:4]
+    length = tf.strings.length(encoded)
+
+    def bytes_at(position: tf.Tensor) -> tf.Tensor:
+        raw = tf.io.decode_raw(tf.strings.substr(encoded, position, 10), tf.uint8, fixed_length=10)
+        return tf.cast(raw, tf.int64)
+
+    def in_jpeg(position: tf.Tensor) -> tf.Tensor:
+        """Start of the next segment, start and length of the block; start 0 ends the walk."""
+        head = bytes_at(position)
+        more = (head[0] == 0xFF) & (head[1] != 0xDA) & (head[1] != 0xD9)
+        size = tf.where(head[1] == 0xFF, tf.constant(-1, tf.int64), 256 * head[2] + head[3])
+        is_exif = more & (head[1] == 0xE1) & tf.reduce_all(tf.equal(head[4:], list(b"Exif\0\0")))
+        after = tf.cast(position, tf.int64) + 2 + size
+        return _step(more, after, is_exif, position + 10, size - 8)
+
+    def in_png(position: tf.Tensor) -> tf.Tensor:
+        head = bytes_at(position)
+        kind = head[4:8]
+        more = ~(tf.reduce_all(tf.equal(kind, list(b"IDAT"))) | tf.reduce_all(tf.equal(kind, list(b"IEND"))))
+        size = tf.linalg.tensordot(head[:4], tf.constant([2**24, 2**16, 2**8, 1], tf.int64), 1)
+        is_exif = more & tf.reduce_all(tf.equal(kind, list(b"eXIf")))
+        return _step(more, tf.cast(position, tf.int64) + 12 + size, is_exif, position + 8, size)
+
+    def walk(state: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.cond(is_jpeg, lambda: in_jpeg(state[0]), lambda: in_png(state[0])), steps + 1
+
+    least = tf.where(is_jpeg, 4, 8)
+    begin = tf.where(is_jpeg, 2, tf.where(is_png, 8, length))
+    state, _ = tf.while_loop(
+        lambda state, steps: (steps < MOST_SEGMENTS) & (state[0] + least <= length) & (state[2] <= 0),
+        walk,
+        (tf.stack([begin, 0, 0]), tf.constant(0)),
+    )
+    return tf.strings.substr(encoded, tf.minimum(state[1], length), tf.maximum(state[2], 0))
+
+
+def _step(
+    more: tf.Tensor, after: tf.Tensor, is_exif: tf.Tensor, start: tf.Tensor, size: tf.Tensor
+) -> tf.Tensor:
+    """Where to look next, and where a block begins and how long it is: int32 [3]."""
+    most = tf.constant(2**31 - 16, tf.int64)
+    following = tf.where(more, tf.cast(tf.minimum(after, most), tf.int32), 2**31 - 16)
+    found = tf.where(is_exif, tf.stack([start, tf.cast(tf.minimum(size, most), tf.int32)]), [0, 0])
+    return tf.concat([[following], found], 0)
+
+
+def _turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """A stored picture, uint8 [height, width, channels], as it stands upright."""
+
+    def any_of(*orientations: int) -> tf.Tensor:
+        return tf.reduce_any(tf.equal(orientation, orientations))
+
+    def turn() -> tf.Tensor:
+        swapped = tf.cond(any_of(5, 6, 7, 8), lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        axes = tf.boolean_mask([0, 1], [any_of(3, 4, 7, 8), any_of(2, 3, 6, 7)])
+        return tf.reverse(swapped, axes)
+
+    turned = tf.cond(tf.equal(orientation, 1), lambda: image, turn)
+    return tf.ensure_shape(turned, [None, None, image.shape[2]])
+
+
+def _decode_stored(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     # Asked for 1 or 4 channels itself, TensorFlow refuses some formats.
     if channels == 4:
         return _decode_rgba(encoded)

@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from PIL import ImageDraw, ImageFont
 
+from components.imaging.exif import orientation_of, turned
 from components.imaging.palette import Color
 from components.pillow import Image
 
@@ -92,21 +93,25 @@ def overlay(
     names: Sequence[str],
     colors: Sequence[Color],
     class_fraction: Sequence[float],
+    *,
+    upright: bool = False,
 ) -> bytes:
     """Returns a JPEG of the image with its classes laid over it and a legend below, as `labelled` draws it.
 
     Args:
-        image_bytes: the encoded image; of an animation, the first frame. It is taken as it is stored, without
-            EXIF orientation, as the model takes it.
+        image_bytes: the encoded image; of an animation, the first frame.
         mask_bytes: PNG of class ids at the image's size.
         names: one for every class id.
         colors: one for every class id.
         class_fraction: [C], the shares that the legend tells.
+        upright: whether the model applies an EXIF orientation.
 
     Raises:
         ValueError: the image cannot be read here, or its size is not the mask's.
     """
     image = as_rgb(_open(image_bytes, "the image"))
+    if upright:
+        image = turned(image, orientation_of(image_bytes))
     jpeg = io.BytesIO()
     labelled(image, read_class_ids(mask_bytes), names, colors, class_fraction).save(
         jpeg, "JPEG", quality=_JPEG_QUALITY

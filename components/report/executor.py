@@ -103,7 +103,12 @@ def with_examples(
     return _with_intervals(known, predictions).model_copy(
         update={
             "statistics": dataset_statistics(split_dirs, labels.num_classes),
-            "gallery": gallery(split_dirs[_TEST], predictions, labels),
+            "gallery": gallery(
+                split_dirs[_TEST],
+                predictions,
+                labels,
+                upright=known.recipe["dataset"].get("exif") == "upright",
+            ),
         }
     )
 

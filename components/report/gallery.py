@@ -13,6 +13,7 @@ import numpy as np
 from components.dataset.features import IGNORE_LABEL
 from components.dataset.labels import LabelSet
 from components.imaging.drawing import as_rgb, class_map
+from components.imaging.exif import orientation_of, swaps_sides, turned
 from components.imaging.palette import Color, told_apart, with_ignored
 from components.metrics.confusion import Margins, decode_mask
 from components.metrics.table import MEAN_IOU
@@ -39,8 +40,10 @@ WRONG_COLOR: Final[Color] = (213, 94, 0)
 """Vermillion of the palette by Okabe and Ito."""
 
 
-def gallery(split_dir: Path, predictions: Predictions, labels: LabelSet) -> tuple[GalleryItem, ...]:
-    """Returns the chosen examples of a split, worst first."""
+def gallery(
+    split_dir: Path, predictions: Predictions, labels: LabelSet, *, upright: bool
+) -> tuple[GalleryItem, ...]:
+    """Returns the chosen examples of a split, worst first; ``upright`` as `photograph` takes it."""
     ious = MEAN_IOU(predictions.margins).tolist()
     chosen = choose(ious, [image.name for image in predictions.images], predictions.margins)
     examples = {index: example for index, example in enumerate(read_split(split_dir)) if index in chosen}
@@ -48,7 +51,15 @@ def gallery(split_dir: Path, predictions: Predictions, labels: LabelSet) -> tupl
     items: tuple[GalleryItem, ...] = ()
     for side in _SIDES:
         items = tuple(
-            _item(examples[index], predictions.images[index].mask, ious[index], chosen[index], labels, side)
+            _item(
+                examples[index],
+                predictions.images[index].mask,
+                ious[index],
+                chosen[index],
+                labels,
+                side,
+                upright,
+            )
             for index in order
         )
         if sum(map(_bytes, items)) <= most_bytes(labels.num_classes):
@@ -98,7 +109,13 @@ def choose(ious: Sequence[float], names: Sequence[str], counts: Margins) -> dict
 
 
 def _item(
-    example: Example, predicted: bytes, iou: float, why: Sequence[str], labels: LabelSet, side: int
+    example: Example,
+    predicted: bytes,
+    iou: float,
+    why: Sequence[str],
+    labels: LabelSet,
+    side: int,
+    upright: bool,
 ) -> GalleryItem:
     size = fitted(example.width, example.height, side)
     truth, prediction = decode_mask(example.mask), decode_mask(predicted)
@@ -114,7 +131,7 @@ def _item(
         height=size[1],
         own_size=(example.width, example.height),
         class_ids=tuple(int(class_id) for class_id in present if class_id != IGNORE_LABEL),
-        image=photograph(example.image, size),
+        image=photograph(example.image, size, upright=upright),
         truth=mask_picture(truth, colors),
         prediction=mask_picture(prediction, colors),
         errors=error_picture(truth, prediction),
@@ -131,11 +148,18 @@ def fitted(width: int, height: int, side: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def photograph(encoded: bytes, size: tuple[int, int]) -> str:
-    """Returns an encoded image as a data URI, at the size given."""
+def photograph(encoded: bytes, size: tuple[int, int], *, upright: bool = False) -> str:
+    """Returns an encoded image as a data URI, at the size given.
+
+    Args:
+        encoded: of an Example.
+        size: width and height, pixels.
+        upright: whether the model applies an EXIF orientation; ``size`` is that of the picture so turned.
+    """
+    orientation = orientation_of(encoded) if upright else 1
     with Image.open(io.BytesIO(encoded)) as image:
-        image.draft("RGB", size)
-        small = as_rgb(image).resize(size, Image.Resampling.BOX)
+        image.draft("RGB", size[::-1] if swaps_sides(orientation) else size)
+        small = turned(as_rgb(image), orientation).resize(size, Image.Resampling.BOX)
     return _data_uri(small, "webp", quality=_QUALITY, method=6)
 
 

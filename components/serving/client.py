@@ -28,7 +28,7 @@ from components.serving.messages import Metadata, ModelSpec, Tensors
 
 LABELS_SIGNATURE: Final = "labels"
 """Answers the classes' ``names``, string [N, C], RGB ``colors``, uint8 [N, C, 3], and where they are known
-``raw_values``, int32 [N, C, 1] or [N, C, 3], alike in every row."""
+``raw_values``, int32 [N, C, 1] or [N, C, 3], alike in every row; ``upright``, int32 [N], of newer models."""
 LABELS_INPUT: Final = "ignored"
 """String [N]; a server that batches requests takes no signature without an input."""
 DEFAULT_SIGNATURE: Final = "serving_default"
@@ -70,6 +70,8 @@ class Labels:
     """The model version that these are the classes of."""
     raw_values: tuple[int | Color, ...] = ()
     """What stands for them in the masks that the model was trained on; empty where it does not say."""
+    upright: bool = False
+    """Whether the model applies an image's EXIF orientation."""
 
     @staticmethod
     def numbered(count: int, version: int) -> "Labels":
@@ -339,6 +341,7 @@ def _read_labels(answer: Tensors) -> Labels:
         tuple((int(red), int(green), int(blue)) for red, green, blue in colors[0]),
         answer.version,
         () if raw_values is None else tuple(_number_or_color(*raw) for raw in raw_values[0].tolist()),
+        bool(np.any(answer.outputs.get("upright", False))),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from components.dataset.labels import LabelSet
+from components.imaging.reading import Reading
 from components.settings import Settings
 from components.trainer.model_config import ModelConfig
 from components.trainer.training_config import AugmentationConfig, TrainingConfig
@@ -76,8 +77,8 @@ class TrainerSettings(Settings):
     height: int
     """Of the network's input, pixels."""
     width: int
-    channels: int = 3
-    """Of the images."""
+    reading: Reading = Reading()
+    """How images become pixels."""
     resize: Literal["stretch", "letterbox"]
     materialized: bool
     """Whether the examples are Transform's output or still the original files' bytes."""
@@ -91,6 +92,11 @@ class TrainerSettings(Settings):
     anew."""
     code_fingerprint: str = ""
     """Changes with the code, so that changed code trains anew."""
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input."""
+        return self.reading.channels
 
     @model_validator(mode="after")
     def _blocks_agree(self) -> Self:

@@ -16,6 +16,7 @@ from components.dataset.contracts import LABELS_FILE
 from components.dataset.labels import LabelSet
 from components.imaging.decode import encode_mask
 from components.imaging.guard import admit_images, admit_pixels, map_images, require
+from components.imaging.reading import Reading
 from components.imaging.resize import InputSize, resize_image, restore_class_ids
 from components.serving.config import ServingLimits
 from components.trainer.data import unpack_pixels
@@ -53,6 +54,7 @@ class SegmentationModule(tf.Module):
         size: InputSize,
         labels: LabelSet,
         limits: ServingLimits,
+        reading: Reading,
     ):
         super().__init__()
         # What TensorFlow Serving restores are tf.Variables. It would restore Keras's own, which wrap them,
@@ -64,6 +66,7 @@ class SegmentationModule(tf.Module):
         self._labels = labels
         self._num_classes = labels.num_classes
         self._limits = limits
+        self._reading = reading
         self._channels = network.input_shape[-1]
         images = tf.TensorSpec([None, None, None, self._channels], tf.uint8, name="images")
         self.serving_pixels = tf.function(self._segment_pixels, input_signature=[images])
@@ -73,7 +76,8 @@ class SegmentationModule(tf.Module):
         """Segments encoded images (JPEG, PNG, BMP), string [N].
 
         Returns:
-            mask_bytes: string [N], PNG of class ids, each at its image's own size.
+            mask_bytes: string [N], PNG of class ids, each at its image's own size: the stored one, or the
+                upright one where the model applies EXIF orientations.
             class_fraction: float32 [N, C], the share of each class in the image's pixels, exact but for its
                 own rounding.
         """
@@ -157,6 +161,8 @@ class SegmentationModule(tf.Module):
             colors: uint8 [N, C, 3], RGB, the same in every row.
             raw_values: int32 [N, C, 1], or [N, C, 3] of colours, the same in every row: what stands for the
                 classes in the masks that the model was trained on; not there where they are not known.
+            upright: int32 [N], 1 where an image's EXIF orientation is applied and its mask is that of the
+                picture upright, 0 where pixels are taken as they are stored.
         """
         rows = tf.size(self._admit_batch(ignored))
         names = tf.constant(self._labels.names)
@@ -164,6 +170,7 @@ class SegmentationModule(tf.Module):
         answer = {
             "names": tf.tile(names[tf.newaxis], [rows, 1]),
             "colors": tf.tile(colors[tf.newaxis], [rows, 1, 1]),
+            "upright": tf.fill([rows], int(self._reading.upright)),
         }
         if self._labels.raw_values:
             raw_values = tf.reshape(
@@ -223,6 +230,7 @@ def export(
     size: InputSize,
     labels: LabelSet,
     limits: ServingLimits,
+    reading: Reading,
     recipe: Mapping[str, Any],
     directory: Path,
 ) -> None:
@@ -234,10 +242,11 @@ def export(
         size: the network's input.
         labels: the classes' names, colours and raw values.
         limits: what the model refuses.
+        reading: how the transform graph reads images.
         recipe: what the model was made from; kept beside it.
         directory: where the SavedModel is written.
     """
-    module = SegmentationModule(network, graph, size, labels, limits)
+    module = SegmentationModule(network, graph, size, labels, limits, reading)
     signatures = {
         "serving_default": module.serving_default,
         "serving_pixels": module.serving_pixels,

@@ -89,7 +89,14 @@ def run_fn(fn_args: FnArgs) -> None:
     size = InputSize(settings.height, settings.width, settings.resize)
     served = with_test_time_augmentation(served, settings)
     export(
-        served, graph, size, settings.labels, limits, settings.made_from(), Path(fn_args.serving_model_dir)
+        served,
+        graph,
+        size,
+        settings.labels,
+        limits,
+        settings.reading,
+        settings.made_from(),
+        Path(fn_args.serving_model_dir),
     )
 
 

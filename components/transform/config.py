@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from components.settings import Settings
 
+Normalization = Literal["unit", "signed", "imagenet", "dataset"]
+
 
 class TransformConfig(Settings):
     """What the network sees of an image."""
@@ -18,7 +20,7 @@ class TransformConfig(Settings):
     """What is read of an image: 1 its luma, 3 RGB, 4 RGB and alpha, 255 where it has none."""
     resize: Literal["stretch", "letterbox"] = "stretch"
     """``stretch`` fills the input; ``letterbox`` keeps the aspect ratio and pads, ignored in masks."""
-    normalization: Literal["unit", "signed", "imagenet", "dataset"] | None = None
+    normalization: Normalization | None = None
     """``unit`` 0…1, ``signed`` -1…1, ``imagenet`` or ``dataset``: zero mean and unit variance a channel;
     null is what a pretrained encoder was trained with, and ``unit`` without one."""
     materialize: bool = False

@@ -13,8 +13,9 @@ import tensorflow_transform as tft
 
 from components.dataset import features, transformed
 from components.imaging.decode import decode_image, decode_mask
+from components.imaging.reading import Reading
 from components.imaging.resize import InputSize, content_area, resize_content, resize_image, resize_mask
-from components.transform.config import TransformConfig
+from components.transform.config import Normalization, TransformConfig
 
 # Per-channel moments of ImageNet's training images on the 0…1 scale, as the pretrained networks of
 # torchvision and keras.applications ("torch" mode) use them.
@@ -29,13 +30,15 @@ def preprocessing_fn(
 
     Args:
         inputs: the Example's features, each [N]; of these, the encoded image and mask are used.
-        custom_config: ``transform``, a ``TransformConfig`` as JSON, and ``num_classes``. What its
-            normalisation must be for a pretrained encoder is not known here, so null is ``unit``.
+        custom_config: ``transform``, a ``TransformConfig`` as JSON, ``reading``, a ``Reading`` as JSON, and
+            ``num_classes``. What the normalisation must be for a pretrained encoder is not known here, so
+            null is ``unit``.
 
     Returns:
         The features named in ``components.dataset.transformed``.
     """
     config = TransformConfig.model_validate_json(custom_config["transform"])
+    reading = Reading.model_validate_json(custom_config["reading"])
     num_classes: int = custom_config["num_classes"]
     size = InputSize(config.height, config.width, config.resize)
 
@@ -43,7 +46,7 @@ def preprocessing_fn(
     masks = inputs[features.MASK_ENCODED]
 
     def image_and_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image = decode_image(encoded, config.channels)
+        image = decode_image(encoded, reading)
         shape = tf.shape(image, out_type=tf.int64)
         return tf.io.serialize_tensor(resize_image(image, size)), shape[0], shape[1]
 
@@ -62,25 +65,25 @@ def preprocessing_fn(
         transformed.MASK: class_ids,
         transformed.CLASS_PIXELS: _repeat(_class_pixels(masks, num_classes), images),
     }
-    scale, offset = _normalization(config, images, size)
+    scale, offset = _normalization(config.normalization, images, size, reading)
     outputs[transformed.PIXEL_SCALE] = _repeat(scale, images)
     outputs[transformed.PIXEL_OFFSET] = _repeat(offset, images)
     return outputs
 
 
 def _normalization(
-    config: TransformConfig, images: tf.Tensor, size: InputSize
+    normalization: Normalization | None, images: tf.Tensor, size: InputSize, reading: Reading
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Scale and offset, float32 [channels] each: a network sees ``pixels * scale + offset``."""
-    match config.normalization:
+    match normalization:
         case "unit" | None:
-            mean, deviation = tf.zeros(config.channels), tf.fill([config.channels], 255.0)
+            mean, deviation = tf.zeros(reading.channels), tf.fill([reading.channels], 255.0)
         case "signed":
-            mean = deviation = tf.fill([config.channels], 127.5)
+            mean = deviation = tf.fill([reading.channels], 127.5)
         case "imagenet":
             mean, deviation = 255.0 * tf.constant(_IMAGENET_MEAN), 255.0 * tf.constant(_IMAGENET_DEVIATION)
         case "dataset":
-            mean, deviation = _channel_moments(images, size, config.channels)
+            mean, deviation = _channel_moments(images, size, reading)
             # A channel without any contrast (alpha, mostly) must not divide by zero.
             deviation = tf.maximum(deviation, 1.0)
     return 1.0 / deviation, -mean / deviation
@@ -98,14 +101,16 @@ def _class_pixels(masks: tf.Tensor, num_classes: int) -> tf.Tensor:
     return tft.sum(counts, reduce_instance_dims=False)
 
 
-def _channel_moments(images: tf.Tensor, size: InputSize, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _channel_moments(images: tf.Tensor, size: InputSize, reading: Reading) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and standard deviation over all resized training pixels, 0…255: float32 [channels] each.
 
     Padding is no pixel of any image and stays out of both.
     """
 
+    channels = reading.channels
+
     def sums(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image = decode_image(encoded, channels)
+        image = decode_image(encoded, reading)
         area = content_area(size, tf.shape(image)[0], tf.shape(image)[1])
         pixels = tf.cast(tf.reshape(resize_content(image, area), [-1, channels]), tf.float64)
         count = tf.cast(tf.shape(pixels)[:1], tf.float64)

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -13,11 +13,13 @@ from PIL import Image
 from components.folders import walk_folders
 from components.image_mask_example_gen.files import (
     InputRejectedError,
-    open_picture,
+    open_image,
     read_file,
+    stored_orientation,
 )
 from components.image_mask_example_gen.mask import Mask, open_mask
 from components.image_mask_example_gen.report import Reason
+from components.imaging.exif import swaps_sides
 from pipeline.init import InitError
 
 THREADS: Final = min(8, os.cpu_count() or 1)
@@ -25,8 +27,6 @@ THREADS: Final = min(8, os.cpu_count() or 1)
 
 _BEGINNING: Final = 1 << 16
 """Bytes that hold nearly every header."""
-_ORIENTATION: Final = 0x0112
-"""Exif 2.32, table 4. 1 is upright; 5 to 8 swap width and height."""
 _SIXTEEN_BITS: Final = ("I", "I;16", "I;16B", "I;16L", "F")
 
 
@@ -86,12 +86,22 @@ class Header:
     mode: str = ""
     """As Pillow says it: L is gray, P a palette, RGBA colours and alpha …"""
     orientation: int = 1
-    """EXIF's, which nothing applies here."""
+    """EXIF's; width and height are those of the picture as it is stored, unless `upright` has turned them."""
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height, pixels."""
         return self.width, self.height
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """The same once the orientation is applied."""
+        return self.size[::-1] if swaps_sides(self.orientation) else self.size
+
+    def upright(self) -> "Header":
+        """Returns the header of the picture that the orientation is applied to."""
+        width, height = self.upright_size
+        return replace(self, width=width, height=height)
 
     @property
     def has_alpha(self) -> bool:
@@ -142,13 +152,19 @@ def _read_header(path: Path, max_pixels: int) -> Header | InputRejectedError:
             return Header(mask.width, mask.height)
         try:
             with path.open("rb") as file:
-                picture = open_picture(file.read(_BEGINNING), max_pixels)
+                data = file.read(_BEGINNING)
+            picture = open_image(data, max_pixels)
         except (InputRejectedError, OSError):
             # Some formats keep their header elsewhere; and this knows what is wrong with a whole file.
-            picture = open_picture(read_file(path), max_pixels)
-        orientation = picture.getexif().get(_ORIENTATION, 1) if "exif" in picture.info else 1
-        return Header(picture.width, picture.height, picture.format or "", picture.mode, orientation)
+            data = read_file(path)
+            picture = open_image(data, max_pixels)
+        orientation = stored_orientation(data, picture)
+        width, height = picture.size
+        if picture.format == "TIFF" and swaps_sides(orientation):
+            # Of all formats, Pillow turns this one alone.
+            width, height = height, width
+        return Header(width, height, picture.format or "", picture.mode, orientation)
     except InputRejectedError as rejected:
         return rejected
-    except Exception as error:  # EXIF is whatever a camera or an editor made of it.
+    except Exception as error:  # Pillow's readers raise a dozen types over damaged bytes.
         return InputRejectedError(Reason.NOT_DECODABLE, f"its header cannot be read: {error}")

@@ -16,13 +16,16 @@ from components.errors import StageError
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
     InputRejectedError,
-    read_picture,
+    open_image,
+    read_file,
     rejecting_damage,
+    stored_orientation,
 )
 from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.plan import assign_splits
 from components.image_mask_example_gen.splits import SplitConfig
 from components.imaging.drawing import as_rgb
+from components.imaging.exif import turned, turned_back
 from pipeline.init.files import THREADS
 
 _MOST_IMAGES: Final = 100
@@ -86,18 +89,26 @@ def find_frames(layout: Layout, root: Path, entries: Sequence[Entry]) -> Frames:
     return Frames(True)
 
 
-def load_rgb(path: Path, least: tuple[int, int]) -> Image.Image:
-    """Returns an image's pixels as they are stored, deep ones cut to their 8 upper bits.
+def load_rgb(path: Path, least: tuple[int, int], *, upright: bool = False) -> Image.Image:
+    """Returns an image's pixels, deep ones cut to their 8 upper bits; as they are stored, or upright.
 
-    A JPEG comes reduced, which is many times as fast, but no smaller than ``least`` (width, height).
+    A JPEG comes reduced, which is many times as fast, but no smaller than ``least`` (width, height), as it
+    is stored and upright.
 
     Raises:
         InputRejectedError: it cannot be read.
     """
-    data, picture = read_picture(path, ANY_SIZE)
+    data = read_file(path)
+    picture = open_image(data, ANY_SIZE)
+    orientation = stored_orientation(data, picture)
     with rejecting_damage(data):
-        picture.draft("RGB", least)
-        return as_rgb(picture)
+        picture.draft("RGB", (max(least), max(least)) if orientation != 1 else least)
+        rgb = as_rgb(picture)
+    # Of all formats, Pillow turns TIFF alone.
+    is_upright = picture.format == "TIFF"
+    if upright == is_upright:
+        return rgb
+    return (turned if upright else turned_back)(rgb, orientation)
 
 
 def _luma(path: Path, size: tuple[int, int]) -> np.ndarray | None:

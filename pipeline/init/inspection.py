@@ -1,7 +1,7 @@
 """What a dataset holds, found out before a recipe is proposed: all headers, and a sample of the pixels."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
@@ -22,6 +22,7 @@ from pipeline.init.classes import Labels
 from pipeline.init.files import Header, read_headers, read_sizes
 from pipeline.init.images import Brightness, Frames, find_frames, read_brightness
 from pipeline.init.label_values import OpenMask, RawLabels, looks_like_masks, read_raw_labels
+from pipeline.init.orientation import Orientation, TurnedPair, find_orientation
 
 _FEWEST_PAIRS: Final = 3
 """One for each split."""
@@ -45,11 +46,13 @@ class Inspection:
     set_aside: tuple[Rejection, ...]
     """What the ingestion will reject, or leave out as the dataset's own lists do."""
     images: dict[str, Header]
-    """Of every image in ``entries``."""
+    """Of every image in ``entries``, upright where ``orientation`` says that EXIF is applied."""
     masks: dict[str, Header]
     labels: RawLabels
     brightness: Brightness
     frames: Frames
+    orientation: Orientation
+    """Of the images that EXIF turns."""
 
     @property
     def damaged(self) -> int:
@@ -134,11 +137,15 @@ def inspect_pairs(
     else:
         openers = [partial(layout.open_mask, root, entry, _MAX_PIXELS) for entry in entries]
         mask_headers = read_sizes(openers)
+    pairs = list(zip(entries, image_headers, mask_headers, strict=True))
+    orientation = find_orientation(layout, root, list(_turned(pairs)))
     good: list[Entry] = []
     rejected: list[Rejection] = []
     images: dict[str, Header] = {}
     masks: dict[str, Header] = {}
-    for entry, image, mask in zip(entries, image_headers, mask_headers, strict=True):
+    for entry, image, mask in pairs:
+        if orientation.exif == "upright" and isinstance(image, Header):
+            image = image.upright()
         if isinstance(image, InputRejectedError):
             rejected.append(Rejection(entry.image, image.reason, image.found))
         elif isinstance(mask, InputRejectedError):
@@ -179,7 +186,18 @@ def inspect_pairs(
         labels=labels,
         brightness=brightness,
         frames=find_frames(layout, root, _to_be_divided(good)),
+        orientation=orientation,
     )
+
+
+def _turned(
+    pairs: Sequence[tuple[Entry, Header | InputRejectedError, Header | InputRejectedError]],
+) -> Iterator[TurnedPair]:
+    for entry, image, mask in pairs:
+        if not isinstance(image, Header) or not isinstance(mask, Header) or image.orientation == 1:
+            continue
+        if mask.size in (image.size, image.upright_size):
+            yield TurnedPair(entry, image, mask)
 
 
 def _to_be_divided(entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -211,13 +229,13 @@ def _affordable(paths: Sequence[str], headers: dict[str, Header]) -> Sequence[st
 def _problem(entry: Entry, image: Header, mask: Header) -> Rejection | None:
     if image.mode in _NO_IMAGE_MODES and (image.mode, image.format) != ("I", "PPM"):
         return Rejection(entry.image, Reason.NOT_DECODABLE, "32 bits a pixel; an image has 8 or 16 a channel")
+    if mask.format == "TIFF" and mask.orientation != 1:
+        return Rejection(entry.mask, Reason.NOT_DECODABLE, "TIFF with an orientation tag: turn its pixels")
     if image.size == mask.size:
         return None
     found = f"the mask is {mask.width} x {mask.height} pixels, the image {image.width} x {image.height}"
-    if image.orientation >= 5 and image.size == mask.size[::-1]:
-        found += (
-            "; the image is stored on its side and EXIF says so, which nothing here applies: turn its pixels"
-        )
+    if image.orientation != 1:
+        found += f"; its EXIF says orientation {image.orientation}"
     return Rejection(entry.mask, Reason.SIZES_DIFFER, found)
 
 

@@ -76,7 +76,9 @@ def _tile(entry: Entry, dataset: Dataset, mapping: LabelMapping) -> Image.Image:
     share = np.bincount(class_ids.ravel(), minlength=len(names)) / class_ids.size
     scale = _LONGEST_SIDE / max(mask.shape[:2])
     size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
-    small = load_rgb(layout.image_file(root, entry), size).resize(size, Image.Resampling.BILINEAR)
+    upright = dataset.inspection.orientation.exif == "upright"
+    small = load_rgb(layout.image_file(root, entry), size, upright=upright)
+    small = small.resize(size, Image.Resampling.BILINEAR)
     small_ids = np.asarray(Image.fromarray(class_ids).resize(size, Image.Resampling.NEAREST))
     pair = grid([[small, labelled(small, small_ids, names, colors, share.tolist())]])
     caption = text(printable(f"{entry.image}  +  {entry.mask}"), _CAPTION_SIZE)

@@ -83,6 +83,10 @@ def _dataset(dataset: Dataset) -> Iterator[tuple[str, Setting]]:
         alike = "neighbours by name look alike, as frames of a video"
         note = f"{alike}: {found.frames.groups} groups stay together."
         yield "dataset.splits.group", Setting(write_yaml(found.frames.group), note=note)
+    if found.orientation.exif is not None:
+        turned = {"upright": "EXIF orientations are applied", "stored": "EXIF orientations are not applied"}
+        reason = f"{turned[found.orientation.exif]}, as the masks fit"
+        yield "dataset.exif", Setting(found.orientation.exif, reason)
     allowed = dataset.settings.max_rejected_fraction
     if found.damaged_fraction > allowed:
         # Rounded up, with room for as much again of what only reading every pixel would tell.

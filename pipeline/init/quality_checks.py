@@ -69,11 +69,8 @@ def _encoding(header: Header) -> str:
 
 def _images(found: Inspection) -> Iterator[str]:
     images = {entry.image: found.images[entry.image] for entry in found.entries}
-    if turned := [path for path, header in images.items() if header.orientation not in (0, 1)]:
-        yield (
-            f"{len(turned)} images have an EXIF orientation, which nothing here applies: pixels are taken as "
-            f"stored, as their masks fit: {_some(turned)}"
-        )
+    if found.orientation.found and not found.orientation.in_doubt:
+        yield found.orientation.found
     gray = [path for path, header in images.items() if header.is_gray]
     if gray and len(gray) < len(images):
         yield f"{len(gray)} of {len(images)} images are gray, the rest in colour: {_some(gray)}"

@@ -64,6 +64,8 @@ def _dataset(dataset: Dataset, proposals: Proposals) -> Iterator[str]:
         if key in dataset.keys:
             yield f"{key}: {write_yaml(dataset.keys[key])}"
     yield from _classes(dataset)
+    if dataset.inspection.orientation.in_doubt:
+        yield from _comment(f"Check: {dataset.inspection.orientation.found}.")
     yield "splits:"
     yield from _settings(proposals, "dataset.splits", "  ")
     yield from _settings(proposals, "dataset")

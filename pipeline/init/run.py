@@ -253,6 +253,8 @@ def _numbered(labels: Labels) -> str:
 def _advice(dataset: Dataset, proposals: Proposals, checks: Sequence[str]) -> Iterator[str]:
     if dataset.labels is not None:
         yield from (f"Check: {doubt}" for doubt in dataset.labels.doubts)
+    if dataset.inspection.orientation.in_doubt:
+        yield f"Check: {dataset.inspection.orientation.found}"
     yield from (f"Look at this: {check}" for check in checks)
     value = {key.partition(".")[2]: setting.yaml for key, setting in proposals.items()}
     yield (

@@ -7,9 +7,9 @@
 
 Each image a.jpg gives a mask a.jpg.png below --output, in the folder that it has below the folder named
 (or below the one that all images named have in common). A pixel's value is its class id; a palette shows
-the classes in their colours; --values raw writes the label values of the data trained on instead. Pixels
-are as stored in the file: an EXIF orientation is not applied. What is neither JPEG nor PNG (TIFF, WebP,
-JPEG 2000, Netpbm, BMP, GIF) is sent as PNG, as it was trained on.
+the classes in their colours; --values raw writes the label values of the data trained on instead. Masks
+are those of the pictures as they are stored, or upright where the model applies EXIF orientations. What is
+neither JPEG nor PNG (TIFF, WebP, JPEG 2000, Netpbm, BMP, GIF) is sent as PNG, as it was trained on.
 
 Ends with 0 if all images were answered, 1 if some failed or no server answered, 2 if the command is wrong
 (nothing is sent then), 130 if it was interrupted.

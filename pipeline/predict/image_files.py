@@ -13,7 +13,9 @@ from components.image_mask_example_gen.files import (
     PNG_SIGNATURE,
     InputRejectedError,
     as_png,
-    open_picture,
+    open_image,
+    stored_orientation,
+    with_orientation,
 )
 from components.image_mask_example_gen.report import Reason
 from components.image_mask_example_gen.suffixes import PICTURES
@@ -79,7 +81,8 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), *, leave_o
 def sent_bytes(data: bytes) -> bytes:
     """Returns a file's bytes as a served model reads them, with the very pixels that training had.
 
-    JPEG and PNG go as they are, damaged ones too: the server says what is wrong with them. All else that
+    JPEG and PNG go as they are, damaged ones too: the server says what is wrong with them. (An orientation
+    that a PNG has behind its pixels is said before them, too.) All else that
     ingestion takes (TIFF, WebP, JPEG 2000, Netpbm, the first frame of a GIF, BMP, whose palettes TensorFlow
     misreads) goes as PNG. Ingestion also re-encodes the odd JPEG or PNG that TensorFlow does not read as
     Pillow does; without TensorFlow that cannot be known.
@@ -90,9 +93,21 @@ def sent_bytes(data: bytes) -> bytes:
     if not data:
         raise InputRejectedError(Reason.EMPTY_FILE, "0 bytes")
     # Of size, the model has a limit of its own, and says so.
-    if data.startswith((JPEG_SIGNATURE, PNG_SIGNATURE)):
+    if data.startswith(JPEG_SIGNATURE):
         return data
-    return as_png(data, open_picture(data, ANY_SIZE))
+    if data.startswith(PNG_SIGNATURE):
+        return _with_orientation_in_sight(data)
+    return as_png(data, open_image(data, ANY_SIZE))
+
+
+def _with_orientation_in_sight(png: bytes) -> bytes:
+    """Returns a PNG whose orientation a model's graph finds; a damaged one as it is."""
+    if b"eXIf" not in png:
+        return png
+    try:
+        return with_orientation(png, stored_orientation(png, open_image(png, ANY_SIZE)))
+    except InputRejectedError:
+        return png
 
 
 def _expand(argument: str, leave_out: Path) -> tuple[Path, list[Path], list[Path]]:

@@ -144,7 +144,9 @@ class _Run:
         try:
             self._results.write_mask(image, self._valued(mask, labels))
             if self._results.overlays:
-                picture = overlay(encoded, mask, labels.names, labels.colors, fractions)
+                picture = overlay(
+                    encoded, mask, labels.names, labels.colors, fractions, upright=labels.upright
+                )
                 self._results.write_overlay(image, picture)
         except ValueError as error:
             self._fail(image, str(error))

@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from components.imaging.decode import decode_image, decode_mask, encode_mask
+from components.imaging.reading import Reading
 
 
 def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
@@ -46,7 +47,7 @@ FILES = [
 @pytest.mark.parametrize(("mode", "file_format"), FILES)
 def test_every_kind_of_image_gets_the_channels_asked_for(mode: str, file_format: str, channels: int) -> None:
     data = encoded(random_image(mode), file_format)
-    image = tf.function(decode_image, autograph=False)(tf.constant(data), channels)
+    image = tf.function(decode_image, autograph=False)(tf.constant(data), Reading(channels=channels))
     assert image.shape == (5, 7, channels) and image.dtype == tf.uint8
 
 
@@ -55,7 +56,7 @@ def test_rgb_is_what_tensorflow_decodes_and_part_of_rgba(mode: str, file_format:
     data = tf.constant(encoded(random_image(mode), file_format))
     rgb = tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
     np.testing.assert_array_equal(decode_image(data).numpy(), rgb)
-    np.testing.assert_array_equal(decode_image(data, 4).numpy()[..., :3], rgb)
+    np.testing.assert_array_equal(decode_image(data, Reading(channels=4)).numpy()[..., :3], rgb)
 
 
 @pytest.mark.parametrize(("mode", "file_format"), FILES)
@@ -63,19 +64,19 @@ def test_grey_is_the_luma_of_rgb(mode: str, file_format: str) -> None:
     data = tf.constant(encoded(random_image(mode), file_format))
     red, green, blue = np.moveaxis(decode_image(data).numpy().astype(np.float64), -1, 0)
     luma = 0.2989 * red + 0.587 * green + 0.114 * blue
-    np.testing.assert_allclose(decode_image(data, 1).numpy()[..., 0], luma, atol=1.0)
+    np.testing.assert_allclose(decode_image(data, Reading(channels=1)).numpy()[..., 0], luma, atol=1.0)
 
 
 def test_grey_stays_as_it_was() -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     data = tf.constant(encoded(Image.fromarray(values), "PNG"))
-    np.testing.assert_array_equal(decode_image(data, 1).numpy()[..., 0], values)
+    np.testing.assert_array_equal(decode_image(data, Reading(channels=1)).numpy()[..., 0], values)
 
 
 @pytest.mark.parametrize(("mode", "file_format"), FILES)
 def test_alpha_is_a_pngs_own_or_opaque(mode: str, file_format: str) -> None:
     image = random_image(mode)
-    alpha = decode_image(tf.constant(encoded(image, file_format)), 4).numpy()[..., 3]
+    alpha = decode_image(tf.constant(encoded(image, file_format)), Reading(channels=4)).numpy()[..., 3]
     has_alpha = file_format == "PNG" and mode in ("RGBA", "LA", "P")
     expected = np.asarray(image.convert("RGBA"))[..., 3] if has_alpha else np.full((5, 7), 255, np.uint8)
     assert has_alpha == (expected < 255).any()
@@ -86,7 +87,9 @@ def test_alpha_is_a_pngs_own_or_opaque(mode: str, file_format: str) -> None:
 def test_the_transparent_colour_of_a_png_becomes_alpha(mode: str) -> None:
     image = random_image(mode)
     transparent = image.getpixel((2, 3))
-    alpha = decode_image(tf.constant(encoded(image, "PNG", transparency=transparent)), 4).numpy()[..., 3]
+    alpha = decode_image(
+        tf.constant(encoded(image, "PNG", transparency=transparent)), Reading(channels=4)
+    ).numpy()[..., 3]
     is_transparent = (np.asarray(image).reshape(5, 7, -1) == transparent).all(axis=-1)
     np.testing.assert_array_equal(alpha, np.where(is_transparent, 0, 255))
 

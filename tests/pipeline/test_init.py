@@ -173,17 +173,6 @@ def test_files_that_cannot_be_used_are_told_and_allowed_for(
     assert recipe.training.epochs == 100
 
 
-def test_images_lying_on_their_side_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    draw_folders(tmp_path, save_gray)
-    path = tmp_path / "images" / "a.jpg"
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    with Image.open(path) as picture:
-        picture.rotate(90, expand=True).save(path, exif=exif)
-    init(tmp_path)
-    assert "EXIF says so" in capsys.readouterr().out
-
-
 def test_images_of_another_format_than_their_names_say_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

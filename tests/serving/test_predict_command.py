@@ -245,11 +245,13 @@ def test_a_server_is_sent_the_very_pixels_that_ingestion_gave_to_the_training(
 ) -> None:
     from components.image_mask_example_gen.image import read_image
     from components.imaging.decode import decode_image
+    from components.imaging.reading import Reading
 
     data = (of_all_formats / name).read_bytes()
     sent, trained_on = sent_bytes(data), read_image(of_all_formats / name, 10**6).data
     for channels in (1, 3, 4):
-        assert np.array_equal(decode_image(sent, channels), decode_image(trained_on, channels))
+        reading = Reading(channels=channels)
+        assert np.array_equal(decode_image(sent, reading), decode_image(trained_on, reading))
     assert (sent == data) == (name in ("a.jpg", "alpha.png"))
 
 

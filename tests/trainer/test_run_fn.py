@@ -23,6 +23,7 @@ from tfx.v1.components import FnArgs
 from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.imaging.decode import decode_image
+from components.imaging.reading import Reading
 from components.imaging.resize import InputSize
 from components.trainer import data, network
 from components.trainer import run_fn as trainer
@@ -64,7 +65,7 @@ def train(transform_run: TransformRun, tmp_path: Path) -> Train:
             height=16,
             width=24,
             resize="letterbox",
-            channels=channels,
+            reading=Reading(channels=channels),
             materialized=False,
             model=ModelConfig(**{"filters": 4, "normalization": "batch"} | (model or {"depth": 2})),
             augmentation=AugmentationConfig(**augmentation or {}),
@@ -152,7 +153,7 @@ def check_that_signatures_agree(signatures: Any, pairs: Sequence[Pair], channels
             "mask_bytes"
         ].numpy()
         from_example = signatures["evaluate"](examples=tf.constant([pair.example("x")]))["mask_bytes"].numpy()
-        images = decode_image(tf.constant(pair.png()), channels)[None]
+        images = decode_image(tf.constant(pair.png()), Reading(channels=channels))[None]
         from_pixels = signatures["serving_pixels"](images=images)
         assert from_bytes[0] == from_example[0]
         np.testing.assert_array_equal(

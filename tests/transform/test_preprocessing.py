@@ -8,6 +8,7 @@ import tensorflow_transform as tft
 from conftest import Pair, RunTransform, TransformRun
 
 from components.imaging.decode import decode_image
+from components.imaging.reading import Reading
 from components.imaging.resize import InputSize, resize_image, resize_mask
 from components.trainer import data
 
@@ -75,7 +76,7 @@ def test_pixels_have_the_channels_of_the_recipe(run_transform: RunTransform, cha
     graph = tft.TFTransformOutput(str(run.graph))
     pairs = data.raw_pairs(files(run.examples, "val"), graph, SIZE, channels)
     for (image, _), pair in zip(pairs.as_numpy_iterator(), run.pairs["val"], strict=True):
-        by_hand = resize_image(decode_image(pair.png(), channels), SIZE).numpy()
+        by_hand = resize_image(decode_image(pair.png(), Reading(channels=channels)), SIZE).numpy()
         np.testing.assert_array_equal(image, by_hand)
     constants = data.read_constants(graph)
     assert len(constants.pixel_scale) == len(constants.pixel_offset) == channels
