@@ -25,6 +25,14 @@ def init(images: Path, masks: Path, output: Path, *more: str) -> Recipe:
     return load_recipe(str(output))
 
 
+def refused(root: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Returns the one line that the command ends with."""
+    folders = ["--images", str(root / "images"), "--masks", str(root / "masks")]
+    assert main([*folders, "--output", str(root / "r.yaml")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
 def ingested(recipe: Recipe, out: Path) -> Names:
     """Runs the ingestion, and returns the image names of each split as the Examples hold them."""
     ingest(recipe.dataset, out)
@@ -185,3 +193,206 @@ def test_folders_side_by_side_have_one_pattern() -> None:
     assert folder_pattern(["trainannot", "testannot", "trainannot"]) == "{test,train}annot"
     assert folder_pattern(["train", "trainannot"]) == "*"
     assert folder_pattern(["a", "a"]) == "a" and folder_pattern(["a", "b"]) == "*"
+
+
+def flat(count: int = 12) -> list[tuple[str, str]]:
+    """Images and masks that lie in two folders and do not say where they belong."""
+    return [(f"images/{number:03d}.jpg", f"masks/{number:03d}.png") for number in range(count)]
+
+
+def images(*numbers: int) -> set[str]:
+    return {f"images/{number:03d}.jpg" for number in numbers}
+
+
+TRAIN, VAL, TEST = range(6), range(6, 9), range(9, 12)
+
+
+@pytest.mark.parametrize(
+    ("folder", "form", "line"),
+    [
+        ("", "{}.txt", "{n}"),
+        ("splits", "{}.txt", "{n}.jpg"),
+        ("lists", "{}_list.txt", "/home/me/data/images/{n}.jpg /home/me/data/masks/{n}.png"),
+        ("ImageSets/Segmentation", "{}.txt", "{n}"),
+        ("meta", "ids_{}.lst", "images/{n}.jpg\tmasks/{n}.png"),
+        ("images", "{}.txt", "{n}.png"),
+    ],
+)
+def test_lists_beside_the_data_divide_it(tmp_path: Path, folder: str, form: str, line: str) -> None:
+    root = tmp_path / "data"
+    draw(root, flat())
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    for split, numbers in (("train", TRAIN), ("val", VAL), ("test", TEST)):
+        lines = [line.format(n=f"{number:03d}") for number in numbers]
+        (root / folder / form.format(split)).write_text("\n".join(lines) + "\n")
+    (root / "readme.txt").write_text("train on this")
+    recipe = init(root / "images", root / "masks", tmp_path / "r.yaml")
+    assert planned(recipe) == {"train": images(*TRAIN), "val": images(*VAL), "test": images(*TEST)}
+
+
+def test_trainval_is_what_train_and_val_are_shares_of(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    draw(root, flat())
+    write_lists(root, trainval=range(9), test=TEST)
+    found = planned(init(root / "images", root / "masks", tmp_path / "r.yaml"))
+    assert (
+        found["test"] == images(*TEST) and found["train"] | found["val"] == images(*range(9)) and found["val"]
+    )
+
+
+def test_trainval_beside_train_and_val_says_nothing_new(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    draw(root, flat())
+    write_lists(root, train=TRAIN, val=VAL, trainval=range(9), test=TEST)
+    found = planned(init(root / "images", root / "masks", tmp_path / "r.yaml"))
+    assert found == {"train": images(*TRAIN), "val": images(*VAL), "test": images(*TEST)}
+
+
+def write_lists(root: Path, **lists: Iterable[int]) -> None:
+    for name, numbers in lists.items():
+        (root / f"{name}.txt").write_text("".join(f"{number:03d}\n" for number in numbers))
+
+
+def test_the_lists_that_speak_of_these_pairs_are_taken(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    draw(root, flat())
+    for folder, train, val in (("Main", range(40), range(40, 80)), ("Segmentation", range(9), TEST)):
+        (root / "ImageSets" / folder).mkdir(parents=True)
+        write_lists(root / "ImageSets" / folder, train=train, val=val)
+    (root / "ImageSets/Main/cat_train.txt").write_text("".join(f"{n:03d} -1\n" for n in range(12)))
+    found = planned(init(root / "images", root / "masks", tmp_path / "r.yaml"))
+    assert found["test"] == images(*TEST) and found["train"] | found["val"] == images(*range(9))
+
+
+def test_pairs_in_no_list_are_set_aside_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "data"
+    draw(root, flat(14))
+    write_lists(root, train=TRAIN, val=VAL, test=TEST)
+    found = planned(init(root / "images", root / "masks", tmp_path / "r.yaml"))
+    assert set().union(*found.values()) == images(*range(12))
+    assert (
+        "2 pairs are in no split that lists declare, and set aside: images/012.jpg" in capsys.readouterr().out
+    )
+
+
+def test_lists_that_overlap_stop_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "data"
+    draw(root, flat())
+    write_lists(root, train=range(8), val=VAL, test=TEST)
+    line = refused(root, capsys)
+    assert "images/006.jpg is in train (list train.txt) and in val (list val.txt)" in line
+
+
+@pytest.mark.parametrize(
+    ("heading", "row", "words"),
+    [
+        ("file,split", "{n}.jpg,{w}", ("train", "val", "test")),
+        ("id;name;Set", "{i};images/{n}.jpg;{w}", ("Training", "Validation", "Testing")),
+        ("split\tmask", "{w}\t{n}.png", ("TRAIN", "VALID", "TEST")),
+    ],
+)
+def test_a_table_with_a_column_of_splits_divides_it(
+    tmp_path: Path, heading: str, row: str, words: tuple[str, ...]
+) -> None:
+    root = tmp_path / "data"
+    draw(root, flat())
+    rows = [
+        row.format(i=100 + number, n=f"{number:03d}", w=word)
+        for numbers, word in zip((TRAIN, VAL, TEST), words, strict=True)
+        for number in numbers
+    ]
+    (root / "meta.csv").write_text("\n".join([heading, *rows]) + "\n")
+    recipe = init(root / "images", root / "masks", tmp_path / "r.yaml")
+    assert planned(recipe) == {"train": images(*TRAIN), "val": images(*VAL), "test": images(*TEST)}
+
+
+def test_the_names_of_the_files_may_divide_them(tmp_path: Path) -> None:
+    root, counts = tmp_path / "data", {"train": 7, "val": 3, "test": 4}
+    names = [f"{split}_{number:02d}" for split, count in counts.items() for number in range(count)]
+    draw(root, [(f"images/{name}.jpg", f"masks/{name}.png") for name in names])
+    found = planned(init(root / "images", root / "masks", tmp_path / "r.yaml"))
+    assert found == {
+        split: {f"images/{name}.jpg" for name in names if name.startswith(split)} for split in counts
+    }
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form[2] != form[3]], ids=lambda form: form[2])
+def test_a_test_set_without_masks_is_said_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: tuple[str, str, str, str]
+) -> None:
+    folder_of_images, folder_of_masks, image, mask = form
+    root = tmp_path / "data"
+    paths = [
+        (
+            image.format(split=split, n=f"{n:04d}"),
+            mask.format(split=split, n=f"{n:04d}") if split != "test" else "",
+        )
+        for split, count in COUNTS.items()
+        for n in range(count)
+    ]
+    draw(root, paths)
+    recipe = init(root / folder_of_images, root / folder_of_masks, tmp_path / "r.yaml")
+    prefix = "" if recipe.dataset.root == str(root) else folder_of_images + "/"
+    found = planned(recipe)
+    assert {prefix + name for name in found["test"]} == {
+        image.format(split="val", n=f"{n:04d}") for n in range(COUNTS["val"])
+    }
+    assert len(found["train"] | found["val"]) == COUNTS["train"]
+    said = capsys.readouterr().out
+    assert "4 files set aside, unlisted" in said and "no mask for the name" in said
+    assert recipe.dataset.max_rejected_fraction <= 0.05
+
+
+def test_one_split_alone_is_divided_as_any_folder_and_its_neighbours_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    draw(root, [(f"{s}/images/{n}.jpg", f"{s}/masks/{n}.png") for s in ("train", "test") for n in range(8)])
+    recipe = init(root / "train/images", root / "train/masks", tmp_path / "r.yaml")
+    assert not recipe.dataset.splits.declared and sum(map(len, planned(recipe).values())) == 8
+    assert "beside train lie test" in capsys.readouterr().out
+
+
+def test_folders_of_classes_are_no_splits(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    draw(
+        root,
+        [(f"images/{c}/{n}.jpg", f"masks/{c}/{n}.png") for c in ("train", "car", "bus") for n in range(5)],
+    )
+    assert not init(root / "images", root / "masks", tmp_path / "r.yaml").dataset.splits.declared
+
+
+def test_masks_of_another_split_stop_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "data"
+    draw(
+        root,
+        [
+            (f"images/{s}/{s}_{n}.jpg", f"masks/{t}/part/{s}_{n}.png")
+            for s, t in (("train", "val"), ("val", "train"))
+            for n in range(5)
+        ],
+    )
+    assert "names alone would mix the splits" in refused(root, capsys)
+
+
+def test_nothing_to_train_on_stops_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "data"
+    draw(root, [(f"images/{s}/{n}.jpg", f"masks/{s}/{n}.png") for s in ("val", "test") for n in range(5)])
+    assert "none is for training" in refused(root, capsys)
+
+
+def test_camvid_as_it_is_published_keeps_its_splits(shared_data: Path, tmp_path: Path) -> None:
+    root = tmp_path / "camvid"
+    names = sorted(path.name for path in (shared_data / "camvid/val").iterdir())
+    wanted = {"train": names[:60], "val": names[60:80], "test": names[80:]}
+    for split, members in wanted.items():
+        for kind in ("", "annot"):
+            (root / f"{split}{kind}").mkdir(parents=True)
+            for name in members:
+                (root / f"{split}{kind}" / name).symlink_to(shared_data / f"camvid/val{kind}" / name)
+        lines = [f"/SegNet/CamVid/{split}/{n} /SegNet/CamVid/{split}annot/{n}\n" for n in members]
+        (root / f"{split}.txt").write_text("".join(lines))
+    recipe = init(root, root, tmp_path / "r.yaml")
+    assert ingested(recipe, tmp_path / "out") == {
+        split: {f"{split}/{name}" for name in members} for split, members in wanted.items()
+    }
