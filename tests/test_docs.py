@@ -43,7 +43,7 @@ def test_the_reference_is_not_written_where_there_is_no_folder(
 
 
 def test_the_recipe_for_own_data_is_valid(tmp_path: Path) -> None:
-    whole, classes, splits = (yaml.safe_load(text) for text in blocks(DOCS / "own-data.md", "yaml"))
+    whole, classes, splits, own = (yaml.safe_load(text) for text in blocks(DOCS / "own-data.md", "yaml"))
     whole["dataset"] |= splits["dataset"]
     path = tmp_path / "street.yaml"
     path.write_text(yaml.safe_dump(whole))
@@ -54,6 +54,9 @@ def test_the_recipe_for_own_data_is_valid(tmp_path: Path) -> None:
     ]
     path.write_text(yaml.safe_dump(whole | {"evaluation": {}}))
     assert list(load_recipe(str(path)).dataset.raw_labels()[0].values()) == ["background", "disc", "square"]
+    whole["dataset"] |= own["dataset"]
+    path.write_text(yaml.safe_dump(whole | {"evaluation": {}}))
+    assert set(load_recipe(str(path)).dataset.splits.declared) == {"train", "val", "test"}
 
 
 def test_every_reason_for_a_rejected_file_is_explained_and_no_other() -> None:
