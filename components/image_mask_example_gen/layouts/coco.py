@@ -26,6 +26,7 @@ from components.image_mask_example_gen.layouts.layout import (
     RawClass,
     Scan,
     classes_by_name,
+    path_below,
     split_in_name,
     split_in_path,
 )
@@ -303,14 +304,8 @@ def _is_id(number: Any) -> bool:
 def _panoptic_file(root: Path, path: str, name: str) -> str:
     """The PNG of a panoptic list: in a folder of the list's name beside it, or right beside it."""
     listed = PurePosixPath(path)
-    inside = _below(listed.with_suffix(""), name)
-    return inside if inside and (root / inside).is_file() else _below(listed.parent, name) or name
-
-
-def _below(folder: PurePosixPath, name: str) -> str | None:
-    """Joins, unless that leads out of the root."""
-    joined = os.path.normpath(folder / name.replace("\\", "/")).replace(os.sep, "/")
-    return None if joined.startswith(("../", "/")) or joined == ".." else joined
+    inside = path_below(listed.with_suffix(""), name)
+    return inside if inside and (root / inside).is_file() else path_below(listed.parent, name) or name
 
 
 class _Finder:
@@ -332,7 +327,7 @@ class _Finder:
         last = self._last.get(path)
         folders = self._folders(path, split)
         for base in folders if last is None else (last, *folders):
-            if (found := _below(base, name)) and self._is_there(found):
+            if (found := path_below(base, name)) and self._is_there(found):
                 self._last[path] = base
                 return found
         if "/" in name or "\\" in name:

@@ -4,6 +4,7 @@ Russell et al., "LabelMe: A Database and Web-Based Tool for Image Annotation", I
 of its Python successor, ``labelme``.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -20,6 +21,7 @@ from components.image_mask_example_gen.layouts.layout import (
     RawClass,
     Scan,
     classes_by_name,
+    path_below,
     split_in_path,
 )
 from components.image_mask_example_gen.report import Reason, Rejection
@@ -81,19 +83,23 @@ class LabelMe(Layout):
                 pictures.append(path)
             elif suffix == ".json" and _is_labelme(root / path):
                 annotations.append(path)
-        known, stems = set(pictures), {str(PurePosixPath(path).with_suffix("")): path for path in pictures}
+        known = set(pictures)
+        stems = {str(PurePosixPath(path).with_suffix("")): path for path in pictures}
+        places: dict[str, list[str]] = defaultdict(list)
+        for path in pictures:
+            places[PurePosixPath(path).name].append(path)
         entries: list[Entry] = []
         rejected: list[Rejection] = []
         used: dict[str, str] = {}
         for path in annotations:
             stem = str(PurePosixPath(path).with_suffix(""))
             try:
-                image = _image_of(path, root, known) or stems.get(stem)
+                image = _image_of(path, root, known, places) or stems.get(stem)
             except ValueError as error:
                 rejected.append(Rejection(path, Reason.NOT_DECODABLE, str(error)))
                 continue
             if image is None:
-                found = f"no image beside it is called as imagePath says, or {PurePosixPath(stem).name}.*"
+                found = f"no image is called as its imagePath says, or {PurePosixPath(stem).name}.* beside it"
                 rejected.append(Rejection(path, Reason.MASK_WITHOUT_IMAGE, found))
                 continue
             if image in used:
@@ -151,15 +157,16 @@ def _read(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], content)
 
 
-def _image_of(path: str, root: Path, pictures: set[str]) -> str | None:
+def _image_of(path: str, root: Path, pictures: set[str], places: dict[str, list[str]]) -> str | None:
     named = _read(root / path).get("imagePath")
     if not isinstance(named, str):
         return None
-    # Written on Windows, too; and what was annotated elsewhere has folders that are not here.
-    parts = PurePosixPath(named.replace("\\", "/"))
-    folder = PurePosixPath(path).parent
-    candidates = (folder / parts, folder / parts.name)
-    return next((str(each) for each in candidates if str(each) in pictures), None)
+    # What was annotated elsewhere has folders that are not here.
+    folder, name = PurePosixPath(path).parent, PurePosixPath(named.replace("\\", "/")).name
+    candidates = [path_below(folder, named), path_below(folder, name)]
+    if len(places[name]) == 1:
+        candidates += places[name]
+    return next((each for each in candidates if each in pictures), None)
 
 
 def _is_labelme(path: Path) -> bool:

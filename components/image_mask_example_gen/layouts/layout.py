@@ -1,6 +1,7 @@
 """What a layout is: a dataset's classes, and how its files are found and paired."""
 
 import os
+import posixpath
 import re
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -216,6 +217,15 @@ def subfolders(root: Path, folder: str) -> list[str]:
     if not (root / folder).is_dir():
         return []
     return sorted(item.name for item in os.scandir(root / folder) if item.is_dir() and item.name[0] != ".")
+
+
+def path_below(folder: PurePosixPath, name: str) -> str | None:
+    """Joins a folder and what a file in it calls another, None where that leads out of the root.
+
+    The name may have been written on Windows.
+    """
+    joined = posixpath.normpath(folder / name.replace("\\", "/"))
+    return None if joined.startswith(("../", "/")) or joined == ".." else joined
 
 
 def split_in_name(name: str) -> str | None:
