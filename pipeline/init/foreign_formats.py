@@ -91,7 +91,7 @@ _FORMATS: Final = (
         "export 'Segmentation mask 1.1' or 'COCO 1.0' there",
     ),
     _Format((".xml",), r"<polygon>", "LabelMe's XML (of the web tool)", _COCO_OR_PNG),
-    _Format((".xml",), r"<bndbox>", "boxes (PASCAL VOC's XML)", "boxes outline nothing: masks are needed"),
+    _Format((".xml",), r"<bndbox", "boxes (PASCAL VOC's XML)", "boxes outline nothing: masks are needed"),
     _Format(
         (".csv",),
         r"(?i)encoded_?pixels|\brle\b",

@@ -204,12 +204,9 @@ def _tfds(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
                 has = ", ".join(pictures) or "none"
                 raise InitError(f"--data: {name} has no one picture for dataset.{key}; it has {has}")
             keys[key] = candidates[0]
-    if given is not None and given.told:
-        keys["label_values"] = _plain(given.raws)
-    elif given is not None:
-        keys["classes"] = list(given.names)
-    elif own := pictures[keys.get("masks", layout.mask_feature)][1]:
-        keys["classes"] = list(own)
+    own = pictures[keys.get("masks", layout.mask_feature)][1]
+    if own and given is None:
+        keys["label_values"] = {name: value for value, name in enumerate(own)}
     return OwnKeys(keys)
 
 

@@ -66,8 +66,10 @@ def _dataset(dataset: Dataset, proposals: Proposals) -> Iterator[str]:
     yield from _classes(dataset)
     if dataset.inspection.orientation.in_doubt:
         yield from _comment(f"Check: {dataset.inspection.orientation.found}.")
-    yield "splits:"
-    yield from _settings(proposals, "dataset.splits", "  ")
+    # None are to be drawn where the data declares all.
+    if splits := list(_settings(proposals, "dataset.splits", "  ")):
+        yield "splits:"
+        yield from splits
     yield from _settings(proposals, "dataset")
 
 

@@ -128,9 +128,9 @@ def look_at_layout(layout: str, data: Path, classes: str | None, masks: str | No
             DATASETS[layout].check_root(str(root))
         own = own_keys(layout, root, masks, given)
         keys = {"layout": layout, **own.keys}
+        named = bool(DATASETS[layout].classes) or "classes" in keys or "label_values" in keys
         # What the values mean is not known yet, and does not matter here.
-        unnamed = DATASETS[layout].classes or "classes" in keys or "label_values" in keys
-        settings = _settings(keys if unnamed else keys | {"classes": ["0", "1"]})
+        settings = _settings(keys if named else keys | {"classes": ["0", "1"]})
         scan = settings.source.scan(Path(keys["root"]))
     except (ValueError, StageError) as error:
         raise InitError(str(error).replace("dataset.root", "--data")) from None
@@ -144,8 +144,8 @@ def look_at_layout(layout: str, data: Path, classes: str | None, masks: str | No
         in_colors=settings.reads_colors,
     )
     origins = split_origins(declared.origins, settings.splits)
-    if not unnamed:
-        labels = propose_labels(found.labels, None)
+    if not named:
+        labels = propose_labels(found.labels, given)
         keys |= labels.dataset_keys()
         return Dataset(keys, _settings(keys), found, labels, own.notes, origins)
     dataset = Dataset(keys, settings, found, notes=own.notes, origins=origins)

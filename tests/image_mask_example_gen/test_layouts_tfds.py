@@ -1,12 +1,12 @@
 """TensorFlow Datasets: a prepared set is read record by record, with its own splits, and not downloaded."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
+from tiny_tfds import COUNTS, NAMES, TinyPets, Unnamed, picture, prepare
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
@@ -15,53 +15,12 @@ from components.image_mask_example_gen.layouts.layout import Scan
 from components.image_mask_example_gen.layouts.tfds import Tfds
 from components.image_mask_example_gen.report import Reason
 
-NAMES = ["pet", "background", "border"]
-COUNTS = {"train": 9, "test": 4}
-
-
-def picture(split: str, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image and mask of one example; no two are alike."""
-    rng = np.random.default_rng([len(split), number])
-    size = (20 + number, 30)
-    return rng.integers(0, 256, (*size, 3), np.uint8), rng.integers(0, 3, (*size, 1), np.uint8)
-
-
-class TinyPets(tfds.core.GeneratorBasedBuilder):
-    """A set as one writes it oneself, with the features of the Pets."""
-
-    VERSION = tfds.core.Version("3.2.0")
-    MASK: ClassVar[Any] = tfds.features.LabeledImage(labels=NAMES, shape=(None, None, 1))
-    COUNTS: ClassVar[dict[str, int]] = COUNTS
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = {"image": tfds.features.Image(shape=(None, None, 3)), "segmentation_mask": self.MASK}
-        features["label"] = tfds.features.ClassLabel(num_classes=2)
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        return {split: self._generate_examples(split) for split in self.COUNTS}
-
-    def _generate_examples(self, split: str) -> Any:
-        for number in range(self.COUNTS[split]):
-            image, mask = picture(split, number)
-            yield number, {"image": image, "segmentation_mask": mask, "label": number % 2}
-
-
-class Unnamed(TinyPets):
-    """Its values have no names, and it has a split that is none of train, val and test."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    MASK: ClassVar[Any] = tfds.features.Image(shape=(None, None, 1))
-    COUNTS: ClassVar[dict[str, int]] = {"train": 9, "validation": 3, "extra": 2}
-
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tensorflow_datasets")
     for builder in (TinyPets, Unnamed):
-        builder(data_dir=root).download_and_prepare(
-            download_config=tfds.download.DownloadConfig(num_shards=2)
-        )
+        prepare(builder, root)
     return root
 
 

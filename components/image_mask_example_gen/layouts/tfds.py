@@ -182,7 +182,8 @@ def _pictures(folder: Path) -> dict[str, tuple[int | None, tuple[str, ...]]]:
 
     features = _builder(folder).info.features
     found = {}
-    for name, feature in features.items():
+    # Their order is lost in the file.
+    for name, feature in sorted(features.items()):
         if isinstance(feature, tfds.features.Image):
             names = feature.names if isinstance(feature, tfds.features.LabeledImage) else None
             found[name] = (feature.shape[-1], tuple(names or ()))

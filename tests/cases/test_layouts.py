@@ -1,0 +1,316 @@
+"""Known sets and tools' exports: init takes them as what they are, and ingestion reads them so."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ingested import ingest, names_of, read_split
+from PIL import Image, ImageDraw
+from tiny_tfds import COUNTS, TinyPets, Unnamed, picture, prepare
+
+from components.dataset.features import MASK_ENCODED
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.label_mapping import LabelMapping
+from pipeline.config import Recipe, load_recipe
+from pipeline.init.__main__ import main
+
+Case = Callable[[str], Path]
+SQUARE = [[4, 4], [30, 4], [30, 30], [4, 30]]
+
+
+def init(output: Path, *argv: str | Path) -> Recipe:
+    """Runs the command and loads the recipe without a change."""
+    assert main([*map(str, argv), "--output", str(output / "r.yaml"), "--force"]) == 0
+    return load_recipe(str(output / "r.yaml"))
+
+
+def refusal(capsys: pytest.CaptureFixture[str], output: Path, images: Path, masks: Path) -> str:
+    """Returns the one line that the command ends with."""
+    argv = ["--images", str(images), "--masks", str(masks), "--output", str(output / "r.yaml")]
+    assert main(argv) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+def class_ids(dataset: DatasetConfig) -> Mapping[str, np.ndarray]:
+    """The masks as ingestion reads and maps them, uint8 [height, width], by key."""
+    root, layout = Path(str(dataset.root)), dataset.source
+    names, ignored = dataset.raw_labels()
+    mapping = LabelMapping(names, ignored, dataset.label_set().names)
+    return {
+        entry.key: mapping.class_ids(layout.open_mask(root, entry, 10**6).read(mapping.of_colors))
+        for entry in layout.scan(root).entries
+    }
+
+
+def photo(path: Path, size: tuple[int, int] = (64, 48)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(str(path))).integers(0, 256, (*size[::-1], 3), np.uint8)
+    Image.fromarray(noise).save(path)
+
+
+def test_voc_has_its_own_classes_lists_and_void(case: Case, tmp_path: Path) -> None:
+    root = case("voc")
+    recipe = init(tmp_path, "--images", root / "JPEGImages", "--masks", root / "SegmentationClass")
+    assert recipe.dataset.layout == "voc"
+    assert recipe.dataset.label_set().names == ("background", "car", "motorbike")
+    ingest(recipe.dataset, tmp_path / "out")
+    found = names_of(tmp_path / "out")
+    listed = {
+        split: {
+            f"JPEGImages/{name}.jpg"
+            for name in (root / f"ImageSets/Segmentation/{split}.txt").read_text().split()
+        }
+        for split in ("train", "val")
+    }
+    assert found["test"] == listed["val"] and found["train"] | found["val"] == listed["train"]
+    for key, ids in class_ids(recipe.dataset).items():
+        raw = np.asarray(Image.open(root / f"SegmentationClass/{key}.png"))
+        np.testing.assert_array_equal(ids, np.select([raw == 7, raw == 14, raw == 255], [1, 2, 255], 0))
+
+
+@pytest.mark.parametrize("told", [(), ("--classes", "labelmap.txt")])
+def test_cvats_label_map_tells_the_classes_by_colour(
+    case: Case, tmp_path: Path, told: tuple[str, ...]
+) -> None:
+    root = case("cvat_palette")
+    more = [str(root / word) if word.endswith(".txt") else word for word in told]
+    recipe = init(tmp_path, "--images", root / "JPEGImages", "--masks", root / "SegmentationClass", *more)
+    assert recipe.dataset.layout == "voc"
+    assert recipe.dataset.label_set().names == ("background", "square", "disc")
+    colors = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]])
+    for key, ids in class_ids(recipe.dataset).items():
+        shown = np.asarray(Image.open(root / f"SegmentationClass/{key}.png").convert("RGB"))
+        np.testing.assert_array_equal(colors[ids], shown)
+
+
+def test_cityscapes_reads_label_ids_and_groups_by_city(case: Case, tmp_path: Path) -> None:
+    root = case("cityscapes")
+    recipe = init(tmp_path, "--images", root / "leftImg8bit", "--masks", root / "gtFine")
+    assert recipe.dataset.layout == "cityscapes"
+    assert recipe.dataset.label_set().names == ("road", "person", "car")
+    assert recipe.dataset.splits.group == "^([^_]+)_" and recipe.evaluation.slices == ("city",)
+    ingest(recipe.dataset, tmp_path / "out")
+    cities = {
+        split: {name.split("/")[2] for name in names} for split, names in names_of(tmp_path / "out").items()
+    }
+    assert cities["test"] == {path.name for path in (root / "leftImg8bit/val").iterdir()}
+    assert not cities["train"] & cities["val"]
+
+
+def test_ade20k_counts_from_one(case: Case, tmp_path: Path) -> None:
+    root = case("ade")
+    recipe = init(tmp_path, "--images", root / "images", "--masks", root / "annotations")
+    assert recipe.dataset.layout == "ade20k"
+    assert recipe.dataset.raw_labels() == (
+        {1: "wall", 2: "building", 3: "sky", 4: "floor"},
+        {value for value in range(151) if value not in (1, 2, 3, 4)},
+    )
+
+
+def test_labelmes_polygons_are_drawn(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = case("labelme")
+    recipe = init(tmp_path, "--images", root, "--masks", root)
+    assert "12 pairs" in capsys.readouterr().out
+    assert recipe.dataset.layout == "labelme"
+    assert recipe.dataset.label_set().names == ("background", "square")
+    for key, ids in class_ids(recipe.dataset).items():
+        [shape] = json.loads((root / f"{key}.json").read_text())["shapes"]
+        expected = Image.new("L", (64, 48))
+        ImageDraw.Draw(expected).polygon([tuple(point) for point in shape["points"]], fill=1, outline=1)
+        np.testing.assert_array_equal(ids, np.asarray(expected))
+
+
+def test_labelme_with_its_files_in_a_folder_of_their_own(case: Case, tmp_path: Path) -> None:
+    root = case("labelme")
+    (root / "images").mkdir()
+    (root / "labels").mkdir()
+    for path in root.glob("*.*"):
+        path.rename(root / ("images" if path.suffix == ".jpg" else "labels") / path.name)
+    recipe = init(tmp_path, "--images", root / "images", "--masks", root / "labels")
+    assert recipe.dataset.layout == "labelme" and len(class_ids(recipe.dataset)) == 12
+
+
+def coco_set(root: Path, lists: Mapping[str, list[str]]) -> None:
+    """Draws images, and lists of a cup on a table in each; category 1 is used nowhere."""
+    names = ["supercategory", "table", "cup"]
+    for path, images in lists.items():
+        content: dict[str, Any] = {
+            "images": [], "annotations": [], "categories": [{"id": i, "name": n} for i, n in enumerate(names)]
+        }  # fmt: skip
+        for number, image in enumerate(images):
+            photo(root / image)
+            record = {"id": number, "file_name": Path(image).name, "height": 48, "width": 64}
+            content["images"].append(record)
+            for category, end in ((2, 20), (1, 44)):
+                outline = [2, 2, end, 2, end, end, 2, end]
+                annotation = {"id": 2 * number + category, "image_id": number, "category_id": category}
+                content["annotations"].append({**annotation, "iscrowd": 0, "segmentation": [outline]})
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(json.dumps(content))
+
+
+ROBOFLOW = {
+    f"{folder}/_annotations.coco.json": [
+        f"{folder}/{number}_jpg.rf.ab{number}.jpg" for number in range(count)
+    ]
+    for folder, count in (("train", 9), ("valid", 3), ("test", 4))
+}
+OFFICIAL = {
+    "annotations/instances_train2017.json": [f"train2017/{number:012d}.jpg" for number in range(12)],
+    "annotations/instances_val2017.json": [f"val2017/{number:012d}.jpg" for number in range(100, 104)],
+}
+
+
+@pytest.mark.parametrize(
+    ("lists", "images", "masks", "test", "val"),
+    [
+        (ROBOFLOW, ".", ".", "test", "valid"),
+        (OFFICIAL, "train2017", "annotations", "val2017", None),
+        (OFFICIAL, ".", "annotations", "val2017", None),
+        (OFFICIAL, ".", ".", "val2017", None),
+    ],
+    ids=["Roboflow", "COCO by folders", "COCO by root", "COCO by root alone"],
+)
+def test_coco_lists_are_drawn_and_divided_as_they_are(
+    tmp_path: Path, lists: Mapping[str, list[str]], images: str, masks: str, test: str, val: str | None
+) -> None:
+    root = tmp_path / "set"
+    coco_set(root, lists)
+    recipe = init(tmp_path, "--images", root / images, "--masks", root / masks)
+    assert recipe.dataset.layout == "coco" and recipe.dataset.root == str(root)
+    assert recipe.dataset.label_set().names == ("background", "table", "cup")
+    ids = next(iter(class_ids(recipe.dataset).values()))
+    assert (ids[5, 5], ids[30, 30], ids[46, 60]) == (2, 1, 0)
+    ingest(recipe.dataset, tmp_path / "out")
+    found = names_of(tmp_path / "out")
+    everything = {image for images in lists.values() for image in images}
+    assert found["test"] == {image for image in everything if image.startswith(test)}
+    if val:
+        assert found["val"] == {image for image in everything if image.startswith(val)}
+    assert set().union(*found.values()) == everything
+
+
+def test_one_coco_list_can_be_named_as_the_masks(tmp_path: Path) -> None:
+    coco_set(tmp_path / "set", OFFICIAL)
+    chosen = tmp_path / "set/annotations/instances_train2017.json"
+    recipe = init(tmp_path, "--images", tmp_path / "set/train2017", "--masks", chosen)
+    assert recipe.dataset.masks == "annotations/instances_train2017.json"
+    assert {key.split("/")[0] for key in class_ids(recipe.dataset)} == {"train2017"}
+
+
+def test_a_prepared_tfds_set_has_its_names_and_splits(tmp_path: Path) -> None:
+    prepare(TinyPets, tmp_path / "data")
+    recipe = init(tmp_path, "--layout", "tfds", "--data", tmp_path / "data/tiny_pets")
+    assert (recipe.dataset.root, recipe.dataset.name) == (str(tmp_path / "data"), "tiny_pets:3.2.0")
+    assert recipe.dataset.label_set().names == ("pet", "background", "border")
+    ingest(recipe.dataset, tmp_path / "out")
+    test = read_split(tmp_path / "out", "test")
+    assert len(test) == COUNTS["test"]
+    assert {split: len(names) for split, names in names_of(tmp_path / "out").items()} == {
+        "train": 8,
+        "val": 1,
+        "test": 4,
+    }
+    import tensorflow as tf
+
+    for example in test.values():
+        ids = tf.io.decode_png(example[MASK_ENCODED]).numpy()
+        np.testing.assert_array_equal(ids, picture("test", ids.shape[0] - 20)[1])
+
+
+def test_of_a_tfds_set_without_names_the_values_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(Unnamed, tmp_path / "data")
+    recipe = init(tmp_path, "--data", tmp_path / "data", "--classes", "pet,ground,border")
+    assert recipe.dataset.layout == "tfds"
+    assert list(recipe.dataset.raw_labels()[0].values()) == ["pet", "ground", "border"]
+    assert "none of train, val, test" in capsys.readouterr().out
+
+
+def test_folders_of_the_same_names_that_are_no_known_set_stay_folders(tmp_path: Path) -> None:
+    for number in range(12):
+        photo(tmp_path / f"set/JPEGImages/{number}.jpg")
+        mask = Image.new("L", (64, 48))
+        ImageDraw.Draw(mask).rectangle([5, 5, 20 + number, 30], fill=3)
+        (tmp_path / "set/SegmentationClass").mkdir(exist_ok=True)
+        mask.save(tmp_path / f"set/SegmentationClass/{number}.png")
+    folders = "--images", tmp_path / "set/JPEGImages", "--masks", tmp_path / "set/SegmentationClass"
+    dataset = init(tmp_path, *folders).dataset
+    assert dataset.layout == "folder" and list(dataset.raw_labels()[0]) == [0, 3]
+
+
+def test_masks_beside_a_coco_list_are_taken_where_they_pair(tmp_path: Path) -> None:
+    coco_set(
+        tmp_path / "set", {"masks/_annotations.coco.json": [f"images/{number}.jpg" for number in range(12)]}
+    )
+    for number in range(12):
+        mask = Image.new("L", (64, 48))
+        ImageDraw.Draw(mask).rectangle([5, 5, 20 + number, 30], fill=1)
+        mask.save(tmp_path / f"set/masks/{number}.png")
+    dataset = init(tmp_path, "--images", tmp_path / "set/images", "--masks", tmp_path / "set/masks").dataset
+    assert dataset.layout == "folder"
+
+
+def test_a_damaged_coco_list_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coco_set(tmp_path / "set", OFFICIAL)
+    broken = tmp_path / "set/annotations/instances_val2017.json"
+    broken.write_text(broken.read_text()[:-40])
+    line = refusal(capsys, tmp_path, tmp_path / "set/val2017", tmp_path / "set/annotations")
+    assert "annotations/instances_val2017.json: no JSON" in line
+
+
+FOREIGN = {
+    "Label Studio": ("a.json", [{"id": 1, "file_upload": "a.jpg", "annotations": []}], "Brush labels to PNG"),
+    "Label Studio, small": ("a.json", [{"image": "a.jpg", "annotation_id": 3, "annotator": 1}], "'COCO'"),
+    "CVAT": (
+        "annotations.xml",
+        "<?xml version='1.0'?>\n<annotations><version>1.1</version></annotations>",
+        "1.1",
+    ),
+    "Supervisely": (
+        "a.jpg.json",
+        {"tags": [], "size": {"height": 4, "width": 4}, "objects": [{"classTitle": "cat", "bitmap": {}}]},
+        "masks_machine",
+    ),
+    "Supervisely, nothing drawn": (
+        "a.jpg.json",
+        {"description": "", "tags": [], "size": {"height": 4, "width": 4}, "objects": []},
+        "masks_machine",
+    ),
+    "YOLO's polygons": ("a.txt", "0 0.1 0.1 0.5 0.1 0.5 0.5\n", "COCO JSON"),
+    "YOLO's boxes": ("a.txt", "0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.2 0.2\n", "boxes outline nothing"),
+    "VGG Image Annotator": ("via.json", {"_via_settings": {}, "_via_img_metadata": {}}, "COCO format"),
+    "VGG Image Annotator's table": ("via.csv", "filename,region_shape_attributes\n", "COCO format"),
+    "Darwin": (
+        "a.json",
+        {"version": "2.0", "schema_ref": "https://darwin-public.s3/schema"},
+        "Semantic mask",
+    ),
+    "Hasty": ("a.json", {"project_name": "x", "label_classes": []}, "Semantic segmentation PNG"),
+    "Labelbox": ("a.ndjson", '{"data_row": {"id": "c"}}\n', "labelbox"),
+    "boxes": ("a.xml", "<annotation><object><bndbox/></object></annotation>", "boxes outline nothing"),
+    "run lengths": ("train.csv", "ImageId,EncodedPixels\na.jpg,1 3\n", "draw each into a PNG"),
+    "GIS": ("a.geojson", {"type": "FeatureCollection", "features": []}, "gdal_rasterize"),
+    "NumPy": ("a.npy", "\x93NUMPY", "save each as a PNG"),
+}
+
+
+@pytest.mark.parametrize("tool", FOREIGN)
+@pytest.mark.parametrize("apart", [True, False], ids=["apart", "beside the images"])
+def test_annotations_that_hold_no_masks_are_named_with_what_to_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tool: str, apart: bool
+) -> None:
+    name, content, advice = FOREIGN[tool]
+    images = tmp_path / "images"
+    masks = tmp_path / "labels" if apart else images
+    masks.mkdir()
+    for letter in "abc":
+        photo(images / f"{letter}.jpg")
+    (masks / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    line = refusal(capsys, tmp_path, images, masks)
+    assert f"({name}), from which no masks are read" in line and advice in line
