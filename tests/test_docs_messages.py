@@ -10,8 +10,8 @@ import pytest
 from documented import DOCS, REPOSITORY
 
 from components.evaluator.gate import (
+    UNFOUND_CLASSES,
     UNMEASURED_CLASSES,
-    UNPREDICTED_CLASSES,
     Threshold,
     explain,
     explain_classes,
@@ -78,7 +78,7 @@ def test_the_gates_reasons_read_as_on_the_page(
     assert any(re.search(pattern, reason) for pattern in patterns)
 
 
-@pytest.mark.parametrize("metric", [UNMEASURED_CLASSES, UNPREDICTED_CLASSES])
+@pytest.mark.parametrize("metric", [UNMEASURED_CLASSES, UNFOUND_CLASSES])
 def test_the_gates_reasons_for_missing_classes_read_as_on_the_page(metric: str) -> None:
     reason = explain_classes(Threshold("", metric, False, 0.0, False), ["cat"], []).message
     patterns = [".*".join(map(re.escape, fixed_parts(message))) for message in messages()]

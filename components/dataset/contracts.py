@@ -169,7 +169,7 @@ class GateCheck(Record):
     """One threshold of the gate and what became of it."""
 
     what: str
-    """E.g. ``mean IoU``, ``IoU of cat``, ``mean IoU of species=cat``, ``classes never predicted``."""
+    """E.g. ``mean IoU``, ``IoU of cat``, ``mean IoU of species=cat``, ``classes never found``."""
     setting: str
     """The recipe's key."""
     threshold: float

@@ -14,7 +14,7 @@ class EvaluationConfig(Settings):
     """The gate's thresholds, all on the test split at the masks' own sizes.
 
     A threshold whose value cannot be measured (its class or slice does not occur in the test split)
-    is not met. Nor is the gate as a whole where a class cannot be measured, or is never predicted: a mean
+    is not met. Nor is the gate as a whole where a class cannot be measured, or is never found: a mean
     over the other classes says nothing of it.
     """
 
@@ -25,8 +25,8 @@ class EvaluationConfig(Settings):
     min_slice_iou: dict[str, dict[str, Iou]] = Field(default_factory=dict)
     """Mean IoU to be reached on single slices, ``{attribute: {value: IoU}}``: ``{species: {cat: 0.6}}``."""
     allow_unmeasured_classes: tuple[str, ...] = Field(default=(), strict=False)
-    """Classes that need no pixel in the test split, and that the model need not predict. Where any other
-    class has none, or is never predicted though it has some, the model is refused."""
+    """Classes that need no pixel in the test split, and that the model need not find. Where any other
+    class has none, or has some of which not one is predicted rightly, the model is refused."""
     max_regression: float | None = Field(default=0.01, ge=0.0, le=1.0)
     """How far mean IoU may fall below that of the model now being served; null measures
     that, too, but asks nothing."""

@@ -9,7 +9,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from components.dataset.features import ATTRIBUTE_PREFIX, IGNORE_LABEL, MASK_ENCODED
 from components.dataset.labels import LabelSet
 from components.evaluator.config import EvaluationConfig
-from components.evaluator.gate import IOU_PREFIX, UNMEASURED_CLASSES, UNPREDICTED_CLASSES
+from components.evaluator.gate import IOU_PREFIX, UNFOUND_CLASSES, UNMEASURED_CLASSES
 from components.evaluator.tfma_metrics import SegmentationMetrics
 from components.metrics.table import MEAN_IOU, Metric
 
@@ -33,7 +33,7 @@ def build_eval_config(config: EvaluationConfig, labels: LabelSet) -> config_pb2.
             only = config_pb2.SlicingSpec(feature_values={ATTRIBUTE_PREFIX + attribute: value})
             mean_iou.append(_threshold(only, value=_at_least(minimum)))
     thresholds = {MEAN_IOU.name: config_pb2.PerSliceMetricThresholds(thresholds=mean_iou)}
-    for name in (UNMEASURED_CLASSES, UNPREDICTED_CLASSES):
+    for name in (UNMEASURED_CLASSES, UNFOUND_CLASSES):
         thresholds[name] = config_pb2.PerSliceMetricThresholds(
             thresholds=[_threshold(overall, value=_at_most(0.0))]
         )

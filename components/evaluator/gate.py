@@ -17,9 +17,9 @@ IOU_PREFIX: Final = "iou/"
 """A class's IoU is in TFMA's output under this prefix and its name."""
 UNMEASURED_CLASSES: Final = "unmeasured_classes"
 """In TFMA's output: how many classes have no pixel in the ground truth, those left out that may have none."""
-UNPREDICTED_CLASSES: Final = "unpredicted_classes"
-"""In TFMA's output: how many classes have pixels in the ground truth but were predicted nowhere, those left
-out that may be."""
+UNFOUND_CLASSES: Final = "unfound_classes"
+"""In TFMA's output: how many classes have pixels in the ground truth of which not one was predicted rightly,
+those left out that may be so."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def explain(
 
 
 def explain_classes(threshold: Threshold, found: Sequence[str], allowed: Sequence[str]) -> GateCheck:
-    """Puts the verdict on classes that have no test pixel, or are never predicted, into words.
+    """Puts the verdict on classes that have no test pixel, or are never found, into words.
 
     Args:
-        threshold: on `UNMEASURED_CLASSES` or `UNPREDICTED_CLASSES`, and the verdict.
+        threshold: on `UNMEASURED_CLASSES` or `UNFOUND_CLASSES`, and the verdict.
         found: the classes that are so.
         allowed: those that may be.
     """
@@ -82,8 +82,8 @@ def explain_classes(threshold: Threshold, found: Sequence[str], allowed: Sequenc
         is_so = NO_TEST_PIXEL + " {}"
         remedy = "give it images that show them (dataset.splits)"
     else:
-        what, none = "classes never predicted", "every class of the test split is predicted"
-        is_so = "no pixel is predicted as {}, which the test split shows"
+        what, none = "classes never found", "every class of the test split is found"
+        is_so = "no pixel is rightly predicted as {}, which the test split shows"
         remedy = "see that training finds them"
     refused = [name for name in found if name not in allowed]
     if refused:

@@ -13,14 +13,14 @@ from components.dataset.features import ATTRIBUTE_PREFIX
 from components.errors import StageError
 from components.evaluator.gate import (
     IOU_PREFIX,
+    UNFOUND_CLASSES,
     UNMEASURED_CLASSES,
-    UNPREDICTED_CLASSES,
     Threshold,
     explain,
     explain_classes,
 )
 from components.evaluator.tfma_metrics import CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS
-from components.metrics.confusion import margins, unmeasured, unpredicted
+from components.metrics.confusion import margins, unfound, unmeasured
 from components.metrics.table import MEAN_IOU, METRICS
 
 _WHOLE_SPLIT = ""
@@ -62,7 +62,7 @@ def read_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
     counts = margins(confusion)
     lacking = {
         metric: [name for name, lacks in zip(class_names, which(counts), strict=True) if lacks]
-        for metric, which in ((UNMEASURED_CLASSES, unmeasured), (UNPREDICTED_CLASSES, unpredicted))
+        for metric, which in ((UNMEASURED_CLASSES, unmeasured), (UNFOUND_CLASSES, unfound))
     }
 
     def check(threshold: Threshold) -> GateCheck:

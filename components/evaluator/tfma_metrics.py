@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 
 from components.dataset.features import IMAGE_FILENAME
-from components.evaluator.gate import UNMEASURED_CLASSES, UNPREDICTED_CLASSES
+from components.evaluator.gate import UNFOUND_CLASSES, UNMEASURED_CLASSES
 from components.metrics.confusion import (
     MaskError,
     count_pixels,
     decode_mask,
     margins,
+    unfound,
     unmeasured,
-    unpredicted,
 )
 from components.metrics.table import CLASS_METRICS, METRICS
 
@@ -46,7 +46,7 @@ class SegmentationMetrics(tfma.metrics.Metric):
         Args:
             class_names: in the order of the class ids.
             ignore_label: pixels with this ground truth count nowhere.
-            allowed_unmeasured: classes that `UNMEASURED_CLASSES` and `UNPREDICTED_CLASSES` leave out.
+            allowed_unmeasured: classes that `UNMEASURED_CLASSES` and `UNFOUND_CLASSES` leave out.
             name: TFMA's handle of the whole family.
         """
         super().__init__(
@@ -174,7 +174,7 @@ class _SumConfusion(beam.CombineFn):
                 EXAMPLES: accumulator.examples,
                 CONFUSION_MATRIX: confusion,
                 UNMEASURED_CLASSES: float(np.count_nonzero(unmeasured(counts) & self._required)),
-                UNPREDICTED_CLASSES: float(np.count_nonzero(unpredicted(counts) & self._required)),
+                UNFOUND_CLASSES: float(np.count_nonzero(unfound(counts) & self._required)),
             }
             values |= {metric.name: float(metric(counts)) for metric in METRICS}
             for name, class_sums in CLASS_METRICS.items():

@@ -89,9 +89,9 @@ def unmeasured(counts: Margins) -> np.ndarray:
     return counts.truth == 0
 
 
-def unpredicted(counts: Margins) -> np.ndarray:
-    """Which classes the truth shows, but no prediction: bool [..., C]. Their IoU is 0."""
-    return (counts.truth > 0) & (counts.predicted == 0)
+def unfound(counts: Margins) -> np.ndarray:
+    """Which classes the truth shows, but no pixel was rightly predicted as: bool [..., C]. Their IoU is 0."""
+    return (counts.truth > 0) & (counts.hits == 0)
 
 
 def _size(mask: np.ndarray) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +51,8 @@ class Labels:
     """What to look at before the values are believed, a sentence each."""
     source: str = ""
     """The file that tells the names, for people."""
+    left_out: Mapping[str, RawLabel] = field(default_factory=dict)
+    """Classes that the file tells and no mask holds: none of the recipe's."""
 
     def dataset_keys(self) -> dict[str, Any]:
         """Returns the keys of the recipe's ``dataset`` block."""
@@ -60,14 +62,13 @@ class Labels:
             keys["classes"] = list(self.values)
         else:
             keys["label_values"] = {name: _plain(raw) for name, raw in self.values.items()}
+        others = {_name_of(raw, "ignored"): raw for raw in self.ignored[:-1]} | dict(self.left_out)
         if self.ignored:
             # There is one ignore_label; what else counts nowhere has a name that no class has.
             keys["ignore_label"] = _plain(self.ignored[-1])
-        if len(self.ignored) > 1:
+        if others:
             keys["classes"] = list(self.values)
-            keys["label_values"] = {name: _plain(raw) for name, raw in self.values.items()} | {
-                _name_of(raw, "ignored"): _plain(raw) for raw in self.ignored[:-1]
-            }
+            keys["label_values"] = {name: _plain(raw) for name, raw in {**self.values, **others}.items()}
         return keys
 
 
@@ -91,6 +92,19 @@ def propose_labels(found: RawLabels, given: ClassNames | None, palette: Palette 
     labels = _without_voids(found, labels)
     more = [*_instances(found), *doubts(found, labels.values)]
     return replace(labels, doubts=(*labels.doubts, *more))
+
+
+def leave_out_absent(found: RawLabels, labels: Labels) -> Labels:
+    """Leaves out the classes that a label file tells and no mask holds, where every mask was read.
+
+    No model could learn them, and the gate refuses what it cannot measure.
+    """
+    present = {name: raw for name, raw in labels.values.items() if raw in found.pixels}
+    absent = {name: raw for name, raw in labels.values.items() if name not in present}
+    if not absent or len(present) < 2:
+        return labels
+    note = f"{len(absent)} of {len(labels.values)} classes are in no mask, and left out: {', '.join(absent)}"
+    return replace(labels, values=present, left_out=absent, doubts=(*labels.doubts, note))
 
 
 def describe(found: RawLabels) -> str:

@@ -25,7 +25,7 @@ from components.image_mask_example_gen.splits import Declared, SplitConfig, decl
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES
 from pipeline.config import load_recipe
 from pipeline.init import InitError
-from pipeline.init.classes import Labels, describe, propose_labels, read_class_names, word
+from pipeline.init.classes import Labels, describe, leave_out_absent, propose_labels, read_class_names, word
 from pipeline.init.files import find_files
 from pipeline.init.foreign_formats import name_foreign_format
 from pipeline.init.inspection import Dataset, inspect_pairs
@@ -103,6 +103,10 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
     found = inspect_pairs(layout, pairing.root, declared.scan.entries, declared.scan.rejected)
     folders, colors = (image_files.path, mask_files.path), read_palette(pairing.root, found)
     labels = name_classes(found.labels, given, folders, colors)
+    if (labels.source or (given is not None and given.told)) and found.labels.masks_read == len(
+        found.entries
+    ):
+        labels = leave_out_absent(found.labels, labels)
     keys: dict[str, Any] = pairing.dataset | labels.dataset_keys()
     keys |= {"splits": splits.keys} if splits.keys else {}
     others, taken = ", ".join(pairing.other_masks), pairing.dataset["masks"]
@@ -259,7 +263,7 @@ def _advice(dataset: Dataset, proposals: Proposals, checks: Sequence[str]) -> It
     value = {key.partition(".")[2]: setting.yaml for key, setting in proposals.items()}
     yield (
         f"Proposed: input {value['width']} x {value['height']}, {value['epochs']} epochs in batches of "
-        f"{value['batch_size']}, pushed from a mean IoU of {value['min_mean_iou']} on"
+        f"{value['batch_size']}, pushed from a mean IoU of {value['min_mean_iou']} on, with no class at 0"
     )
 
 

@@ -89,9 +89,9 @@ def doubts(found: RawLabels, classes: Mapping[str, RawLabel]) -> Iterator[str]:
     if len(classes) < 3:
         return
     for name, value in classes.items():
-        if _plain(name) in _DOUBTFUL_NAMES | _NAMES:
+        if value in found.pixels and _plain(name) in _DOUBTFUL_NAMES | _NAMES:
             yield f"by its name, {name} means not labelled; if so, make {_word(value)} the ignore_label"
-    values = list(classes.values())
+    values = [value for value in classes.values() if value in found.pixels]
     if (0, 0, 0) in values and not is_background(next(n for n, v in classes.items() if v == (0, 0, 0))):
         yield "black often means not labelled; if so, move [0, 0, 0] to ignore_label"
     # Colours have no order; of numbers, what is no class comes first or last.

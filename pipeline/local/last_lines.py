@@ -25,6 +25,8 @@ def last_lines(ended: Ended, recipe: Recipe, workdir: WorkDir, log: Path) -> Ite
     yield from map(Line, result_lines(summary))
     match summary.outcome:
         case "pushed":
+            if untrained := ", ".join(summary.untrained_classes):
+                yield Line(f"Not learnt, as no training image shows it: {untrained}", Tone.WARNING)
             yield _pushed_line(summary)
         case "rejected":
             yield Line("Refused, nothing was pushed:", Tone.BAD)

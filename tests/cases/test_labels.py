@@ -105,11 +105,13 @@ def test_classes_of_deepglobe_are_read_from_beside_the_data(case: Case, capsys: 
         (root / kind).mkdir()
         for path in (root / "train").glob(f"*_{kind}{suffix}"):
             path.rename(root / kind / path.name.replace(f"_{kind}", ""))
-    names, _ = meaning(init(root / "sat", root / "mask"))
-    assert names[(0, 255, 255)] == "urban_land" and len(names) == 7
+    dataset = init(root / "sat", root / "mask")
+    names, _ = meaning(dataset)
+    assert names == {(0, 255, 255): "urban_land", (255, 255, 0): "agriculture_land", (0, 0, 255): "water"}
+    assert dataset.label_values is not None and len(dataset.label_values) == 7
     said = capsys.readouterr().out
     assert "class_dict.csv: [0, 255, 255] urban_land, [255, 255, 0] agriculture_land" in said
-    assert "Check: by its name, unknown means not labelled" in said
+    assert "4 of 7 classes are in no mask, and left out: rangeland, forest_land, barren_land, unknown" in said
 
 
 def test_numbers_of_supervisely_are_read_from_beside_the_data(case: Case, capsys: Capture) -> None:
@@ -123,6 +125,51 @@ def test_a_class_that_no_training_image_shows_is_said(case: Case, capsys: Captur
     root = case("imbalance")
     init(root / "images", root / "masks")
     assert "class_2 is in no training image, and no number of epochs can teach it" in capsys.readouterr().out
+
+
+CAMVID = {
+    "Sky": (128, 128, 128),
+    "Building": (128, 0, 0),
+    "Column_Pole": (192, 192, 128),
+    "Road": (128, 64, 128),
+    "Sidewalk": (0, 0, 192),
+    "Tree": (128, 128, 0),
+    "SignSymbol": (192, 128, 128),
+    "Fence": (64, 64, 128),
+    "Car": (64, 0, 128),
+    "Pedestrian": (64, 64, 0),
+    "Bicyclist": (0, 128, 192),
+    "Void": (0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("file", ["label_colors.txt", "class_dict.csv", ""])
+def test_camvid_as_it_is_published_has_its_names_and_no_void(
+    shared_data: Path, tmp_path: Path, capsys: Capture, file: str
+) -> None:
+    colors = np.asarray(list(CAMVID.values()), np.uint8)
+    folders = tmp_path / "CamVid" / "701_StillsRaw_full", tmp_path / "CamVid" / "LabeledApproved_full"
+    for folder in folders:
+        folder.mkdir(parents=True)
+    for path in sorted((shared_data / "camvid" / "val").iterdir())[::6]:
+        (folders[0] / path.name).symlink_to(path)
+        with Image.open(shared_data / "camvid" / "valannot" / path.name) as mask:
+            Image.fromarray(colors[np.asarray(mask)]).save(folders[1] / f"{path.stem}_L.png")
+    classes = {**CAMVID, "Animal": (64, 128, 64), "LaneMkgsDriv": (128, 0, 192)}
+    lines = {
+        "label_colors.txt": [f"{r} {g} {b}\t\t{name}" for name, (r, g, b) in classes.items()],
+        "class_dict.csv": ["name,r,g,b", *(f"{name},{r},{g},{b}" for name, (r, g, b) in classes.items())],
+    }
+    if file:
+        (tmp_path / "CamVid" / file).write_text("\n".join(lines[file]))
+    dataset = init(*folders)
+    names, ignored = meaning(dataset)
+    assert names.keys() == set(CAMVID.values()) - {(0, 0, 0)}
+    assert (0, 0, 0) in ignored
+    if file:
+        assert names == {color: name for name, color in CAMVID.items() if name != "Void"}
+        assert ignored == {(0, 0, 0), (64, 128, 64), (128, 0, 192)}
+        assert "2 of 13 classes are in no mask, and left out: Animal, LaneMkgsDriv" in capsys.readouterr().out
 
 
 # What people have beside masks of 0, 1 and 2, or of three colours.

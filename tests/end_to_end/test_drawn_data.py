@@ -92,7 +92,7 @@ def test_a_model_that_never_predicts_a_class_is_refused_by_name(pushed: Finished
     )
     assert blind.code == 3, blind.output
     [reason] = blind.summary["reasons"]
-    assert reason.startswith("no pixel is predicted as ") and reason in blind.output
+    assert reason.startswith("no pixel is rightly predicted as ") and reason in blind.output
     assert "evaluation.allow_unmeasured_classes" in reason
     assert blind.summary["untrained_classes"] == []
     assert blind.served_files() == before

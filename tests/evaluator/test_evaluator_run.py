@@ -198,8 +198,8 @@ def test_a_better_model_passes_every_threshold(inputs: Path, tmp_path: Path) -> 
         "evaluation.min_slice_iou.species.dog",
     ]
     assert [check.message for check in result.checks[3:5]] == [
+        "every class of the test split is found",
         "the test split has no pixel of unicorn; evaluation.allow_unmeasured_classes allows it",
-        "every class of the test split is predicted",
     ]
 
     good, bad = expected_iou(PAIRS, GOOD), expected_iou(PAIRS, BAD)
@@ -307,6 +307,10 @@ DOGS_MISSED = [
     for truth in (np.arange(63).reshape(9, 7) % 3,) * 3
 ]
 """Masks that show dogs in images that hide them."""
+DOGS_MISPLACED = [
+    (np.where(np.eye(9, 7) * (truth == 0), 32, image), truth, "dog") for image, truth, _ in DOGS_MISSED
+]
+"""The same, and images that show dogs where there are none."""
 
 
 @pytest.mark.parametrize(
@@ -317,13 +321,14 @@ DOGS_MISSED = [
             DOGS_MISSED,
             (),
             0.5,
-            ["the test split has no pixel of unicorn: ", "no pixel is predicted as dog, which the"],
+            ["no pixel is rightly predicted as dog, which the", "the test split has no pixel of unicorn: "],
         ),
         (DOGS_MISSED, ("unicorn", "dog"), 0.5, []),
+        (DOGS_MISPLACED, ("unicorn",), (18 / 21 + 0.5) / 3, ["no pixel is rightly predicted as dog, which"]),
     ],
-    ids=["blank, some allowed", "both", "missed, allowed"],
+    ids=["blank, some allowed", "both", "missed, allowed", "misplaced"],
 )
-def test_a_class_that_cannot_be_measured_or_is_never_predicted_is_refused_by_name_unless_allowed(
+def test_a_class_that_cannot_be_measured_or_is_never_found_is_refused_by_name_unless_allowed(
     inputs: Path,
     tmp_path: Path,
     pairs: list[tuple[np.ndarray, np.ndarray, str]],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from components.evaluator.gate import UNMEASURED_CLASSES, UNPREDICTED_CLASSES
+from components.evaluator.gate import UNFOUND_CLASSES, UNMEASURED_CLASSES
 from components.evaluator.tfma_metrics import CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS, SegmentationMetrics
 
 NAMES = ["sky", "road", "car"]
@@ -91,16 +91,15 @@ def test_how_the_examples_are_grouped_never_matters(pairs: Pairs, first: int, se
 
 @settings(max_examples=60, deadline=None)
 @given(examples, st.sets(st.sampled_from(NAMES)))
-def test_classes_without_a_pixel_or_never_predicted_are_counted_unless_allowed(
+def test_classes_without_a_pixel_or_never_found_are_counted_unless_allowed(
     pairs: Pairs, allowed: set[str]
 ) -> None:
     shown = {class_id for truth, _ in pairs for class_id in truth.ravel().tolist()}
-    counted = [prediction[truth != IGNORE] for truth, prediction in pairs]
-    predicted = {class_id for ids in counted for class_id in ids.tolist()}
+    found = {class_id for truth, prediction in pairs for class_id in truth[truth == prediction].tolist()}
     required = {class_id for class_id, name in enumerate(NAMES) if name not in allowed}
     result = evaluate([[extracts(*pair) for pair in pairs]], allowed=allowed)
     assert result[f":{UNMEASURED_CLASSES}"] == len(required - shown)
-    assert result[f":{UNPREDICTED_CLASSES}"] == len(required & shown - predicted)
+    assert result[f":{UNFOUND_CLASSES}"] == len(required & shown - found)
 
 
 def test_each_of_two_models_gets_its_own_numbers() -> None:

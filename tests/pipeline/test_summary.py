@@ -156,6 +156,11 @@ def test_where_training_images_lack_a_class_they_are_asked_for_and_not_epochs(tm
     assert "training.epochs" not in lines[-1]
 
 
+def test_what_was_not_learnt_is_said_of_a_pushed_model_too(tmp_path: Path) -> None:
+    _, lines = summary_and_lines(tmp_path, {}, pushed=True, untrained_classes=["disc"], allowed=["disc"])
+    assert "Not learnt, as no training image shows it: disc" in lines
+
+
 def test_a_class_that_may_go_unmeasured_is_not_what_a_refused_model_lacked(tmp_path: Path) -> None:
     _, lines = summary_and_lines(tmp_path, {}, refusals=["low"], untrained_classes=["disc"], allowed=["disc"])
     assert "training.epochs" in lines[-1]
