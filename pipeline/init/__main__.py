@@ -3,6 +3,7 @@
     python -m pipeline.init --images photos --masks labels --output my.yaml
     python -m pipeline.init --images DIR --masks DIR --output my.yaml --classes background,road,car
     python -m pipeline.init --layout oxford_iiit_pet --data DIR --output my.yaml    a known dataset
+    python -m pipeline.init --data DIR --output my.yaml    the same, found out by what lies there
 
 Files are paired by name, as the ingestion will pair them; 0001_mask.png is the mask of 0001.jpg. All names
 and headers are read, and the pixels of a sample of the masks. The recipe runs as it is:

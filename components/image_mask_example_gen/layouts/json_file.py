@@ -23,9 +23,9 @@ def read_json(path: Path, compact: Callable[[dict[str, Any]], Any] | None = None
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ValueError(f"{size:,} bytes; no more than {MAX_BYTES:,} are read")
-    data = path.read_bytes()
     try:
-        return json.loads(data, object_hook=compact)
+        # As text at once: json would keep the bytes beside it.
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_hook=compact)
     except json.JSONDecodeError as error:
         raise ValueError(f"no JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
     except UnicodeDecodeError as error:
