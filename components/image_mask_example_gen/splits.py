@@ -2,11 +2,11 @@
 
 import csv
 import re
-import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, field_v
 
 from components.dataset.features import SPLITS
 from components.errors import StageError
-from components.image_mask_example_gen.layouts.file_pattern import folders_regex
+from components.image_mask_example_gen.layouts.file_pattern import composed, folders_regex
 from components.image_mask_example_gen.layouts.layout import Entry, Scan
 from components.image_mask_example_gen.report import Reason, Rejection, printable
 from components.settings import Settings
@@ -300,47 +300,54 @@ class PairNames:
     """Finds pairs by what a list calls them: a name, or a path whose beginning may be another machine's."""
 
     def __init__(self, entries: Sequence[Entry], unpaired: Sequence[str] = ()):
-        self._files: dict[str, dict[str, list[tuple[str, ...]]]] = defaultdict(dict)
+        self._files: dict[str, dict[str, set[str]]] = {}
+        """By the name in lower case: the images and how their pairs may be called, suffixes left out."""
         for entry in entries:
-            for path in (entry.image, entry.mask):
-                self._add(entry.image, _stemmed(path))
-            self._add(entry.image, _parts(entry.key))
+            for called in (
+                _stemmed(_slashed(entry.image)),
+                _stemmed(_slashed(entry.mask)),
+                _slashed(entry.key),
+            ):
+                self._add(entry.image, called)
         for file in unpaired:
-            self._add(file, _stemmed(file))
+            self._add(file, _stemmed(_slashed(file)))
 
-    def _add(self, file: str, parts: tuple[str, ...]) -> None:
-        known = self._files[parts[-1]].setdefault(file, [])
-        if parts not in known:
-            known.append(parts)
+    def _add(self, file: str, called: str) -> None:
+        name = called.rpartition("/")[2].casefold()
+        self._files.setdefault(name, {}).setdefault(file, set()).add(called)
 
     def find(self, name: str) -> list[str]:
-        """Returns the images (of unpaired masks: these) that agree with most of the name's last parts."""
-        for parts in (_parts(name), _stemmed(name)):
-            if parts and (files := self._files.get(parts[-1])):
+        """Returns the images (of unpaired masks: these) that agree with most of the name's last parts.
+
+        Upper and lower case count only where nothing else tells two of them apart.
+        """
+        name = _slashed(name)
+        for called in (name, _stemmed(name)):
+            if files := self._files.get(called.rpartition("/")[2].casefold()):
+                if len(files) == 1:
+                    return list(files)
                 agreeing = {
-                    file: max(_common_end(parts, known) for known in spellings)
-                    for file, spellings in files.items()
+                    file: max(_agreement(called, other) for other in others) for file, others in files.items()
                 }
                 most = max(agreeing.values())
                 return [file for file, count in agreeing.items() if count == most]
         return []
 
 
-def _parts(path: str) -> tuple[str, ...]:
-    # File systems compose letters with their accents, or take them apart.
-    path = unicodedata.normalize("NFC", path.replace("\\", "/"))
-    return tuple(part for part in path.split("/") if part not in ("", "."))
+def _slashed(path: str) -> str:
+    return composed(path.replace("\\", "/").removeprefix("./")).rstrip("/")
 
 
-def _stemmed(path: str) -> tuple[str, ...]:
-    *folders, name = _parts(path) or ("",)
-    stem, dot, _ = name.rpartition(".")
-    return (*folders, stem if dot and stem else name)
+def _stemmed(path: str) -> str:
+    stem, dot, suffix = path.rpartition(".")
+    return stem if dot and "/" not in suffix and stem and not stem.endswith("/") else path
 
 
-def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
-    pairs = zip(reversed(one), reversed(other), strict=False)
-    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+def _agreement(one: str, other: str) -> tuple[int, int]:
+    """The number of last parts that agree, in any case and exactly."""
+    ends = list(zip(reversed(one.split("/")), reversed(other.split("/")), strict=False))
+    in_any_case = takewhile(lambda pair: pair[0].casefold() == pair[1].casefold(), ends)
+    return sum(1 for _ in in_any_case), sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
 
 
 Line = tuple[int, Sequence[str]]

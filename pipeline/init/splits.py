@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -61,6 +62,7 @@ _MOST_FOLDERS: Final = 4
 _SHOWN: Final = 3
 
 
+@lru_cache(4096)
 def split_name(name: str) -> tuple[str, str, str] | None:
     """Looks for a split in the name of a folder or file: ``train``, ``val``, ``test`` or ``trainval``.
 
@@ -194,7 +196,7 @@ def _tells_apart(splits: Collection[str | None]) -> bool:
 
 
 def _in_folders(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _Source | None:
-    folders = {path: PurePosixPath(path).parts[:-1] for path in (*(e.image for e in entries), *alone)}
+    folders = {path: path.split("/")[:-1] for path in (*(entry.image for entry in entries), *alone)}
     depth = max((len(parts) for parts in folders.values()), default=0)
     for level in range(depth):
         splits = {
@@ -224,7 +226,7 @@ def _in_folders(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _
 
 
 def _check_mask_lies_likewise(entry: Entry, split: str) -> None:
-    found = [name[0] for part in PurePosixPath(entry.mask).parts[:-1] if (name := split_name(part))]
+    found = [name[0] for part in entry.mask.split("/")[:-1] if (name := split_name(part))]
     if found and split not in found:
         raise InitError(
             f"the image {printable(entry.image)} lies in {split} and its mask {printable(entry.mask)} in "
@@ -332,20 +334,19 @@ def _in_tables(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _S
 
 
 def _in_names(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _Source | None:
-    found = {entry.image: split_name(PurePosixPath(entry.image).stem) for entry in entries}
-    rests = {each[2].partition("{}")[0] for each in found.values() if each}
-    if (
-        None in found.values()
-        or len(rests) != 1
-        or not _tells_apart([each[0] for each in found.values() if each])
-    ):
+    found: dict[str, tuple[str, str, str]] = {}
+    for entry in entries:
+        if (name := split_name(PurePosixPath(entry.image).stem)) is None:
+            return None
+        found[entry.image] = name
+    rests = {rest.partition("{}")[0] for _, _, rest in found.values()}
+    if len(rests) != 1 or not _tells_apart([split for split, _, _ in found.values()]):
         return None
     members: dict[str, set[str]] = defaultdict(set)
     spelt: dict[str, set[str]] = defaultdict(set)
-    for image, each in found.items():
-        if each:
-            members[each[0]].add(image)
-            spelt[each[0]].add(each[1])
+    for image, (split, word, _) in found.items():
+        members[split].add(image)
+        spelt[split].add(word)
     before = re.escape(rests.pop())
     declarations = {
         split: {"pattern": f"(?:^|/){before}{_any_of(spelt[split])}(?![A-Za-z])[^/]*$"} for split in members

@@ -141,6 +141,7 @@ def test_a_folder_is_no_beginning_of_a_name(tmp_path: Path) -> None:
         '"b.jpg"',
         "b.tiff",
         "7 b.jpg",
+        "B.JPG",
     ],
 )
 def test_a_list_may_write_names_and_paths_and_further_columns(tmp_path: Path, line: str) -> None:
@@ -163,6 +164,12 @@ def test_the_folder_tells_files_of_one_name_apart(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("\n1\n")
     with pytest.raises(StageError, match=r"test.txt, line 2: '1' names 2 pairs, images/train/1.jpg and"):
         divided(tmp_path, pairs("train/1", "val/1", "val/2"), test={"list": "test.txt"})
+
+
+def test_the_case_of_letters_tells_files_apart_where_nothing_else_does(tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("IMG")
+    split, _, _ = divided(tmp_path, pairs("img", "IMG", "other"), test={"list": "test.txt"}, val=0.0)
+    assert split == {"img": "train", "IMG": "test", "other": "train"}
 
 
 def test_a_name_that_no_file_has_is_rejected_with_its_line(tmp_path: Path) -> None:
