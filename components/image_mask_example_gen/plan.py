@@ -104,15 +104,14 @@ def split_origins(declared: Mapping[str, str], config: SplitConfig) -> dict[str,
     """
     if not declared:
         return {}
-    by_share = [split for split in ("val", "test") if split not in declared]
-    pool = f"{declared['train']}, but for {' and '.join(by_share)}" if by_share else ""
-    origins = {"train": "all in no other split"} if "train" not in declared else {}
-    origins |= declared
-    if "train" in declared and pool:
-        origins["train"] = pool
-    for split in by_share:
-        share = getattr(config, split)
-        origins[split] = f"a share of {share:g} of train, drawn by name" if share else "none asked for"
+    shares = {split: getattr(config, split) for split in ("val", "test") if split not in declared}
+    drawn = {
+        split: f"a share of {share:g} of train, drawn by name" if share else "none asked for"
+        for split, share in shares.items()
+    }
+    origins = {"train": "all in no other split"} | drawn | dict(declared)
+    if "train" in declared and any(shares.values()):
+        origins["train"] += f", but for {' and '.join(split for split in shares if shares[split])}"
     return {split: origins[split] for split in SPLITS}
 
 

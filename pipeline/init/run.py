@@ -235,7 +235,8 @@ def _found(dataset: Dataset, seconds: float) -> Iterator[str]:
     if dataset.origins:
         yield "  divided as the data says:"
         for split, entries in dataset.division.items():
-            yield f"    {split}: {len(entries)} pairs, {dataset.origins[split]}"
+            pairs = "1 pair" if len(entries) == 1 else f"{len(entries)} pairs"
+            yield f"    {split}: {pairs}, {dataset.origins[split]}"
     kind = "colours" if labels.in_colors else "values"
     yield f"  masks hold {len(labels.values)} {kind}, by pixels: {describe(labels)}"
     if dataset.labels is not None and dataset.labels.source:

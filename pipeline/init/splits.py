@@ -30,13 +30,16 @@ _SPELLINGS: Final = {
     "test": "test",
     "testing": "test",
     "tst": "test",
+    "eval": "test",
+    "evaluation": "test",
+    "holdout": "test",
     # Of nnU-Net's imagesTr and labelsTs.
     "tr": "train",
     "ts": "test",
 }
 _KINDS: Final = (
     *("image", "img", "pic", "picture", "photo", "mask", "label", "lbl", "annot", "annotation", "anno"),
-    *("gt", "groundtruth", "seg", "segmentation", "set", "data"),
+    *("gt", "groundtruth", "seg", "segmentation", "set", "data", "dataset"),
 )
 """What split folders hold, written together with the split's name: ``trainannot``, ``masksval``."""
 _KIND: Final = f"(?:{'|'.join(_KINDS)})s?"
@@ -44,7 +47,7 @@ _BEFORE: Final = "|".join(
     [r"(?<![a-z])", *(f"(?<={kind}{plural})" for kind in _KINDS for plural in ("", "s"))]
 )
 _WORD: Final = re.compile(
-    rf"(?:{_BEFORE})(trainval|train(?:ing)?|trn|val(?:id(?:ation)?)?|dev|test(?:ing)?|tst)"
+    rf"(?:{_BEFORE})(trainval|train(?:ing)?|trn|val(?:id(?:ation)?)?|dev|test(?:ing)?|tst|eval(?:uation)?|holdout)"
     rf"(?=$|[^a-z]|{_KIND}(?![a-z]))",
     re.IGNORECASE,
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from components.errors import StageError
 from components.image_mask_example_gen.layouts.layout import Entry, Scan
-from components.image_mask_example_gen.plan import assign_splits
+from components.image_mask_example_gen.plan import assign_splits, split_origins
 from components.image_mask_example_gen.report import Reason, Rejection
 from components.image_mask_example_gen.splits import SplitConfig, declare
 
@@ -217,6 +217,30 @@ def test_a_table_may_declare_splits(tmp_path: Path, separator: str) -> None:
     split, aside, origins = divided(tmp_path, pairs("a", "b", "c", "d"), **splits)
     assert split == {"a": "train", "b": "val", "c": "test", "d": "train"} and not aside
     assert origins["test"] == "split.csv, set = hold or out"
+
+
+@pytest.mark.parametrize(
+    ("splits", "origins"),
+    [
+        ({}, []),
+        (
+            {"test": {"folder": "t"}},
+            ["all in no other split", "a share of 0.15 of train, drawn by name", "folder t"],
+        ),
+        (
+            {"train": {"folder": "a"}, "test": {"folder": "t"}, "val": 0.0},
+            ["folder a", "none asked for", "folder t"],
+        ),
+        (
+            {name: {"folder": name} for name in ("train", "val", "test")},
+            ["folder train", "folder val", "folder test"],
+        ),
+    ],
+)
+def test_it_is_said_what_decides_about_each_split(splits: dict[str, Any], origins: list[str]) -> None:
+    config = SplitConfig.model_validate(splits)
+    declared = {name: str(split) for name, split in config.declared.items()}
+    assert list(split_origins(declared, config).values()) == origins
 
 
 def test_a_pattern_may_declare_a_split(tmp_path: Path) -> None:
