@@ -107,6 +107,34 @@ def leave_out_absent(found: RawLabels, labels: Labels) -> Labels:
     return replace(labels, values=present, left_out=absent, doubts=(*labels.doubts, note))
 
 
+def label_class_masks(found: RawLabels, names: tuple[str, ...], given: ClassNames | None) -> Labels:
+    """Says which classes masks hold that are merged of a file for each.
+
+    Args:
+        found: what the merged masks hold: 0 where none of the files has anything, else 1 for the first class.
+        names: of the classes, as the files' names or folders tell them.
+        given: what is known of the classes.
+
+    Raises:
+        InitError: the names given are others.
+    """
+    values: dict[str, RawLabel] = {name: value for value, name in enumerate(names, start=1)}
+    rest = [name for name in given.names if name not in names] if given else []
+    if given and (len(rest) > 1 or len(given.names) - len(rest) < len(names)):
+        raise InitError(
+            f"--classes: the masks' names tell the classes, {', '.join(names)}; give these in the order you "
+            "want, and one more for the pixels in none of them"
+        )
+    if not rest and 0 in found.pixels:
+        rest = [_BACKGROUND if _BACKGROUND not in names else "rest"]
+    of_rest: dict[str, RawLabel] = dict.fromkeys(rest, 0)
+    values = of_rest | values
+    if given and all(name in given.names for name in values):
+        values = {name: values[name] for name in given.names}
+    told = "the names of the classes are those of the masks' files or folders"
+    return Labels(values, doubts=() if given else (told,))
+
+
 def describe(found: RawLabels) -> str:
     """The raw labels with their pixel shares, most first."""
     most = sorted(found.values, key=lambda value: -found.pixels[value])

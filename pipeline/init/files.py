@@ -38,6 +38,8 @@ class Folder:
     """Absolute."""
     files: tuple[str, ...]
     """Those with a suffix that was asked for, relative to the folder, sorted."""
+    others: tuple[str, ...] = ()
+    """The rest, likewise."""
 
 
 def find_files(path: Path, suffixes: Collection[str], option: str) -> Folder:
@@ -65,6 +67,7 @@ def find_files(path: Path, suffixes: Collection[str], option: str) -> Folder:
         for name in files
     )
     found = tuple(name for name in names if PurePosixPath(name).suffix.lower() in suffixes)
+    others = tuple(name for name in names if PurePosixPath(name).suffix.lower() not in suffixes)
     if not found:
         kinds = Counter(PurePosixPath(name).suffix or "no suffix" for name in names).most_common(3)
         listed = ", ".join(f"{count} with {kind}" for kind, count in kinds)
@@ -72,7 +75,7 @@ def find_files(path: Path, suffixes: Collection[str], option: str) -> Folder:
         raise InitError(
             f"{option}: {path} {contents}; what can be read ends in {', '.join(sorted(suffixes))}"
         )
-    return Folder(root, found)
+    return Folder(root, found, others)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def inspect_pairs(
     """
     image_headers = read_headers([layout.image_file(root, entry) for entry in entries], _MAX_PIXELS)
     if layout.masks_are_files:
-        mask_headers = read_headers([root / entry.mask for entry in entries], _MAX_PIXELS)
+        mask_headers = _read_mask_headers(root, entries)
     else:
         openers = [partial(layout.open_mask, root, entry, _MAX_PIXELS) for entry in entries]
         mask_headers = read_sizes(openers)
@@ -198,6 +198,26 @@ def _turned(
             continue
         if mask.size in (image.size, image.upright_size):
             yield TurnedPair(entry, image, mask)
+
+
+def _read_mask_headers(root: Path, entries: Sequence[Entry]) -> list[Header | InputRejectedError]:
+    """Of masks that are merged, the first file's: the others must have its size."""
+    files = read_headers([root / path for entry in entries for path in entry.mask_files], _MAX_PIXELS)
+    headers: list[Header | InputRejectedError] = []
+    start = 0
+    for entry in entries:
+        first, *others = files[start : start + len(entry.mask_files)]
+        start += len(entry.mask_files)
+        for path, other in zip(entry.mask_files[1:], others, strict=True):
+            if isinstance(first, Header) and isinstance(other, InputRejectedError):
+                first = InputRejectedError(other.reason, f"{path}: {other.found}")
+            elif isinstance(first, Header) and isinstance(other, Header) and other.size != first.size:
+                found = (
+                    f"{path} is {other.width} x {other.height} pixels, {first.width} x {first.height} this"
+                )
+                first = InputRejectedError(Reason.SIZES_DIFFER, found)
+        headers.append(first)
+    return headers
 
 
 def _to_be_divided(entries: Sequence[Entry]) -> Sequence[Entry]:

@@ -1,6 +1,7 @@
 """What to try with a dataset: values for a recipe's keys, each with its reason."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Final, NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 
 from components.image_mask_example_gen.splits import OFFICIAL
 from models.options import stride
+from pipeline.init import InitError
 from pipeline.init.inspection import Dataset, Inspection
 from pipeline.recipe_yaml import write_yaml
 
@@ -29,6 +31,7 @@ _DARK: Final = 0.15
 """Deviation of luma below this, or mean that far from black or white, is an unusual picture."""
 _LEARNABLE: Final = 0.005
 """The share of pixels from which on a class is taken to be found by a first model."""
+_MOST_DAMAGED: Final = 0.05
 _WAY_TO_PERFECT: Final = 0.25
 
 
@@ -90,9 +93,26 @@ def _dataset(dataset: Dataset) -> Iterator[tuple[str, Setting]]:
     allowed = dataset.settings.max_rejected_fraction
     if found.damaged_fraction > allowed:
         # Rounded up, with room for as much again of what only reading every pixel would tell.
-        enough = min(1.0, math.ceil(round(100 * (found.damaged_fraction + allowed), 6)) / 100)
+        enough = math.ceil(round(100 * (found.damaged_fraction + allowed), 6)) / 100
+        if found.damaged_fraction > _MOST_DAMAGED:
+            raise InitError(_too_much_damaged(found))
         reason = f"{found.damaged} files cannot be used, see above; mend them and lower this"
-        yield "dataset.max_rejected_fraction", Setting(f"{enough:g}", reason)
+        yield "dataset.max_rejected_fraction", Setting(f"{min(_MOST_DAMAGED, enough):g}", reason)
+
+
+def _too_much_damaged(found: Inspection) -> str:
+    """What to do about it; so much points to a misunderstanding of the data rather than to bad files."""
+    damaged = [item for item in found.set_aside if item.reason.is_damage]
+    first = {str(item.reason): item for item in reversed(damaged)}
+    counts = Counter(str(item.reason) for item in damaged).most_common()
+    reasons = "; ".join(
+        f"{count} {reason} (such as {first[reason].file}: {first[reason].found})" for reason, count in counts
+    )
+    return (
+        f"{len(damaged)} of {len(damaged) + len(found.entries)} pairs cannot be used, more than the "
+        f"{_MOST_DAMAGED:.0%} that a recipe may pass over: {reasons}. Mend these files, move them elsewhere, "
+        "or write a recipe whose patterns fit (docs/own-data.md)"
+    )
 
 
 def _transform(found: Inspection, sizes: np.ndarray, step: int) -> Iterator[tuple[str, Setting]]:

@@ -133,10 +133,14 @@ def _splits(dataset: Dataset) -> Iterator[str]:
 
 def _names(found: Inspection) -> Iterator[str]:
     alike: dict[str, list[str]] = defaultdict(list)
+    originals = set()
     for entry in found.entries:
         path = PurePosixPath(entry.image)
-        alike[f"{path.parent}/{_COPY.sub('', path.stem)}".lower()].append(entry.image)
-    if copies := [names for names in alike.values() if len(names) > 1]:
+        name = _COPY.sub("", path.stem)
+        alike[f"{path.parent}/{name}".lower()].append(entry.image)
+        originals |= {f"{path.parent}/{name}".lower()} if name == path.stem else set()
+    # Without one that it could be a copy of, "benign (1)" is a name like any other.
+    if copies := [names for name, names in alike.items() if len(names) > 1 and name in originals]:
         shown = "; ".join(_some(names) for names in copies[:_SHOWN])
         yield f"{len(copies)} names occur nearly twice, are these copies? {shown}"
     if found.frames.found and found.frames.group is None:

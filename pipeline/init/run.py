@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.layouts import DATASETS
-from components.image_mask_example_gen.layouts.folder import Folder
 from components.image_mask_example_gen.layouts.layout import Scan
 from components.image_mask_example_gen.layouts.tfds import Tfds
 from components.image_mask_example_gen.plan import split_origins
@@ -25,7 +24,15 @@ from components.image_mask_example_gen.splits import Declared, SplitConfig, decl
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES
 from pipeline.config import load_recipe
 from pipeline.init import InitError
-from pipeline.init.classes import Labels, describe, leave_out_absent, propose_labels, read_class_names, word
+from pipeline.init.classes import (
+    Labels,
+    describe,
+    label_class_masks,
+    leave_out_absent,
+    propose_labels,
+    read_class_names,
+    word,
+)
 from pipeline.init.files import find_files
 from pipeline.init.foreign_formats import name_foreign_format
 from pipeline.init.inspection import Dataset, inspect_pairs
@@ -96,23 +103,24 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
     given = read_class_names(classes) if classes is not None else None
     image_files, mask_files = find_files(images, PICTURES, "--images"), find_files(masks, MASKS, "--masks")
     pairing = pair(image_files, mask_files)
-    layout = Folder(pairing.dataset["images"], pairing.dataset["masks"], ())
     splits = find_splits(pairing.root, pairing.entries, pairing.unpaired)
     config = SplitConfig.model_validate_json(json.dumps(splits.keys))
     declared = _declare(Scan(list(pairing.entries), list(pairing.unpaired)), config, pairing.root)
-    found = inspect_pairs(layout, pairing.root, declared.scan.entries, declared.scan.rejected)
-    folders, colors = (image_files.path, mask_files.path), read_palette(pairing.root, found)
-    labels = name_classes(found.labels, given, folders, colors)
-    if (labels.source or (given is not None and given.told)) and found.labels.masks_read == len(
-        found.entries
-    ):
-        labels = leave_out_absent(found.labels, labels)
-    keys: dict[str, Any] = pairing.dataset | labels.dataset_keys()
+    found = inspect_pairs(pairing.layout, pairing.root, declared.scan.entries, declared.scan.rejected)
+    keys: dict[str, Any] = dict(pairing.dataset)
+    if isinstance(keys["masks"], dict):
+        labels = label_class_masks(found.labels, tuple(keys["masks"]), given)
+        keys["classes"] = list(labels.values)
+    else:
+        folders, colors = (image_files.path, mask_files.path), read_palette(pairing.root, found)
+        labels = name_classes(found.labels, given, folders, colors)
+        is_told = labels.source or (given is not None and given.told)
+        if is_told and found.labels.masks_read == len(found.entries):
+            labels = leave_out_absent(found.labels, labels)
+        keys |= labels.dataset_keys()
     keys |= {"splits": splits.keys} if splits.keys else {}
-    others, taken = ", ".join(pairing.other_masks), pairing.dataset["masks"]
-    notes = (f"images have masks of other kinds, too: {others}; taken are {taken}",) if others else ()
     beside = None if splits.keys else splits_beside(images)
-    notes = (*notes, *splits.notes, *([beside] if beside else []))
+    notes = (*pairing.notes, *splits.notes, *([beside] if beside else []))
     return Dataset(keys, _settings(keys), found, labels, notes, split_origins(declared.origins, config))
 
 

@@ -160,7 +160,7 @@ def test_numbered_single_photos_need_no_groups(tmp_path: Path) -> None:
 def test_files_that_cannot_be_used_are_told_and_allowed_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    draw_folders(tmp_path, save_gray, names=[f"n{c}" for c in "abcdefghijklmnopqrst"])
+    draw_folders(tmp_path, save_gray, names=[f"n{c}" for c in [*"abcd", *map(str, range(96))]])
     (tmp_path / "masks" / "na.png").unlink()
     (tmp_path / "masks" / "nb.png").write_bytes(b"")
     (tmp_path / "images" / "nc.jpg").write_bytes(b"no picture")
@@ -169,8 +169,16 @@ def test_files_that_cannot_be_used_are_told_and_allowed_for(
     text = " ".join(capsys.readouterr().out.split())
     for reason in ("image without mask", "empty file", "not decodable", "sizes differ"):
         assert f"1 files set aside, {reason}" in text
-    assert recipe.dataset.max_rejected_fraction == pytest.approx(0.21)
-    assert recipe.training.epochs == 100
+    assert recipe.dataset.max_rejected_fraction == pytest.approx(0.05)
+
+
+def test_more_damage_than_a_recipe_may_pass_over_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_folders(tmp_path, save_gray)
+    (tmp_path / "masks" / "a.png").unlink()
+    line = refused_folders(capsys, tmp_path)
+    assert "1 of 12 pairs cannot be used" in line and "images/a.jpg: no mask for the name 'a'" in line
 
 
 def test_images_of_another_format_than_their_names_say_are_told(

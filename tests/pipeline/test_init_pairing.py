@@ -140,7 +140,10 @@ def test_of_several_kinds_of_masks_the_plainest_is_taken(tmp_path: Path) -> None
         Image.merge("RGB", [PICTURE, PICTURE.rotate(90), PICTURE]).save(tmp_path / f"masks/{name}_c.png")
     found = paired(tmp_path)
     assert found.dataset["masks"] == "masks/*_labels_ids.png"
-    assert found.other_masks == ("masks/*_c.png", "masks/*_instances.png")
+    assert found.notes == (
+        "images have masks of other kinds, too: masks/*_c.png, masks/*_instances.png; "
+        "taken are masks/*_labels_ids.png",
+    )
 
 
 def test_names_without_anything_in_common_are_shown(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class Folder(Layout):
         - The masks lie a folder deeper, and that is the name: ``images/*.jpg`` meets ``masks/*/*.png``.
         - Both leave folders open, with one image in each: ``*/images/*.jpg`` meets ``*/masks/*.png``.
 
-        In the last three an image may have several masks.
+        In the last three an image may have several masks. A file that both patterns find is a mask.
         """
         return self._pair(lambda pattern: pattern.walk(root))
 
@@ -95,9 +95,11 @@ class Folder(Layout):
 
     def _pair(self, list_files: Callable[[FilePattern], Iterable[str]]) -> Scan:
         images = self._images.find(list_files(self._images))
+        masks = {name: pattern.find(list_files(pattern)) for name, pattern in self._masks.items()}
+        are_masks = {mask.path for files in masks.values() for mask in files.found}
+        images = Files([image for image in images.found if image.path not in are_masks], images.others)
         scans = {
-            name: _pair(self._images, pattern, images, pattern.find(list_files(pattern)))
-            for name, pattern in self._masks.items()
+            name: _pair(self._images, pattern, images, masks[name]) for name, pattern in self._masks.items()
         }
         return scans[""] if "" in scans else _united(scans)
 

@@ -87,6 +87,11 @@ class Entry:
     parts: tuple[MaskPart, ...] = ()
     """The files that the mask is merged from, later over earlier; empty where it is a file as it stands."""
 
+    @property
+    def mask_files(self) -> tuple[str, ...]:
+        """Those that the mask is read from."""
+        return tuple(part.path for part in self.parts) or (self.mask,)
+
 
 @dataclass(frozen=True)
 class Scan:

@@ -1,0 +1,117 @@
+"""Several mask files for one image: whether kinds of masks mark the same, or different things."""
+
+import re
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from itertools import combinations
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import numpy as np
+
+from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
+from components.image_mask_example_gen.mask import open_mask, pack_colors
+
+_LOOKED_AT: Final = 3
+_COMPARED: Final = 10
+_SAME: Final = 0.3
+"""Two people's drawings of thin vessels have an intersection over union of about 0.6 (STARE)."""
+_APART: Final = 0.1
+_WITHIN: Final = 0.95
+_SMALLER: Final = 0.7
+
+
+class Relation(Enum):
+    """How what two kinds of masks mark lies in the same pictures; they hold 0 and one value each."""
+
+    NOT_BINARY = "more than one value"
+    NEVER_BOTH = "no image has both"
+    SAME = "the same, drawn twice"
+    APART = "apart"
+    OVERLAPPING = "overlapping"
+    INSIDE = "one inside the other"
+
+
+def compare(root: Path, one: Mapping[str, str], other: Mapping[str, str]) -> Relation:
+    """Compares two kinds of masks in a few images.
+
+    Args:
+        root: the dataset's folder.
+        one: the mask of each image.
+        other: likewise.
+    """
+    both = sorted(one.keys() & other.keys())
+    if not both:
+        return Relation.NEVER_BOTH
+    union = intersection = area = other_area = 0
+    for image in both[:: -(-len(both) // _COMPARED)]:
+        here, there = _covered(root / one[image]), _covered(root / other[image])
+        if here is None or there is None or here.shape != there.shape:
+            return Relation.NOT_BINARY
+        intersection += int((here & there).sum())
+        union += int((here | there).sum())
+        area += int(here.sum())
+        other_area += int(there.sum())
+    smaller, larger = sorted((area, other_area))
+    if intersection <= _APART * smaller:
+        return Relation.APART
+    if intersection >= _WITHIN * smaller and smaller <= _SMALLER * larger:
+        return Relation.INSIDE
+    return Relation.SAME if intersection >= _SAME * union else Relation.OVERLAPPING
+
+
+def compare_all(root: Path, kinds: Sequence[Mapping[str, str]]) -> set[Relation]:
+    """Compares each two of several kinds."""
+    return {compare(root, one, other) for one, other in combinations(kinds, 2)}
+
+
+def mean_area(root: Path, masks: Sequence[str]) -> float:
+    """The covered part of a few masks."""
+    read = [_covered(root / path) for path in masks[:_COMPARED]]
+    return float(np.mean([covered.mean() for covered in read if covered is not None] or [0.0]))
+
+
+def class_names(suffixes: Sequence[str]) -> tuple[str, ...] | None:
+    """Names of classes from what tells their masks' names or folders apart; None where nothing does.
+
+    ``_mask_disc`` and ``_mask_square`` are ``disc`` and ``square``; numbers are no names.
+    """
+    words = [re.findall(r"[^\W_]+", suffix) for suffix in suffixes]
+    while all(len(each) > 1 for each in words) and len({each[0] for each in words}) == 1:
+        words = [each[1:] for each in words]
+    while all(len(each) > 1 for each in words) and len({each[-1] for each in words}) == 1:
+        words = [each[:-1] for each in words]
+    names = tuple("_".join(each) for each in words)
+    told = all(name and not name.isdigit() for name in names) and len(set(names)) == len(names)
+    return names if told else None
+
+
+def plainness(root: Path, files: Sequence[str]) -> tuple[int, int, int, list[tuple[int, str]]]:
+    """What to compare masks of several kinds by: readable, numbers before colours, fewest labels, name."""
+    unreadable = colored = 0
+    labels: set[int] = set()
+    for file in files[:_LOOKED_AT]:
+        try:
+            raw = open_mask(root / file, ANY_SIZE).read(as_colors=False)
+        except InputRejectedError:
+            unreadable += 1
+        else:
+            colored += raw.ndim == 3
+            labels |= set(np.unique(pack_colors(raw) if raw.ndim == 3 else raw).tolist())
+    return unreadable, colored, len(labels), natural(min(files, default=""))
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorts mask_9 before mask_10."""
+    stem = PurePosixPath(name).as_posix()
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", stem)]
+
+
+def _covered(path: Path) -> np.ndarray | None:
+    """Where a mask is not 0, bool [height, width]; None where it holds more than one other value."""
+    try:
+        raw = open_mask(path, ANY_SIZE).read(as_colors=False)
+    except InputRejectedError:
+        return None
+    raw = pack_colors(raw) if raw.ndim == 3 else raw
+    return raw != 0 if len(np.unique(raw[raw != 0])) <= 1 else None
