@@ -17,6 +17,7 @@ _COMPARED: Final = 10
 _SAME: Final = 0.3
 """Two people's drawings of thin vessels have an intersection over union of about 0.6 (STARE)."""
 _APART: Final = 0.1
+_SAYS_CLASS: Final = re.compile("class|cls|label|categ", re.IGNORECASE)
 _WITHIN: Final = 0.95
 _SMALLER: Final = 0.7
 
@@ -74,7 +75,7 @@ def mean_area(root: Path, masks: Sequence[str]) -> float:
 def class_names(suffixes: Sequence[str]) -> tuple[str, ...] | None:
     """Names of classes from what tells their masks' names or folders apart; None where nothing does.
 
-    ``_mask_disc`` and ``_mask_square`` are ``disc`` and ``square``; numbers are no names.
+    ``_mask_disc`` and ``_mask_square`` are ``disc`` and ``square``; numbers are no names but for ``class1``.
     """
     words = [re.findall(r"[^\W_]+", suffix) for suffix in suffixes]
     while all(len(each) > 1 for each in words) and len({each[0] for each in words}) == 1:
@@ -82,7 +83,8 @@ def class_names(suffixes: Sequence[str]) -> tuple[str, ...] | None:
     while all(len(each) > 1 for each in words) and len({each[-1] for each in words}) == 1:
         words = [each[:-1] for each in words]
     names = tuple("_".join(each) for each in words)
-    told = all(name and not name.isdigit() for name in names) and len(set(names)) == len(names)
+    without_numbers = {name if _SAYS_CLASS.search(name) else re.sub(r"[_\d]+$", "", name) for name in names}
+    told = "" not in without_numbers and len(without_numbers) == len(names)
     return names if told else None
 
 

@@ -46,6 +46,8 @@ _FREQUENT: Final = 0.1
 """An ending that this part of the names has may be a kind of picture."""
 _MOST_ENDINGS: Final = 6
 _COMPARED: Final = 10
+_ALIKE: Final = 10
+"""From so many images on with equally many masks, these may be classes rather than objects."""
 _MOSTLY: Final = 0.7
 
 
@@ -180,15 +182,17 @@ def _beside(images: Folder, masks: Folder) -> str:
 def _told_apart_by_folders(images: Folder, masks: Folder) -> Iterator[tuple[Folder, Folder]]:
     """Yields what could be the images and what the masks of one folder that was named for both.
 
-    The deepest folders that all files have are looked at first. Where kinds of pictures have
+    The deepest folders are looked at first. Where kinds of pictures have
     a folder each (``*/images``, ``*/masks``), the least plain pictures are the images.
     """
     if images.path != masks.path:
         return
     readable = frozenset(images.files)
-    for level in reversed(range(min(path.count("/") for path in masks.files))):
+    for level in reversed(range(max(path.count("/") for path in masks.files))):
         kinds: dict[str, list[str]] = defaultdict(list)
         for path in masks.files:
+            if path.count("/") <= level:
+                continue
             # Train and val are no kinds of pictures.
             kinds[without_split(PurePosixPath(path).parts[level])].append(path)
         if 2 <= len(kinds) <= _MOST_KINDS:
@@ -233,11 +237,17 @@ class _Search:
         """Pairs by names, else by the folders of several masks."""
         if not images.files:
             return None
-        kinds = self._kinds_by_names(images, masks) or self._kinds_by_folders(images, masks)
-        if kinds:
-            return self._tidied(self._resolved(kinds))
-        pairing = self._best(images, masks, Affixes())
-        return self._several(pairing) if pairing else None
+        found = []
+        for find in (self._kinds_by_names, self._kinds_by_folders):
+            if kinds := find(images, masks):
+                found.append(self._tidied(self._resolved(kinds)))
+            if found and len(found[-1].entries) > len(images.files) / 2:
+                return found[-1]
+        # Not by chance, as names of one letter are part of most others.
+        several = self._best(images, masks, Affixes())
+        if several and (united := self._several(several)):
+            found.append(united)
+        return max(found, key=lambda pairing: len(pairing.entries), default=None)
 
     def _kinds_by_names(self, images: Folder, masks: Folder) -> list[_Kind]:
         """The masks that pair most images, by what their names add, and words that do so for some."""
@@ -271,15 +281,15 @@ class _Search:
 
     def _kinds_by_folders(self, images: Folder, masks: Folder) -> list[_Kind]:
         """Masks of the same names in folders side by side, each with its images."""
-        depths = {path.count("/") for path in masks.files}
-        for level in reversed(range(min(depths))):
+        for level in reversed(range(max(path.count("/") for path in masks.files))):
             folders: dict[str, list[str]] = defaultdict(list)
             names = set()
-            for path in masks.files:
+            deep = [path for path in masks.files if path.count("/") > level]
+            for path in deep:
                 parts = PurePosixPath(path).parts
                 folders[parts[level]].append(path)
                 names.add((parts[:level], PurePosixPath(*parts[level + 1 :]).with_suffix("")))
-            if not 2 <= len(folders) <= _MOST_CLASSES or len(names) == len(masks.files):
+            if not 2 <= len(folders) <= _MOST_CLASSES or len(names) == len(deep):
                 continue
             kinds = []
             for name, files in folders.items():
@@ -492,6 +502,8 @@ def _relation_of_parts(root: Path, several: Sequence[Entry]) -> tuple[Relation, 
     first, second = ({entry.image: entry.parts[at].path for entry in several} for at in (0, 1))
     files = sum(len(entry.parts) for entry in several)
     note = f"{len(several)} images have several masks, {files} files: what they mark is united"
+    if len({len(entry.parts) for entry in several}) == 1 and len(several) >= _ALIKE:
+        note += "; each has as many: if they are classes, give dataset.masks a pattern for each"
     return compare(root, first, second), note
 
 

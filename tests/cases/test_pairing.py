@@ -1,5 +1,7 @@
 """Names as people have them: which files belong together, which are merged, and what is said of the rest."""
 
+import io
+import logging
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawn_folders import photo
 from PIL import Image
 
 from components.dataset import features
@@ -14,6 +17,11 @@ from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.layouts.layout import Scan
 from components.image_mask_example_gen.report import Reason
+from components.image_mask_example_gen.suffixes import MASKS, PICTURES
+from pipeline.config import load_recipe
+from pipeline.init.__main__ import main
+from pipeline.init.files import find_files
+from pipeline.init.pairing import Pairing, pair
 
 Case = Callable[[str], Path]
 NFD_NAME = unicodedata.normalize("NFD", "größe")
@@ -290,3 +298,303 @@ def test_patterns_of_classes_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         folder(tmp_path, "i/*.png", masks, **more)
+
+
+# ---- init ----
+
+
+def paired(images: Path, masks: Path | None = None) -> Pairing:
+    return pair(find_files(images, PICTURES, "--images"), find_files(masks or images, MASKS, "--masks"))
+
+
+def init(
+    capsys: pytest.CaptureFixture[str], images: Path, masks: Path, *more: str
+) -> tuple[DatasetConfig, str]:
+    """Runs the command; returns the recipe's dataset, unchanged, and what was said, in one line."""
+    output = images.parent / "my.yaml"
+    argv = ["--images", str(images), "--masks", str(masks), "--output", str(output), "--force", *more]
+    assert main(argv) == 0, capsys.readouterr().err
+    dataset = load_recipe(str(output)).dataset
+    for written in (output, output.with_name("preview.png")):
+        written.unlink()
+    return dataset, " ".join(capsys.readouterr().out.split())
+
+
+def refused(capsys: pytest.CaptureFixture[str], images: Path, masks: Path) -> str:
+    argv = ["--images", str(images), "--masks", str(masks), "--output", str(images.parent / "my.yaml")]
+    assert main(argv) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+def pairs_of(dataset: DatasetConfig) -> set[tuple[str, tuple[str, ...]]]:
+    """Names of each image and its masks, as ingestion pairs them without setting anything aside."""
+    found = dataset.source.scan(Path(str(dataset.root)))
+    assert not found.rejected
+    return {(Path(e.image).name, tuple(Path(file).name for file in e.mask_files)) for e in found.entries}
+
+
+def test_satellite_images_beside_their_masks(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    root = case("deepglobe")
+    numbers = sorted(path.name.partition("_")[0] for path in root.glob("train/*_sat.jpg"))
+    wanted = {(f"{number}_sat.jpg", (f"{number}_mask.png",)) for number in numbers}
+    assert len(wanted) == 12
+    for folder in (root / "train", root):
+        dataset, said = init(capsys, folder, folder)
+        assert pairs_of(dataset) == wanted
+    assert "4 pictures that match no pattern are not used: 4 valid/*.jpg" in said
+
+
+def test_of_two_observers_one_is_proposed_and_the_other_named(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = case("chase")
+    dataset, said = init(capsys, root, root)
+    assert len(pairs_of(dataset)) == 28
+    assert dataset.masks == "*_1stHO.png" and "too: *_2ndHO.png; taken are *_1stHO.png" in said
+
+
+def test_masks_that_keep_both_suffixes_of_their_images(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = case("supervisely")
+    wanted = {(path.name, (f"{path.name}.png",)) for path in (root / "ds0/img").iterdir()}
+    assert len(wanted) == 12
+    for images, masks in (("ds0/img", "ds0/masks_machine"), ("ds0", "ds0"), (".", ".")):
+        found = paired(root / images, root / masks)
+        assert {(Path(e.image).name, (Path(e.mask).name,)) for e in found.entries} == wanted
+        assert str(found.dataset["masks"]).endswith("masks_machine/*.png") and not found.unpaired
+    assert any("masks_human" in note for note in found.notes) and any(".json" in note for note in found.notes)
+
+
+def test_a_mask_for_each_lesion_is_united(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    root = case("busi_d")
+    dataset, said = init(capsys, root / "images", root / "masks")
+    assert "10 images have several masks, 20 files: what they mark is united" in said
+    assert "nearly twice" not in said
+    found = class_ids(dataset)
+    assert len(found) == 100
+    parts = [np.asarray(Image.open(root / f"masks/benign (10)_mask{n}.png")) > 0 for n in ("", "_1")]
+    np.testing.assert_array_equal(found["benign (10)"], parts[0] | parts[1])
+    assert sum(len(files) for _, files in pairs_of(dataset)) == len(list((root / "masks").iterdir()))
+
+
+def test_a_folder_for_each_class_makes_the_classes(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    root = case("multi_perclass_folder")
+    dataset, said = init(capsys, root / "images", root / "masks")
+    assert dataset.masks == {"disc": "masks/disc/*.png", "square": "masks/square/*.png"}
+    assert dataset.label_set().names == ("background", "disc", "square")
+    assert "a mask for each of 2 classes, by their names: disc, square" in said
+    for name, ids in class_ids(dataset).items():
+        disc, square = (
+            np.asarray(Image.open(root / f"masks/{c}/{name}.png")) > 0 for c in ("disc", "square")
+        )
+        np.testing.assert_array_equal(ids, np.where(square, 2, np.where(disc, 1, 0)))
+    named, _ = init(capsys, root / "images", root / "masks", "--classes", "square,rest,disc")
+    assert named.label_set().names == ("square", "rest", "disc")
+    assert np.array_equal(class_ids(named)["000"] == 2, class_ids(dataset)["000"] == 1)
+    assert paired(root).dataset["masks"] == dataset.masks
+
+
+def test_two_images_for_one_mask_are_named(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    root = case("samestem_flatmasks")
+    line = refused(capsys, root / "images", root / "masks")
+    assert "Two images have the same name '000': images/a/000.jpg and images/b/000.jpg" in line
+
+
+def test_names_of_all_sorts(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    root = case("names")
+    images, masks = root / "Bilder 1", root / "Masken ü"
+    dataset, said = init(capsys, images, masks)
+    assert len(pairs_of(dataset)) == 12 and dataset.max_rejected_fraction == 0.01
+    assert "Thumbs" not in said and "desktop" not in said
+    assert {entry.key for entry in paired(root).entries} == {
+        entry.key for entry in paired(images, masks).entries
+    }
+
+
+def test_names_in_two_forms_of_unicode(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    root = case("names_nfd")
+    dataset, _ = init(capsys, root / "images", root / "masks")
+    assert len(pairs_of(dataset)) == 12 and dataset.max_rejected_fraction == 0.01
+    images = {entry.image for entry in dataset.source.scan(root).entries}
+    assert images == {f"images/{path.name}" for path in (root / "images").iterdir()}
+
+
+def test_formats_by_their_rarer_suffixes_are_read_and_foreign_ones_named(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = case("exts_left_out")
+    dataset, said = init(capsys, root / "images", root / "masks")
+    found = dataset.source.scan(root)
+    assert len(found.entries) == 16 and dataset.max_rejected_fraction == 0.01
+    assert {item.reason for item in found.rejected} == {Reason.NOT_READ}
+    assert "4 files set aside, format not read here: images/002.heic" in said
+    assert "without image" not in said
+
+
+# ---- more of these kinds ----
+
+DISC = np.hypot(*np.mgrid[-24:24, -32:32]) < 9
+OBSERVED = np.roll(DISC, 1, axis=1)
+LEFT_DISC, RIGHT_DISC = np.roll(DISC, -18, axis=1), np.roll(DISC, 18, axis=1)
+
+
+def draw_kinds(
+    root: Path, image: str, masks: Mapping[str, np.ndarray], names: Iterable[str] = "abcdefgh"
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in names:
+        draw(root / image.format(name), photo(rng))
+        for file, pixels in masks.items():
+            draw(root / file.format(name), pixels * 255)
+
+
+@pytest.mark.parametrize(
+    ("image", "one", "other", "taken"),
+    [
+        ("{}_training.tif", "{}_manual1.tif", "{}_manual2.tif", "*_manual1.tif"),
+        ("{}.ppm", "{}.ah.ppm", "{}.vk.ppm", "*.ah.ppm"),
+        ("Image_{}.png", "Image_{}_1stHO.png", "Image_{}_2ndHO.png", "*_1stHO.png"),
+        ("{}.png", "{}_mask.png", "{}_mask_1.png", "*_mask.png"),
+        ("images/{}.jpg", "masks/{}_mask.png", "masks/{}_mask_1.png", "masks/*_mask.png"),
+        (
+            "images/{}_test.tif",
+            "1st_manual/{}_manual1.gif",
+            "2nd_manual/{}_manual2.gif",
+            "1st_manual/*_manual1.gif",
+        ),
+        ("images/{}.jpg", "masks/reader_a/{}.png", "masks/reader_b/{}.png", "masks/reader_a/*.png"),
+        ("images/{}.jpg", "masks/{}/one.png", "masks/{}/two.png", "masks/*/one.png"),
+    ],
+)
+def test_what_was_drawn_twice_is_not_united(
+    tmp_path: Path, image: str, one: str, other: str, taken: str
+) -> None:
+    draw_kinds(tmp_path, image, {one: DISC, other: OBSERVED})
+    found = paired(tmp_path)
+    assert found.dataset["masks"] == taken
+    assert {(entry.image, entry.mask) for entry in found.entries} == {
+        (image.format(name), one.format(name)) for name in "abcdefgh"
+    }
+    assert not found.unpaired and all(not entry.parts for entry in found.entries)
+    assert any("taken are" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("image", "left", "right"),
+    [
+        ("images/{}.jpg", "masks/{}_0.png", "masks/{}_1.png"),
+        ("images/{}.jpg", "masks/{}_mask_1.png", "masks/{}_mask_2.png"),
+        ("images/{}.jpg", "masks/{}/7.png", "masks/{}/8.png"),
+        ("{}/images/{}.png", "{}/masks/7a.png", "{}/masks/7b.png"),
+        ("benign/benign ({}).png", "benign/benign ({})_mask.png", "benign/benign ({})_mask_1.png"),
+    ],
+)
+def test_a_mask_for_each_object_is_found_and_united(
+    tmp_path: Path, image: str, left: str, right: str
+) -> None:
+    names = [f"cell{number}" for number in range(9)]
+    image, left, right = (text.replace("{}", "{0}") for text in (image, left, right))
+    draw_kinds(tmp_path, image, {left: LEFT_DISC, right: RIGHT_DISC}, names)
+    (tmp_path / right.format("cell3")).unlink()
+    found = paired(tmp_path)
+    assert {(entry.image, entry.mask_files) for entry in found.entries} == {
+        (
+            image.format(name),
+            tuple(file.format(name) for file in (left, right) if name != "cell3" or file == left),
+        )
+        for name in names
+    }
+    assert any(
+        "8 images have several masks, 16 files: what they mark is united" in note for note in found.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "disc", "square"),
+    [
+        ("images/{}.jpg", "masks/disc/{}.png", "masks/square/{}.png"),
+        ("images/{}.jpg", "disc/{}.png", "square/{}.png"),
+        ("images/train/{}.jpg", "masks/train/disc/{}.png", "masks/train/square/{}.png"),
+        ("images/{}.jpg", "masks/{}_disc.png", "masks/{}_square.png"),
+        ("{}.jpg", "{}_mask_disc.png", "{}_mask_square.png"),
+        ("images/{}.jpg", "masks/disc_{}.png", "masks/square_{}.png"),
+    ],
+)
+def test_a_mask_for_each_class_is_found_and_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], image: str, disc: str, square: str
+) -> None:
+    draw_kinds(tmp_path, image, {disc: LEFT_DISC, square: RIGHT_DISC})
+    (tmp_path / square.format("c")).unlink()
+    dataset, said = init(capsys, tmp_path, tmp_path)
+    assert list(dict(dataset.masks or {})) == ["disc", "square"]  # type: ignore[arg-type]
+    found = {key.rpartition("/")[2]: ids for key, ids in class_ids(dataset).items()}
+    assert len(found) == 8
+    np.testing.assert_array_equal(found["a"], np.where(RIGHT_DISC, 2, np.where(LEFT_DISC, 1, 0)))
+    np.testing.assert_array_equal(found["c"], np.where(LEFT_DISC, 1, 0))
+    assert "of 8 images have a mask of each class but square in 7" in said
+
+
+def test_of_classes_inside_each_other_the_smaller_lies_on_top(tmp_path: Path) -> None:
+    cup = np.hypot(*np.mgrid[-24:24, -32:32]) < 4
+    draw_kinds(tmp_path, "i/{}.jpg", {"m/{}_cup.png": cup, "m/{}_disc.png": DISC})
+    found = paired(tmp_path / "i", tmp_path / "m")
+    assert list(found.dataset["masks"]) == ["disc", "cup"]
+    assert any("the later of dataset.masks counts" in note for note in found.notes)
+
+
+def test_scenes_side_by_side_are_no_kinds_of_pictures(tmp_path: Path) -> None:
+    for scene in ("day", "night"):
+        draw_kinds(tmp_path / scene, f"{scene} ({{}}).png", {f"{scene} ({{}})_mask.png": DISC})
+    found = paired(tmp_path)
+    assert len(found.entries) == 16 and all(e.mask == e.image.replace(").", ")_mask.") for e in found.entries)
+
+
+def test_nothing_is_passed_by_without_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw_kinds(tmp_path, "i/{}.jpg", {"m/{}.png": DISC})
+    draw_kinds(tmp_path, "i/test/{}x.jpg", {})
+    touch(tmp_path, "i/a.json", "i/b.json", "m/readme.txt", "i/z.CR2", "i/y.heic")
+    dataset, said = init(capsys, tmp_path / "i", tmp_path / "m")
+    assert len(pairs_of(dataset)) == 8
+    assert "8 pictures that match no pattern are not used: 8 i/test/*.jpg (such as i/test/ax.jpg)" in said
+    assert "2 pictures in formats that are not read here are not used: 1 i/*.heic, 1 i/*.CR2" in said
+    assert "3 other files are not used: 2 .json, 1 .txt" in said
+
+
+def test_what_does_not_meet_is_not_made_to_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw_kinds(tmp_path, "i/{}.jpg", {"m/{}.png": DISC}, "abcdefghijklmnopqrst")
+    for name in "abc":
+        (tmp_path / f"m/{name}.png").rename(tmp_path / f"m/other_{name}{name}.png")
+    line = refused(capsys, tmp_path / "i", tmp_path / "m")
+    assert "6 of 23 pairs cannot be used, more than the 5% that a recipe may pass over" in line
+    assert "image without mask (such as i/a.jpg" in line and not (tmp_path / "my.yaml").exists()
+
+
+def test_ingestion_writes_what_was_merged_under_the_names_of_the_files(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ingested import ingest, read_split
+
+    rng, root = np.random.default_rng(0), tmp_path / "data"
+    composed = unicodedata.normalize("NFC", NFD_NAME)
+    for name in "abcd":
+        draw(root / f"i/{NFD_NAME}{name}.jpg", photo(rng))
+        draw(root / f"m/disc/{composed}{name}.png", LEFT_DISC * 255)
+    draw(root / f"m/square/{composed.upper()}A.png", RIGHT_DISC * 255)
+    touch(root, "i/Thumbs.db", "m/disc/desktop.ini", "i/x.heic")
+    draw(root / "m/disc/x.png", DISC)
+    masks = {"disc": "m/disc/*", "square": "m/square/*"}
+    dataset = folder(root, "i/*", masks, classes=["rest", "disc", "square"])
+    with caplog.at_level(logging.INFO):
+        report = ingest(dataset, tmp_path / "out")
+    assert [(item.file, item.reason) for item in report.rejected] == [("i/x.heic", "format not read here")]
+    assert "1 set aside, format not read here (i/x.heic)" in caplog.text
+    assert "of 4 images have a mask of each class but square in 1" in caplog.text
+    examples = {
+        name: e for split in features.SPLITS for name, e in read_split(tmp_path / "out", split).items()
+    }
+    assert examples.keys() == {f"i/{NFD_NAME}{name}.jpg" for name in "abcd"}
+    for name, square in ((f"i/{NFD_NAME}a.jpg", 2), (f"i/{NFD_NAME}b.jpg", 0)):
+        ids = np.asarray(Image.open(io.BytesIO(examples[name][features.MASK_ENCODED])))
+        np.testing.assert_array_equal(ids, np.where(RIGHT_DISC, square, np.where(LEFT_DISC, 1, 0)))
