@@ -1,4 +1,4 @@
-"""How long one waits before anything happens.
+"""Start-up time of the commands: how long one waits before anything happens.
 
 python -m benchmarks.startup
 

@@ -1,4 +1,4 @@
-"""Lengths of time as people say them."""
+"""Formats lengths of time for people."""
 
 
 def duration(seconds: float) -> str:

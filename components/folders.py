@@ -1,4 +1,4 @@
-"""Walking through folders of the user's."""
+"""Walks through folders of the user's, past what systems leave in them."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Pillow without a limit of its own, which is one for all and fixed, and without words of its own.
+"""Pillow's ``Image`` with its own limit of pixels lifted, one for all and fixed, and its own words silenced.
 
 Ours is ``dataset.max_pixels``: ingestion checks it after each header, and what later stages open has passed
 there. What is wrong with a file is said once, by whoever reads it, and with the file's name.

@@ -1,4 +1,4 @@
-"""How TFX reads Examples, wherever its executors run."""
+"""Sets how TFX reads Examples, wherever its executors run."""
 
 from absl import flags
 from tfx_bsl.coders import batch_util  # noqa: F401  (defines the flag set below)

@@ -1,4 +1,4 @@
-"""The TFMA metric that counts one confusion matrix, of which all metrics follow."""
+"""The TFMA metric that counts one confusion matrix, from which all metrics follow."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What may be decoded, and how much of it at once.
+"""Guards decoding in TensorFlow's graph: which images are refused, and how many are decoded at once.
 
 A few hundred bytes can claim billions of pixels, and a decoder takes their word for it: an image's size is
 read from its header before there is a pixel of it. This is graph code, so that a model carries its

@@ -1,4 +1,4 @@
-"""To the network's input size and back, by stretching or by letterboxing.
+"""Resizes images and masks to the network's input size and back, by stretching or by letterboxing.
 
 Every resize takes pixels as areas (half-pixel centres), so going there and back does not shift an image.
 """

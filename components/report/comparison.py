@@ -1,4 +1,4 @@
-"""Two runs side by side."""
+"""Compares two runs: what differs in their recipes, data, metrics and examples."""
 
 import json
 from collections.abc import Iterator, Mapping
