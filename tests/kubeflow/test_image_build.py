@@ -13,7 +13,7 @@ from emulator.cluster import Cluster, State
 from emulator.engine import Engine, Image
 from emulator.pod import REPOSITORY
 
-from components.dataset.contracts import ServingCheck
+from components.dataset.contracts import SERVING_CHECK_FILE, ServingCheck
 from pipeline.config import load_recipe
 
 pytestmark = [
@@ -174,22 +174,6 @@ def test_the_server_and_its_library_came_along(image: Image) -> None:
     assert not [path for path in ours if "libc." in path], "the C library must be the image's own"
 
 
-def test_shapes_ends_in_a_pushed_model(image: Image, tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    command = [
-        "python",
-        "-m",
-        "pipeline.run_local",
-        "--workdir=/work",
-        *(f"--set={each}" for each in OVERRIDES),
-    ]
-    said = _run(image, *command, options=(f"--volume={tmp_path}:/work",))
-    assert [path.name for path in (tmp_path / "serving/shapes").iterdir() if path.name.isdecimal()], said
-    assert {path.stat().st_uid for path in tmp_path.rglob("*")} == {USER}
-    [report] = map(ServingCheck.load, tmp_path.rglob("serving_check.json"))
-    assert report.server == "tensorflow_model_server 2.21.0-stand-in"
-
-
 def test_the_compiled_package_runs_task_by_task_in_containers(image: Image, tmp_path: Path) -> None:
     from pipeline.kubeflow.spec.compile import compile_pipeline
 
@@ -199,7 +183,8 @@ def test_the_compiled_package_runs_task_by_task_in_containers(image: Image, tmp_
     for claim in claims.values():
         claim.mkdir()
         claim.chmod(0o777)
-    results = Cluster(tmp_path / "cluster", image, claims).run(package.to_yaml())
+    cluster = Cluster(tmp_path / "cluster", image, claims)
+    results = cluster.run(package.to_yaml())
     failed = {
         name: result.log[-3000:] for name, result in results.items() if result.state is not State.SUCCEEDED
     }
@@ -209,6 +194,9 @@ def test_the_compiled_package_runs_task_by_task_in_containers(image: Image, tmp_
     ]
     told = f"pushed: version {version} is served from /serving/shapes/{version}\n"
     assert results["model-pushed"].log == told
+    assert {path.stat().st_uid for path in claims["segmentation-serving"].rglob("*")} == {USER}
+    verdict = cluster.objects.path(results["ServingCheck"].outputs["infra_blessing"].uri)
+    assert ServingCheck.load(verdict / SERVING_CHECK_FILE).server == "tensorflow_model_server 2.21.0-stand-in"
 
 
 @pytest.fixture(scope="module")
