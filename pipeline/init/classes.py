@@ -254,10 +254,15 @@ def _numbered(found: RawLabels, names: tuple[str, ...], start: int, labels: Labe
         questions.append(
             f"no mask read holds {', '.join(unseen)}: are names given in the order of the values?"
         )
-    if start == 0 and looks_void(0, found) and not is_void_or_background(names[0]):
+    if start == 0 and found.share(0) < _BACKGROUND_SHARE and not is_void_or_background(names[0]):
+        why = (
+            ", which lies in thin strips between all others as if not labelled"
+            if looks_void(0, found)
+            else ""
+        )
         questions.append(
-            f"{names[0]} was given to 0, which lies in thin strips between all others as if not labelled: if "
-            "the names count from 1, give them with their values, one to a line"
+            f"names were counted from 0, so that {names[0]} is 0{why}: if they count from 1, give them "
+            "with their values, such as 1 road to a line"
         )
     return replace(labels, values=numbered, doubts=tuple(questions))
 
@@ -280,7 +285,7 @@ def _one_without_a_name(
             question = _taken_as_background(first, found)
     shown = ", ".join(f"{word(value)} {name}" for name, value in list(given.items())[:_SHOWN])
     question += (
-        f"; {len(names)} names for {len(values)} values were dealt out as {shown}: look at preview.png"
+        f"; of {len(values)} values {len(names)} have names, dealt out as {shown}: look at preview.png"
     )
     reason = "; ".join(filter(None, (why, _reason(customary))))
     return Labels(given, ignored, reason, (question,))

@@ -64,6 +64,7 @@ _AFTER = re.compile(rf"(.*?)(?:[\s,;:]+({_THREE}|{_HEX})|\s*[,;:\t]\s*({_NUMBER}
 _NUMBER_FIRST = re.compile(rf"({_NUMBER})\s*[\s,;:]\s*(\D.*)")
 _CVAT = re.compile(r"([^:]+):(\d+,\d+,\d+):[^:]*:[^:]*")
 _THREE_NUMBERS = re.compile(rf"(?<!\d){_NUMBER}(?:\s*[\s,;]\s*{_NUMBER}){{2}}(?!\d)")
+_ONE_MORE_NUMBER = re.compile(r"[,;:\t]\s*\d+$")
 _SEPARATORS = " ,;:\t"
 
 
@@ -242,8 +243,8 @@ def _from_lines(text: str) -> ClassNames:
     if (table := _table(lines)) is not None:
         return checked(_from_rows(table))
     found = [_line(line) for line in lines]
-    for name, *_ in found:
-        if _THREE_NUMBERS.search(name):
+    for name, *raws in found:
+        if _THREE_NUMBERS.search(name) or (raws != [None, None] and _ONE_MORE_NUMBER.search(name)):
             raise InitError(f"{name!r} is more than a name and its value or colour")
     if (
         len(found) > 2

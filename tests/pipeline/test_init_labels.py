@@ -182,6 +182,13 @@ def test_names_that_begin_with_a_background_count_from_zero() -> None:
     assert any("3 has no name" in doubt for doubt in labels.doubts)
 
 
+def test_a_rare_0_with_a_name_is_asked_about() -> None:
+    # As where ADE20K's last class is in no mask: nothing else says that its names count from 1.
+    rare = named(holding(0, 1, 2, 3, first=5), "wall", "building", "sky", "floor")
+    assert any("counted from 0, so that wall is 0" in doubt for doubt in rare.doubts)
+    assert not named(holding(0, 1, 2, 3, first=5), "background", "a", "b", "c").doubts
+
+
 def test_the_names_of_ade20k_count_from_one() -> None:
     names = ("wall", *(f"thing {number}" for number in range(149)))
     labels = named(holding(0, 1, 5, 149), *names)
@@ -394,6 +401,8 @@ def test_a_list_longer_than_a_file_s_name_is_a_list() -> None:
     ("text", "problem"),
     [
         ("0 0 0 0 1 0 0 Clear\n1 255 0 0 1 1 1 Lung\n", "is more than a name and its value or colour"),
+        # Columns of a classification's list.
+        ("filename, cat, dog\na.jpg, 1, 0\nb.jpg, 0, 1\n", "is more than a name and its value or colour"),
         ("road,1\nsky\n", "tells the value or colour of some classes but not of 'sky'"),
         ("road,1\nsky,1,2,3\n", "mixes numbers and colours"),
         ("road,1\nsky,1\n", "'road' and 'sky' are both 1"),
