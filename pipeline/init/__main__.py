@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.data is None:
             dataset = look_at_folders(args.images, args.masks, args.classes)
         else:
-            from pipeline.init.known_layouts import recognise_root
+            from pipeline.init.known_layouts import Known, recognise_root
 
-            layout = args.layout or recognise_root(args.data)
-            dataset = look_at_layout(layout, args.data, args.classes)
+            known = Known(args.layout, args.data) if args.layout else recognise_root(args.data)
+            dataset = look_at_layout(known.layout, known.root, args.classes)
         command = f"{parser.prog} {shlex.join(sys.argv[1:] if argv is None else argv)}"
         report = write_recipe(dataset, args.output, preview, command, started)
     except InitError as error:

@@ -13,12 +13,11 @@ from components.folders import walk_folders
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.layouts import DATASETS
 from components.image_mask_example_gen.layouts.ade20k import Ade20k
-from components.image_mask_example_gen.layouts.cityscapes import Cityscapes
 from components.image_mask_example_gen.layouts.coco import Coco
 from components.image_mask_example_gen.layouts.json_file import read_json
 from components.image_mask_example_gen.layouts.labelme import LabelMe
-from components.image_mask_example_gen.layouts.layout import Layout
-from components.image_mask_example_gen.layouts.tfds import Tfds, is_prepared
+from components.image_mask_example_gen.layouts.layout import Layout, subfolders
+from components.image_mask_example_gen.layouts.tfds import Tfds, is_prepared, prepared
 from components.image_mask_example_gen.layouts.voc import CLASSES as VOC_CLASSES
 from components.image_mask_example_gen.layouts.voc import Voc
 from components.image_mask_example_gen.suffixes import PICTURES
@@ -73,10 +72,15 @@ def recognise(images: Path, masks: Path) -> Known | None:
         return Known(Coco.name, root, path, instead_of_pictures=True)
     try:
         for layout in DATASETS.values():
-            if layout.init_folders and images != masks:
-                first, *others = (root / folder for folder in layout.init_folders)
-                if images == first and masks in others and _is(layout, root):
-                    return Known(layout.name, root, instead_of_pictures=True)
+            if not layout.init_folders:
+                continue
+            if images == masks:
+                if home := _home_of(layout, root):
+                    return Known(layout.name, home, instead_of_pictures=True)
+                continue
+            first, *others = (root / folder for folder in layout.init_folders)
+            if images == first and masks in others and _is(layout, root):
+                return Known(layout.name, root, instead_of_pictures=True)
         no_pictures = not has_pictures(masks)
         if found := Coco().lists(masks) or Coco().lists(root):
             panoptic = all("panoptic" in path for path in found)
@@ -95,18 +99,24 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def recognise_root(data: Path) -> str:
-    """Returns the layout that a folder has as a whole.
+def recognise_root(data: Path) -> Known:
+    """Returns the layout that a folder has as a whole, or the one folder in it.
 
     Raises:
         InitError: none that is known.
     """
-    for layout in DATASETS.values():
-        try:
-            if not layout.missing(data):
-                return layout.name
-        except OSError as error:
-            raise InitError(f"--data: {error.filename} cannot be read: {error.strerror}") from None
+    data = absolute(data)
+    try:
+        for layout in DATASETS.values():
+            if layout.name == Tfds.name:
+                if any(map(is_prepared, (data, *data.glob("*")))) or prepared(data):
+                    return Known(layout.name, data)
+            elif home := _home_of(layout, data):
+                return Known(layout.name, home)
+    except OSError as error:
+        raise InitError(f"--data: {error.filename} cannot be read: {error.strerror}") from None
+    except StageError as error:
+        raise InitError(str(error)) from None
     raise InitError(
         f"--data: {data} is none of {', '.join(DATASETS)}; for pairs of pictures give --images and --masks"
     )
@@ -240,6 +250,16 @@ def _plain(values: Mapping[str, RawLabel]) -> dict[str, Any]:
     return {name: list(raw) if isinstance(raw, tuple) else raw for name, raw in values.items()}
 
 
+def _home_of(layout: Layout, folder: Path) -> Path | None:
+    """The folder itself if it is one of the layout's, else the one right in it that is, if there is one."""
+    if _is(layout, folder):
+        return folder
+    if layout.masks_are_files:
+        homes = [folder / name for name in subfolders(folder, ".") if _is(layout, folder / name)]
+        return homes[0] if len(homes) == 1 else None
+    return None
+
+
 def _is(layout: Layout, root: Path) -> bool:
     """Whether a folder with the layout's folders is of its kind: others use the names, too."""
     if layout.missing(root) or not (scan := layout.scan(root)).entries:
@@ -250,7 +270,7 @@ def _is(layout: Layout, root: Path) -> bool:
     if isinstance(layout, Ade20k):
         has_labels = any((root / name).is_file() for name in _ADE_LABELS)
         return has_labels or all(entry.key.startswith("ADE_") for entry in scan.entries)
-    return isinstance(layout, Cityscapes)
+    return True
 
 
 def has_pictures(folder: Path) -> bool:

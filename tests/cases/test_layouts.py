@@ -101,6 +101,24 @@ def test_cityscapes_reads_label_ids_and_groups_by_city(case: Case, tmp_path: Pat
     assert not cities["train"] & cities["val"]
 
 
+@pytest.mark.parametrize(
+    ("name", "layout"), [("voc", "voc"), ("cityscapes", "cityscapes"), ("ade", "ade20k")]
+)
+@pytest.mark.parametrize("options", [("--data",), ("--images", "--masks")], ids=["data", "both folders"])
+@pytest.mark.parametrize("above", [False, True], ids=["itself", "the folder above"])
+def test_a_known_set_is_found_by_its_root(
+    case: Case, tmp_path: Path, name: str, layout: str, options: tuple[str, ...], above: bool
+) -> None:
+    root = case(name)
+    named = root
+    if above:
+        named = tmp_path / "unpacked"
+        named.mkdir()
+        root = root.rename(named / name)
+    dataset = init(tmp_path, *(word for option in options for word in (option, named))).dataset
+    assert (dataset.layout, dataset.root) == (layout, str(root))
+
+
 def test_ade20k_counts_from_one(case: Case, tmp_path: Path) -> None:
     root = case("ade")
     recipe = init(tmp_path, "--images", root / "images", "--masks", root / "annotations")
