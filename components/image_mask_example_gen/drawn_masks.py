@@ -82,6 +82,8 @@ def _runs(shape: Any, height: int, width: int) -> list[tuple[int, int]]:
     Raises:
       InputRejectedError: the segment does not fit the image.
     """
+    if shape == ():
+        raise _rejected("it has a box and no outline")
     runs: list[tuple[int, int]] = []
     for counts in _counts(shape, height, width):
         place = 0

@@ -250,8 +250,10 @@ def test_panoptic_segments_have_their_category_and_crowds_and_void_count_nowhere
         (json.dumps(coco_list([record(1, "x.jpg")], [{"image_id": 1}])), "an annotation without"),
         (json.dumps(coco_list([record(1, "x.jpg")], [segment(1, 3, [["a"]])])), "an annotation without"),
         (b'{"images": "\xff"}', "not UTF-8"),
+        (json.dumps(coco_list([record(1, "x.jpg")], [segment(1, 3, [])])), "boxes outline nothing"),
+        (json.dumps(coco_list([record(1, "x.jpg")], [segment(1, 3, None)])), "boxes outline nothing"),
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_a_list_that_is_none_ends_in_one_line(tmp_path: Path, content: str | bytes, complaint: str) -> None:
     (tmp_path / "a.json").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -280,6 +282,11 @@ def test_a_list_that_is_none_ends_in_one_line(tmp_path: Path, content: str | byt
 def test_a_hostile_segment_is_rejected_with_its_image(tmp_path: Path, hostile: Any) -> None:
     with pytest.raises(InputRejectedError, match="a segment cannot be drawn"):
         one_image(tmp_path, segment(1, 3, hostile))
+
+
+def test_an_object_without_outline_is_not_taken_for_background(tmp_path: Path) -> None:
+    with pytest.raises(InputRejectedError, match="a box and no outline"):
+        one_image(tmp_path, segment(1, 3, SQUARE), segment(1, 7, []))
 
 
 def test_a_picture_said_to_be_huge_is_rejected_before_it_is_drawn(tmp_path: Path) -> None:

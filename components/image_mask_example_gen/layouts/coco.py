@@ -243,6 +243,8 @@ def _load_unchanged(root: Path, path: str, modified: int, size: int) -> Annotati
         else:
             segments[item.image].append(item.segment)
     found.segments = dict(segments)
+    if segments and all(segment.shape == () for its in segments.values() for segment in its):
+        raise ValueError("it has boxes and no outlines (segmentation), and boxes outline nothing")
     for image, its in found.segments.items():
         for segment in its:
             if segment.category not in found.categories:
@@ -274,8 +276,8 @@ def _compact(item: dict[str, Any]) -> Any:
         if isinstance(segments := item.get("segments_info"), list):
             if isinstance(item.get("file_name"), str) and all(isinstance(each, Segment) for each in segments):
                 return _Panoptic(item["image_id"], item["file_name"], tuple(segments))
-        elif _is_id(item.get("category_id")) and "segmentation" in item:
-            shape = _compact_shape(item["segmentation"])
+        elif _is_id(item.get("category_id")):
+            shape = _compact_shape(item.get("segmentation"))
             if shape is not None:
                 crowd = bool(item.get("iscrowd"))
                 return _Annotation(item["image_id"], Segment(item["category_id"], crowd, shape))
@@ -292,7 +294,7 @@ def _compact_shape(shape: Any) -> Any:
     if isinstance(shape, dict):
         return shape
     try:
-        return tuple(array("d", polygon) for polygon in shape)
+        return tuple(array("d", polygon) for polygon in shape or ())
     except (TypeError, OverflowError):
         return None
 
