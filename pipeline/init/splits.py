@@ -135,6 +135,7 @@ def find_splits(root: Path, entries: Sequence[Entry], unpaired: Sequence[Rejecti
     if not sources:
         return FoundSplits({})
     chosen, *others = sources
+    chosen = next(filter(None, (_with_val(chosen, other) for other in others)), chosen)
     keys, notes = _keys(chosen)
     notes += [
         f"{other.kind} divide these pairs otherwise than {chosen.kind}, which are taken; say the others in "
@@ -169,6 +170,23 @@ def splits_beside(folder: Path) -> str | None:
                 "--images and --masks to take them as the data's own splits"
             )
     return None
+
+
+def _with_val(one: _Source, other: _Source) -> _Source | None:
+    """Adds val where another source divides what this one calls train, as lists do beside folders."""
+    none: frozenset[str] = frozenset()
+    pool = one.members.get("train", none) | one.members.get("trainval", none)
+    train, val, test = (other.members.get(split, none) for split in ("train", "val", "test"))
+    own_test = one.members.get("test", none)
+    if one.members.get("val") or not (train and val and train | val <= pool and test <= (own_test or pool)):
+        return None
+    taken = {"train": other, "val": other, "test": one if own_test else other}
+    taken = {split: source for split, source in taken.items() if source.members.get(split)}
+    return _Source(
+        f"{one.kind} and {other.kind}",
+        {split: source.declarations[split] for split, source in taken.items()},
+        {split: source.members[split] for split, source in taken.items()},
+    )
 
 
 def _keys(source: _Source) -> tuple[dict[str, Any], list[str]]:

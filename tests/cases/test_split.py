@@ -353,6 +353,56 @@ def test_one_split_alone_is_divided_as_any_folder_and_its_neighbours_are_named(
     assert "beside train lie test" in capsys.readouterr().out
 
 
+def two_folders(count: int) -> list[tuple[str, str]]:
+    names = [(split, f"{split}{number}") for split in ("train", "test") for number in range(count)]
+    return [(f"images/{split}/{name}.jpg", f"masks/{split}/{name}.png") for split, name in names]
+
+
+def test_lists_may_divide_what_folders_call_train(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    draw(
+        root,
+        [(f"images/{s}/{s}{n}.jpg", f"masks/{s}/{s}{n}.png") for s in ("train", "test") for n in range(8)],
+    )
+    for split, numbers in (("train", range(5)), ("val", range(5, 8))):
+        (root / f"{split}.txt").write_text("".join(f"train{n}\n" for n in numbers))
+    assert planned(init(root / "images", root / "masks", tmp_path / "r.yaml")) == {
+        "train": {f"images/train/train{n}.jpg" for n in range(5)},
+        "val": {f"images/train/train{n}.jpg" for n in range(5, 8)},
+        "test": {f"images/test/test{n}.jpg" for n in range(8)},
+    }
+
+
+def test_lists_that_contradict_the_folders_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    draw(
+        root,
+        [(f"images/{s}/{s}{n}.jpg", f"masks/{s}/{s}{n}.png") for s in ("train", "test") for n in range(6)],
+    )
+    (root / "train.txt").write_text("".join(f"test{n}\n" for n in range(6)))
+    (root / "test.txt").write_text("".join(f"train{n}\n" for n in range(6)))
+    found = planned(init(root / "images", root / "masks", tmp_path / "r.yaml"))
+    assert found["test"] == {f"images/test/test{n}.jpg" for n in range(6)}
+    assert "lists divide these pairs otherwise than folders" in capsys.readouterr().out
+
+
+def test_images_and_labels_of_nnunet_are_not_swapped(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    draw(
+        root,
+        [
+            (f"images{s}/{n}_0000.png", f"labels{s}/{n}.png")
+            for s, k in (("Tr", 8), ("Ts", 4))
+            for n in range(k)
+        ],
+    )
+    found = planned(init(root, root, tmp_path / "r.yaml"))
+    assert found["test"] == {f"imagesTs/{n}_0000.png" for n in range(4)}
+    assert found["train"] | found["val"] == {f"imagesTr/{n}_0000.png" for n in range(8)}
+
+
 def test_folders_of_classes_are_no_splits(tmp_path: Path) -> None:
     root = tmp_path / "data"
     draw(

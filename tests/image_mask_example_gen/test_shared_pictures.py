@@ -13,6 +13,7 @@ from PIL import Image
 from components.dataset.contracts import SPLITS_FILE
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.driver import fingerprint_inputs
 
 SIZE = (24, 32)
 """Height and width."""
@@ -105,6 +106,17 @@ def test_a_table_says_which_file_is_in_which_split_byte_for_byte(root: Path) -> 
     lines = (out / "ingestion" / SPLITS_FILE).read_bytes().splitlines()
     assert lines[:2] == [b"file,split", b"images/test/6.png,test"]
     assert b'"images/val/\xff, \xc3\xbc.png",val' in lines and len(lines) == 11
+
+
+def test_another_list_is_another_dataset(root: Path) -> None:
+    lists = config(root, splits={"val": {"list": "val.txt"}})
+    (root / "val.txt").write_text("3\n4\n")
+    before = fingerprint_inputs(lists)
+    (root / "val.txt").write_text("3\n4\n5\n")
+    assert fingerprint_inputs(lists) != before
+    (root / "val.txt").unlink()
+    with pytest.raises(StageError, match=r"dataset.splits names val.txt, and there is no such file"):
+        fingerprint_inputs(lists)
 
 
 def test_the_splits_are_those_that_the_data_declares(root: Path, caplog: pytest.LogCaptureFixture) -> None:
