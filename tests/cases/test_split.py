@@ -1,6 +1,7 @@
 """The user's own split: found by init, written into the recipe, and kept by ingestion byte for byte."""
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -339,7 +340,11 @@ def test_a_test_set_without_masks_is_said_and_left_out(
     }
     assert len(found["train"] | found["val"]) == COUNTS["train"]
     said = capsys.readouterr().out
-    assert "4 files set aside, unlisted" in said and "no mask for the name" in said
+    folder = image.format(split="test", n="").rpartition("/")[0].removeprefix(f"{folder_of_images}/")
+    [line] = re.findall(
+        "^Look at this: 4 (?:files set aside, unlisted|pictures .* are not used): .*$", said, re.M
+    )
+    assert f"{folder}/" in line
     assert recipe.dataset.max_rejected_fraction <= 0.05
 
 
