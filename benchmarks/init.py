@@ -2,8 +2,8 @@
 
 python -m benchmarks.init --pairs 100000
 
-The pairs are links to a few pictures of 640 x 480 pixels, so what is measured is what grows with their number:
-names, headers, and what is kept of them. The page cache holds the files.
+The pairs are links to a few pictures of 640 x 480 pixels, so what is measured is what grows with their
+number: names, headers, and what is kept of them. The page cache holds the files.
 """
 
 import argparse

@@ -33,6 +33,15 @@ def walk_folders(
         yield here, subfolders, sorted(filter(_is_the_users, files))
 
 
+def split_suffix(path: str) -> tuple[str, str]:
+    """Returns a path without its last suffix, and that, as pathlib says them.
+
+    Without an object for each: of many thousands of files this is asked several times.
+    """
+    stem, suffix = os.path.splitext(path)
+    return (path, "") if suffix == "." else (stem, suffix)
+
+
 def _is_the_users(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _LITTER
 

@@ -2,15 +2,16 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
 from typing import Final
 
 from PIL import Image
 
-from components.folders import walk_folders
+from components.folders import split_suffix, walk_folders
 from components.image_mask_example_gen.files import (
     InputRejectedError,
     open_image,
@@ -25,6 +26,7 @@ from pipeline.init import InitError
 THREADS: Final = min(8, os.cpu_count() or 1)
 """How many files are read at once."""
 
+_AT_ONCE: Final = 1000
 _BEGINNING: Final = 1 << 16
 """Bytes that hold nearly every header."""
 _SIXTEEN_BITS: Final = ("I", "I;16", "I;16B", "I;16L", "F")
@@ -61,15 +63,16 @@ def find_files(path: Path, suffixes: Collection[str], option: str) -> Folder:
     def give_up(error: OSError) -> None:
         raise InitError(f"{option}: {error.filename} cannot be read: {error.strerror}")
 
-    names = sorted(
-        (folder.relative_to(root) / name).as_posix()
-        for folder, _, files in walk_folders(root, give_up)
-        for name in files
-    )
-    found = tuple(name for name in names if PurePosixPath(name).suffix.lower() in suffixes)
-    others = tuple(name for name in names if PurePosixPath(name).suffix.lower() not in suffixes)
+    names: list[str] = []
+    for folder, _, files in walk_folders(root, give_up):
+        below_root = folder.relative_to(root).as_posix()
+        prefix = "" if below_root == "." else f"{below_root}/"
+        names += [prefix + name for name in files]
+    names.sort()
+    found = tuple(name for name in names if split_suffix(name)[1].lower() in suffixes)
+    others = tuple(name for name in names if split_suffix(name)[1].lower() not in suffixes)
     if not found:
-        kinds = Counter(PurePosixPath(name).suffix or "no suffix" for name in names).most_common(3)
+        kinds = Counter(split_suffix(name)[1] or "no suffix" for name in names).most_common(3)
         listed = ", ".join(f"{count} with {kind}" for kind, count in kinds)
         contents = f"holds {len(names)} files, of which {listed}" if names else "is empty"
         raise InitError(
@@ -78,7 +81,7 @@ def find_files(path: Path, suffixes: Collection[str], option: str) -> Folder:
     return Folder(root, found, others)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """A picture without its pixels; of a ``.mat`` file the size only."""
 
@@ -120,16 +123,24 @@ class Header:
         return self.mode in _SIXTEEN_BITS
 
 
-def read_headers(paths: Sequence[Path], max_pixels: int) -> list[Header | InputRejectedError]:
+def read_headers(paths: Iterable[Path], max_pixels: int) -> list[Header | InputRejectedError]:
     """Reads the headers of pictures and masks, several at once.
 
     Returns:
-        One item a path; an exception is the reason for which the ingestion will set the file aside.
+        One item a path; an exception is the reason for which the ingestion will set the file aside. Equal
+        headers are one object.
     """
     # What it registers would be registered by several threads at once.
     Image.init()
+    remaining = iter(paths)
+    headers: list[Header | InputRejectedError] = []
+    known: dict[Header | InputRejectedError, Header | InputRejectedError] = {}
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda path: _read_header(path, max_pixels), paths))
+        # A file that waits for its turn takes a kilobyte or two: not all of them at once.
+        while some := list(islice(remaining, _AT_ONCE)):
+            read = pool.map(lambda path: _read_header(path, max_pixels), some)
+            headers += (known.setdefault(header, header) for header in read)
+    return headers
 
 
 def read_sizes(

@@ -1,7 +1,7 @@
 """What a dataset holds, found out before a recipe is proposed: all headers, and a sample of the pixels."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
@@ -131,7 +131,7 @@ def inspect_pairs(
     Raises:
         InitError: too few pairs fit together, or the masks are none.
     """
-    image_headers = read_headers([layout.image_file(root, entry) for entry in entries], _MAX_PIXELS)
+    image_headers = read_headers((layout.image_file(root, entry) for entry in entries), _MAX_PIXELS)
     if layout.masks_are_files:
         mask_headers = _read_mask_headers(root, entries)
     else:
@@ -157,10 +157,11 @@ def inspect_pairs(
             images[entry.image], masks[entry.mask] = image, mask
     _check_enough(good, rejected)
     sample = sorted(good, key=lambda entry: stable_rank(entry.key, "survey"))
-    mask_paths = [root / path for path in _affordable([entry.mask for entry in sample], masks)]
-    image_paths = [layout.image_file(root, entry) for entry in sample]
-    formats = {root / path: header.format for path, header in masks.items()}
+    sample = sample[: _affordable(masks[entry.mask] for entry in sample)]
     entry_of = {root / entry.mask: entry for entry in sample}
+    mask_paths = [*entry_of]
+    image_paths = [layout.image_file(root, entry) for entry in sample]
+    formats = {path: masks[entry.mask].format for path, entry in entry_of.items()}
 
     def opener(path: Path) -> Mask:
         mask = layout.open_mask(root, entry_of[path], ANY_SIZE)
@@ -172,10 +173,14 @@ def inspect_pairs(
     for entry in sample:
         if reason := bad_masks.get(root / entry.mask):
             rejected.append(Rejection(entry.mask, reason.reason, reason.found))
-        elif root / entry.image in bad_images:
+        elif layout.image_file(root, entry) in bad_images:
             rejected.append(Rejection(entry.image, Reason.NOT_DECODABLE, "its pixels cannot be read"))
-    damaged = {*bad_masks, *bad_images}
-    good = [entry for entry in good if not damaged & {root / entry.image, root / entry.mask}]
+    damaged = {
+        entry
+        for entry in sample
+        if root / entry.mask in bad_masks or layout.image_file(root, entry) in bad_images
+    }
+    good = [entry for entry in good if entry not in damaged]
     _check_enough(good, rejected)
     return Inspection(
         root=root,
@@ -239,11 +244,11 @@ class _InColors:
         return self._mask.read(as_colors=True)
 
 
-def _affordable(paths: Sequence[str], headers: dict[str, Header]) -> Sequence[str]:
-    """As many of the masks as are read in seconds."""
-    pixels = accumulate(headers[path].width * headers[path].height for path in paths)
+def _affordable(headers: Iterable[Header]) -> int:
+    """How many of the masks are read in seconds."""
+    pixels = accumulate(header.width * header.height for header in headers)
     enough = sum(total <= _MASK_PIXELS for total in pixels)
-    return paths[: min(_MOST_MASKS, max(_FEWEST_MASKS, enough))]
+    return min(_MOST_MASKS, max(_FEWEST_MASKS, enough))
 
 
 def _problem(entry: Entry, image: Header, mask: Header) -> Rejection | None:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from components.errors import StageError
+from components.folders import split_suffix
 from components.image_mask_example_gen.layouts import folder as folder_layout
 from components.image_mask_example_gen.layouts.file_pattern import FilePattern, composed
 from components.image_mask_example_gen.layouts.layout import Entry, Scan
@@ -617,7 +618,7 @@ def _folder_patterns(folder: Folder, files: Sequence[str], root: Path) -> list[s
 
 def _suffix_patterns(files: Sequence[str], affix: str) -> list[str]:
     """The part of a pattern after its last wildcard: one of the most frequent suffixes, or all of them."""
-    spelled = Counter(PurePosixPath(path).suffix for path in files)
+    spelled = Counter(split_suffix(path)[1] for path in files)
     # Patterns find files in any case: the most frequent spelling stands for the others.
     suffixes: dict[str, str] = {}
     for suffix, _ in spelled.most_common():
@@ -639,11 +640,11 @@ def _some(files: Sequence[str]) -> str:
 
 
 def _suffix(path: str) -> str:
-    return PurePosixPath(path).suffix.lower()
+    return split_suffix(path)[1].lower()
 
 
 def _stem(path: str) -> str:
-    return composed(PurePosixPath(path).stem)
+    return composed(split_suffix(path.rpartition("/")[2])[0])
 
 
 def find_affixes(images: Collection[str], masks: Collection[str]) -> list[tuple[Affixes, int]]:

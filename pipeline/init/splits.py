@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from components.errors import StageError
-from components.folders import walk_folders
+from components.folders import split_suffix, walk_folders
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.report import Reason, Rejection, printable
 from components.image_mask_example_gen.splits import PairNames, listed_names, read_declaration, read_table
@@ -383,8 +383,8 @@ def _files(root: Path, suffixes: Collection[str]) -> Iterator[str]:
     """Yields what may be lists, relative to the root; what cannot be read is none."""
     for folder, _, files in walk_folders(root, lambda error: None):
         for name in files:
-            path = folder / name
-            if path.suffix.lower() in suffixes and path.is_file() and path.stat().st_size <= _LARGEST_FILE:
+            path = folder / name if split_suffix(name)[1].lower() in suffixes else None
+            if path and path.is_file() and path.stat().st_size <= _LARGEST_FILE:
                 yield path.relative_to(root).as_posix()
 
 

@@ -5,10 +5,10 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
-from components.folders import walk_folders
+from components.folders import split_suffix, walk_folders
 from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
 
 _CHOICE = r"\{[^{}]*,[^{}]*\}"
@@ -86,7 +86,7 @@ class FilePattern:
         match = self._regex.fullmatch(composed(path))
         if match is None:
             return None
-        suffix = PurePosixPath(match[0]).suffix.lower()
+        suffix = split_suffix(match[0])[1].lower()
         # An open suffix must not turn lists, databases and scripts into damaged pictures.
         meant = self._has_suffix or suffix in MASKS or not re.search("[a-z]", suffix)
         return self._found(path, match) if meant else None
@@ -99,7 +99,7 @@ class FilePattern:
                 files.found.append(item)
                 continue
             match = self._any_suffix.fullmatch(composed(path))
-            if match and PurePosixPath(path).suffix.lower() in _PICTURES:
+            if match and split_suffix(path)[1].lower() in _PICTURES:
                 files.others.append(self._found(path, match))
         return files
 
@@ -118,9 +118,8 @@ class FilePattern:
                     yield prefix + file
 
     def _found(self, path: str, match: re.Match[str]) -> Found:
-        file = PurePosixPath(match[0])
-        name = file.stem if self._has_suffix or file.suffix else file.name
-        if self._has_suffix or not file.suffix:
+        name, suffix = split_suffix(match[0].rpartition("/")[2])
+        if self._has_suffix or not suffix:
             name = name[: len(name) - self._ending]
         parts: dict[str, list[str]] = {"folder": [], "open": []}
         for group, text in match.groupdict().items():
@@ -128,7 +127,7 @@ class FilePattern:
             if text and kind in parts:
                 parts[kind].append(text.strip("/"))
         first = self.beginning + match["first"] if "first" in match.re.groupindex else name
-        return Found(path, "/".join(parts["folder"]), "/".join(parts["open"]), name, first, file.suffix)
+        return Found(path, "/".join(parts["folder"]), "/".join(parts["open"]), name, first, suffix)
 
 
 def composed(text: str) -> str:
