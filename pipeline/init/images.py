@@ -27,12 +27,14 @@ from components.image_mask_example_gen.splits import SplitConfig
 from components.imaging.drawing import as_rgb
 from components.imaging.exif import turned, turned_back
 from pipeline.init.files import THREADS
+from pipeline.init.tiles import find_tiles
 
 _MOST_IMAGES: Final = 100
 _REDUCED: Final = (64, 64)
 
 _COMPARED: Final = 30
 _THUMBNAIL: Final = (16, 16)
+_TILE: Final = (256, 256)
 _ALIKE: Final = 0.5
 """Neighbours by name differ by 0.09 of what distant pictures differ by in CamVid, a video, and by 0.97 in
 Oxford-IIIT Pet and Clothing Co-Parsing, single photos."""
@@ -54,12 +56,15 @@ class Brightness:
 
 @dataclass(frozen=True)
 class Frames:
-    """Whether pictures follow each other as frames of a video, which no two splits may share."""
+    """Whether pictures belong together that no two splits may share: frames of a video, tiles of one."""
 
     found: bool = False
     group: str | None = None
     """For ``dataset.splits.group``; None where pictures are single, or no pattern leaves enough groups."""
     groups: int = 0
+    why: str = "neighbours by name look alike, as frames of a video"
+    in_doubt: bool = False
+    """Whether names alone say so."""
 
 
 def read_brightness(paths: Sequence[Path]) -> Brightness:
@@ -76,7 +81,21 @@ def read_brightness(paths: Sequence[Path]) -> Brightness:
 
 
 def find_frames(layout: Layout, root: Path, entries: Sequence[Entry]) -> Frames:
-    """Compares pictures whose names follow each other with pictures far apart."""
+    """Compares pictures whose names follow each other with pictures far apart.
+
+    Tiles of larger pictures count as frames of each: no two splits may share them, either.
+    """
+    tiles = find_tiles(entries, lambda entry: _luma_of_tile(layout.image_file(root, entry)))
+    if tiles is not None:
+        shown = "names say" if not tiles.by_edges else "names and edges say"
+        return Frames(
+            True,
+            tiles.group,
+            tiles.pictures,
+            f"{shown} that these are tiles cut from {tiles.pictures} larger "
+            f"{'picture' if tiles.pictures == 1 else 'pictures'}",
+            in_doubt=not tiles.by_edges,
+        )
     numbered = [entry for entry in entries if re.search(r"\d$", entry.key)]
     if len(numbered) < max(_FEWEST_GROUPS, 0.9 * len(entries)):
         return Frames()
@@ -118,6 +137,16 @@ def _luma(path: Path, size: tuple[int, int]) -> np.ndarray | None:
     except InputRejectedError:
         return None
     return np.asarray(picture.convert("L").resize(size, Image.Resampling.BOX), np.float32)
+
+
+def _luma_of_tile(path: Path) -> np.ndarray | None:
+    """The same, in proportion."""
+    try:
+        picture = load_rgb(path, _TILE).convert("L")
+    except InputRejectedError:
+        return None
+    picture.thumbnail(_TILE, Image.Resampling.BOX)
+    return np.asarray(picture, np.float32)
 
 
 def _difference_of_neighbours(layout: Layout, root: Path, entries: Sequence[Entry]) -> float:

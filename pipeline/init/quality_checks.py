@@ -145,6 +145,6 @@ def _names(found: Inspection) -> Iterator[str]:
         yield f"{len(copies)} names occur nearly twice, are these copies? {shown}"
     if found.frames.found and found.frames.group is None:
         yield (
-            "neighbours by name look alike, as frames of a video, but their names form no groups: train and "
-            "test will share scenes unless you set dataset.splits.group"
+            f"{found.frames.why}, but their names form no groups to be divided: train and test will share "
+            "scenes unless you set dataset.splits.group"
         )

@@ -268,6 +268,10 @@ def _advice(dataset: Dataset, proposals: Proposals, checks: Sequence[str]) -> It
         yield from (f"Check: {doubt}" for doubt in dataset.labels.doubts)
     if dataset.inspection.orientation.in_doubt:
         yield f"Check: {dataset.inspection.orientation.found}"
+    frames = dataset.inspection.frames
+    if frames.group is not None:
+        doubt = "Check: " if frames.in_doubt else ""
+        yield f"{doubt}{frames.why}; those of a picture stay in one split (dataset.splits.group)"
     yield from (f"Look at this: {check}" for check in checks)
     value = {key.partition(".")[2]: setting.yaml for key, setting in proposals.items()}
     yield (

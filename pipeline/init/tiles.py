@@ -1,0 +1,160 @@
+"""Tiles that were cut from larger pictures, which no two splits may share: told by names and by edges."""
+
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from components.image_mask_example_gen.layouts.layout import Entry
+
+_X, _Y = (rf"(?:{letter}|{word})[_-]?\d+" for letter, word in (("x", "c|col|column"), ("y", "r|row")))
+_BREAK: Final = r"(?:^|[_\-./ ]+|(?<=\d))"
+_PLACE: Final = re.compile(rf"(?i)^(.*?){_BREAK}(?:{_X}[_\-. ]*{_Y}|{_Y}[_\-. ]*{_X})$")
+"""Where in the picture: ``img_x512_y0``, ``scene1_r0_c1``."""
+_TWO: Final = re.compile(r"^(.*?)[_\-./ ]*(?<!\d)\d+[_\-./ ]+\d+$")
+"""Two numbers: row and column, or picture and tile."""
+_ONE: Final = re.compile(r"^(.*?)[_\-./ ]+\d+$")
+_WORD: Final = re.compile(r"(?i)(?<![a-z])(?:tile|patch|crop|chip)s?(?![a-z])")
+_MOST_NAMES: Final = 0.9
+"""Names that must be of one form."""
+_FEWEST_GROUPS: Final = 4
+_LARGEST_GROUP: Final = 0.5
+_COMPARED: Final = 24
+_CONTINUES: Final = 0.5
+"""Edges of neighbours differ by so much of what edges of strangers do, at most. It is 0.04 to 0.34 where
+photos of Oxford-IIIT Pet and Clothing Co-Parsing were cut into tiles, 0.93 and more between the photos."""
+_FLAT: Final = 6.0
+"""Deviation of an edge, of 255, that tells nothing: black corners fit everywhere."""
+_SAME_PLACE: Final = 0.9
+"""An edge that is found again further on than this part of the next picture has not moved: a video's."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Names by which the tiles of a picture stay together."""
+
+    group: str | None
+    """For ``dataset.splits.group``; None where too few pictures were cut to be divided."""
+    pictures: int
+    by_edges: bool
+    """Whether the pictures show it, too; else the names alone do."""
+
+
+Load = Callable[[Entry], np.ndarray | None]
+"""A picture's luma, float [height, width]; None where it cannot be read."""
+
+
+def find_tiles(entries: Sequence[Entry], load: Load) -> Tiles | None:
+    """Looks whether pictures were cut from larger ones; None where nothing says so.
+
+    Names that tell a place (``x512_y0``, ``r0_c1``) are believed. Other numbers (``21_00``, ``tile_3_4``)
+    tell of tiles where edges go on, or overlap, from one picture to the next.
+    """
+    if (cut := _grouped(_PLACE, entries)) is not None:
+        return _tiles(_PLACE, cut, entries, _go_on(_neighbours(cut), cut, load))
+    rows = _grouped(_ONE, entries)
+    if rows is None:
+        return None
+    grid = _grouped(_TWO, entries)
+    if grid is not None and len(grid) < len(rows) and _go_on(_below_each_other(grid), grid, load):
+        return _tiles(_TWO, grid, entries, True)
+    if not _numbered_from_the_start(rows):
+        return None
+    by_edges = _go_on(_neighbours(rows), rows, load)
+    named = sum(_WORD.search(entry.key) is not None for entry in entries) >= _MOST_NAMES * len(entries)
+    return _tiles(_ONE, rows, entries, by_edges) if by_edges or named else None
+
+
+_Groups = dict[str, list[Entry]]
+
+
+def _grouped(pattern: re.Pattern[str], entries: Sequence[Entry]) -> _Groups | None:
+    """The pairs of each picture, in the natural order; None where names are of another form or all alone."""
+    groups: _Groups = defaultdict(list)
+    for entry in entries:
+        if match := pattern.search(entry.key):
+            groups[match[1]].append(entry)
+    matched = sum(map(len, groups.values()))
+    if not matched or matched < _MOST_NAMES * len(entries) or matched < 2 * len(groups):
+        return None
+    return {name: sorted(members, key=_numbers) for name, members in groups.items()}
+
+
+def _tiles(pattern: re.Pattern[str], groups: _Groups, entries: Sequence[Entry], by_edges: bool) -> Tiles:
+    largest = max(map(len, groups.values()))
+    divisible = len(groups) >= _FEWEST_GROUPS and largest <= _LARGEST_GROUP * len(entries)
+    return Tiles(_group(pattern, entries) if divisible else None, len(groups), by_edges)
+
+
+def _group(pattern: re.Pattern[str], entries: Sequence[Entry]) -> str:
+    """The pattern, where possible as people see it in their files' names: the ends of all, digits apart."""
+    tails = {entry.key[match.end(1) :] for entry in entries if (match := pattern.search(entry.key))}
+    forms = {re.sub(r"\d+", r"\\d+", re.escape(tail)) for tail in tails}
+    return f"^(.*?){forms.pop()}$" if len(forms) == 1 else pattern.pattern
+
+
+def _numbers(entry: Entry) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", entry.key)]
+
+
+def _numbered_from_the_start(groups: _Groups) -> bool:
+    """Whether most pictures' tiles are numbered 0, 1, 2 … or 1, 2, 3 … without a gap."""
+    whole = 0
+    for members in groups.values():
+        numbers = [_numbers(entry)[-1] for entry in members]
+        whole += numbers in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))
+    return whole >= 0.8 * len(groups)
+
+
+def _neighbours(groups: _Groups) -> Iterator[tuple[Entry, Entry]]:
+    for members in groups.values():
+        yield from pairwise(members)
+
+
+def _below_each_other(groups: _Groups) -> Iterator[tuple[Entry, Entry]]:
+    """Pairs of one picture whose last number is the same, and the one before it the next."""
+    for members in groups.values():
+        at = {tuple(_numbers(entry)[-2:]): entry for entry in members}
+        rows = sorted({row for row, _ in at})
+        for row, next_row in pairwise(rows):
+            for place, entry in at.items():
+                if place[0] == row and (below := at.get((next_row, place[1]))):
+                    yield entry, below
+
+
+def _go_on(pairs: Iterator[tuple[Entry, Entry]], groups: _Groups, load: Load) -> bool:
+    """Whether a picture goes on in its neighbour as none does in a stranger."""
+    found = list(pairs)
+    chosen = [found[int(at)] for at in np.linspace(0, len(found) - 1, min(_COMPARED, len(found)))]
+    everything = [entry for members in groups.values() for entry in members]
+    place = {entry.key: at for at, entry in enumerate(everything)}
+    near, far = [], []
+    for one, other in chosen:
+        stranger = everything[(place[other.key] + len(everything) // 2) % len(everything)]
+        here, following, distant = map(load, (one, other, stranger))
+        if here is None or following is None or distant is None:
+            continue
+        differences = _edge_difference(here, following), _edge_difference(here, distant)
+        if differences[0] is not None and differences[1] is not None:
+            near.append(differences[0])
+            far.append(differences[1])
+    return len(near) > 2 and statistics.median(near) <= _CONTINUES * statistics.median(far)
+
+
+def _edge_difference(one: np.ndarray, other: np.ndarray) -> float | None:
+    """How well the other picture goes on where one ends, at its best side: the mean difference of an edge and
+    the line of the other that is most like it, of 255; None where edges are flat or sizes do not fit.
+    """
+    found = []
+    for turn in range(4):
+        a, b = np.rot90(one, turn), np.rot90(other, turn)
+        edge = a[:, -1]
+        if len(a) == len(b) and edge.std() > _FLAT:
+            lines = b[:, : max(1, int(_SAME_PLACE * b.shape[1]))]
+            found.append(float(np.abs(lines - edge[:, np.newaxis]).mean(axis=0).min()))
+    return min(found, default=None)

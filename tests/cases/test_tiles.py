@@ -1,0 +1,118 @@
+"""Tiles cut from larger pictures stay together, and single photos are not taken for tiles."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_folders import blocks, photo, save_gray
+from PIL import Image
+
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.plan import plan_ingestion
+from pipeline.config import load_recipe
+from pipeline.init.__main__ import main
+
+TILE = 48
+Name = Callable[[int, int, int], str]
+"""Of the tile of a picture, at a row and a column."""
+
+
+def scene(rng: np.random.Generator, side: int) -> np.ndarray:
+    """A picture with large things and small ones, uint8 [side, side, 3]."""
+    luma = rng.normal(0, 3, (side, side))
+    for cells, contrast in ((5, 60), (20, 25)):
+        coarse = Image.fromarray(rng.normal(0, contrast, (cells, cells)).astype(np.float32))
+        luma += np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
+    return np.clip(128 + luma, 0, 255).astype(np.uint8)[..., np.newaxis].repeat(3, 2)
+
+
+def cut(root: Path, name: Name, pictures: int, stride: int, rows: int = 3, columns: int = 3) -> None:
+    for folder in ("images", "masks"):
+        (root / folder).mkdir()
+    rng = np.random.default_rng(5)
+    for picture in range(pictures):
+        pixels = scene(rng, stride * (max(rows, columns) - 1) + TILE)
+        for row in range(rows):
+            for column in range(columns):
+                y, x = row * stride, column * stride
+                key = name(picture, row, column)
+                Image.fromarray(pixels[y : y + TILE, x : x + TILE]).save(root / f"images/{key}.png")
+                save_gray(root / "masks" / key, blocks(rng, 3, (TILE, TILE)))
+
+
+def init(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[DatasetConfig, str]:
+    """The dataset that is proposed, and what is said."""
+    folders = ("--images", str(root / "images"), "--masks", str(root / "masks"))
+    assert main([*folders, "--output", str(root / "my.yaml")]) == 0
+    return load_recipe(str(root / "my.yaml")).dataset, " ".join(capsys.readouterr().out.split())
+
+
+def splits_of_pictures(dataset: DatasetConfig, picture_of: Callable[[str], str]) -> dict[str, set[str]]:
+    """The splits that each picture's tiles come into, through ingestion's plan."""
+    found: dict[str, set[str]] = {}
+    for shard in plan_ingestion(dataset, Path(dataset.root or "")).shards:
+        for entry in shard.entries:
+            found.setdefault(picture_of(entry.key), set()).add(shard.split)
+    return found
+
+
+@pytest.mark.parametrize("stride", [TILE, TILE * 3 // 4], ids=["side by side", "overlapping"])
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        (lambda p, r, c: f"{p + 21}_{3 * r + c:02}", r"^(.*?)_\d+$"),
+        (lambda p, r, c: f"tile_{p}_{3 * r + c}", r"^(.*?)_\d+$"),
+        (lambda p, r, c: f"{p:04}-{3 * r + c + 1}", r"^(.*?)\-\d+$"),
+        (lambda p, r, c: f"area{p}_{r}_{c}", r"^(.*?)_\d+_\d+$"),
+        (lambda p, r, c: f"img{p}_x{512 * c}_y{512 * r}", r"^(.*?)_x\d+_y\d+$"),
+        (lambda p, r, c: f"scene{p}_r{r}_c{c}", r"^(.*?)_r\d+_c\d+$"),
+        (lambda p, r, c: f"{p}_row{r}col{c}", r"^(.*?)_row\d+col\d+$"),
+    ],
+)
+def test_tiles_of_a_picture_stay_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: Name, group: str, stride: int
+) -> None:
+    cut(tmp_path, name, pictures=12, stride=stride)
+    dataset, said = init(tmp_path, capsys)
+    assert dataset.splits.group == group
+    assert "names and edges say that these are tiles cut from 12 larger pictures; those of a picture" in said
+    pictures = {name(p, r, c): str(p) for p in range(12) for r in range(3) for c in range(3)}
+    assert {len(splits) for splits in splits_of_pictures(dataset, pictures.__getitem__).values()} == {1}
+
+
+def save_photos(root: Path, names: list[str]) -> None:
+    rng = np.random.default_rng(3)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir()
+    for name in names:
+        Image.fromarray(photo(rng, (TILE, TILE))).save(root / f"images/{name}.png")
+        save_gray(root / "masks" / name, blocks(rng, 3, (TILE, TILE)))
+
+
+@pytest.mark.parametrize(
+    "name", ["cat_{0}_{1}", "breed{0}_{1}", "{0}_{1:02}", "photo{2}"], ids=["two", "breeds", "numbers", "one"]
+)
+def test_single_photos_with_numbers_are_no_tiles(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    save_photos(tmp_path, [name.format(number // 5, number % 5, number) for number in range(60)])
+    dataset, said = init(tmp_path, capsys)
+    assert dataset.splits.group is None and "tiles" not in said
+
+
+@pytest.mark.parametrize("name", ["tile_{0}_{1}", "img{0}_x{1}_y0"])
+def test_where_names_alone_speak_of_tiles_a_check_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    save_photos(tmp_path, [name.format(number // 5, number % 5) for number in range(60)])
+    dataset, said = init(tmp_path, capsys)
+    assert dataset.splits.group
+    assert "Check: names say that these are tiles cut from 12 larger pictures" in said
+
+
+def test_tiles_of_a_single_picture_are_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut(tmp_path, lambda _, r, c: f"big_r{r}_c{c}", pictures=1, stride=TILE, rows=6, columns=6)
+    dataset, said = init(tmp_path, capsys)
+    assert dataset.splits.group is None
+    assert "tiles cut from 1 larger picture, but their names form no groups to be divided" in said
