@@ -207,7 +207,7 @@ def _turned(
 
 def _read_mask_headers(root: Path, entries: Sequence[Entry]) -> list[Header | InputRejectedError]:
     """Of masks that are merged, the first file's: the others must have its size."""
-    files = read_headers([root / path for entry in entries for path in entry.mask_files], _MAX_PIXELS)
+    files = read_headers((root / path for entry in entries for path in entry.mask_files), _MAX_PIXELS)
     headers: list[Header | InputRejectedError] = []
     start = 0
     for entry in entries:
