@@ -62,6 +62,10 @@ class PictureMask:
         self._data, self._picture = read_picture(path, max_pixels)
         self._values = values
         self.height, self.width = self._picture.height, self._picture.width
+        self.mode = self._picture.mode
+        """As Pillow says it."""
+        self.pages = 1 if self._picture.format == "MPO" else getattr(self._picture, "n_frames", 1)
+        """How many, or how many frames."""
         self.palettes: tuple[Palette, ...] = ()
         """After ``read``: the palette, where its indices are the raw values."""
         # Asked before the pixels are decoded: Pillow forgets it then.
@@ -152,15 +156,14 @@ class PictureMask:
         A page of another size, such as a small copy, comes as None.
         """
         with rejecting_damage(self._data):
-            for page in range(getattr(self._picture, "n_frames", 1)):
+            for page in range(self.pages):
                 self._picture.seek(page)
                 size = self._picture.size
                 yield np.asarray(self._picture) if size == (self.width, self.height) else None
 
     def _check_pages(self) -> None:
         """Refuses a mask of which pages after the first, or frames, hold something else."""
-        count = getattr(self._picture, "n_frames", 1)
-        if count == 1 or self._picture.format == "MPO":
+        if self.pages == 1:
             return
         pages = self._pages()
         first = next(pages)
@@ -169,7 +172,7 @@ class PictureMask:
             remedy = "; if each page is a class, give dataset.mask_values: pages" if kind == "pages" else ""
             raise InputRejectedError(
                 Reason.NOT_DECODABLE,
-                f"the mask has {count} {kind}, which differ; save the one that is meant{remedy}",
+                f"the mask has {self.pages} {kind}, which differ; save the one that is meant{remedy}",
             )
         self._picture = open_picture(self._data, ANY_SIZE)
 
@@ -181,6 +184,11 @@ class PictureMask:
                 raise InputRejectedError(
                     Reason.NOT_DECODABLE,
                     f"dataset.mask_values: pages is told, and page {number} is no channel of that size",
+                )
+            if len(np.unique(page[page != 0])) > 1:
+                raise InputRejectedError(
+                    Reason.LABEL_OUTSIDE_CLASSES,
+                    f"page {number} holds several values besides 0; where each page is a class, it holds one",
                 )
             numbers[page != 0] = number
         return numbers

@@ -9,7 +9,7 @@ import numpy as np
 
 from components.dataset.features import IGNORE_LABEL
 from components.errors import StageError
-from components.image_mask_example_gen.mask import Mask, PictureMask
+from components.image_mask_example_gen.mask import Mask, Palette, PictureMask
 from components.image_mask_example_gen.merged_mask import MergedMask
 from components.image_mask_example_gen.report import printable
 from components.imaging.palette import Color
@@ -70,9 +70,8 @@ class MaskTally:
         """
         self.repaired_masks += bool(repaired_pixels)
         self.repaired_pixels += repaired_pixels
-        for palette in mask.palettes if isinstance(mask, PictureMask | MergedMask) else ():
-            for index, color in palette.items():
-                self._show(index, Shown(color, 1, printable(file)))
+        if isinstance(mask, PictureMask | MergedMask):
+            self.show(file, mask.palettes)
         if binary:
             # Bytes are searched ten times as fast as arrays.
             pixels = class_ids.tobytes()
@@ -82,6 +81,12 @@ class MaskTally:
                 self.only_object.add(1, pixels.count(1))
             elif has_ignored and not has_object and 0 in pixels:
                 self.only_ignored.add(1, pixels.count(IGNORE_LABEL))
+
+    def show(self, file: str, palettes: Iterable[Palette]) -> None:
+        """Counts one mask's palettes."""
+        for palette in palettes:
+            for index, color in palette.items():
+                self._show(index, Shown(color, 1, printable(file)))
 
     def merge(self, others: Iterable["MaskTally"]) -> None:
         """Adds tallies of other masks."""
@@ -128,7 +133,8 @@ class MaskTally:
             )
         alone, ignored = self.only_object, self.only_ignored
         if (
-            min(alone.masks, ignored.masks) >= _FEWEST_MASKS
+            alone.masks
+            and ignored.masks >= _FEWEST_MASKS
             and not self.object_and_ignored
             and ignored.pixels / ignored.masks > _AS_LARGE * alone.pixels / alone.masks
         ):

@@ -35,6 +35,9 @@ _ADE20K: Final = 150
 """Its classes, the first of which is ``wall``; numbered from 1."""
 _MOST_OBJECTS: Final = 4
 _SHOWN: Final = 12
+_FEWEST_APART: Final = 2
+_AS_LARGE: Final = 0.25
+"""What is not labelled lies in narrow borders; from this part of the objects' pixels on it looks like one."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +150,48 @@ def word(raw: RawLabel) -> str:
     return str(_plain(raw))
 
 
+def unite_objects(found: RawLabels, labels: Labels) -> tuple[Labels, dict[str, str]]:
+    """Takes 255 for the object where it stands in masks of its own: one half is in 0 and 1, one in 0 and 255.
+
+    Returns:
+        The labels, and ``dataset.merge_classes``.
+    """
+    objects = set(labels.values.values()) - {0}
+    void = next((value for value in labels.ignored if value in objects.union((255, 65_535))), None)
+    if found.in_colors or void is None:
+        return labels, {}
+    with_void = [values for _, values in found.contents if void in values]
+    with_objects = [values for _, values in found.contents if objects & values]
+    if (
+        len(with_void) < _FEWEST_APART
+        or not with_objects
+        or any(objects & values for values in with_void)
+        or found.share(void) < _AS_LARGE * sum(map(found.share, objects))
+    ):
+        return labels, {}
+    apart = (
+        f"{word(void)} never stands in one mask with {', '.join(map(word, sorted(objects, key=str)))}, and "
+        f"fills large areas ({found.share(void):.1%} of the pixels, in {len(with_void)} masks)"
+    )
+    if len(labels.values) != 2:
+        doubt = f"{apart}: is it a class, rather than not labelled?"
+        return replace(labels, doubts=(*labels.doubts, doubt)), {}
+    [name] = [name for name, value in labels.values.items() if value in objects]
+    other = f"{name}_{void}"
+    doubt = f"{apart}: it was taken for {name}, too; if it means not labelled, make it the ignore_label"
+    united = replace(
+        labels,
+        values=labels.values | {other: void},
+        ignored=tuple(value for value in labels.ignored if value != void),
+        doubts=(*labels.doubts, doubt),
+    )
+    return united, {other: name}
+
+
 def _without_names(found: RawLabels) -> Labels:
     ignored = _customary(found)
     classes = [value for value in found.values if value not in ignored]
-    if len(classes) == 2 and not found.in_colors:
+    if len(classes) == 2 and all(_is_gray(value) for value in classes):
         names = dict(zip(_BINARY_NAMES, classes, strict=True))
     else:
         names = {_name_of(value, "class"): value for value in classes}
@@ -193,6 +234,10 @@ def _as_told(found: RawLabels, given: ClassNames, palette: Palette) -> Labels:
 def _raws_told(found: RawLabels, given: ClassNames, palette: Palette) -> dict[str, RawLabel]:
     """The raw label of each name, in the way in which the masks hold them."""
     if found.in_colors:
+        if given.colors is None and given.values is not None and all(map(_is_gray, found.values)):
+            # Masks that show grays are read as colours where their palettes differ.
+            numbers = [(name, value) for name, value in given.values.items() if isinstance(value, int)]
+            return {name: (value, value, value) for name, value in numbers}
         if given.colors is None:
             raise InitError(
                 f"the file tells numbers, but the masks hold colours: {describe(found)}. Give names with "
@@ -343,6 +388,10 @@ def _some_words(values: list[RawLabel]) -> str:
     return ", ".join(map(word, values[:_SHOWN])) + (
         f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
     )
+
+
+def _is_gray(raw: RawLabel) -> bool:
+    return isinstance(raw, int) or len(set(raw)) == 1
 
 
 def _name_of(raw: RawLabel, start: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
+from components.image_mask_example_gen.layouts.folder import Folder
 from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.mask import Mask
 from components.image_mask_example_gen.plan import assign_splits, stable_rank
@@ -167,7 +168,8 @@ def inspect_pairs(
         mask = layout.open_mask(root, entry_of[path], ANY_SIZE)
         return _InColors(mask) if in_colors else mask
 
-    labels = _read_labels(mask_paths, formats, image_paths, opener)
+    known = not isinstance(layout, Folder)
+    labels = _read_labels(mask_paths, formats, image_paths, opener, known)
     brightness = read_brightness(image_paths)
     bad_masks, bad_images = dict(labels.unreadable), set(brightness.unreadable)
     for entry in sample:
@@ -277,10 +279,10 @@ def _check_enough(good: Sequence[Entry], rejected: Sequence[Rejection]) -> None:
 
 
 def _read_labels(
-    masks: Sequence[Path], formats: dict[Path, str], images: Sequence[Path], opener: OpenMask
+    masks: Sequence[Path], formats: dict[Path, str], images: Sequence[Path], opener: OpenMask, known: bool
 ) -> RawLabels:
     try:
-        return read_raw_labels(masks, formats, opener)
+        return read_raw_labels(masks, formats, opener, fixed=known)
     except InitError as error:
         swapped = "; the images do look like masks: were the two folders swapped?"
         raise InitError(f"{error}{swapped if looks_like_masks(images) else ''}") from None

@@ -4,30 +4,38 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
-from scipy.ndimage import maximum_filter
 
 from components.dataset.labels import MAX_CLASSES
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
-from components.image_mask_example_gen.mask import Mask, open_mask, pack_colors
+from components.image_mask_example_gen.mask import Mask, Palette, PictureMask, open_mask, pack_colors
+from components.image_mask_example_gen.mask_tally import MaskTally, palette_difference
+from components.image_mask_example_gen.merged_mask import MergedMask
+from components.image_mask_example_gen.report import Reason
 from pipeline.init import InitError
 from pipeline.init.files import THREADS
+from pipeline.init.shapes import Shape, measure_shapes
+from pipeline.init.smear import Smear, find_smear
 
 _FIRST: Final = 10
 """Looked at before the rest is read."""
 _SHAPED: Final = 100
+_SHOWN: Final = 5
+_FEW_SPOILT: Final = 0.05
+"""So many masks are set aside, where more were smeared for the rest to be believed."""
+_LEAST_TOLERANCE: Final = 8
+_TOLERANCE: Final = 3
+"""Times what was seen in the sample, for masks that are not in it."""
 _LOSSY_LABELS: Final = 20
 _FLAT_LABEL: Final = 0.1
 """Of a label drawn by people or rendered, more than this part of the pixels lies flat; of noise less."""
 _MASK_WITH_SOFT_EDGES: Final = 0.5
 """A mask spoilt by a lossy format or by resizing is still this flat; a photo is not."""
-_RIM: Final = 0.01
-"""Half the width of what counts as thin, as a share of the shorter side."""
 
 
 OpenMask = Callable[[Path], Mask]
@@ -35,22 +43,6 @@ OpenMask = Callable[[Path], Mask]
 
 def _open_file(path: Path) -> Mask:
     return open_mask(path, ANY_SIZE)
-
-
-class Shape(NamedTuple):
-    """How the pixels of one raw label lie, summed over masks; all but ``pixels`` are parts of a whole."""
-
-    pixels: int
-    flat: int
-    """Pixels with the same label to their left, above, and above left: none in noise."""
-    inside: int
-    """Pixels with no other label near: none in lines."""
-    crossings: int
-    """Runs of the label, along rows and columns, between two others."""
-    partings: int
-    """Those of them that have different labels on their two sides: most in a border."""
-    outline: Counter[Any]
-    """How many sides of its pixels are sides of each other label's."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +60,10 @@ class RawLabels:
     contents: tuple[tuple[Path, frozenset[RawLabel]], ...]
     """What each mask read holds."""
     unreadable: tuple[tuple[Path, InputRejectedError], ...]
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    """Of the recipe's ``dataset`` block, without which the masks would not be read so."""
+    doubts: tuple[str, ...] = ()
+    """What to look at in how they were read, a sentence each."""
 
     @property
     def values(self) -> tuple[RawLabel, ...]:
@@ -84,10 +80,19 @@ class _Mask:
 
     in_colors: bool
     counts: dict[int, int]
+    palettes: tuple[Palette, ...] = ()
+    is_one_bit: bool = False
+
+
+_Masks = dict[Path, _Mask]
 
 
 def read_raw_labels(
-    paths: Sequence[Path], formats: Mapping[Path, str], opener: OpenMask = _open_file
+    paths: Sequence[Path],
+    formats: Mapping[Path, str],
+    opener: OpenMask = _open_file,
+    *,
+    fixed: bool = False,
 ) -> RawLabels:
     """Reads the masks.
 
@@ -95,26 +100,48 @@ def read_raw_labels(
         paths: in random order; the first of them decide whether they are masks at all.
         formats: the format of each, as Pillow says it.
         opener: opens one of them.
+        fixed: whether their values are known, so that nothing in them is to be interpreted.
 
     Raises:
         InitError: they are photos, or were spoilt by a lossy format or by resizing, or hold nothing that
             could be told apart.
     """
+    sample = _Sample(opener, formats, fixed)
     first = _count_all(paths[:_FIRST], opener)
-    if readable := [path for path, mask in first.items() if isinstance(mask, _Mask)]:
-        in_colors = any(isinstance(mask, _Mask) and mask.in_colors for mask in first.values())
-        _check_that_these_are_masks(_shapes(readable, in_colors, opener), readable[0], formats, in_colors)
+    if readable := _readable(first):
+        # Photos, and masks beyond repair, are not worth a longer look.
+        sample.find_smear(list(readable), any(mask.in_colors for mask in readable.values()))
     read = first | _count_all(paths[_FIRST:], opener)
-    masks = {path: mask for path, mask in read.items() if isinstance(mask, _Mask)}
+    masks = _readable(read)
     unreadable = [(path, mask) for path, mask in read.items() if isinstance(mask, InputRejectedError)]
     if not masks:
         path, reason = unreadable[0]
         raise InitError(f"none of the {len(read)} masks opened can be read, such as {path}: {reason.found}")
     in_colors = any(mask.in_colors for mask in masks.values())
+    doubts: list[str] = []
     if in_colors:
         # Gray values and a palette's indices are taken as the colours they show, too.
-        gray = [path for path, mask in masks.items() if not mask.in_colors]
-        masks |= {path: _count(path, opener, as_colors=True) for path in gray}
+        again = _count_all(
+            [path for path, mask in masks.items() if not mask.in_colors], opener, as_colors=True
+        )
+        unreadable += [(path, mask) for path, mask in again.items() if isinstance(mask, InputRejectedError)]
+        masks = {path: mask for path, mask in masks.items() if path not in again} | _readable(again)
+    elif not fixed:
+        masks, doubts = _without_ambiguous_numbers(masks, opener)
+        in_colors = any(mask.in_colors for mask in masks.values())
+    keys: dict[str, Any] = {}
+    shaped = _shaped(masks)
+    shapes, smear = sample.find_smear(shaped, in_colors)
+    if smear is not None:
+        counted = len(masks)
+        masks, beyond, most, doubt = _repaired(masks, smear)
+        if len(beyond) > _FEW_SPOILT * counted:
+            raise sample.spoilt(shapes, beyond[0][0], in_colors)
+        unreadable += beyond
+        if doubt:
+            shapes = _shapes([path for path in shaped if path in masks], in_colors, opener, smear)
+            keys["label_tolerance"] = min(smear.tolerance, max(_LEAST_TOLERANCE, _TOLERANCE * most))
+            doubts.append(doubt)
     pixels: Counter[int] = Counter()
     occurrences: Counter[int] = Counter()
     for mask in masks.values():
@@ -129,10 +156,108 @@ def read_raw_labels(
         masks={name(value): count for value, count in occurrences.items()},
         shapes={
             name(value): shape._replace(outline=Counter({name(v): n for v, n in shape.outline.items()}))
-            for value, shape in _shapes(list(masks)[:_SHAPED], in_colors, opener).items()
+            for value, shape in sorted(shapes.items())
+            if value in pixels
         },
         contents=tuple((path, frozenset(map(name, mask.counts))) for path, mask in masks.items()),
         unreadable=tuple(unreadable),
+        keys=keys,
+        doubts=tuple(doubts),
+    )
+
+
+def _readable(read: Mapping[Path, _Mask | InputRejectedError]) -> _Masks:
+    return {path: mask for path, mask in read.items() if isinstance(mask, _Mask)}
+
+
+def _without_ambiguous_numbers(masks: _Masks, opener: OpenMask) -> tuple[_Masks, list[str]]:
+    """Reads masks of numbers as the colours they show where a number does not mean the same in all of them.
+
+    Returns:
+        The masks, and what there is to say of it.
+    """
+    tally = MaskTally()
+    for path, mask in masks.items():
+        tally.show(path.name, mask.palettes)
+    difference = palette_difference(tally.shown)
+    kinds = {
+        "palette" if mask.palettes else "1-bit" if mask.is_one_bit else "gray" for mask in masks.values()
+    }
+    if not difference and len(kinds) == 1:
+        return masks, []
+    shown = _readable(_count_all(list(masks), opener, as_colors=True))
+    if len(shown) < len(masks):
+        return masks, []
+    colors = Counter(color for mask in shown.values() for color in mask.counts)
+    if difference:
+        if sum(count == 1 for count in colors.values()) <= len(colors) / 2:
+            return shown, [
+                f"the masks' palettes differ: {difference}; so masks are read by colour, not by number"
+            ]
+        return masks, [
+            f"the masks' palettes differ, and share no colours: {difference}. The run will refuse this, "
+            "unless dataset.mask_values: index says that the numbers are right whatever they show"
+        ]
+    numbers = {value for mask in masks.values() for value in mask.counts}
+    grays = all(len(set(_color(color))) == 1 for color in colors)
+    if not grays or len(colors) >= len(numbers):
+        return masks, []
+    return shown, [
+        f"masks are {' and '.join(sorted(kinds))}, whose numbers differ where they show the same gray: so "
+        "they are read by colour"
+    ]
+
+
+def _shaped(masks: _Masks) -> list[Path]:
+    """The first masks, and those that hold what no mask before them does."""
+    chosen: list[Path] = []
+    seen: set[int] = set()
+    for path, mask in masks.items():
+        if len(chosen) < _FIRST or not seen.issuperset(mask.counts):
+            chosen.append(path)
+            seen.update(mask.counts)
+    rest = [path for path in masks if path not in set(chosen)]
+    return [*chosen, *rest][:_SHAPED]
+
+
+def _repaired(masks: _Masks, smear: Smear) -> tuple[_Masks, list[tuple[Path, InputRejectedError]], int, str]:
+    """Takes each value for the label it is near.
+
+    Returns:
+        The masks; those that hold a value which is near none; how far values are off in the rest, and what
+        there is to say of it.
+    """
+    in_colors = smear.labels.shape[1] == 3
+    labels = smear.packed_labels
+    repaired: _Masks = {}
+    beyond: list[tuple[Path, InputRejectedError]] = []
+    changed, most, total = 0, 0, 0
+    for path, mask in masks.items():
+        values = list(mask.counts)
+        nearest, away = smear.distances(values)
+        if away.max() > smear.tolerance:
+            far = _word(values[int(away.argmax())], in_colors)
+            shown = ", ".join(_word(label, in_colors) for label in labels[:_SHOWN])
+            found = f"raw value {far} is none of {shown}, and near none of them; was the mask smeared?"
+            beyond.append((path, InputRejectedError(Reason.LABEL_OUTSIDE_CLASSES, found)))
+            continue
+        counts: Counter[int] = Counter()
+        for value, place, distance in zip(values, nearest.tolist(), away.tolist(), strict=True):
+            counts[labels[place]] += mask.counts[value]
+            changed += mask.counts[value] if distance else 0
+            most = max(most, distance)
+        total += sum(counts.values())
+        repaired[path] = replace(mask, counts=dict(counts))
+    if not changed:
+        return masks if not beyond else repaired, beyond, 0, ""
+    shown = ", ".join(_word(label, in_colors) for label in labels[:_SHOWN])
+    return (
+        repaired,
+        beyond,
+        most,
+        f"masks are smeared, as by JPEG or by resizing: {changed / total:.2%} of the pixels are up to {most} "
+        f"off {shown} and are taken for the nearest of them, as dataset.label_tolerance says; if one is a "
+        "class of its own, this is wrong. Better save masks as PNG, resized with nearest neighbour only",
     )
 
 
@@ -142,10 +267,12 @@ def looks_like_masks(paths: Sequence[Path]) -> bool:
     return bool(masks) and max(len(mask.counts) for mask in masks) <= _LOSSY_LABELS
 
 
-def _count_all(paths: Sequence[Path], opener: OpenMask) -> dict[Path, _Mask | InputRejectedError]:
+def _count_all(
+    paths: Sequence[Path], opener: OpenMask, *, as_colors: bool = False
+) -> dict[Path, _Mask | InputRejectedError]:
     def count(path: Path) -> _Mask | InputRejectedError:
         try:
-            return _count(path, opener)
+            return _count(path, opener, as_colors=as_colors)
         except InputRejectedError as rejected:
             return rejected
 
@@ -153,111 +280,109 @@ def _count_all(paths: Sequence[Path], opener: OpenMask) -> dict[Path, _Mask | In
         return dict(zip(paths, pool.map(count, paths), strict=True))
 
 
-def _count(path: Path, opener: OpenMask, *, as_colors: bool = False) -> _Mask:
-    in_colors, raw = _read(path, opener, as_colors)
+def _count(path: Path, opener: OpenMask, *, as_colors: bool) -> _Mask:
+    mask = opener(path)
+    in_colors, raw = _packed(mask.read(as_colors))
     if raw.dtype == np.uint8:
         counts = np.bincount(raw.ravel(), minlength=256)
         values = np.flatnonzero(counts)
         counts = counts[values]
     else:
         values, counts = np.unique(raw, return_counts=True)
-    return _Mask(in_colors, dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    return _Mask(
+        in_colors,
+        dict(zip(values.tolist(), counts.tolist(), strict=True)),
+        mask.palettes if isinstance(mask, PictureMask | MergedMask) else (),
+        isinstance(mask, PictureMask) and mask.mode == "1",
+    )
 
 
-def _read(path: Path, opener: OpenMask, as_colors: bool) -> tuple[bool, np.ndarray]:
+def _packed(raw: np.ndarray) -> tuple[bool, np.ndarray]:
     """Whether a mask is in colours, and its raw labels as numbers, integers [height, width]."""
-    raw = opener(path).read(as_colors)
     return raw.ndim == 3, pack_colors(raw) if raw.ndim == 3 else raw
 
 
-def _shapes(paths: Sequence[Path], in_colors: bool, opener: OpenMask) -> dict[int, Shape]:
+def _shapes(
+    paths: Sequence[Path], in_colors: bool, opener: OpenMask, smear: Smear | None = None
+) -> dict[int, Shape]:
+    """How each raw label lies in some masks; with ``smear``, once they are repaired."""
     total: dict[int, Shape] = {}
     for path in paths:
-        for value, shape in _shapes_in(_read(path, opener, in_colors)[1]).items():
+        raw = _packed(opener(path).read(in_colors))[1]
+        if smear is not None:
+            values, places = np.unique(raw, return_inverse=True)
+            labels = np.asarray(smear.packed_labels)[smear.distances(values.tolist())[0]]
+            raw = labels[places].reshape(raw.shape)
+        for value, shape in measure_shapes(raw).items():
             total[value] = Shape(*map(operator.add, total[value], shape)) if value in total else shape
     return total
 
 
-def _shapes_in(raw: np.ndarray) -> dict[int, Shape]:
-    """Measures how each raw label's pixels lie; ``raw`` are integers [height, width]."""
-    values, flat_ids = np.unique(raw, return_inverse=True)
-    ids = flat_ids.reshape(raw.shape).astype(np.int32)
-    here = ids[1:, 1:]
-    flat = (here == ids[:-1, :-1]) & (here == ids[:-1, 1:]) & (here == ids[1:, :-1])
-    inside = _far_from_edges(ids, max(1, round(_RIM * min(ids.shape))))
-    crossings, partings = np.zeros(len(values), int), np.zeros(len(values), int)
-    for lines in (ids, ids.T):
-        # A run that goes on from the end of one line to the next is one run in thousands.
-        line = lines.ravel()
-        runs = line[np.flatnonzero(np.append(True, line[1:] != line[:-1]))]
-        crossings += np.bincount(runs[1:-1], minlength=len(values))
-        partings += np.bincount(runs[1:-1][runs[:-2] != runs[2:]], minlength=len(values))
-    columns = (
-        np.bincount(ids.ravel(), minlength=len(values)),
-        np.bincount(here[flat], minlength=len(values)),
-        np.bincount(ids[inside], minlength=len(values)),
-        crossings,
-        partings,
-    )
-    outlines = _outlines(ids, values)
-    rows = zip(*(column.tolist() for column in (values, *columns)), outlines, strict=True)
-    return {value: Shape(*row) for value, *row in rows}
+class _Sample:
+    """Looks at the pixels of some masks, and whether they are pixels of masks.
 
+    Args:
+        opener: opens a mask.
+        formats: the format of each, as Pillow says it.
+        fixed: whether the values are known, so that nothing is repaired.
+    """
 
-def _outlines(ids: np.ndarray, values: np.ndarray) -> list[Counter[int]]:
-    """For each id, the labels beside it; ``values`` are the ids' labels. Of photos, with too many, none."""
-    count = len(values)
-    if count > MAX_CLASSES:
-        return [Counter() for _ in values]
-    sides = np.zeros((count, count), int)
-    for here, there in ((ids[1:], ids[:-1]), (ids[:, 1:], ids[:, :-1])):
-        differs = here != there
-        pairs = np.bincount(here[differs] * count + there[differs], minlength=count * count)
-        sides += pairs.reshape(count, count)
-    sides += sides.T
-    labels = values.tolist()
-    return [Counter({labels[other]: int(row[other]) for other in np.flatnonzero(row)}) for row in sides]
+    def __init__(self, opener: OpenMask, formats: Mapping[Path, str], fixed: bool):
+        self._opener = opener
+        self._formats = formats
+        self._fixed = fixed
 
+    def find_smear(self, paths: Sequence[Path], in_colors: bool) -> tuple[dict[int, Shape], Smear | None]:
+        """Returns how each raw label lies, and what was smeared.
 
-def _far_from_edges(ids: np.ndarray, distance: int) -> np.ndarray:
-    """Where no id changes up to ``distance`` rows and columns away, bool [height, width]."""
-    edges = np.zeros(ids.shape, bool)
-    edges[1:] |= ids[1:] != ids[:-1]
-    edges[:, 1:] |= ids[:, 1:] != ids[:, :-1]
-    return ~maximum_filter(edges, 2 * distance + 1, mode="constant")
-
-
-def _check_that_these_are_masks(
-    shapes: Mapping[int, Shape], example: Path, formats: Mapping[Path, str], in_colors: bool
-) -> None:
-    noisy = [value for value, shape in shapes.items() if shape.flat < _FLAT_LABEL * shape.pixels]
-    is_jpeg = formats.get(example) in ("JPEG", "MPO", "WEBP")
-    if not (len(shapes) > _LOSSY_LABELS or is_jpeg) or len(noisy) <= len(shapes) / 2:
-        return
-    flat = sum(shape.flat for shape in shapes.values()) / sum(shape.pixels for shape in shapes.values())
-    kind = "colours" if in_colors else "gray values"
-    if flat < _MASK_WITH_SOFT_EDGES:
-        raise InitError(
-            f"--masks: {example} looks like a photo, not a mask: {len(shapes):,} {kind}, next to no pixel "
-            "like its neighbours. A mask has one value or colour a class"
+        Raises:
+            InitError: these are photos, or masks beyond repair.
+        """
+        shapes = _shapes(paths, in_colors, self._opener)
+        noisy = [value for value, shape in shapes.items() if shape.flat < _FLAT_LABEL * shape.pixels]
+        formats = {self._formats.get(path) for path in paths}
+        # The others may be lossless.
+        smears = bool(formats & {"JPEG", "MPO"}) or (
+            (len(shapes) > _LOSSY_LABELS or bool(formats & {"WEBP", "JPEG2000"}))
+            and len(noisy) > len(shapes) / 2
         )
-    main = sorted(shapes, key=lambda value: -shapes[value].pixels)[:3]
-    values = ", ".join(str(list(_color(value)) if in_colors else value) for value in main)
-    cause = (
-        "JPEG is a lossy format that blurs the values"
-        if is_jpeg
-        else "their edges are soft, as after resizing with interpolation"
-    )
-    raise InitError(
-        f"--masks: {example} and its like hold {len(shapes):,} {kind}, mostly {values}: {cause}. Save masks "
-        "as PNG with exactly one value a class, resized with nearest neighbour only"
-    )
+        spoilt = smears and bool(noisy)
+        flat = sum(shape.flat for shape in shapes.values()) / sum(shape.pixels for shape in shapes.values())
+        if spoilt and flat < _MASK_WITH_SOFT_EDGES and len(noisy) > len(shapes) / 2:
+            kind = "colours" if in_colors else "gray values"
+            raise InitError(
+                f"--masks: {paths[0]} looks like a photo, not a mask: {len(shapes):,} {kind}, next to no "
+                "pixel like its neighbours. A mask has one value or colour a class"
+            )
+        if self._fixed:
+            smear = None
+        else:
+            read = (_packed(self._opener(path).read(in_colors))[1] for path in paths)
+            smear = find_smear(shapes, lambda: read, in_colors=in_colors, lossy=smears)
+        if spoilt and smear is None:
+            raise self.spoilt(shapes, paths[0], in_colors)
+        return shapes, smear
+
+    def spoilt(self, shapes: Mapping[int, Shape], example: Path, in_colors: bool) -> InitError:
+        """Says that the masks' values were smeared beyond repair."""
+        main = sorted(shapes, key=lambda value: -shapes[value].pixels)[:3]
+        kind = self._formats.get(example, "").replace("MPO", "JPEG")
+        cause = (
+            f"{kind} is a lossy format that blurs the values"
+            if kind in ("JPEG", "WEBP", "JPEG2000")
+            else "their edges are soft, as after resizing with interpolation"
+        )
+        return InitError(
+            f"--masks: {example} and its like hold {len(shapes):,} "
+            f"{'colours' if in_colors else 'gray values'}, mostly "
+            f"{', '.join(_word(value, in_colors) for value in main)}: {cause}, and what was meant cannot be "
+            "told. Save masks as PNG with exactly one value a class, resized with nearest neighbour only"
+        )
 
 
 def _check_values(pixels: Mapping[int, int], example: Path, in_colors: bool) -> None:
     if len(pixels) < 2:
-        value = next(iter(pixels))
-        what = list(_color(value)) if in_colors else value
+        what = _word(next(iter(pixels)), in_colors)
         raise InitError(f"--masks: every mask read holds {what} and nothing else: nothing to tell apart")
     if min(pixels) < 0:
         raise InitError(f"--masks: the value {min(pixels)} stands in masks; raw values are 0 … 65535")
@@ -270,3 +395,7 @@ def _check_values(pixels: Mapping[int, int], example: Path, in_colors: bool) -> 
 
 def _color(value: int) -> tuple[int, int, int]:
     return value >> 16, value >> 8 & 255, value & 255
+
+
+def _word(value: int, in_colors: bool) -> str:
+    return str(list(_color(value)) if in_colors else value)

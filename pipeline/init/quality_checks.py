@@ -15,6 +15,7 @@ from pipeline.init.inspection import Dataset, Inspection
 
 _SHOWN: Final = 3
 _RARE: Final = 0.001
+_NEARLY_ALL: Final = 0.995
 _FEW_MASKS: Final = 10
 _COPY: Final = re.compile(r"([ _-]*\(\d+\)|[ _-]+copy(?:[ _-]*\d+)?|[ _-]*~\d*)$", re.IGNORECASE)
 
@@ -24,7 +25,7 @@ def check_quality(dataset: Dataset) -> list[str]:
     found = dataset.inspection
     return [
         *_set_aside(found),
-        *_masks(found),
+        *_masks(dataset),
         *_images(found),
         *_classes(dataset),
         *_splits(dataset),
@@ -48,11 +49,14 @@ def _set_aside(found: Inspection) -> Iterator[str]:
         yield f"{len(items)} files set aside, {reason}: {files} ({items[0].found})"
 
 
-def _masks(found: Inspection) -> Iterator[str]:
+def _masks(dataset: Dataset) -> Iterator[str]:
+    found, settings = dataset.inspection, dataset.settings
     masks = {entry.mask: found.masks[entry.mask] for entry in found.entries}
-    if lossy := [path for path, header in masks.items() if header.format in ("JPEG", "MPO")]:
+    lossy = [path for path, header in masks.items() if header.format in ("JPEG", "MPO")]
+    if lossy and not settings.label_tolerance:
         yield f"{len(lossy)} masks are JPEG, which blurs values; those read are clean; save them as PNG"
-    if alpha := [path for path, header in masks.items() if header.has_alpha]:
+    alpha = [path for path, header in masks.items() if header.has_alpha]
+    if alpha and settings.mask_values != "alpha":
         yield f"{len(alpha)} masks have alpha, which is left out: {_some(alpha)}"
     encodings = Counter(map(_encoding, masks.values())).most_common()
     if len(encodings) > 1:
@@ -97,7 +101,15 @@ def _classes(dataset: Dataset) -> Iterator[str]:
         strays = _some(map(word, outside))
         yield f"values that are no class and not ignored: {strays}; the masks that hold them will be rejected"
     shares = dataset.class_shares()
-    masks = {name: labels.masks.get(value, 0) for value, name in names.items()}
+    masks: Counter[str] = Counter()
+    for value, name in names.items():
+        masks[name] += labels.masks.get(value, 0)
+    most = max(shares, key=lambda name: shares[name])
+    if shares[most] > _NEARLY_ALL:
+        yield (
+            f"{most} covers {shares[most]:.2%} of the pixels: is another channel meant, or another file? "
+            "Look at the preview"
+        )
     if absent := [name for name in shares if not masks[name]]:
         yield f"in no mask read: {_some(absent)} ({len(absent)} classes)"
     rare = [name for name in shares if masks[name] and (shares[name] < _RARE or masks[name] < _FEW_MASKS)]

@@ -101,6 +101,9 @@ def _classes(dataset: Dataset) -> Iterator[str]:
     if labels and "ignore_label" in keys:
         reason = f"{_seen(labels.ignored[-1], dataset)}; {labels.reason}"
         yield _line(f"ignore_label: {write_yaml(keys['ignore_label'])}", reason)
+    for key in ("merge_classes", "mask_values", "label_tolerance"):
+        if key in keys:
+            yield _line(f"{key}: {write_yaml(keys[key])}", "see the line with Check above")
 
 
 def _seen(raw: RawLabel, dataset: Dataset) -> str:

@@ -31,6 +31,7 @@ from pipeline.init.classes import (
     leave_out_absent,
     propose_labels,
     read_class_names,
+    unite_objects,
     word,
 )
 from pipeline.init.files import find_files
@@ -38,6 +39,7 @@ from pipeline.init.foreign_formats import name_foreign_format
 from pipeline.init.inspection import Dataset, inspect_pairs
 from pipeline.init.known_layouts import absolute, has_pictures, own_keys, recognise
 from pipeline.init.label_search import name_classes
+from pipeline.init.mask_values import find_mask_values
 from pipeline.init.pairing import pair
 from pipeline.init.palettes import read_palette
 from pipeline.init.preview import draw_preview
@@ -103,10 +105,13 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
     given = read_class_names(classes) if classes is not None else None
     image_files, mask_files = find_files(images, PICTURES, "--images"), find_files(masks, MASKS, "--masks")
     pairing = pair(image_files, mask_files)
+    layout = pairing.layout
+    where = find_mask_values(layout, pairing.root, pairing.entries)
+    layout.mask_values = where.values
     splits = find_splits(pairing.root, pairing.entries, pairing.unpaired)
     config = SplitConfig.model_validate_json(json.dumps(splits.keys))
     declared = _declare(Scan(list(pairing.entries), list(pairing.unpaired)), config, pairing.root)
-    found = inspect_pairs(pairing.layout, pairing.root, declared.scan.entries, declared.scan.rejected)
+    found = inspect_pairs(layout, pairing.root, declared.scan.entries, declared.scan.rejected)
     keys: dict[str, Any] = dict(pairing.dataset)
     if isinstance(keys["masks"], dict):
         labels = label_class_masks(found.labels, tuple(keys["masks"]), given)
@@ -117,7 +122,12 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
         is_told = labels.source or (given is not None and given.told)
         if is_told and found.labels.masks_read == len(found.entries):
             labels = leave_out_absent(found.labels, labels)
+        labels, merged = unite_objects(found.labels, labels)
         keys |= labels.dataset_keys()
+        keys |= {"merge_classes": merged} if merged else {}
+    labels = replace(labels, doubts=(*labels.doubts, *where.doubts, *found.labels.doubts))
+    keys |= found.labels.keys
+    keys |= {"mask_values": where.values} if where.values else {}
     keys |= {"splits": splits.keys} if splits.keys else {}
     beside = None if splits.keys else splits_beside(images)
     notes = (*pairing.notes, *splits.notes, *([beside] if beside else []))
