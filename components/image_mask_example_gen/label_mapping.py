@@ -1,6 +1,7 @@
 """From a dataset's raw values or colours to class ids."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 import numpy as np
 
@@ -40,9 +41,11 @@ class LabelMapping:
         class_names: Iterable[str],
         tolerance: int = 0,
     ):
+        class_names = tuple(class_names)
+        self._made_of = names, tuple(ignored), class_names, tolerance
         ids = {name: class_id for class_id, name in enumerate(class_names)}
         self._names = dict(names)
-        known: dict[RawLabel, int] = dict.fromkeys(ignored, IGNORE_LABEL)
+        known: dict[RawLabel, int] = dict.fromkeys(self._made_of[1], IGNORE_LABEL)
         known |= {raw: ids[name] for raw, name in names.items()}
         self.of_colors = any(isinstance(raw, tuple) for raw in known)
         self.is_binary = len(ids) == 2
@@ -58,6 +61,10 @@ class LabelMapping:
         self._byte_table = bytes(
             self._marker or 0 if i < 0 else i for i in self._table.ravel()[:256].tolist()
         )
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        """Travels to workers without its tables, which for colours are tens of megabytes."""
+        return type(self), self._made_of
 
     def class_ids(self, raw: np.ndarray) -> np.ndarray:
         """Maps a mask as ``open_mask(…).read`` returns it to uint8 [height, width].

@@ -22,6 +22,8 @@ from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.folder import MaskValues
 from components.image_mask_example_gen.mask import open_mask
 from components.image_mask_example_gen.report import Reason
+from pipeline.config import load_recipe
+from pipeline.init.__main__ import main
 
 Case = Callable[[str], Path]
 Masks = Mapping[str, np.ndarray]
@@ -49,6 +51,20 @@ def class_ids(dataset: DatasetConfig) -> Masks:
         Path(name).stem: np.asarray(Image.open(io.BytesIO(example[MASK_ENCODED])))
         for name, example in examples.items()
     }
+
+
+def init(root: Path, *more: str) -> DatasetConfig:
+    """What the command writes for ``images`` and ``masks``."""
+    folders = ["--images", str(root / "images"), "--masks", str(root / "masks")]
+    assert main([*folders, "--output", str(root / "r.yaml"), "--force", *more]) == 0
+    return load_recipe(str(root / "r.yaml")).dataset
+
+
+def refused(root: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """The line that the command ends with."""
+    folders = ["--images", str(root / "images"), "--masks", str(root / "masks")]
+    assert main([*folders, "--output", str(root / "r.yaml")]) == 2
+    return capsys.readouterr().err
 
 
 def pictures(folder: Path) -> Mapping[str, Image.Image]:
@@ -87,17 +103,78 @@ def draw(root: Path, masks: Sequence[Image.Image], suffix: str = ".png", **how: 
 # Palettes
 
 
-def test_numbers_whose_palettes_differ_are_refused_and_read_by_colour_if_told(case: Case) -> None:
+def test_numbers_whose_palettes_differ_are_refused_and_init_reads_them_by_colour(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = case("palettes_one")
     with pytest.raises(
         StageError, match=r"index 1 is \[255, 0, 0\] in 11 masks, such as masks/000.png, and "
     ) as caught:
         class_ids(folder(root, classes=["a", "b", "c"]))
     assert "[0, 0, 255] in 1, such as masks/005.png" in str(caught.value)
-    found = class_ids(folder(root, label_values={"a": BLACK, "b": RED, "c": BLUE}))
+    dataset = init(root, "--classes", "none,square,disc")
+    assert "Check: the masks' palettes differ" in capsys.readouterr().out
+    found = class_ids(dataset)
     for name, picture in pictures(root / "masks").items():
         shown = np.asarray(picture.convert("RGB"))
-        np.testing.assert_array_equal(found[name], (shown == RED).all(-1) + 2 * (shown == BLUE).all(-1))
+        np.testing.assert_array_equal(found[name], (shown == BLUE).all(-1) + 2 * (shown == RED).all(-1))
+
+
+def test_gray_values_in_gifs_are_what_they_show(case: Case) -> None:
+    root = case("gifmasks")
+    dataset = init(root)
+    assert list(dataset.raw_labels()[0]) == [(0, 0, 0), (100, 100, 100), (200, 200, 200)]
+    found = class_ids(dataset)
+    for name, picture in pictures(root / "masks").items():
+        np.testing.assert_array_equal(found[name] * 100, np.asarray(picture.convert("L")))
+
+
+def test_numbers_in_a_label_file_are_the_grays_that_gifs_show(tmp_path: Path) -> None:
+    masks = [Image.fromarray((squares() == 2) * np.uint8(255 * (index % 3 < 2))) for index in range(8)]
+    masks[0] = Image.fromarray(np.full(SIZE, 255, np.uint8))
+    root = draw(tmp_path / "data", masks, ".gif")
+    unnamed = init(root)
+    (tmp_path / "names.txt").write_text("0 none\n255 thing\n")
+    named = init(root, "--classes", str(tmp_path / "names.txt"))
+    for dataset, names in ((unnamed, ("background", "object")), (named, ("none", "thing"))):
+        assert dataset.label_set().names == names
+        assert list(dataset.raw_labels()[0]) == [(0, 0, 0), (255, 255, 255)]
+    assert class_ids(named)["000"].all()
+
+
+def test_palettes_that_are_all_the_same_leave_numbers_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = []
+    for _ in range(4):
+        masks.append(Image.fromarray(squares(), "P"))
+        masks[-1].putpalette([*BLACK, *RED, *BLUE])
+    assert init(draw(tmp_path, masks)).classes == ("class_0", "class_1", "class_2")
+    assert "palettes differ" not in capsys.readouterr().out
+
+
+def test_palettes_that_share_nothing_are_left_to_people(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    masks = []
+    for _ in range(6):
+        masks.append(Image.fromarray(squares(), "P"))
+        masks[-1].putpalette(rng.integers(0, 256, 9).tolist())
+    dataset = init(draw(tmp_path, masks))
+    assert "share no colours" in capsys.readouterr().out
+    with pytest.raises(StageError, match="palettes differ"):
+        class_ids(dataset)
+
+
+@pytest.mark.parametrize("other", ["1", "P"])
+def test_masks_of_several_kinds_are_read_as_they_look(tmp_path: Path, other: str) -> None:
+    ids = squares() % 2
+    picture = Image.fromarray(ids > 0) if other == "1" else Image.fromarray(ids, "P")
+    if other == "P":
+        picture.putpalette([0, 0, 0, 255, 255, 255])
+    found = class_ids(init(draw(tmp_path, [Image.fromarray(ids * 255), picture] * 3)))
+    assert len(found) == 6 and all((mask == ids).all() for mask in found.values())
 
 
 def test_numbers_count_whatever_their_palettes_show_if_told(case: Case) -> None:
@@ -120,11 +197,15 @@ def test_palettes_may_differ_in_what_no_pixel_uses(tmp_path: Path) -> None:
 # Alpha
 
 
-def test_a_mask_in_alpha_is_refused_with_that_reason_and_read_if_told(case: Case) -> None:
+def test_a_mask_in_alpha_is_refused_with_that_reason_and_found_by_init(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = case("alphamask")
     with pytest.raises(StageError, match=r"alpha, which is left out, tells apart what is 0 all the same"):
         class_ids(folder(root, label_values=BINARY))
-    found = class_ids(folder(root, label_values=BINARY, mask_values="alpha"))
+    dataset = init(root)
+    assert "Check: the masks' alpha was taken for their values" in capsys.readouterr().out
+    found = class_ids(dataset)
     for name, picture in pictures(root / "masks").items():
         np.testing.assert_array_equal(found[name], np.asarray(picture)[..., 3] == 255)
 
@@ -149,6 +230,16 @@ def test_alpha_that_divides_a_value_is_refused(mode: str) -> None:
     assert (mask_of(picture, values="alpha") == np.where(ids == 1, 0, 255)).all()
 
 
+def test_alpha_beside_colours_that_mean_something_is_left_to_people(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = Image.fromarray(
+        np.where(np.arange(64)[None, :, None] < 32, RED, BLUE).repeat(48, 0).astype(np.uint8)
+    )
+    picture.putalpha(Image.fromarray((squares() > 0) * np.uint8(255)))
+    assert "alpha, which is left out, tells apart what is [" in refused(draw(tmp_path, [picture] * 4), capsys)
+
+
 def test_a_mask_without_alpha_is_no_mask_in_alpha() -> None:
     with pytest.raises(InputRejectedError, match="alpha is told, and the mask has none"):
         mask_of(Image.fromarray(squares()), values="alpha")
@@ -157,15 +248,29 @@ def test_a_mask_without_alpha_is_no_mask_in_alpha() -> None:
 # Pages
 
 
-def test_pages_that_differ_are_refused_and_read_if_told(case: Case) -> None:
+def test_pages_that_differ_are_refused_and_init_takes_each_for_a_class(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = case("multipage_mask")
     with pytest.raises(StageError, match="the mask has 2 pages, which differ"):
         class_ids(folder(root, label_values=BINARY))
-    found = class_ids(folder(root, classes=["background", "square", "disc"], mask_values="pages"))
+    dataset = init(root)
+    assert "Check: each page of a mask was taken as a class" in capsys.readouterr().out
+    found = class_ids(dataset)
     for name, picture in pictures(root / "masks").items():
         expected = np.where(np.asarray(picture), 1, 0)
         picture.seek(1)
         np.testing.assert_array_equal(found[name], np.where(np.asarray(picture), 2, expected))
+
+
+def test_pages_of_several_classes_are_left_to_people(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = Image.fromarray(squares()), Image.fromarray(squares()[::-1].copy())
+    root = draw(tmp_path, [first] * 4, ".tif", save_all=True, append_images=[second])
+    assert "the mask has 2 pages, which differ" in refused(root, capsys)
+    with pytest.raises(InputRejectedError, match="page 1 holds several values besides 0"):
+        open_mask(root / "masks/000.tif", 10**6, "pages").read(as_colors=False)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])
@@ -180,6 +285,12 @@ def test_a_page_that_is_a_small_copy_or_the_same_again_is_passed_over() -> None:
     first = Image.fromarray(squares())
     for page in (first.resize((16, 12)), first.copy()):
         assert (mask_of(first, ".tif", save_all=True, append_images=[page]) == squares()).all()
+
+
+def test_pages_that_are_passed_over_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = Image.fromarray(squares())
+    init(draw(tmp_path, [first] * 4, ".tif", save_all=True, append_images=[first.resize((16, 12))]))
+    assert "Check: masks have 2 pages; those after the first are copies" in capsys.readouterr().out
 
 
 # Kinds of pixels
@@ -265,17 +376,66 @@ def test_a_repair_takes_the_one_value_in_reach_and_leaves_what_is_a_value_alone(
     assert mapping.repaired_pixels(exact) == 0
 
 
-def test_smeared_masks_are_refused_or_repaired_and_said(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+def test_smeared_masks_are_refused_and_init_has_them_repaired(
+    case: Case, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = case("jpegmask_q100")
     with pytest.raises(StageError, match="raw value 1"):
         class_ids(folder(root, label_values=BINARY))
+    dataset = init(root)
+    assert dataset.label_values == BINARY
+    assert "Check: masks are smeared" in capsys.readouterr().out
     with caplog.at_level("INFO"):
-        found = class_ids(folder(root, label_values=BINARY, label_tolerance=127))
+        found = class_ids(dataset)
     masks = {name: np.asarray(picture) for name, picture in pictures(root / "masks").items()}
     for name, mask in masks.items():
         np.testing.assert_array_equal(found[name], mask > 127)
     pixels = sum(int(((mask != 0) & (mask != 255)).sum()) for mask in masks.values())
-    assert f"10 masks were smeared: {pixels} of their pixels, up to 127 off" in caplog.text
+    assert (
+        f"10 masks were smeared: {pixels} of their pixels, up to {dataset.label_tolerance} off" in caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("grays", "quality"),
+    [((0, 255), 30), ((0, 255), 75), ((0, 255), 95), ((0, 127, 255), 90), ((40, 90, 200), 97)],
+)
+def test_init_repairs_what_jpeg_did(tmp_path: Path, grays: tuple[int, ...], quality: int) -> None:
+    ids = squares() % len(grays)
+    masks = [Image.fromarray(np.asarray(grays, np.uint8)[np.roll(ids, shift, axis=1)]) for shift in range(4)]
+    found = class_ids(init(draw(tmp_path, masks, ".jpg", quality=quality)))
+    for name, mask in found.items():
+        wrong = np.count_nonzero(mask != np.roll(ids, int(name), axis=1))
+        assert wrong == 0, (name, wrong)
+
+
+def test_init_repairs_soft_edges_between_two_colours(tmp_path: Path) -> None:
+    sharp = np.asarray([BLACK, RED], np.uint8)[squares() % 2]
+    soft = Image.fromarray(sharp).resize((200, 150), Image.Resampling.BILINEAR)
+    dataset = init(draw(tmp_path, [soft] * 4))
+    assert list(dataset.raw_labels()[0]) == [BLACK, RED]
+    assert all((mask == (np.asarray(soft)[..., 0] > 127)).all() for mask in class_ids(dataset).values())
+
+
+def test_one_smeared_mask_among_many_makes_no_classes(tmp_path: Path) -> None:
+    for grays in ((0, 255), (0, 100, 200)):
+        root = tmp_path / str(len(grays))
+        draw(root, [Image.fromarray(np.asarray(grays, np.uint8)[squares() % len(grays)])] * 40)
+        with Image.open(root / "masks/025.png") as mask:
+            mask.save(root / "m.jpg", quality=75)
+        Image.open(root / "m.jpg").save(root / "masks/025.png")
+        assert list(init(root).raw_labels()[0]) == list(grays)
+
+
+def test_thin_things_are_classes_and_no_smear(tmp_path: Path) -> None:
+    ids = squares() % 2 * np.uint8(255)
+    border = np.where(ids != np.roll(ids, 1), 128, ids).astype(np.uint8)
+    lines = ids.copy()
+    lines[::11], lines[:, ::17] = 1, 2
+    for name, mask, values in (("border", border, {0, 128, 255}), ("lines", lines, {0, 1, 2, 255})):
+        dataset = init(draw(tmp_path / name, [Image.fromarray(mask)] * 4))
+        names, ignored = dataset.raw_labels()
+        assert {*names, *ignored} == values and not dataset.label_tolerance
 
 
 def test_an_area_between_two_values_is_no_smear(tmp_path: Path) -> None:
@@ -304,15 +464,25 @@ def test_a_tolerance_that_two_values_share_is_refused() -> None:
 # Several values of one class
 
 
-def test_classes_are_merged(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+def test_halves_in_0_and_1_and_in_0_and_255_are_one_class(
+    case: Case, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = case("bin255_mixed01")
-    values = {"background": 0, "object": 1, "object_255": 255}
-    dataset = folder(root, label_values=values, merge_classes={"object_255": "object"})
+    dataset = init(root)
+    assert "Check: 255 never stands in one mask with 1, and fills large areas" in capsys.readouterr().out
     assert dataset.label_set().names == ("background", "object")
     found = class_ids(dataset)
     for name, picture in pictures(root / "masks").items():
         np.testing.assert_array_equal(found[name], np.asarray(picture) > 0)
     assert "merge_classes" not in caplog.text
+
+
+def test_a_255_that_stands_alone_is_doubted_where_there_are_several_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = squares()
+    assert init(draw(tmp_path, [Image.fromarray(ids), Image.fromarray((ids > 0) * np.uint8(255))] * 3))
+    assert "Check: 255 never stands in one mask with 1, 2, and fills" in capsys.readouterr().out
 
 
 def test_a_merge_with_what_is_no_class_is_refused() -> None:
@@ -338,10 +508,22 @@ def test_an_ignored_value_that_looks_like_the_object_is_pointed_out(
     )
 
 
-def test_an_ignored_border_is_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_ignored_border_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     ids = np.where(squares() == 2, 0, squares())
     ids[4:20, 23] = 255
-    class_ids(
-        folder(draw(tmp_path, [Image.fromarray(ids)] * 4), classes=["background", "object"], ignore_label=255)
-    )
+    dataset = init(draw(tmp_path, [Image.fromarray(ids)] * 4))
+    assert dataset.ignore_label == 255
+    assert "never stands" not in capsys.readouterr().out
+    class_ids(dataset)
     assert "what is ignored" not in caplog.text
+
+
+def test_a_class_that_is_nearly_everything_is_doubted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = np.zeros(SIZE, np.uint8)
+    ids[0, :3] = 1
+    init(draw(tmp_path, [Image.fromarray(ids)] * 4))
+    assert "background covers 99.90% of the pixels: is another channel meant" in capsys.readouterr().out

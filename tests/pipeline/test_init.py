@@ -251,8 +251,8 @@ def test_masks_that_are_photos_are_refused(tmp_path: Path, capsys: pytest.Captur
 def test_masks_blurred_by_jpeg_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def save_jpeg(path: Path, ids: np.ndarray) -> None:
         rows, columns = np.mgrid[:48, :64]
-        disc = np.hypot(rows - 24, columns - 32) < 10 + ids[0, 0]
-        Image.fromarray(disc.astype(np.uint8) * 255).save(path.with_suffix(".jpg"), quality=75)
+        disc = (np.hypot(rows - 24, columns - 32) < 10 + ids[0, 0]) * 1 + (columns < 20)
+        Image.fromarray(disc.astype(np.uint8) * 100).save(path.with_suffix(".jpg"), quality=40)
 
     draw_folders(tmp_path, save_jpeg)
     line = refused_folders(capsys, tmp_path)
@@ -262,7 +262,8 @@ def test_masks_blurred_by_jpeg_are_refused(tmp_path: Path, capsys: pytest.Captur
 def test_masks_with_soft_edges_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def save_soft(path: Path, ids: np.ndarray) -> None:
         rows, columns = np.mgrid[:480, :640]
-        disc = (np.hypot(rows - 240, columns - 320) < 100 + ids[0, 0]).astype(np.uint8) * 255
+        disc = (np.hypot(rows - 240, columns - 320) < 100 + ids[0, 0]) * np.uint8(100) + np.uint8(100)
+        disc[:, :100] = 0
         Image.fromarray(disc).resize((64, 48), Image.Resampling.BICUBIC).save(path.with_suffix(".png"))
 
     draw_folders(tmp_path, save_soft)
