@@ -93,7 +93,7 @@ def _classes(dataset: Dataset) -> Iterator[str]:
             seen = _seen(tuple(raw) if isinstance(raw, list) else raw, dataset)
             yield _line(f"  {write_yaml(name)}: {write_yaml(raw)}", seen)
     elif labels:
-        of_parts = isinstance(keys["masks"], dict)
+        of_parts = isinstance(keys.get("masks"), dict)
         order = "the first is what no mask covers" if of_parts else "in the order of the raw values 0, 1, 2 …"
         yield _line("classes:", order)
         for name, raw in labels.values.items():
