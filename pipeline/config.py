@@ -98,7 +98,11 @@ class Recipe(Settings):
 
     def reading(self) -> Reading:
         """Returns how pixels are read of an image's bytes, in every stage and in serving."""
-        return Reading(channels=self.transform.channels, exif=self.dataset.exif)
+        return Reading(
+            channels=self.transform.channels,
+            exif=self.dataset.exif,
+            value_range=self.dataset.value_range,
+        )
 
     def trainer_settings(
         self, *, checkpoint_dir: str | None = None, code_fingerprint: str = ""

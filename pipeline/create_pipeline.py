@@ -59,7 +59,9 @@ def create_pipeline(
         dataset=recipe.dataset,
         labels=labels,
         data_path=parameters.data_path,
-        code_fingerprint=source_fingerprint(components.image_mask_example_gen, components.dataset),
+        code_fingerprint=source_fingerprint(
+            components.image_mask_example_gen, components.imaging, components.dataset
+        ),
     )
 
     # Scalars only: statistics over encoded images say nothing and cost much.

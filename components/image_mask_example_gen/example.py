@@ -32,6 +32,10 @@ class ReadExample(NamedTuple):
     """The Example."""
     sketch: str
     """Of the image, see `EncodedImage`."""
+    used_range: tuple[int, int] | None
+    """Likewise."""
+    bands_left_out: int
+    """Likewise."""
 
 
 def read_example(
@@ -69,7 +73,9 @@ def read_example(
     except InputRejectedError as rejected:
         return Rejection(file, rejected.reason, f"{rejected.found} ({other} is left out with it)")
     example = _example(entry, image, height, width, encode_mask(class_ids))
-    return ReadExample(example.SerializeToString(deterministic=True), image.sketch())
+    return ReadExample(
+        example.SerializeToString(deterministic=True), image.sketch(), image.used_range, image.bands_left_out
+    )
 
 
 def _fitted_size(image: EncodedImage, mask: Mask, exif: Exif | None) -> tuple[int, int]:

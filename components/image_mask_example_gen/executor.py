@@ -35,12 +35,14 @@ from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
 from components.image_mask_example_gen.report import (
     Rejection,
     check_filled,
+    check_levels,
     check_rejected,
     check_shared,
     log_planned,
 )
 from components.image_mask_example_gen.shapes import draw_dataset
 from components.image_mask_example_gen.shared_pictures import Written, find_shared_pictures
+from components.imaging.deep import joined
 from components.imaging.reading import Exif
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,10 @@ class ShardOutcome:
     """Of the image of each pair, in the shard's order; None for one that was rejected."""
     rejected: tuple[Rejection, ...]
     tally: MaskTally
+    used_range: tuple[int, int] | None
+    """Of all its images together, see `EncodedImage`."""
+    with_more_bands: int
+    """Images of which some bands are not read."""
 
 
 class WriteShard(beam.DoFn):
@@ -97,6 +103,7 @@ class WriteShard(beam.DoFn):
         partial = f"{self._partial_dir}/{shard.split}-{shard.file}-{uuid.uuid4().hex}"
         rejected, tally = [], MaskTally()
         sketches: list[str | None] = []
+        ranges, with_more_bands = [], 0
         with tf.io.TFRecordWriter(partial) as writer:
             for entry in shard.entries:
                 result = read_example(
@@ -114,8 +121,12 @@ class WriteShard(beam.DoFn):
                 else:
                     writer.write(result.serialized)
                     sketches.append(result.sketch)
+                    ranges.append(result.used_range)
+                    with_more_bands += result.bands_left_out > 0
         fileio.rename(partial, f"{self._split_dirs[shard.split]}/{shard.file}", overwrite=True)
-        yield ShardOutcome(shard.split, shard.file, tuple(sketches), tuple(rejected), tally)
+        yield ShardOutcome(
+            shard.split, shard.file, tuple(sketches), tuple(rejected), tally, joined(ranges), with_more_bands
+        )
 
 
 class Executor(BaseBeamExecutor):
@@ -178,6 +189,12 @@ class Executor(BaseBeamExecutor):
         tally.merge(outcome.tally for outcome in outcomes)
         tally.check(config.label_tolerance)
         check_shared(shared, config.max_shared_pictures)
+        if more := sum(outcome.with_more_bands for outcome in outcomes):
+            logger.warning("%d images have more bands than are read; only their first ones are kept", more)
+        of_train = [outcome.used_range for outcome in outcomes if outcome.split == SPLITS[0]]
+        check_levels(
+            joined(of_train) or joined(outcome.used_range for outcome in outcomes), config.value_range
+        )
         report = Ingestion(
             examples=counts,
             split_origins=plan.origins,

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from PIL import PngImagePlugin
+import numpy as np
+from PIL import PngImagePlugin, UnidentifiedImageError
 
 from components.image_mask_example_gen.report import Reason
+from components.imaging.deep import write_deep_png
 from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
 from components.pillow import Image
 
@@ -24,6 +26,12 @@ _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
 
 # An Example is a protocol buffer, which cannot hold 2 GB; no sane picture comes near.
 _MAX_FILE_BYTES = 1 << 30
+
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BITS_PER_SAMPLE = 258
+_SAMPLES_PER_PIXEL = 277
+_PLANAR = 2
+_BYTE = 8
 
 _BREAKS_OFF = (Reason.TRUNCATED, "which end before the picture does")
 
@@ -93,9 +101,37 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
       InputRejectedError: no picture, or more than ``max_pixels`` pixels.
     """
     with rejecting_damage(data):
-        picture = Image.open(io.BytesIO(data), formats=_FORMATS)
+        try:
+            picture = Image.open(io.BytesIO(data), formats=_FORMATS)
+        except UnidentifiedImageError as error:
+            raise _other_tiff(data) or error from None
     check_pixels(picture.width, picture.height, max_pixels)
     return picture
+
+
+def _other_tiff(data: bytes) -> InputRejectedError | None:
+    """Says what a TIFF holds that nothing here reads; None for what is none."""
+    if not data.startswith(_TIFF_SIGNATURES):
+        return None
+    from tifffile import TiffFile
+
+    try:
+        with TiffFile(io.BytesIO(data)) as file:
+            page = file.pages.first
+            bands, bits = page.samplesperpixel, page.bitspersample
+    except Exception:  # a damaged TIFF, of which the other reader has said that it knows none
+        return None
+    return InputRejectedError(
+        Reason.NOT_DECODABLE,
+        f"TIFF with {bands} bands of {bits} bits; 1 (gray), 3 (RGB), or these with alpha are read, "
+        "of 8 or 16 bits",
+    )
+
+
+def bands_left_out(picture: Image.Image) -> int:
+    """Returns how many bands of an opened TIFF are not read, such as the infrared one beside RGB."""
+    samples = getattr(picture, "tag_v2", {}).get(_SAMPLES_PER_PIXEL, 1)
+    return max(0, samples - len(picture.getbands()))
 
 
 def stored_orientation(data: bytes, picture: Image.Image) -> int:
@@ -220,7 +256,7 @@ def decode(data: bytes, picture: Image.Image, mode: str | None = None) -> Image.
 
 
 def as_png(data: bytes, picture: Image.Image) -> bytes:
-    """Saves a picture's pixels without loss, alpha included; 16 bits a channel are kept where they are gray.
+    """Saves a picture's pixels without loss, alpha and 16 bits a channel included.
 
     They stay as they are stored; an orientation is kept beside them, where a model's graph reads it.
 
@@ -231,6 +267,8 @@ def as_png(data: bytes, picture: Image.Image) -> bytes:
     Raises:
       InputRejectedError: the file is damaged, or its pixels have 32 bits.
     """
+    if (deep := deep_colors(data, picture)) is not None:
+        return with_orientation(write_deep_png(deep), stored_orientation(data, picture))
     # A PGM's 16 bits are 32 to Pillow.
     if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
         raise InputRejectedError(
@@ -249,6 +287,33 @@ def as_png(data: bytes, picture: Image.Image) -> bytes:
     file = io.BytesIO()
     pixels.save(file, "PNG", compress_level=3)
     return with_orientation(file.getvalue(), orientation)
+
+
+def deep_colors(data: bytes, picture: Image.Image) -> np.ndarray | None:
+    """Decodes, as it is stored, what Pillow would cut to 8 bits: a TIFF of 9 to 16 bits a channel in colours.
+
+    Returns:
+      uint16 [height, width, 3 or 4]; None for any other picture.
+
+    Raises:
+      InputRejectedError: the file is damaged.
+    """
+    tags = getattr(picture, "tag_v2", {})
+    bits = tags.get(_BITS_PER_SAMPLE, (1,))
+    if picture.format != "TIFF" or picture.mode not in ("RGB", "RGBA", "RGBX") or max(bits) <= _BYTE:
+        return None
+    from tifffile import TiffFile
+
+    with rejecting_damage(data), TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        pixels = page.asarray()
+        if page.planarconfig == _PLANAR:
+            pixels = np.moveaxis(pixels, 0, -1)
+    if pixels.dtype != np.uint16 or pixels.ndim != 3:
+        raise InputRejectedError(
+            Reason.NOT_DECODABLE, f"TIFF of {pixels.dtype} in colours; an image has 8 or 16 bits a channel"
+        )
+    return pixels[..., : 4 if picture.mode == "RGBA" else 3]
 
 
 def with_orientation(png: bytes, orientation: int) -> bytes:

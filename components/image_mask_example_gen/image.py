@@ -14,6 +14,7 @@ from PIL import Image
 from components.image_mask_example_gen.files import (
     InputRejectedError,
     as_png,
+    bands_left_out,
     decode,
     find_defect,
     open_image,
@@ -22,6 +23,7 @@ from components.image_mask_example_gen.files import (
     with_orientation,
 )
 from components.image_mask_example_gen.report import Reason
+from components.imaging.deep import is_deep_png, used_range
 
 _FIRST_ROWS = 8
 """Of a JPEG these cost hardly more than one pixel."""
@@ -41,6 +43,9 @@ class EncodedImage:
     """uint8 [8 or fewer, width, 3]: its top, decoded."""
     orientation: int = 1
     """EXIF's, 1 … 8."""
+    used_range: tuple[int, int] | None = None
+    """Of more than 8 bits a channel, the lowest and the highest value, outliers left out; None for 8."""
+    bands_left_out: int = 0
 
     def sketch(self) -> str:
         """Returns a digest that images with the same pixels share, and hardly any others."""
@@ -64,14 +69,26 @@ def read_image(path: Path, max_pixels: int) -> EncodedImage:
     orientation = stored_orientation(data, picture)
     if kept := _format_to_keep(data, picture):
         data = with_orientation(data, orientation) if kept[0] == "png" else data
-        return EncodedImage(data, kept[0], picture.height, picture.width, kept[1], orientation)
+        return EncodedImage(
+            data, kept[0], picture.height, picture.width, kept[1], orientation, _used_range(data)
+        )
+    left_out = bands_left_out(picture)
     data = as_png(data, picture)
     pixels = _decode(data)
     if pixels is None:
         raise InputRejectedError(
             Reason.NOT_DECODABLE, "TensorFlow does not decode it, not even re-encoded as PNG"
         )
-    return EncodedImage(data, "png", pixels.shape[0], pixels.shape[1], _first_rows(pixels), orientation)
+    height, width = pixels.shape[:2]
+    return EncodedImage(
+        data, "png", height, width, _first_rows(pixels), orientation, _used_range(data), left_out
+    )
+
+
+def _used_range(data: bytes) -> tuple[int, int] | None:
+    if not is_deep_png(data):
+        return None
+    return used_range(tf.io.decode_png(data, channels=3, dtype=tf.uint16).numpy())
 
 
 def _format_to_keep(data: bytes, picture: Image.Image) -> tuple[str, np.ndarray] | None:

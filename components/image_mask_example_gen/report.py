@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from components.dataset.contracts import SharedPicture
 from components.errors import StageError
+from components.imaging.deep import FEWEST_LEVELS, FULL_RANGE, levels
+from components.imaging.reading import ValueRange
 
 _SHOWN_REJECTIONS = 10
 _SHOWN_SHARED = 5
@@ -150,6 +152,34 @@ def check_shared(shared: Sequence[SharedPicture], allowed: int | None) -> None:
             [f"{heading}; dataset.max_shared_pictures allows {allowed}:", *(f"  {s}" for s in shown), remedy]
         )
     )
+
+
+def check_levels(used: tuple[int, int] | None, value_range: ValueRange | None) -> None:
+    """Looks whether the network can tell the values of deep pixels apart.
+
+    Args:
+      used: The lowest and the highest value of the training images; None where none has more than 8 bits.
+      value_range: The recipe's.
+
+    Raises:
+      StageError: it sees few of 256 levels, and the recipe does not say that it should.
+    """
+    if used is None:
+        return
+    low, high = used
+    seen = levels(used, value_range or FULL_RANGE)
+    if seen >= FEWEST_LEVELS:
+        return
+    text = (
+        f"images have more than 8 bits a channel, and their values {low} … {high} are {seen} of the 256 "
+        "levels that the network sees"
+    )
+    if value_range is None:
+        raise StageError(
+            f"{text}; --set dataset.value_range=[{low},{max(high, low + 1)}] spreads them over all, in "
+            "training and serving alike"
+        )
+    logger.warning("%s, as dataset.value_range is [%g, %g]", text, *value_range)
 
 
 def check_filled(

@@ -21,7 +21,7 @@ def decode_image(encoded: tf.Tensor, reading: Reading = RGB) -> tf.Tensor:
     Returns:
         uint8 [height, width, channels]; of the stored size, or of the upright one.
     """
-    image = _decode_stored(encoded, reading.channels)
+    image = _decode_stored(encoded, reading)
     return _turned(image, exif_orientation(encoded)) if reading.upright else image
 
 
@@ -119,12 +119,27 @@ def _turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(turned, [None, None, image.shape[2]])
 
 
-def _decode_stored(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+def _decode_stored(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
     # Asked for 1 or 4 channels itself, TensorFlow refuses some formats.
-    if channels == 4:
-        return _decode_rgba(encoded)
-    image = _decode_rgb(encoded)
-    return tf.image.rgb_to_grayscale(image) if channels == 1 else image
+    decode, channels = (_decode_rgba, 4) if reading.channels == 4 else (_decode_rgb, 3)
+    value_range = reading.value_range
+    if value_range is None:
+        image = decode(encoded)
+    else:
+        is_deep = tf.strings.substr(encoded, 0, len(_PNG_SIGNATURE)) == _PNG_SIGNATURE
+        is_deep &= tf.strings.substr(encoded, 24, 1) == b"\x10"
+        image = tf.cond(
+            is_deep, lambda: _decode_deep(encoded, channels, *value_range), lambda: decode(encoded)
+        )
+    return tf.image.rgb_to_grayscale(image) if reading.channels == 1 else image
+
+
+def _decode_deep(encoded: tf.Tensor, channels: int, low: float, high: float) -> tf.Tensor:
+    """A PNG of 16 bits a channel, uint8 [height, width, channels]; alpha keeps its own range."""
+    deep = tf.io.decode_png(encoded, channels=channels, dtype=tf.uint16)
+    scaled = (tf.cast(deep[:, :, :3], tf.float32) - low) * (255 / (high - low))
+    colors = tf.cast(tf.clip_by_value(tf.round(scaled), 0.0, 255.0), tf.uint8)
+    return tf.concat([colors, tf.cast(deep[:, :, 3:] // 256, tf.uint8)], axis=2)
 
 
 def _decode_rgb(encoded: tf.Tensor) -> tf.Tensor:

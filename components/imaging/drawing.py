@@ -18,8 +18,10 @@ from typing import Final
 import numpy as np
 from PIL import ImageDraw, ImageFont
 
+from components.imaging.deep import as_picture, is_deep_png, read_deep_png
 from components.imaging.exif import orientation_of, turned
 from components.imaging.palette import Color
+from components.imaging.reading import ValueRange
 from components.pillow import Image
 
 _OPACITY: Final = 0.5
@@ -95,6 +97,7 @@ def overlay(
     class_fraction: Sequence[float],
     *,
     upright: bool = False,
+    value_range: ValueRange | None = None,
 ) -> bytes:
     """Returns a JPEG of the image with its classes laid over it and a legend below, as `labelled` draws it.
 
@@ -105,11 +108,15 @@ def overlay(
         colors: one for every class id.
         class_fraction: [C], the shares that the legend tells.
         upright: whether the model applies an EXIF orientation.
+        value_range: what it makes black and white of more than 8 bits; None for what the image itself uses.
 
     Raises:
         ValueError: the image cannot be read here, or its size is not the mask's.
     """
-    image = as_rgb(_open(image_bytes, "the image"))
+    if is_deep_png(image_bytes):
+        image = as_picture(read_deep_png(image_bytes), value_range)
+    else:
+        image = as_rgb(_open(image_bytes, "the image"))
     if upright:
         image = turned(image, orientation_of(image_bytes))
     jpeg = io.BytesIO()

@@ -3,11 +3,24 @@
 Imports neither TensorFlow nor Pillow.
 """
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Strict
 
 from components.settings import Settings
 
 Exif = Literal["upright", "stored"]
+
+
+def _ascending(value: tuple[float, float]) -> tuple[float, float]:
+    low, high = value
+    if not low < high:
+        raise ValueError(f"[{low:g}, {high:g}] is no range; the lower value comes first")
+    return value
+
+
+ValueRange = Annotated[tuple[float, float], Strict(False), AfterValidator(_ascending)]
+"""Values of pixels that become 0 and 255."""
 
 
 class Reading(Settings):
@@ -17,6 +30,9 @@ class Reading(Settings):
     """1 is luma, 3 RGB, 4 RGB and alpha."""
     exif: Exif | None = None
     """``upright`` applies an EXIF orientation; otherwise pixels are taken as they are stored."""
+
+    value_range: ValueRange | None = None
+    """What of more than 8 bits is spread over the 8 that the network sees; None for their upper 8."""
 
     @property
     def upright(self) -> bool:

@@ -15,6 +15,7 @@ from tfx.utils import path_utils
 from components.dataset.contracts import PUSHED_DESTINATION
 from components.dataset.features import SPLITS
 from components.dataset.labels import LabelSet
+from components.imaging.reading import Reading
 from components.metrics.confusion import Margins
 from components.metrics.table import MEAN_IOU
 from components.model_store.store import content_fingerprint
@@ -100,15 +101,12 @@ def with_examples(
         for split in artifact_utils.decode_split_names(examples.split_names)
     }
     predictions = predict_split(model_dir, split_dirs[_TEST], labels.num_classes)
+    dataset = known.recipe["dataset"]
+    reading = Reading(exif=dataset.get("exif"), value_range=dataset.get("value_range"))
     return _with_intervals(known, predictions).model_copy(
         update={
             "statistics": dataset_statistics(split_dirs, labels.num_classes),
-            "gallery": gallery(
-                split_dirs[_TEST],
-                predictions,
-                labels,
-                upright=known.recipe["dataset"].get("exif") == "upright",
-            ),
+            "gallery": gallery(split_dirs[_TEST], predictions, labels, reading),
         }
     )
 

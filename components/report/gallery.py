@@ -12,9 +12,11 @@ import numpy as np
 
 from components.dataset.features import IGNORE_LABEL
 from components.dataset.labels import LabelSet
+from components.imaging.deep import FULL_RANGE, as_picture, is_deep_png, read_deep_png
 from components.imaging.drawing import as_rgb, class_map
 from components.imaging.exif import orientation_of, swaps_sides, turned
 from components.imaging.palette import Color, told_apart, with_ignored
+from components.imaging.reading import RGB, Reading
 from components.metrics.confusion import Margins, decode_mask
 from components.metrics.table import MEAN_IOU
 from components.pillow import Image
@@ -41,9 +43,9 @@ WRONG_COLOR: Final[Color] = (213, 94, 0)
 
 
 def gallery(
-    split_dir: Path, predictions: Predictions, labels: LabelSet, *, upright: bool
+    split_dir: Path, predictions: Predictions, labels: LabelSet, reading: Reading
 ) -> tuple[GalleryItem, ...]:
-    """Returns the chosen examples of a split, worst first; ``upright`` as `photograph` takes it."""
+    """Returns the chosen examples of a split, worst first; ``reading`` is how the model reads images."""
     ious = MEAN_IOU(predictions.margins).tolist()
     chosen = choose(ious, [image.name for image in predictions.images], predictions.margins)
     examples = {index: example for index, example in enumerate(read_split(split_dir)) if index in chosen}
@@ -58,7 +60,7 @@ def gallery(
                 chosen[index],
                 labels,
                 side,
-                upright,
+                reading,
             )
             for index in order
         )
@@ -115,7 +117,7 @@ def _item(
     why: Sequence[str],
     labels: LabelSet,
     side: int,
-    upright: bool,
+    reading: Reading,
 ) -> GalleryItem:
     size = fitted(example.width, example.height, side)
     truth, prediction = decode_mask(example.mask), decode_mask(predicted)
@@ -131,7 +133,7 @@ def _item(
         height=size[1],
         own_size=(example.width, example.height),
         class_ids=tuple(int(class_id) for class_id in present if class_id != IGNORE_LABEL),
-        image=photograph(example.image, size, upright=upright),
+        image=photograph(example.image, size, reading),
         truth=mask_picture(truth, colors),
         prediction=mask_picture(prediction, colors),
         errors=error_picture(truth, prediction),
@@ -148,18 +150,22 @@ def fitted(width: int, height: int, side: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def photograph(encoded: bytes, size: tuple[int, int], *, upright: bool = False) -> str:
+def photograph(encoded: bytes, size: tuple[int, int], reading: Reading = RGB) -> str:
     """Returns an encoded image as a data URI, at the size given.
 
     Args:
         encoded: of an Example.
-        size: width and height, pixels.
-        upright: whether the model applies an EXIF orientation; ``size`` is that of the picture so turned.
+        size: width and height, pixels, of the picture as the model reads it.
+        reading: how the model reads it.
     """
-    orientation = orientation_of(encoded) if upright else 1
+    orientation = orientation_of(encoded) if reading.upright else 1
     with Image.open(io.BytesIO(encoded)) as image:
         image.draft("RGB", size[::-1] if swaps_sides(orientation) else size)
-        small = turned(as_rgb(image), orientation).resize(size, Image.Resampling.BOX)
+        if is_deep_png(encoded):
+            rgb = as_picture(read_deep_png(encoded), reading.value_range or FULL_RANGE)
+        else:
+            rgb = as_rgb(image)
+    small = turned(rgb, orientation).resize(size, Image.Resampling.BOX)
     return _data_uri(small, "webp", quality=_QUALITY, method=6)
 
 

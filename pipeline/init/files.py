@@ -14,12 +14,14 @@ from PIL import Image
 from components.folders import split_suffix, walk_folders
 from components.image_mask_example_gen.files import (
     InputRejectedError,
+    bands_left_out,
     open_image,
     read_file,
     stored_orientation,
 )
 from components.image_mask_example_gen.mask import Mask, open_mask
 from components.image_mask_example_gen.report import Reason
+from components.imaging.deep import is_deep_png
 from components.imaging.exif import swaps_sides
 from pipeline.init import InitError
 
@@ -29,6 +31,9 @@ THREADS: Final = min(8, os.cpu_count() or 1)
 _AT_ONCE: Final = 1000
 _BEGINNING: Final = 1 << 16
 """Bytes that hold nearly every header."""
+_BITS_PER_SAMPLE: Final = 258
+"""Of a TIFF: tag of TIFF 6.0."""
+_BYTE: Final = 8
 _SIXTEEN_BITS: Final = ("I", "I;16", "I;16B", "I;16L", "F")
 
 
@@ -94,6 +99,11 @@ class Header:
     orientation: int = 1
     """EXIF's; width and height are those of the picture as it is stored, unless `upright` has turned them."""
 
+    deep: bool = False
+    """Whether the file's channels have more than 8 bits, whatever Pillow makes of them."""
+    bands_left_out: int = 0
+    """Bands of a TIFF that are not read."""
+
     @property
     def size(self) -> tuple[int, int]:
         """Width and height, pixels."""
@@ -120,7 +130,7 @@ class Header:
     @property
     def is_deep(self) -> bool:
         """More than 8 bits a channel."""
-        return self.mode in _SIXTEEN_BITS
+        return self.deep or self.mode in _SIXTEEN_BITS
 
 
 def read_headers(paths: Iterable[Path], max_pixels: int) -> list[Header | InputRejectedError]:
@@ -177,7 +187,11 @@ def _read_header(path: Path, max_pixels: int) -> Header | InputRejectedError:
         if picture.format == "TIFF" and swaps_sides(orientation):
             # Of all formats, Pillow turns this one alone.
             width, height = height, width
-        return Header(width, height, picture.format or "", picture.mode, orientation)
+        bits = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
+        deep = is_deep_png(data) or max(bits) > _BYTE
+        return Header(
+            width, height, picture.format or "", picture.mode, orientation, deep, bands_left_out(picture)
+        )
     except InputRejectedError as rejected:
         return rejected
     except Exception as error:  # Pillow's readers raise a dozen types over damaged bytes.

@@ -16,6 +16,9 @@ from components.errors import StageError
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
     InputRejectedError,
+    as_png,
+    damage,
+    deep_colors,
     open_image,
     read_file,
     rejecting_damage,
@@ -24,8 +27,17 @@ from components.image_mask_example_gen.files import (
 from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.plan import assign_splits
 from components.image_mask_example_gen.splits import SplitConfig
+from components.imaging.deep import (
+    FULL_RANGE,
+    as_picture,
+    is_deep_png,
+    joined,
+    read_deep_png,
+    used_range,
+)
 from components.imaging.drawing import as_rgb
 from components.imaging.exif import turned, turned_back
+from components.imaging.reading import ValueRange
 from pipeline.init.files import THREADS
 from pipeline.init.tiles import find_tiles
 
@@ -67,11 +79,11 @@ class Frames:
     """Whether names alone say so."""
 
 
-def read_brightness(paths: Sequence[Path]) -> Brightness:
-    """Reads a sample of the images; ``paths`` are in random order."""
+def read_brightness(paths: Sequence[Path], value_range: ValueRange | None = None) -> Brightness:
+    """Reads a sample of the images; ``paths`` are in random order, deep pixels spread over the range."""
     paths = paths[:_MOST_IMAGES]
     with ThreadPoolExecutor(THREADS) as pool:
-        pixels = list(pool.map(lambda path: _luma(path, _REDUCED), paths))
+        pixels = list(pool.map(lambda path: _luma(path, _REDUCED, value_range), paths))
     read = [luma for luma in pixels if luma is not None]
     unreadable = tuple(path for path, luma in zip(paths, pixels, strict=True) if luma is None)
     if not read:
@@ -108,8 +120,14 @@ def find_frames(layout: Layout, root: Path, entries: Sequence[Entry]) -> Frames:
     return Frames(True)
 
 
-def load_rgb(path: Path, least: tuple[int, int], *, upright: bool = False) -> Image.Image:
-    """Returns an image's pixels, deep ones cut to their 8 upper bits; as they are stored, or upright.
+def load_rgb(
+    path: Path,
+    least: tuple[int, int],
+    *,
+    upright: bool = False,
+    value_range: ValueRange | None = None,
+) -> Image.Image:
+    """Returns an image's pixels, as they are stored, or upright; deep ones by a range, or their 8 upper bits.
 
     A JPEG comes reduced, which is many times as fast, but no smaller than ``least`` (width, height), as it
     is stored and upright.
@@ -120,6 +138,10 @@ def load_rgb(path: Path, least: tuple[int, int], *, upright: bool = False) -> Im
     data = read_file(path)
     picture = open_image(data, ANY_SIZE)
     orientation = stored_orientation(data, picture)
+    deep = _deep_pixels(data, picture)
+    if deep is not None:
+        rgb = as_picture(deep, value_range or FULL_RANGE)
+        return turned(rgb, orientation) if upright else rgb
     with rejecting_damage(data):
         picture.draft("RGB", (max(least), max(least)) if orientation != 1 else least)
         rgb = as_rgb(picture)
@@ -130,10 +152,37 @@ def load_rgb(path: Path, least: tuple[int, int], *, upright: bool = False) -> Im
     return (turned if upright else turned_back)(rgb, orientation)
 
 
-def _luma(path: Path, size: tuple[int, int]) -> np.ndarray | None:
+def read_used_range(paths: Sequence[Path]) -> tuple[int, int] | None:
+    """Returns what values a sample of deep images uses, outliers left out; ``paths`` are in random order."""
+
+    def used(path: Path) -> tuple[int, int] | None:
+        try:
+            data = read_file(path)
+            deep = _deep_pixels(data, open_image(data, ANY_SIZE))
+        except InputRejectedError:
+            return None
+        return None if deep is None else used_range(deep)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return joined(pool.map(used, paths[:_MOST_IMAGES]))
+
+
+def _deep_pixels(data: bytes, picture: Image.Image) -> np.ndarray | None:
+    """What ingestion makes of an image of more than 8 bits a channel, uint16 [height, width, …]; or None."""
+    try:
+        if is_deep_png(data):
+            return read_deep_png(data)
+        if picture.mode.startswith("I") or deep_colors(data, picture) is not None:
+            return read_deep_png(as_png(data, picture))
+    except ValueError as error:
+        raise damage(data, str(error)) from None
+    return None
+
+
+def _luma(path: Path, size: tuple[int, int], value_range: ValueRange | None = None) -> np.ndarray | None:
     """float32 [height, width] of 0 … 255; None where the image cannot be read."""
     try:
-        picture = load_rgb(path, size)
+        picture = load_rgb(path, size, value_range=value_range)
     except InputRejectedError:
         return None
     return np.asarray(picture.convert("L").resize(size, Image.Resampling.BOX), np.float32)

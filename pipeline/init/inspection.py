@@ -18,10 +18,11 @@ from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.mask import Mask
 from components.image_mask_example_gen.plan import assign_splits, stable_rank
 from components.image_mask_example_gen.report import Reason, Rejection
+from components.imaging.deep import FEWEST_LEVELS, FULL_RANGE, levels
 from pipeline.init import InitError
 from pipeline.init.classes import Labels
 from pipeline.init.files import Header, read_headers, read_sizes
-from pipeline.init.images import Brightness, Frames, find_frames, read_brightness
+from pipeline.init.images import Brightness, Frames, find_frames, read_brightness, read_used_range
 from pipeline.init.label_values import OpenMask, RawLabels, looks_like_masks, read_raw_labels
 from pipeline.init.orientation import Orientation, TurnedPair, find_orientation
 
@@ -54,6 +55,9 @@ class Inspection:
     frames: Frames
     orientation: Orientation
     """Of the images that EXIF turns."""
+    value_range: tuple[int, int] | None = None
+    """What values the images of more than 8 bits a channel use, where those are few of the levels that a
+    network would see."""
 
     @property
     def damaged(self) -> int:
@@ -170,7 +174,11 @@ def inspect_pairs(
 
     known = not isinstance(layout, Folder)
     labels = _read_labels(mask_paths, formats, image_paths, opener, known)
-    brightness = read_brightness(image_paths)
+    deep = [path for entry, path in zip(sample, image_paths, strict=True) if images[entry.image].is_deep]
+    used = read_used_range(deep)
+    few = used is not None and levels(used, FULL_RANGE) < FEWEST_LEVELS
+    value_range = (used[0], max(used[1], used[0] + 1)) if used is not None and few else None
+    brightness = read_brightness(image_paths, value_range)
     bad_masks, bad_images = dict(labels.unreadable), set(brightness.unreadable)
     for entry in sample:
         if reason := bad_masks.get(root / entry.mask):
@@ -194,6 +202,7 @@ def inspect_pairs(
         brightness=brightness,
         frames=find_frames(layout, root, _to_be_divided(good)),
         orientation=orientation,
+        value_range=value_range,
     )
 
 

@@ -77,7 +77,12 @@ def _tile(entry: Entry, dataset: Dataset, mapping: LabelMapping) -> Image.Image:
     scale = _LONGEST_SIDE / max(mask.shape[:2])
     size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
     upright = dataset.inspection.orientation.exif == "upright"
-    small = load_rgb(layout.image_file(root, entry), size, upright=upright)
+    small = load_rgb(
+        layout.image_file(root, entry),
+        size,
+        upright=upright,
+        value_range=dataset.inspection.value_range,
+    )
     small = small.resize(size, Image.Resampling.BILINEAR)
     small_ids = np.asarray(Image.fromarray(class_ids).resize(size, Image.Resampling.NEAREST))
     pair = grid([[small, labelled(small, small_ids, names, colors, share.tolist())]])

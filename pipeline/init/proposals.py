@@ -89,6 +89,10 @@ def _dataset(dataset: Dataset) -> Iterator[tuple[str, Setting]]:
         turned = {"upright": "EXIF orientations are applied", "stored": "EXIF orientations are not applied"}
         reason = f"{turned[found.orientation.exif]}, as the masks fit"
         yield "dataset.exif", Setting(found.orientation.exif, reason)
+    if found.value_range is not None:
+        low, high = found.value_range
+        reason = "become 0 and 255: what the sample's values lie between, but for 0.1 % at each end"
+        yield "dataset.value_range", Setting(f"[{low}, {high}]", reason)
     allowed = dataset.settings.max_rejected_fraction
     if found.damaged_fraction > allowed:
         # Rounded up, with room for as much again of what only reading every pixel would tell.

@@ -80,8 +80,22 @@ def _images(found: Inspection) -> Iterator[str]:
         yield f"{len(gray)} of {len(images)} images are gray, the rest in colour: {_some(gray)}"
     if alpha := [path for path, header in images.items() if header.has_alpha]:
         yield f"{len(alpha)} of {len(images)} images have alpha: {_some(alpha)}"
+    if more := [path for path, header in images.items() if header.bands_left_out]:
+        first = images[more[0]]
+        read = Image.getmodebands(first.mode)
+        yield (
+            f"{len(more)} images have {read + first.bands_left_out} bands, of which the first {read} are "
+            f"read: {_some(more)}"
+        )
     if deep := [path for path, header in images.items() if header.is_deep]:
-        yield f"{len(deep)} images have 16 bits a pixel, of which the network sees 8: {_some(deep)}"
+        seen = "their upper 8"
+        if found.value_range is not None:
+            low, high = found.value_range
+            seen = f"8, spread between {low} and {high}, where their values are"
+        yield (
+            f"{len(deep)} images have more than 8 bits a channel, of which the network sees {seen}: "
+            f"{_some(deep)}"
+        )
     usual = Image.registered_extensions()
     named = {path: usual.get(PurePosixPath(path).suffix.lower()) for path in images}
     if wrong := [

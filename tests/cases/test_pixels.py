@@ -11,16 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tifffile
 from drawn_folders import blocks, photo
 from ingested import ingest, read_split
 from PIL import Image, ImageOps
+from pydantic import ValidationError
 from tiny_export import export_tiny_model
 
 from components.dataset import features
 from components.dataset.features import SPLITS
+from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.report import Reason, UnusableDatasetError
 from components.imaging.decode import decode_image, exif_orientation
+from components.imaging.deep import read_deep_png, spread, write_deep_png
 from components.imaging.drawing import overlay
 from components.imaging.exif import ORIENTATION, orientation_of
 from components.imaging.reading import Reading
@@ -41,13 +46,12 @@ def init(root: Path) -> Recipe:
     return load_recipe(str(output))
 
 
-def ingested(dataset: DatasetConfig) -> dict[Path, dict[str, Any]]:
+def ingested(dataset: DatasetConfig, folder: str = "out") -> dict[Path, dict[str, Any]]:
     """The values of every Example, by its image's file."""
     root = Path(str(dataset.root))
-    ingest(dataset, root / "out")
-    return {
-        root / name: values for split in SPLITS for name, values in read_split(root / "out", split).items()
-    }
+    out = root / folder
+    ingest(dataset, out)
+    return {root / name: values for split in SPLITS for name, values in read_split(out, split).items()}
 
 
 def decoded(data: bytes, reading: Reading) -> np.ndarray:
@@ -224,6 +228,116 @@ def test_an_overlay_shows_the_picture_as_its_mask_has_it() -> None:
     assert pixels[:25, :40].mean() > 3 * pixels[35:60, :40].mean()
     with pytest.raises(ValueError, match="60"):
         overlay(data, mask.getvalue(), ["a"], [(0, 0, 0)], [1.0])
+
+
+@pytest.mark.parametrize("name", ["img12bit", "rgb16tiff"])
+def test_deep_pixels_are_spread_over_what_they_use_in_ingestion_and_in_what_predict_sends(
+    case: Case, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    recipe = init(case(name))
+    assert recipe.dataset.value_range == (480.0, 3296.0)
+    assert "12 images have more than 8 bits a channel" in capsys.readouterr().out
+    for file, values in ingested(recipe.dataset).items():
+        deep = tifffile.imread(file).astype(np.float32)
+        expected = np.clip(np.rint((deep - 480) * np.float32(255 / 2816)), 0, 255).reshape(48, 64, -1)
+        for data in (values[features.IMAGE_ENCODED], sent_bytes(file.read_bytes())):
+            pixels = decoded(data, recipe.reading())
+            np.testing.assert_array_equal(pixels, np.broadcast_to(expected, pixels.shape))
+        mask = tf.io.decode_png(values[features.MASK_ENCODED]).numpy()[..., 0]
+        thing, rest = (pixels[mask == value].astype(float).mean() for value in np.unique(mask)[:2])
+        assert abs(thing - rest) > 20
+
+
+@pytest.mark.parametrize("name", ["img12bit", "rgb16tiff"])
+def test_ingestion_refuses_deep_pixels_of_few_levels_and_names_the_range_to_set(
+    case: Case, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = init(case(name)).dataset.model_copy(update={"value_range": None})
+    with pytest.raises(StageError, match=r"are 1[0-9] of the 256 levels.* dataset\.value_range=\[480,3296\]"):
+        ingested(dataset)
+    ingested(dataset.model_copy(update={"value_range": (0.0, 40_000.0)}), "again")
+    assert "19 of the 256 levels" in caplog.text
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("value_range", [(0.0, 4095.0), (480.0, 3296.0), (-100.5, 7.25), (0.0, 65535.0)])
+def test_the_graph_spreads_every_value_as_numpy_does(channels: int, value_range: tuple[float, float]) -> None:
+    deep = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    reading = Reading(channels=channels, value_range=value_range)
+    pixels = decoded(write_deep_png(deep), reading)
+    expected = spread(deep, value_range)[..., np.newaxis]
+    np.testing.assert_array_equal(pixels[..., :3], np.broadcast_to(expected, pixels[..., :3].shape))
+    assert channels != 4 or (pixels[..., 3] == 255).all()
+
+
+def test_a_range_leaves_images_of_8_bits_and_alpha_of_16_as_they_are() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (6, 7, 4), np.uint8)
+    reading = Reading(channels=4, value_range=(10.0, 20.0))
+    png = io.BytesIO()
+    Image.fromarray(image).save(png, "PNG")
+    np.testing.assert_array_equal(decoded(png.getvalue(), reading), image)
+    deep = decoded(write_deep_png(image.astype(np.uint16) * 257), reading)
+    np.testing.assert_array_equal(deep[..., 3], image[..., 3])
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"planarconfig": "separate"}, {"compression": "lzw"}, {"byteorder": ">"}], ids=str
+)
+def test_a_tiff_of_16_bits_in_colours_keeps_them_however_it_is_written(options: dict[str, Any]) -> None:
+    deep = np.random.default_rng(0).integers(0, 4096, (9, 7, 3), np.uint16)
+    pixels = np.moveaxis(deep, -1, 0) if "planarconfig" in options else deep
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric="rgb", **options)
+    np.testing.assert_array_equal(read_deep_png(sent_bytes(file.getvalue())), deep)
+
+
+def test_a_served_model_spreads_deep_pixels_by_its_range(tmp_path: Path) -> None:
+    reading = Reading(value_range=(1000.0, 2000.0))
+    model = tf.saved_model.load(str(export_tiny_model(tmp_path, ServingLimits(), reading)))
+    deep = np.full((16, 16, 3), 1100, np.uint16)
+    deep[:8] = 1900
+    answer = model.signatures["serving_default"](image_bytes=tf.constant([write_deep_png(deep)]))
+    mask = np.asarray(opened(answer["mask_bytes"].numpy()[0]))
+    np.testing.assert_array_equal(mask, deep[..., 0] > 1500)
+
+
+def test_a_tiff_of_more_bands_than_are_read_is_named_as_one(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = case("geotiff8band")
+    folders = ["--images", str(root / "images"), "--masks", str(root / "masks")]
+    assert main([*folders, "--output", str(root / "my.yaml")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "TIFF with 8 bands of 16 bits; 1 (gray), 3 (RGB), or these with alpha are read" in line
+
+
+def test_a_band_beside_rgb_is_said_to_be_left_out(
+    case: Case, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = init(case("geotiff4")).dataset
+    assert "12 images have 4 bands, of which the first 3 are read: images/000.tif" in capsys.readouterr().out
+    for file, values in ingested(dataset).items():
+        np.testing.assert_array_equal(
+            decoded(values[features.IMAGE_ENCODED], Reading()), tifffile.imread(file)[..., :3]
+        )
+    assert "12 images have more bands than are read; only their first ones are kept" in caplog.text
+
+
+@pytest.mark.parametrize("bands", [5, 6, 12])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_other_numbers_of_bands_are_named_too_in_one_line(bands: int, planar: str, dtype: str) -> None:
+    shape = (7, 9, bands) if planar == "contig" else (bands, 7, 9)
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros(shape, dtype), photometric="minisblack", planarconfig=planar)
+    with pytest.raises(InputRejectedError) as caught:
+        sent_bytes(file.getvalue())
+    assert caught.value.found.startswith(f"TIFF with {bands} bands of {np.dtype(dtype).itemsize * 8} bits")
+
+
+def test_a_range_that_is_none_is_refused() -> None:
+    with pytest.raises(ValidationError, match="the lower value comes first"):
+        Reading(value_range=(5.0, 5.0))
 
 
 def test_damaged_exif_reaches_nobodys_terminal(tmp_path: Path) -> None:

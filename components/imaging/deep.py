@@ -1,0 +1,84 @@
+"""Pixels of more than 8 bits: how they become the 8 that a network sees. TensorFlow is not needed."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from components.imaging.reading import ValueRange
+from components.pillow import Image
+
+FULL_RANGE: Final[ValueRange] = (0.0, 65_535.0)
+"""What the upper 8 of 16 bits are, but for the rounding."""
+FEWEST_LEVELS: Final = 64
+"""Pixels that use fewer of the 256 levels are those of 10, 12 or 14 bits in 16, or tell little apart."""
+
+_PERCENTILES: Final = (0.1, 99.9)
+"""A few hot or dead pixels must not decide."""
+_DEPTH: Final = slice(24, 25)
+
+
+def is_deep_png(encoded: bytes) -> bool:
+    """Whether bytes are a PNG of 16 bits a channel."""
+    return encoded[:4] == b"\x89PNG" and encoded[_DEPTH] == b"\x10"
+
+
+def read_deep_png(encoded: bytes) -> np.ndarray:
+    """Decodes a PNG of 16 bits a channel: uint16 [height, width] or [height, width, 2 … 4]; Pillow keeps 8.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    from imagecodecs import PngError, png_decode
+
+    try:
+        return np.asarray(png_decode(encoded))
+    except PngError as error:
+        raise ValueError(str(error)) from None
+
+
+def write_deep_png(pixels: np.ndarray) -> bytes:
+    """Encodes uint16 [height, width] or [height, width, 3 or 4], of which Pillow can the first alone."""
+    from imagecodecs import png_encode
+
+    return bytes(png_encode(np.ascontiguousarray(pixels), level=3))
+
+
+def colors_of(pixels: np.ndarray) -> np.ndarray:
+    """Returns pixels [height, width, …] without alpha: [height, width, 1 or 3]."""
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return pixels[..., :1] if pixels.shape[2] < 3 else pixels[..., :3]
+
+
+def used_range(pixels: np.ndarray) -> tuple[int, int]:
+    """Returns the lowest and the highest value of deep pixels, alpha and outliers left out."""
+    colors = colors_of(pixels)
+    low, high = (int(np.percentile(colors, percentile, method="nearest")) for percentile in _PERCENTILES)
+    return low, high
+
+
+def joined(ranges: Iterable[tuple[int, int] | None]) -> tuple[int, int] | None:
+    """Returns the range of what some pictures, None where they are not deep, use together."""
+    known = [each for each in ranges if each is not None]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None
+
+
+def levels(used: tuple[int, int], value_range: ValueRange) -> int:
+    """Returns of how many of 256 levels pixels are that use a range, where another is spread over them."""
+    low, high = value_range
+    first, last = (min(max((value - low) / (high - low), 0.0), 1.0) for value in used)
+    return int(255 * last) - int(255 * first) + 1
+
+
+def spread(pixels: np.ndarray, value_range: ValueRange) -> np.ndarray:
+    """Returns deep pixels as the network sees them: uint8; ``components.imaging.decode`` does the same."""
+    low, high = value_range
+    scaled = (pixels.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def as_picture(pixels: np.ndarray, value_range: ValueRange | None) -> Image.Image:
+    """Returns deep pixels as a picture in RGB, for people; without a range, by what the picture uses."""
+    low, high = value_range or used_range(pixels)
+    shown = spread(colors_of(pixels), (low, max(high, low + 1)))
+    return Image.fromarray(np.broadcast_to(shown, (*shown.shape[:2], 3)).copy())
