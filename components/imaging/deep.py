@@ -15,6 +15,7 @@ FEWEST_LEVELS: Final = 64
 
 _PERCENTILES: Final = (0.1, 99.9)
 """A few hot or dead pixels must not decide."""
+_USUAL_BITS: Final = (8, 10, 12, 14, 16)
 _DEPTH: Final = slice(24, 25)
 
 
@@ -78,7 +79,9 @@ def spread(pixels: np.ndarray, value_range: ValueRange) -> np.ndarray:
 
 
 def as_picture(pixels: np.ndarray, value_range: ValueRange | None) -> Image.Image:
-    """Returns deep pixels as a picture in RGB, for people; without a range, by what the picture uses."""
-    low, high = value_range or used_range(pixels)
-    shown = spread(colors_of(pixels), (low, max(high, low + 1)))
+    """Returns deep pixels as a picture in RGB, for people; without a range, by the bits that it needs."""
+    if value_range is None:
+        bits = next(bits for bits in _USUAL_BITS if used_range(pixels)[1] < 1 << bits)
+        value_range = (0.0, (1 << bits) - 1.0)
+    shown = spread(colors_of(pixels), value_range)
     return Image.fromarray(np.broadcast_to(shown, (*shown.shape[:2], 3)).copy())

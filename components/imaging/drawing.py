@@ -21,7 +21,6 @@ from PIL import ImageDraw, ImageFont
 from components.imaging.deep import as_picture, is_deep_png, read_deep_png
 from components.imaging.exif import orientation_of, turned
 from components.imaging.palette import Color
-from components.imaging.reading import ValueRange
 from components.pillow import Image
 
 _OPACITY: Final = 0.5
@@ -97,7 +96,6 @@ def overlay(
     class_fraction: Sequence[float],
     *,
     upright: bool = False,
-    value_range: ValueRange | None = None,
 ) -> bytes:
     """Returns a JPEG of the image with its classes laid over it and a legend below, as `labelled` draws it.
 
@@ -108,13 +106,12 @@ def overlay(
         colors: one for every class id.
         class_fraction: [C], the shares that the legend tells.
         upright: whether the model applies an EXIF orientation.
-        value_range: what it makes black and white of more than 8 bits; None for what the image itself uses.
 
     Raises:
         ValueError: the image cannot be read here, or its size is not the mask's.
     """
     if is_deep_png(image_bytes):
-        image = as_picture(read_deep_png(image_bytes), value_range)
+        image = as_picture(read_deep_png(image_bytes), None)
     else:
         image = as_rgb(_open(image_bytes, "the image"))
     if upright:

@@ -403,7 +403,7 @@ def test_runs_that_write_into_one_folder_do_not_touch_each_others_halves(
     [
         (["nothing.jpg"], "nothing.jpg: no such file or folder"),
         (["*.bmp"], "*.bmp: no file matches this pattern"),
-        (["empty"], "empty: no images in this folder (.bmp, .gif, .jp2, .jpeg, .jpg, "),
+        (["empty"], "empty: no images in this folder (.bmp, .gif, .j2k, .jfif, .jp2, "),
         (["-"], "standard input names no image"),
         (["photos", "--server", "localhost"], "'localhost' is no server address; give HOST:PORT"),
         (["photos", "--batch-size", "0"], "argument --batch-size: '0' is not a whole number of at least 1"),
