@@ -8,8 +8,7 @@ from enum import StrEnum
 
 from components.dataset.contracts import SharedPicture
 from components.errors import StageError
-from components.imaging.deep import FEWEST_LEVELS, FULL_RANGE, levels
-from components.imaging.reading import ValueRange
+from components.imaging.reading import FEWEST_LEVELS, FULL_RANGE, ValueRange, levels
 
 _SHOWN_REJECTIONS = 10
 _SHOWN_SHARED = 5

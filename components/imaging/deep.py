@@ -8,11 +8,6 @@ import numpy as np
 from components.imaging.reading import ValueRange
 from components.pillow import Image
 
-FULL_RANGE: Final[ValueRange] = (0.0, 65_535.0)
-"""What the upper 8 of 16 bits are, but for the rounding."""
-FEWEST_LEVELS: Final = 64
-"""Pixels that use fewer of the 256 levels are those of 10, 12 or 14 bits in 16, or tell little apart."""
-
 _PERCENTILES: Final = (0.1, 99.9)
 """A few hot or dead pixels must not decide."""
 _USUAL_BITS: Final = (8, 10, 12, 14, 16)
@@ -62,13 +57,6 @@ def joined(ranges: Iterable[tuple[int, int] | None]) -> tuple[int, int] | None:
     """Returns the range of what some pictures, None where they are not deep, use together."""
     known = [each for each in ranges if each is not None]
     return (min(low for low, _ in known), max(high for _, high in known)) if known else None
-
-
-def levels(used: tuple[int, int], value_range: ValueRange) -> int:
-    """Returns of how many of 256 levels pixels are that use a range, where another is spread over them."""
-    low, high = value_range
-    first, last = (min(max((value - low) / (high - low), 0.0), 1.0) for value in used)
-    return int(255 * last) - int(255 * first) + 1
 
 
 def spread(pixels: np.ndarray, value_range: ValueRange) -> np.ndarray:

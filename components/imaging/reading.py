@@ -41,3 +41,14 @@ class Reading(Settings):
 
 RGB: Final = Reading()
 """Three channels as they are stored."""
+FULL_RANGE: Final[ValueRange] = (0.0, 65_535.0)
+"""What the upper 8 of 16 bits are, but for the rounding."""
+FEWEST_LEVELS: Final = 64
+"""Pixels that use fewer of the 256 levels are those of 10, 12 or 14 bits in 16, or tell little apart."""
+
+
+def levels(used: tuple[int, int], value_range: ValueRange) -> int:
+    """Returns of how many of 256 levels pixels are that use a range, where another is spread over them."""
+    low, high = value_range
+    first, last = (min(max((value - low) / (high - low), 0.0), 1.0) for value in used)
+    return int(255 * last) - int(255 * first) + 1

@@ -12,11 +12,11 @@ import numpy as np
 
 from components.dataset.features import IGNORE_LABEL
 from components.dataset.labels import LabelSet
-from components.imaging.deep import FULL_RANGE, as_picture, is_deep_png, read_deep_png
+from components.imaging.deep import as_picture, is_deep_png, read_deep_png
 from components.imaging.drawing import as_rgb, class_map
 from components.imaging.exif import orientation_of, swaps_sides, turned
 from components.imaging.palette import Color, told_apart, with_ignored
-from components.imaging.reading import RGB, Reading
+from components.imaging.reading import FULL_RANGE, RGB, Reading
 from components.metrics.confusion import Margins, decode_mask
 from components.metrics.table import MEAN_IOU
 from components.pillow import Image

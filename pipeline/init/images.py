@@ -27,17 +27,10 @@ from components.image_mask_example_gen.files import (
 from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.plan import assign_splits
 from components.image_mask_example_gen.splits import SplitConfig
-from components.imaging.deep import (
-    FULL_RANGE,
-    as_picture,
-    is_deep_png,
-    joined,
-    read_deep_png,
-    used_range,
-)
+from components.imaging.deep import as_picture, is_deep_png, joined, read_deep_png, used_range
 from components.imaging.drawing import as_rgb
 from components.imaging.exif import turned, turned_back
-from components.imaging.reading import ValueRange
+from components.imaging.reading import FULL_RANGE, ValueRange
 from pipeline.init.files import THREADS
 from pipeline.init.tiles import find_tiles
 

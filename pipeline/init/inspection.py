@@ -18,7 +18,7 @@ from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.mask import Mask
 from components.image_mask_example_gen.plan import assign_splits, stable_rank
 from components.image_mask_example_gen.report import Reason, Rejection
-from components.imaging.deep import FEWEST_LEVELS, FULL_RANGE, levels
+from components.imaging.reading import FEWEST_LEVELS, FULL_RANGE, levels
 from pipeline.init import InitError
 from pipeline.init.classes import Labels
 from pipeline.init.files import Header, read_headers, read_sizes
