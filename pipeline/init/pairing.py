@@ -210,15 +210,14 @@ class _Search:
     def __init__(self, images: Folder, masks: Folder):
         self.in_one_folder = images.path == masks.path
         self.root = Path(os.path.commonpath([images.path, masks.path]))
-        files = {self._relative(each, path) for each in (images, masks) for path in each.files + each.others}
+        files: set[str] = set()
+        for each in (images, masks):
+            base = each.path.relative_to(self.root).as_posix()
+            files |= {_joined("" if base == "." else base, path) for path in each.files + each.others}
         self.listing = sorted(files)
         self.pictures = [path for path in self.listing if _suffix(path) in MASKS]
         self.problems: list[str] = []
         """Why the ingestion would not go on with patterns that were tried."""
-
-    def _relative(self, folder: Folder, path: str) -> str:
-        base = folder.path.relative_to(self.root).as_posix()
-        return path if base == "." else f"{base}/{path}"
 
     def scan(self, images: str, masks: str | Mapping[str, str]) -> Pairing | None:
         """What the ingestion makes of two patterns; None for nothing, or if it would not go on."""
@@ -369,12 +368,12 @@ class _Search:
             for entry in pairing.entries
         }
         counted = re.compile(rf"(.*){re.escape(base)}[ _\-.]*\(?\d+\)?", re.DOTALL)
+        paired = {*pairing.mask_of.keys(), *pairing.mask_of.values()}
         further = [
             path
             for path in self.pictures
-            if path not in pairing.mask_of.values()
-            and path not in pairing.mask_of
-            and (match := counted.fullmatch(PurePosixPath(path).stem))
+            if path not in paired
+            and (match := counted.fullmatch(split_suffix(path.rpartition("/")[2])[0]))
             and match[1] in cores
         ]
         if not further:
@@ -445,6 +444,8 @@ class _Search:
     def _tidied(self, pairing: Pairing) -> Pairing:
         """Says the same in plainer patterns, and leaves out folders in which no image has a mask."""
         lone = [item.file for item in pairing.unpaired if item.reason is Reason.IMAGE_WITHOUT_MASK]
+        if not (lone or self.in_one_folder):
+            return pairing
         folders = {PurePosixPath(entry.image).parent for entry in pairing.entries}
         few = any(PurePosixPath(file).parent not in folders for file in lone)
         images, masks = pairing.dataset["images"], pairing.dataset["masks"]
