@@ -181,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("evaluation"),
         metavar="DIR",
-        help="where index.html, report.json and evaluation.log go; default: %(default)s",
+        help="where index.html, report.json, splits.csv and evaluation.log go; default: %(default)s",
     )
     return parser
 

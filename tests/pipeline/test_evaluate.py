@@ -156,6 +156,7 @@ def test_all_pairs_of_another_folder_are_scored_as_numpy_counts_them(home: Path,
         "evaluation.log",
         "index.html",
         "report.json",
+        "splits.csv",
     ]
     page = (home / "evaluation/index.html").read_text()
     assert "Evaluated: it would pass the gate" in page and "runs/tiny/serving/tiny/3" in page
