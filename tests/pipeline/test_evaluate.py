@@ -288,3 +288,47 @@ def test_a_name_or_a_directory_stands_for_a_version_or_the_newest(home: Path, na
     shutil.copytree("runs/tiny/serving/tiny/3", "runs/tiny/serving/tiny/20")
     version = 3 if named.endswith("3") else 20
     assert find_model(named, workdir) == home / f"runs/tiny/serving/tiny/{version}"
+
+
+class EarlierLabels(tf.Module):
+    """What the signature ``labels`` was before it told of label values and orientations (7a9e1ea)."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="ignored")])
+    def labels(self, ignored: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = tf.size(ignored)
+        names, colors = tf.constant(LABELS.names), tf.constant(LABELS.palette, tf.uint8)
+        return {
+            "names": tf.tile(names[tf.newaxis], [rows, 1]),
+            "colors": tf.tile(colors[tf.newaxis], [rows, 1, 1]),
+        }
+
+
+@pytest.fixture
+def from_before(exported: Path, home: Path) -> Path:
+    """A model with the signatures and the ``labels.json`` that the code of 7a9e1ea gave it, in place of the
+    pushed one. The graphs behind the other signatures are today's.
+    """
+    version = home / "runs/tiny/serving/tiny/3"
+    told = json.loads((version / LABELS_FILE).read_text())
+    shutil.rmtree(version)
+    module, model = EarlierLabels(), tf.saved_model.load(str(exported))
+    module.model = model
+    kept = ("serving_default", "serving_pixels", "evaluate")
+    signatures = {name: model.signatures[name] for name in kept} | {"labels": module.labels}
+    tf.saved_model.save(module, str(version), signatures=signatures)
+    earlier = {key: told[key] for key in ("limits", "recipe", "versions")}
+    earlier["labels"] = {key: told["labels"][key] for key in ("names", "colors", "ignore_label")}
+    (version / LABELS_FILE).parent.mkdir()
+    (version / LABELS_FILE).write_text(json.dumps(earlier))
+    return version
+
+
+def test_a_model_exported_by_earlier_code_is_scored_and_says_its_classes(
+    from_before: Path, home: Path, evaluate: Evaluate
+) -> None:
+    answer = tf.saved_model.load(str(from_before)).signatures["labels"](ignored=tf.constant([""]))
+    assert set(answer) == {"names", "colors"}
+    assert evaluate("--data", "other").code == 0
+    names = sorted(path.name for path in (home / "other/images").iterdir())
+    expected = counted(from_before, home / "other", names)
+    assert ReportData.load(home / "evaluation").confusion == tuple(map(tuple, expected.tolist()))
