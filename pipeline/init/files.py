@@ -1,6 +1,7 @@
 """Image and mask files: what lies in a folder, and what their headers say, pixels unread."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,11 @@ def find_files(path: Path, suffixes: Collection[str], option: str) -> Folder:
             f"{option}: {path} {contents}; what can be read ends in {', '.join(sorted(suffixes))}"
         )
     return Folder(root, found, others)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorts frame_9 before frame_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 @dataclass(frozen=True, slots=True)

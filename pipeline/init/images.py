@@ -1,9 +1,6 @@
-"""What a sample of the images shows: how bright they are, and whether they are frames of a video."""
+"""The pixels of images, and what a sample of them shows: brightness, how much of a deep range they use."""
 
-import re
-import statistics
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +9,6 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from components.errors import StageError
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
     InputRejectedError,
@@ -24,29 +20,14 @@ from components.image_mask_example_gen.files import (
     rejecting_damage,
     stored_orientation,
 )
-from components.image_mask_example_gen.layouts.layout import Entry, Layout
-from components.image_mask_example_gen.plan import assign_splits
-from components.image_mask_example_gen.splits import SplitConfig
 from components.imaging.deep import as_picture, is_deep_png, joined, read_deep_png, used_range
 from components.imaging.drawing import as_rgb
 from components.imaging.exif import turned, turned_back
 from components.imaging.reading import FULL_RANGE, ValueRange
 from pipeline.init.files import THREADS
-from pipeline.init.tiles import find_tiles
 
 _MOST_IMAGES: Final = 100
 _REDUCED: Final = (64, 64)
-
-_COMPARED: Final = 30
-_THUMBNAIL: Final = (16, 16)
-_TILE: Final = (256, 256)
-_ALIKE: Final = 0.5
-"""Neighbours by name differ by 0.09 of what distant pictures differ by in CamVid, a video, and by 0.97 in
-Oxford-IIIT Pet and Clothing Co-Parsing, single photos."""
-_FEWEST_GROUPS: Final = 10
-_LARGEST_GROUP: Final = 0.3
-_VIDEO: Final = r"^(.*?)[_\-./ ]*\d+$"
-"""All but the number of the frame."""
 
 
 @dataclass(frozen=True)
@@ -59,58 +40,17 @@ class Brightness:
     unreadable: tuple[Path, ...]
 
 
-@dataclass(frozen=True)
-class Frames:
-    """Whether pictures belong together that no two splits may share: frames of a video, tiles of one."""
-
-    found: bool = False
-    group: str | None = None
-    """For ``dataset.splits.group``; None where pictures are single, or no pattern leaves enough groups."""
-    groups: int = 0
-    why: str = "neighbours by name look alike, as frames of a video"
-    in_doubt: bool = False
-    """Whether names alone say so."""
-
-
 def read_brightness(paths: Sequence[Path], value_range: ValueRange | None = None) -> Brightness:
     """Reads a sample of the images; ``paths`` are in random order, deep pixels spread over the range."""
     paths = paths[:_MOST_IMAGES]
     with ThreadPoolExecutor(THREADS) as pool:
-        pixels = list(pool.map(lambda path: _luma(path, _REDUCED, value_range), paths))
+        pixels = list(pool.map(lambda path: read_luma(path, _REDUCED, value_range), paths))
     read = [luma for luma in pixels if luma is not None]
     unreadable = tuple(path for path, luma in zip(paths, pixels, strict=True) if luma is None)
     if not read:
         return Brightness(0, 0.5, 0.0, unreadable)
     values = np.concatenate([luma.ravel() for luma in read]) / 255
     return Brightness(len(read), float(values.mean()), float(values.std()), unreadable)
-
-
-def find_frames(layout: Layout, root: Path, entries: Sequence[Entry]) -> Frames:
-    """Compares pictures whose names follow each other with pictures far apart.
-
-    Tiles of larger pictures count as frames of each: no two splits may share them, either.
-    """
-    tiles = find_tiles(entries, lambda entry: _luma_of_tile(layout.image_file(root, entry)))
-    if tiles is not None:
-        shown = "names say" if not tiles.by_edges else "names and edges say"
-        return Frames(
-            True,
-            tiles.group,
-            tiles.pictures,
-            f"{shown} that these are tiles cut from {tiles.pictures} larger "
-            f"{'picture' if tiles.pictures == 1 else 'pictures'}",
-            in_doubt=not tiles.by_edges,
-        )
-    numbered = [entry for entry in entries if re.search(r"\d$", entry.key)]
-    if len(numbered) < max(_FEWEST_GROUPS, 0.9 * len(entries)):
-        return Frames()
-    difference = _difference_of_neighbours(layout, root, sorted(numbered, key=lambda e: _natural(e.key)))
-    if difference >= _ALIKE:
-        return Frames()
-    for pattern in _patterns(entries):
-        if groups := _count_groups(pattern, entries):
-            return Frames(True, pattern, groups)
-    return Frames(True)
 
 
 def load_rgb(
@@ -160,6 +100,21 @@ def read_used_range(paths: Sequence[Path]) -> tuple[int, int] | None:
         return joined(pool.map(used, paths[:_MOST_IMAGES]))
 
 
+def read_luma(
+    path: Path, size: tuple[int, int], value_range: ValueRange | None = None, *, in_proportion: bool = False
+) -> np.ndarray | None:
+    """Of an image of this size, or no larger: float32 [height, width], 0 … 255; None if it cannot be read."""
+    try:
+        picture = load_rgb(path, size, value_range=value_range).convert("L")
+    except InputRejectedError:
+        return None
+    if in_proportion:
+        picture.thumbnail(size, Image.Resampling.BOX)
+    else:
+        picture = picture.resize(size, Image.Resampling.BOX)
+    return np.asarray(picture, np.float32)
+
+
 def _deep_pixels(data: bytes, picture: Image.Image) -> np.ndarray | None:
     """What ingestion makes of an image of more than 8 bits a channel, uint16 [height, width, …]; or None."""
     try:
@@ -170,63 +125,3 @@ def _deep_pixels(data: bytes, picture: Image.Image) -> np.ndarray | None:
     except ValueError as error:
         raise damage(data, str(error)) from None
     return None
-
-
-def _luma(path: Path, size: tuple[int, int], value_range: ValueRange | None = None) -> np.ndarray | None:
-    """float32 [height, width] of 0 … 255; None where the image cannot be read."""
-    try:
-        picture = load_rgb(path, size, value_range=value_range)
-    except InputRejectedError:
-        return None
-    return np.asarray(picture.convert("L").resize(size, Image.Resampling.BOX), np.float32)
-
-
-def _luma_of_tile(path: Path) -> np.ndarray | None:
-    """The same, in proportion."""
-    try:
-        picture = load_rgb(path, _TILE).convert("L")
-    except InputRejectedError:
-        return None
-    picture.thumbnail(_TILE, Image.Resampling.BOX)
-    return np.asarray(picture, np.float32)
-
-
-def _difference_of_neighbours(layout: Layout, root: Path, entries: Sequence[Entry]) -> float:
-    """As a part of how much distant pictures differ."""
-    positions = np.linspace(0, len(entries) - 2, min(_COMPARED, len(entries) - 1)).astype(int)
-    near, far = [], []
-    for position in positions.tolist():
-        three = [entries[p % len(entries)] for p in (position, position + 1, position + len(entries) // 2)]
-        here, following, distant = (_luma(layout.image_file(root, each), _THUMBNAIL) for each in three)
-        if here is not None and following is not None and distant is not None:
-            near.append(float(np.abs(here - following).mean()))
-            far.append(float(np.abs(here - distant).mean()))
-    return statistics.median(near) / max(statistics.median(far), 1e-6) if near else 1.0
-
-
-def _patterns(entries: Sequence[Entry]) -> Iterator[str]:
-    """Whole videos, else blocks of 1,000, 100 and 10 numbers."""
-    yield _VIDEO
-    widths = {len(match[0]) for entry in entries if (match := re.search(r"\d+$", entry.key))}
-    for digits in (3, 2, 1):
-        if len(widths) == 1 and min(widths) > digits:
-            yield rf"^(.*)\d{{{digits}}}$" if digits > 1 else r"^(.*)\d$"
-        elif len(widths) > 1:
-            yield rf"^(.*?)\d{{1,{digits}}}$"
-
-
-def _count_groups(pattern: str, entries: Sequence[Entry]) -> int:
-    """The number of groups, 0 where they are too few or too unequal to be divided."""
-    sizes = Counter(match[1] for entry in entries if (match := re.search(pattern, entry.key)))
-    if len(sizes) < _FEWEST_GROUPS or max(sizes.values()) > _LARGEST_GROUP * len(entries):
-        return 0
-    try:
-        assign_splits(entries, SplitConfig(group=pattern))
-    except StageError:
-        return 0
-    return len(sizes)
-
-
-def _natural(key: str) -> list[tuple[int, str]]:
-    """Sorts frame_9 before frame_10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", key)]

@@ -22,7 +22,8 @@ from components.imaging.reading import FEWEST_LEVELS, FULL_RANGE, levels
 from pipeline.init import InitError
 from pipeline.init.classes import Labels
 from pipeline.init.files import Header, read_headers, read_sizes
-from pipeline.init.images import Brightness, Frames, find_frames, read_brightness, read_used_range
+from pipeline.init.groups import Frames, find_frames
+from pipeline.init.images import Brightness, read_brightness, read_used_range
 from pipeline.init.label_values import OpenMask, RawLabels, looks_like_masks, read_raw_labels
 from pipeline.init.orientation import Orientation, TurnedPair, find_orientation
 

@@ -4,13 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from itertools import combinations
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
 from components.image_mask_example_gen.mask import open_mask, pack_colors
+from pipeline.init.files import natural
 
 _LOOKED_AT: Final = 3
 _COMPARED: Final = 10
@@ -101,12 +102,6 @@ def plainness(root: Path, files: Sequence[str]) -> tuple[int, int, int, list[tup
             colored += raw.ndim == 3
             labels |= set(np.unique(pack_colors(raw) if raw.ndim == 3 else raw).tolist())
     return unreadable, colored, len(labels), natural(min(files, default=""))
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """Sorts mask_9 before mask_10."""
-    stem = PurePosixPath(name).as_posix()
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", stem)]
 
 
 def _covered(path: Path) -> np.ndarray | None:

@@ -22,14 +22,13 @@ from components.image_mask_example_gen.plan import stable_rank
 from components.image_mask_example_gen.report import Reason, Rejection, printable
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES, UNREAD_PICTURES
 from pipeline.init import InitError
-from pipeline.init.files import Folder
+from pipeline.init.files import Folder, natural
 from pipeline.init.mask_kinds import (
     Relation,
     class_names,
     compare,
     compare_all,
     mean_area,
-    natural,
     plainness,
 )
 from pipeline.init.splits import folder_pattern, without_split

@@ -1,16 +1,31 @@
-"""Tiles that were cut from larger pictures, which no two splits may share: told by names and by edges."""
+"""Images that no two splits may share: frames of a video, and tiles that were cut from one picture."""
 
 import re
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from components.image_mask_example_gen.layouts.layout import Entry
+from components.errors import StageError
+from components.image_mask_example_gen.layouts.layout import Entry, Layout
+from components.image_mask_example_gen.plan import assign_splits
+from components.image_mask_example_gen.splits import SplitConfig
+from pipeline.init.files import natural
+from pipeline.init.images import read_luma
+
+_COMPARED: Final = 30
+_ALIKE: Final = 0.5
+"""Neighbours by name differ by 0.09 of what distant pictures differ by in CamVid, a video, and by 0.97 in
+Oxford-IIIT Pet and Clothing Co-Parsing, single photos."""
+_FEWEST_GROUPS: Final = 10
+_LARGEST_GROUP: Final = 0.3
+_VIDEO: Final = r"^(.*?)[_\-./ ]*\d+$"
+"""All but the number of the frame."""
 
 _X, _Y = (rf"(?:{letter}|{word})[_-]?\d+" for letter, word in (("x", "c|col|column"), ("y", "r|row")))
 _BREAK: Final = r"(?:^|[_\-./ ]+|(?<=\d))"
@@ -22,9 +37,9 @@ _ONE: Final = re.compile(r"^(.*?)[_\-./ ]+\d+$")
 _WORD: Final = re.compile(r"(?i)(?<![a-z])(?:tile|patch|crop|chip)s?(?![a-z])")
 _MOST_NAMES: Final = 0.9
 """Names that must be of one form."""
-_FEWEST_GROUPS: Final = 4
-_LARGEST_GROUP: Final = 0.5
-_COMPARED: Final = 24
+_FEWEST_CUT: Final = 4
+_LARGEST_CUT: Final = 0.5
+_TILES_COMPARED: Final = 24
 _CONTINUES: Final = 0.5
 """Edges of neighbours differ by so much of what edges of strangers do, at most. It is 0.04 to 0.34 where
 photos of Oxford-IIIT Pet and Clothing Co-Parsing were cut into tiles, 0.93 and more between the photos."""
@@ -34,22 +49,87 @@ _SAME_PLACE: Final = 0.9
 """An edge that is found again further on than this part of the next picture has not moved: a video's."""
 
 
+_THUMBNAIL: Final = (16, 16)
+_TILE: Final = (256, 256)
+
+
 @dataclass(frozen=True)
-class Tiles:
-    """Names by which the tiles of a picture stay together."""
+class Frames:
+    """Whether pictures belong together that no two splits may share: frames of a video, tiles of one."""
 
-    group: str | None
-    """For ``dataset.splits.group``; None where too few pictures were cut to be divided."""
-    pictures: int
-    by_edges: bool
-    """Whether the pictures show it, too; else the names alone do."""
+    found: bool = False
+    group: str | None = None
+    """For ``dataset.splits.group``; None where pictures are single, or no pattern leaves enough groups."""
+    groups: int = 0
+    why: str = "neighbours by name look alike, as frames of a video"
+    in_doubt: bool = False
+    """Whether names alone say so."""
 
 
-Load = Callable[[Entry], np.ndarray | None]
+_Load = Callable[[Entry], np.ndarray | None]
 """A picture's luma, float [height, width]; None where it cannot be read."""
+_Groups = dict[str, list[Entry]]
 
 
-def find_tiles(entries: Sequence[Entry], load: Load) -> Tiles | None:
+def find_frames(layout: Layout, root: Path, entries: Sequence[Entry]) -> Frames:
+    """Compares pictures whose names follow each other with pictures far apart.
+
+    Tiles of larger pictures count as frames of each: no two splits may share them, either.
+    """
+    tiles = _find_tiles(
+        entries, lambda entry: read_luma(layout.image_file(root, entry), _TILE, in_proportion=True)
+    )
+    if tiles is not None:
+        return tiles
+    numbered = [entry for entry in entries if re.search(r"\d$", entry.key)]
+    if len(numbered) < max(_FEWEST_GROUPS, 0.9 * len(entries)):
+        return Frames()
+    numbered.sort(key=lambda entry: natural(entry.key))
+    if _difference_of_neighbours(layout, root, numbered) >= _ALIKE:
+        return Frames()
+    for pattern in _patterns(entries):
+        if groups := _count_groups(pattern, entries):
+            return Frames(True, pattern, groups)
+    return Frames(True)
+
+
+def _difference_of_neighbours(layout: Layout, root: Path, entries: Sequence[Entry]) -> float:
+    """As a part of how much distant pictures differ."""
+    positions = np.linspace(0, len(entries) - 2, min(_COMPARED, len(entries) - 1)).astype(int)
+    near, far = [], []
+    for position in positions.tolist():
+        three = [entries[p % len(entries)] for p in (position, position + 1, position + len(entries) // 2)]
+        here, following, distant = (read_luma(layout.image_file(root, each), _THUMBNAIL) for each in three)
+        if here is not None and following is not None and distant is not None:
+            near.append(float(np.abs(here - following).mean()))
+            far.append(float(np.abs(here - distant).mean()))
+    return statistics.median(near) / max(statistics.median(far), 1e-6) if near else 1.0
+
+
+def _patterns(entries: Sequence[Entry]) -> Iterator[str]:
+    """Whole videos, else blocks of 1,000, 100 and 10 numbers."""
+    yield _VIDEO
+    widths = {len(match[0]) for entry in entries if (match := re.search(r"\d+$", entry.key))}
+    for digits in (3, 2, 1):
+        if len(widths) == 1 and min(widths) > digits:
+            yield rf"^(.*)\d{{{digits}}}$" if digits > 1 else r"^(.*)\d$"
+        elif len(widths) > 1:
+            yield rf"^(.*?)\d{{1,{digits}}}$"
+
+
+def _count_groups(pattern: str, entries: Sequence[Entry]) -> int:
+    """The number of groups, 0 where they are too few or too unequal to be divided."""
+    sizes = Counter(match[1] for entry in entries if (match := re.search(pattern, entry.key)))
+    if len(sizes) < _FEWEST_GROUPS or max(sizes.values()) > _LARGEST_GROUP * len(entries):
+        return 0
+    try:
+        assign_splits(entries, SplitConfig(group=pattern))
+    except StageError:
+        return 0
+    return len(sizes)
+
+
+def _find_tiles(entries: Sequence[Entry], load: _Load) -> Frames | None:
     """Looks whether pictures were cut from larger ones; None where nothing says so.
 
     Names that tell a place (``x512_y0``, ``r0_c1``) are believed. Other numbers (``21_00``, ``tile_3_4``)
@@ -70,9 +150,6 @@ def find_tiles(entries: Sequence[Entry], load: Load) -> Tiles | None:
     return _tiles(_ONE, rows, entries, by_edges) if by_edges or named else None
 
 
-_Groups = dict[str, list[Entry]]
-
-
 def _grouped(pattern: re.Pattern[str], entries: Sequence[Entry]) -> _Groups | None:
     """The pairs of each picture, in the natural order; None where names are of another form or all alone."""
     groups: _Groups = defaultdict(list)
@@ -85,10 +162,17 @@ def _grouped(pattern: re.Pattern[str], entries: Sequence[Entry]) -> _Groups | No
     return {name: sorted(members, key=_numbers) for name, members in groups.items()}
 
 
-def _tiles(pattern: re.Pattern[str], groups: _Groups, entries: Sequence[Entry], by_edges: bool) -> Tiles:
-    largest = max(map(len, groups.values()))
-    divisible = len(groups) >= _FEWEST_GROUPS and largest <= _LARGEST_GROUP * len(entries)
-    return Tiles(_group(pattern, entries) if divisible else None, len(groups), by_edges)
+def _tiles(pattern: re.Pattern[str], groups: _Groups, entries: Sequence[Entry], by_edges: bool) -> Frames:
+    divisible = len(groups) >= _FEWEST_CUT and max(map(len, groups.values())) <= _LARGEST_CUT * len(entries)
+    shown = "names and edges say" if by_edges else "names say"
+    pictures = "picture" if len(groups) == 1 else "pictures"
+    return Frames(
+        True,
+        _group(pattern, entries) if divisible else None,
+        len(groups),
+        f"{shown} that these are tiles cut from {len(groups)} larger {pictures}",
+        in_doubt=not by_edges,
+    )
 
 
 def _group(pattern: re.Pattern[str], entries: Sequence[Entry]) -> str:
@@ -127,10 +211,10 @@ def _below_each_other(groups: _Groups) -> Iterator[tuple[Entry, Entry]]:
                     yield entry, below
 
 
-def _go_on(pairs: Iterator[tuple[Entry, Entry]], groups: _Groups, load: Load) -> bool:
+def _go_on(pairs: Iterator[tuple[Entry, Entry]], groups: _Groups, load: _Load) -> bool:
     """Whether a picture goes on in its neighbour as none does in a stranger."""
     found = list(pairs)
-    chosen = [found[int(at)] for at in np.linspace(0, len(found) - 1, min(_COMPARED, len(found)))]
+    chosen = [found[int(at)] for at in np.linspace(0, len(found) - 1, min(_TILES_COMPARED, len(found)))]
     everything = [entry for members in groups.values() for entry in members]
     place = {entry.key: at for at, entry in enumerate(everything)}
     near, far = [], []
