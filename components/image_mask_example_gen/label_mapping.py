@@ -8,7 +8,7 @@ import numpy as np
 from components.dataset.features import IGNORE_LABEL
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.files import InputRejectedError
-from components.image_mask_example_gen.mask import pack_colors
+from components.image_mask_example_gen.mask import pack_colors, unpack_color
 from components.image_mask_example_gen.report import Reason
 
 _VALUES_16_BIT = 1 << 16
@@ -136,7 +136,7 @@ class LabelMapping:
         ]
         more = f" and {len(values) - len(shown)} more" if len(values) > len(shown) else ""
         first = list(self._names.items())[:_SHOWN_VALUES]
-        expected = ", ".join(f"{_raw_word(raw)} {name}" for raw, name in first)
+        expected = ", ".join(f"{raw_word(raw)} {name}" for raw, name in first)
         expected += f", … ({len(self._names)} classes)" if len(self._names) > _SHOWN_VALUES else ""
         found = f"raw value {', '.join(shown)}{more} of the pixels; expected {expected}{self._hint(values)}"
         return InputRejectedError(Reason.LABEL_OUTSIDE_CLASSES, found)
@@ -152,8 +152,9 @@ class LabelMapping:
         return "; if 255 marks pixels that count nowhere, give dataset.ignore_label=255"
 
     def _word(self, value: int) -> str:
-        return str([value >> 16, value >> 8 & 255, value & 255]) if self.of_colors else str(value)
+        return raw_word(unpack_color(value) if self.of_colors else value)
 
 
-def _raw_word(raw: RawLabel) -> str:
+def raw_word(raw: RawLabel) -> str:
+    """A raw label as a recipe has it."""
     return str(list(raw)) if isinstance(raw, tuple) else str(raw)

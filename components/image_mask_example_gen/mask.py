@@ -143,7 +143,7 @@ class PictureMask:
         if divided.sum() <= _ALPHA_DECIDES * opaque.size:
             return pixels
         value = int(both[np.argmax(divided)])
-        raw = value if pixels.ndim == 2 else [value >> 16, value >> 8 & 255, value & 255]
+        raw = value if pixels.ndim == 2 else list(unpack_color(value))
         raise InputRejectedError(
             Reason.NOT_DECODABLE,
             f"alpha, which is left out, tells apart what is {raw} all the same; if alpha is the mask, give "
@@ -314,3 +314,8 @@ def pack_colors(colors: np.ndarray) -> np.ndarray:
     """Colours, uint8 [height, width, 3], as ``red << 16 | green << 8 | blue``, int32 [height, width]."""
     channels = colors.astype(np.int32)
     return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
+
+
+def unpack_color(number: int) -> Color:
+    """Red, green and blue of a number that `pack_colors` makes."""
+    return number >> 16, number >> 8 & 255, number & 255

@@ -1,17 +1,17 @@
 """Which raw labels are classes, with what names, and which count nowhere: as told, or proposed."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 from PIL import ImageColor
 
 from components.image_mask_example_gen.config import RawLabel
+from components.image_mask_example_gen.label_mapping import raw_word
 from components.imaging.palette import Color
 from pipeline.init import InitError
-from pipeline.init.label_files import ClassNames, checked, read_label_file
+from pipeline.init.files import some
+from pipeline.init.label_files import ClassNames
 from pipeline.init.label_values import RawLabels
 from pipeline.init.voids import (
     BY_CUSTOM,
@@ -97,6 +97,12 @@ def propose_labels(found: RawLabels, given: ClassNames | None, palette: Palette 
     return replace(labels, doubts=(*labels.doubts, *more))
 
 
+def some_named(values: Mapping[str, RawLabel], shown: int) -> str:
+    """The first few raw labels and their names."""
+    named = [f"{raw_word(raw)} {name}" for name, raw in values.items()]
+    return some(named, shown, counted=True)
+
+
 def leave_out_absent(found: RawLabels, labels: Labels) -> Labels:
     """Leaves out the classes that a label file tells and no mask holds, where every mask was read.
 
@@ -141,13 +147,7 @@ def label_class_masks(found: RawLabels, names: tuple[str, ...], given: ClassName
 def describe(found: RawLabels) -> str:
     """The raw labels with their pixel shares, most first."""
     most = sorted(found.values, key=lambda value: -found.pixels[value])
-    shown = ", ".join(f"{word(value)} ({found.share(value):.1%})" for value in most[:_SHOWN])
-    return shown + (f" and {len(most) - _SHOWN} more" if len(most) > _SHOWN else "")
-
-
-def word(raw: RawLabel) -> str:
-    """A raw label as YAML has it."""
-    return str(_plain(raw))
+    return some([f"{raw_word(value)} ({found.share(value):.1%})" for value in most], _SHOWN, counted=True)
 
 
 def unite_objects(found: RawLabels, labels: Labels) -> tuple[Labels, dict[str, str]]:
@@ -169,9 +169,10 @@ def unite_objects(found: RawLabels, labels: Labels) -> tuple[Labels, dict[str, s
         or found.share(void) < _AS_LARGE * sum(map(found.share, objects))
     ):
         return labels, {}
+    shown = some(map(raw_word, sorted(objects, key=str)), _SHOWN)
     apart = (
-        f"{word(void)} never stands in one mask with {', '.join(map(word, sorted(objects, key=str)))}, and "
-        f"fills large areas ({found.share(void):.1%} of the pixels, in {len(with_void)} masks)"
+        f"{raw_word(void)} never stands in one mask with {shown}, and fills large areas "
+        f"({found.share(void):.1%} of the pixels, in {len(with_void)} masks)"
     )
     if len(labels.values) != 2:
         doubt = f"{apart}: is it a class, rather than not labelled?"
@@ -224,7 +225,8 @@ def _as_told(found: RawLabels, given: ClassNames, palette: Palette) -> Labels:
     if unnamed:
         share = sum(map(found.share, unnamed))
         questions.append(
-            f"no class is told for {_some_words(unnamed)}: {share:.1%} of the pixels count nowhere"
+            f"no class is told for {some(map(raw_word, unnamed), _SHOWN, counted=True)}: {share:.1%} of the "
+            "pixels count nowhere"
         )
     reasons = [_reason(tuple(value for value in rest if value in customary))]
     reasons += ["no class is told to have it"] if unnamed else []
@@ -321,14 +323,14 @@ def _one_without_a_name(
     if is_void_or_background(names[0]) or last_is_void:
         given: dict[str, RawLabel] = dict(zip(names, values, strict=False))
         ignored, why = (last, *customary), "the one value without a name"
-        question = f"{word(last)} has no name: taken as not labelled"
+        question = f"{raw_word(last)} has no name: taken as not labelled"
     else:
         given, ignored, why = dict(zip(names, values[1:], strict=True)), (first, *customary), "not labelled"
-        question = f"{word(first)} has no name: taken as not labelled"
+        question = f"{raw_word(first)} has no name: taken as not labelled"
         if found.share(first) >= _BACKGROUND_SHARE and not looks_void(first, found):
             given, ignored, why = {_BACKGROUND: first, **given}, customary, ""
             question = _taken_as_background(first, found)
-    shown = ", ".join(f"{word(value)} {name}" for name, value in list(given.items())[:_SHOWN])
+    shown = some_named(given, _SHOWN)
     question += (
         f"; of {len(values)} values {len(names)} have names, dealt out as {shown}: look at preview.png"
     )
@@ -338,8 +340,8 @@ def _one_without_a_name(
 
 def _taken_as_background(value: RawLabel, found: RawLabels) -> str:
     return (
-        f"{word(value)} ({found.share(value):.1%}) has no name and was taken as background; if it means not "
-        "labelled, make it the ignore_label"
+        f"{raw_word(value)} ({found.share(value):.1%}) has no name and was taken as background; if it means "
+        "not labelled, make it the ignore_label"
     )
 
 
@@ -384,12 +386,6 @@ def _reason(ignored: tuple[RawLabel, ...]) -> str:
     return "; ".join(BY_CUSTOM[value] for value in ignored)
 
 
-def _some_words(values: list[RawLabel]) -> str:
-    return ", ".join(map(word, values[:_SHOWN])) + (
-        f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
-    )
-
-
 def _is_gray(raw: RawLabel) -> bool:
     return isinstance(raw, int) or len(set(raw)) == 1
 
@@ -403,26 +399,3 @@ def _name_of(raw: RawLabel, start: str) -> str:
 
 def _plain(raw: RawLabel) -> int | list[int]:
     return list(raw) if isinstance(raw, tuple) else raw
-
-
-def read_class_names(given: str) -> ClassNames:
-    """Reads what was given as ``--classes``: names with commas between them, or the path of a file of them.
-
-    Raises:
-        InitError: names are missing, given twice, or the file is none of names.
-    """
-    # Not Path's: of a long list of names, or of a user that there is not, those would raise.
-    path = os.path.expanduser(given)
-    if os.path.isfile(path):
-        try:
-            return read_label_file(Path(path))
-        except InitError as error:
-            raise InitError(f"--classes: {path}: {error}") from None
-    if "," not in given:
-        raise InitError(
-            f"--classes: there is no file {given!r}, and two names at least are needed; write them as a,b,c"
-        )
-    try:
-        return checked(ClassNames(tuple(name.strip() for name in given.split(","))))
-    except InitError as error:
-        raise InitError(f"--classes: {error}; write the names as a,b,c") from None

@@ -3,12 +3,12 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from PIL import Image
 
@@ -21,14 +21,14 @@ from components.image_mask_example_gen.files import (
     stored_orientation,
 )
 from components.image_mask_example_gen.mask import Mask, open_mask
-from components.image_mask_example_gen.report import Reason
+from components.image_mask_example_gen.report import Reason, printable
 from components.imaging.deep import is_deep_png
 from components.imaging.exif import swaps_sides
 from pipeline.init import InitError
 
-THREADS: Final = min(8, os.cpu_count() or 1)
-"""How many files are read at once."""
-
+_THREADS: Final = min(8, os.cpu_count() or 1)
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 _AT_ONCE: Final = 1000
 _BEGINNING: Final = 1 << 16
 """Bytes that hold nearly every header."""
@@ -36,6 +36,28 @@ _BITS_PER_SAMPLE: Final = 258
 """Of a TIFF: tag of TIFF 6.0."""
 _BYTE: Final = 8
 _SIXTEEN_BITS: Final = ("I", "I;16", "I;16B", "I;16L", "F")
+
+
+def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+    """Calls a function that reads files for each item, several at once; the results keep the order."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, items))
+
+
+def absolute(path: Path) -> Path:
+    """Follows a leading ~ and dots, but no link: what the user calls the folder stands in the recipe."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def files_below(folder: Path, suffixes: Collection[str] | None = None) -> Iterator[Path]:
+    """Yields a folder's files, those in its subfolders included, with these suffixes, in lower case, or any.
+
+    What cannot be read is passed over.
+    """
+    for below, _, names in walk_folders(folder, lambda error: None):
+        for name in names:
+            if suffixes is None or split_suffix(name)[1].lower() in suffixes:
+                yield below / name
 
 
 @dataclass(frozen=True)
@@ -61,7 +83,7 @@ def find_files(path: Path, suffixes: Collection[str], option: str) -> Folder:
     Raises:
         InitError: there is no such folder, it cannot be read, or nothing in it has such a suffix.
     """
-    root = Path(os.path.abspath(os.path.expanduser(path)))
+    root = absolute(path)
     if not root.is_dir():
         problem = "is a file" if root.exists() else "does not exist"
         raise InitError(f"{option}: {path} {problem}; name a folder")
@@ -85,6 +107,13 @@ def find_files(path: Path, suffixes: Collection[str], option: str) -> Folder:
             f"{option}: {path} {contents}; what can be read ends in {', '.join(sorted(suffixes))}"
         )
     return Folder(root, found, others)
+
+
+def some(names: Iterable[str], shown: int = 3, *, counted: bool = False) -> str:
+    """The first few of the names, and how many there are."""
+    names = list(names)
+    more = f", … ({len(names)})" if counted else ", …"
+    return ", ".join(map(printable, names[:shown])) + (more if len(names) > shown else "")
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -151,17 +180,14 @@ def read_headers(paths: Iterable[Path], max_pixels: int) -> list[Header | InputR
     remaining = iter(paths)
     headers: list[Header | InputRejectedError] = []
     known: dict[Header | InputRejectedError, Header | InputRejectedError] = {}
-    with ThreadPoolExecutor(THREADS) as pool:
-        # A file that waits for its turn takes a kilobyte or two: not all of them at once.
-        while some := list(islice(remaining, _AT_ONCE)):
-            read = pool.map(lambda path: _read_header(path, max_pixels), some)
-            headers += (known.setdefault(header, header) for header in read)
+    # A file that waits for its turn takes a kilobyte or two: not all of them at once.
+    while chunk := list(islice(remaining, _AT_ONCE)):
+        read = in_threads(lambda path: _read_header(path, max_pixels), chunk)
+        headers += (known.setdefault(header, header) for header in read)
     return headers
 
 
-def read_sizes(
-    openers: Sequence[Callable[[], Mask]],
-) -> list[Header | InputRejectedError]:
+def read_sizes(openers: Sequence[Callable[[], Mask]]) -> list[Header | InputRejectedError]:
     """The same for masks that have no files of their own, of which only the size is known."""
 
     def size(opener: Callable[[], Mask]) -> Header | InputRejectedError:
@@ -171,8 +197,7 @@ def read_sizes(
             return rejected
         return Header(mask.width, mask.height, "")
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(size, openers))
+    return in_threads(size, openers)
 
 
 def _read_header(path: Path, max_pixels: int) -> Header | InputRejectedError:

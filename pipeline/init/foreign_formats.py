@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from components.folders import walk_folders
+from pipeline.init.files import files_below
 
 _BEGINNING: Final = 1 << 16
 _LOOKED_AT: Final = 20
@@ -130,7 +130,7 @@ def name_foreign_format(path: Path, option: str) -> str | None:
     Returns:
         One line with what to do about it, None where nothing is recognised.
     """
-    files = [path] if path.is_file() else list(_files(path))
+    files = [path] if path.is_file() else list(files_below(path))
     looked_at: Counter[str] = Counter()
     found: dict[_Format, list[Path]] = {}
     for file in files:
@@ -157,7 +157,3 @@ def _format_of(file: Path, suffix: str) -> _Format | None:
     except OSError:
         return None
     return next((kind for kind in formats if re.search(kind.marks, beginning)), None)
-
-
-def _files(folder: Path) -> list[Path]:
-    return [below / name for below, _, names in walk_folders(folder, lambda error: None) for name in names]

@@ -1,7 +1,6 @@
 """The pixels of images, and what a sample of them shows: brightness, how much of a deep range they use."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,7 +23,7 @@ from components.imaging.deep import as_picture, is_deep_png, joined, read_deep_p
 from components.imaging.drawing import as_rgb
 from components.imaging.exif import turned, turned_back
 from components.imaging.reading import FULL_RANGE, ValueRange
-from pipeline.init.files import THREADS
+from pipeline.init.files import in_threads
 
 _MOST_IMAGES: Final = 100
 _REDUCED: Final = (64, 64)
@@ -43,8 +42,7 @@ class Brightness:
 def read_brightness(paths: Sequence[Path], value_range: ValueRange | None = None) -> Brightness:
     """Reads a sample of the images; ``paths`` are in random order, deep pixels spread over the range."""
     paths = paths[:_MOST_IMAGES]
-    with ThreadPoolExecutor(THREADS) as pool:
-        pixels = list(pool.map(lambda path: read_luma(path, _REDUCED, value_range), paths))
+    pixels = in_threads(lambda path: read_luma(path, _REDUCED, value_range), paths)
     read = [luma for luma in pixels if luma is not None]
     unreadable = tuple(path for path, luma in zip(paths, pixels, strict=True) if luma is None)
     if not read:
@@ -96,8 +94,7 @@ def read_used_range(paths: Sequence[Path]) -> tuple[int, int] | None:
             return None
         return None if deep is None else used_range(deep)
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        return joined(pool.map(used, paths[:_MOST_IMAGES]))
+    return joined(in_threads(used, paths[:_MOST_IMAGES]))
 
 
 def read_luma(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.errors import StageError
-from components.folders import walk_folders
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.layouts import DATASETS
 from components.image_mask_example_gen.layouts.ade20k import Ade20k
@@ -22,8 +21,8 @@ from components.image_mask_example_gen.layouts.voc import CLASSES as VOC_CLASSES
 from components.image_mask_example_gen.layouts.voc import Voc
 from components.image_mask_example_gen.suffixes import PICTURES
 from pipeline.init import InitError
-from pipeline.init.classes import read_class_names
-from pipeline.init.label_files import ClassNames
+from pipeline.init.files import absolute, files_below, some
+from pipeline.init.label_files import ClassNames, read_class_names
 
 _VOC_NAME: Final = re.compile(r"\d{4}_\d{6}")
 _VOC_LABELS: Final = ("labelmap.txt", "class_names.txt", "labels.txt")
@@ -92,11 +91,6 @@ def recognise(images: Path, masks: Path) -> Known | None:
         # Whatever is wrong there, the folders may still be pairs of pictures.
         return None
     return None
-
-
-def absolute(path: Path) -> Path:
-    """Follows a leading ~ and dots, but no link: what the user calls the folder stands in the recipe."""
-    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def recognise_root(data: Path) -> Known:
@@ -178,7 +172,7 @@ def _coco(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
         f"masks are drawn from {', '.join(layout.lists(root))}: smaller objects over larger, crowds ignored"
     ]
     if unused:
-        notes.append(f"categories without any annotation, left out: {_some(unused)}")
+        notes.append(f"categories without any annotation, left out: {some(unused, _SHOWN, counted=True)}")
     return OwnKeys(keys | {"classes": list(used)}, tuple(notes))
 
 
@@ -275,12 +269,4 @@ def _is(layout: Layout, root: Path) -> bool:
 
 def has_pictures(folder: Path) -> bool:
     """Tells whether anything in a folder could be a picture."""
-    return any(
-        Path(name).suffix.lower() in PICTURES
-        for _, _, names in walk_folders(folder, lambda error: None)
-        for name in names
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f", … ({len(names)})" if len(names) > _SHOWN else "")
+    return any(files_below(folder, PICTURES))

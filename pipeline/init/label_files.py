@@ -6,6 +6,7 @@ What a file is follows from what stands in it: JSON, YAML, a MATLAB file, or lin
 import csv
 import io
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import yaml
 
 from components.dataset.labels import MAX_CLASSES
 from components.image_mask_example_gen.config import RawLabel
+from components.image_mask_example_gen.label_mapping import raw_word
 from components.imaging.palette import Color
 from pipeline.init import InitError
 
@@ -29,27 +31,12 @@ _DEEPEST: Final = 3
 _LISTS: Final = ("classes", "labels", "categories", "label_classes", "names", "id2label")
 """Under which JSON and YAML keep their classes."""
 _NAMES: Final = (
-    "name",
-    "class_name",
-    "label_name",
-    "title",
-    "class",
-    "label",
-    "category",
-    "classes",
-    "labels",
+    *("name", "class_name", "label_name", "title"),
+    *("class", "label", "category", "classes", "labels"),
 )
 _VALUES: Final = (
-    "id",
-    "idx",
-    "index",
-    "png_index",
-    "value",
-    "pixel_value",
-    "class_id",
-    "label_id",
-    "class",
-    "label",
+    *("id", "idx", "index", "png_index", "value", "pixel_value"),
+    *("class_id", "label_id", "class", "label"),
 )
 _COLORS: Final = ("color", "colour", "color_rgb", "rgb", "hex", "hex_color", "hexcode")
 _CHANNELS: Final = (("r", "g", "b"), ("red", "green", "blue"))
@@ -112,7 +99,30 @@ def read_label_file(path: Path) -> ClassNames:
     return _from_lines(text)
 
 
-def checked(classes: ClassNames) -> ClassNames:
+def read_class_names(given: str) -> ClassNames:
+    """Reads what was given as ``--classes``: names with commas between them, or the path of a file of them.
+
+    Raises:
+        InitError: names are missing, given twice, or the file is none of names.
+    """
+    # Not Path's: of a long list of names, or of a user that there is not, those would raise.
+    path = os.path.expanduser(given)
+    if os.path.isfile(path):
+        try:
+            return read_label_file(Path(path))
+        except InitError as error:
+            raise InitError(f"--classes: {path}: {error}") from None
+    if "," not in given:
+        raise InitError(
+            f"--classes: there is no file {given!r}, and two names at least are needed; write them as a,b,c"
+        )
+    try:
+        return _checked(ClassNames(tuple(name.strip() for name in given.split(","))))
+    except InitError as error:
+        raise InitError(f"--classes: {error}; write the names as a,b,c") from None
+
+
+def _checked(classes: ClassNames) -> ClassNames:
     """Returns the names, which differ, and have values and colours that do.
 
     Raises:
@@ -132,14 +142,10 @@ def checked(classes: ClassNames) -> ClassNames:
         for name, raw in (told or {}).items():
             if raw in owners:
                 raise InitError(
-                    f"{owners[raw]!r} and {name!r} are both {_shown(raw)}; classes must differ in it"
+                    f"{owners[raw]!r} and {name!r} are both {raw_word(raw)}; classes must differ in it"
                 )
             owners[raw] = name
     return classes
-
-
-def _shown(raw: int | Color) -> str:
-    return str(list(raw) if isinstance(raw, tuple) else raw)
 
 
 def _text(data: bytes) -> str:
@@ -170,7 +176,7 @@ def _from_cells(data: bytes) -> ClassNames:
         found = f"has {len(lists)}: {', '.join(lists)}" if lists else "has none"
         raise InitError(f"names are read from a MATLAB file's one list of strings; this one {found}")
     [cells] = lists.values()
-    return checked(ClassNames(tuple(cell.strip() for cell in cells)))
+    return _checked(ClassNames(tuple(cell.strip() for cell in cells)))
 
 
 # JSON and YAML
@@ -187,7 +193,7 @@ def _from_tree(text: str, load: Any) -> ClassNames:
         raise InitError(
             f"no classes in it: looked for a list or mapping of names, itself or under {', '.join(_LISTS)}"
         )
-    return checked(found)
+    return _checked(found)
 
 
 def _classes_in(tree: Any, depth: int) -> ClassNames | None:
@@ -241,7 +247,7 @@ def _from_lines(text: str) -> ClassNames:
     if not lines:
         raise InitError("it names no class")
     if (table := _table(lines)) is not None:
-        return checked(_from_rows(table))
+        return _checked(_from_rows(table))
     found = [_line(line) for line in lines]
     for name, *raws in found:
         if _THREE_NUMBERS.search(name) or (raws != [None, None] and _ONE_MORE_NUMBER.search(name)):
@@ -256,8 +262,8 @@ def _from_lines(text: str) -> ClassNames:
     names = [name for name, *_ in found]
     if all(item[1:] == (None, None) for item in found):
         _check_one_column(lines)
-        return checked(ClassNames(tuple(lines)))
-    return checked(_put_together(names, [value for _, value, _ in found], [color for *_, color in found]))
+        return _checked(ClassNames(tuple(lines)))
+    return _checked(_put_together(names, [value for _, value, _ in found], [color for *_, color in found]))
 
 
 def _check_one_column(lines: Sequence[str]) -> None:
@@ -368,7 +374,7 @@ def _put_together(names: list[str], values: list[int | None], colors: list[Color
     with_value = {name: value for name, value in zip(names, values, strict=True) if value is not None}
     with_color = {name: color for name, color in zip(names, colors, strict=True) if color is not None}
     if len(set(names)) < len(names):
-        return checked(ClassNames(tuple(names)))
+        return _checked(ClassNames(tuple(names)))
     if (with_value or with_color) and len(names) not in (len(with_value), len(with_color)):
         if with_value and with_color:
             raise InitError("it mixes numbers and colours; use one of them throughout")

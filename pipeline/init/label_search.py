@@ -9,7 +9,7 @@ from typing import Final
 
 from components.image_mask_example_gen.report import printable
 from pipeline.init import InitError
-from pipeline.init.classes import Labels, Palette, propose_labels
+from pipeline.init.classes import Labels, Palette, propose_labels, some_named
 from pipeline.init.label_files import SUFFIXES, ClassNames, read_label_file
 from pipeline.init.label_values import RawLabels
 from pipeline.terminal import short_path
@@ -83,7 +83,8 @@ def _labels_from_files(found: RawLabels, folders: Sequence[Path], palette: Palet
     names = set(chosen.given.names)
     notes = [text for _, given, text in said if given is None or set(given.names) != names]
     notes += [
-        f"{printable(short_path(item.path))} says otherwise, {_shown(item.labels)}; {name} was taken"
+        f"{printable(short_path(item.path))} says otherwise, {some_named(item.labels.values, 3)}; {name} "
+        "was taken"
         for item in fitting
         if not _agree(chosen, item)
     ]
@@ -94,11 +95,6 @@ def _agree(one: _Candidate, other: _Candidate) -> bool:
     if not other.given.told:
         return set(other.given.names) == set(one.given.names)
     return other.labels.values == one.labels.values
-
-
-def _shown(labels: Labels) -> str:
-    named = [f"{list(raw) if isinstance(raw, tuple) else raw} {name}" for name, raw in labels.values.items()]
-    return ", ".join(map(printable, named[:3])) + (", …" if len(named) > 3 else "")
 
 
 def _files(folders: Sequence[Path]) -> Iterator[Path]:

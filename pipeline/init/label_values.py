@@ -3,7 +3,6 @@
 import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +12,20 @@ import numpy as np
 from components.dataset.labels import MAX_CLASSES
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
-from components.image_mask_example_gen.mask import Mask, Palette, PictureMask, open_mask, pack_colors
+from components.image_mask_example_gen.label_mapping import raw_word
+from components.image_mask_example_gen.mask import (
+    Mask,
+    Palette,
+    PictureMask,
+    open_mask,
+    pack_colors,
+    unpack_color,
+)
 from components.image_mask_example_gen.mask_tally import MaskTally, palette_difference
 from components.image_mask_example_gen.merged_mask import MergedMask
 from components.image_mask_example_gen.report import Reason
 from pipeline.init import InitError
-from pipeline.init.files import THREADS
+from pipeline.init.files import in_threads
 from pipeline.init.shapes import Shape, measure_shapes
 from pipeline.init.smear import Smear, find_smear
 
@@ -148,7 +155,7 @@ def read_raw_labels(
         pixels.update(mask.counts)
         occurrences.update(mask.counts.keys())
     _check_values(pixels, next(iter(masks)), in_colors)
-    name = _color if in_colors else int
+    name = unpack_color if in_colors else int
     return RawLabels(
         masks_read=len(masks),
         in_colors=in_colors,
@@ -199,7 +206,7 @@ def _without_ambiguous_numbers(masks: _Masks, opener: OpenMask) -> tuple[_Masks,
             "unless dataset.mask_values: index says that the numbers are right whatever they show"
         ]
     numbers = {value for mask in masks.values() for value in mask.counts}
-    grays = all(len(set(_color(color))) == 1 for color in colors)
+    grays = all(len(set(unpack_color(color))) == 1 for color in colors)
     if not grays or len(colors) >= len(numbers):
         return masks, []
     return shown, [
@@ -276,8 +283,7 @@ def _count_all(
         except InputRejectedError as rejected:
             return rejected
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        return dict(zip(paths, pool.map(count, paths), strict=True))
+    return dict(zip(paths, in_threads(count, paths), strict=True))
 
 
 def _count(path: Path, opener: OpenMask, *, as_colors: bool) -> _Mask:
@@ -393,9 +399,5 @@ def _check_values(pixels: Mapping[int, int], example: Path, in_colors: bool) -> 
         )
 
 
-def _color(value: int) -> tuple[int, int, int]:
-    return value >> 16, value >> 8 & 255, value & 255
-
-
 def _word(value: int, in_colors: bool) -> str:
-    return str(list(_color(value)) if in_colors else value)
+    return raw_word(unpack_color(value) if in_colors else value)

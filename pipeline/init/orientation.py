@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,7 +14,7 @@ from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.plan import stable_rank
 from components.imaging.exif import turned_pixels
 from components.imaging.reading import Exif
-from pipeline.init.files import THREADS, Header
+from pipeline.init.files import Header, in_threads
 from pipeline.init.images import load_rgb
 
 _MOST_COMPARED: Final = 60
@@ -65,8 +64,7 @@ def find_orientation(layout: Layout, root: Path, pairs: Sequence[TurnedPair]) ->
         (pair for pair in pairs if pair.fits_either_way),
         key=lambda pair: stable_rank(pair.entry.key, "orientation"),
     )
-    with ThreadPoolExecutor(THREADS) as pool:
-        votes = list(pool.map(lambda pair: _by_edges(layout, root, pair), either[:_MOST_COMPARED]))
+    votes = in_threads(lambda pair: _by_edges(layout, root, pair), either[:_MOST_COMPARED])
     by_edges = Counter[Exif](vote for vote in votes if vote is not None)
     evidence = [
         f"{count} masks have the size of the picture {_WORDS[way]}" for way, count in by_size.most_common()

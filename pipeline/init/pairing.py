@@ -22,7 +22,7 @@ from components.image_mask_example_gen.plan import stable_rank
 from components.image_mask_example_gen.report import Reason, Rejection, printable
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES, UNREAD_PICTURES
 from pipeline.init import InitError
-from pipeline.init.files import Folder, natural
+from pipeline.init.files import Folder, natural, some
 from pipeline.init.mask_kinds import (
     Relation,
     class_names,
@@ -141,7 +141,7 @@ def pair(images: Folder, masks: Folder) -> Pairing:
         return replace(best, notes=(*best.notes, *search.unused(best)))
     if search.problems:
         raise InitError(f"images and masks do not meet one to one: {search.problems[0]}")
-    shown = f"images are named {_some(images.files)}; masks {_some(masks.files)}"
+    shown = f"images are named {some(images.files, counted=True)}; masks {some(masks.files, counted=True)}"
     example = printable(PurePosixPath(images.files[0]).stem)
     meant = (
         f"{printable(images.files[0])} would match {example}.png, or {example} with another ending, such as"
@@ -387,8 +387,8 @@ class _Search:
         if relation in (Relation.APART, Relation.OVERLAPPING):
             return replace(united, notes=(*united.notes, note))
         note = (
-            f"{len(several)} images have several masks, {relation.value}: not used are {_some(further)}; "
-            f"taken are {pattern}"
+            f"{len(several)} images have several masks, {relation.value}: not used are "
+            f"{some(further, counted=True)}; taken are {pattern}"
         )
         return replace(pairing, notes=(*pairing.notes, note), besides=frozenset(further))
 
@@ -408,7 +408,7 @@ class _Search:
         if single is None or len(single.entries) < len(pairing.entries):
             raise InitError(
                 f"{len(several)} images have several masks that mark the same, such as "
-                f"{_some([part.path for part in several[0].parts])}; leave one of each in the folder"
+                f"{some(several[0].mask_files, counted=True)}; leave one of each in the folder"
             )
         further = {part.path for entry in several for part in entry.parts} - single.files
         note = f"{len(several)} images have several masks, {relation.value}: taken are {name}"
@@ -632,11 +632,6 @@ def _suffix_patterns(files: Sequence[str], affix: str) -> list[str]:
 
 def _escape(text: str) -> str:
     return re.sub(r"[*?\[{]", r"[\g<0>]", text)
-
-
-def _some(files: Sequence[str]) -> str:
-    names = ", ".join(printable(path) for path in files[:_SHOWN])
-    return f"{names}, … ({len(files)})" if len(files) > _SHOWN else names
 
 
 def _suffix(path: str) -> str:

@@ -2,15 +2,14 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Final
 
 from PIL import Image
 
-from components.image_mask_example_gen.report import printable
-from pipeline.init.classes import word
-from pipeline.init.files import Header
+from components.image_mask_example_gen.label_mapping import raw_word
+from pipeline.init.files import Header, some
 from pipeline.init.inspection import Dataset, Inspection
 
 _SHOWN: Final = 3
@@ -34,18 +33,12 @@ def check_quality(dataset: Dataset) -> list[str]:
     ]
 
 
-def _some(names: Iterable[str]) -> str:
-    """The first few of the names, printable."""
-    names = list(names)
-    return ", ".join(map(printable, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
-
-
 def _set_aside(found: Inspection) -> Iterator[str]:
     by_reason = defaultdict(list)
     for item in found.set_aside:
         by_reason[str(item.reason)].append(item)
     for reason, items in sorted(by_reason.items(), key=lambda pair: -len(pair[1])):
-        files = _some(item.file for item in items)
+        files = some(item.file for item in items)
         yield f"{len(items)} files set aside, {reason}: {files} ({items[0].found})"
 
 
@@ -57,7 +50,7 @@ def _masks(dataset: Dataset) -> Iterator[str]:
         yield f"{len(lossy)} masks are JPEG, which blurs values; those read are clean; save them as PNG"
     alpha = [path for path, header in masks.items() if header.has_alpha]
     if alpha and settings.mask_values != "alpha":
-        yield f"{len(alpha)} masks have alpha, which is left out: {_some(alpha)}"
+        yield f"{len(alpha)} masks have alpha, which is left out: {some(alpha)}"
     encodings = Counter(map(_encoding, masks.values())).most_common()
     if len(encodings) > 1:
         counts = ", ".join(f"{count} {kind}" for kind, count in encodings)
@@ -77,15 +70,15 @@ def _images(found: Inspection) -> Iterator[str]:
         yield found.orientation.found
     gray = [path for path, header in images.items() if header.is_gray]
     if gray and len(gray) < len(images):
-        yield f"{len(gray)} of {len(images)} images are gray, the rest in colour: {_some(gray)}"
+        yield f"{len(gray)} of {len(images)} images are gray, the rest in colour: {some(gray)}"
     if alpha := [path for path, header in images.items() if header.has_alpha]:
-        yield f"{len(alpha)} of {len(images)} images have alpha: {_some(alpha)}"
+        yield f"{len(alpha)} of {len(images)} images have alpha: {some(alpha)}"
     if more := [path for path, header in images.items() if header.bands_left_out]:
         first = images[more[0]]
         read = Image.getmodebands(first.mode)
         yield (
             f"{len(more)} images have {read + first.bands_left_out} bands, of which the first {read} are "
-            f"read: {_some(more)}"
+            f"read: {some(more)}"
         )
     if deep := [path for path, header in images.items() if header.is_deep]:
         seen = "their upper 8"
@@ -94,7 +87,7 @@ def _images(found: Inspection) -> Iterator[str]:
             seen = f"8, spread between {low} and {high}, where their values are"
         yield (
             f"{len(deep)} images have more than 8 bits a channel, of which the network sees {seen}: "
-            f"{_some(deep)}"
+            f"{some(deep)}"
         )
     usual = Image.registered_extensions()
     named = {path: usual.get(PurePosixPath(path).suffix.lower()) for path in images}
@@ -105,14 +98,14 @@ def _images(found: Inspection) -> Iterator[str]:
         if "#" not in path and header.format.replace("MPO", "JPEG") != named[path]
     ]:
         kind = images[wrong[0]].format
-        yield f"{len(wrong)} images are not what their names say: {_some(wrong)} (the first is {kind})"
+        yield f"{len(wrong)} images are not what their names say: {some(wrong)} (the first is {kind})"
 
 
 def _classes(dataset: Dataset) -> Iterator[str]:
     labels = dataset.inspection.labels
     names, ignored = dataset.settings.raw_labels()
     if outside := [value for value in labels.values if value not in names and value not in ignored]:
-        strays = _some(map(word, outside))
+        strays = some(map(raw_word, outside))
         yield f"values that are no class and not ignored: {strays}; the masks that hold them will be rejected"
     shares = dataset.class_shares()
     masks: Counter[str] = Counter()
@@ -125,11 +118,11 @@ def _classes(dataset: Dataset) -> Iterator[str]:
             "Look at the preview"
         )
     if absent := [name for name in shares if not masks[name]]:
-        yield f"in no mask read: {_some(absent)} ({len(absent)} classes)"
+        yield f"in no mask read: {some(absent)} ({len(absent)} classes)"
     rare = [name for name in shares if masks[name] and (shares[name] < _RARE or masks[name] < _FEW_MASKS)]
     if rare and len(dataset.inspection.entries) > _FEW_MASKS:
         listed = [f"{name} ({shares[name]:.2%} of the pixels, in {masks[name]} masks)" for name in rare]
-        yield f"{len(rare)} classes are rare, and may be absent from a split: {_some(listed)}"
+        yield f"{len(rare)} classes are rare, and may be absent from a split: {some(listed)}"
 
 
 def _splits(dataset: Dataset) -> Iterator[str]:
@@ -147,12 +140,12 @@ def _splits(dataset: Dataset) -> Iterator[str]:
     somewhere = [name for name in dataset.class_shares() if any(name in of for of in seen.values())]
     if untrained := [name for name in somewhere if name not in seen["train"]]:
         yield (
-            f"{_some(untrained)} is in no training image, and no number of epochs can teach it: give it more "
+            f"{some(untrained)} is in no training image, and no number of epochs can teach it: give it more "
             f"images{seed}"
         )
     if untested := [name for name in somewhere if name not in seen["test"]]:
         yield (
-            f"{_some(untested)} is in no test image, and every model will be refused: give it more "
+            f"{some(untested)} is in no test image, and every model will be refused: give it more "
             f"images{seed}, or list it in evaluation.allow_unmeasured_classes"
         )
 
@@ -167,7 +160,7 @@ def _names(found: Inspection) -> Iterator[str]:
         originals |= {f"{path.parent}/{name}".lower()} if name == path.stem else set()
     # Without one that it could be a copy of, "benign (1)" is a name like any other.
     if copies := [names for name, names in alike.items() if len(names) > 1 and name in originals]:
-        shown = "; ".join(_some(names) for names in copies[:_SHOWN])
+        shown = "; ".join(some(names) for names in copies[:_SHOWN])
         yield f"{len(copies)} names occur nearly twice, are these copies? {shown}"
     if found.frames.found and found.frames.group is None:
         yield (

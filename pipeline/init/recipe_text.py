@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from components.image_mask_example_gen.config import RawLabel
-from pipeline.init.classes import word
+from components.image_mask_example_gen.label_mapping import raw_word
 from pipeline.init.inspection import Dataset
 from pipeline.init.proposals import Proposals
 from pipeline.recipe_yaml import write_yaml
@@ -97,7 +97,7 @@ def _classes(dataset: Dataset) -> Iterator[str]:
         order = "the first is what no mask covers" if of_parts else "in the order of the raw values 0, 1, 2 …"
         yield _line("classes:", order)
         for name, raw in labels.values.items():
-            yield _line(f"  - {write_yaml(name)}", f"{word(raw)}: {_seen(raw, dataset)}")
+            yield _line(f"  - {write_yaml(name)}", f"{raw_word(raw)}: {_seen(raw, dataset)}")
     if labels and "ignore_label" in keys:
         reason = f"{_seen(labels.ignored[-1], dataset)}; {labels.reason}"
         yield _line(f"ignore_label: {write_yaml(keys['ignore_label'])}", reason)

@@ -15,29 +15,28 @@ from pydantic import ValidationError
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.label_mapping import raw_word
 from components.image_mask_example_gen.layouts import DATASETS
 from components.image_mask_example_gen.layouts.layout import Scan
 from components.image_mask_example_gen.layouts.tfds import Tfds
 from components.image_mask_example_gen.plan import split_origins
-from components.image_mask_example_gen.report import printable
 from components.image_mask_example_gen.splits import Declared, SplitConfig, declare
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES
 from pipeline.config import load_recipe
 from pipeline.init import InitError
 from pipeline.init.classes import (
-    Labels,
     describe,
     label_class_masks,
     leave_out_absent,
     propose_labels,
-    read_class_names,
+    some_named,
     unite_objects,
-    word,
 )
-from pipeline.init.files import find_files
+from pipeline.init.files import absolute, find_files
 from pipeline.init.foreign_formats import name_foreign_format
 from pipeline.init.inspection import Dataset, inspect_pairs
-from pipeline.init.known_layouts import absolute, has_pictures, own_keys, recognise
+from pipeline.init.known_layouts import has_pictures, own_keys, recognise
+from pipeline.init.label_files import read_class_names
 from pipeline.init.label_search import name_classes
 from pipeline.init.mask_values import find_mask_values
 from pipeline.init.pairing import pair
@@ -258,19 +257,14 @@ def _found(dataset: Dataset, seconds: float) -> Iterator[str]:
     kind = "colours" if labels.in_colors else "values"
     yield f"  masks hold {len(labels.values)} {kind}, by pixels: {describe(labels)}"
     if dataset.labels is not None and dataset.labels.source:
-        yield f"  classes from {dataset.labels.source}: {_numbered(dataset.labels)}"
+        yield f"  classes from {dataset.labels.source}: {some_named(dataset.labels.values, _SHOWN)}"
     if dataset.labels is not None and dataset.labels.ignored:
-        ignored = ", ".join(map(word, dataset.labels.ignored))
+        ignored = ", ".join(map(raw_word, dataset.labels.ignored))
         yield f"  counts nowhere: {ignored} ({dataset.labels.reason})"
     yield (
         f"  read: {2 * len(found.images)} headers, the pixels of {labels.masks_read} masks and "
         f"{found.brightness.images_read} images, in {seconds:.1f} s"
     )
-
-
-def _numbered(labels: Labels) -> str:
-    named = [f"{word(raw)} {printable(name)}" for name, raw in labels.values.items()]
-    return ", ".join(named[:_SHOWN]) + (f", … ({len(named)})" if len(named) > _SHOWN else "")
 
 
 def _advice(dataset: Dataset, proposals: Proposals, checks: Sequence[str]) -> Iterator[str]:

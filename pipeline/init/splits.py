@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from components.errors import StageError
-from components.folders import split_suffix, walk_folders
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.report import Reason, Rejection, printable
 from components.image_mask_example_gen.splits import PairNames, listed_names, read_declaration, read_table
 from pipeline.init import InitError
+from pipeline.init.files import absolute, files_below, some
 
 _SPELLINGS: Final = {
     "trainval": "trainval",
@@ -62,7 +62,6 @@ _MOST_VALUES: Final = 8
 _FITS: Final = 0.5
 """From this part of its names, or of the pairs, on, a list speaks of these pairs."""
 _MOST_FOLDERS: Final = 4
-_SHOWN: Final = 3
 
 
 @lru_cache(4096)
@@ -146,14 +145,14 @@ def find_splits(root: Path, entries: Sequence[Entry], unpaired: Sequence[Rejecti
     declared = frozenset().union(*chosen.members.values())
     if "train" in keys and (aside := [e.image for e in entries if e.image not in declared]):
         notes.append(
-            f"{len(aside)} pairs are in no split that {chosen.kind} declare, and set aside: {_some(aside)}"
+            f"{len(aside)} pairs are in no split that {chosen.kind} declare, and set aside: {some(aside)}"
         )
     return FoundSplits(keys, tuple(notes))
 
 
 def splits_beside(folder: Path) -> str | None:
     """What to say of other splits that lie beside the one that was named; None where there are none."""
-    folder = folder.expanduser().absolute()
+    folder = absolute(folder)
     for path in (folder, folder.parent):
         named = split_name(path.name)
         if named is None or not os.access(path.parent, os.R_OK):
@@ -380,14 +379,7 @@ def _any_of(words: Collection[str]) -> str:
 
 
 def _files(root: Path, suffixes: Collection[str]) -> Iterator[str]:
-    """Yields what may be lists, relative to the root; what cannot be read is none."""
-    for folder, _, files in walk_folders(root, lambda error: None):
-        for name in files:
-            path = folder / name if split_suffix(name)[1].lower() in suffixes else None
-            if path and path.is_file() and path.stat().st_size <= _LARGEST_FILE:
-                yield path.relative_to(root).as_posix()
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(printable, names[:_SHOWN]))
-    return f"{shown}, …" if len(names) > _SHOWN else shown
+    """Yields what may be lists, relative to the root."""
+    for path in files_below(root, suffixes):
+        if path.is_file() and path.stat().st_size <= _LARGEST_FILE:
+            yield path.relative_to(root).as_posix()

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from components.image_mask_example_gen.config import RawLabel
+from components.image_mask_example_gen.label_mapping import raw_word
 from pipeline.init.label_values import RawLabels
 
 BY_CUSTOM: Final[Mapping[RawLabel, str]] = {
@@ -90,7 +91,7 @@ def doubts(found: RawLabels, classes: Mapping[str, RawLabel]) -> Iterator[str]:
         return
     for name, value in classes.items():
         if value in found.pixels and _plain(name) in _DOUBTFUL_NAMES | _NAMES:
-            yield f"by its name, {name} means not labelled; if so, make {_word(value)} the ignore_label"
+            yield f"by its name, {name} means not labelled; if so, make {raw_word(value)} the ignore_label"
     values = [value for value in classes.values() if value in found.pixels]
     if (0, 0, 0) in values and not is_background(next(n for n, v in classes.items() if v == (0, 0, 0))):
         yield "black often means not labelled; if so, move [0, 0, 0] to ignore_label"
@@ -104,14 +105,10 @@ def doubts(found: RawLabels, classes: Mapping[str, RawLabel]) -> Iterator[str]:
                 else f", the {'lowest' if value == found.values[0] else 'highest'} value,"
             )
             yield (
-                f"{_word(value)}{which} lies in thin strips between all others: if it means border or not "
+                f"{raw_word(value)}{which} lies in thin strips between all others: if it means border or not "
                 "labelled rather than a class, make it the ignore_label"
             )
 
 
 def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower()))
-
-
-def _word(value: RawLabel) -> str:
-    return str(list(value) if isinstance(value, tuple) else value)

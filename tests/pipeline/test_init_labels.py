@@ -21,8 +21,8 @@ from scipy.io import savemat
 from components.image_mask_example_gen.config import DatasetConfig, RawLabel
 from components.image_mask_example_gen.plan import stable_rank
 from pipeline.init import InitError
-from pipeline.init.classes import Labels, propose_labels, read_class_names
-from pipeline.init.label_files import SUFFIXES, ClassNames, read_label_file
+from pipeline.init.classes import Labels, propose_labels
+from pipeline.init.label_files import SUFFIXES, ClassNames, read_class_names, read_label_file
 from pipeline.init.label_values import RawLabels, read_raw_labels
 from pipeline.init.voids import looks_void
 
