@@ -19,6 +19,7 @@ from components.model_store.description import (
     class_names,
     described,
     pixel_limit,
+    reads_upright,
 )
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
@@ -96,6 +97,8 @@ def _obstacle(served_dir: Path, candidate_dir: Path) -> str:
         return "it does not say what its classes are"
     if served_classes != class_names(candidate_dir):
         return "its classes are not the same"
+    if reads_upright(served_dir) != reads_upright(candidate_dir):
+        return "one of the two turns images as EXIF says and the other does not (dataset.exif)"
     largest, limit = _largest_image(candidate_dir), pixel_limit(served_dir)
     if largest is not None and limit is not None and limit < largest:
         return f"it refuses images of more than {limit:,} pixels, and there may be some of {largest:,} now"

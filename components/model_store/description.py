@@ -21,6 +21,11 @@ def pixel_limit(model_dir: Path) -> int | None:
     return described(model_dir, "limits", "max_pixels")
 
 
+def reads_upright(model_dir: Path) -> bool:
+    """Whether the model turns pictures as EXIF says; masks of one that does not lie as pixels are stored."""
+    return described(model_dir, "recipe", "dataset", "exif") == "upright"
+
+
 def described(model_dir: Path, *keys: str) -> Any:
     """Returns a value of the description; None where there is none."""
     try:

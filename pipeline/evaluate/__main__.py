@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from components.model_store import store
-from components.model_store.description import class_names, pixel_limit
+from components.model_store.description import class_names, pixel_limit, reads_upright
 from components.report.run_summary import RunSummary
 from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
@@ -103,6 +103,12 @@ def check_model(model: Path, recipe: Recipe) -> None:
         raise ValueError(
             f"the classes differ: {model} has {', '.join(names)}; recipe {recipe.name} has "
             f"{', '.join(expected)}. Names and order must agree: mend dataset.classes or dataset.label_values"
+        )
+    exif = "upright" if reads_upright(model) else "stored"
+    if (exif == "upright") != (recipe.dataset.exif == "upright"):
+        raise ValueError(
+            f"{model} takes the pixels of an image with an EXIF orientation as {exif}, the recipe does not: "
+            f"--set dataset.exif={exif}"
         )
     limit, largest = pixel_limit(model), recipe.dataset.max_pixels
     if limit is not None and limit < largest:

@@ -13,6 +13,7 @@ def write_candidate(
     classes: Sequence[str] | None = ("cat", "dog"),
     signatures: Sequence[str] = ("serving_default", "evaluate"),
     max_pixels: int = 100,
+    exif: str | None = None,
 ) -> Path:
     """Writes what Baseline and Pusher look at in a model: its signatures, its classes and some bytes."""
     header = saved_model_pb2.SavedModel(saved_model_schema_version=1)
@@ -27,7 +28,7 @@ def write_candidate(
         labels = {
             "labels": {"names": list(classes)},
             "limits": {"max_pixels": max_pixels},
-            "recipe": {"dataset": {"max_pixels": 80}},
+            "recipe": {"dataset": {"max_pixels": 80, "exif": exif}},
         }
         (model_dir / "assets.extra" / "labels.json").write_text(json.dumps(labels))
     return model_dir

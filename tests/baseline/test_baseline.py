@@ -73,6 +73,7 @@ def test_the_newest_version_is_the_baseline(candidate: Path, serving_dir: Path, 
         ({"classes": None}, "does not say what its classes are"),
         ({"signatures": ("serving_default",)}, "no signature 'evaluate'"),
         ({"max_pixels": 79}, "refuses images of more than 79 pixels, and there may be some of 80 now"),
+        ({"exif": "upright"}, "turns images as EXIF says and the other does not"),
     ],
 )
 def test_a_version_that_cannot_be_compared_is_left_out_and_said_so(

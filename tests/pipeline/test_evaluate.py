@@ -269,6 +269,12 @@ def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cau
             ["--set", "dataset.max_pixels=1001"],
             "refuses images of more than 1000 pixels, and dataset.max_pixels lets in 1001",
         ),
+        (
+            "tiny",
+            ["--set", "dataset.exif=upright"],
+            "takes the pixels of an image with an EXIF orientation as stored, the recipe does not: "
+            "--set dataset.exif=stored",
+        ),
         ("tiny", ["--set", "evaluation.min_mean_ius=1"], "min_mean_iou"),
     ],
 )
