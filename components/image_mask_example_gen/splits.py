@@ -20,6 +20,8 @@ from components.image_mask_example_gen.report import Reason, Rejection, printabl
 from components.settings import Settings
 
 OFFICIAL: Final = "the dataset's own list"
+TABLES: Final = (".csv", ".tsv")
+"""Suffixes of files with rows of cells."""
 
 # YAML and --set know lists only, which strict validation would not take for a tuple.
 _OneOrMore = Annotated[
@@ -37,8 +39,9 @@ class DeclaredSplit(Settings):
     """Folder of the split's images, such as ``images/val``, or several; ``*`` stands for any name in it,
     ``**`` for any folders."""
     list: _OneOrMore | None = None
-    """Text file that names the split's pairs, one a line, or several: a name or a path of image or mask, with
-    suffix or without; further columns are passed over."""
+    """Text file or table (``.csv``, ``.tsv``, with headings or without) that names the split's pairs, one a
+    line, or several: a name or a path of image or mask, with suffix or without; further columns are passed
+    over."""
     csv: str | None = None
     """Table with headings and a row a pair, which names it in any column; with ``column`` and ``value``."""
     column: str | None = None
@@ -279,7 +282,7 @@ class _Members:
                     f"{path}, line {number}: {printable(spellings[0])!r} names {len(found)} pairs, "
                     f"{printable(found[0])} and {printable(found[1])}; write the folder with the name"
                 )
-            if not found:
+            if not found and not (number == 1 and is_table(path)):  # Headings are no name.
                 self.missing.append(
                     Rejection(
                         spellings[0], Reason.LISTED_ONLY, f"{path}, line {number}; no file has this name"
@@ -355,12 +358,17 @@ Line = tuple[int, Sequence[str]]
 
 
 def listed_names(root: Path, path: str, key: str) -> Iterator[Line]:
-    """Yields the lines of a list, comments and empty ones left out.
+    """Yields the lines of a list, comments and empty ones left out; the first of a table may be its headings.
 
     Raises:
       StageError: it cannot be read.
     """
-    for number, line in enumerate(read_declaration(root, path, key).splitlines(), start=1):
+    text = read_declaration(root, path, key)
+    if is_table(path):
+        rows = enumerate(read_table(text), start=1)
+        yield from ((number, cells) for number, row in rows if (cells := _likeliest(row)))
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
         if (line := line.strip()) and not line.startswith("#"):
             # Names may have blanks, and a line may have columns.
             columns = [column for column in re.split(r"[\s,;]+", line) if column]
@@ -385,7 +393,7 @@ def _table_rows(root: Path, split: DeclaredSplit, key: str) -> Iterator[Line]:
     for number, row in enumerate(rows[1:], start=2):
         if len(row) > place and row[place].strip() in (split.value or ()):
             count += 1
-            yield number, tuple(cell.strip() for at, cell in enumerate(row) if at != place and cell.strip())
+            yield number, _likeliest(row[:place] + row[place + 1 :])
     if not count:
         values = sorted({row[place].strip() for row in rows[1:] if len(row) > place})
         raise StageError(
@@ -394,10 +402,28 @@ def _table_rows(root: Path, split: DeclaredSplit, key: str) -> Iterator[Line]:
         )
 
 
+def is_table(path: str) -> bool:
+    """Whether a file's name says that it has rows of cells."""
+    return path.lower().endswith(TABLES)
+
+
+def _likeliest(cells: Sequence[str]) -> tuple[str, ...]:
+    """What may be a name in a row: names of files before the numbers of rows, which may be names, too."""
+    filled = filter(None, map(str.strip, cells))
+    return tuple(sorted(filled, key=lambda cell: re.search(r"[^\d.,+-]", cell) is None))
+
+
 def read_table(text: str) -> list[list[str]]:
-    """Splits a table into rows of cells, by the separator that its headings have most of."""
+    """Splits a table into rows of cells, by the separator that its headings have most of.
+
+    Raises:
+      StageError: it is none.
+    """
     head = text.partition("\n")[0]
-    return list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count)))
+    try:
+        return list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count)))
+    except csv.Error as error:
+        raise StageError(f"not a table that can be read: {error}") from error
 
 
 def read_declaration(root: Path, path: str, key: str) -> str:

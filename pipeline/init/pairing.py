@@ -348,7 +348,7 @@ class _Search:
         if pairing is None:
             return None
         note = (
-            f"each image has a mask for each of {len(names)} classes, by their names: {', '.join(patterns)}"
+            f"images have a mask file for each of {len(names)} classes, by their names: {', '.join(patterns)}"
         )
         if relations - {Relation.APART, Relation.NEVER_BOTH}:
             note += "; some lie over each other, and there the later of dataset.masks counts"
@@ -488,7 +488,11 @@ class _Search:
                     f"{count} {printable(group)}" for group, count in groups.most_common(_SHOWN)
                 )
                 counts += ", …" if len(groups) > _SHOWN else ""
-                yield f"{len(files)} {what} are not used: {counts} (such as {printable(files[0])})"
+                beside = ""
+                if _suffix(files[0]) in MASKS and len(files) >= len(pairing.entries):
+                    taken = pairing.dataset["masks"]
+                    beside = f"; if the masks are there, not at {taken}, name their folder as --masks"
+                yield f"{len(files)} {what} are not used: {counts} (such as {printable(files[0])}){beside}"
         rest = Counter(
             _suffix(path) or "without suffix" for path in left if _suffix(path) not in MASKS | UNREAD_PICTURES
         )

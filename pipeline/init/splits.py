@@ -1,6 +1,7 @@
 """The division that the data itself declares, by folders, lists, tables or the names of files."""
 
 import glob
+import json
 import os
 import re
 from collections import Counter, defaultdict
@@ -14,7 +15,13 @@ from typing import Any, Final
 from components.errors import StageError
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.report import Reason, Rejection, printable
-from components.image_mask_example_gen.splits import PairNames, listed_names, read_declaration, read_table
+from components.image_mask_example_gen.splits import (
+    TABLES,
+    PairNames,
+    listed_names,
+    read_declaration,
+    read_table,
+)
 from pipeline.init import InitError
 from pipeline.init.files import absolute, files_below, some
 
@@ -48,13 +55,16 @@ _BEFORE: Final = "|".join(
 )
 _WORD: Final = re.compile(
     rf"(?:{_BEFORE})(trainval|train(?:ing)?|trn|val(?:id(?:ation)?)?|dev|test(?:ing)?|tst|eval(?:uation)?|holdout)"
-    rf"(?=$|[^a-z]|{_KIND}(?![a-z]))",
+    rf"(?=$|[^a-z]|{_KIND}(?![a-z])|(?-i:(?<=[a-z])[A-Z](?![A-Za-z])))",
     re.IGNORECASE,
 )
 _CAMEL: Final = re.compile(r"(?<=[a-z])(T[rs])$")
 
-_LISTS: Final = frozenset({".txt", ".lst"})
-_TABLES: Final = frozenset({".csv", ".tsv"})
+_LISTS: Final = frozenset({".txt", ".lst", *TABLES})
+_QUESTION: Final = re.compile(r"(?i)is[_ -]?(train|val|valid|validation|test)(?:ing)?")
+"""Heading of a column that says yes or no."""
+_YES: Final = frozenset({"true", "1", "1.0", "yes"})
+_NO: Final = frozenset({"false", "0", "0.0", "no"})
 _MOST_FILES: Final = 24
 """Lists or tables that are read, the likeliest first."""
 _LARGEST_FILE: Final = 1 << 26
@@ -132,7 +142,7 @@ def find_splits(root: Path, entries: Sequence[Entry], unpaired: Sequence[Rejecti
         if (source := find(root, entries, alone)) is not None
     ]
     if not sources:
-        return FoundSplits({})
+        return FoundSplits({}, tuple(_unread(root)))
     chosen, *others = sources
     chosen = next(filter(None, (_with_val(chosen, other) for other in others)), chosen)
     keys, notes = _keys(chosen)
@@ -316,7 +326,7 @@ def _first_found(names: PairNames, spellings: Sequence[str]) -> list[str]:
 
 def _in_tables(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _Source | None:
     names = None
-    for path in islice(_files(root, _TABLES), _MOST_FILES):
+    for path in islice(_files(root, TABLES), _MOST_FILES):
         try:
             rows = read_table(read_declaration(root, path, path))
         except StageError:
@@ -324,11 +334,7 @@ def _in_tables(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _S
         for column, heading in enumerate(rows[0] if rows else ()):
             cells = [(row[column].strip(), row) for row in rows[1:] if len(row) > column]
             values = Counter(value for value, _ in cells)
-            spelt = {
-                value: found[0]
-                for value in islice(values, _MOST_VALUES + 1)
-                if (found := split_name(value)) and found[2] == "{}"
-            }
+            spelt = _spelt(heading, list(islice(values, _MOST_VALUES + 1)))
             if len(values) > _MOST_VALUES or not _tells_apart([spelt.get(value) for value in values]):
                 continue
             names = names or PairNames(entries, alone)
@@ -353,6 +359,16 @@ def _in_tables(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _S
     return None
 
 
+def _spelt(heading: str, values: Sequence[str]) -> dict[str, str]:
+    """The split that each value of a column says: ``val``, or ``True`` under ``is_valid``."""
+    if question := _QUESTION.fullmatch(heading.strip()):
+        split = _SPELLINGS[question[1].lower()]
+        other = "test" if split == "train" else "train"
+        answers = {**dict.fromkeys(_YES, split), **dict.fromkeys(_NO, other)}
+        return {value: answers[value.lower()] for value in values if value.lower() in answers}
+    return {value: found[0] for value in values if (found := split_name(value)) and found[2] == "{}"}
+
+
 def _in_names(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _Source | None:
     found: dict[str, tuple[str, str, str]] = {}
     for entry in entries:
@@ -369,9 +385,25 @@ def _in_names(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _So
         spelt[split].add(word)
     before = re.escape(rests.pop())
     declarations = {
-        split: {"pattern": f"(?:^|/){before}{_any_of(spelt[split])}(?![A-Za-z])[^/]*$"} for split in members
+        split: {"pattern": f"(?:^|/){before}{_any_of(spelt[split])}(?![a-z]|[A-Z]{{2}})[^/]*$"}
+        for split in members
     }
     return _Source("names", declarations, {split: frozenset(images) for split, images in members.items()})
+
+
+def _unread(root: Path) -> Iterator[str]:
+    """Says which JSON files seem to tell splits: no recipe can name them."""
+    for path in islice(_files(root, {".json"}), _MOST_FILES):
+        try:
+            content = json.loads(read_declaration(root, path, path))
+        except (StageError, ValueError, RecursionError):
+            continue
+        keys = content[0] if isinstance(content, list) and content else content
+        if isinstance(keys, dict) and _tells_apart([_SPELLINGS.get(str(key).lower()) for key in keys]):
+            yield (
+                f"{printable(path)} seems to divide the data, and no JSON is read for that: to keep its "
+                "splits, write a list of each beside it, train.txt, val.txt and test.txt, a name a line"
+            )
 
 
 def _any_of(words: Collection[str]) -> str:

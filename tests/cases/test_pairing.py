@@ -246,7 +246,7 @@ def test_a_mask_for_each_class_makes_the_classes(tmp_path: Path, caplog: pytest.
     np.testing.assert_array_equal(found["c"], np.where(LEFT, 2, 0))
     result = dataset.source.scan(tmp_path)
     assert [item.file for item in result.rejected] == ["i/d.png"]
-    assert result.notes == ("of 3 images have a mask of each class but square in 2",)
+    assert result.notes == ("images have a mask file of each class, but square in 2 of 3",)
 
 
 def test_a_class_without_a_name_is_ignored_and_so_is_what_no_mask_covers_if_asked_for(tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ def test_a_folder_for_each_class_makes_the_classes(case: Case, capsys: pytest.Ca
     dataset, said = init(capsys, root / "images", root / "masks")
     assert dataset.masks == {"disc": "masks/disc/*.png", "square": "masks/square/*.png"}
     assert dataset.label_set().names == ("background", "disc", "square")
-    assert "a mask for each of 2 classes, by their names: disc, square" in said
+    assert "a mask file for each of 2 classes, by their names: disc, square" in said
     for name, ids in class_ids(dataset).items():
         disc, square = (
             np.asarray(Image.open(root / f"masks/{c}/{name}.png")) > 0 for c in ("disc", "square")
@@ -533,7 +533,7 @@ def test_a_mask_for_each_class_is_found_and_merged(
     assert len(found) == 8
     np.testing.assert_array_equal(found["a"], np.where(RIGHT_DISC, 2, np.where(LEFT_DISC, 1, 0)))
     np.testing.assert_array_equal(found["c"], np.where(LEFT_DISC, 1, 0))
-    assert "of 8 images have a mask of each class but square in 7" in said
+    assert "images have a mask file of each class, but square in 7 of 8" in said
 
 
 def test_of_classes_inside_each_other_the_smaller_lies_on_top(tmp_path: Path) -> None:
@@ -590,7 +590,7 @@ def test_ingestion_writes_what_was_merged_under_the_names_of_the_files(
         report = ingest(dataset, tmp_path / "out")
     assert [(item.file, item.reason) for item in report.rejected] == [("i/x.heic", "format not read here")]
     assert "1 set aside, format not read here (i/x.heic)" in caplog.text
-    assert "of 4 images have a mask of each class but square in 1" in caplog.text
+    assert "images have a mask file of each class, but square in 1 of 4" in caplog.text
     examples = {
         name: e for split in features.SPLITS for name, e in read_split(tmp_path / "out", split).items()
     }
@@ -598,3 +598,19 @@ def test_ingestion_writes_what_was_merged_under_the_names_of_the_files(
     for name, square in ((f"i/{NFD_NAME}a.jpg", 2), (f"i/{NFD_NAME}b.jpg", 0)):
         ids = np.asarray(Image.open(io.BytesIO(examples[name][features.MASK_ENCODED])))
         np.testing.assert_array_equal(ids, np.where(RIGHT_DISC, square, np.where(LEFT_DISC, 1, 0)))
+
+
+def test_pictures_left_over_that_could_be_the_masks_are_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        split = "test" if number < 3 else "training"
+        draw(tmp_path / f"{split}/images/{number}_{split}.tif", photo(rng))
+        draw(tmp_path / f"{split}/mask/{number}_{split}_mask.gif", np.kron([[0, 255]], np.ones((48, 32))))
+        draw(tmp_path / f"{split}/1st_manual/{number}_manual1.gif", photo(rng)[..., 0] > 200)
+    _, said = init(capsys, tmp_path, tmp_path)
+    assert (
+        "1st_manual/*.gif" in said
+        and "if the masks are there, not at {test,training}/mask/*_mask.gif" in said
+    )

@@ -217,6 +217,8 @@ TRAIN, VAL, TEST = range(6), range(6, 9), range(9, 12)
         ("ImageSets/Segmentation", "{}.txt", "{n}"),
         ("meta", "ids_{}.lst", "images/{n}.jpg\tmasks/{n}.png"),
         ("images", "{}.txt", "{n}.png"),
+        ("", "{}.csv", "{n}.jpg,{n}.png"),
+        ("splits", "{}_set.tsv", "17\t/home/me/my data/{n}.jpg\t5"),
     ],
 )
 def test_lists_beside_the_data_divide_it(tmp_path: Path, folder: str, form: str, line: str) -> None:
@@ -229,6 +231,20 @@ def test_lists_beside_the_data_divide_it(tmp_path: Path, folder: str, form: str,
     (root / "readme.txt").write_text("train on this")
     recipe = init(root / "images", root / "masks", tmp_path / "r.yaml")
     assert planned(recipe) == {"train": images(*TRAIN), "val": images(*VAL), "test": images(*TEST)}
+
+
+def test_headings_of_a_table_are_no_missing_name_and_its_cells_may_have_blanks(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    names = [f"my photo {number}" for number in range(12)]
+    draw(root, [(f"images/{name}.jpg", f"masks/{name}.png") for name in names])
+    of_split = {"train": names[:6], "val": names[6:9], "test": names[9:]}
+    for split, members in of_split.items():
+        rows = ["image;mask", *(f"{name}.jpg;{name}.png" for name in members)]
+        (root / f"{split}.csv").write_text("\n".join(rows))
+    recipe = init(root / "images", root / "masks", tmp_path / "r.yaml")
+    assert ingested(recipe, tmp_path / "out") == {
+        split: {f"images/{name}.jpg" for name in members} for split, members in of_split.items()
+    }
 
 
 def test_trainval_is_what_train_and_val_are_shares_of(tmp_path: Path) -> None:
@@ -290,6 +306,8 @@ def test_lists_that_overlap_stop_the_command(tmp_path: Path, capsys: pytest.Capt
         ("file,split", "{n}.jpg,{w}", ("train", "val", "test")),
         ("id;name;Set", "{i};images/{n}.jpg;{w}", ("Training", "Validation", "Testing")),
         ("split\tmask", "{w}\t{n}.png", ("TRAIN", "VALID", "TEST")),
+        # The number of the row is the name of another file.
+        (",file,split", "{row},{n}.jpg,{w}", ("train", "val", "test")),
     ],
 )
 def test_a_table_with_a_column_of_splits_divides_it(
@@ -298,13 +316,56 @@ def test_a_table_with_a_column_of_splits_divides_it(
     root = tmp_path / "data"
     draw(root, flat())
     rows = [
-        row.format(i=100 + number, n=f"{number:03d}", w=word)
+        row.format(i=100 + number, row=f"{11 - number:03d}", n=f"{number:03d}", w=word)
         for numbers, word in zip((TRAIN, VAL, TEST), words, strict=True)
         for number in numbers
     ]
     (root / "meta.csv").write_text("\n".join([heading, *rows]) + "\n")
     recipe = init(root / "images", root / "masks", tmp_path / "r.yaml")
     assert planned(recipe) == {"train": images(*TRAIN), "val": images(*VAL), "test": images(*TEST)}
+
+
+@pytest.mark.parametrize(
+    ("heading", "yes", "no"),
+    [("is_valid", "True", "False"), ("is_test", "1", "0"), ("is_train", "no", "yes")],
+)
+def test_a_column_may_say_yes_or_no(tmp_path: Path, heading: str, yes: str, no: str) -> None:
+    root = tmp_path / "data"
+    draw(root, flat())
+    rows = [f"{number:03d}.jpg,{yes if number in TEST else no}" for number in range(12)]
+    (root / "labels.csv").write_text("\n".join([f"fname,{heading}", *rows]))
+    found = planned(init(root / "images", root / "masks", tmp_path / "r.yaml"))
+    assert found["test"] == images(*TEST) and found["train"] | found["val"] == images(*range(9))
+
+
+def test_splits_in_json_are_said_as_none_can_be_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    draw(root, flat())
+    (root / "splits.json").write_text('{"train": ["000", "001"], "val": ["002"]}')
+    (root / "other.json").write_text('{"training": {"epochs": 3}, "names": ["a"]}')
+    init(root / "images", root / "masks", tmp_path / "r.yaml")
+    said = capsys.readouterr().out
+    assert "splits.json seems to divide the data" in said and "other.json seems" not in said
+
+
+def test_a_table_with_too_large_a_cell_is_passed_over(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    draw(root, flat())
+    (root / "train.csv").write_text(
+        "image,runs\n" + "".join(f"{n:03d}.jpg,{'1 2 ' * 40_000}\n" for n in range(12))
+    )
+    found = planned(init(root / "images", root / "masks", tmp_path / "r.yaml"))
+    assert sum(map(len, found.values())) == 12
+
+
+def test_a_letter_may_follow_a_split_in_names(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    names = [f"{kind}_{number}" for kind in ("train", "testA", "testB") for number in range(6)]
+    draw(root, [(f"{name}.bmp", f"{name}_anno.bmp") for name in names])
+    found = planned(init(root, root, tmp_path / "r.yaml"))
+    assert found["test"] == {f"{name}.bmp" for name in names if name.startswith("test")}
 
 
 def test_the_names_of_the_files_may_divide_them(tmp_path: Path) -> None:

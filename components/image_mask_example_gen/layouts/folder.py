@@ -206,8 +206,10 @@ def _united(scans: Mapping[str, Scan]) -> Scan:
         for item in scan.rejected
         if item.reason is not Reason.IMAGE_WITHOUT_MASK or item.file not in entries
     }
-    lacking = [f"{name} in {count}" for name, count in counts.items() if count < len(entries)]
-    note = f"of {len(entries)} images have a mask of each class but {', '.join(lacking)}"
+    lacking = [
+        f"{name} in {count} of {len(entries)}" for name, count in counts.items() if count < len(entries)
+    ]
+    note = f"images have a mask file of each class, but {', '.join(lacking)}"
     return Scan(
         sorted(entries.values(), key=lambda entry: entry.key),
         sorted(rejected.values(), key=lambda item: item.file),
