@@ -275,12 +275,14 @@ def as_png(data: bytes, picture: Image.Image) -> bytes:
             Reason.NOT_DECODABLE, f"{picture.format} with 32 bits a pixel; an image has 8 or 16 a channel"
         )
     mode = None
-    if picture.mode.startswith("I"):
-        mode = "I;16"
-    elif picture.mode not in ("1", "L", "RGB", "RGBA"):
+    is_deep = picture.mode.startswith("I")
+    if not is_deep and picture.mode not in ("1", "L", "RGB", "RGBA"):
         mode = "RGBA" if picture.has_transparency_data else "RGB"
     orientation = stored_orientation(data, picture)
     pixels = decode(data, picture, mode)
+    if is_deep:
+        # Pillow's own conversion clips big-endian numbers (I;16B) at 255.
+        pixels = Image.fromarray(np.asarray(pixels).astype(np.uint16))
     if picture.format == "TIFF":
         # Of all formats, Pillow turns this one alone.
         pixels = turned_back(pixels, orientation)

@@ -291,6 +291,19 @@ def test_a_tiff_of_16_bits_in_colours_keeps_them_however_it_is_written(options: 
     np.testing.assert_array_equal(read_deep_png(sent_bytes(file.getvalue())), deep)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("byteorder", "<>")
+def test_a_gray_tiff_of_16_bits_keeps_them_in_either_byte_order(byteorder: str, orientation: int) -> None:
+    deep = np.random.default_rng(0).integers(0, 4096, (9, 7), np.uint16)
+    file = io.BytesIO()
+    tifffile.imwrite(file, deep, byteorder=byteorder, extratags=[(ORIENTATION, "H", 1, orientation, True)])
+    np.testing.assert_array_equal(read_deep_png(sent_bytes(file.getvalue())), deep)
+    turned = decoded(sent_bytes(file.getvalue()), Reading(exif="upright", value_range=(0, 255)))
+    np.testing.assert_array_equal(
+        turned[..., 0], (deep if orientation == 1 else np.rot90(deep, -1)).clip(0, 255)
+    )
+
+
 def test_a_served_model_spreads_deep_pixels_by_its_range(tmp_path: Path) -> None:
     reading = Reading(value_range=(1000.0, 2000.0))
     model = tf.saved_model.load(str(export_tiny_model(tmp_path, ServingLimits(), reading)))
