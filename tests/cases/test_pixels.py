@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -293,7 +293,9 @@ def test_a_tiff_of_16_bits_in_colours_keeps_them_however_it_is_written(options: 
 
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("byteorder", "<>")
-def test_a_gray_tiff_of_16_bits_keeps_them_in_either_byte_order(byteorder: str, orientation: int) -> None:
+def test_a_gray_tiff_of_16_bits_keeps_them_in_either_byte_order(
+    byteorder: Literal["<", ">"], orientation: int
+) -> None:
     deep = np.random.default_rng(0).integers(0, 4096, (9, 7), np.uint16)
     file = io.BytesIO()
     tifffile.imwrite(file, deep, byteorder=byteorder, extratags=[(ORIENTATION, "H", 1, orientation, True)])
