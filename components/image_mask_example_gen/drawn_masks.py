@@ -15,7 +15,7 @@ from components.image_mask_example_gen.files import InputRejectedError, open_pic
 from components.image_mask_example_gen.layouts.coco import Segment
 from components.image_mask_example_gen.layouts.labelme import label_of
 from components.image_mask_example_gen.layouts.layout import IGNORED
-from components.image_mask_example_gen.mask import PictureMask
+from components.image_mask_example_gen.mask import Palette, PictureMask
 from components.image_mask_example_gen.report import Reason
 from components.pillow import Image
 
@@ -40,6 +40,7 @@ class SegmentsMask:
     """Raw value of each category id."""
     background: int
     panoptic: PictureMask | None = None
+    palettes: tuple[Palette, ...] = ()
 
     def read(self, as_colors: bool) -> np.ndarray:
         """See `Mask`; there are no colours."""
@@ -173,6 +174,7 @@ class ShapesMask:
     values: Mapping[str | None, int]
     """Raw value of each label."""
     background: int
+    palettes: tuple[Palette, ...] = ()
 
     def read(self, as_colors: bool) -> np.ndarray:
         """See `Mask`; there are no colours."""

@@ -4,20 +4,20 @@ import io
 import os
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import PngImagePlugin
 
 from components.dataset import features
+from components.image_mask_example_gen.checks import PairFacts
 from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.image import EncodedImage, read_image
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.mask import Mask
-from components.image_mask_example_gen.mask_tally import MaskTally
 from components.image_mask_example_gen.report import Reason, Rejection
 from components.imaging.exif import swaps_sides
 from components.imaging.reading import Exif
@@ -25,57 +25,51 @@ from components.imaging.reading import Exif
 _PNG_FILTER_UP = 2
 
 
-class ReadExample(NamedTuple):
-    """A pair that was read."""
+@dataclass(frozen=True)
+class ExampleReader:
+    """Reads pairs, checks them and maps their labels."""
 
-    serialized: bytes
-    """The Example."""
-    sketch: str
-    """Of the image, see `EncodedImage`."""
-    used_range: tuple[int, int] | None
-    """Likewise."""
-    bands_left_out: int
-    """Likewise."""
+    layout: Layout
+    """How the dataset's files are read."""
+    root: Path
+    """The dataset's folder, reachable from every worker."""
+    mapping: LabelMapping
+    max_pixels: int
+    """Pictures with more are rejected before they are decoded."""
+    exif: Exif | None
+    """Whether masks are those of upright pictures or of pictures as they are stored; None for not known."""
+
+    def image(self, entry: Entry) -> EncodedImage:
+        """Reads a pair's image; raises InputRejectedError."""
+        return read_image(self.layout.image_file(self.root, entry), self.max_pixels)
+
+    def read(self, entry: Entry) -> tuple[bytes, PairFacts] | Rejection:
+        """Returns a pair's serialized Example and what is remembered of it, or why there is none."""
+        file, other = entry.image, entry.mask
+        try:
+            image = self.image(entry)
+            file, other = other, file
+            mask = self.layout.open_mask(self.root, entry, self.max_pixels)
+            height, width = _fitted_size(image, mask, self.exif)
+            raw = mask.read(as_colors=self.mapping.of_colors)
+            class_ids = self.mapping.class_ids(raw)
+            repaired_pixels = self.mapping.repaired_pixels(raw)
+        except InputRejectedError as rejected:
+            return Rejection(file, rejected.reason, f"{rejected.found} ({other} is left out with it)")
+        facts = PairFacts(
+            image.sketch(),
+            image.used_range,
+            image.bands_left_out,
+            mask.palettes,
+            repaired_pixels,
+            _binary_pixels(class_ids) if self.mapping.is_binary else None,
+        )
+        return _serialize(entry, image, height, width, encode_mask(class_ids)), facts
 
 
-def read_example(
-    layout: Layout,
-    root: Path,
-    entry: Entry,
-    mapping: LabelMapping,
-    max_pixels: int,
-    exif: Exif | None,
-    tally: MaskTally,
-) -> ReadExample | Rejection:
-    """Reads a pair, checks it and maps its labels.
-
-    Args:
-      layout: How the dataset's files are read.
-      root: The dataset's folder.
-      entry: The pair.
-      mapping: Raw labels to class ids.
-      max_pixels: Pictures with more are rejected before they are decoded.
-      exif: Whether masks are those of upright pictures or of pictures as they are stored; None for not known.
-      tally: Counts the mask.
-
-    Returns:
-      The Example, or why there is none.
-    """
-    file, other = entry.image, entry.mask
-    try:
-        image = read_image(layout.image_file(root, entry), max_pixels)
-        file, other = other, file
-        mask = layout.open_mask(root, entry, max_pixels)
-        height, width = _fitted_size(image, mask, exif)
-        raw = mask.read(as_colors=mapping.of_colors)
-        class_ids = mapping.class_ids(raw)
-        tally.add(entry.mask, mask, class_ids, mapping.repaired_pixels(raw), binary=mapping.is_binary)
-    except InputRejectedError as rejected:
-        return Rejection(file, rejected.reason, f"{rejected.found} ({other} is left out with it)")
-    example = _example(entry, image, height, width, encode_mask(class_ids))
-    return ReadExample(
-        example.SerializeToString(deterministic=True), image.sketch(), image.used_range, image.bands_left_out
-    )
+def _binary_pixels(class_ids: np.ndarray) -> tuple[int, int, int]:
+    thing, ignored = (int(np.count_nonzero(class_ids == value)) for value in (1, features.IGNORE_LABEL))
+    return class_ids.size - thing - ignored, thing, ignored
 
 
 def _fitted_size(image: EncodedImage, mask: Mask, exif: Exif | None) -> tuple[int, int]:
@@ -103,7 +97,7 @@ def _fitted_size(image: EncodedImage, mask: Mask, exif: Exif | None) -> tuple[in
     return size
 
 
-def _example(entry: Entry, image: EncodedImage, height: int, width: int, mask: bytes) -> tf.train.Example:
+def _serialize(entry: Entry, image: EncodedImage, height: int, width: int, mask: bytes) -> bytes:
     values: dict[str, bytes | int] = {
         features.IMAGE_ENCODED: image.data,
         features.IMAGE_FORMAT: image.format.encode(),
@@ -121,7 +115,7 @@ def _example(entry: Entry, image: EncodedImage, height: int, width: int, mask: b
             feature.bytes_list.value.append(value)
         else:
             feature.int64_list.value.append(value)
-    return example
+    return bytes(example.SerializeToString(deterministic=True))
 
 
 def encode_mask(class_ids: np.ndarray) -> bytes:

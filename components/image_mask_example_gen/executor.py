@@ -7,9 +7,9 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import tensorflow as tf
@@ -24,76 +24,50 @@ from components.dataset.contracts import INGESTION_FILE, SPLITS_FILE, Ingestion
 from components.dataset.features import SPLITS
 from components.dataset.labels import LabelSet
 from components.errors import StageError
+from components.image_mask_example_gen.checks import (
+    PairFacts,
+    WrittenPair,
+    check_pairs,
+    check_shared,
+    find_shared_pictures,
+)
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.driver import dataset_config
-from components.image_mask_example_gen.example import read_example
-from components.image_mask_example_gen.image import read_image
+from components.image_mask_example_gen.example import ExampleReader
 from components.image_mask_example_gen.label_mapping import LabelMapping
-from components.image_mask_example_gen.layouts.layout import Layout
-from components.image_mask_example_gen.mask_tally import MaskTally
 from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
 from components.image_mask_example_gen.report import (
     Rejection,
     check_filled,
-    check_levels,
     check_rejected,
-    check_shared,
     log_planned,
 )
 from components.image_mask_example_gen.shapes import draw_dataset
-from components.image_mask_example_gen.shared_pictures import Written, find_shared_pictures
-from components.imaging.deep import joined
-from components.imaging.reading import Exif
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ShardOutcome:
-    """What became of a shard's pairs."""
+class ShardOutcome(NamedTuple):
+    """What became of a shard's pairs, in its order."""
 
     split: str
     file: str
-    sketches: tuple[str | None, ...]
-    """Of the image of each pair, in the shard's order; None for one that was rejected."""
-    rejected: tuple[Rejection, ...]
-    tally: MaskTally
-    used_range: tuple[int, int] | None
-    """Of all its images together, see `EncodedImage`."""
-    with_more_bands: int
-    """Images of which some bands are not read."""
+    pairs: list[PairFacts | Rejection]
 
 
 class WriteShard(beam.DoFn):
     """Writes one TFRecord file per shard; a file appears under its name when it is complete.
 
-    Only names go in and counts come out, so image bytes never pass a shuffle and memory stays flat.
+    Only names go in and facts come out, so image bytes never pass a shuffle and memory stays flat.
 
     Args:
-      layout: How the dataset's files are read.
-      root: The dataset's folder, reachable from every worker.
-      mapping: Raw labels to class ids.
-      max_pixels: Pictures with more are rejected before they are decoded.
-      exif: See `read_example`.
+      reader: Reads the pairs.
       split_dirs: Output folder of each split.
       partial_dir: Folder for files in the making.
     """
 
-    def __init__(
-        self,
-        layout: Layout,
-        root: Path,
-        mapping: LabelMapping,
-        max_pixels: int,
-        exif: Exif | None,
-        split_dirs: dict[str, str],
-        partial_dir: str,
-    ):
-        self._layout = layout
-        self._root = root
-        self._mapping = mapping
-        self._max_pixels = max_pixels
-        self._exif = exif
+    def __init__(self, reader: ExampleReader, split_dirs: dict[str, str], partial_dir: str):
+        self._reader = reader
         self._split_dirs = split_dirs
         self._partial_dir = partial_dir
 
@@ -101,32 +75,18 @@ class WriteShard(beam.DoFn):
         """Yields the outcome of one shard."""
         # A runner may try a shard twice, even at the same time: each try has a file of its own.
         partial = f"{self._partial_dir}/{shard.split}-{shard.file}-{uuid.uuid4().hex}"
-        rejected, tally = [], MaskTally()
-        sketches: list[str | None] = []
-        ranges, with_more_bands = [], 0
+        outcome = ShardOutcome(shard.split, shard.file, [])
         with tf.io.TFRecordWriter(partial) as writer:
             for entry in shard.entries:
-                result = read_example(
-                    self._layout,
-                    self._root,
-                    entry,
-                    self._mapping,
-                    self._max_pixels,
-                    self._exif,
-                    tally,
-                )
+                result = self._reader.read(entry)
                 if isinstance(result, Rejection):
-                    rejected.append(result)
-                    sketches.append(None)
+                    outcome.pairs.append(result)
                 else:
-                    writer.write(result.serialized)
-                    sketches.append(result.sketch)
-                    ranges.append(result.used_range)
-                    with_more_bands += result.bands_left_out > 0
+                    serialized, facts = result
+                    writer.write(serialized)
+                    outcome.pairs.append(facts)
         fileio.rename(partial, f"{self._split_dirs[shard.split]}/{shard.file}", overwrite=True)
-        yield ShardOutcome(
-            shard.split, shard.file, tuple(sketches), tuple(rejected), tally, joined(ranges), with_more_bands
-        )
+        yield outcome
 
 
 class Executor(BaseBeamExecutor):
@@ -166,35 +126,17 @@ class Executor(BaseBeamExecutor):
         with _dataset_root(config) as root:
             plan = self._plan(config, root)
             log_planned(plan.pairs, plan.origins, plan.rejected, plan.notes)
-            try:
-                names, ignored = config.raw_labels()
-            except ValueError as error:
-                raise StageError(str(error)) from error
-            mapping = LabelMapping(names, ignored, labels.names, config.label_tolerance)
-            outcomes = self._write_shards(plan, config, root, mapping, examples)
-            written = _written(plan, outcomes)
-            shared = find_shared_pictures(
-                written,
-                lambda entry: read_image(
-                    config.source.image_file(root, entry), config.max_pixels
-                ).pixel_digest(),
-            )
+            mapping = LabelMapping(*config.raw_labels(), labels.names, config.label_tolerance)
+            reader = ExampleReader(config.source, root, mapping, config.max_pixels, config.exif)
+            written, rejected = self._write_shards(plan, reader, examples)
+            shared = find_shared_pictures(written, lambda entry: reader.image(entry).pixel_digest())
 
-        rejected = [*plan.rejected, *(item for outcome in outcomes for item in outcome.rejected)]
-        rejected.sort(key=lambda rejection: rejection.file)
-        counts = {split: sum(each == split for each, _, _ in written) for split in SPLITS}
-        check_rejected(rejected, sum(counts.values()), config.max_rejected_fraction)
+        rejected = sorted([*plan.rejected, *rejected], key=lambda rejection: rejection.file)
+        counts = {split: sum(pair.split == split for pair in written) for split in SPLITS}
+        check_rejected(rejected, len(written), config.max_rejected_fraction)
         check_filled(plan.pairs, counts, rejected)
-        tally = MaskTally()
-        tally.merge(outcome.tally for outcome in outcomes)
-        tally.check(config.label_tolerance)
+        check_pairs(written, config.label_tolerance, config.value_range)
         check_shared(shared, config.max_shared_pictures)
-        if more := sum(outcome.with_more_bands for outcome in outcomes):
-            logger.warning("%d images have more bands than are read; only their first ones are kept", more)
-        of_train = [outcome.used_range for outcome in outcomes if outcome.split == SPLITS[0]]
-        check_levels(
-            joined(of_train) or joined(outcome.used_range for outcome in outcomes), config.value_range
-        )
         report = Ingestion(
             examples=counts,
             split_origins=plan.origins,
@@ -207,46 +149,43 @@ class Executor(BaseBeamExecutor):
             file.write(report.model_dump_json(indent=1))
 
     def _write_shards(
-        self, plan: Plan, config: DatasetConfig, root: Path, mapping: LabelMapping, examples: Artifact
-    ) -> list[ShardOutcome]:
+        self, plan: Plan, reader: ExampleReader, examples: Artifact
+    ) -> tuple[list[WrittenPair], list[Rejection]]:
         split_dirs = {split: artifact_utils.get_split_uri([examples], split) for split in SPLITS}
         scratch = f"{examples.uri}/.partial"
         for folder in (*split_dirs.values(), scratch):
             fileio.makedirs(folder)
         outcome_file = f"{scratch}/outcomes"
-        write_shard = WriteShard(
-            config.source, root, mapping, config.max_pixels, config.exif, split_dirs, scratch
-        )
         try:
             with self._make_beam_pipeline() as pipeline:
                 _ = (
                     pipeline
                     | "Shards" >> beam.Create(plan.shards)
-                    | "WriteShards" >> beam.ParDo(write_shard)
+                    | "WriteShards" >> beam.ParDo(WriteShard(reader, split_dirs, scratch))
                     | "Gather" >> beam.combiners.ToList()
                     | "KeepOutcomes" >> beam.Map(_dump_outcomes, outcome_file)
                 )
-            return _load_outcomes(outcome_file)
+            outcomes = _load_outcomes(outcome_file)
         finally:
             fileio.rmtree(scratch)
+        entries = {(shard.split, shard.file): shard.entries for shard in plan.shards}
+        written: list[WrittenPair] = []
+        rejected: list[Rejection] = []
+        for split, file, pairs in outcomes:
+            for entry, result in zip(entries[split, file], pairs, strict=True):
+                if isinstance(result, Rejection):
+                    rejected.append(result)
+                else:
+                    written.append(WrittenPair(split, entry, result))
+        return written, rejected
 
 
-def _written(plan: Plan, outcomes: Sequence[ShardOutcome]) -> list[Written]:
-    shards = {(shard.split, shard.file): shard.entries for shard in plan.shards}
-    return [
-        (outcome.split, entry, sketch)
-        for outcome in outcomes
-        for entry, sketch in zip(shards[outcome.split, outcome.file], outcome.sketches, strict=True)
-        if sketch is not None
-    ]
-
-
-def _splits_csv(written: Sequence[Written]) -> bytes:
+def _splits_csv(written: Sequence[WrittenPair]) -> bytes:
     """A row an Example, sorted by file; names are the bytes that the file system has."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("file", "split"))
-    writer.writerows(sorted((entry.image, split) for split, entry, _ in written))
+    writer.writerows(sorted((pair.entry.image, pair.split) for pair in written))
     return table.getvalue().encode("utf-8", "surrogateescape")
 
 

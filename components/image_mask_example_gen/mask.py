@@ -40,6 +40,10 @@ class Mask(Protocol):
     height: int
     width: int
 
+    @property
+    def palettes(self) -> tuple[Palette, ...]:
+        """After ``read``: those whose indices are the raw values."""
+
     def read(self, as_colors: bool) -> np.ndarray:
         """Returns the raw values, integers [height, width], or colours, uint8 [height, width, 3].
 
@@ -67,7 +71,6 @@ class PictureMask:
         self.pages = 1 if self._picture.format == "MPO" else getattr(self._picture, "n_frames", 1)
         """How many, or how many frames."""
         self.palettes: tuple[Palette, ...] = ()
-        """After ``read``: the palette, where its indices are the raw values."""
         # Asked before the pixels are decoded: Pillow forgets it then.
         self._packing, self._highest = _as_stored(self._picture)
 

@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from components.dataset.contracts import SharedPicture
 from components.errors import StageError
-from components.imaging.reading import FEWEST_LEVELS, FULL_RANGE, ValueRange, levels
 
 _SHOWN_REJECTIONS = 10
-_SHOWN_SHARED = 5
 
 logger = logging.getLogger(__name__)
 
@@ -125,60 +122,6 @@ def check_rejected(rejected: Sequence[Rejection], num_examples: int, allowed: fl
         f"dataset.max_rejected_fraction={allowed:g} allows: {by_reason}."
     )
     raise UnusableDatasetError("\n".join([heading, *shown, remedy]), rejected)
-
-
-def check_shared(shared: Sequence[SharedPicture], allowed: int | None) -> None:
-    """Says which pictures are in several splits.
-
-    Raises:
-      StageError: they are more than is allowed.
-    """
-    if not shared:
-        return
-    pictures = "1 picture is" if len(shared) == 1 else f"{len(shared)} pictures are"
-    heading = f"{pictures} in several splits, pixel by pixel the same"
-    shown = [
-        " = ".join(f"{split} {printable(file)}" for split, file in each.members)
-        for each in shared[:_SHOWN_SHARED]
-    ]
-    shown += [f"and {len(shared) - len(shown)} more"] if len(shared) > len(shown) else []
-    if allowed is None or len(shared) <= allowed:
-        logger.warning("%s, so the metrics flatter: %s", heading, "; ".join(shown))
-        return
-    remedy = "Remove the copies, or give them one split (dataset.splits, its lists or its group)."
-    raise StageError(
-        "\n".join(
-            [f"{heading}; dataset.max_shared_pictures allows {allowed}:", *(f"  {s}" for s in shown), remedy]
-        )
-    )
-
-
-def check_levels(used: tuple[int, int] | None, value_range: ValueRange | None) -> None:
-    """Looks whether the network can tell the values of deep pixels apart.
-
-    Args:
-      used: The lowest and the highest value of the training images; None where none has more than 8 bits.
-      value_range: The recipe's.
-
-    Raises:
-      StageError: it sees few of 256 levels, and the recipe does not say that it should.
-    """
-    if used is None:
-        return
-    low, high = used
-    seen = levels(used, value_range or FULL_RANGE)
-    if seen >= FEWEST_LEVELS:
-        return
-    text = (
-        f"images have more than 8 bits a channel, and their values {low} … {high} are {seen} of the 256 "
-        "levels that the network sees"
-    )
-    if value_range is None:
-        raise StageError(
-            f"{text}; --set dataset.value_range=[{low},{max(high, low + 1)}] spreads them over all, in "
-            "training and serving alike"
-        )
-    logger.warning("%s, as dataset.value_range is [%g, %g]", text, *value_range)
 
 
 def check_filled(

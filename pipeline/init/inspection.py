@@ -247,6 +247,8 @@ def _to_be_divided(entries: Sequence[Entry]) -> Sequence[Entry]:
 class _InColors:
     """A mask whose colours are meant, whatever it holds."""
 
+    palettes = ()
+
     def __init__(self, mask: Mask):
         self._mask = mask
         self.height, self.width = mask.height, mask.width

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from components.dataset.labels import MAX_CLASSES
+from components.image_mask_example_gen.checks import palette_difference
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
 from components.image_mask_example_gen.label_mapping import raw_word
@@ -21,8 +22,6 @@ from components.image_mask_example_gen.mask import (
     pack_colors,
     unpack_color,
 )
-from components.image_mask_example_gen.mask_tally import MaskTally, palette_difference
-from components.image_mask_example_gen.merged_mask import MergedMask
 from components.image_mask_example_gen.report import Reason
 from pipeline.init import InitError
 from pipeline.init.files import in_threads
@@ -183,10 +182,9 @@ def _without_ambiguous_numbers(masks: _Masks, opener: OpenMask) -> tuple[_Masks,
     Returns:
         The masks, and what there is to say of it.
     """
-    tally = MaskTally()
-    for path, mask in masks.items():
-        tally.show(path.name, mask.palettes)
-    difference = palette_difference(tally.shown)
+    difference = palette_difference(
+        (path.name, palette) for path, mask in masks.items() for palette in mask.palettes
+    )
     kinds = {
         "palette" if mask.palettes else "1-bit" if mask.is_one_bit else "gray" for mask in masks.values()
     }
@@ -298,7 +296,7 @@ def _count(path: Path, opener: OpenMask, *, as_colors: bool) -> _Mask:
     return _Mask(
         in_colors,
         dict(zip(values.tolist(), counts.tolist(), strict=True)),
-        mask.palettes if isinstance(mask, PictureMask | MergedMask) else (),
+        mask.palettes,
         isinstance(mask, PictureMask) and mask.mode == "1",
     )
 
