@@ -130,7 +130,7 @@ class DatasetConfig(Settings):
         named = self._named_classes() if self.label_values is not None else ()
         masks = self.masks if isinstance(self.masks, str) else None
         options = Options(self.classes or (), named, self.images, masks, self.name)
-        return DATASETS[self.layout].with_options(options)
+        return DATASETS[self.layout](options)
 
     @property
     def grouped_splits(self) -> SplitConfig:

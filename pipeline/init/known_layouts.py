@@ -15,7 +15,7 @@ from components.image_mask_example_gen.layouts.ade20k import Ade20k
 from components.image_mask_example_gen.layouts.coco import Coco
 from components.image_mask_example_gen.layouts.json_file import read_json
 from components.image_mask_example_gen.layouts.labelme import LabelMe
-from components.image_mask_example_gen.layouts.layout import Layout, subfolders
+from components.image_mask_example_gen.layouts.layout import Layout, Options, subfolders
 from components.image_mask_example_gen.layouts.tfds import Tfds, is_prepared, prepared
 from components.image_mask_example_gen.layouts.voc import CLASSES as VOC_CLASSES
 from components.image_mask_example_gen.layouts.voc import Voc
@@ -70,7 +70,7 @@ def recognise(images: Path, masks: Path) -> Known | None:
         path = escape(masks.relative_to(root).as_posix())
         return Known(Coco.name, root, path, instead_of_pictures=True)
     try:
-        for layout in DATASETS.values():
+        for layout in (known() for known in DATASETS.values()):
             if not layout.init_folders:
                 continue
             if images == masks:
@@ -101,7 +101,7 @@ def recognise_root(data: Path) -> Known:
     """
     data = absolute(data)
     try:
-        for layout in DATASETS.values():
+        for layout in (known() for known in DATASETS.values()):
             if layout.name == Tfds.name:
                 if any(map(is_prepared, (data, *data.glob("*")))) or prepared(data):
                     return Known(layout.name, data)
@@ -163,7 +163,7 @@ def _ade20k(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
 
 
 def _coco(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
-    layout = Coco(masks)
+    layout = Coco(Options(masks=masks))
     keys: dict[str, Any] = {"root": str(root)} | ({"masks": masks} if masks else {})
     if given is not None:
         return OwnKeys(keys | {"classes": list(given.names)})
@@ -196,8 +196,8 @@ def _tfds(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
     newest = max(versions, key=lambda path: [int(part) for part in path.name.split(".")])
     name = f"{newest.parent.relative_to(data_dir).as_posix()}:{newest.name}"
     keys: dict[str, Any] = {"root": str(data_dir), "name": name}
-    pictures = Tfds(name).pictures(data_dir)
-    layout = Tfds(name)
+    layout = Tfds(Options(name=name))
+    pictures = layout.pictures(data_dir)
     for key, wanted, fits in (
         ("images", layout.image_feature, lambda channels: channels != 1),
         ("masks", layout.mask_feature, lambda channels: channels == 1),

@@ -146,10 +146,10 @@ def look_at_layout(layout: str, data: Path, classes: str | None, masks: str | No
     root = absolute(data)
     try:
         if layout != Tfds.name:
-            DATASETS[layout].check_root(str(root))
+            DATASETS[layout]().check_root(str(root))
         own = own_keys(layout, root, masks, given)
         keys = {"layout": layout, **own.keys}
-        named = bool(DATASETS[layout].classes) or "classes" in keys or "label_values" in keys
+        named = bool(DATASETS[layout]().classes) or "classes" in keys or "label_values" in keys
         # What the values mean is not known yet, and does not matter here.
         settings = _settings(keys if named else keys | {"classes": ["0", "1"]})
         scan = settings.source.scan(Path(keys["root"]))

@@ -210,7 +210,7 @@ class Toy(Layout):
     def scan(self, root):
         return pair_files(files_by_stem(root, "photos", ".png"), files_by_stem(root, "truth", ".png"))
 
-layouts.DATASETS[Toy.name] = Toy()
+layouts.DATASETS[Toy.name] = Toy
 from pipeline.init.__main__ import main
 from docs.recipe_reference import reference
 assert "`tfds`, `toy`" in reference()

@@ -11,7 +11,7 @@ from tiny_tfds import COUNTS, NAMES, TinyPets, Unnamed, picture, prepare
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.image import read_image
-from components.image_mask_example_gen.layouts.layout import Scan
+from components.image_mask_example_gen.layouts.layout import Options, Scan
 from components.image_mask_example_gen.layouts.tfds import Tfds
 from components.image_mask_example_gen.report import Reason
 
@@ -61,7 +61,10 @@ def test_the_files_that_decide_are_those_of_the_set(data_dir: Path) -> None:
 
 
 def test_the_names_of_the_values_are_the_features(data_dir: Path) -> None:
-    assert Tfds("tiny_pets").pictures(data_dir) == {"image": (3, ()), "segmentation_mask": (1, tuple(NAMES))}
+    assert Tfds(Options(name="tiny_pets")).pictures(data_dir) == {
+        "image": (3, ()),
+        "segmentation_mask": (1, tuple(NAMES)),
+    }
 
 
 def test_a_split_of_another_name_is_set_aside(data_dir: Path) -> None:

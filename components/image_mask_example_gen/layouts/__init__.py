@@ -13,17 +13,17 @@ from components.image_mask_example_gen.layouts.oxford_iiit_pet import OxfordIiit
 from components.image_mask_example_gen.layouts.tfds import Tfds
 from components.image_mask_example_gen.layouts.voc import Voc
 
-DATASETS: Final[dict[str, Layout]] = {
+DATASETS: Final[dict[str, type[Layout]]] = {
     layout.name: layout
     for layout in (
-        OxfordIiitPet(),
-        KittiSemantics(),
-        ClothingCoParsing(),
-        Voc(),
-        Cityscapes(),
-        Ade20k(),
-        Coco(),
-        LabelMe(),
-        Tfds(),
+        OxfordIiitPet,
+        KittiSemantics,
+        ClothingCoParsing,
+        Voc,
+        Cityscapes,
+        Ade20k,
+        Coco,
+        LabelMe,
+        Tfds,
     )
 }

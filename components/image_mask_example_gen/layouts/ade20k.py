@@ -5,14 +5,16 @@ Zhou et al., "Scene Parsing through ADE20K Dataset", CVPR 2017.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from components.image_mask_example_gen.layouts.layout import (
+    NO_OPTIONS,
     Entry,
     Layout,
     Options,
     RawClass,
     Scan,
+    classes_told,
     files_by_stem,
     pair_files,
 )
@@ -59,14 +61,9 @@ class Ade20k(Layout):
     )
     usual_classes: tuple[str, ...] = NAMES
 
-    def with_options(self, options: Options) -> Self:
-        """Returns the layout with the classes of ``dataset.label_values``, if there are any."""
-        layout = type(self)()
+    def __init__(self, options: Options = NO_OPTIONS):
         if named := options.label_values:
-            is_told = any(raw.value == 0 or raw.name == _UNLABELLED.name for raw in named)
-            layout.classes = named if is_told else (_UNLABELLED, *named)
-            layout.usual_classes = tuple(raw.name for raw in named)
-        return layout
+            self.classes, self.usual_classes = classes_told(named, _UNLABELLED)
 
     def scan(self, root: Path) -> Scan:
         """Finds the pairs."""

@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from components.errors import StageError
 from components.folders import walk_folders
@@ -20,10 +20,10 @@ from components.image_mask_example_gen.layouts.json_file import read_json
 from components.image_mask_example_gen.layouts.layout import (
     BACKGROUND,
     IGNORED,
+    NO_OPTIONS,
     Entry,
     Layout,
     Options,
-    RawClass,
     Scan,
     classes_by_name,
     path_below,
@@ -78,16 +78,10 @@ class Coco(Layout):
     name = "coco"
     options = frozenset({"masks"})
     masks_are_files = False
-    classes: tuple[RawClass, ...] = ()
 
-    def __init__(self, lists: str | None = None):
-        self._lists = lists
-
-    def with_options(self, options: Options) -> Self:
-        """Returns the layout for the categories that ``dataset.classes`` names."""
-        layout = type(self)(options.masks)
-        layout.classes, layout.usual_classes = classes_by_name(options.classes)
-        return layout
+    def __init__(self, options: Options = NO_OPTIONS):
+        self._lists = options.masks
+        self.classes, self.usual_classes = classes_by_name(options.classes)
 
     def missing(self, root: Path) -> list[str]:
         """Returns what the root lacks."""

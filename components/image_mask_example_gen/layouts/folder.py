@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from components.image_mask_example_gen.layouts.file_pattern import FilePattern, Files, Found
 from components.image_mask_example_gen.layouts.layout import (
@@ -17,9 +17,6 @@ from components.image_mask_example_gen.layouts.layout import (
     pair_files,
 )
 from components.image_mask_example_gen.report import Reason
-
-if TYPE_CHECKING:
-    from components.image_mask_example_gen.mask import Mask
 
 
 class Folder(Layout):
@@ -74,14 +71,6 @@ class Folder(Layout):
     def scan_listed(self, files: Sequence[str]) -> Scan:
         """The same of files that are listed already, relative to the root."""
         return self._pair(lambda _: files)
-
-    def open_mask(self, root: Path, entry: Entry, max_pixels: int) -> "Mask":
-        """Opens an entry's mask, merged where it has several files."""
-        if not entry.parts:
-            return super().open_mask(root, entry, max_pixels)
-        from components.image_mask_example_gen.merged_mask import MergedMask
-
-        return MergedMask(root, entry.parts, max_pixels, self.mask_values)
 
     def missing(self, root: Path) -> list[str]:
         """The patterns that match nothing."""

@@ -7,7 +7,7 @@ of its Python successor, ``labelme``.
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from components.errors import StageError
 from components.folders import walk_folders
@@ -15,10 +15,10 @@ from components.image_mask_example_gen.layouts.json_file import read_json
 from components.image_mask_example_gen.layouts.layout import (
     BACKGROUND,
     IGNORED,
+    NO_OPTIONS,
     Entry,
     Layout,
     Options,
-    RawClass,
     Scan,
     classes_by_name,
     path_below,
@@ -41,13 +41,9 @@ class LabelMe(Layout):
     name = "labelme"
     init_folders = (".", ".")
     masks_are_files = False
-    classes: tuple[RawClass, ...] = ()
 
-    def with_options(self, options: Options) -> Self:
-        """Returns the layout for the labels that ``dataset.classes`` names."""
-        layout = type(self)()
-        layout.classes, layout.usual_classes = classes_by_name(options.classes)
-        return layout
+    def __init__(self, options: Options = NO_OPTIONS):
+        self.classes, self.usual_classes = classes_by_name(options.classes)
 
     def missing(self, root: Path) -> list[str]:
         """Returns what the root lacks."""

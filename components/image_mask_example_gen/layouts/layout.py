@@ -71,6 +71,9 @@ class Options(NamedTuple):
     name: str | None = None
 
 
+NO_OPTIONS: Final = Options()
+
+
 @dataclass(frozen=True)
 class Entry:
     """An image and its mask. Paths are relative to the dataset's root."""
@@ -132,13 +135,12 @@ class Layout(ABC):
     """Whether each mask is a picture file of its own; otherwise ``Entry.mask`` only names it."""
     mask_values: MaskValues | None = None
 
+    def __init__(self, options: Options = NO_OPTIONS):  # noqa: B027
+        """Takes what a recipe's ``dataset`` block says to it; most layouts need nothing."""
+
     @abstractmethod
     def scan(self, root: Path) -> Scan:
         """Finds the pairs under a root without opening a picture."""
-
-    def with_options(self, options: Options) -> "Layout":
-        """Returns the layout as a recipe's ``dataset`` block has it."""
-        return self
 
     def image_file(self, root: Path, entry: Entry) -> Path:
         """Returns what an image's bytes are read from: its file, or what opens like one."""
@@ -147,8 +149,10 @@ class Layout(ABC):
     def open_mask(self, root: Path, entry: Entry, max_pixels: int) -> "Mask":
         """Opens an entry's mask; ``mask.open_mask`` says what comes of it and what it raises."""
         # Nothing of a picture is needed where layouts are only named.
-        from components.image_mask_example_gen.mask import open_mask
+        from components.image_mask_example_gen.mask import MergedMask, open_mask
 
+        if entry.parts:
+            return MergedMask(root, entry.parts, max_pixels, self.mask_values)
         return open_mask(root / entry.mask, max_pixels, self.mask_values)
 
     def missing(self, root: Path) -> list[str]:
@@ -243,6 +247,17 @@ def split_in_path(path: str) -> str | None:
     """Returns the official split that the innermost folder with a telling name tells."""
     folders = reversed(PurePosixPath(path).parts[:-1])
     return next((split for folder in folders if (split := split_in_name(folder))), None)
+
+
+def classes_told(named: tuple[RawClass, ...], void: RawClass) -> tuple[tuple[RawClass, ...], tuple[str, ...]]:
+    """Returns classes, and which of them are meant, where ``dataset.label_values`` tells them.
+
+    Args:
+      named: what it says.
+      void: what counts nowhere by the dataset's custom, unless that is named.
+    """
+    is_named = any(void.value == raw.value or void.name == raw.name for raw in named)
+    return named if is_named else (*named, void), tuple(raw.name for raw in named)
 
 
 def classes_by_name(names: Sequence[str]) -> tuple[tuple[RawClass, ...], tuple[str, ...]]:

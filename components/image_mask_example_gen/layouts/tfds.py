@@ -6,10 +6,11 @@ import re
 from array import array
 from functools import lru_cache
 from pathlib import Path, PosixPath
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from components.errors import StageError
 from components.image_mask_example_gen.layouts.layout import (
+    NO_OPTIONS,
     Entry,
     Layout,
     Options,
@@ -40,20 +41,14 @@ class Tfds(Layout):
     name = "tfds"
     options = frozenset({"name", "images", "masks", "label_values", "ignore_label"})
     masks_are_files = False
-    classes: tuple[RawClass, ...] = ()
 
-    def __init__(self, dataset: str = "", image: str | None = None, mask: str | None = None):
-        self._dataset = dataset
-        self.image_feature = image or _IMAGE
-        self.mask_feature = mask or _MASK
-
-    def with_options(self, options: Options) -> Self:
-        """Returns the layout for the set that ``dataset.name`` names."""
-        layout = type(self)(options.name or "", options.images, options.masks)
-        layout.classes = options.label_values or tuple(
+    def __init__(self, options: Options = NO_OPTIONS):
+        self._dataset = options.name or ""
+        self.image_feature = options.images or _IMAGE
+        self.mask_feature = options.masks or _MASK
+        self.classes = options.label_values or tuple(
             RawClass(name, value) for value, name in enumerate(options.classes)
         )
-        return layout
 
     def missing(self, root: Path) -> list[str]:
         """Returns what the root lacks."""

@@ -5,14 +5,16 @@ Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective"
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from components.errors import StageError
 from components.image_mask_example_gen.layouts.layout import (
+    NO_OPTIONS,
     Layout,
     Options,
     RawClass,
     Scan,
+    classes_told,
     files_by_stem,
     pair_files,
 )
@@ -70,15 +72,10 @@ class Voc(Layout):
     classes: tuple[RawClass, ...] = (*CLASSES, _VOID[0])
     usual_classes: tuple[str, ...] = tuple(raw.name for raw in CLASSES)
 
-    def with_options(self, options: Options) -> Self:
-        """Returns the layout with the classes of ``dataset.label_values``, if there are any."""
-        layout = type(self)()
+    def __init__(self, options: Options = NO_OPTIONS):
         if named := options.label_values:
             void = _VOID[isinstance(named[0].value, tuple)]
-            is_told = any(void.value == raw.value or void.name == raw.name for raw in named)
-            layout.classes = named if is_told else (*named, void)
-            layout.usual_classes = tuple(raw.name for raw in named)
-        return layout
+            self.classes, self.usual_classes = classes_told(named, void)
 
     def scan(self, root: Path) -> Scan:
         """Finds the pairs. Most of VOC's images have no mask, which is no damage unless a list names them.
