@@ -9,28 +9,34 @@ _LITTER: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx
 """What Windows, macOS and network drives leave in folders, in lower case; the rest of it is hidden."""
 
 
-def walk_folders(
-    root: Path, onerror: Callable[[OSError], None]
-) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Walks like `os.walk`, through links to folders too, except hidden ones and those that lead back.
+def _raise(error: OSError) -> None:
+    raise error
 
-    What an operating system left there (``Thumbs.db``, ``__MACOSX``) counts as hidden.
+
+def files_below(
+    root: Path, onerror: Callable[[OSError], None] | None = _raise, depth: int | None = None
+) -> Iterator[str]:
+    """Yields the files of a folder and of those below it, as paths relative to it with slashes.
+
+    Links to folders are followed, except those that lead back. Hidden files and folders are left out, and
+    what an operating system left there (``Thumbs.db``, ``__MACOSX``) counts as hidden.
 
     Args:
         root: where to start.
-        onerror: what to do about a folder that cannot be read; it is left out if this returns.
-
-    Yields:
-        Each folder, the names of those below it, which the caller may take out to leave them out, and those
-        of its files; both sorted, and none of them hidden.
+        onerror: what to do about a folder that cannot be read; it is left out if this returns, or is None.
+        depth: how many folders below the root are looked into at most; None for any number.
     """
     for folder, subfolders, files in os.walk(root, onerror=onerror, followlinks=True):
         here = Path(folder)
+        below = here.relative_to(root)
         # In place: os.walk goes where this list says.
         subfolders[:] = sorted(
-            name for name in subfolders if _is_the_users(name) and not _leads_back(root, here / name)
+            name
+            for name in (subfolders if depth is None or len(below.parts) < depth else ())
+            if _is_the_users(name) and not _leads_back(root, here / name)
         )
-        yield here, subfolders, sorted(filter(_is_the_users, files))
+        prefix = "" if below == Path() else f"{below.as_posix()}/"
+        yield from (prefix + name for name in sorted(filter(_is_the_users, files)))
 
 
 def split_suffix(path: str) -> tuple[str, str]:

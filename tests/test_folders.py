@@ -4,18 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.folders import walk_folders
-
-
-def files_below(root: Path) -> list[str]:
-    def fail(error: OSError) -> None:
-        raise error
-
-    return [
-        (folder.relative_to(root) / file).as_posix()
-        for folder, _, files in walk_folders(root, fail)
-        for file in files
-    ]
+from components.folders import files_below
 
 
 @pytest.fixture
@@ -27,28 +16,34 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_hidden_files_and_folders_are_left_out(root: Path) -> None:
-    assert files_below(root) == ["a/1.png", "b/2.png"]
+    assert list(files_below(root)) == ["a/1.png", "b/2.png"]
 
 
 def test_a_link_to_a_folder_is_followed_however_often_there_is_one(root: Path) -> None:
     for link in ("c", "d"):
         (root / link).symlink_to(root.parent / "elsewhere")
-    assert files_below(root) == ["a/1.png", "b/2.png", "c/5.png", "d/5.png"]
+    assert list(files_below(root)) == ["a/1.png", "b/2.png", "c/5.png", "d/5.png"]
 
 
 @pytest.mark.parametrize("target", [".", "data", "data/a"])
 def test_a_link_to_where_one_came_from_is_not(root: Path, target: str) -> None:
     (root / "a" / "up").symlink_to(root.parent / target)
-    assert files_below(root) == ["a/1.png", "b/2.png"]
+    assert list(files_below(root)) == ["a/1.png", "b/2.png"]
 
 
 def test_two_links_to_each_others_folders_end(root: Path) -> None:
     (root / "a" / "to_b").symlink_to(root / "b")
     (root / "b" / "to_a").symlink_to(root / "a")
-    assert files_below(root) == ["a/1.png", "a/to_b/2.png", "b/2.png", "b/to_a/1.png"]
+    assert list(files_below(root)) == ["a/1.png", "a/to_b/2.png", "b/2.png", "b/to_a/1.png"]
 
 
-def test_what_the_caller_takes_out_is_not_entered(root: Path) -> None:
-    for folder, subfolders, _ in walk_folders(root, print):
-        assert folder == root
-        subfolders.clear()
+def test_no_deeper_than_asked_for(root: Path) -> None:
+    (root / "0.png").touch()
+    assert list(files_below(root, depth=0)) == ["0.png"]
+    assert list(files_below(root, depth=1)) == ["0.png", "a/1.png", "b/2.png"]
+
+
+def test_a_folder_that_is_not_there_is_an_error_unless_passed_over(root: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(files_below(root / "nowhere"))
+    assert list(files_below(root / "nowhere", onerror=None)) == []

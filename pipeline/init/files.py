@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from PIL import Image
 
-from components.folders import split_suffix, walk_folders
+from components.folders import files_below, split_suffix
 from components.image_mask_example_gen.files import (
     InputRejectedError,
     bands_left_out,
@@ -49,17 +49,6 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def files_below(folder: Path, suffixes: Collection[str] | None = None) -> Iterator[Path]:
-    """Yields a folder's files, those in its subfolders included, with these suffixes, in lower case, or any.
-
-    What cannot be read is passed over.
-    """
-    for below, _, names in walk_folders(folder, lambda error: None):
-        for name in names:
-            if suffixes is None or split_suffix(name)[1].lower() in suffixes:
-                yield below / name
-
-
 @dataclass(frozen=True)
 class Folder:
     """A folder's files, those in its subfolders included, hidden ones left out."""
@@ -91,12 +80,7 @@ def find_files(path: Path, suffixes: Collection[str], option: str) -> Folder:
     def give_up(error: OSError) -> None:
         raise InitError(f"{option}: {error.filename} cannot be read: {error.strerror}")
 
-    names: list[str] = []
-    for folder, _, files in walk_folders(root, give_up):
-        below_root = folder.relative_to(root).as_posix()
-        prefix = "" if below_root == "." else f"{below_root}/"
-        names += [prefix + name for name in files]
-    names.sort()
+    names = sorted(files_below(root, give_up))
     found = tuple(name for name in names if split_suffix(name)[1].lower() in suffixes)
     others = tuple(name for name in names if split_suffix(name)[1].lower() not in suffixes)
     if not found:

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pipeline.init.files import files_below
+from components.folders import files_below
 
 _BEGINNING: Final = 1 << 16
 _LOOKED_AT: Final = 20
@@ -130,7 +130,7 @@ def name_foreign_format(path: Path, option: str) -> str | None:
     Returns:
         One line with what to do about it, None where nothing is recognised.
     """
-    files = [path] if path.is_file() else list(files_below(path))
+    files = [path] if path.is_file() else [path / file for file in files_below(path, onerror=None)]
     looked_at: Counter[str] = Counter()
     found: dict[_Format, list[Path]] = {}
     for file in files:

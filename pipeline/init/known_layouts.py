@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.errors import StageError
+from components.folders import files_below, split_suffix
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.layouts import DATASETS
 from components.image_mask_example_gen.layouts.ade20k import Ade20k
@@ -21,7 +22,7 @@ from components.image_mask_example_gen.layouts.voc import CLASSES as VOC_CLASSES
 from components.image_mask_example_gen.layouts.voc import Voc
 from components.image_mask_example_gen.suffixes import PICTURES
 from pipeline.init import InitError
-from pipeline.init.files import absolute, files_below, some
+from pipeline.init.files import absolute, some
 from pipeline.init.label_files import ClassNames, read_class_names
 
 _VOC_NAME: Final = re.compile(r"\d{4}_\d{6}")
@@ -269,4 +270,4 @@ def _is(layout: Layout, root: Path) -> bool:
 
 def has_pictures(folder: Path) -> bool:
     """Tells whether anything in a folder could be a picture."""
-    return any(files_below(folder, PICTURES))
+    return any(split_suffix(path)[1].lower() in PICTURES for path in files_below(folder, onerror=None))

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from components.errors import StageError
+from components.folders import files_below, split_suffix
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.report import Reason, Rejection, printable
 from components.image_mask_example_gen.splits import (
@@ -23,7 +24,7 @@ from components.image_mask_example_gen.splits import (
     read_table,
 )
 from pipeline.init import InitError
-from pipeline.init.files import absolute, files_below, some
+from pipeline.init.files import absolute, some
 
 _SPELLINGS: Final = {
     "trainval": "trainval",
@@ -412,6 +413,8 @@ def _any_of(words: Collection[str]) -> str:
 
 def _files(root: Path, suffixes: Collection[str]) -> Iterator[str]:
     """Yields what may be lists, relative to the root."""
-    for path in files_below(root, suffixes):
-        if path.is_file() and path.stat().st_size <= _LARGEST_FILE:
-            yield path.relative_to(root).as_posix()
+    for path in files_below(root, onerror=None):
+        if split_suffix(path)[1].lower() in suffixes:
+            file = root / path
+            if file.is_file() and file.stat().st_size <= _LARGEST_FILE:
+                yield path

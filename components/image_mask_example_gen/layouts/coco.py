@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from components.errors import StageError
-from components.folders import walk_folders
+from components.folders import files_below
 from components.image_mask_example_gen.layouts.file_pattern import FilePattern
 from components.image_mask_example_gen.layouts.json_file import read_json
 from components.image_mask_example_gen.layouts.layout import (
@@ -362,15 +362,7 @@ class _Finder:
 
 
 def _json_files(root: Path) -> list[str]:
-    def give_up(error: OSError) -> None:
-        raise error
-
-    found = []
-    for folder, subfolders, names in walk_folders(root, give_up):
-        below = folder.relative_to(root)
-        if len(below.parts) >= _DEPTH:
-            subfolders.clear()
-        found += [(below / name).as_posix() for name in names if name.lower().endswith(".json")]
+    found = (path for path in files_below(root, depth=_DEPTH) if path.lower().endswith(".json"))
     return sorted(path for path in found if not _NO_MASKS.match(PurePosixPath(path).stem))
 
 

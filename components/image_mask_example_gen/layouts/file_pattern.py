@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from components.folders import split_suffix, walk_folders
+from components.folders import files_below, split_suffix
 from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
 
 _CHOICE = r"\{[^{}]*,[^{}]*\}"
@@ -106,16 +106,12 @@ class FilePattern:
     def walk(self, root: Path) -> Iterator[str]:
         """Yields the path, relative to root, of each file that may match and is not hidden."""
         start = _folder_named(root, self._base)
-        for folder, subfolders, files in walk_folders(start, _raise_unless_missing):
-            if self._depth is not None and len(folder.relative_to(start).parts) >= self._depth:
-                subfolders.clear()
-            below_root = folder.relative_to(root).as_posix()
-            prefix = "" if below_root == "." else f"{below_root}/"
-            for file in files:
-                # A link that leads nowhere is a file that is missing, and is to be told of.
-                path = os.path.join(folder, file)
-                if os.path.isfile(path) or os.path.islink(path):
-                    yield prefix + file
+        prefix = "" if start == root else f"{start.relative_to(root).as_posix()}/"
+        for path in files_below(start, _raise_unless_missing, self._depth):
+            # A link that leads nowhere is a file that is missing, and is to be told of.
+            file = os.path.join(start, path)
+            if os.path.isfile(file) or os.path.islink(file):
+                yield prefix + path
 
     def _found(self, path: str, match: re.Match[str]) -> Found:
         name, suffix = split_suffix(match[0].rpartition("/")[2])

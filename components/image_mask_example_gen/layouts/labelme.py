@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from components.errors import StageError
-from components.folders import walk_folders
+from components.folders import files_below
 from components.image_mask_example_gen.layouts.json_file import read_json
 from components.image_mask_example_gen.layouts.layout import (
     BACKGROUND,
@@ -73,7 +73,7 @@ class LabelMe(Layout):
         Pictures without a JSON file have not been annotated and are set aside.
         """
         pictures, annotations = [], []
-        for path in _files(root):
+        for path in files_below(root):
             suffix = PurePosixPath(path).suffix.lower()
             if suffix in PICTURES:
                 pictures.append(path)
@@ -176,13 +176,4 @@ def _is_labelme(path: Path) -> bool:
 
 
 def _json_files(root: Path) -> Iterator[str]:
-    return (path for path in _files(root) if path.lower().endswith(".json"))
-
-
-def _files(root: Path) -> Iterator[str]:
-    def give_up(error: OSError) -> None:
-        raise error
-
-    for folder, _, names in walk_folders(root, give_up):
-        below = folder.relative_to(root)
-        yield from ((below / name).as_posix() for name in names)
+    return (path for path in files_below(root) if path.lower().endswith(".json"))
