@@ -43,7 +43,7 @@ def test_the_reference_is_not_written_where_there_is_no_folder(
 
 
 def test_the_recipe_for_own_data_is_valid(tmp_path: Path) -> None:
-    whole, classes, splits, own = (yaml.safe_load(text) for text in blocks(DOCS / "own-data.md", "yaml"))
+    classes, splits, own, whole = (yaml.safe_load(text) for text in blocks(DOCS / "own-data.md", "yaml"))
     whole["dataset"] |= splits["dataset"]
     path = tmp_path / "street.yaml"
     path.write_text(yaml.safe_dump(whole))
