@@ -4,11 +4,11 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, NamedTuple, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, field_validator, model_validator
 
@@ -151,8 +151,7 @@ def check_regex(pattern: str) -> None:
         raise ValueError(f"not a regular expression: {error}") from error
 
 
-@dataclass(frozen=True)
-class Declared:
+class Declared(NamedTuple):
     """A scan whose entries know their split where the data declares it."""
 
     scan: Scan
@@ -173,10 +172,10 @@ def declare(scan: Scan, config: SplitConfig, root: Path) -> Declared:
     """
     declared = config.declared
     origins = {name: str(split) for name, split in declared.items()}
-    renamed = _official_names(scan.entries, config)
-    origins |= {name: origin for name, origin in renamed.origins.items() if name not in origins}
+    names, official_origins = _official_names(scan.entries, config)
+    origins = official_origins | origins
     if not declared:
-        entries = [replace(e, official_split=renamed.names.get(e.official_split)) for e in scan.entries]
+        entries = [replace(entry, official_split=names.get(entry.official_split)) for entry in scan.entries]
         return Declared(replace(scan, entries=entries), origins)
 
     members = _Members(scan, root)
@@ -191,7 +190,7 @@ def declare(scan: Scan, config: SplitConfig, root: Path) -> Declared:
     entries = []
     aside: list[Rejection] = []
     for entry in scan.entries:
-        official = renamed.names.get(entry.official_split)
+        official = names.get(entry.official_split)
         # A declaration takes the place of the dataset's own list, which may hold more.
         if entry.image not in splits and (official or "train") in declared:
             found = f"in no split that the data declares; its mask {entry.mask} stays aside as well"
@@ -207,17 +206,11 @@ def declare(scan: Scan, config: SplitConfig, root: Path) -> Declared:
     return Declared(divided, origins)
 
 
-@dataclass(frozen=True)
-class _OfficialNames:
-    names: dict[str | None, str]
-    """The split of each official one."""
-    origins: dict[str, str]
-
-
-def _official_names(entries: Sequence[Entry], config: SplitConfig) -> _OfficialNames:
+def _official_names(
+    entries: Sequence[Entry], config: SplitConfig
+) -> tuple[dict[str | None, str], dict[str, str]]:
+    """Returns the split of each official one, and of each split that one makes, what declares it."""
     official = {entry.official_split for entry in entries} - {None}
-    if not official:
-        return _OfficialNames({}, {})
     names: dict[str | None, str] = {"train": "train", "trainval": "train", "test": "test", "val": "val"}
     origins = {names[name]: OFFICIAL for name in official}
     if "val" in official and "test" not in official and "test" not in config.declared:
@@ -227,15 +220,17 @@ def _official_names(entries: Sequence[Entry], config: SplitConfig) -> _OfficialN
     elif config.val == 0.0:
         names["val"] = "train"
         origins.pop("val", None)
-    return _OfficialNames(names, origins)
+    return names, origins
 
 
 def _if_wanted(item: Rejection, members: "_Members", splits: dict[str, str], all_declared: bool) -> Rejection:
     """An unpaired file that no split asks for is none that is missing a partner."""
-    unpaired = item.reason in (Reason.IMAGE_WITHOUT_MASK, Reason.MASK_WITHOUT_IMAGE)
-    if not unpaired or not all_declared or members.wants(item, splits):
+    if item.reason not in _UNPAIRED or not all_declared or members.wants(item, splits):
         return item
     return Rejection(item.file, Reason.UNLISTED, f"in no split that the data declares, and {item.found}")
+
+
+_UNPAIRED: Final = (Reason.IMAGE_WITHOUT_MASK, Reason.MASK_WITHOUT_IMAGE)
 
 
 class _Members:
@@ -243,27 +238,21 @@ class _Members:
 
     def __init__(self, scan: Scan, root: Path):
         self._root = root
-        self._images = [entry.image for entry in scan.entries]
-        self._unpaired = [
-            item.file
-            for item in scan.rejected
-            if item.reason in (Reason.IMAGE_WITHOUT_MASK, Reason.MASK_WITHOUT_IMAGE)
-        ]
-        self._scan = scan
+        self._entries = scan.entries
+        self._unpaired = [item.file for item in scan.rejected if item.reason in _UNPAIRED]
         self._by_path = False
         self.missing: list[Rejection] = []
         """Names in lists that no file has."""
 
     @cached_property
-    def names(self) -> "PairNames":
-        return PairNames(self._scan.entries, self._unpaired)
+    def _names(self) -> "PairNames":
+        return PairNames(self._entries, self._unpaired)
 
     def of(self, split: DeclaredSplit, key: str) -> Iterator[str]:
         """Yields the image of each pair, and each unpaired file, that is in the split."""
         if split.folder is not None or split.pattern is not None:
-            is_member = _path_test(split)
             self._by_path = True
-            yield from filter(is_member, (*self._images, *self._unpaired))
+            yield from filter(_path_test(split), (*(each.image for each in self._entries), *self._unpaired))
         elif split.list is not None:
             for path in split.list:
                 yield from self._listed(path, listed_names(self._root, path, f"{key}.list"))
@@ -276,18 +265,15 @@ class _Members:
 
     def _listed(self, path: str, lines: Iterable["Line"]) -> Iterator[str]:
         for number, spellings in lines:
-            found = next(filter(None, map(self.names.find, spellings)), [])
+            found = next(filter(None, map(self._names.find, spellings)), [])
             if len(found) > 1:
                 raise StageError(
                     f"{path}, line {number}: {printable(spellings[0])!r} names {len(found)} pairs, "
                     f"{printable(found[0])} and {printable(found[1])}; write the folder with the name"
                 )
             if not found and not (number == 1 and is_table(path)):  # Headings are no name.
-                self.missing.append(
-                    Rejection(
-                        spellings[0], Reason.LISTED_ONLY, f"{path}, line {number}; no file has this name"
-                    )
-                )
+                where = f"{path}, line {number}; no file has this name"
+                self.missing.append(Rejection(spellings[0], Reason.LISTED_ONLY, where))
             yield from found
 
 
@@ -306,11 +292,7 @@ class PairNames:
         self._files: dict[str, dict[str, set[str]]] = {}
         """By the name in lower case: the images and how their pairs may be called, suffixes left out."""
         for entry in entries:
-            for called in (
-                _stemmed(_slashed(entry.image)),
-                _stemmed(_slashed(entry.mask)),
-                _slashed(entry.key),
-            ):
+            for called in (*map(_stemmed, map(_slashed, (entry.image, entry.mask))), _slashed(entry.key)):
                 self._add(entry.image, called)
         for file in unpaired:
             self._add(file, _stemmed(_slashed(file)))

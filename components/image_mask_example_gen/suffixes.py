@@ -11,22 +11,22 @@ PICTURES: Final = frozenset(
 MASKS: Final = PICTURES | {".mat"}
 """Likewise of what is read as a mask."""
 UNREAD_PICTURES: Final = frozenset(
-    {
-        ".heic",
-        ".heif",
-        ".hif",
-        ".avif",
-        ".jxl",
-        ".psd",
-        ".xcf",
-        ".tga",
-        ".exr",
-        ".hdr",
-        ".svg",
-        ".eps",
-        ".pcx",
-    }
+    {".heic", ".heif", ".hif", ".avif", ".jxl", ".psd", ".xcf", ".tga", ".exr", ".hdr", ".svg", ".eps"}
     | {".raw", ".cr2", ".cr3", ".crw", ".dng", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"}
-    | {".dcm", ".nii", ".nrrd", ".mha", ".mhd", ".npy", ".npz", ".svs", ".ndpi", ".czi", ".sid", ".ecw"}
+    | {
+        ".pcx",
+        ".dcm",
+        ".nii",
+        ".nrrd",
+        ".mha",
+        ".mhd",
+        ".npy",
+        ".npz",
+        ".svs",
+        ".ndpi",
+        ".czi",
+        ".sid",
+        ".ecw",
+    }
 )
 """Suffixes, in lower case, of pictures that nothing here reads: to be named, not passed by."""
