@@ -38,6 +38,10 @@ def label_distance(one: RawLabel, two: RawLabel) -> int:
     return abs(one - two)
 
 
+def _patterns(value: str | dict[str, str] | None) -> list[str]:
+    return list(value.values()) if isinstance(value, dict) else [] if value is None else [value]
+
+
 class ShapesConfig(Settings):
     """The drawn dataset, for the layout ``shapes`` only."""
 
@@ -115,9 +119,10 @@ class DatasetConfig(Settings):
     @field_validator("images", "masks")
     @classmethod
     def _patterns_can_be_read(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
-        for pattern in value.values() if isinstance(value, dict) else [value]:
-            if pattern is not None:
-                FilePattern(pattern)
+        for pattern in _patterns(value):
+            FilePattern(pattern)
+            if pattern.startswith("/") or ".." in pattern.split("/"):
+                raise ValueError(f"{pattern!r} must stay under dataset.root")
         return value
 
     @property
@@ -254,13 +259,9 @@ class DatasetConfig(Settings):
         if self.name is not None:
             raise ValueError("dataset.name is for the layout 'tfds'; folder has dataset.images and masks")
         for key in ("images", "masks"):
-            value = getattr(self, key)
-            patterns = list(value.values()) if isinstance(value, dict) else [value]
+            patterns = _patterns(getattr(self, key))
             if not patterns or not all(patterns):
                 raise ValueError(f"layout folder needs dataset.{key}, a pattern such as {key}/*.png")
-            for pattern in patterns:
-                if pattern.startswith("/") or ".." in pattern.split("/"):
-                    raise ValueError(f"dataset.{key}: {pattern!r} must stay under dataset.root")
         if self.classes is None and self.label_values is None:
             raise ValueError("layout folder needs dataset.classes, the names of raw values 0, 1, 2 …")
         return self
@@ -296,29 +297,27 @@ class DatasetConfig(Settings):
             )
         self._check_merged()
         self.label_set()
-        names, _ = self.raw_labels()
+        names, ignored = self.raw_labels()
         if self.ignore_label is not None and self.ignore_label in names:
             raise ValueError(
                 f"dataset.ignore_label {self.ignore_label} is the class {names[self.ignore_label]!r}; "
                 "leave one of them out"
             )
-        self._check_tolerance()
+        self._check_tolerance(names | dict.fromkeys(ignored, "(ignored)"))
         return self
 
     def _check_merged(self) -> None:
         known = {raw.name for raw in self.source.classes}
-        for name, other in self.merge_classes.items():
-            kept = {raw.name for raw in self._chosen_classes()}
-            if name not in known or other not in kept:
-                unknown = name if name not in known else other
-                raise ValueError(
-                    f"dataset.merge_classes: {name}: {other}: there is no class {unknown!r} to merge; "
-                    f"choose from {', '.join(sorted(known if name not in known else kept))}"
-                )
+        kept = {raw.name for raw in self._chosen_classes()}
+        for pair in self.merge_classes.items():
+            for name, choice in zip(pair, (known, kept), strict=True):
+                if name not in choice:
+                    raise ValueError(
+                        f"dataset.merge_classes: {': '.join(pair)}: there is no class {name!r} to merge; "
+                        f"choose from {', '.join(sorted(choice))}"
+                    )
 
-    def _check_tolerance(self) -> None:
-        names, ignored = self.raw_labels()
-        labels = names | dict.fromkeys(ignored, "(ignored)")
+    def _check_tolerance(self, labels: dict[RawLabel, str]) -> None:
         for (one, name), (two, other) in combinations(labels.items(), 2) if self.label_tolerance else ():
             apart = label_distance(one, two)
             if name != other and apart <= 2 * self.label_tolerance:

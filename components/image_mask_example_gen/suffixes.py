@@ -11,7 +11,8 @@ PICTURES: Final = frozenset(
 MASKS: Final = PICTURES | {".mat"}
 """Likewise of what is read as a mask."""
 UNREAD_PICTURES: Final = frozenset(
-    {".heic", ".heif", ".hif", ".avif", ".jxl", ".psd", ".xcf", ".tga", ".exr", ".hdr", ".svg", ".eps"}
+    {".heic", ".heif", ".hif", ".avif", ".jxl"}
+    | {".psd", ".xcf", ".tga", ".exr", ".hdr", ".svg", ".eps", ".pcx"}
     | {".raw", ".cr2", ".cr3", ".crw", ".dng", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"}
     | {
         ".pcx",
