@@ -67,13 +67,10 @@ class DatasetConfig(Settings):
     masks: str | dict[str, str] | None = None
     """``folder``: pattern under root, such as ``masks/*.png``, ``masks/*_mask.png`` or
     ``masks/mask_*.png``. Where an image has a file for each object, as in ``masks/*_mask*.png``,
-    ``masks/*/*.png`` or ``*/masks/*.png``, these are merged in the order of their names: what is not 0, or
-    black, lies over what came before. Where it has a file for each class, a pattern for each:
-    ``{disc: masks/disc/*.png, square: masks/square/*.png}``; whatever in a file is not 0 is the class, the
-    later over the earlier, and one name in classes is left for the pixels in none of them. A file that is
-    missing means that the class is absent, as long as the image has one of another. ``coco``: pattern of the
-    JSON files, such as ``annotations/instances_*.json``; null for those that lie there. ``tfds``: the feature
-    that holds the mask; null for ``segmentation_mask``."""
+    ``masks/*/*.png`` or ``*/masks/*.png``, these are merged; where it has one for each class, a pattern for
+    each: ``{disc: masks/disc/*.png, square: masks/square/*.png}``. ``coco``: pattern of the JSON files, such
+    as ``annotations/instances_*.json``; null for those that lie there. ``tfds``: the feature that holds the
+    mask; null for ``segmentation_mask``."""
     classes: Names | None = None
     """Names in the order of their class ids. ``folder``, ``tfds``: in the order of the raw values 0, 1, 2 …,
     unless label_values says otherwise. ``coco``, ``labelme``: categories or labels, with ``background`` for

@@ -6,6 +6,7 @@ import math
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
@@ -87,13 +88,10 @@ def _runs(shape: Any, height: int, width: int) -> list[tuple[int, int]]:
         raise _rejected("it has a box and no outline")
     runs: list[tuple[int, int]] = []
     for counts in _counts(shape, height, width):
-        place = 0
-        for number, count in enumerate(counts):
-            if count < 0 or place + count > height * width:
-                raise _rejected("run lengths do not fit the image")
-            if number % 2 and count:
-                runs.append((place, place + count))
-            place += count
+        ends = [0, *accumulate(counts)]
+        if min(counts, default=0) < 0 or ends[-1] > height * width:
+            raise _rejected("run lengths do not fit the image")
+        runs += zip(ends[1::2], ends[2::2], strict=False)
     # Parts of one object may lie over each other: its pixels count once.
     merged: list[tuple[int, int]] = []
     for start, end in sorted(runs):

@@ -20,7 +20,7 @@ from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.mask import Mask
 from components.image_mask_example_gen.report import Reason, Rejection
 from components.imaging.exif import swaps_sides
-from components.imaging.reading import Exif
+from components.imaging.reading import PNG_SIGNATURE, Exif
 
 _PNG_FILTER_UP = 2
 
@@ -131,7 +131,7 @@ def encode_mask(class_ids: np.ndarray) -> bytes:
     np.subtract(class_ids[1:], class_ids[:-1], out=rows[1:, 1:])
     deflate = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
     file = io.BytesIO()
-    file.write(b"\x89PNG\r\n\x1a\n")
+    file.write(PNG_SIGNATURE)
     PngImagePlugin.putchunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     PngImagePlugin.putchunk(file, b"IDAT", deflate.compress(rows.data) + deflate.flush())
     PngImagePlugin.putchunk(file, b"IEND", b"")

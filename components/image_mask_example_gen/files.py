@@ -16,6 +16,7 @@ from PIL import PngImagePlugin, UnidentifiedImageError
 from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import write_deep_png
 from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
+from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE
 from components.pillow import Image
 
 ANY_SIZE: Final = 1 << 62
@@ -35,12 +36,10 @@ _BYTE = 8
 
 _BREAKS_OFF = (Reason.TRUNCATED, "which end before the picture does")
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_END = 33
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 """The chunk that ends a file: length, name and checksum."""
 
-JPEG_SIGNATURE = b"\xff\xd8\xff"
 _JPEG_START_OF_SCAN, _JPEG_END, _JPEG_FILL = 0xDA, 0xD9, 0xFF
 # In entropy-coded data 0xff is followed by a stuffed 0x00 or a restart marker; anything else ends the scan.
 _JPEG_MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7]", re.DOTALL)

@@ -67,22 +67,20 @@ def read_image(path: Path, max_pixels: int) -> EncodedImage:
     data = read_file(path)
     picture = open_image(data, max_pixels)
     orientation = stored_orientation(data, picture)
+    height, width, left_out = picture.height, picture.width, 0
     if kept := _format_to_keep(data, picture):
-        data = with_orientation(data, orientation) if kept[0] == "png" else data
-        return EncodedImage(
-            data, kept[0], picture.height, picture.width, kept[1], orientation, _used_range(data)
-        )
-    left_out = bands_left_out(picture)
-    data = as_png(data, picture)
-    pixels = _decode(data)
-    if pixels is None:
-        raise InputRejectedError(
-            Reason.NOT_DECODABLE, "TensorFlow does not decode it, not even re-encoded as PNG"
-        )
-    height, width = pixels.shape[:2]
-    return EncodedImage(
-        data, "png", height, width, _first_rows(pixels), orientation, _used_range(data), left_out
-    )
+        kind, rows = kept
+        data = with_orientation(data, orientation) if kind == "png" else data
+    else:
+        left_out = bands_left_out(picture)
+        data = as_png(data, picture)
+        pixels = _decode(data)
+        if pixels is None:
+            raise InputRejectedError(
+                Reason.NOT_DECODABLE, "TensorFlow does not decode it, not even re-encoded as PNG"
+            )
+        kind, rows, (height, width) = "png", _first_rows(pixels), pixels.shape[:2]
+    return EncodedImage(data, kind, height, width, rows, orientation, _used_range(data), left_out)
 
 
 def _used_range(data: bytes) -> tuple[int, int] | None:

@@ -3,10 +3,7 @@
 import tensorflow as tf
 
 from components.imaging.exif import LONG, MOST_SEGMENTS, ORIENTATION, SHORT
-from components.imaging.reading import RGB, Reading
-
-_JPEG_SIGNATURE = b"\xff\xd8\xff"
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE, RGB, Reading
 
 
 def decode_image(encoded: tf.Tensor, reading: Reading = RGB) -> tf.Tensor:
@@ -56,8 +53,8 @@ def exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
 
 def _exif_block(encoded: tf.Tensor) -> tf.Tensor:
     """What follows the mark "Exif", string []; empty where there is none before the pixels."""
-    is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG_SIGNATURE)) == _JPEG_SIGNATURE
-    is_png = tf.strings.substr(encoded, 0, 4) == _PNG_SIGNATURE[:4]
+    is_jpeg = _begins_with(encoded, JPEG_SIGNATURE)
+    is_png = _begins_with(encoded, PNG_SIGNATURE[:4])
     length = tf.strings.length(encoded)
 
     def bytes_at(position: tf.Tensor) -> tf.Tensor:
@@ -126,8 +123,7 @@ def _decode_stored(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
     if value_range is None:
         image = decode(encoded)
     else:
-        is_deep = tf.strings.substr(encoded, 0, len(_PNG_SIGNATURE)) == _PNG_SIGNATURE
-        is_deep &= tf.strings.substr(encoded, 24, 1) == b"\x10"
+        is_deep = _begins_with(encoded, PNG_SIGNATURE) & (tf.strings.substr(encoded, 24, 1) == b"\x10")
         image = tf.cond(
             is_deep, lambda: _decode_deep(encoded, channels, *value_range), lambda: decode(encoded)
         )
@@ -153,8 +149,12 @@ def _decode_rgba(encoded: tf.Tensor) -> tf.Tensor:
             _decode_rgb(encoded), [[0, 0], [0, 0], [0, 1]], constant_values=tf.constant(255, tf.uint8)
         )
 
-    is_png = tf.strings.substr(encoded, 0, len(_PNG_SIGNATURE)) == _PNG_SIGNATURE
+    is_png = _begins_with(encoded, PNG_SIGNATURE)
     return tf.cond(is_png, lambda: tf.io.decode_png(encoded, channels=4), opaque)
+
+
+def _begins_with(encoded: tf.Tensor, signature: bytes) -> tf.Tensor:
+    return tf.strings.substr(encoded, 0, len(signature)) == signature
 
 
 def decode_mask(encoded: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from components.imaging.reading import ValueRange
+from components.imaging.reading import PNG_SIGNATURE, ValueRange
 from components.pillow import Image
 
 _PERCENTILES: Final = (0.1, 99.9)
@@ -16,7 +16,7 @@ _DEPTH: Final = slice(24, 25)
 
 def is_deep_png(encoded: bytes) -> bool:
     """Whether bytes are a PNG of 16 bits a channel."""
-    return encoded[:4] == b"\x89PNG" and encoded[_DEPTH] == b"\x10"
+    return encoded[:4] == PNG_SIGNATURE[:4] and encoded[_DEPTH] == b"\x10"
 
 
 def read_deep_png(encoded: bytes) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE
 from components.pillow import Image
 
 ORIENTATION: Final = 0x0112
@@ -86,7 +87,7 @@ def exif_block(orientation: int) -> bytes:
 
 def _exif_block(data: bytes) -> bytes:
     """What follows the mark "Exif", from its byte order on; empty where there is none."""
-    steps = _segments if data[:3] == b"\xff\xd8\xff" else _chunks if data[:4] == b"\x89PNG" else None
+    steps = _segments if data[:3] == JPEG_SIGNATURE else _chunks if data[:4] == PNG_SIGNATURE[:4] else None
     for _, block in zip(range(MOST_SEGMENTS), steps(data) if steps else (), strict=False):
         if block:
             return block

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE
+
 MAX_SIDE = 2**17
 """Pixels. What is computed a row at a time, the logits of 255 classes, then stays under 128 MiB."""
 
-_JPEG = b"\xff\xd8\xff"
-_PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = b"GIF8"
 _BMP = b"BM"
 _HEADER = 26
@@ -45,7 +45,8 @@ def admit_images(image_bytes: tf.Tensor, max_pixels: int) -> Admitted:
             none: TensorFlow would decode all of its frames, at a size that no header bounds.
     """
     is_jpeg, is_png, is_gif, is_bmp = (
-        tf.equal(tf.strings.substr(image_bytes, 0, len(magic)), magic) for magic in (_JPEG, _PNG, _GIF, _BMP)
+        tf.equal(tf.strings.substr(image_bytes, 0, len(magic)), magic)
+        for magic in (JPEG_SIGNATURE, PNG_SIGNATURE, _GIF, _BMP)
     )
     known = [
         _require_all(~is_gif, " is a GIF, which is not read here; save it as PNG"),

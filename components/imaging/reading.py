@@ -11,6 +11,9 @@ from components.settings import Settings
 
 Exif = Literal["upright", "stored"]
 
+JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
+PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+
 
 def _ascending(value: tuple[float, float]) -> tuple[float, float]:
     low, high = value

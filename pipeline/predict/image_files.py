@@ -9,8 +9,6 @@ from typing import Final, NamedTuple
 
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
-    JPEG_SIGNATURE,
-    PNG_SIGNATURE,
     InputRejectedError,
     as_png,
     open_image,
@@ -19,6 +17,7 @@ from components.image_mask_example_gen.files import (
 )
 from components.image_mask_example_gen.report import Reason
 from components.image_mask_example_gen.suffixes import PICTURES
+from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE
 
 SUFFIXES: Final = ", ".join(sorted(PICTURES))
 """Of what is taken for an image in a folder; a file that is named itself may be called anything."""

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 MaskValues = Literal["index", "alpha", "pages"]
 """What a mask's raw values are where they are not what its pixels show."""
 
-OFFICIAL_TRAINVAL: Final = "trainval"
-OFFICIAL_TEST: Final = "test"
-
 BACKGROUND: Final = "background"
 """The class of what no annotation covers, where masks are drawn from names."""
 IGNORED: Final = 255

@@ -9,8 +9,6 @@ from pathlib import Path
 from components.dataset.features import ATTRIBUTE_PREFIX
 from components.errors import StageError
 from components.image_mask_example_gen.layouts.layout import (
-    OFFICIAL_TEST,
-    OFFICIAL_TRAINVAL,
     Entry,
     Layout,
     RawClass,
@@ -22,7 +20,7 @@ from components.image_mask_example_gen.report import Reason, Rejection
 
 _IMAGES = "images"
 _TRIMAPS = "annotations/trimaps"
-_LISTS = {OFFICIAL_TRAINVAL: "annotations/trainval.txt", OFFICIAL_TEST: "annotations/test.txt"}
+_LISTS = {"trainval": "annotations/trainval.txt", "test": "annotations/test.txt"}
 
 _SPECIES = {"1": "cat", "2": "dog"}
 _SPECIES_FEATURE = f"{ATTRIBUTE_PREFIX}species"
@@ -55,9 +53,9 @@ class OxfordIiitPet(Layout):
             else:
                 found = f"in neither of {' and '.join(self.files)}; its mask {pair.mask} stays aside as well"
                 rejected.append(Rejection(pair.image, Reason.UNLISTED, found))
-        if entries and not any(entry.official_split == OFFICIAL_TEST for entry in entries):
+        if entries and not any(entry.official_split == "test" for entry in entries):
             raise StageError(
-                f"no pair of the official list {_LISTS[OFFICIAL_TEST]} is there; look whether its images and "
+                f"no pair of the official list {_LISTS['test']} is there; look whether its images and "
                 "masks are"
             )
         return Scan(entries, rejected, sorted([*pairs.files, *self.files]))
