@@ -26,6 +26,19 @@ def dataset_config(exec_properties: Mapping[str, Any]) -> DatasetConfig:
     return settings_of_run(IngestionSettings, settings, exec_properties).dataset
 
 
+def dataset_root(config: DatasetConfig) -> Path:
+    """Returns the folder of a dataset that is not drawn.
+
+    Raises:
+      StageError: it is missing or not what its layout says.
+    """
+    try:
+        config.check_root()
+    except ValueError as error:
+        raise StageError(str(error)) from error
+    return Path(config.root or "")
+
+
 class Driver(TokenDriver):
     """Cached Examples are used as long as the input files are the same."""
 
@@ -50,11 +63,7 @@ def fingerprint_inputs(config: DatasetConfig) -> str:
     """
     if config.root is None:
         return "drawn"
-    try:
-        config.check_root()
-    except ValueError as error:
-        raise StageError(str(error)) from error
-    root = Path(config.root)
+    root = dataset_root(config)
     digest = blake2b(digest_size=16)
     for path in (*config.source.scan(root).files, *config.splits.files):
         file = root / path

@@ -23,7 +23,6 @@ from tfx.types import Artifact, artifact_utils
 from components.dataset.contracts import INGESTION_FILE, SPLITS_FILE, Ingestion
 from components.dataset.features import SPLITS
 from components.dataset.labels import LabelSet
-from components.errors import StageError
 from components.image_mask_example_gen.checks import (
     PairFacts,
     WrittenPair,
@@ -32,7 +31,7 @@ from components.image_mask_example_gen.checks import (
     find_shared_pictures,
 )
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.driver import dataset_config
+from components.image_mask_example_gen.driver import dataset_config, dataset_root
 from components.image_mask_example_gen.example import ExampleReader
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
@@ -123,7 +122,7 @@ class Executor(BaseBeamExecutor):
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         ingestion = artifact_utils.get_single_instance(output_dict["ingestion"])
 
-        with _dataset_root(config) as root:
+        with _folder_to_read(config) as root:
             plan = self._plan(config, root)
             log_planned(plan.pairs, plan.origins, plan.rejected, plan.notes)
             mapping = LabelMapping(*config.raw_labels(), labels.names, config.label_tolerance)
@@ -204,16 +203,12 @@ def _load_outcomes(path: str) -> list[ShardOutcome]:
 
 
 @contextmanager
-def _dataset_root(config: DatasetConfig) -> Iterator[Path]:
+def _folder_to_read(config: DatasetConfig) -> Iterator[Path]:
     """The folder to read from; the drawn dataset has one only as long as it is needed."""
-    if config.root is None:
-        with tempfile.TemporaryDirectory() as temporary:
-            draw_dataset(Path(temporary), config.shapes)
-            logger.info("%d images and masks drawn", config.shapes.num_images)
-            yield Path(temporary)
+    if config.root is not None:
+        yield dataset_root(config)
         return
-    try:
-        config.check_root()
-    except ValueError as error:
-        raise StageError(str(error)) from error
-    yield Path(config.root)
+    with tempfile.TemporaryDirectory() as temporary:
+        draw_dataset(Path(temporary), config.shapes)
+        logger.info("%d images and masks drawn", config.shapes.num_images)
+        yield Path(temporary)
