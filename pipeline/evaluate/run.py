@@ -5,9 +5,11 @@ import logging
 import os
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
@@ -167,19 +169,26 @@ def _artifact(kind: type[Artifact], folder: Path) -> Artifact:
 
 class _Learnt:
     """Which pairs a model learnt from: those that its own settings, applied to its folder as it is now, put
-    into train or val.
+    into train or val, and copies of their images' files, byte for byte, wherever they are.
     """
 
     def __init__(self, model: Path):
         self._left_out = 0
         self._obstacle = ""
         self._images = self._of_model(described(model, "recipe", "dataset"))
+        self._by_size: defaultdict[int, list[str]] = defaultdict(list)
+        for path in self._images:
+            if isinstance(path, str) and os.path.isfile(path):
+                self._by_size[os.path.getsize(path)].append(path)
+        self._contents: dict[int, frozenset[bytes]] = {}
+        """Digests of all of one size, once they were asked for."""
 
     def of(self, dataset: DatasetConfig) -> Callable[[Entry], bool]:
         """Returns what knows such a pair of a folder, and counts it."""
 
         def learnt(entry: Entry) -> bool:
-            is_known = _image(dataset, entry) in self._images
+            image = _image(dataset, entry)
+            is_known = image in self._images or self._has_copy(image)
             self._left_out += is_known
             return is_known
 
@@ -191,6 +200,15 @@ class _Learnt:
             logger.warning("it is not known whether the model learnt from these pairs: %s", self._obstacle)
         elif self._left_out:
             logger.info("%d pairs left out, which the model learnt from: its train and val", self._left_out)
+
+    def _has_copy(self, image: Hashable) -> bool:
+        """Whether one of them is this file by another name; only files of its size are read."""
+        if not isinstance(image, str) or not os.path.isfile(image):
+            return False
+        size = os.path.getsize(image)
+        if size not in self._contents:
+            self._contents[size] = frozenset(map(_content, self._by_size.get(size, ())))
+        return bool(self._contents[size]) and _content(image) in self._contents[size]
 
     def _of_model(self, settings: Any) -> frozenset[Hashable]:
         if settings is None:
@@ -208,6 +226,10 @@ class _Learnt:
         return frozenset(
             _image(config, entry) for shard in plan.shards if shard.split != SPLIT for entry in shard.entries
         )
+
+
+def _content(path: str) -> bytes:
+    return blake2b(Path(path).read_bytes(), digest_size=16).digest()
 
 
 def _image(dataset: DatasetConfig, entry: Entry) -> Hashable:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -212,11 +213,14 @@ def test_on_its_own_folder_a_model_is_scored_as_in_its_run_on_what_it_did_not_le
     assert (home / "both.html").read_text().count("Evaluated: it would pass the gate") == 2
 
 
-def test_links_to_what_the_model_learnt_from_are_left_out_too(home: Path, evaluate: Evaluate) -> None:
+@pytest.mark.parametrize("repeat", [os.symlink, shutil.copyfile])
+def test_links_to_what_the_model_learnt_from_and_copies_are_left_out_too(
+    home: Path, evaluate: Evaluate, repeat: Callable[[Path, Path], None]
+) -> None:
     for kind in ("images", "masks"):
         (home / "mixed" / kind).mkdir(parents=True)
         for path in (home / "own" / kind).iterdir():
-            (home / "mixed" / kind / f"own{path.name}").symlink_to(path)
+            repeat(path, home / "mixed" / kind / f"own{path.name}")
         for path in (home / "other" / kind).iterdir():
             (home / "mixed" / kind / path.name).write_bytes(path.read_bytes())
     done = evaluate("--data", "mixed")
