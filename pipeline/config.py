@@ -99,7 +99,8 @@ class Recipe(Settings):
     def reading(self) -> Reading:
         """Returns how pixels are read of an image's bytes, in every stage and in serving."""
         return Reading(
-            channels=self.transform.channels,
+            channels=self.transform.num_channels,
+            bands=self.transform.bands,
             exif=self.dataset.exif,
             value_range=self.dataset.value_range,
         )
@@ -153,7 +154,7 @@ class Recipe(Settings):
                     f"transform.{key} is {pixels}, not a multiple of {step}, the stride of "
                     f"{whose}; use {nearest}{remedy}"
                 )
-        input_shape = (self.transform.height, self.transform.width, self.transform.channels)
+        input_shape = (self.transform.height, self.transform.width, self.transform.num_channels)
         yield from contradictions(
             self.model, self.augmentation, self.training, self.dataset.label_set(), input_shape
         )

@@ -59,6 +59,7 @@ def create_pipeline(
         dataset=recipe.dataset,
         labels=labels,
         data_path=parameters.data_path,
+        bands=recipe.transform.bands,
         code_fingerprint=source_fingerprint(
             components.image_mask_example_gen, components.imaging, components.dataset
         ),

@@ -145,7 +145,7 @@ def run_transform(tmp_path_factory: pytest.TempPathFactory) -> RunTransform:
         from components.transform.config import TransformConfig
 
         config = TransformConfig(**settings)
-        reading = Reading(channels=config.channels)
+        reading = Reading(channels=config.num_channels, bands=config.bands)
         root = tmp_path_factory.mktemp("transform")
         pairs = {
             "train": [disc_pair(seed) for seed in range(12)],

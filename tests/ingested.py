@@ -15,7 +15,9 @@ from components.image_mask_example_gen.executor import Executor
 from components.run_parameters import settings_of_any_run
 
 
-def ingest(config: DatasetConfig, out: Path, *beam_args: str) -> Ingestion:
+def ingest(
+    config: DatasetConfig, out: Path, *beam_args: str, bands: tuple[int, ...] | None = None
+) -> Ingestion:
     """Runs the executor as TFX does and reads its report."""
     examples, ingestion = standard_artifacts.Examples(), IngestionReportArtifact()
     examples.uri, ingestion.uri = str(out / "examples"), str(out / "ingestion")
@@ -30,7 +32,7 @@ def ingest(config: DatasetConfig, out: Path, *beam_args: str) -> Ingestion:
         )
     )
     properties = {
-        "dataset": settings_of_any_run({"dataset": config.model_dump(mode="json")}),
+        "dataset": settings_of_any_run({"dataset": config.model_dump(mode="json"), "bands": bands}),
         "labels": config.label_set().model_dump_json(),
         "data_path": config.root or "",
     }

@@ -30,7 +30,7 @@ class PairFacts(NamedTuple):
 
     sketch: str
     """Of the image, as are the next two; see `EncodedImage`."""
-    used_range: tuple[int, int] | None
+    used_range: tuple[float, float] | None
     bands_left_out: int
     palettes: tuple[Palette, ...]
     """Those whose indices are the mask's raw values."""
@@ -76,7 +76,7 @@ def check_pairs(pairs: Sequence[WrittenPair], tolerance: int, value_range: Value
         )
     _warn_of_ignored_areas([pair.facts.binary_pixels for pair in pairs if pair.facts.binary_pixels])
     if more := sum(pair.facts.bands_left_out > 0 for pair in pairs):
-        logger.warning("%d images have more bands than are read; only their first ones are kept", more)
+        logger.warning("%d images have bands that transform.channels leaves out", more)
     of_train = joined(pair.facts.used_range for pair in pairs if pair.split == SPLITS[0])
     _check_levels(of_train or joined(pair.facts.used_range for pair in pairs), value_range)
 
@@ -117,7 +117,7 @@ def _warn_of_ignored_areas(masks: Sequence[tuple[int, int, int]]) -> None:
         )
 
 
-def _check_levels(used: tuple[int, int] | None, value_range: ValueRange | None) -> None:
+def _check_levels(used: tuple[float, float] | None, value_range: ValueRange | None) -> None:
     """Looks whether the network can tell the values of deep pixels apart.
 
     Args:
@@ -134,12 +134,12 @@ def _check_levels(used: tuple[int, int] | None, value_range: ValueRange | None) 
     if seen >= FEWEST_LEVELS:
         return
     text = (
-        f"images have more than 8 bits a channel, and their values {low} … {high} are {seen} of the 256 "
+        f"images have more than 8 bits a channel, and their values {low:g} … {high:g} are {seen} of the 256 "
         "levels that the network sees"
     )
     if value_range is None:
         raise StageError(
-            f"{text}; --set dataset.value_range=[{low},{max(high, low + 1)}] spreads them over all, in "
+            f"{text}; --set dataset.value_range=[{low:g},{max(high, low + 1):g}] spreads them over all, in "
             "training and serving alike"
         )
     logger.warning("%s, as dataset.value_range is [%g, %g]", text, *value_range)

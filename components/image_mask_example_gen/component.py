@@ -12,6 +12,7 @@ from components.dataset.labels import LabelSet
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.driver import DATASET_KEY, Driver, IngestionSettings
 from components.image_mask_example_gen.executor import Executor
+from components.imaging.reading import Bands
 from components.run_parameters import DATA_PATH, settings_of_any_run
 
 
@@ -44,6 +45,7 @@ class ImageMaskExampleGen(base_beam_component.BaseBeamComponent):
       labels: The classes, usually ``dataset.label_set()``.
       data_path: Folder of the dataset in this run, empty for the drawn dataset; ``dataset.root`` is not read.
       code_fingerprint: Stands for the code's version; another one makes cached results outdated.
+      bands: Those that are read of each image, see ``Reading``; None for pictures.
     """
 
     SPEC_CLASS = ImageMaskExampleGenSpec
@@ -56,10 +58,13 @@ class ImageMaskExampleGen(base_beam_component.BaseBeamComponent):
         labels: LabelSet,
         data_path: str | RuntimeParameter,
         code_fingerprint: str = "",
+        bands: Bands | None = None,
     ):
         super().__init__(
             spec=ImageMaskExampleGenSpec(
-                dataset=settings_of_any_run(IngestionSettings(dataset=dataset).model_dump(mode="json")),
+                dataset=settings_of_any_run(
+                    IngestionSettings(dataset=dataset, bands=bands).model_dump(mode="json")
+                ),
                 labels=labels.model_dump_json(),
                 data_path=data_path,
                 fingerprint="",  # The driver fills it in at run time.

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
+from components.imaging.reading import Bands, Reading
 from components.run_parameters import settings_of_run
 from components.settings import Settings
 from components.token_driver import InputArtifacts, TokenDriver
@@ -18,12 +19,18 @@ class IngestionSettings(Settings):
     """What the stage needs to know, but for the classes."""
 
     dataset: DatasetConfig
+    bands: Bands | None = None
+    """Those that are read of each image, see ``Reading``."""
+
+    @property
+    def reading(self) -> Reading:
+        """How images are read, but for the channels of those that are no stacks of bands."""
+        return Reading(bands=self.bands, exif=self.dataset.exif, value_range=self.dataset.value_range)
 
 
-def dataset_config(exec_properties: Mapping[str, Any]) -> DatasetConfig:
+def ingestion_settings(exec_properties: Mapping[str, Any]) -> IngestionSettings:
     """Returns the settings with the root that this run reads from."""
-    settings = exec_properties[DATASET_KEY]
-    return settings_of_run(IngestionSettings, settings, exec_properties).dataset
+    return settings_of_run(IngestionSettings, exec_properties[DATASET_KEY], exec_properties)
 
 
 def dataset_root(config: DatasetConfig) -> Path:
@@ -50,7 +57,7 @@ class Driver(TokenDriver):
         Raises:
           StageError: the dataset's folder is missing or not what its layout says.
         """
-        return fingerprint_inputs(dataset_config(exec_properties))
+        return fingerprint_inputs(ingestion_settings(exec_properties).dataset)
 
 
 def fingerprint_inputs(config: DatasetConfig) -> str:

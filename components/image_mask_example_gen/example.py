@@ -20,7 +20,7 @@ from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.mask import Mask
 from components.image_mask_example_gen.report import Reason, Rejection
 from components.imaging.exif import swaps_sides
-from components.imaging.reading import PNG_SIGNATURE, Exif
+from components.imaging.reading import PNG_SIGNATURE, Exif, Reading
 
 _PNG_FILTER_UP = 2
 
@@ -36,12 +36,12 @@ class ExampleReader:
     mapping: LabelMapping
     max_pixels: int
     """Pictures with more are rejected before they are decoded."""
-    exif: Exif | None
-    """Whether masks are those of upright pictures or of pictures as they are stored; None for not known."""
+    reading: Reading
+    """How the model reads images, and so whether masks are those of upright pictures."""
 
     def image(self, entry: Entry) -> EncodedImage:
         """Reads a pair's image; raises InputRejectedError."""
-        return read_image(self.layout.image_file(self.root, entry), self.max_pixels)
+        return read_image(self.layout.image_file(self.root, entry), self.max_pixels, self.reading)
 
     def read(self, entry: Entry) -> tuple[bytes, PairFacts] | Rejection:
         """Returns a pair's serialized Example and what is remembered of it, or why there is none."""
@@ -50,7 +50,7 @@ class ExampleReader:
             image = self.image(entry)
             file, other = other, file
             mask = self.layout.open_mask(self.root, entry, self.max_pixels)
-            height, width = _fitted_size(image, mask, self.exif)
+            height, width = _fitted_size(image, mask, self.reading.exif)
             raw = mask.read(as_colors=self.mapping.of_colors)
             class_ids = self.mapping.class_ids(raw)
             repaired_pixels = self.mapping.repaired_pixels(raw)

@@ -31,7 +31,7 @@ from components.image_mask_example_gen.checks import (
     find_shared_pictures,
 )
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.driver import dataset_config, dataset_root
+from components.image_mask_example_gen.driver import dataset_root, ingestion_settings
 from components.image_mask_example_gen.example import ExampleReader
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
@@ -115,7 +115,8 @@ class Executor(BaseBeamExecutor):
         Raises:
           StageError: the input cannot be used as it is; the message says what to mend.
         """
-        config = dataset_config(exec_properties)
+        settings = ingestion_settings(exec_properties)
+        config, reading = settings.dataset, settings.reading
         labels = LabelSet.model_validate_json(exec_properties["labels"])
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
@@ -126,7 +127,7 @@ class Executor(BaseBeamExecutor):
             plan = self._plan(config, root)
             log_planned(plan.pairs, plan.origins, plan.rejected, plan.notes)
             mapping = LabelMapping(*config.raw_labels(), labels.names, config.label_tolerance)
-            reader = ExampleReader(config.source, root, mapping, config.max_pixels, config.exif)
+            reader = ExampleReader(config.source, root, mapping, config.max_pixels, reading)
             written, rejected = self._write_shards(plan, reader, examples)
             shared = find_shared_pictures(written, lambda entry: reader.image(entry).pixel_digest())
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import PngImagePlugin, UnidentifiedImageError
 
 from components.image_mask_example_gen.report import Reason
-from components.imaging.deep import write_deep_png
+from components.imaging.deep import write_png
 from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
 from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE
 from components.pillow import Image
@@ -28,7 +28,7 @@ _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
 # An Example is a protocol buffer, which cannot hold 2 GB; no sane picture comes near.
 _MAX_FILE_BYTES = 1 << 30
 
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS_PER_SAMPLE = 258
 _SAMPLES_PER_PIXEL = 277
 _PLANAR = 2
@@ -110,7 +110,7 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
 
 def _other_tiff(data: bytes) -> InputRejectedError | None:
     """Says what a TIFF holds that nothing here reads; None for what is none."""
-    if not data.startswith(_TIFF_SIGNATURES):
+    if not data.startswith(TIFF_SIGNATURES):
         return None
     from tifffile import TiffFile
 
@@ -267,7 +267,7 @@ def as_png(data: bytes, picture: Image.Image) -> bytes:
       InputRejectedError: the file is damaged, or its pixels have 32 bits.
     """
     if (deep := deep_colors(data, picture)) is not None:
-        return with_orientation(write_deep_png(deep), stored_orientation(data, picture))
+        return with_orientation(write_png(deep), stored_orientation(data, picture))
     # A PGM's 16 bits are 32 to Pillow.
     if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
         raise InputRejectedError(

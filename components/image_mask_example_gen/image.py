@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from components.image_mask_example_gen.bands import encode_bands
 from components.image_mask_example_gen.files import (
     InputRejectedError,
     as_png,
@@ -23,7 +24,8 @@ from components.image_mask_example_gen.files import (
     with_orientation,
 )
 from components.image_mask_example_gen.report import Reason
-from components.imaging.deep import is_deep_png, used_range
+from components.imaging.deep import is_deep_png, read_png, used_range
+from components.imaging.reading import RGB, Reading
 
 _FIRST_ROWS = 8
 """Of a JPEG these cost hardly more than one pixel."""
@@ -31,7 +33,7 @@ _FIRST_ROWS = 8
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """Bytes that TensorFlow decodes to ``uint8 [height, width, 3]``."""
+    """Bytes that TensorFlow decodes to ``uint8 [height, width, 3]``, or a stack of bands, see `Reading`."""
 
     data: bytes
     format: str
@@ -40,10 +42,10 @@ class EncodedImage:
     """As it is stored, as is the width."""
     width: int
     first_rows: np.ndarray
-    """uint8 [8 or fewer, width, 3]: its top, decoded."""
+    """[8 or fewer, width, …]: its top, decoded."""
     orientation: int = 1
     """EXIF's, 1 … 8."""
-    used_range: tuple[int, int] | None = None
+    used_range: tuple[float, float] | None = None
     """Of more than 8 bits a channel, the lowest and the highest value, outliers left out; None for 8."""
     bands_left_out: int = 0
 
@@ -58,13 +60,25 @@ class EncodedImage:
         return _digest(pixels.shape, pixels)
 
 
-def read_image(path: Path, max_pixels: int) -> EncodedImage:
+def read_image(path: Path, max_pixels: int, reading: Reading = RGB) -> EncodedImage:
     """Reads an image: its bytes unchanged if the model takes them, else as a lossless PNG.
 
     Raises:
-      InputRejectedError: the file is damaged, no picture, or has more than ``max_pixels`` pixels.
+      InputRejectedError: it is damaged, no picture, has more than ``max_pixels`` pixels or too few bands.
     """
     data = read_file(path)
+    if (made := encode_bands(data, max_pixels, reading)) is not None:
+        pixels = read_png(made.png)
+        return EncodedImage(
+            made.png,
+            "png",
+            made.height,
+            made.width,
+            _first_rows(pixels),
+            made.orientation,
+            used_range(pixels) if pixels.dtype == np.uint16 else None,
+            made.bands_left_out,
+        )
     picture = open_image(data, max_pixels)
     orientation = stored_orientation(data, picture)
     height, width, left_out = picture.height, picture.width, 0
@@ -74,16 +88,16 @@ def read_image(path: Path, max_pixels: int) -> EncodedImage:
     else:
         left_out = bands_left_out(picture)
         data = as_png(data, picture)
-        pixels = _decode(data)
-        if pixels is None:
+        decoded = _decode(data)
+        if decoded is None:
             raise InputRejectedError(
                 Reason.NOT_DECODABLE, "TensorFlow does not decode it, not even re-encoded as PNG"
             )
-        kind, rows, (height, width) = "png", _first_rows(pixels), pixels.shape[:2]
+        kind, rows, (height, width) = "png", _first_rows(decoded), decoded.shape[:2]
     return EncodedImage(data, kind, height, width, rows, orientation, _used_range(data), left_out)
 
 
-def _used_range(data: bytes) -> tuple[int, int] | None:
+def _used_range(data: bytes) -> tuple[float, float] | None:
     if not is_deep_png(data):
         return None
     return used_range(tf.io.decode_png(data, channels=3, dtype=tf.uint16).numpy())

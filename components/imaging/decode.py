@@ -3,11 +3,11 @@
 import tensorflow as tf
 
 from components.imaging.exif import LONG, MOST_SEGMENTS, ORIENTATION, SHORT
-from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE, RGB, Reading
+from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE, RGB, Reading, ValueRange
 
 
 def decode_image(encoded: tf.Tensor, reading: Reading = RGB) -> tf.Tensor:
-    """Decodes one JPEG, PNG or BMP, whatever its file was called.
+    """Decodes one JPEG, PNG or BMP, whatever its file was called; where bands are read, a PNG of them.
 
     Args:
         encoded: string [].
@@ -117,25 +117,51 @@ def _turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_stored(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
+    if reading.bands is not None:
+        return _decode_stack(encoded, len(reading.bands), reading.value_range)
     # Asked for 1 or 4 channels itself, TensorFlow refuses some formats.
     decode, channels = (_decode_rgba, 4) if reading.channels == 4 else (_decode_rgb, 3)
     value_range = reading.value_range
     if value_range is None:
         image = decode(encoded)
     else:
-        is_deep = _begins_with(encoded, PNG_SIGNATURE) & (tf.strings.substr(encoded, 24, 1) == b"\x10")
         image = tf.cond(
-            is_deep, lambda: _decode_deep(encoded, channels, *value_range), lambda: decode(encoded)
+            _is_deep(encoded), lambda: _decode_deep(encoded, channels, *value_range), lambda: decode(encoded)
         )
     return tf.image.rgb_to_grayscale(image) if reading.channels == 1 else image
+
+
+def _is_deep(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether it is a PNG of 16 bits a channel, bool []."""
+    return _begins_with(encoded, PNG_SIGNATURE) & (tf.strings.substr(encoded, 24, 1) == b"\x10")
+
+
+def _decode_stack(encoded: tf.Tensor, bands: int, value_range: ValueRange | None) -> tf.Tensor:
+    """A gray PNG of 8 or 16 bits with the bands one below the other, uint8 [height, width, bands]."""
+
+    def shallow() -> tf.Tensor:
+        return tf.io.decode_png(encoded, channels=1)
+
+    def deep() -> tf.Tensor:
+        assert value_range is not None
+        return _spread(tf.io.decode_png(encoded, channels=1, dtype=tf.uint16), *value_range)
+
+    stack = shallow() if value_range is None else tf.cond(_is_deep(encoded), deep, shallow)
+    image = tf.reshape(stack, [bands, -1, tf.shape(stack)[1]])
+    return tf.ensure_shape(tf.transpose(image, [1, 2, 0]), [None, None, bands])
 
 
 def _decode_deep(encoded: tf.Tensor, channels: int, low: float, high: float) -> tf.Tensor:
     """A PNG of 16 bits a channel, uint8 [height, width, channels]; alpha keeps its own range."""
     deep = tf.io.decode_png(encoded, channels=channels, dtype=tf.uint16)
-    scaled = (tf.cast(deep[:, :, :3], tf.float32) - low) * (255 / (high - low))
-    colors = tf.cast(tf.clip_by_value(tf.round(scaled), 0.0, 255.0), tf.uint8)
-    return tf.concat([colors, tf.cast(deep[:, :, 3:] // 256, tf.uint8)], axis=2)
+    alpha = tf.cast(deep[:, :, 3:] // 256, tf.uint8)
+    return tf.concat([_spread(deep[:, :, :3], low, high), alpha], axis=2)
+
+
+def _spread(deep: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """Values of a range, uint16, as uint8."""
+    scaled = (tf.cast(deep, tf.float32) - low) * (255 / (high - low))
+    return tf.cast(tf.clip_by_value(tf.round(scaled), 0.0, 255.0), tf.uint8)
 
 
 def _decode_rgb(encoded: tf.Tensor) -> tf.Tensor:

@@ -19,8 +19,8 @@ def is_deep_png(encoded: bytes) -> bool:
     return encoded[:4] == PNG_SIGNATURE[:4] and encoded[_DEPTH] == b"\x10"
 
 
-def read_deep_png(encoded: bytes) -> np.ndarray:
-    """Decodes a PNG of 16 bits a channel: uint16 [height, width] or [height, width, 2 … 4]; Pillow keeps 8.
+def read_png(encoded: bytes) -> np.ndarray:
+    """Decodes a PNG of 8 or 16 bits, of which Pillow keeps 8: [height, width] or [height, width, 2 … 4].
 
     Raises:
         ValueError: it is damaged.
@@ -33,11 +33,25 @@ def read_deep_png(encoded: bytes) -> np.ndarray:
         raise ValueError(str(error)) from None
 
 
-def write_deep_png(pixels: np.ndarray) -> bytes:
-    """Encodes uint16 [height, width] or [height, width, 3 or 4], of which Pillow can the first alone."""
+def write_png(pixels: np.ndarray) -> bytes:
+    """Encodes uint8 or uint16 [height, width] or [height, width, 1, 3 or 4]."""
     from imagecodecs import png_encode
 
     return bytes(png_encode(np.ascontiguousarray(pixels), level=3))
+
+
+def stacked(pixels: np.ndarray) -> np.ndarray:
+    """Returns bands, [height, width, bands], one below the other: [bands * height, width]."""
+    return np.moveaxis(pixels, -1, 0).reshape(-1, pixels.shape[1])
+
+
+def unstacked(stack: np.ndarray, bands: int) -> np.ndarray:
+    """Returns the bands of a stack, [height, width, bands].
+
+    Raises:
+        ValueError: it is none of so many.
+    """
+    return np.moveaxis(stack.reshape(bands, -1, stack.shape[1]), 0, -1)
 
 
 def colors_of(pixels: np.ndarray) -> np.ndarray:
@@ -46,30 +60,55 @@ def colors_of(pixels: np.ndarray) -> np.ndarray:
     return pixels[..., :1] if pixels.shape[2] < 3 else pixels[..., :3]
 
 
-def used_range(pixels: np.ndarray) -> tuple[int, int]:
-    """Returns the lowest and the highest value of deep pixels, alpha and outliers left out."""
-    colors = colors_of(pixels)
-    low, high = (int(np.percentile(colors, percentile, method="nearest")) for percentile in _PERCENTILES)
-    return low, high
+def used_range(pixels: np.ndarray) -> tuple[float, float]:
+    """Returns the lowest and the highest value, outliers and what is not finite left out.
+
+    Integers of integers; floats are rounded to four digits.
+    """
+    if pixels.dtype.kind == "u":
+        low, high = (int(np.percentile(pixels, percent, method="nearest")) for percent in _PERCENTILES)
+        return low, high
+    finite = pixels[np.isfinite(pixels)]
+    if not finite.size:
+        return 0.0, 0.0
+    ends = (np.percentile(finite, percent, method="nearest") for percent in _PERCENTILES)
+    first, last = (float(f"{end:.4g}") for end in ends)
+    return first, last
 
 
-def joined(ranges: Iterable[tuple[int, int] | None]) -> tuple[int, int] | None:
+def joined(ranges: Iterable[tuple[float, float] | None]) -> tuple[float, float] | None:
     """Returns the range of what some pictures, None where they are not deep, use together."""
     known = [each for each in ranges if each is not None]
     return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
 
 def spread(pixels: np.ndarray, value_range: ValueRange) -> np.ndarray:
-    """Returns deep pixels as the network sees them: uint8; ``components.imaging.decode`` does the same."""
+    """Returns deep pixels as the network sees them: uint8; ``components.imaging.decode`` does the same.
+
+    Of floats NaN is 0.
+    """
     low, high = value_range
-    scaled = (pixels.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    with np.errstate(over="ignore"):
+        scaled = (pixels.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    return np.clip(np.rint(np.nan_to_num(scaled, nan=0.0)), 0, 255).astype(np.uint8)
 
 
 def as_picture(pixels: np.ndarray, value_range: ValueRange | None) -> Image.Image:
-    """Returns deep pixels as a picture in RGB, for people; without a range, by the bits that it needs."""
-    if value_range is None:
-        bits = next(bits for bits in _USUAL_BITS if used_range(pixels)[1] < 1 << bits)
-        value_range = (0.0, (1 << bits) - 1.0)
-    shown = spread(colors_of(pixels), value_range)
+    """Returns pixels as a picture in RGB, for people: of many bands the first three, of two the first.
+
+    Args:
+        pixels: [height, width, …]; 8 bits are shown as they are.
+        value_range: of all others; None for the bits that they need, of floats for what they use.
+    """
+    shown = colors_of(pixels)
+    if pixels.dtype != np.uint8:
+        shown = spread(shown, value_range or _range_to_show(shown))
     return Image.fromarray(np.broadcast_to(shown, (*shown.shape[:2], 3)).copy())
+
+
+def _range_to_show(pixels: np.ndarray) -> ValueRange:
+    low, high = used_range(pixels)
+    if pixels.dtype.kind != "u":
+        return low, high if high > low else low + 1
+    bits = next(bits for bits in _USUAL_BITS if high < 1 << bits)
+    return 0.0, (1 << bits) - 1.0

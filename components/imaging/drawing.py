@@ -18,9 +18,10 @@ from typing import Final
 import numpy as np
 from PIL import ImageDraw, ImageFont
 
-from components.imaging.deep import as_picture, is_deep_png, read_deep_png
+from components.imaging.deep import as_picture, is_deep_png, read_png, unstacked
 from components.imaging.exif import orientation_of, turned
 from components.imaging.palette import Color
+from components.imaging.reading import RGB, Reading
 from components.pillow import Image
 
 _OPACITY: Final = 0.5
@@ -95,7 +96,7 @@ def overlay(
     colors: Sequence[Color],
     class_fraction: Sequence[float],
     *,
-    upright: bool = False,
+    reading: Reading = RGB,
 ) -> bytes:
     """Returns a JPEG of the image with its classes laid over it and a legend below, as `labelled` draws it.
 
@@ -105,16 +106,18 @@ def overlay(
         names: one for every class id.
         colors: one for every class id.
         class_fraction: [C], the shares that the legend tells.
-        upright: whether the model applies an EXIF orientation.
+        reading: how the model reads the image; of bands, the first three are drawn.
 
     Raises:
         ValueError: the image cannot be read here, or its size is not the mask's.
     """
-    if is_deep_png(image_bytes):
-        image = as_picture(read_deep_png(image_bytes), None)
+    if reading.bands is not None:
+        image = as_picture(unstacked(read_png(image_bytes), len(reading.bands)), reading.value_range)
+    elif is_deep_png(image_bytes):
+        image = as_picture(read_png(image_bytes), reading.value_range)
     else:
         image = as_rgb(_open(image_bytes, "the image"))
-    if upright:
+    if reading.upright:
         image = turned(image, orientation_of(image_bytes))
     jpeg = io.BytesIO()
     labelled(image, read_class_ids(mask_bytes), names, colors, class_fraction).save(

@@ -32,17 +32,19 @@ class Admitted(NamedTuple):
     """int64 [], those of all images together"""
 
 
-def admit_images(image_bytes: tf.Tensor, max_pixels: int) -> Admitted:
+def admit_images(image_bytes: tf.Tensor, max_pixels: int, bands: int | None = None) -> Admitted:
     """Admits images, each of a size that can be decoded in bounded memory.
 
     Args:
         image_bytes: string [N], each a JPEG, PNG or BMP.
         max_pixels: the most that one image may have.
+        bands: so many are one below the other in each, which is a gray PNG; None where they are pictures.
 
     Raises:
         tf.errors.InvalidArgumentError: when it runs, naming the first image with more than
             ``max_pixels`` pixels or a side of more than ``MAX_SIDE``, or in no such format. A GIF is
-            none: TensorFlow would decode all of its frames, at a size that no header bounds.
+            none: TensorFlow would decode all of its frames, at a size that no header bounds. Likewise
+            what is no stack of so many bands.
     """
     is_jpeg, is_png, is_gif, is_bmp = (
         tf.equal(tf.strings.substr(image_bytes, 0, len(magic)), magic)
@@ -62,6 +64,11 @@ def admit_images(image_bytes: tf.Tensor, max_pixels: int) -> Admitted:
     size = tf.where(is_png[:, tf.newaxis], png_size, _bmp_sizes(header))
     size = tf.where(is_jpeg[:, tf.newaxis], jpeg_size, size)
     width, height = size[:, 0], size[:, 1]
+    if bands is not None:
+        # The picture, not the stack of its bands, is what a limit is meant for.
+        known = [_require_stacks(is_png, header, height, bands)]
+        with tf.control_dependencies(known):
+            height //= bands
     claim = (" claims ", width, " x ", height, " pixels", _limits(max_pixels))
     checks = [
         _require_all(png_found | ~is_png, " is damaged: its size cannot be read"),
@@ -126,6 +133,15 @@ def require(condition: tf.Tensor, *message: str | tf.Tensor) -> tf.Tensor:
 def _fits(width: tf.Tensor, height: tf.Tensor, max_pixels: int) -> tf.Tensor:
     # A product could be too large for its type.
     return (tf.maximum(width, height) <= MAX_SIDE) & (width <= max_pixels // tf.maximum(height, 1))
+
+
+def _require_stacks(is_png: tf.Tensor, header: tf.Tensor, height: tf.Tensor, bands: int) -> tf.Tensor:
+    wanted = f"; this model reads {bands} bands, one below the other in a gray PNG"
+    gray = _require_all(is_png & tf.equal(header[:, 25], 0), " is no gray PNG", wanted)
+    with tf.control_dependencies([gray]):
+        return _require_all(
+            tf.equal(height % bands, 0), " has a height of ", height, f", no multiple of {bands}", wanted
+        )
 
 
 def _limits(max_pixels: int) -> str:

@@ -5,7 +5,7 @@ Imports neither TensorFlow nor Pillow.
 
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Strict
+from pydantic import AfterValidator, Field, Strict
 
 from components.settings import Settings
 
@@ -24,13 +24,18 @@ def _ascending(value: tuple[float, float]) -> tuple[float, float]:
 
 ValueRange = Annotated[tuple[float, float], Strict(False), AfterValidator(_ascending)]
 """Values of pixels that become 0 and 255."""
+Bands = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Strict(False), Field(min_length=1)]
+"""Numbers of bands, counted from 1."""
 
 
 class Reading(Settings):
     """What ``decode_image`` makes of an image."""
 
     channels: int = 3
-    """1 is luma, 3 RGB, 4 RGB and alpha."""
+    """1 is luma, 3 RGB, 4 RGB and alpha; with ``bands`` their number."""
+    bands: Bands | None = None
+    """Those of a file that become channels, in their order: an image is then a gray PNG of 8 or 16 bits with
+    the bands one below the other, [bands * height, width]."""
     exif: Exif | None = None
     """``upright`` applies an EXIF orientation; otherwise pixels are taken as they are stored."""
 
@@ -50,7 +55,7 @@ FEWEST_LEVELS: Final = 64
 """Pixels that use fewer of the 256 levels are those of 10, 12 or 14 bits in 16, or tell little apart."""
 
 
-def levels(used: tuple[int, int], value_range: ValueRange) -> int:
+def levels(used: tuple[float, float], value_range: ValueRange) -> int:
     """Returns of how many of 256 levels pixels are that use a range, where another is spread over them."""
     low, high = value_range
     first, last = (min(max((value - low) / (high - low), 0.0), 1.0) for value in used)

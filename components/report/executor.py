@@ -101,8 +101,12 @@ def with_examples(
         for split in artifact_utils.decode_split_names(examples.split_names)
     }
     predictions = predict_split(model_dir, split_dirs[_TEST], labels.num_classes)
-    dataset = known.recipe["dataset"]
-    reading = Reading(exif=dataset.get("exif"), value_range=dataset.get("value_range"))
+    dataset, channels = known.recipe["dataset"], known.recipe["transform"]["channels"]
+    reading = Reading(
+        bands=tuple(channels) if isinstance(channels, list) else None,
+        exif=dataset.get("exif"),
+        value_range=dataset.get("value_range"),
+    )
     return _with_intervals(known, predictions).model_copy(
         update={
             "statistics": dataset_statistics(split_dirs, labels.num_classes),

@@ -12,7 +12,7 @@ import numpy as np
 
 from components.dataset.features import IGNORE_LABEL
 from components.dataset.labels import LabelSet
-from components.imaging.deep import as_picture, is_deep_png, read_deep_png
+from components.imaging.deep import as_picture, is_deep_png, read_png, unstacked
 from components.imaging.drawing import as_rgb, class_map
 from components.imaging.exif import orientation_of, swaps_sides, turned
 from components.imaging.palette import Color, told_apart, with_ignored
@@ -161,8 +161,11 @@ def photograph(encoded: bytes, size: tuple[int, int], reading: Reading = RGB) ->
     orientation = orientation_of(encoded) if reading.upright else 1
     with Image.open(io.BytesIO(encoded)) as image:
         image.draft("RGB", size[::-1] if swaps_sides(orientation) else size)
-        if is_deep_png(encoded):
-            rgb = as_picture(read_deep_png(encoded), reading.value_range or FULL_RANGE)
+        if reading.bands is not None:
+            bands = unstacked(read_png(encoded), len(reading.bands))
+            rgb = as_picture(bands, reading.value_range or FULL_RANGE)
+        elif is_deep_png(encoded):
+            rgb = as_picture(read_png(encoded), reading.value_range or FULL_RANGE)
         else:
             rgb = as_rgb(image)
     small = turned(rgb, orientation).resize(size, Image.Resampling.BOX)

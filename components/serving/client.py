@@ -21,6 +21,7 @@ import grpc
 import numpy as np
 
 from components.imaging.palette import Color, default_palette
+from components.imaging.reading import RGB, Reading
 from components.serving import CONCURRENCY, MAX_MESSAGE_BYTES, PATIENCE, TIMEOUT, messages
 from components.serving.connection import Connection, Tls
 from components.serving.failures import ModelUnavailableError, ServingClientError
@@ -28,7 +29,8 @@ from components.serving.messages import Metadata, ModelSpec, Tensors
 
 LABELS_SIGNATURE: Final = "labels"
 """Answers the classes' ``names``, string [N, C], RGB ``colors``, uint8 [N, C, 3], and where they are known
-``raw_values``, int32 [N, C, 1] or [N, C, 3], alike in every row; ``upright``, int32 [N], of newer models."""
+``raw_values``, int32 [N, C, 1] or [N, C, 3], alike in every row; ``upright``, int32 [N], ``bands``,
+int32 [N, B], and ``value_range``, float64 [N, 2], of newer models."""
 LABELS_INPUT: Final = "ignored"
 """String [N]; a server that batches requests takes no signature without an input."""
 DEFAULT_SIGNATURE: Final = "serving_default"
@@ -70,8 +72,8 @@ class Labels:
     """The model version that these are the classes of."""
     raw_values: tuple[int | Color, ...] = ()
     """What stands for them in the masks that the model was trained on; empty where it does not say."""
-    upright: bool = False
-    """Whether the model applies an image's EXIF orientation."""
+    reading: Reading = RGB
+    """How the model reads images; what it does not say is as in RGB."""
 
     @staticmethod
     def numbered(count: int, version: int) -> "Labels":
@@ -336,12 +338,17 @@ def _read_labels(answer: Tensors) -> Labels:
             f"signature {LABELS_SIGNATURE!r} gives raw_values {list(raw_values.shape)}, "
             "not [1, C, 1] or [1, C, 3]"
         )
+    bands, value_range = answer.outputs.get("bands"), answer.outputs.get("value_range")
     return Labels(
         tuple(name.decode("utf-8", "replace") for name in names.flat),
         tuple((int(red), int(green), int(blue)) for red, green, blue in colors[0]),
         answer.version,
         () if raw_values is None else tuple(_number_or_color(*raw) for raw in raw_values[0].tolist()),
-        bool(np.any(answer.outputs.get("upright", False))),
+        Reading(
+            bands=None if bands is None else tuple(bands.ravel().tolist()),
+            exif="upright" if np.any(answer.outputs.get("upright", False)) else None,
+            value_range=None if value_range is None else tuple(value_range.ravel().tolist()),
+        ),
     )
 
 

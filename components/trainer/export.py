@@ -73,7 +73,7 @@ class SegmentationModule(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Segments encoded images (JPEG, PNG, BMP), string [N].
+        """Segments encoded images (JPEG, PNG, BMP), string [N]; see ``Reading`` where bands are read.
 
         Returns:
             mask_bytes: string [N], PNG of class ids, each at its image's own size: the stored one, or the
@@ -163,6 +163,10 @@ class SegmentationModule(tf.Module):
                 classes in the masks that the model was trained on; not there where they are not known.
             upright: int32 [N], 1 where an image's EXIF orientation is applied and its mask is that of the
                 picture upright, 0 where pixels are taken as they are stored.
+            bands: int32 [N, channels], the numbers, from 1, of a file's bands that an encoded image has one
+                below the other; not there where images are pictures.
+            value_range: float64 [N, 2], the values that become 0 and 255, for whoever makes pictures of 8
+                bits of other numbers; not there where the recipe has none.
         """
         rows = tf.size(self._admit_batch(ignored))
         names = tf.constant(self._labels.names)
@@ -172,6 +176,10 @@ class SegmentationModule(tf.Module):
             "colors": tf.tile(colors[tf.newaxis], [rows, 1, 1]),
             "upright": tf.fill([rows], int(self._reading.upright)),
         }
+        if self._reading.bands is not None:
+            answer["bands"] = tf.tile(tf.constant([self._reading.bands], tf.int32), [rows, 1])
+        if self._reading.value_range is not None:
+            answer["value_range"] = tf.tile(tf.constant([self._reading.value_range], tf.float64), [rows, 1])
         if self._labels.raw_values:
             raw_values = tf.reshape(
                 tf.constant(self._labels.raw_values, tf.int32), [1, self._num_classes, -1]
@@ -191,7 +199,11 @@ class SegmentationModule(tf.Module):
         return pixels <= self._limits.max_pixels
 
     def _segment(self, image_bytes: tf.Tensor) -> _Segmented:
-        images, pixels = admit_images(self._admit_batch(image_bytes), self._limits.max_pixels)
+        images, pixels = admit_images(
+            self._admit_batch(image_bytes),
+            self._limits.max_pixels,
+            None if self._reading.bands is None else self._channels,
+        )
         side_by_side = self._side_by_side(pixels)
         inputs, heights, widths = tf.cond(
             side_by_side, lambda: self._decode(images), lambda: self._decode_one_by_one(images)
@@ -268,16 +280,19 @@ def export(
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }
     (directory / LABELS_FILE).write_text(json.dumps(description, indent=2) + "\n")
-    _write_warmup_requests(assets / "tf_serving_warmup_requests", size, network.input_shape[-1])
+    _write_warmup_requests(assets / "tf_serving_warmup_requests", size, reading)
 
 
-def _write_warmup_requests(path: Path, size: InputSize, channels: int) -> None:
+def _write_warmup_requests(path: Path, size: InputSize, reading: Reading) -> None:
     """One request a signature, on a grey picture: the first real one must not pay for TensorFlow's start."""
-    pixels = tf.fill([1, size.height, size.width, channels], tf.constant(128, tf.uint8))
-    # JPEG, the likeliest format, has no fourth channel.
-    encode = tf.io.encode_png if channels == 4 else tf.io.encode_jpeg
+    pixels = tf.fill([1, size.height, size.width, reading.channels], tf.constant(128, tf.uint8))
+    if reading.bands is not None:
+        encoded = tf.io.encode_png(tf.reshape(pixels, [-1, size.width, 1]))
+    else:
+        # JPEG, the likeliest format, has no fourth channel.
+        encoded = (tf.io.encode_png if reading.channels == 4 else tf.io.encode_jpeg)(pixels[0])
     requests = {
-        "serving_default": {"image_bytes": tf.make_tensor_proto([encode(pixels[0]).numpy()])},
+        "serving_default": {"image_bytes": tf.make_tensor_proto([encoded.numpy()])},
         "serving_pixels": {"images": tf.make_tensor_proto(pixels)},
     }
     with tf.io.TFRecordWriter(str(path)) as writer:

@@ -109,8 +109,8 @@ def draw_panel(
     colors = with_ignored(labels.palette)
     rows = [[text(title, _FONT_SIZE) for title in ("image", "truth", "prediction")]]
     for (image, truth), predicted in zip(pairs, predictions, strict=True):
-        # Grey is repeated; channels after the third are not shown.
-        rgb = np.repeat(image, 3, axis=2) if image.shape[2] < 3 else image[..., :3]
+        # Grey is repeated, as is the first of two bands; channels after the third are not shown.
+        rgb = np.repeat(image[..., :1], 3, axis=2) if image.shape[2] < 3 else image[..., :3]
         maps = (class_map(class_ids, colors).convert("RGB") for class_ids in (truth, predicted))
         rows.append(
             [

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from components.imaging.reading import Bands
 from components.settings import Settings
 
 Normalization = Literal["unit", "signed", "imagenet", "dataset"]
@@ -16,8 +17,10 @@ class TransformConfig(Settings):
     """Height of the network's input in pixels; a multiple of the network's stride."""
     width: int = Field(default=128, ge=1, le=8192)
     """Width of the network's input in pixels; a multiple of the network's stride."""
-    channels: Literal[1, 3, 4] = 3
-    """What is read of an image: 1 its luma, 3 RGB, 4 RGB and alpha, 255 where it has none."""
+    channels: Literal[1, 3, 4] | Bands = 3
+    """What is read of an image: 1 its luma, 3 RGB, 4 RGB and alpha, 255 where it has none. Or a list of its
+    bands, counted from 1, in the order in which the network gets them, such as ``[4, 3, 2, 1, 6]``; TIFFs may
+    have any number of them, gray pictures have 1, RGB 3."""
     resize: Literal["stretch", "letterbox"] = "stretch"
     """``stretch`` fills the input; ``letterbox`` keeps the aspect ratio and pads, ignored in masks."""
     normalization: Normalization | None = None
@@ -28,9 +31,19 @@ class TransformConfig(Settings):
 
     @model_validator(mode="after")
     def _channels_have_moments(self) -> Self:
-        if self.normalization == "imagenet" and self.channels != 3:
+        if self.normalization == "imagenet" and self.num_channels != 3:
             raise ValueError(
                 f"transform.normalization is imagenet, whose moments are those of 3 channels, but "
-                f"transform.channels is {self.channels}; use unit, signed or dataset, or 3 channels"
+                f"transform.channels is {self.num_channels}; use unit, signed or dataset, or 3 channels"
             )
         return self
+
+    @property
+    def num_channels(self) -> int:
+        """How many channels the network's input has."""
+        return self.channels if isinstance(self.channels, int) else len(self.channels)
+
+    @property
+    def bands(self) -> Bands | None:
+        """The bands that are read by number; None for luma, RGB and alpha."""
+        return None if isinstance(self.channels, int) else self.channels

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from components.model_store import store
-from components.model_store.description import class_names, pixel_limit, reads_upright
+from components.model_store.description import class_names, described, pixel_limit, reads_upright
 from components.report.run_summary import RunSummary
 from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
@@ -110,6 +110,14 @@ def check_model(model: Path, recipe: Recipe) -> None:
             f"{model} takes the pixels of an image with an EXIF orientation as {exif}, the recipe does not: "
             f"--set dataset.exif={exif}"
         )
+    channels, read = described(model, "recipe", "transform", "channels"), recipe.transform.channels
+    if isinstance(channels, list) or (channels is not None and recipe.transform.bands is not None):
+        wanted = read if isinstance(read, int) else list(read)
+        if channels != wanted:
+            raise ValueError(
+                f"{model} reads the bands {channels} and recipe {recipe.name} {wanted}: "
+                f"--set transform.channels='{channels}'"
+            )
     limit, largest = pixel_limit(model), recipe.dataset.max_pixels
     if limit is not None and limit < largest:
         raise ValueError(

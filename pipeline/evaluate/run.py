@@ -124,7 +124,9 @@ class _Work:
         def plan(config: DatasetConfig, root: Path) -> Plan:
             return plan_evaluation(config, root, learnt.of(dataset))
 
-        component = ImageMaskExampleGen(dataset, self.labels, dataset.root or "")
+        component = ImageMaskExampleGen(
+            dataset, self.labels, dataset.root or "", bands=self._recipe.transform.bands
+        )
         IngestionExecutor(self._context(), plan).Do(
             {},
             {"examples": [self.examples], "ingestion": [self.ingestion]},

@@ -13,9 +13,11 @@ from typing import Final, TypeVar
 from PIL import Image
 
 from components.folders import files_below, split_suffix
+from components.image_mask_example_gen.bands import TiffHeader, read_tiff_of_bands
 from components.image_mask_example_gen.files import (
+    TIFF_SIGNATURES,
     InputRejectedError,
-    bands_left_out,
+    check_pixels,
     open_image,
     read_file,
     stored_orientation,
@@ -120,8 +122,10 @@ class Header:
 
     deep: bool = False
     """Whether the file's channels have more than 8 bits, whatever Pillow makes of them."""
-    bands_left_out: int = 0
-    """Bands of a TIFF that are not read."""
+    bands: tuple[int, ...] = ()
+    """All but alpha of a TIFF that is read by its bands; empty of any other picture."""
+    of_numbers: bool = False
+    """Whether a range of values must make pixels of them."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -143,6 +147,11 @@ class Header:
         return self.mode.endswith("A")
 
     @property
+    def all_bands(self) -> tuple[int, ...]:
+        """Numbers of those that are read if somebody asks for all, but for alpha."""
+        return self.bands or ((1,) if self.is_gray else (1, 2, 3))
+
+    @property
     def is_gray(self) -> bool:
         return self.mode in ("1", "L", "LA", *_SIXTEEN_BITS)
 
@@ -152,8 +161,15 @@ class Header:
         return self.deep or self.mode in _SIXTEEN_BITS
 
 
-def read_headers(paths: Iterable[Path], max_pixels: int) -> list[Header | InputRejectedError]:
+def read_headers(
+    paths: Iterable[Path], max_pixels: int, *, of_images: bool = False
+) -> list[Header | InputRejectedError]:
     """Reads the headers of pictures and masks, several at once.
+
+    Args:
+        paths: the files.
+        max_pixels: the most that one may have.
+        of_images: whether pictures may have any number of bands, of any numbers.
 
     Returns:
         One item a path; an exception is the reason for which the ingestion will set the file aside. Equal
@@ -166,7 +182,7 @@ def read_headers(paths: Iterable[Path], max_pixels: int) -> list[Header | InputR
     known: dict[Header | InputRejectedError, Header | InputRejectedError] = {}
     # A file that waits for its turn takes a kilobyte or two: not all of them at once.
     while chunk := list(islice(remaining, _AT_ONCE)):
-        read = in_threads(lambda path: _read_header(path, max_pixels), chunk)
+        read = in_threads(lambda path: _read_header(path, max_pixels, of_images), chunk)
         headers += (known.setdefault(header, header) for header in read)
     return headers
 
@@ -184,7 +200,21 @@ def read_sizes(openers: Sequence[Callable[[], Mask]]) -> list[Header | InputReje
     return in_threads(size, openers)
 
 
-def _read_header(path: Path, max_pixels: int) -> Header | InputRejectedError:
+def _header_of_bands(tiff: TiffHeader, max_pixels: int) -> Header:
+    check_pixels(tiff.width, tiff.height, max_pixels)
+    return Header(
+        tiff.width,
+        tiff.height,
+        "TIFF",
+        ("L" if len(tiff.bands) == 1 else "RGB") + ("A" if tiff.has_alpha else ""),
+        tiff.orientation,
+        deep=tiff.dtype.itemsize > 1 or tiff.holds_numbers,
+        bands=tiff.bands,
+        of_numbers=tiff.holds_numbers,
+    )
+
+
+def _read_header(path: Path, max_pixels: int, is_image: bool) -> Header | InputRejectedError:
     try:
         if path.suffix.lower() == ".mat":
             mask = open_mask(path, max_pixels)
@@ -192,6 +222,8 @@ def _read_header(path: Path, max_pixels: int) -> Header | InputRejectedError:
         try:
             with path.open("rb") as file:
                 data = file.read(_BEGINNING)
+            if is_image and data.startswith(TIFF_SIGNATURES) and (tiff := read_tiff_of_bands(path)):
+                return _header_of_bands(tiff, max_pixels)
             picture = open_image(data, max_pixels)
         except (InputRejectedError, OSError):
             # Some formats keep their header elsewhere; and this knows what is wrong with a whole file.
@@ -204,9 +236,7 @@ def _read_header(path: Path, max_pixels: int) -> Header | InputRejectedError:
             width, height = height, width
         bits = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
         deep = is_deep_png(data) or max(bits) > _BYTE
-        return Header(
-            width, height, picture.format or "", picture.mode, orientation, deep, bands_left_out(picture)
-        )
+        return Header(width, height, picture.format or "", picture.mode, orientation, deep)
     except InputRejectedError as rejected:
         return rejected
     except Exception as error:  # Pillow's readers raise a dozen types over damaged bytes.

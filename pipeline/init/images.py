@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from components.image_mask_example_gen.bands import read_tiff_bands, read_tiff_of_bands
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
     InputRejectedError,
@@ -19,7 +20,7 @@ from components.image_mask_example_gen.files import (
     rejecting_damage,
     stored_orientation,
 )
-from components.imaging.deep import as_picture, is_deep_png, joined, read_deep_png, used_range
+from components.imaging.deep import as_picture, colors_of, is_deep_png, joined, read_png, used_range
 from components.imaging.drawing import as_rgb
 from components.imaging.exif import turned, turned_back
 from components.imaging.reading import FULL_RANGE, ValueRange
@@ -67,6 +68,10 @@ def load_rgb(
         InputRejectedError: it cannot be read.
     """
     data = read_file(path)
+    if (tiff := read_tiff_of_bands(data)) is not None:
+        shown = value_range if tiff.holds_numbers else value_range or FULL_RANGE
+        rgb = as_picture(read_tiff_bands(data, ANY_SIZE), shown)
+        return turned(rgb, tiff.orientation) if upright else rgb
     picture = open_image(data, ANY_SIZE)
     orientation = stored_orientation(data, picture)
     deep = _deep_pixels(data, picture)
@@ -83,16 +88,22 @@ def load_rgb(
     return (turned if upright else turned_back)(rgb, orientation)
 
 
-def read_used_range(paths: Sequence[Path]) -> tuple[int, int] | None:
-    """Returns what values a sample of deep images uses, outliers left out; ``paths`` are in random order."""
+def read_used_range(paths: Sequence[Path]) -> tuple[float, float] | None:
+    """Returns what values a sample of deep images uses, outliers left out; ``paths`` are in random order.
 
-    def used(path: Path) -> tuple[int, int] | None:
+    One range for all bands.
+    """
+
+    def used(path: Path) -> tuple[float, float] | None:
         try:
             data = read_file(path)
+            if (tiff := read_tiff_of_bands(data)) is not None:
+                bands = read_tiff_bands(data, ANY_SIZE)
+                return used_range(bands[..., [band - 1 for band in tiff.bands]])
             deep = _deep_pixels(data, open_image(data, ANY_SIZE))
         except InputRejectedError:
             return None
-        return None if deep is None else used_range(deep)
+        return None if deep is None else used_range(colors_of(deep))
 
     return joined(in_threads(used, paths[:_MOST_IMAGES]))
 
@@ -116,9 +127,9 @@ def _deep_pixels(data: bytes, picture: Image.Image) -> np.ndarray | None:
     """What ingestion makes of an image of more than 8 bits a channel, uint16 [height, width, …]; or None."""
     try:
         if is_deep_png(data):
-            return read_deep_png(data)
+            return read_png(data)
         if picture.mode.startswith("I") or deep_colors(data, picture) is not None:
-            return read_deep_png(as_png(data, picture))
+            return read_png(as_png(data, picture))
     except ValueError as error:
         raise damage(data, str(error)) from None
     return None

@@ -56,9 +56,16 @@ class Inspection:
     frames: Frames
     orientation: Orientation
     """Of the images that EXIF turns."""
-    value_range: tuple[int, int] | None = None
+    value_range: tuple[float, float] | None = None
     """What values the images of more than 8 bits a channel use, where those are few of the levels that a
-    network would see."""
+    network would see, or no unsigned integers of 16 bits."""
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Those that every image has, alpha left out; empty where gray or RGB says it."""
+        headers = {self.images[entry.image] for entry in self.entries}
+        shared = min((header.all_bands for header in headers), key=len)
+        return shared if len(shared) not in (1, 3) else ()
 
     @property
     def damaged(self) -> int:
@@ -137,7 +144,8 @@ def inspect_pairs(
     Raises:
         InitError: too few pairs fit together, or the masks are none.
     """
-    image_headers = read_headers((layout.image_file(root, entry) for entry in entries), _MAX_PIXELS)
+    image_files = (layout.image_file(root, entry) for entry in entries)
+    image_headers = read_headers(image_files, _MAX_PIXELS, of_images=True)
     if layout.masks_are_files:
         mask_headers = _read_mask_headers(root, entries)
     else:
@@ -177,8 +185,12 @@ def inspect_pairs(
     labels = _read_labels(mask_paths, formats, image_paths, opener, known)
     deep = [path for entry, path in zip(sample, image_paths, strict=True) if images[entry.image].is_deep]
     used = read_used_range(deep)
-    few = used is not None and levels(used, FULL_RANGE) < FEWEST_LEVELS
-    value_range = (used[0], max(used[1], used[0] + 1)) if used is not None and few else None
+    value_range = None
+    if used is not None and (
+        any(images[entry.image].of_numbers for entry in sample) or levels(used, FULL_RANGE) < FEWEST_LEVELS
+    ):
+        low, high = used
+        value_range = (low, high if high > low else low + 1)
     brightness = read_brightness(image_paths, value_range)
     bad_masks, bad_images = dict(labels.unreadable), set(brightness.unreadable)
     for entry in sample:

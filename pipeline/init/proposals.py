@@ -149,14 +149,20 @@ def _transform(found: Inspection, sizes: np.ndarray, step: int) -> Iterator[tupl
 
 def _channels(found: Inspection) -> Setting:
     headers = [found.images[entry.image] for entry in found.entries]
+    if found.bands:
+        return Setting(write_yaml(list(found.bands)), "the bands that the network gets, in this order")
     if all(header.is_gray for header in headers):
         return Setting("1", "all images are gray")
     if any(header.has_alpha for header in headers):
+        if any(header.format == "TIFF" for header in headers):
+            return Setting("3", "RGB; alpha is left out, [1, 2, 3, 4] reads it as a band such as infrared")
         return Setting("3", "RGB; alpha is left out, 4 would read it, too")
     return Setting("3", "RGB")
 
 
 def _normalization(found: Inspection) -> Setting:
+    if found.bands:
+        return Setting("dataset", "bands differ in brightness: this makes mean 0, deviation 1 of each")
     mean, deviation = found.brightness.mean, found.brightness.deviation
     luma = f"luma {mean:.2f} ± {deviation:.2f} of 0 … 1"
     if deviation < _FLAT or not _DARK < mean < 1 - _DARK:

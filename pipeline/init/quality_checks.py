@@ -73,14 +73,19 @@ def _images(found: Inspection) -> Iterator[str]:
         yield f"{len(gray)} of {len(images)} images are gray, the rest in colour: {some(gray)}"
     if alpha := [path for path, header in images.items() if header.has_alpha]:
         yield f"{len(alpha)} of {len(images)} images have alpha: {some(alpha)}"
-    if more := [path for path, header in images.items() if header.bands_left_out]:
-        first = images[more[0]]
-        read = Image.getmodebands(first.mode)
+    read = len(found.bands) or (1 if len(gray) == len(images) else 3)
+    if many := [path for path, header in images.items() if len(header.all_bands) not in (1, 3)]:
+        count = max(len(images[path].all_bands) for path in many)
+        part = f"the first {read}" if count > read else "all"
+        same = len({len(images[path].all_bands) for path in many}) == 1
+        yield f"{len(many)} images have {'' if same else 'up to '}{count} bands, of which {part} are read: {some(many)}"
+    if numbers := [path for path, header in images.items() if header.of_numbers]:
+        low, high = found.value_range or (0, 255)
         yield (
-            f"{len(more)} images have {read + first.bands_left_out} bands, of which the first {read} are "
-            f"read: {some(more)}"
+            f"{len(numbers)} images hold floats or other numbers; one range for all bands makes 8 bits of "
+            f"them, {low:g} … {high:g} where most values are, and 0 of what is not a number: {some(numbers)}"
         )
-    if deep := [path for path, header in images.items() if header.is_deep]:
+    if deep := [path for path, header in images.items() if header.is_deep and not header.of_numbers]:
         seen = "their upper 8"
         if found.value_range is not None:
             low, high = found.value_range

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from components.image_mask_example_gen.bands import encode_bands
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
     InputRejectedError,
@@ -17,7 +18,7 @@ from components.image_mask_example_gen.files import (
 )
 from components.image_mask_example_gen.report import Reason
 from components.image_mask_example_gen.suffixes import PICTURES
-from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE
+from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE, RGB, Reading
 
 SUFFIXES: Final = ", ".join(sorted(PICTURES))
 """Of what is taken for an image in a folder; a file that is named itself may be called anything."""
@@ -77,21 +78,28 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), *, leave_o
     return Found(images, [path for path in passed_over if os.path.abspath(path) not in paths])
 
 
-def sent_bytes(data: bytes) -> bytes:
+def sent_bytes(data: bytes, reading: Reading = RGB) -> bytes:
     """Returns a file's bytes as a served model reads them, with the very pixels that training had.
 
     JPEG and PNG go as they are, damaged ones too: the server says what is wrong with them. (An orientation
     that a PNG has behind its pixels is said before them, too.) All else that
     ingestion takes (TIFF, WebP, JPEG 2000, Netpbm, the first frame of a GIF, BMP, whose palettes TensorFlow
     misreads) goes as PNG. Ingestion also re-encodes the odd JPEG or PNG that TensorFlow does not read as
-    Pillow does; without TensorFlow that cannot be known.
+    Pillow does; without TensorFlow that cannot be known. Where the model reads a list of bands, all files go
+    as gray PNGs of them, and TIFFs of floats as those of 8 bits that its range of values makes of them.
+
+    Args:
+        data: the file.
+        reading: how the model reads it.
 
     Raises:
-        InputRejectedError: no such picture, or a damaged one.
+        InputRejectedError: no such picture, a damaged one, or one with too few bands.
     """
     if not data:
         raise InputRejectedError(Reason.EMPTY_FILE, "0 bytes")
     # Of size, the model has a limit of its own, and says so.
+    if (made := encode_bands(data, ANY_SIZE, reading)) is not None:
+        return made.png
     if data.startswith(JPEG_SIGNATURE):
         return data
     if data.startswith(PNG_SIGNATURE):

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from components.image_mask_example_gen.files import InputRejectedError
 from components.imaging.drawing import overlay, with_palette, with_raw_values
+from components.imaging.reading import Reading
 from components.serving.client import Labels, Prediction, SegmentationClient
 from components.serving.failures import ServingClientError
 from pipeline.predict.image_files import ImageFile, sent_bytes
@@ -104,7 +105,7 @@ class _Run:
                 "values: it was exported before they were kept; leave --values raw out, or train it anew"
             )
         with self._results.open_record() as self._record:
-            encoded_images = self._read(images)
+            encoded_images = self._read(images, labels.reading)
             for answer in self._client.predict_many(
                 encoded_images, concurrency=concurrency, batch_size=batch_size
             ):
@@ -123,10 +124,10 @@ class _Run:
             f"in {seconds:.1f} s; masks in {self._results.output}"
         )
 
-    def _read(self, images: Sequence[ImageFile]) -> Iterator[bytes]:
+    def _read(self, images: Sequence[ImageFile], reading: Reading) -> Iterator[bytes]:
         for image in images:
             try:
-                encoded = sent_bytes(image.path.read_bytes())
+                encoded = sent_bytes(image.path.read_bytes(), reading)
             except OSError as error:
                 self._fail(image, error.strerror or str(error))
                 continue
@@ -145,7 +146,12 @@ class _Run:
             self._results.write_mask(image, self._valued(mask, labels))
             if self._results.overlays:
                 picture = overlay(
-                    encoded, mask, labels.names, labels.colors, fractions, upright=labels.upright
+                    encoded,
+                    mask,
+                    labels.names,
+                    labels.colors,
+                    fractions,
+                    reading=labels.reading,
                 )
                 self._results.write_overlay(image, picture)
         except ValueError as error:

@@ -25,9 +25,9 @@ from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.report import Reason, UnusableDatasetError
 from components.imaging.decode import decode_image, exif_orientation
-from components.imaging.deep import read_deep_png, spread, write_deep_png
+from components.imaging.deep import read_png, spread, stacked, write_png
 from components.imaging.drawing import overlay
-from components.imaging.exif import ORIENTATION, orientation_of
+from components.imaging.exif import ORIENTATION, orientation_of, turned_pixels
 from components.imaging.reading import Reading
 from components.serving.config import ServingLimits
 from pipeline.config import Recipe, load_recipe
@@ -46,11 +46,13 @@ def init(root: Path) -> Recipe:
     return load_recipe(str(output))
 
 
-def ingested(dataset: DatasetConfig, folder: str = "out") -> dict[Path, dict[str, Any]]:
+def ingested(
+    dataset: DatasetConfig, folder: str = "out", bands: tuple[int, ...] | None = None
+) -> dict[Path, dict[str, Any]]:
     """The values of every Example, by its image's file."""
     root = Path(str(dataset.root))
     out = root / folder
-    ingest(dataset, out)
+    ingest(dataset, out, bands=bands)
     return {root / name: values for split in SPLITS for name, values in read_split(out, split).items()}
 
 
@@ -223,7 +225,7 @@ def test_an_overlay_shows_the_picture_as_its_mask_has_it() -> None:
     data = with_exif(image, 6, "JPEG", quality=95)
     mask = io.BytesIO()
     Image.fromarray(np.zeros((60, 40), np.uint8)).save(mask, "PNG")
-    drawn = overlay(data, mask.getvalue(), ["a"], [(0, 0, 0)], [1.0], upright=True)
+    drawn = overlay(data, mask.getvalue(), ["a"], [(0, 0, 0)], [1.0], reading=UPRIGHT)
     pixels = np.asarray(Image.open(io.BytesIO(drawn)).convert("L"))
     assert pixels[:25, :40].mean() > 3 * pixels[35:60, :40].mean()
     with pytest.raises(ValueError, match="60"):
@@ -264,7 +266,7 @@ def test_ingestion_refuses_deep_pixels_of_few_levels_and_names_the_range_to_set(
 def test_the_graph_spreads_every_value_as_numpy_does(channels: int, value_range: tuple[float, float]) -> None:
     deep = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     reading = Reading(channels=channels, value_range=value_range)
-    pixels = decoded(write_deep_png(deep), reading)
+    pixels = decoded(write_png(deep), reading)
     expected = spread(deep, value_range)[..., np.newaxis]
     np.testing.assert_array_equal(pixels[..., :3], np.broadcast_to(expected, pixels[..., :3].shape))
     assert channels != 4 or (pixels[..., 3] == 255).all()
@@ -276,7 +278,7 @@ def test_a_range_leaves_images_of_8_bits_and_alpha_of_16_as_they_are() -> None:
     png = io.BytesIO()
     Image.fromarray(image).save(png, "PNG")
     np.testing.assert_array_equal(decoded(png.getvalue(), reading), image)
-    deep = decoded(write_deep_png(image.astype(np.uint16) * 257), reading)
+    deep = decoded(write_png(image.astype(np.uint16) * 257), reading)
     np.testing.assert_array_equal(deep[..., 3], image[..., 3])
 
 
@@ -288,7 +290,7 @@ def test_a_tiff_of_16_bits_in_colours_keeps_them_however_it_is_written(options: 
     pixels = np.moveaxis(deep, -1, 0) if "planarconfig" in options else deep
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, photometric="rgb", **options)
-    np.testing.assert_array_equal(read_deep_png(sent_bytes(file.getvalue())), deep)
+    np.testing.assert_array_equal(read_png(sent_bytes(file.getvalue())), deep)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -311,31 +313,195 @@ def test_a_served_model_spreads_deep_pixels_by_its_range(tmp_path: Path) -> None
     model = tf.saved_model.load(str(export_tiny_model(tmp_path, ServingLimits(), reading)))
     deep = np.full((16, 16, 3), 1100, np.uint16)
     deep[:8] = 1900
-    answer = model.signatures["serving_default"](image_bytes=tf.constant([write_deep_png(deep)]))
+    answer = model.signatures["serving_default"](image_bytes=tf.constant([write_png(deep)]))
     mask = np.asarray(opened(answer["mask_bytes"].numpy()[0]))
     np.testing.assert_array_equal(mask, deep[..., 0] > 1500)
 
 
-def test_a_tiff_of_more_bands_than_are_read_is_named_as_one(
-    case: Case, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = case("geotiff8band")
-    folders = ["--images", str(root / "images"), "--masks", str(root / "masks")]
-    assert main([*folders, "--output", str(root / "my.yaml")]) == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert "TIFF with 8 bands of 16 bits; 1 (gray), 3 (RGB), or these with alpha are read" in line
+EIGHT = [1, 2, 3, 4, 5, 6, 7, 8]
 
 
-def test_a_band_beside_rgb_is_said_to_be_left_out(
-    case: Case, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("name", "bands"), [("geotiff4", EIGHT[:4]), ("geotiff8band", EIGHT)])
+def test_all_bands_of_a_tiff_are_proposed_kept_and_sent(
+    case: Case, capsys: pytest.CaptureFixture[str], name: str, bands: list[int]
 ) -> None:
-    dataset = init(case("geotiff4")).dataset
-    assert "12 images have 4 bands, of which the first 3 are read: images/000.tif" in capsys.readouterr().out
-    for file, values in ingested(dataset).items():
+    recipe = init(case(name))
+    assert recipe.transform.channels == tuple(bands) and recipe.transform.normalization == "dataset"
+    assert f"12 images have {len(bands)} bands, of which all are read" in capsys.readouterr().out
+    check_ingested(recipe)
+
+
+def check_ingested(recipe: Recipe) -> None:
+    """Bands, as tifffile and NumPy read them, are what the graph makes of Examples and of what is sent."""
+    bands, value_range = recipe.transform.bands, recipe.dataset.value_range
+    assert bands is not None
+    for file, values in ingested(recipe.dataset, bands=bands).items():
+        pixels = tifffile.imread(file)
+        if pixels.shape[0] < min(pixels.shape[1:]):
+            pixels = np.moveaxis(pixels, 0, -1)
+        pixels = pixels[..., [band - 1 for band in bands]]
+        if value_range is not None and pixels.dtype != np.uint8:
+            low, high = value_range
+            scaled = (pixels.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+            pixels = np.nan_to_num(np.clip(np.rint(scaled), 0, 255), nan=0)
+        elif pixels.dtype == np.uint16:
+            # As TensorFlow, and libpng, take the upper 8 bits.
+            pixels = pixels >> 8
+        encoded = values[features.IMAGE_ENCODED]
+        assert encoded == sent_bytes(file.read_bytes(), recipe.reading())
+        np.testing.assert_array_equal(decoded(encoded, recipe.reading()), pixels)
+        assert (values["image/height"], values["image/width"]) == pixels.shape[:2]
+
+
+def draw_bands(root: Path, count: int, dtype: str, **options: Any) -> None:
+    """Twelve pictures of many bands; a thing shows in the last band alone."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir()
+    for number in range(12):
+        mask = np.zeros((24, 36), np.uint8)
+        top, left = rng.integers(2, 10, 2)
+        mask[top : top + 10, left : left + 14] = 255
+        pixels = rng.integers(300, 2000, (24, 36, count)).astype(np.float64)
+        pixels[..., -1] += 2000 * (mask > 0)
+        if np.dtype(dtype).kind == "f":
+            pixels /= 10_000
+        pixels = (pixels // 16 if dtype == "uint8" else pixels).astype(dtype)
+        if options.get("planarconfig") == "separate":
+            pixels = np.moveaxis(pixels, -1, 0)
+        tifffile.imwrite(root / "images" / f"{number}.tif", pixels, photometric="minisblack", **options)
+        Image.fromarray(mask).save(root / "masks" / f"{number}.png")
+
+
+@pytest.mark.parametrize(
+    ("count", "dtype", "options"),
+    [
+        (6, "uint16", {"planarconfig": "separate", "compression": "lzw"}),
+        (6, "uint16", {"planarconfig": "contig", "byteorder": ">", "compression": "deflate"}),
+        (5, "uint8", {"planarconfig": "contig", "tile": (16, 16)}),
+        (2, "uint16", {"planarconfig": "separate"}),
+        (6, "float32", {"planarconfig": "separate", "compression": "deflate"}),
+        (4, "int16", {"planarconfig": "contig"}),
+    ],
+)
+def test_tiffs_of_bands_are_read_however_they_are_written(
+    tmp_path: Path, count: int, dtype: str, options: dict[str, Any]
+) -> None:
+    draw_bands(tmp_path, count, dtype, **options)
+    recipe = init(tmp_path)
+    assert recipe.transform.channels == tuple(range(1, count + 1))
+    assert (recipe.dataset.value_range is None) == (dtype == "uint8")
+    check_ingested(recipe)
+
+
+def test_bands_are_chosen_in_any_order_and_those_left_out_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    draw_bands(tmp_path, 6, "uint16", planarconfig="contig")
+    init(tmp_path)
+    check_ingested(load_recipe(str(tmp_path / "my.yaml"), overrides=["transform.channels=[6, 3, 1]"]))
+    assert "12 images have bands that transform.channels leaves out" in caplog.text
+
+
+def test_a_band_that_no_image_has_is_refused(tmp_path: Path) -> None:
+    draw_bands(tmp_path, 6, "uint16", planarconfig="contig")
+    dataset = init(tmp_path).dataset
+    with pytest.raises(UnusableDatasetError, match="it has 6 bands, and the model reads band 7"):
+        ingested(dataset, bands=(1, 7))
+
+
+@pytest.mark.parametrize("shape", [(24, 36), (24, 36, 3)])
+def test_floats_become_pixels_by_the_range_that_init_proposes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: tuple[int, ...]
+) -> None:
+    draw_bands(tmp_path, 6, "uint8", planarconfig="contig")
+    rng = np.random.default_rng(1)
+    for file in (tmp_path / "images").iterdir():
+        reflectance = rng.uniform(0.02, 0.6, shape).astype(np.float32)
+        reflectance[:3, :3] = np.nan
+        reflectance[-1, -1] = -9999
+        kind = "rgb" if len(shape) == 3 else "minisblack"
+        tifffile.imwrite(file, reflectance, photometric=kind, extratags=[(42113, 2, 6, "-9999", True)])
+    recipe = init(tmp_path)
+    assert "12 images hold floats or other numbers" in capsys.readouterr().out
+    assert recipe.transform.channels == (1 if len(shape) == 2 else 3)
+    value_range = recipe.dataset.value_range
+    assert value_range is not None
+    low, high = value_range
+    assert low == pytest.approx(0.02, abs=0.005) and high == pytest.approx(0.6, abs=0.005)
+    for file, values in ingested(recipe.dataset).items():
+        pixels = decoded(values[features.IMAGE_ENCODED], recipe.reading())
+        scaled = (tifffile.imread(file) - np.float32(low)) * np.float32(255 / (high - low))
+        expected = np.nan_to_num(np.clip(np.rint(scaled), 0, 255), nan=0).reshape(24, 36, -1)
+        np.testing.assert_array_equal(pixels, expected)
+        assert sent_bytes(file.read_bytes(), recipe.reading()) == values[features.IMAGE_ENCODED]
+    with pytest.raises(InputRejectedError, match=r"set dataset\.value_range, such as \[0\.02"):
+        sent_bytes(file.read_bytes())
+
+
+SIX = Reading(channels=6, bands=(1, 2, 3, 4, 5, 6), value_range=(1000.0, 2000.0))
+
+
+def test_a_served_model_reads_stacks_of_its_bands_and_refuses_all_else(tmp_path: Path) -> None:
+    limits = ServingLimits(max_pixels=16 * 20)
+    model = tf.saved_model.load(str(export_tiny_model(tmp_path, limits, SIX)))
+    labels = model.signatures["labels"](ignored=tf.constant([b""]))
+    assert labels["bands"].numpy().tolist() == [[1, 2, 3, 4, 5, 6]]
+    assert labels["value_range"].numpy().tolist() == [[1000.0, 2000.0]]
+    deep = np.full((16, 20, 6), 1100, np.uint16)
+    deep[:8] = 1900
+    file = io.BytesIO()
+    tifffile.imwrite(file, deep, photometric="minisblack", planarconfig="contig")
+    serve = model.signatures["serving_default"]
+    answer = serve(image_bytes=tf.constant([sent_bytes(file.getvalue(), SIX)]))
+    np.testing.assert_array_equal(np.asarray(opened(answer["mask_bytes"].numpy()[0])), deep[..., 0] > 1500)
+    pixels = model.signatures["serving_pixels"](images=tf.constant(spread(deep, (1000, 2000))[np.newaxis]))
+    np.testing.assert_array_equal(pixels["class_ids"].numpy()[0], deep[..., 0] > 1500)
+    rgb, jpeg = io.BytesIO(), io.BytesIO()
+    Image.fromarray(np.zeros((12, 9, 3), np.uint8)).save(rgb, "PNG")
+    Image.fromarray(np.zeros((12, 9), np.uint8)).save(jpeg, "JPEG")
+    for data, complaint in (
+        (write_png(np.zeros((95, 20), np.uint8)), "image 0 has a height of 95, no multiple of 6"),
+        (rgb.getvalue(), "image 0 is no gray PNG; this model reads 6 bands"),
+        (jpeg.getvalue(), "image 0 is no gray PNG"),
+        (write_png(np.zeros((6 * 17, 20), np.uint8)), "claims 20 x 17 pixels; at most 320"),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=complaint):
+            serve(image_bytes=tf.constant([data]))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_bands_are_turned_as_pictures_are(orientation: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 9, 6), np.uint8)
+    file = io.BytesIO()
+    tag = [(ORIENTATION, 3, 1, orientation, True)]
+    tifffile.imwrite(file, pixels, photometric="minisblack", planarconfig="contig", extratags=tag)
+    reading = SIX.model_copy(update={"exif": "upright"})
+    turned = decoded(sent_bytes(file.getvalue(), reading), reading)
+    np.testing.assert_array_equal(turned, turned_pixels(pixels, orientation))
+
+
+def test_an_overlay_shows_the_first_three_bands() -> None:
+    pixels = np.zeros((40, 60, 6), np.uint16)
+    pixels[:, :30, 0] = 2000
+    mask = io.BytesIO()
+    Image.fromarray(np.zeros((40, 60), np.uint8)).save(mask, "PNG")
+    stack = write_png(stacked(pixels))
+    drawn = np.asarray(
+        Image.open(io.BytesIO(overlay(stack, mask.getvalue(), ["a"], [(0, 0, 0)], [1.0], reading=SIX)))
+    )
+    assert drawn[:40, :25, 0].mean() > 100 > drawn[:40, 35:, 0].mean() + 80
+    assert drawn[:40, :25, 2].mean() < 20
+
+
+def test_a_band_beside_rgb_is_said_where_channels_leave_it_out(
+    case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    for file, values in ingested(init(case("geotiff4")).dataset).items():
         np.testing.assert_array_equal(
             decoded(values[features.IMAGE_ENCODED], Reading()), tifffile.imread(file)[..., :3]
         )
-    assert "12 images have more bands than are read; only their first ones are kept" in caplog.text
+    assert "12 images have bands that transform.channels leaves out" in caplog.text
 
 
 @pytest.mark.parametrize("bands", [5, 6, 12])
