@@ -75,10 +75,10 @@ def _images(found: Inspection) -> Iterator[str]:
         yield f"{len(alpha)} of {len(images)} images have alpha: {some(alpha)}"
     read = len(found.bands) or (1 if len(gray) == len(images) else 3)
     if many := [path for path, header in images.items() if len(header.all_bands) not in (1, 3)]:
-        count = max(len(images[path].all_bands) for path in many)
-        part = f"the first {read}" if count > read else "all"
-        same = len({len(images[path].all_bands) for path in many}) == 1
-        yield f"{len(many)} images have {'' if same else 'up to '}{count} bands, of which {part} are read: {some(many)}"
+        counts = {len(images[path].all_bands) for path in many}
+        part = f"the first {read}" if max(counts) > read else "all"
+        bands = f"{'up to ' if len(counts) > 1 else ''}{max(counts)} bands"
+        yield f"{len(many)} images have {bands}, of which {part} are read: {some(many)}"
     if numbers := [path for path, header in images.items() if header.of_numbers]:
         low, high = found.value_range or (0, 255)
         yield (
