@@ -301,7 +301,7 @@ def test_a_gray_tiff_of_16_bits_keeps_them_in_either_byte_order(
     deep = np.random.default_rng(0).integers(0, 4096, (9, 7), np.uint16)
     file = io.BytesIO()
     tifffile.imwrite(file, deep, byteorder=byteorder, extratags=[(ORIENTATION, "H", 1, orientation, True)])
-    np.testing.assert_array_equal(read_deep_png(sent_bytes(file.getvalue())), deep)
+    np.testing.assert_array_equal(read_png(sent_bytes(file.getvalue())), deep)
     turned = decoded(sent_bytes(file.getvalue()), Reading(exif="upright", value_range=(0, 255)))
     np.testing.assert_array_equal(
         turned[..., 0], (deep if orientation == 1 else np.rot90(deep, -1)).clip(0, 255)
