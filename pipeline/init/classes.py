@@ -35,6 +35,8 @@ _ADE20K: Final = 150
 """Its classes, the first of which is ``wall``; numbered from 1."""
 _MOST_OBJECTS: Final = 4
 _SHOWN: Final = 12
+_SPREAD: Final = 20
+"""From this factor on, values are others spread over the grays that people can see."""
 _FEWEST_APART: Final = 2
 _AS_LARGE: Final = 0.25
 """What is not labelled lies in narrow borders; from this part of the objects' pixels on it looks like one."""
@@ -93,7 +95,7 @@ def propose_labels(found: RawLabels, given: ClassNames | None, palette: Palette 
     else:
         labels = _by_order(found, given.names)
     labels = _without_voids(found, labels)
-    more = [*_instances(found), *doubts(found, labels.values)]
+    more = [*_instances(found), *_two_scales(found), *doubts(found, labels.values)]
     return replace(labels, doubts=(*labels.doubts, *more))
 
 
@@ -376,6 +378,28 @@ def _instances(found: RawLabels) -> Iterator[str]:
             f"in every mask the values run from 1 to a last one without a gap, up to {max(counts)}: do they "
             "number single objects rather than classes?"
         )
+
+
+def _two_scales(found: RawLabels) -> Iterator[str]:
+    """Where some masks hold 0, 1, 2 and the others 0, 127, 254: the same classes, spread over the grays."""
+    parts: list[set[int]] = []
+    for _, values in found.contents:
+        objects = {value for value in values if isinstance(value, int) and value}
+        apart = [part for part in parts if part.isdisjoint(objects)]
+        joined = objects.union(*(part for part in parts if not part.isdisjoint(objects)))
+        parts = [*apart, joined] if joined else apart
+    if found.in_colors or len(parts) != 2 or len(parts[0]) != len(parts[1]):
+        return
+    small, large = sorted(map(sorted, parts))
+    factors = [high / low for low, high in zip(small, large, strict=True)]
+    # Of one value each, 255 is looked at by itself.
+    if min(factors) < _SPREAD or max(factors) > 1.05 * min(factors) or (len(large) == 1 and large[0] == 255):
+        return
+    one, other = (some(map(raw_word, part), _SHOWN) for part in (small, large))
+    yield (
+        f"{one} never stand in one mask with {other}, which are about {factors[0]:.0f} times as large: are "
+        "these the same classes, written in two ways? Then unite them in dataset.merge_classes"
+    )
 
 
 def _customary(found: RawLabels) -> tuple[RawLabel, ...]:

@@ -35,6 +35,12 @@ _TWO: Final = re.compile(r"^(.*?)[_\-./ ]*(?<!\d)\d+[_\-./ ]+\d+$")
 """Two numbers: row and column, or picture and tile."""
 _ONE: Final = re.compile(r"^(.*?)[_\-./ ]+\d+$")
 _WORD: Final = re.compile(r"(?i)(?<![a-z])(?:tile|patch|crop|chip)s?(?![a-z])")
+_ALTERED: Final = re.compile(
+    r"(?i)^(.+?)((?:[_\-. ]+(?:orig(?:inal)?|aug(?:mented)?|[hv]?flip(?:ped)?|mirror(?:ed)?"
+    r"|rot(?:at(?:ed?|ion))?)[_\-]?\d*)+|\.rf\.[0-9a-f]+)$"
+)
+"""Names of what was made of a picture before: ``a_flip``, ``a_aug_2``, Roboflow's ``a_jpg.rf.09f``."""
+_SOME_NAMES: Final = 0.1
 _MOST_NAMES: Final = 0.9
 """Names that must be of one form."""
 _FEWEST_CUT: Final = 4
@@ -79,8 +85,8 @@ def find_frames(layout: Layout, root: Path, entries: Sequence[Entry]) -> Frames:
     tiles = _find_tiles(
         entries, lambda entry: read_luma(layout.image_file(root, entry), _TILE, in_proportion=True)
     )
-    if tiles is not None:
-        return tiles
+    if (together := tiles or _find_altered(entries)) is not None:
+        return together
     numbered = [entry for entry in entries if re.search(r"\d$", entry.key)]
     if len(numbered) < max(_FEWEST_GROUPS, 0.9 * len(entries)):
         return Frames()
@@ -127,6 +133,22 @@ def _count_groups(pattern: str, entries: Sequence[Entry]) -> int:
     except StageError:
         return 0
     return len(sizes)
+
+
+def _find_altered(entries: Sequence[Entry]) -> Frames | None:
+    """Looks whether names tell of pictures that were turned, mirrored or otherwise made of others."""
+    forms, pictures = set(), Counter[str]()
+    for entry in entries:
+        match = _ALTERED.search(entry.key)
+        pictures[match[1] if match else entry.key] += 1
+        if match:
+            is_hash = match[2].startswith(".rf.")
+            forms.add(r"\.rf\.[0-9a-f]+" if is_hash else re.sub(r"\d+", r"\\d+", re.escape(match[2])))
+    if sum(count for count in pictures.values() if count > 1) < max(2, _SOME_NAMES * len(entries)):
+        return None
+    group = rf"^(.+?)(?:{'|'.join(sorted(forms))})?$"
+    groups = _count_groups(group, entries)
+    return Frames(True, group if groups else None, groups, "names tell of altered copies of a picture")
 
 
 def _find_tiles(entries: Sequence[Entry], load: _Load) -> Frames | None:

@@ -113,6 +113,16 @@ def _classes(dataset: Dataset) -> Iterator[str]:
         strays = some(map(raw_word, outside))
         yield f"values that are no class and not ignored: {strays}; the masks that hold them will be rejected"
     shares = dataset.class_shares()
+    spelt: dict[str, list[str]] = defaultdict(list)
+    for name in shares:
+        spelt["".join(re.findall(r"\w", name.casefold())).replace("_", "")].append(name)
+    for alike in spelt.values():
+        if len(alike) > 1:
+            names_alike = " and ".join(map(repr, alike))
+            yield (
+                f"{names_alike} differ in capitals or blanks alone: if they are one class, unite them in "
+                "dataset.merge_classes"
+            )
     masks: Counter[str] = Counter()
     for value, name in names.items():
         masks[name] += labels.masks.get(value, 0)

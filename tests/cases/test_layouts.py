@@ -332,3 +332,36 @@ def test_annotations_that_hold_no_masks_are_named_with_what_to_export(
     (masks / name).write_text(content if isinstance(content, str) else json.dumps(content))
     line = refusal(capsys, tmp_path, images, masks)
     assert f"({name}), from which no masks are read" in line and advice in line
+
+
+def test_labels_that_differ_in_capitals_or_blanks_alone_are_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, label in enumerate(["traffic light", "Traffic_Light", "traffic light ", "car"] * 3):
+        photo(tmp_path / f"set/{number}.jpg")
+        shape = {"label": label, "shape_type": "rectangle", "points": [[4, 4], [40, 30]]}
+        content = {"shapes": [shape], "imagePath": f"{number}.jpg", "imageHeight": 48, "imageWidth": 64}
+        (tmp_path / f"set/{number}.json").write_text(json.dumps({"version": "5", "flags": {}, **content}))
+    init(tmp_path, "--data", tmp_path / "set")
+    said = capsys.readouterr().out
+    assert (
+        "'Traffic_Light' and 'traffic light' and 'traffic light ' differ in capitals or blanks alone" in said
+    )
+
+
+def test_masks_of_other_classes_in_the_folders_of_a_known_set_are_not_all_ignored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, city in enumerate(["aachen", "bonn", "celle", "dover"] * 3):
+        split, stem = ("val" if city == "dover" else "train"), f"{city}_{number:06d}_000019"
+        photo(tmp_path / f"leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png")
+        mask = tmp_path / f"gtFine/{split}/{city}/{stem}_gtFine_labelIds.png"
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.kron([[0, 1, 2, 0]], np.ones((48, 16))).astype(np.uint8)).save(mask)
+    folders = ("--images", tmp_path / "leftImg8bit", "--masks", tmp_path / "gtFine")
+    dataset = init(tmp_path, *folders).dataset
+    assert dataset.layout == "folder" and len(dataset.label_set().names) == 3
+    said = capsys.readouterr().out
+    assert "cannot be taken as that: none of its classes stands in the masks; they hold 0 (50.0%)" in said
+    output = ["--output", str(tmp_path / "other.yaml"), "--preview", str(tmp_path / "other.png")]
+    assert main(["--layout", "cityscapes", "--data", str(tmp_path), *output]) == 2

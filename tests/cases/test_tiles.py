@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_folders import blocks, photo, save_gray
+from drawn_folders import blocks, draw_folders, photo, save_gray
 from PIL import Image
 
 from components.image_mask_example_gen.config import DatasetConfig
@@ -116,3 +116,17 @@ def test_tiles_of_a_single_picture_are_told_of(tmp_path: Path, capsys: pytest.Ca
     dataset, said = init(tmp_path, capsys)
     assert dataset.splits.group is None
     assert "tiles cut from 1 larger picture, but their names form no groups to be divided" in said
+
+
+@pytest.mark.parametrize(
+    "ends", [("", "_flip", "_aug_1", "-rot90"), (".rf.0a1", ".rf.7b2"), ("_orig", "_hflip")]
+)
+def test_altered_copies_of_a_picture_stay_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ends: tuple[str, ...]
+) -> None:
+    names = [f"{stem}{end}" for stem in "abcdefghijkl" for end in ends]
+    draw_folders(tmp_path, save_gray, names=names, mask_name="{}.png")
+    dataset, said = init(tmp_path, capsys)
+    assert "names tell of altered copies of a picture; those of a picture stay in one split" in said
+    found = splits_of_pictures(dataset, lambda key: key[0])
+    assert len(found) == 12 and all(len(splits) == 1 for splits in found.values())

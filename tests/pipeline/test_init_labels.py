@@ -237,6 +237,30 @@ def test_numbers_of_single_objects_are_pointed_out() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ((1, 2), (127, 254), True),
+        ((1, 2, 3), (85, 170, 255), True),
+        ((1,), (128,), True),
+        ((1, 2), (3, 4), False),
+        ((1, 2), (100, 254), False),
+        ((1, 2), (127,), False),
+    ],
+)
+def test_classes_written_on_two_scales_are_pointed_out(
+    one: tuple[int, ...], other: tuple[int, ...], said: bool
+) -> None:
+    contents = tuple(
+        (Path(f"{number}"), frozenset((0, *(one if number % 2 else other)))) for number in range(6)
+    )
+    found = replace(holding(0, *one, *other), contents=contents)
+    assert any("written in two ways" in doubt for doubt in propose_labels(found, None).doubts) == said
+    together = (*contents, (Path("both"), frozenset((*one, *other))))
+    doubts = propose_labels(replace(found, contents=together), None).doubts
+    assert not any("written in two ways" in doubt for doubt in doubts)
+
+
 def test_a_number_of_names_that_fits_nothing_is_refused() -> None:
     with pytest.raises(InitError, match=r"2 names, but the masks read hold 5 values: 0 \(20.0%\)"):
         named(holding(0, 1, 2, 3, 4), "a", "b")
