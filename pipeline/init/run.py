@@ -171,7 +171,8 @@ def look_at_layout(layout: str, data: Path, classes: str | None, masks: str | No
         return Dataset(keys, _settings(keys), found, labels, own.notes, origins)
     dataset = Dataset(keys, settings, found, notes=own.notes, origins=origins)
     if not any(dataset.class_shares().values()):
-        raise InitError(f"none of its classes stands in the masks; they hold {describe(found.labels)}")
+        held = describe(found.labels)
+        raise InitError(f"the masks are none of {layout}: no class of it stands in them; they hold {held}")
     return dataset if given else _without_absent_classes(dataset)
 
 

@@ -68,6 +68,7 @@ _YES: Final = frozenset({"true", "1", "1.0", "yes"})
 _NO: Final = frozenset({"false", "0", "0.0", "no"})
 _MOST_FILES: Final = 24
 """Lists or tables that are read, the likeliest first."""
+_MOST_BESIDE: Final = 20
 _LARGEST_FILE: Final = 1 << 26
 _MOST_VALUES: Final = 8
 _FITS: Final = 0.5
@@ -143,7 +144,7 @@ def find_splits(root: Path, entries: Sequence[Entry], unpaired: Sequence[Rejecti
         if (source := find(root, entries, alone)) is not None
     ]
     if not sources:
-        return FoundSplits({}, tuple(_unread(root)))
+        return FoundSplits({}, (*_unread(root), *_above(root, entries, alone)))
     chosen, *others = sources
     chosen = next(filter(None, (_with_val(chosen, other) for other in others)), chosen)
     keys, notes = _keys(chosen)
@@ -279,9 +280,11 @@ def _one_or_all(items: Sequence[str]) -> str | list[str]:
     return items[0] if len(items) == 1 else list(items)
 
 
-def _in_lists(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _Source | None:
+def _in_lists(
+    root: Path, entries: Sequence[Entry], alone: Sequence[str], *, beside: bool = False
+) -> _Source | None:
     groups: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for path in _files(root, _LISTS):
+    for path in _files(root, _LISTS, beside):
         if found := split_name(PurePosixPath(path).stem):
             groups[str(PurePosixPath(path).parent), found[2]][found[0]].append(path)
     if not groups:
@@ -325,9 +328,11 @@ def _first_found(names: PairNames, spellings: Sequence[str]) -> list[str]:
     return next(filter(None, map(names.find, spellings)), [])
 
 
-def _in_tables(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _Source | None:
+def _in_tables(
+    root: Path, entries: Sequence[Entry], alone: Sequence[str], *, beside: bool = False
+) -> _Source | None:
     names = None
-    for path in islice(_files(root, TABLES), _MOST_FILES):
+    for path in islice(_files(root, TABLES, beside), _MOST_FILES):
         try:
             rows = read_table(read_declaration(root, path, path))
         except StageError:
@@ -392,6 +397,21 @@ def _in_names(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _So
     return _Source("names", declarations, {split: frozenset(images) for split, images in members.items()})
 
 
+def _above(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> Iterator[str]:
+    """Says which lists or tables outside of the data divide it: a recipe names files under its root."""
+    for find in (_in_lists, _in_tables):
+        if source := find(root.parent, entries, alone, beside=True):
+            named = {path for each in source.declarations.values() for path in _paths(each)}
+            shown = some(sorted(str(root.parent / path) for path in named))
+            yield f"{shown} seem to divide these pairs, and are not used: move them into {root} to keep that"
+            return
+
+
+def _paths(declaration: Mapping[str, Any]) -> Iterator[str]:
+    said = declaration.get("list", declaration.get("csv", ()))
+    yield from [said] if isinstance(said, str) else said
+
+
 def _unread(root: Path) -> Iterator[str]:
     """Says which JSON files seem to tell splits: no recipe can name them."""
     for path in islice(_files(root, {".json"}), _MOST_FILES):
@@ -411,10 +431,24 @@ def _any_of(words: Collection[str]) -> str:
     return next(iter(words)) if len(words) == 1 else f"(?:{'|'.join(sorted(words))})"
 
 
-def _files(root: Path, suffixes: Collection[str]) -> Iterator[str]:
-    """Yields what may be lists, relative to the root."""
-    for path in files_below(root, onerror=None):
+def _files(root: Path, suffixes: Collection[str], beside: bool = False) -> Iterator[str]:
+    """Yields what may be lists, relative to the root.
+
+    Where ``beside`` is true, the root is the folder above the data, which may hold anything: it is not
+    searched further down than its folders, and these only where they are few.
+    """
+    for path in _near(root) if beside else files_below(root, onerror=None):
         if split_suffix(path)[1].lower() in suffixes:
             file = root / path
             if file.is_file() and file.stat().st_size <= _LARGEST_FILE:
                 yield path
+
+
+def _near(root: Path) -> Iterator[str]:
+    try:
+        folders = [path for path in sorted(root.iterdir()) if path.is_dir() and os.access(path, os.R_OK)]
+        few = folders if len(folders) <= _MOST_BESIDE else []
+        files = sorted(path for folder in (root, *few) for path in folder.iterdir())
+    except OSError:
+        return
+    yield from (path.relative_to(root).as_posix() for path in files)

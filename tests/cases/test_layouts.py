@@ -362,6 +362,6 @@ def test_masks_of_other_classes_in_the_folders_of_a_known_set_are_not_all_ignore
     dataset = init(tmp_path, *folders).dataset
     assert dataset.layout == "folder" and len(dataset.label_set().names) == 3
     said = capsys.readouterr().out
-    assert "cannot be taken as that: none of its classes stands in the masks; they hold 0 (50.0%)" in said
+    assert "the masks are none of cityscapes: no class of it stands in them; they hold 0 (50.0%)" in said
     output = ["--output", str(tmp_path / "other.yaml"), "--preview", str(tmp_path / "other.png")]
     assert main(["--layout", "cityscapes", "--data", str(tmp_path), *output]) == 2

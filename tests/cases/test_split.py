@@ -350,6 +350,22 @@ def test_splits_in_json_are_said_as_none_can_be_kept(
     assert "splits.json seems to divide the data" in said and "other.json seems" not in said
 
 
+@pytest.mark.parametrize("form", ["lists", "table"])
+def test_lists_outside_of_the_data_are_said_as_no_recipe_can_name_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    root = tmp_path / "data"
+    draw(root, flat())
+    if form == "lists":
+        (tmp_path / "splits").mkdir()
+        write_lists(tmp_path / "splits", train=TRAIN, val=VAL, test=TEST)
+    else:
+        rows = [f"data/images/{n:03d}.jpg,{'test' if n in TEST else 'train'}" for n in range(12)]
+        (tmp_path / "metadata.csv").write_text("\n".join(["path,split", *rows]))
+    init(root / "images", root / "masks", tmp_path / "r.yaml")
+    assert f"seem to divide these pairs, and are not used: move them into {root}" in capsys.readouterr().out
+
+
 def test_a_table_with_too_large_a_cell_is_passed_over(tmp_path: Path) -> None:
     root = tmp_path / "data"
     draw(root, flat())

@@ -343,7 +343,7 @@ def test_masks_that_are_not_those_of_the_layout_are_refused(
         path.rename(path.with_suffix(".png"))
     argv = ["--layout", "kitti_semantics", "--data", str(tmp_path), "--output", str(tmp_path / "a.yaml")]
     line = refused(capsys, *argv)
-    assert line.startswith("the masks are none of kitti_semantics") and "raw value 10" in line
+    assert line.startswith("the masks are none of kitti_semantics") and "they hold 10" in line
 
 
 def test_official_lists_too_short_to_divide_are_told(
