@@ -15,6 +15,7 @@ from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.mask import Palette
 from components.image_mask_example_gen.report import printable
 from components.imaging.deep import joined
+from components.imaging.palette import Color
 from components.imaging.reading import FEWEST_LEVELS, FULL_RANGE, ValueRange, levels
 
 _FEWEST_MASKS: Final = 2
@@ -32,8 +33,8 @@ class PairFacts(NamedTuple):
     """Of the image, as are the next two; see `EncodedImage`."""
     used_range: tuple[float, float] | None
     bands_left_out: int
-    palettes: tuple[Palette, ...]
-    """Those whose indices are the mask's raw values."""
+    palettes: tuple[str, ...]
+    """Those whose indices are the mask's raw values, small enough to remember: see `packed`."""
     repaired_pixels: int
     """Of the mask, those that were no raw label to the letter."""
     binary_pixels: tuple[int, int, int] | None
@@ -60,7 +61,7 @@ def check_pairs(pairs: Sequence[WrittenPair], tolerance: int, value_range: Value
       StageError: palettes differ, so a number is not the same class in all masks; or the network could not
         tell the values of deep pixels apart.
     """
-    shown = ((pair.entry.mask, palette) for pair in pairs for palette in pair.facts.palettes)
+    shown = ((pair.entry.mask, unpacked(text)) for pair in pairs for text in pair.facts.palettes)
     if difference := palette_difference(shown):
         raise StageError(
             f"The masks' palettes differ: {difference}. A number does not mean the same in all of them: "
@@ -83,20 +84,35 @@ def check_pairs(pairs: Sequence[WrittenPair], tolerance: int, value_range: Value
 
 def palette_difference(shown: Iterable[tuple[str, Palette]]) -> str:
     """Says of masks' files and palettes which index has several colours, and where; empty where none has."""
-    by_index: dict[int, dict[tuple[int, int, int], list[str]]] = defaultdict(lambda: defaultdict(list))
+    by_index: dict[int, dict[Color, tuple[int, str]]] = defaultdict(dict)
     for file, palette in shown:
         for index, color in palette.items():
-            by_index[index][color].append(printable(file))
+            masks, first = by_index[index].get(color, (0, file))
+            by_index[index][color] = masks + 1, min(first, file)
     for index, colors in sorted(by_index.items()):
         if len(colors) > 1:
-            (usual, its), (other, others), *_ = sorted(
-                colors.items(), key=lambda item: (-len(item[1]), min(item[1]))
+            (usual, (masks, file)), (other, (others, another)), *_ = sorted(
+                colors.items(), key=lambda item: (-item[1][0], item[1][1])
             )
-            return (
-                f"index {index} is {list(usual)} in {len(its)} masks, such as {min(its)}, and "
-                f"{list(other)} in {len(others)}, such as {min(others)}"
+            return printable(
+                f"index {index} is {list(usual)} in {masks} masks, such as {file}, and {list(other)} in "
+                f"{others}, such as {another}"
             )
     return ""
+
+
+def packed(palette: Palette) -> str:
+    """Returns a palette as a text of eight digits a colour: index, red, green, blue."""
+    return b"".join(bytes((index, *color)) for index, color in palette.items()).hex()
+
+
+def unpacked(text: str) -> Palette:
+    """Returns the palette that `packed` wrote."""
+    digits = bytes.fromhex(text)
+    return {
+        index: (red, green, blue)
+        for index, red, green, blue in zip(*(digits[place::4] for place in range(4)), strict=True)
+    }
 
 
 def _warn_of_ignored_areas(masks: Sequence[tuple[int, int, int]]) -> None:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import PngImagePlugin
 
 from components.dataset import features
-from components.image_mask_example_gen.checks import PairFacts
+from components.image_mask_example_gen.checks import PairFacts, packed
 from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.image import EncodedImage, read_image
 from components.image_mask_example_gen.label_mapping import LabelMapping
@@ -60,7 +60,7 @@ class ExampleReader:
             image.sketch(),
             image.used_range,
             image.bands_left_out,
-            mask.palettes,
+            tuple(map(packed, mask.palettes)),
             repaired_pixels,
             _binary_pixels(class_ids) if self.mapping.is_binary else None,
         )
