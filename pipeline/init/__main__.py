@@ -14,6 +14,7 @@ interrupted.
 """
 
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -24,6 +25,7 @@ from typing import Final
 from components.image_mask_example_gen.layouts import DATASETS
 from pipeline import interrupt
 from pipeline.init import InitError
+from pipeline.terminal import output_diverted
 
 USAGE: Final = 2
 _RECIPE_SUFFIXES: Final = (".yaml", ".yml")
@@ -39,13 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Half a second of imports that neither --help nor a wrong command needs.
         from pipeline.init.run import look_at_folders, look_at_layout, write_recipe
 
-        if args.data is None:
-            dataset = look_at_folders(args.images, args.masks, args.classes)
-        else:
-            from pipeline.init.known_layouts import Known, recognise_root
+        # Libraries in C write what they think of a file, or of the machine, past everything to the terminal.
+        with output_diverted(Path(os.devnull)):
+            if args.data is None:
+                dataset = look_at_folders(args.images, args.masks, args.classes)
+            else:
+                from pipeline.init.known_layouts import Known, recognise_root
 
-            known = Known(args.layout, args.data) if args.layout else recognise_root(args.data)
-            dataset = look_at_layout(known.layout, known.root, args.classes)
+                known = Known(args.layout, args.data) if args.layout else recognise_root(args.data)
+                dataset = look_at_layout(known.layout, known.root, args.classes)
         command = f"{parser.prog} {shlex.join(sys.argv[1:] if argv is None else argv)}"
         report = write_recipe(dataset, args.output, preview, command, started)
     except InitError as error:

@@ -1,6 +1,8 @@
 """Known sets and tools' exports: init takes them as what they are, and ingestion reads them so."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -248,6 +250,13 @@ def test_of_a_tfds_set_without_names_the_values_are_shown(
     assert recipe.dataset.layout == "tfds"
     assert list(recipe.dataset.raw_labels()[0].values()) == ["pet", "ground", "border"]
     assert "none of train, val, test" in capsys.readouterr().out
+
+
+def test_libraries_say_nothing_on_the_terminal(tmp_path: Path) -> None:
+    prepare(TinyPets, tmp_path / "data")
+    command = [sys.executable, "-m", "pipeline.init", "--data", tmp_path / "data"]
+    done = subprocess.run([*command, "--output", tmp_path / "r.yaml"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_folders_of_the_same_names_that_are_no_known_set_stay_folders(tmp_path: Path) -> None:
