@@ -5,17 +5,18 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from components.dataset.features import SPLITS
 from components.errors import StageError
 from components.folders import files_below, split_suffix
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.report import Reason, Rejection, printable
+from components.image_mask_example_gen.split_names import SPELLINGS, split_name
 from components.image_mask_example_gen.splits import (
     TABLES,
     PairNames,
@@ -25,41 +26,6 @@ from components.image_mask_example_gen.splits import (
 )
 from pipeline.init import InitError
 from pipeline.init.files import absolute, some
-
-_SPELLINGS: Final = {
-    "trainval": "trainval",
-    "train": "train",
-    "training": "train",
-    "trn": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-    "tst": "test",
-    "eval": "test",
-    "evaluation": "test",
-    "holdout": "test",
-    # Of nnU-Net's imagesTr and labelsTs.
-    "tr": "train",
-    "ts": "test",
-}
-_KINDS: Final = (
-    *("image", "img", "pic", "picture", "photo", "mask", "label", "lbl", "annot", "annotation", "anno"),
-    *("gt", "groundtruth", "seg", "segmentation", "set", "data", "dataset"),
-)
-"""What split folders hold, written together with the split's name: ``trainannot``, ``masksval``."""
-_KIND: Final = f"(?:{'|'.join(_KINDS)})s?"
-_BEFORE: Final = "|".join(
-    [r"(?<![a-z])", *(f"(?<={kind}{plural})" for kind in _KINDS for plural in ("", "s"))]
-)
-_WORD: Final = re.compile(
-    rf"(?:{_BEFORE})(trainval|train(?:ing)?|trn|val(?:id(?:ation)?)?|dev|test(?:ing)?|tst|eval(?:uation)?|holdout)"
-    rf"(?=$|[^a-z]|{_KIND}(?![a-z])|(?-i:(?<=[a-z])[A-Z](?![A-Za-z])))",
-    re.IGNORECASE,
-)
-_CAMEL: Final = re.compile(r"(?<=[a-z])(T[rs])$")
 
 _LISTS: Final = frozenset({".txt", ".lst", *TABLES})
 _QUESTION: Final = re.compile(r"(?i)is[_ -]?(train|val|valid|validation|test)(?:ing)?")
@@ -74,19 +40,6 @@ _MOST_VALUES: Final = 8
 _FITS: Final = 0.5
 """From this part of its names, or of the pairs, on, a list speaks of these pairs."""
 _MOST_FOLDERS: Final = 4
-
-
-@lru_cache(4096)
-def split_name(name: str) -> tuple[str, str, str] | None:
-    """Looks for a split in the name of a folder or file: ``train``, ``val``, ``test`` or ``trainval``.
-
-    Returns:
-        The split, how it is spelt, and the name with ``{}`` in its place: (``val``, ``valid``, ``{}annot``).
-    """
-    match = _WORD.search(name) or _CAMEL.search(name)
-    if match is None:
-        return None
-    return _SPELLINGS[match[1].lower()], match[1], f"{name[: match.start()]}{{}}{name[match.end() :]}"
 
 
 def without_split(name: str) -> str:
@@ -117,16 +70,23 @@ class FoundSplits:
     """What deserves a look, a line each."""
 
 
+class _Split(NamedTuple):
+    declaration: dict[str, Any]
+    """As a recipe says it."""
+    images: frozenset[str]
+
+
 @dataclass(frozen=True)
 class _Source:
     """One place that tells splits apart."""
 
     kind: str
     """In words, for people."""
-    declarations: Mapping[str, Mapping[str, Any]]
-    """By split, ``trainval`` among them."""
-    members: Mapping[str, frozenset[str]]
-    """The images of each."""
+    splits: Mapping[str, _Split]
+    """By name, ``trainval`` among them; those without an image are left out."""
+
+    def images(self, split: str) -> frozenset[str]:
+        return self.splits[split].images if split in self.splits else frozenset()
 
 
 def find_splits(root: Path, entries: Sequence[Entry], unpaired: Sequence[Rejection]) -> FoundSplits:
@@ -154,7 +114,7 @@ def find_splits(root: Path, entries: Sequence[Entry], unpaired: Sequence[Rejecti
         for other in others
         if _contradict(chosen, other)
     ]
-    declared = frozenset().union(*chosen.members.values())
+    declared = frozenset().union(*map(chosen.images, chosen.splits))
     if "train" in keys and (aside := [e.image for e in entries if e.image not in declared]):
         notes.append(
             f"{len(aside)} pairs are in no split that {chosen.kind} declare, and set aside: {some(aside)}"
@@ -185,40 +145,33 @@ def splits_beside(folder: Path) -> str | None:
 
 def _with_val(one: _Source, other: _Source) -> _Source | None:
     """Adds val where another source divides what this one calls train, as lists do beside folders."""
-    none: frozenset[str] = frozenset()
-    pool = one.members.get("train", none) | one.members.get("trainval", none)
-    train, val, test = (other.members.get(split, none) for split in ("train", "val", "test"))
-    own_test = one.members.get("test", none)
-    if one.members.get("val") or not (train and val and train | val <= pool and test <= (own_test or pool)):
+    pool = one.images("train") | one.images("trainval")
+    train, val, test = map(other.images, SPLITS)
+    own_test = one.images("test")
+    if one.images("val") or not (train and val and train | val <= pool and test <= (own_test or pool)):
         return None
-    taken = {"train": other, "val": other, "test": one if own_test else other}
-    taken = {split: source for split, source in taken.items() if source.members.get(split)}
+    taken = {**other.splits, **({"test": one.splits["test"]} if own_test else {})}
     return _Source(
-        f"{one.kind} and {other.kind}",
-        {split: source.declarations[split] for split, source in taken.items()},
-        {split: source.members[split] for split, source in taken.items()},
+        f"{one.kind} and {other.kind}", {split: taken[split] for split in SPLITS if split in taken}
     )
 
 
 def _keys(source: _Source) -> tuple[dict[str, Any], list[str]]:
     """What a recipe says of a source's splits; what is not declared there is a share of train."""
-    found = {
-        split: declaration for split, declaration in source.declarations.items() if source.members[split]
-    }
+    found = {name: split.declaration for name, split in source.splits.items()}
     notes = []
-    if "train" not in found and "trainval" in found and not found.keys() & {"val"}:
+    if "train" not in found and "trainval" in found and "val" not in found:
         found["train"] = found["trainval"]
     if "val" in found and "test" not in found:
         found["test"] = found.pop("val")
         notes.append("the data declares val and no test: its val is the test split, and val a share of train")
-    return {split: found[split] for split in ("train", "val", "test") if split in found}, notes
+    return {split: found[split] for split in SPLITS if split in found}, notes
 
 
 def _contradict(one: _Source, other: _Source) -> bool:
-    def roles(source: _Source) -> dict[str, str]:
-        return {image: split for split in ("train", "val", "test") for image in source.members.get(split, ())}
-
-    first, second = roles(one), roles(other)
+    first, second = (
+        {image: split for split in SPLITS for image in source.images(split)} for source in (one, other)
+    )
     return any(second.get(image, split) != split for image, split in first.items())
 
 
@@ -250,11 +203,16 @@ def _in_folders(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _
             f"the folders of the pairs are named {' and '.join(sorted(members))}, and none is for training; "
             "name the folder above them as --images and --masks, or one of them"
         )
-    declarations = {
-        split: {"folder": _one_or_all(_folders([folders[image][: level + 1] for image in images]))}
-        for split, images in members.items()
-    }
-    return _Source("folders", declarations, {split: frozenset(images) for split, images in members.items()})
+    return _Source(
+        "folders",
+        {
+            split: _Split(
+                {"folder": _folders({tuple(folders[image][: level + 1]) for image in images})},
+                frozenset(images),
+            )
+            for split, images in members.items()
+        },
+    )
 
 
 def _check_mask_lies_likewise(entry: Entry, split: str) -> None:
@@ -267,13 +225,12 @@ def _check_mask_lies_likewise(entry: Entry, split: str) -> None:
         )
 
 
-def _folders(prefixes: Iterable[Sequence[str]]) -> list[str]:
-    distinct = sorted(set(map(tuple, prefixes)))
-    if len(distinct) > _MOST_FOLDERS:
-        *above, names = (set(level) for level in zip(*distinct, strict=True))
+def _folders(folders: Collection[tuple[str, ...]]) -> str | list[str]:
+    if len(folders) > _MOST_FOLDERS:
+        *above, names = map(set, zip(*folders, strict=True))
         outer = [glob.escape(next(iter(level))) if len(level) == 1 else "*" for level in above]
-        return ["/".join([*outer, glob.escape(name)]) for name in sorted(names)]
-    return ["/".join(map(glob.escape, parts)) for parts in distinct]
+        return _one_or_all(["/".join([*outer, glob.escape(name)]) for name in sorted(names)])
+    return _one_or_all(["/".join(map(glob.escape, parts)) for parts in sorted(folders)])
 
 
 def _one_or_all(items: Sequence[str]) -> str | list[str]:
@@ -290,30 +247,29 @@ def _in_lists(
     if not groups:
         return None
     names = PairNames(entries, alone)
-    pairs = {entry.image for entry in entries}
+    pairs = frozenset(entry.image for entry in entries)
 
     def likely(key: tuple[str, str]) -> tuple[bool, int, str]:
         return "segmentation" not in key[0].lower(), len(key[1]), key[0]
 
     best: tuple[float, _Source] | None = None
     for key in sorted(groups, key=likely)[:_MOST_FILES]:
-        members: dict[str, frozenset[str]] = {}
+        splits: dict[str, _Split] = {}
         listed = spoken_of = 0
         for split, paths in groups[key].items():
             lines = [spellings for path in paths for spellings in _lines(root, path)]
             images = [image for spellings in lines for image in _first_found(names, spellings)]
-            members[split] = frozenset(images) & pairs
-            if members[split]:
+            if members := pairs.intersection(images):
+                splits[split] = _Split({"list": _one_or_all(paths)}, members)
                 listed, spoken_of = listed + len(lines), spoken_of + len(images)
-        united = frozenset().union(*members.values())
+        united = frozenset().union(*(split.images for split in splits.values()))
         if not united or max(spoken_of / listed, len(united) / len(pairs)) < _FITS:
             continue
-        if united == pairs and {split for split in members if members[split]} <= {"train", "trainval"}:
+        if united == pairs and splits.keys() <= {"train", "trainval"}:
             continue  # One list of all pairs divides nothing.
         quality = min(1.0, spoken_of / listed) * len(united) / len(pairs)
         if best is None or quality > best[0]:
-            declarations = {split: {"list": _one_or_all(paths)} for split, paths in groups[key].items()}
-            best = quality, _Source("lists", declarations, members)
+            best = quality, _Source("lists", splits)
     return best[1] if best else None
 
 
@@ -331,7 +287,7 @@ def _first_found(names: PairNames, spellings: Sequence[str]) -> list[str]:
 def _in_tables(
     root: Path, entries: Sequence[Entry], alone: Sequence[str], *, beside: bool = False
 ) -> _Source | None:
-    names = None
+    names, pairs = None, frozenset(entry.image for entry in entries)
     for path in islice(_files(root, TABLES, beside), _MOST_FILES):
         try:
             rows = read_table(read_declaration(root, path, path))
@@ -349,26 +305,21 @@ def _in_tables(
                 others = [cell.strip() for place, cell in enumerate(row) if place != column and cell.strip()]
                 if value in spelt:
                     members[spelt[value]].update(_first_found(names, others))
-            pairs = {entry.image for entry in entries}
-            kept = {split: frozenset(images & pairs) for split, images in members.items()}
+            kept = {split: of for split, images in members.items() if (of := pairs.intersection(images))}
             if len(frozenset().union(*kept.values())) < _FITS * len(pairs):
                 continue
-            declarations = {
-                split: {
-                    "csv": path,
-                    "column": heading,
-                    "value": _one_or_all([value for value in spelt if spelt[value] == split]),
-                }
-                for split in kept
-            }
-            return _Source("tables", declarations, kept)
+            splits = {}
+            for split, images in kept.items():
+                told = _one_or_all([value for value in spelt if spelt[value] == split])
+                splits[split] = _Split({"csv": path, "column": heading, "value": told}, images)
+            return _Source("tables", splits)
     return None
 
 
 def _spelt(heading: str, values: Sequence[str]) -> dict[str, str]:
     """The split that each value of a column says: ``val``, or ``True`` under ``is_valid``."""
     if question := _QUESTION.fullmatch(heading.strip()):
-        split = _SPELLINGS[question[1].lower()]
+        split = SPELLINGS[question[1].lower()]
         other = "test" if split == "train" else "train"
         answers = {**dict.fromkeys(_YES, split), **dict.fromkeys(_NO, other)}
         return {value: answers[value.lower()] for value in values if value.lower() in answers}
@@ -390,18 +341,20 @@ def _in_names(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _So
         members[split].add(image)
         spelt[split].add(word)
     before = re.escape(rests.pop())
-    declarations = {
-        split: {"pattern": f"(?:^|/){before}{_any_of(spelt[split])}(?![a-z]|[A-Z]{{2}})[^/]*$"}
-        for split in members
-    }
-    return _Source("names", declarations, {split: frozenset(images) for split, images in members.items()})
+    splits = {}
+    for split, images in members.items():
+        words = "|".join(sorted(spelt[split]))
+        either = f"(?:{words})" if "|" in words else words
+        pattern = f"(?:^|/){before}{either}(?![a-z]|[A-Z]{{2}})[^/]*$"
+        splits[split] = _Split({"pattern": pattern}, frozenset(images))
+    return _Source("names", splits)
 
 
 def _above(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> Iterator[str]:
     """Says which lists or tables outside of the data divide it: a recipe names files under its root."""
     for find in (_in_lists, _in_tables):
         if source := find(root.parent, entries, alone, beside=True):
-            named = {path for each in source.declarations.values() for path in _paths(each)}
+            named = {path for each in source.splits.values() for path in _paths(each.declaration)}
             shown = some(sorted(str(root.parent / path) for path in named))
             yield f"{shown} seem to divide these pairs, and are not used: move them into {root} to keep that"
             return
@@ -420,15 +373,11 @@ def _unread(root: Path) -> Iterator[str]:
         except (StageError, ValueError, RecursionError):
             continue
         keys = content[0] if isinstance(content, list) and content else content
-        if isinstance(keys, dict) and _tells_apart([_SPELLINGS.get(str(key).lower()) for key in keys]):
+        if isinstance(keys, dict) and _tells_apart([SPELLINGS.get(str(key).lower()) for key in keys]):
             yield (
                 f"{printable(path)} seems to divide the data, and no JSON is read for that: to keep its "
                 "splits, write a list of each beside it, train.txt, val.txt and test.txt, a name a line"
             )
-
-
-def _any_of(words: Collection[str]) -> str:
-    return next(iter(words)) if len(words) == 1 else f"(?:{'|'.join(sorted(words))})"
 
 
 def _files(root: Path, suffixes: Collection[str], beside: bool = False) -> Iterator[str]:

@@ -11,9 +11,10 @@ from ingested import ingest, names_of
 from PIL import Image
 
 from components.dataset.features import SPLITS
+from components.image_mask_example_gen.split_names import innermost_split, split_name
 from pipeline.config import Recipe, load_recipe
 from pipeline.init.__main__ import main
-from pipeline.init.splits import folder_pattern, split_name
+from pipeline.init.splits import folder_pattern
 
 Case = Callable[[str], Path]
 Names = Mapping[str, set[str]]
@@ -181,6 +182,12 @@ def planned(recipe: Recipe) -> Names:
 def test_a_name_may_hold_a_split(name: str, split: str, rest: str) -> None:
     found = split_name(name)
     assert found and (found[0], found[2]) == (split, rest)
+
+
+def test_of_several_telling_parts_of_a_path_the_innermost_counts() -> None:
+    assert innermost_split(("train", "images", "instances_val2017")) == "val"
+    assert innermost_split(("imagesTr", "0001")) == "train"
+    assert innermost_split(("images", "0001")) is None
 
 
 @pytest.mark.parametrize(

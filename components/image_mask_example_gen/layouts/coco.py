@@ -27,10 +27,9 @@ from components.image_mask_example_gen.layouts.layout import (
     Scan,
     classes_by_name,
     path_below,
-    split_in_name,
-    split_in_path,
 )
 from components.image_mask_example_gen.report import Reason, Rejection
+from components.image_mask_example_gen.split_names import innermost_split
 from components.image_mask_example_gen.suffixes import PICTURES
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ class Coco(Layout):
         for path in lists:
             annotations = _load(root, path)
             categories |= set(annotations.categories.values())
-            split = split_in_name(PurePosixPath(path).stem) or split_in_path(path)
+            split = innermost_split(PurePosixPath(path).with_suffix("").parts)
             for number, (name, _, _) in annotations.images.items():
                 mask = f"{path}#{number}"
                 image = finder.find(name, path, split)

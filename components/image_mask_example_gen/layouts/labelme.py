@@ -22,9 +22,9 @@ from components.image_mask_example_gen.layouts.layout import (
     Scan,
     classes_by_name,
     path_below,
-    split_in_path,
 )
 from components.image_mask_example_gen.report import Reason, Rejection
+from components.image_mask_example_gen.split_names import innermost_split
 from components.image_mask_example_gen.suffixes import PICTURES
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class LabelMe(Layout):
             if image in used:
                 raise StageError(f"{used[image]} and {path} are both of the image {image}; remove one")
             used[image] = path
-            entries.append(Entry(stem, image, path, split_in_path(path)))
+            entries.append(Entry(stem, image, path, innermost_split(PurePosixPath(path).parts[:-1])))
         for image in sorted(known - used.keys()):
             found = "no JSON file beside it: not annotated"
             rejected.append(Rejection(image, Reason.UNLISTED, found))

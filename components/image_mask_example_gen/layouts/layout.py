@@ -2,7 +2,6 @@
 
 import os
 import posixpath
-import re
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,16 +25,6 @@ BACKGROUND: Final = "background"
 """The class of what no annotation covers, where masks are drawn from names."""
 IGNORED: Final = 255
 """The raw value of what counts nowhere in such a mask."""
-
-_SPLIT_WORDS: Final = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    "trainval": "trainval",
-}
-_SPLIT_WORD: Final = re.compile(
-    rf"(?<![a-z])({'|'.join(sorted(_SPLIT_WORDS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE
-)
 
 
 class RawClass(NamedTuple):
@@ -124,6 +113,10 @@ class Layout(ABC):
     """Which of ``dataset.images``, ``masks``, ``name``, ``label_values`` and ``ignore_label`` it knows."""
     init_folders: tuple[str, ...] = ()
     """The folder of images and those of masks that ``pipeline.init`` knows it by."""
+    label_files: tuple[str, ...] = ()
+    """Files right under the root that may name the classes of a set made in its form."""
+    key_pattern: str = ""
+    """Regular expression for the beginning of its own pairs' keys, where others use its folders, too."""
     folders: tuple[str, ...] = ()
     """Folders that must be under the root."""
     files: tuple[str, ...] = ()
@@ -232,18 +225,6 @@ def path_below(folder: PurePosixPath, name: str) -> str | None:
     """
     joined = posixpath.normpath(folder / name.replace("\\", "/"))
     return None if joined.startswith(("../", "/")) or joined == ".." else joined
-
-
-def split_in_name(name: str) -> str | None:
-    """Returns the official split that a file's or folder's name tells: ``instances_val2017``, ``valid``."""
-    match = _SPLIT_WORD.search(name)
-    return _SPLIT_WORDS[match[1].lower()] if match else None
-
-
-def split_in_path(path: str) -> str | None:
-    """Returns the official split that the innermost folder with a telling name tells."""
-    folders = reversed(PurePosixPath(path).parts[:-1])
-    return next((split for folder in folders if (split := split_in_name(folder))), None)
 
 
 def classes_told(named: tuple[RawClass, ...], void: RawClass) -> tuple[tuple[RawClass, ...], tuple[str, ...]]:

@@ -16,10 +16,10 @@ from components.image_mask_example_gen.layouts.layout import (
     Options,
     RawClass,
     Scan,
-    split_in_name,
     subfolders,
 )
 from components.image_mask_example_gen.report import Reason, Rejection
+from components.image_mask_example_gen.split_names import split_name
 
 if TYPE_CHECKING:
     from components.image_mask_example_gen.mask import Mask
@@ -98,12 +98,12 @@ class Tfds(Layout):
             raise StageError(
                 f"{folder} is in the format {info.file_format.value}; prepare it with file_format='{_FORMAT}'"
             )
-        known = any(split_in_name(name) for name in info.splits)
+        known = any(split_name(name) for name in info.splits)
         entries: list[Entry] = []
         rejected: list[Rejection] = []
         files = [f"{folder}/{_INFO}", f"{folder}/{_FEATURES}"]
         for name, split in info.splits.items():
-            official = split_in_name(name)
+            official = told[0] if (told := split_name(name)) else None
             if known and official is None:
                 found = (
                     f"{split.num_examples} examples of the split {name!r}, which is none of train, val, test"
