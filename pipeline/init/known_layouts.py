@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -10,25 +9,17 @@ from typing import Any, Final
 
 from components.errors import StageError
 from components.folders import files_below, split_suffix
-from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.layouts import DATASETS
-from components.image_mask_example_gen.layouts.ade20k import Ade20k
 from components.image_mask_example_gen.layouts.coco import Coco
 from components.image_mask_example_gen.layouts.json_file import read_json
 from components.image_mask_example_gen.layouts.labelme import LabelMe
 from components.image_mask_example_gen.layouts.layout import Layout, Options, subfolders
 from components.image_mask_example_gen.layouts.tfds import Tfds, is_prepared, prepared
-from components.image_mask_example_gen.layouts.voc import CLASSES as VOC_CLASSES
-from components.image_mask_example_gen.layouts.voc import Voc
 from components.image_mask_example_gen.suffixes import PICTURES
 from pipeline.init import InitError
 from pipeline.init.files import absolute, some
 from pipeline.init.label_files import ClassNames, read_class_names
 
-_VOC_NAME: Final = re.compile(r"\d{4}_\d{6}")
-_VOC_LABELS: Final = ("labelmap.txt", "class_names.txt", "labels.txt")
-"""CVAT's, with colours; labelme2voc's and others', in the order of the values."""
-_ADE_LABELS: Final = ("objectInfo150.txt",)
 _LABELME_IGNORED: Final = "__ignore__"
 _SHOWN: Final = 5
 
@@ -45,21 +36,14 @@ class Known:
     """Whether what could be pictures of masks there are none, or are none that a pattern could pair."""
 
 
-@dataclass(frozen=True)
-class OwnKeys:
-    """What a set's own files say of the recipe's ``dataset`` block."""
-
-    keys: dict[str, Any]
-    notes: tuple[str, ...] = ()
-    """What deserves a look, a line each."""
+_Own = tuple[dict[str, Any], tuple[str, ...]]
+"""What a set's own files say of the recipe's ``dataset`` block, and what deserves a look, a line each."""
 
 
 def recognise(images: Path, masks: Path) -> Known | None:
     """Looks whether the folders of images and masks are those of a known layout.
 
-    Args:
-        images: the images' folder.
-        masks: the masks' folder, which may be the same, or a JSON file of COCO's kind.
+    They may be the same one; in place of masks' there may be a JSON file of COCO's kind.
     """
     images, masks = absolute(images), absolute(masks)
     if not (images.is_dir() and masks.exists()):
@@ -117,73 +101,66 @@ def recognise_root(data: Path) -> Known:
     )
 
 
-def own_keys(layout: str, root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
+def own_keys(layout: str, root: Path, masks: str | None, given: ClassNames | None) -> _Own:
     """Finds classes, and whatever else a layout needs, in the files of the set itself.
 
     Args:
         layout: its name.
         root: the folder.
         masks: ``dataset.masks``, if it is known.
-        given: the classes that were named on the command line, which take precedence.
+        given: what the command was given as classes, which takes precedence.
 
     Raises:
         InitError: a file cannot be read.
     """
-    found = _FINDERS.get(layout, _selection)
+    named: dict[str, Any] = {"classes": list(given.names)} if given else {}
+    keys: dict[str, Any] = named
+    notes: tuple[str, ...] = ()
     try:
-        return found(root, masks, given)
+        if (kind := DATASETS[layout]()).label_files:
+            keys, notes = _from_label_file(kind, root, given)
+        elif layout == Coco.name:
+            keys, notes = (named, ()) if given else _coco(root, masks)
+            keys |= {"masks": masks} if masks else {}
+        elif layout == LabelMe.name:
+            keys = named or {"classes": list(LabelMe().labels(root))}
+            notes = ("masks are drawn from labelme's shapes, later ones over earlier, on background",)
+        elif layout == Tfds.name:
+            keys = _tfds(root, given)
     except StageError as error:
         raise InitError(str(error)) from None
+    return {"root": str(root)} | keys, notes
 
 
-def _selection(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
-    return OwnKeys({"root": str(root)} | ({"classes": list(given.names)} if given else {}))
-
-
-def _voc(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
-    told, notes = (given, ()) if given else _label_file(root, _VOC_LABELS)
-    keys: dict[str, Any] = {"root": str(root)}
-    if told is None:
-        return OwnKeys(keys)
-    if not told.told and set(told.names) <= {raw.name for raw in VOC_CLASSES}:
-        return OwnKeys(keys | {"classes": list(told.names)}, notes)
+def _from_label_file(layout: Layout, root: Path, given: ClassNames | None) -> _Own:
+    """Takes the names that were given, or those in the first of the layout's files that there is."""
+    file = next((name for name in layout.label_files if (root / name).is_file()), None)
+    if given is None and file is None:
+        return {}, ()
+    told = given or read_class_names(f"{root}/{file}")
+    notes = () if given else (f"classes from {file}",)
+    usual = layout.usual_classes or ()
+    if not told.told and set(told.names) <= set(usual):
+        return {"classes": list(told.names)}, notes
+    first = int(all(raw.value for raw in layout.classes if raw.name in usual))
     names = [name for name in told.names if name != _LABELME_IGNORED]
-    values = told.raws or {name: value for value, name in enumerate(names)}
-    return OwnKeys(keys | {"label_values": _plain(values)}, notes)
+    values = told.raws or {name: value for value, name in enumerate(names, first)}
+    plain = {name: list(raw) if isinstance(raw, tuple) else raw for name, raw in values.items()}
+    note = ("0 is what has no label, so names count from 1",) if first else ()
+    return {"label_values": plain}, (*notes, *note)
 
 
-def _ade20k(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
-    told, notes = (given, ()) if given else _label_file(root, _ADE_LABELS)
-    keys: dict[str, Any] = {"root": str(root)}
-    if told is None:
-        return OwnKeys(keys)
-    values = told.raws or {name: value for value, name in enumerate(told.names, start=1)}
-    return OwnKeys(
-        keys | {"label_values": _plain(values)}, (*notes, "0 is what has no label, so names count from 1")
-    )
-
-
-def _coco(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
+def _coco(root: Path, masks: str | None) -> _Own:
     layout = Coco(Options(masks=masks))
-    keys: dict[str, Any] = {"root": str(root)} | ({"masks": masks} if masks else {})
-    if given is not None:
-        return OwnKeys(keys | {"classes": list(given.names)})
     used, unused = layout.categories(root)
-    notes = [
-        f"masks are drawn from {', '.join(layout.lists(root))}: smaller objects over larger, crowds ignored"
-    ]
+    lists = ", ".join(layout.lists(root))
+    notes = [f"masks are drawn from {lists}: smaller objects over larger, crowds ignored"]
     if unused:
         notes.append(f"categories without any annotation, left out: {some(unused, _SHOWN, counted=True)}")
-    return OwnKeys(keys | {"classes": list(used)}, tuple(notes))
+    return {"classes": list(used)}, tuple(notes)
 
 
-def _labelme(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
-    names = given.names if given else LabelMe().labels(root)
-    note = "masks are drawn from labelme's shapes, later ones over earlier, on background"
-    return OwnKeys({"root": str(root), "classes": list(names)}, (note,))
-
-
-def _tfds(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
+def _tfds(root: Path, given: ClassNames | None) -> dict[str, Any]:
     """The folder may be the ``data_dir``, or that of one set or version in it."""
     folders = [root, *(folder for depth in ("*", "*/*", "*/*/*") for folder in root.glob(depth))]
     versions = [folder for folder in folders if is_prepared(folder)]
@@ -212,7 +189,7 @@ def _tfds(root: Path, masks: str | None, given: ClassNames | None) -> OwnKeys:
     own = pictures[keys.get("masks", layout.mask_feature)][1]
     if own and given is None:
         keys["label_values"] = {name: value for value, name in enumerate(own)}
-    return OwnKeys(keys)
+    return keys
 
 
 def _home(version: Path) -> Path:
@@ -222,27 +199,6 @@ def _home(version: Path) -> Path:
     except (ValueError, KeyError, TypeError) as error:
         raise InitError(f"{version}/dataset_info.json cannot be read: {error}") from None
     return next((folder for folder in version.parents[:2] if folder.name == name), version.parent)
-
-
-_FINDERS: Final = {
-    Voc.name: _voc,
-    Ade20k.name: _ade20k,
-    Coco.name: _coco,
-    LabelMe.name: _labelme,
-    Tfds.name: _tfds,
-}
-
-
-def _label_file(root: Path, names: Sequence[str]) -> tuple[ClassNames | None, tuple[str, ...]]:
-    """Reads the first of the files that there is; says so in a note."""
-    for name in names:
-        if (root / name).is_file():
-            return read_class_names(str(root / name)), (f"classes from {name}",)
-    return None, ()
-
-
-def _plain(values: Mapping[str, RawLabel]) -> dict[str, Any]:
-    return {name: list(raw) if isinstance(raw, tuple) else raw for name, raw in values.items()}
 
 
 def _home_of(layout: Layout, folder: Path) -> Path | None:
@@ -259,13 +215,8 @@ def _is(layout: Layout, root: Path) -> bool:
     """Whether a folder with the layout's folders is of its kind: others use the names, too."""
     if layout.missing(root) or not (scan := layout.scan(root)).entries:
         return False
-    if isinstance(layout, Voc):
-        has_labels = any((root / name).is_file() for name in _VOC_LABELS)
-        return has_labels or all(_VOC_NAME.fullmatch(entry.key) for entry in scan.entries)
-    if isinstance(layout, Ade20k):
-        has_labels = any((root / name).is_file() for name in _ADE_LABELS)
-        return has_labels or all(entry.key.startswith("ADE_") for entry in scan.entries)
-    return True
+    has_labels = any((root / name).is_file() for name in layout.label_files)
+    return has_labels or all(re.match(layout.key_pattern, entry.key) for entry in scan.entries)
 
 
 def has_pictures(folder: Path) -> bool:

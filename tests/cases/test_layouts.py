@@ -131,6 +131,12 @@ def test_ade20k_counts_from_one(case: Case, tmp_path: Path) -> None:
     )
 
 
+def test_names_of_ade20k_keep_their_values_whichever_are_given(case: Case, tmp_path: Path) -> None:
+    folders = "--images", case("ade") / "images", "--masks", tmp_path / "ade/annotations"
+    recipe = init(tmp_path, *folders, "--classes", "sky,wall")
+    assert recipe.dataset.raw_labels()[0] == {3: "sky", 1: "wall"}
+
+
 def test_labelmes_polygons_are_drawn(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = case("labelme")
     recipe = init(tmp_path, "--images", root, "--masks", root)

@@ -54,6 +54,8 @@ class Ade20k(Layout):
     name = "ade20k"
     folders = ("images/training", "annotations/training")
     init_folders = ("images", "annotations")
+    label_files = ("objectInfo150.txt",)
+    key_pattern = "ADE_"
     options = frozenset({"label_values"})
     classes: tuple[RawClass, ...] = (
         _UNLABELLED,

@@ -68,6 +68,9 @@ class Voc(Layout):
     name = "voc"
     folders = (_IMAGES, _MASKS)
     init_folders = (_IMAGES, _MASKS, _PNG_MASKS)
+    label_files = ("labelmap.txt", "class_names.txt", "labels.txt")
+    """CVAT's, with colours; labelme2voc's and others', in the order of the values."""
+    key_pattern = r"\d{4}_\d{6}$"
     options = frozenset({"label_values"})
     classes: tuple[RawClass, ...] = (*CLASSES, _VOID[0])
     usual_classes: tuple[str, ...] = tuple(raw.name for raw in CLASSES)
