@@ -139,9 +139,9 @@ class PictureMask:
         opaque = self._alpha() >= _OPAQUE
         if opaque.all() or not opaque.any():
             return pixels
-        packed = pixels if pixels.ndim == 2 else pack_colors(pixels)
-        shown, times_shown = np.unique(packed[opaque], return_counts=True)
-        hidden, times_hidden = np.unique(packed[~opaque], return_counts=True)
+        numbers = packed(pixels)
+        shown, times_shown = np.unique(numbers[opaque], return_counts=True)
+        hidden, times_hidden = np.unique(numbers[~opaque], return_counts=True)
         both, of_shown, of_hidden = np.intersect1d(shown, hidden, assume_unique=True, return_indices=True)
         divided = np.minimum(times_shown[of_shown], times_hidden[of_hidden])
         if divided.sum() <= _ALPHA_DECIDES * opaque.size:
@@ -387,6 +387,11 @@ def pack_colors(colors: np.ndarray) -> np.ndarray:
     """Colours, uint8 [height, width, 3], as ``red << 16 | green << 8 | blue``, int32 [height, width]."""
     channels = colors.astype(np.int32)
     return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
+
+
+def packed(raw: np.ndarray) -> np.ndarray:
+    """What `Mask.read` returns as integers [height, width]: colours as numbers, numbers as they are."""
+    return pack_colors(raw) if raw.ndim == 3 else raw
 
 
 def unpack_color(number: int) -> Color:

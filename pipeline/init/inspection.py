@@ -1,14 +1,12 @@
 """What a dataset holds, found out before a recipe is proposed: all headers, and a sample of the pixels."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
-
-import numpy as np
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
@@ -21,10 +19,10 @@ from components.image_mask_example_gen.report import Reason, Rejection
 from components.imaging.reading import FEWEST_LEVELS, FULL_RANGE, levels
 from pipeline.init import InitError
 from pipeline.init.classes import Labels
-from pipeline.init.files import Header, read_headers, read_sizes
+from pipeline.init.files import Header, in_threads, read_headers, read_size
 from pipeline.init.groups import Frames, find_frames
 from pipeline.init.images import Brightness, read_brightness, read_used_range
-from pipeline.init.label_values import OpenMask, RawLabels, looks_like_masks, read_raw_labels
+from pipeline.init.label_values import RawLabels, looks_like_masks, read_raw_labels
 from pipeline.init.orientation import Orientation, TurnedPair, find_orientation
 
 _FEWEST_PAIRS: Final = 3
@@ -130,16 +128,11 @@ def inspect_pairs(
     entries: Sequence[Entry],
     set_aside: Sequence[Rejection],
     *,
-    in_colors: bool = False,
+    as_colors: bool = False,
 ) -> Inspection:
     """Reads the headers of all pairs and the pixels of a sample.
 
-    Args:
-        layout: how the files are read.
-        root: the dataset's folder.
-        entries: the pairs.
-        set_aside: what was set aside before.
-        in_colors: whether masks are read as colours, even where they hold numbers.
+    Masks of numbers are read ``as_colors``, too, where that is told.
 
     Raises:
         InitError: too few pairs fit together, or the masks are none.
@@ -149,8 +142,8 @@ def inspect_pairs(
     if layout.masks_are_files:
         mask_headers = _read_mask_headers(root, entries)
     else:
-        openers = [partial(layout.open_mask, root, entry, _MAX_PIXELS) for entry in entries]
-        mask_headers = read_sizes(openers)
+        openers = (partial(layout.open_mask, root, entry, _MAX_PIXELS) for entry in entries)
+        mask_headers = in_threads(read_size, openers)
     pairs = list(zip(entries, image_headers, mask_headers, strict=True))
     orientation = find_orientation(layout, root, list(_turned(pairs)))
     good: list[Entry] = []
@@ -178,11 +171,14 @@ def inspect_pairs(
     formats = {path: masks[entry.mask].format for path, entry in entry_of.items()}
 
     def opener(path: Path) -> Mask:
-        mask = layout.open_mask(root, entry_of[path], ANY_SIZE)
-        return _InColors(mask) if in_colors else mask
+        return layout.open_mask(root, entry_of[path], ANY_SIZE)
 
-    known = not isinstance(layout, Folder)
-    labels = _read_labels(mask_paths, formats, image_paths, opener, known)
+    try:
+        known = not isinstance(layout, Folder)
+        labels = read_raw_labels(mask_paths, formats, opener, fixed=known, as_colors=as_colors)
+    except InitError as error:
+        swapped = "; the images do look like masks: were the two folders swapped?"
+        raise InitError(f"{error}{swapped if looks_like_masks(image_paths) else ''}") from None
     deep = [path for entry, path in zip(sample, image_paths, strict=True) if images[entry.image].is_deep]
     used = read_used_range(deep)
     value_range = None
@@ -193,16 +189,15 @@ def inspect_pairs(
         value_range = (low, high if high > low else low + 1)
     brightness = read_brightness(image_paths, value_range)
     bad_masks, bad_images = dict(labels.unreadable), set(brightness.unreadable)
+    damaged = set()
     for entry in sample:
         if reason := bad_masks.get(root / entry.mask):
             rejected.append(Rejection(entry.mask, reason.reason, reason.found))
         elif layout.image_file(root, entry) in bad_images:
             rejected.append(Rejection(entry.image, Reason.NOT_DECODABLE, "its pixels cannot be read"))
-    damaged = {
-        entry
-        for entry in sample
-        if root / entry.mask in bad_masks or layout.image_file(root, entry) in bad_images
-    }
+        else:
+            continue
+        damaged.add(entry)
     good = [entry for entry in good if entry not in damaged]
     _check_enough(good, rejected)
     return Inspection(
@@ -256,20 +251,6 @@ def _to_be_divided(entries: Sequence[Entry]) -> Sequence[Entry]:
     return drawn if len(declared) < 2 else ()
 
 
-class _InColors:
-    """A mask whose colours are meant, whatever it holds."""
-
-    palettes = ()
-
-    def __init__(self, mask: Mask):
-        self._mask = mask
-        self.height, self.width = mask.height, mask.width
-
-    def read(self, as_colors: bool) -> np.ndarray:
-        """See `Mask`."""
-        return self._mask.read(as_colors=True)
-
-
 def _affordable(headers: Iterable[Header]) -> int:
     """How many of the masks are read in seconds."""
     pixels = accumulate(header.width * header.height for header in headers)
@@ -290,23 +271,21 @@ def _problem(entry: Entry, image: Header, mask: Header) -> Rejection | None:
     return Rejection(entry.mask, Reason.SIZES_DIFFER, found)
 
 
+def by_reason(rejected: Iterable[Rejection]) -> list[tuple[str, list[Rejection]]]:
+    """What was set aside for each reason, the most frequent first."""
+    groups: dict[str, list[Rejection]] = defaultdict(list)
+    for item in rejected:
+        groups[str(item.reason)].append(item)
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
+
+
 def _check_enough(good: Sequence[Entry], rejected: Sequence[Rejection]) -> None:
     if len(good) >= _FEWEST_PAIRS:
         return
-    reasons = Counter(str(item.reason) for item in rejected).most_common()
-    why = f"; set aside: {', '.join(f'{count} {reason}' for reason, count in reasons)}" if reasons else ""
+    reasons = ", ".join(f"{len(items)} {reason}" for reason, items in by_reason(rejected))
+    why = f"; set aside: {reasons}" if reasons else ""
     example = f" ({rejected[0].file}: {rejected[0].found})" if rejected else ""
     raise InitError(
         f"{len(good)} usable pairs of image and mask, and {_FEWEST_PAIRS} are needed at least, "
         f"one each for train, val and test{why}{example}"
     )
-
-
-def _read_labels(
-    masks: Sequence[Path], formats: dict[Path, str], images: Sequence[Path], opener: OpenMask, known: bool
-) -> RawLabels:
-    try:
-        return read_raw_labels(masks, formats, opener, fixed=known)
-    except InitError as error:
-        swapped = "; the images do look like masks: were the two folders swapped?"
-        raise InitError(f"{error}{swapped if looks_like_masks(images) else ''}") from None

@@ -7,9 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError, read_picture
+from components.image_mask_example_gen.mask import Palette
 from components.image_mask_example_gen.report import printable
+from components.imaging.palette import Color
 from pipeline.init import InitError
-from pipeline.init.classes import Labels, Palette, propose_labels, some_named
+from pipeline.init.classes import Labels, propose_labels, some_named
+from pipeline.init.inspection import Inspection
 from pipeline.init.label_files import SUFFIXES, ClassNames, read_label_file
 from pipeline.init.label_values import RawLabels
 from pipeline.terminal import short_path
@@ -22,6 +26,7 @@ _STEMS: Final = re.compile(
 _OF_MANY_KINDS: Final = ("meta.json", "dataset.json", "data.yaml")
 """Supervisely's, nnU-Net's, YOLO's: what holds no classes is not worth a word."""
 _MOST_FOLDERS: Final = 50
+_PALETTES: Final = 20
 _OF_OBJECTS: Final = "SegmentationObject"
 _OF_CLASSES: Final = "SegmentationClass"
 """PASCAL VOC and CVAT have one beside the other."""
@@ -34,20 +39,13 @@ class _Candidate:
     labels: Labels
 
 
-def name_classes(
-    found: RawLabels, given: ClassNames | None, folders: tuple[Path, Path], palette: Palette
-) -> Labels:
-    """Names the classes as told, else by a label file that lies beside the data, else as without any.
-
-    Args:
-        found: what the masks hold.
-        given: what the command was given as classes.
-        folders: that of the images and that of the masks.
-        palette: the masks' own, if they have one.
+def name_classes(inspection: Inspection, given: ClassNames | None, folders: tuple[Path, Path]) -> Labels:
+    """Names classes as told, else by a label file beside the ``folders`` of images and masks, else by none.
 
     Raises:
         InitError: what was given does not fit the masks, or these are known to hold no classes.
     """
+    found, palette = inspection.labels, _shared_palette(inspection)
     try:
         labels = None if given is None else propose_labels(found, given, palette)
     except InitError as error:
@@ -58,6 +56,23 @@ def name_classes(
             f"--masks: {masks} numbers single objects, and no value is a class; name {_OF_CLASSES} beside it"
         )
     return labels or _labels_from_files(found, folders, palette)
+
+
+def _shared_palette(inspection: Inspection) -> Palette:
+    """The colour of each index, empty where masks have no palette, or not all the same one."""
+    if inspection.labels.in_colors:
+        return {}
+    colors: dict[int, Color] = {}
+    for name in [path for path, header in inspection.masks.items() if header.mode == "P"][:_PALETTES]:
+        try:
+            _, picture = read_picture(inspection.root / name, ANY_SIZE)
+        except InputRejectedError:
+            continue
+        channels = picture.getpalette("RGB") or []
+        for index, color in enumerate(zip(channels[::3], channels[1::3], channels[2::3], strict=False)):
+            if colors.setdefault(index, color) != color:
+                return {}
+    return colors
 
 
 def _labels_from_files(found: RawLabels, folders: Sequence[Path], palette: Palette) -> Labels:

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
-from components.image_mask_example_gen.mask import open_mask, pack_colors
+from components.image_mask_example_gen.mask import open_mask, packed
 from pipeline.init.files import natural
 
 _LOOKED_AT: Final = 3
@@ -35,13 +35,7 @@ class Relation(Enum):
 
 
 def compare(root: Path, one: Mapping[str, str], other: Mapping[str, str]) -> Relation:
-    """Compares two kinds of masks in a few images.
-
-    Args:
-        root: the dataset's folder.
-        one: the mask of each image.
-        other: likewise.
-    """
+    """Compares two kinds of masks, by image, in a few images."""
     both = sorted(one.keys() & other.keys())
     if not both:
         return Relation.NEVER_BOTH
@@ -100,15 +94,14 @@ def plainness(root: Path, files: Sequence[str]) -> tuple[int, int, int, list[tup
             unreadable += 1
         else:
             colored += raw.ndim == 3
-            labels |= set(np.unique(pack_colors(raw) if raw.ndim == 3 else raw).tolist())
+            labels |= set(np.unique(packed(raw)).tolist())
     return unreadable, colored, len(labels), natural(min(files, default=""))
 
 
 def _covered(path: Path) -> np.ndarray | None:
     """Where a mask is not 0, bool [height, width]; None where it holds more than one other value."""
     try:
-        raw = open_mask(path, ANY_SIZE).read(as_colors=False)
+        raw = packed(open_mask(path, ANY_SIZE).read(as_colors=False))
     except InputRejectedError:
         return None
-    raw = pack_colors(raw) if raw.ndim == 3 else raw
     return raw != 0 if len(np.unique(raw[raw != 0])) <= 1 else None

@@ -40,7 +40,6 @@ from pipeline.init.label_files import read_class_names
 from pipeline.init.label_search import name_classes
 from pipeline.init.mask_values import find_mask_values
 from pipeline.init.pairing import pair
-from pipeline.init.palettes import read_palette
 from pipeline.init.preview import draw_preview
 from pipeline.init.proposals import Proposals, propose
 from pipeline.init.quality_checks import check_quality
@@ -57,12 +56,7 @@ _SHOWN = 12
 def look_at_folders(images: Path, masks: Path, classes: str | None) -> Dataset:
     """Pairs the files of two folders, or of one that was named for both, and says what the masks mean.
 
-    Folders of a known layout are taken as that.
-
-    Args:
-        images: folder of the images.
-        masks: folder of the masks.
-        classes: names, or a file of them, as ``read_class_names`` takes them.
+    Folders of a known layout are taken as that; ``classes`` are as ``read_class_names`` takes them.
 
     Raises:
         InitError: nothing can be learnt from them; one line says why.
@@ -116,8 +110,7 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
         labels = label_class_masks(found.labels, tuple(keys["masks"]), given)
         keys["classes"] = list(labels.values)
     else:
-        folders, colors = (image_files.path, mask_files.path), read_palette(pairing.root, found)
-        labels = name_classes(found.labels, given, folders, colors)
+        labels = name_classes(found, given, (image_files.path, mask_files.path))
         is_told = labels.source or (given is not None and given.told)
         if is_told and found.labels.masks_read == len(found.entries):
             labels = leave_out_absent(found.labels, labels)
@@ -136,19 +129,15 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
 def look_at_layout(layout: str, data: Path, classes: str | None, masks: str | None = None) -> Dataset:
     """The same for a known layout in the folder ``data``, which knows what its masks mean.
 
-    Args:
-        layout: its name.
-        data: its folder.
-        classes: as for ``look_at_folders``.
-        masks: ``dataset.masks``, for layouts that have it.
+    ``masks`` is ``dataset.masks``, for layouts that have it.
     """
     given = read_class_names(classes) if classes is not None else None
     root = absolute(data)
     try:
         if layout != Tfds.name:
             DATASETS[layout]().check_root(str(root))
-        own = own_keys(layout, root, masks, given)
-        keys = {"layout": layout, **own.keys}
+        own, notes = own_keys(layout, root, masks, given)
+        keys = {"layout": layout, **own}
         named = bool(DATASETS[layout]().classes) or "classes" in keys or "label_values" in keys
         # What the values mean is not known yet, and does not matter here.
         settings = _settings(keys if named else keys | {"classes": ["0", "1"]})
@@ -162,14 +151,14 @@ def look_at_layout(layout: str, data: Path, classes: str | None, masks: str | No
         root,
         declared.scan.entries,
         declared.scan.rejected,
-        in_colors=settings.reads_colors,
+        as_colors=settings.reads_colors,
     )
     origins = split_origins(declared.origins, settings.splits)
     if not named:
         labels = propose_labels(found.labels, given)
         keys |= labels.dataset_keys()
-        return Dataset(keys, _settings(keys), found, labels, own.notes, origins)
-    dataset = Dataset(keys, settings, found, notes=own.notes, origins=origins)
+        return Dataset(keys, _settings(keys), found, labels, notes, origins)
+    dataset = Dataset(keys, settings, found, notes=notes, origins=origins)
     if not any(dataset.class_shares().values()):
         held = describe(found.labels)
         raise InitError(f"the masks are none of {layout}: no class of it stands in them; they hold {held}")

@@ -26,23 +26,17 @@ _AT_EDGES: Final = 0.95
 class Smear:
     """Values that were meant, and how far around them others are taken for them."""
 
-    labels: np.ndarray
-    """Integers [labels, channels]."""
+    labels: Sequence[int]
+    """Numbers, or colours as ``pack_colors`` makes them numbers."""
+    in_colors: bool
     tolerance: int
     """Less than half the way from one label to the next, in the channel in which they differ most."""
 
-    @property
-    def packed_labels(self) -> list[int]:
-        """The labels, a colour in one number."""
-        if self.labels.shape[1] == 1:
-            return [int(label) for label in self.labels[:, 0]]
-        return [int(red) << 16 | int(green) << 8 | int(blue) for red, green, blue in self.labels]
-
     def distances(self, values: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Of each value the nearest label's place and how far it is, integers [values]."""
-        channels = _channels(values, self.labels.shape[1])
+        channels = _channels(values, self.in_colors)
         nearest, away = np.zeros(len(values), int), np.full(len(values), np.iinfo(int).max)
-        for place, label in enumerate(self.labels):
+        for place, label in enumerate(_channels(self.labels, self.in_colors)):
             distance = np.abs(channels - label).max(axis=1)
             nearest[distance < away] = place
             away = np.minimum(away, distance)
@@ -55,8 +49,7 @@ def find_smear(
     """Looks whether some values are no more than the smear around others; None where nothing says so.
 
     Args:
-        shapes: of all values in a sample of the masks; a colour is the number
-            ``red << 16 | green << 8 | blue``.
+        shapes: of all values in a sample of the masks, colours as ``pack_colors`` makes them numbers.
         read: reads the sample once more, integers [height, width].
         in_colors: whether the values are colours.
         lossy: whether the format is one that smears, or nearly all values are noise.
@@ -68,11 +61,11 @@ def find_smear(
     total = sum(shape.pixels for shape in shapes.values())
     if sum(shapes[value].pixels for value in smear) > _MOST_SMEAR * total:
         return None
-    channels = _channels(labels, 3 if in_colors else 1)
+    channels = _channels(labels, in_colors)
     gap = min(int(np.abs(one - two).max()) for place, one in enumerate(channels) for two in channels[:place])
     # Between two values everything is nearer to one of them. Among more, the way from one to the next leads
     # past a third, and only what is clearly near is taken.
-    found = Smear(channels, (gap - 1) // 2 if len(labels) == 2 else gap // 4)
+    found = Smear(labels, in_colors, (gap - 1) // 2 if len(labels) == 2 else gap // 4)
     return found if found.tolerance and _lies_at_edges(labels, read()) else None
 
 
@@ -81,7 +74,7 @@ def _labels(shapes: Mapping[int, Shape], in_colors: bool, lossy: bool) -> list[i
     labels: list[int] = []
     for value in sorted(flat, key=lambda value: -shapes[value].flat):
         if lossy and labels:
-            one, *others = _channels([value, *labels], 3 if in_colors else 1)
+            one, *others = _channels([value, *labels], in_colors)
             if min(np.abs(one - other).max() for other in others) <= _OFFSHOOT:
                 continue
         labels.append(value)
@@ -106,7 +99,7 @@ def _lies_at_edges(labels: Sequence[int], masks: Iterable[np.ndarray]) -> bool:
     return between >= _AT_EDGES * others
 
 
-def _channels(values: Sequence[int], count: int) -> np.ndarray:
-    """Values, or colours in one number, as integers [values, count]."""
+def _channels(values: Sequence[int], in_colors: bool) -> np.ndarray:
+    """Numbers, or those of colours, as integers [values, channels]."""
     numbers = np.asarray(values, int)[:, np.newaxis]
-    return numbers if count == 1 else np.hstack([numbers >> 16, numbers >> 8 & 255, numbers & 255])
+    return np.hstack([numbers >> 16, numbers >> 8 & 255, numbers & 255]) if in_colors else numbers
