@@ -8,7 +8,7 @@ from PIL import ImageColor
 
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.label_mapping import raw_word
-from components.imaging.palette import Color
+from components.image_mask_example_gen.mask import Palette
 from pipeline.init import InitError
 from pipeline.init.files import some
 from pipeline.init.label_files import ClassNames
@@ -22,9 +22,6 @@ from pipeline.init.voids import (
     is_void_or_background,
     looks_void,
 )
-
-Palette = Mapping[int, Color]
-"""The colours that masks of numbers show them in."""
 
 _COLOR_NAMES: Final = {ImageColor.getrgb(name): name for name in sorted(ImageColor.colormap)}
 _BINARY_NAMES: Final = ("background", "object")
@@ -62,28 +59,20 @@ class Labels:
     def dataset_keys(self) -> dict[str, Any]:
         """Returns the keys of the recipe's ``dataset`` block."""
         keys: dict[str, Any] = {}
-        raws = list(self.values.values())
-        if raws == list(range(len(raws))):
-            keys["classes"] = list(self.values)
-        else:
-            keys["label_values"] = {name: _plain(raw) for name, raw in self.values.items()}
+        counted = list(self.values.values()) == list(range(len(self.values)))
+        # There is one ignore_label; what else counts nowhere has a name that no class has.
         others = {_name_of(raw, "ignored"): raw for raw in self.ignored[:-1]} | dict(self.left_out)
-        if self.ignored:
-            # There is one ignore_label; what else counts nowhere has a name that no class has.
-            keys["ignore_label"] = _plain(self.ignored[-1])
-        if others:
+        if counted or others:
             keys["classes"] = list(self.values)
+        if not counted or others:
             keys["label_values"] = {name: _plain(raw) for name, raw in {**self.values, **others}.items()}
+        if self.ignored:
+            keys["ignore_label"] = _plain(self.ignored[-1])
         return keys
 
 
 def propose_labels(found: RawLabels, given: ClassNames | None, palette: Palette | None = None) -> Labels:
-    """Says which raw labels are classes and which count nowhere.
-
-    Args:
-        found: what the masks hold.
-        given: what is known of the classes.
-        palette: the masks' own, if they have one.
+    """Says which raw labels are classes and which count nowhere; ``palette`` is the masks' own.
 
     Raises:
         InitError: the names given do not fit the labels found.
@@ -123,8 +112,8 @@ def label_class_masks(found: RawLabels, names: tuple[str, ...], given: ClassName
 
     Args:
         found: what the merged masks hold: 0 where none of the files has anything, else 1 for the first class.
-        names: of the classes, as the files' names or folders tell them.
-        given: what is known of the classes.
+        names: as the files' names or folders tell them.
+        given: what the command was given as classes.
 
     Raises:
         InitError: the names given are others.
@@ -272,13 +261,14 @@ def _by_order(found: RawLabels, names: tuple[str, ...]) -> Labels:
     rest = [value for value in values if value not in customary]
     top = rest[-1]
     if not found.in_colors and isinstance(top, int):
-        if _is_ade20k(names) and not customary and top <= count:
-            reason = "the names are ADE20K's, which count from 1"
-            return _numbered(found, names, 1, Labels({}, (0,), reason) if 0 in rest else Labels({}))
-        if top < count:
-            return _numbered(found, names, 0, Labels({}, customary, _reason(customary)))
-        if top == count and 0 not in rest:
-            return _numbered(found, names, 1, Labels({}, customary, _reason(customary)))
+        is_ade20k = count == _ADE20K and names[0] == "wall"
+        if is_ade20k and not customary and top <= count:
+            labels = (
+                Labels({}, (0,), "the names are ADE20K's, which count from 1") if 0 in rest else Labels({})
+            )
+            return _numbered(found, names, 1, labels)
+        if top < count or (top == count and 0 not in rest):
+            return _numbered(found, names, int(top == count), Labels({}, customary, _reason(customary)))
         if top == count and not is_void_or_background(names[0]):
             every: list[RawLabel] = list(range(count + 1))
             return _one_without_a_name(found, names, every, customary)
@@ -304,11 +294,7 @@ def _numbered(found: RawLabels, names: tuple[str, ...], start: int, labels: Labe
             f"no mask read holds {', '.join(unseen)}: are names given in the order of the values?"
         )
     if start == 0 and found.share(0) < _BACKGROUND_SHARE and not is_void_or_background(names[0]):
-        why = (
-            ", which lies in thin strips between all others as if not labelled"
-            if looks_void(0, found)
-            else ""
-        )
+        why = ", which lies in thin strips between all others as if not labelled" * looks_void(0, found)
         questions.append(
             f"names were counted from 0, so that {names[0]} is 0{why}: if they count from 1, give them "
             "with their values, such as 1 road to a line"
@@ -345,10 +331,6 @@ def _taken_as_background(value: RawLabel, found: RawLabels) -> str:
         f"{raw_word(value)} ({found.share(value):.1%}) has no name and was taken as background; if it means "
         "not labelled, make it the ignore_label"
     )
-
-
-def _is_ade20k(names: tuple[str, ...]) -> bool:
-    return len(names) == _ADE20K and names[0] == "wall"
 
 
 def _without_voids(found: RawLabels, labels: Labels) -> Labels:

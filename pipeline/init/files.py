@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -64,12 +64,7 @@ class Folder:
 
 
 def find_files(path: Path, suffixes: Collection[str], option: str) -> Folder:
-    """Lists a folder.
-
-    Args:
-        path: the folder.
-        suffixes: what to look for, in lower case.
-        option: the command's option that named the folder, for messages.
+    """Lists a folder that ``option`` named; ``suffixes`` to look for are in lower case.
 
     Raises:
         InitError: there is no such folder, it cannot be read, or nothing in it has such a suffix.
@@ -102,6 +97,12 @@ def some(names: Iterable[str], shown: int = 3, *, counted: bool = False) -> str:
     return ", ".join(map(printable, names[:shown])) + (more if len(names) > shown else "")
 
 
+def some_counts(kinds: Counter[str], shown: int = 3) -> str:
+    """The most frequent, and how many each."""
+    counts = ", ".join(f"{count} {printable(kind)}" for kind, count in kinds.most_common(shown))
+    return counts + (", …" if len(kinds) > shown else "")
+
+
 def natural(name: str) -> list[tuple[int, str]]:
     """Sorts frame_9 before frame_10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
@@ -120,7 +121,7 @@ class Header:
     orientation: int = 1
     """EXIF's; width and height are those of the picture as it is stored, unless `upright` has turned them."""
 
-    deep: bool = False
+    is_deep: bool = False
     """Whether the file's channels have more than 8 bits, whatever Pillow makes of them."""
     bands: tuple[int, ...] = ()
     """All but alpha of a TIFF that is read by its bands; empty of any other picture."""
@@ -155,11 +156,6 @@ class Header:
     def is_gray(self) -> bool:
         return self.mode in ("1", "L", "LA", *_SIXTEEN_BITS)
 
-    @property
-    def is_deep(self) -> bool:
-        """More than 8 bits a channel."""
-        return self.deep or self.mode in _SIXTEEN_BITS
-
 
 def read_headers(
     paths: Iterable[Path], max_pixels: int, *, of_images: bool = False
@@ -187,17 +183,13 @@ def read_headers(
     return headers
 
 
-def read_sizes(openers: Sequence[Callable[[], Mask]]) -> list[Header | InputRejectedError]:
-    """The same for masks that have no files of their own, of which only the size is known."""
-
-    def size(opener: Callable[[], Mask]) -> Header | InputRejectedError:
-        try:
-            mask = opener()
-        except InputRejectedError as rejected:
-            return rejected
-        return Header(mask.width, mask.height, "")
-
-    return in_threads(size, openers)
+def read_size(open_mask: Callable[[], Mask]) -> Header | InputRejectedError:
+    """The same for a mask that has no file of its own, of which only the size is known."""
+    try:
+        mask = open_mask()
+    except InputRejectedError as rejected:
+        return rejected
+    return Header(mask.width, mask.height, "")
 
 
 def _header_of_bands(tiff: TiffHeader, max_pixels: int) -> Header:
@@ -208,7 +200,7 @@ def _header_of_bands(tiff: TiffHeader, max_pixels: int) -> Header:
         "TIFF",
         ("L" if len(tiff.bands) == 1 else "RGB") + ("A" if tiff.has_alpha else ""),
         tiff.orientation,
-        deep=tiff.dtype.itemsize > 1 or tiff.holds_numbers,
+        is_deep=tiff.dtype.itemsize > 1 or tiff.holds_numbers,
         bands=tiff.bands,
         of_numbers=tiff.holds_numbers,
     )
@@ -235,8 +227,8 @@ def _read_header(path: Path, max_pixels: int, is_image: bool) -> Header | InputR
             # Of all formats, Pillow turns this one alone.
             width, height = height, width
         bits = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
-        deep = is_deep_png(data) or max(bits) > _BYTE
-        return Header(width, height, picture.format or "", picture.mode, orientation, deep)
+        is_deep = is_deep_png(data) or max(bits) > _BYTE or picture.mode in _SIXTEEN_BITS
+        return Header(width, height, picture.format or "", picture.mode, orientation, is_deep)
     except InputRejectedError as rejected:
         return rejected
     except Exception as error:  # Pillow's readers raise a dozen types over damaged bytes.

@@ -13,7 +13,8 @@ _LOOKED_AT: Final = 20
 
 
 class _Format(NamedTuple):
-    suffixes: tuple[str, ...]
+    suffixes: str
+    """One or several, spaces between."""
     marks: str
     """Regular expression, found in the beginning of each such file."""
     name: str
@@ -21,114 +22,94 @@ class _Format(NamedTuple):
 
 
 _NUMBER: Final = r"[ \t]+-?\d*\.?\d+(?:[eE][-+]?\d+)?"
+_BOXES: Final = "boxes outline nothing: masks are needed"
+_VIA: Final = "export 'Annotations (COCO format)' there"
 _COCO_OR_PNG: Final = "export COCO JSON or PNG masks from the tool that wrote them"
 _FORMATS: Final = (
     _Format(
-        (".json",),
+        ".json",
         r'"(file_upload|completed_by|completions|annotation_id|original_width|brushlabels|polygonlabels)"',
         "Label Studio's JSON",
         "export 'COCO' or 'Brush labels to PNG' there",
     ),
     _Format(
-        (".json",),
+        ".json",
         r'"(classTitle|classId)"|"objects"\s*:\s*\[\s*\][^\[]*"size"|"size"\s*:[^\[]*"objects"\s*:\s*\[\s*\]',
         "Supervisely's JSON",
         "export 'as masks' there (masks_machine) or 'to COCO'",
     ),
+    _Format(".json", r'"(_via_\w+|shape_attributes)"', "the VGG Image Annotator's JSON", _VIA),
+    _Format(".csv", r"region_shape_attributes", "the VGG Image Annotator's table", _VIA),
     _Format(
-        (".json",),
-        r'"(_via_\w+|shape_attributes)"',
-        "the VGG Image Annotator's JSON",
-        "export 'Annotations (COCO format)' there",
-    ),
-    _Format(
-        (".csv",),
-        r"region_shape_attributes",
-        "the VGG Image Annotator's table",
-        "export 'Annotations (COCO format)' there",
-    ),
-    _Format(
-        (".json",),
+        ".json",
         r'darwin|"slot_names"|"workview_url"',
         "Darwin's JSON (V7)",
         "export 'Semantic mask' or 'COCO' there",
     ),
     _Format(
-        (".json",),
+        ".json",
         r'"(label_classes|export_format_version)"',
         "Hasty's JSON",
         "export 'Semantic segmentation PNG' or 'COCO' there",
     ),
     _Format(
-        (".json", ".ndjson"),
+        ".json .ndjson",
         r'"(Labeled Data|data_row|featureId|feature_id)"',
         "Labelbox's JSON",
         "convert it to COCO or masks with labelbox's Python package",
     ),
     _Format(
-        (".json",),
+        ".json",
         r'"(isPredicted|classColor|createdBy|className)"',
         "SuperAnnotate's JSON",
         "export 'COCO' there, or the fused masks",
     ),
     _Format(
-        (".json",),
+        ".json",
         r'"imgHeight"',
         "Cityscapes' polygons",
         "take the *_labelIds.png beside them, or let cityscapesscripts draw them",
     ),
-    _Format((".json",), r'"poly2d"', "BDD100K's polygons", "take its masks, labels/sem_seg/masks"),
+    _Format(".json", r'"poly2d"', "BDD100K's polygons", "take its masks, labels/sem_seg/masks"),
     _Format(
-        (".json", ".geojson", ".shp"),
+        ".json .geojson .shp",
         r'"FeatureCollection"|^\0\0\x27\n',
         "vector outlines (GIS)",
         "draw them over each image with gdal_rasterize, or export a label image",
     ),
     _Format(
-        (".xml",),
+        ".xml",
         r"<annotations>[\s\S]*?(<meta>|<image\s|<version>)",
         "CVAT's XML",
         "export 'Segmentation mask 1.1' or 'COCO 1.0' there",
     ),
-    _Format((".xml",), r"<polygon>", "LabelMe's XML (of the web tool)", _COCO_OR_PNG),
-    _Format((".xml",), r"<bndbox", "boxes (PASCAL VOC's XML)", "boxes outline nothing: masks are needed"),
+    _Format(".xml", r"<polygon>", "LabelMe's XML (of the web tool)", _COCO_OR_PNG),
+    _Format(".xml", r"<bndbox", "boxes (PASCAL VOC's XML)", _BOXES),
     _Format(
-        (".csv",),
+        ".csv",
         r"(?i)encoded_?pixels|\brle\b",
         "run lengths in a table (Kaggle)",
         "draw each into a PNG, one value a class",
     ),
-    _Format((".csv",), r"(?i)\bx_?min\b", "boxes in a table", "boxes outline nothing: masks are needed"),
-    _Format((".txt",), rf"^\s*\d+(?:{_NUMBER}){{6,}}[ \t]*\r?(?:\n|$)", "YOLO's polygons", _COCO_OR_PNG),
+    _Format(".csv", r"(?i)\bx_?min\b", "boxes in a table", _BOXES),
+    _Format(".txt", rf"^\s*\d+(?:{_NUMBER}){{6,}}[ \t]*\r?(?:\n|$)", "YOLO's polygons", _COCO_OR_PNG),
+    _Format(".txt", rf"^\s*\d+(?:{_NUMBER}){{4,5}}[ \t]*\r?(?:\n|$)", "YOLO's boxes", _BOXES),
+    _Format(".npy .npz", "", "NumPy arrays", "save each as a PNG of the same name, one value a class"),
     _Format(
-        (".txt",),
-        rf"^\s*\d+(?:{_NUMBER}){{4,5}}[ \t]*\r?(?:\n|$)",
-        "YOLO's boxes",
-        "boxes outline nothing: masks are needed",
-    ),
-    _Format((".npy", ".npz"), "", "NumPy arrays", "save each as a PNG of the same name, one value a class"),
-    _Format(
-        (".nii", ".gz", ".dcm", ".nrrd", ".mha"),
+        ".nii .gz .dcm .nrrd .mha",
         "",
         "medical volumes",
         "save each slice as a PNG, one value a class, and its image likewise",
     ),
-    _Format((".tfrecord", ".record"), "", "TFRecords of a form of their own", _COCO_OR_PNG),
-    _Format(
-        (".svg", ".psd", ".xcf", ".ai"), "", "drawings", "save each as a PNG, one value or colour a class"
-    ),
+    _Format(".tfrecord .record", "", "TFRecords of a form of their own", _COCO_OR_PNG),
+    _Format(".svg .psd .xcf .ai", "", "drawings", "save each as a PNG, one value or colour a class"),
 )
 
 
 def name_foreign_format(path: Path, option: str) -> str | None:
-    """Says what a folder, or a file, holds in place of masks.
+    """Says in one line what a folder or file that ``option`` named holds in place of masks, and what to do.
 
-    Args:
-        path: where masks were looked for.
-        option: the command's option that named it.
-
-    Returns:
-        One line with what to do about it, None where nothing is recognised.
+    None where nothing is recognised.
     """
     files = [path] if path.is_file() else [path / file for file in files_below(path, onerror=None)]
     looked_at: Counter[str] = Counter()
@@ -148,7 +129,7 @@ def name_foreign_format(path: Path, option: str) -> str | None:
 
 
 def _format_of(file: Path, suffix: str) -> _Format | None:
-    formats = [kind for kind in _FORMATS if suffix in kind.suffixes]
+    formats = [kind for kind in _FORMATS if suffix in kind.suffixes.split()]
     if not formats:
         return None
     try:

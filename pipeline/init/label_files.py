@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -48,7 +48,6 @@ _THREE: Final = rf"[\[(]?\s*{_NUMBER}(?:\s*[\s,;]\s*{_NUMBER}){{2}}\s*[\])]?"
 _HEX: Final = r"(?:#|0x)[0-9a-fA-F]{6}"
 _BEFORE = re.compile(rf"({_THREE}|{_HEX}|{_NUMBER})[\s,;:]+(\D.*)")
 _AFTER = re.compile(rf"(.*?)(?:[\s,;:]+({_THREE}|{_HEX})|\s*[,;:\t]\s*({_NUMBER}))")
-_NUMBER_FIRST = re.compile(rf"({_NUMBER})\s*[\s,;:]\s*(\D.*)")
 _CVAT = re.compile(r"([^:]+):(\d+,\d+,\d+):[^:]*:[^:]*")
 _THREE_NUMBERS = re.compile(rf"(?<!\d){_NUMBER}(?:\s*[\s,;]\s*{_NUMBER}){{2}}(?!\d)")
 _ONE_MORE_NUMBER = re.compile(r"[,;:\t]\s*\d+$")
@@ -411,14 +410,11 @@ def _color(value: Any, *, bare_hex: bool = False) -> Color | None:
             rf"(?:#|0x){'?' if bare_hex else ''}([0-9a-fA-F]{{6}})(?:[0-9a-fA-F]{{2}})?", text
         ):
             return _triple(bytes.fromhex(match[1]))
-        return _triple(_numbers(text)) if re.fullmatch(_THREE, text, re.ASCII) else None
+        numbers = map(int, re.findall(r"\d+", text, re.ASCII))
+        return _triple(numbers) if re.fullmatch(_THREE, text, re.ASCII) else None
     if isinstance(value, list | tuple) and len(value) in (3, 4):
         return _triple([_whole(channel) for channel in value[:3]])
     return None
-
-
-def _numbers(text: str) -> Iterator[int]:
-    return (int(number) for number in re.findall(r"\d+", text, re.ASCII))
 
 
 def _triple(channels: Iterable[int | None]) -> Color | None:

@@ -22,7 +22,7 @@ from components.image_mask_example_gen.plan import stable_rank
 from components.image_mask_example_gen.report import Reason, Rejection, printable
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES, UNREAD_PICTURES
 from pipeline.init import InitError
-from pipeline.init.files import Folder, natural, some
+from pipeline.init.files import Folder, natural, some, some_counts
 from pipeline.init.mask_kinds import (
     Relation,
     class_names,
@@ -33,7 +33,6 @@ from pipeline.init.mask_kinds import (
 )
 from pipeline.init.splits import folder_pattern, without_split
 
-_SHOWN: Final = 3
 _SUFFIXES: Final = 3
 _VOTERS: Final = 100
 _LONGEST_NAME: Final = 80
@@ -173,10 +172,9 @@ def _looks_right(pairing: Pairing) -> bool:
 
 
 def _beside(images: Folder, masks: Folder) -> str:
-    kinds = Counter(_suffix(path) for path in {*images.others, *masks.others})
+    kinds = Counter(_suffix(path) or "without suffix" for path in {*images.others, *masks.others})
     kinds -= Counter(dict.fromkeys(MASKS, len(images.files) + len(masks.files)))
-    counts = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in kinds.most_common(_SHOWN))
-    return f". Not looked at: {counts}" if counts else ""
+    return f". Not looked at: {some_counts(kinds)}" if kinds else ""
 
 
 def _told_apart_by_folders(images: Folder, masks: Folder) -> Iterator[tuple[Folder, Folder]]:
@@ -478,28 +476,19 @@ class _Search:
         }
         for what, files in kinds.items():
             if files:
-                groups = Counter(
-                    f"{PurePosixPath(path).parent.as_posix()}/*{PurePosixPath(path).suffix}".removeprefix(
-                        "./"
-                    )
-                    for path in files
-                )
-                counts = ", ".join(
-                    f"{count} {printable(group)}" for group, count in groups.most_common(_SHOWN)
-                )
-                counts += ", …" if len(groups) > _SHOWN else ""
+                patterns = (f"{PurePosixPath(path).parent}/*{PurePosixPath(path).suffix}" for path in files)
+                groups = Counter(pattern.removeprefix("./") for pattern in patterns)
+                shown = f"{some_counts(groups)} (such as {printable(files[0])})"
                 beside = ""
                 if _suffix(files[0]) in MASKS and len(files) >= len(pairing.entries):
                     taken = pairing.dataset["masks"]
                     beside = f"; if the masks are there, not at {taken}, name their folder as --masks"
-                yield f"{len(files)} {what} are not used: {counts} (such as {printable(files[0])}){beside}"
+                yield f"{len(files)} {what} are not used: {shown}{beside}"
         rest = Counter(
             _suffix(path) or "without suffix" for path in left if _suffix(path) not in MASKS | UNREAD_PICTURES
         )
         if rest:
-            counts = ", ".join(f"{count} {suffix}" for suffix, count in rest.most_common(_SHOWN))
-            more = ", …" if len(rest) > _SHOWN else ""
-            yield f"{sum(rest.values())} other files are not used: {counts}{more}"
+            yield f"{rest.total()} other files are not used: {some_counts(rest)}"
 
 
 def _relation_of_parts(root: Path, several: Sequence[Entry]) -> tuple[Relation, str]:
@@ -649,11 +638,8 @@ def _stem(path: str) -> str:
 def find_affixes(images: Collection[str], masks: Collection[str]) -> list[tuple[Affixes, int]]:
     """Finds what names add to the part that images and masks have in common.
 
-    Every part of a mask's name that is the name of an image is a vote for what stands around it.
-
-    Args:
-        images: file names without folder and last suffix.
-        masks: likewise.
+    Every part of a mask's name that is the name of an image is a vote for what stands around it. Names are
+    without folder and last suffix.
 
     Returns:
         Possible affixes with the number of names they bring together, most first, then shortest first.

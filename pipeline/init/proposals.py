@@ -1,7 +1,6 @@
 """What to try with a dataset: values for a recipe's keys, each with its reason."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Final, NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 from components.image_mask_example_gen.splits import OFFICIAL
 from models.options import stride
 from pipeline.init import InitError
-from pipeline.init.inspection import Dataset, Inspection
+from pipeline.init.inspection import Dataset, Inspection, by_reason
 from pipeline.recipe_yaml import write_yaml
 
 _PIXELS: Final = 256 * 256
@@ -105,14 +104,13 @@ def _dataset(dataset: Dataset) -> Iterator[tuple[str, Setting]]:
 
 def _too_much_damaged(found: Inspection) -> str:
     """What to do about it; so much points to a misunderstanding of the data rather than to bad files."""
-    damaged = [item for item in found.set_aside if item.reason.is_damage]
-    first = {str(item.reason): item for item in reversed(damaged)}
-    counts = Counter(str(item.reason) for item in damaged).most_common()
     reasons = "; ".join(
-        f"{count} {reason} (such as {first[reason].file}: {first[reason].found})" for reason, count in counts
+        f"{len(items)} {reason} (such as {items[0].file}: {items[0].found})"
+        for reason, items in by_reason(found.set_aside)
+        if items[0].reason.is_damage
     )
     return (
-        f"{len(damaged)} of {len(damaged) + len(found.entries)} pairs cannot be used, more than the "
+        f"{found.damaged} of {found.damaged + len(found.entries)} pairs cannot be used, more than the "
         f"{_MOST_DAMAGED:.0%} that a recipe may pass over: {reasons}. Mend these files, move them elsewhere, "
         "or write a recipe whose patterns fit (docs/own-data.md)"
     )

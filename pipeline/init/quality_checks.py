@@ -10,7 +10,7 @@ from PIL import Image
 
 from components.image_mask_example_gen.label_mapping import raw_word
 from pipeline.init.files import Header, some
-from pipeline.init.inspection import Dataset, Inspection
+from pipeline.init.inspection import Dataset, Inspection, by_reason
 
 _SHOWN: Final = 3
 _RARE: Final = 0.001
@@ -34,10 +34,7 @@ def check_quality(dataset: Dataset) -> list[str]:
 
 
 def _set_aside(found: Inspection) -> Iterator[str]:
-    by_reason = defaultdict(list)
-    for item in found.set_aside:
-        by_reason[str(item.reason)].append(item)
-    for reason, items in sorted(by_reason.items(), key=lambda pair: -len(pair[1])):
+    for reason, items in by_reason(found.set_aside):
         files = some(item.file for item in items)
         yield f"{len(items)} files set aside, {reason}: {files} ({items[0].found})"
 

@@ -23,16 +23,7 @@ def recipe_text(
     model_name: str,
     command: str,
 ) -> str:
-    """Returns the YAML text.
-
-    Args:
-        dataset: what was found.
-        proposals: what to try with it.
-        checks: what deserves a look.
-        name: the recipe's name where the file's will not do.
-        model_name: under which the model will be served.
-        command: what wrote this.
-    """
+    """Returns the YAML text that ``command`` writes; it has a ``name`` where the file's will not do."""
     classes, images = len(dataset.settings.label_set().names), len(dataset.inspection.entries)
     lines = [*_head(dataset, checks, command), ""]
     if name:

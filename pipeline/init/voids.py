@@ -56,17 +56,17 @@ def is_void_by_custom(value: RawLabel, found: RawLabels) -> bool:
 
 def is_void_by_name(name: str, value: RawLabel, found: RawLabels) -> bool:
     """Whether a class is one by nobody's account; a background is one, whatever it is called."""
-    return _plain(name) in _NAMES and found.share(value) < _MOST
+    return _folded(name) in _NAMES and found.share(value) < _MOST
 
 
 def is_background(name: str) -> bool:
     """Whether a name is that of a background."""
-    return _plain(name) in _BACKGROUND_NAMES
+    return _folded(name) in _BACKGROUND_NAMES
 
 
 def is_void_or_background(name: str) -> bool:
     """Whether a list may begin with this name because raw value 0 is no object."""
-    return is_background(name) or _plain(name) in _NAMES | _DOUBTFUL_NAMES
+    return is_background(name) or _folded(name) in _NAMES | _DOUBTFUL_NAMES
 
 
 def looks_void(value: RawLabel, found: RawLabels) -> bool:
@@ -90,7 +90,7 @@ def doubts(found: RawLabels, classes: Mapping[str, RawLabel]) -> Iterator[str]:
     if len(classes) < 3:
         return
     for name, value in classes.items():
-        if value in found.pixels and _plain(name) in _DOUBTFUL_NAMES | _NAMES:
+        if value in found.pixels and _folded(name) in _DOUBTFUL_NAMES | _NAMES:
             yield f"by its name, {name} means not labelled; if so, make {raw_word(value)} the ignore_label"
     values = [value for value in classes.values() if value in found.pixels]
     if (0, 0, 0) in values and not is_background(next(n for n, v in classes.items() if v == (0, 0, 0))):
@@ -99,16 +99,13 @@ def doubts(found: RawLabels, classes: Mapping[str, RawLabel]) -> Iterator[str]:
     ends = values if found.in_colors else [found.values[0], found.values[-1]]
     for value in ends:
         if value in values and value != (0, 0, 0) and looks_void(value, found):
-            which = (
-                ""
-                if found.in_colors
-                else f", the {'lowest' if value == found.values[0] else 'highest'} value,"
-            )
+            end = "lowest" if value == found.values[0] else "highest"
+            which = "" if found.in_colors else f", the {end} value,"
             yield (
                 f"{raw_word(value)}{which} lies in thin strips between all others: if it means border or not "
                 "labelled rather than a class, make it the ignore_label"
             )
 
 
-def _plain(name: str) -> str:
+def _folded(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower()))
