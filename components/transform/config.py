@@ -1,13 +1,25 @@
 """The recipe's ``transform`` block."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from components.imaging.reading import Bands
 from components.settings import Settings
 
 Normalization = Literal["unit", "signed", "imagenet", "dataset"]
+
+
+def _channels_or_bands(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        fits = bool(value) and all(type(band) is int and band >= 1 for band in value)
+    else:
+        fits = type(value) is int and value in (1, 3, 4)
+    if not fits:
+        raise ValueError(
+            "1, 3 and 4 are read, or a list of bands, counted from 1, such as [1, 2, 3, 4, 5, 6]"
+        )
+    return value
 
 
 class TransformConfig(Settings):
@@ -17,7 +29,7 @@ class TransformConfig(Settings):
     """Height of the network's input in pixels; a multiple of the network's stride."""
     width: int = Field(default=128, ge=1, le=8192)
     """Width of the network's input in pixels; a multiple of the network's stride."""
-    channels: Literal[1, 3, 4] | Bands = 3
+    channels: Annotated[Literal[1, 3, 4] | Bands, BeforeValidator(_channels_or_bands)] = 3
     """What is read of an image: 1 its luma, 3 RGB, 4 RGB and alpha, 255 where it has none. Or a list of its
     bands, counted from 1, in the order in which the network gets them, such as ``[4, 3, 2, 1, 6]``; TIFFs may
     have any number of them, gray pictures have 1, RGB 3."""

@@ -1,6 +1,7 @@
 """Images whose pixels a decoder does not give at once: what init says, ingestion keeps and a model reads."""
 
 import io
+import json
 import random
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 from tiny_export import export_tiny_model
 
 from components.dataset import features
+from components.dataset.contracts import LABELS_FILE
 from components.dataset.features import SPLITS
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
@@ -30,7 +32,9 @@ from components.imaging.drawing import overlay
 from components.imaging.exif import ORIENTATION, orientation_of, turned_pixels
 from components.imaging.reading import Reading
 from components.serving.config import ServingLimits
+from components.transform.config import TransformConfig
 from pipeline.config import Recipe, load_recipe
+from pipeline.evaluate.__main__ import check_model
 from pipeline.init.__main__ import main
 from pipeline.predict.image_files import sent_bytes
 
@@ -401,6 +405,28 @@ def test_bands_are_chosen_in_any_order_and_those_left_out_are_said(
     init(tmp_path)
     check_ingested(load_recipe(str(tmp_path / "my.yaml"), overrides=["transform.channels=[6, 3, 1]"]))
     assert "12 images have bands that transform.channels leaves out" in caplog.text
+
+
+@pytest.mark.parametrize("channels", [6, 0, [], [0, 1], [1, 2.5], [True], "all"])
+def test_channels_are_a_known_number_or_a_list_of_bands(channels: object) -> None:
+    with pytest.raises(ValidationError, match=r"1, 3 and 4 are read, or a list of bands") as caught:
+        TransformConfig.model_validate({"channels": channels})
+    assert caught.value.error_count() == 1
+
+
+def test_a_model_is_scored_on_the_bands_that_it_reads(tmp_path: Path) -> None:
+    draw_bands(tmp_path, 6, "uint16", planarconfig="contig")
+    recipe = init(tmp_path)
+    labels = recipe.dataset.label_set()
+    description = {
+        "labels": {"names": labels.names},
+        "recipe": {"transform": {"channels": [1, 2, 3]}},
+    }
+    (tmp_path / LABELS_FILE).parent.mkdir()
+    (tmp_path / LABELS_FILE).write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=r"reads the bands \[1, 2, 3\] .* --set transform\.channels="):
+        check_model(tmp_path, recipe)
+    check_model(tmp_path, load_recipe(str(tmp_path / "my.yaml"), overrides=["transform.channels=[1, 2, 3]"]))
 
 
 def test_a_band_that_no_image_has_is_refused(tmp_path: Path) -> None:
