@@ -171,6 +171,7 @@ def encode_bands(data: bytes, max_pixels: int, reading: Reading) -> Encoded | No
     if chosen.dtype.kind == "f":
         if reading.value_range is None:
             low, high = used_range(chosen)
+            high = high if high > low else low + 1
             kind = header.dtype if header else chosen.dtype
             raise InputRejectedError(
                 Reason.NOT_DECODABLE,
