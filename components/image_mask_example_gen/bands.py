@@ -30,7 +30,7 @@ from components.imaging.exif import ORIENTATION
 from components.imaging.reading import Reading
 
 if TYPE_CHECKING:
-    from tifffile import TiffPage
+    from tifffile import TiffFile, TiffPage
 
 _GRAY, _RGB = 1, 2
 """Of a TIFF's photometric interpretations, those whose samples are bands."""
@@ -97,6 +97,29 @@ def read_tiff_of_bands(source: bytes | Path) -> TiffHeader | None:
     return None if _is_usual(source) else header
 
 
+def check_pages(source: bytes | Path) -> None:
+    """Looks whether a picture has pages besides that which is read; reduced copies and masks do not count.
+
+    Raises:
+      InputRejectedError: it is a TIFF of several pages of one size: bands, a volume, a film.
+    """
+    if isinstance(source, bytes) and not source.startswith(TIFF_SIGNATURES):
+        return
+    try:
+        with _tiff(source) as file:
+            pages = [page.aspage() for page in file.pages]
+        whole = [page for page in pages if not (page.is_reduced or page.is_mask)]
+        alike = sum(page.shape[:2] == pages[0].shape[:2] for page in whole)
+    except Exception:  # of any type: no TIFF, or one of which whoever reads the pixels says what is wrong
+        return
+    if alike > 1:
+        raise InputRejectedError(
+            Reason.NOT_DECODABLE,
+            f"TIFF of {alike} pages of one size, of which the first alone would be read: save it alone, or "
+            "all of them as the bands of one page",
+        )
+
+
 def read_tiff_bands(data: bytes, max_pixels: int) -> np.ndarray:
     """Decodes a TIFF that has a header here, [height, width, bands], alpha included, as it is stored.
 
@@ -138,8 +161,10 @@ def encode_bands(data: bytes, max_pixels: int, reading: Reading) -> Encoded | No
       None where no list of bands is asked for and the file is one of the usual pictures.
 
     Raises:
-      InputRejectedError: it is damaged, too large, has too few bands, or numbers and no range is known.
+      InputRejectedError: it is damaged, too large, has several pages or too few bands, or numbers
+        and no range is known.
     """
+    check_pages(data)
     header = read_tiff_header(data)
     if reading.bands is None and (header is None or (not header.holds_numbers and _is_usual(data))):
         return None
@@ -215,9 +240,13 @@ def _header(page: "TiffPage") -> TiffHeader | None:
 
 @contextmanager
 def _first_page(source: bytes | Path) -> Iterator["TiffPage"]:
+    with _tiff(source) as file:
+        yield file.pages.first
+
+
+def _tiff(source: bytes | Path) -> "TiffFile":
     from tifffile import TiffFile
 
     # What it would say of odd tags belongs to nobody's terminal.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    with TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-        yield file.pages.first
+    return TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source)

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from PIL import Image
 
 from components.folders import files_below, split_suffix
-from components.image_mask_example_gen.bands import TiffHeader, read_tiff_of_bands
+from components.image_mask_example_gen.bands import TiffHeader, check_pages, read_tiff_of_bands
 from components.image_mask_example_gen.files import (
     TIFF_SIGNATURES,
     InputRejectedError,
@@ -211,6 +211,8 @@ def _read_header(path: Path, max_pixels: int, is_image: bool) -> Header | InputR
         if path.suffix.lower() == ".mat":
             mask = open_mask(path, max_pixels)
             return Header(mask.width, mask.height)
+        if is_image:
+            check_pages(path)
         try:
             with path.open("rb") as file:
                 data = file.read(_BEGINNING)

@@ -260,8 +260,8 @@ def test_of_a_tfds_set_without_names_the_values_are_shown(
 
 def test_libraries_say_nothing_on_the_terminal(tmp_path: Path) -> None:
     prepare(TinyPets, tmp_path / "data")
-    command = [sys.executable, "-m", "pipeline.init", "--data", tmp_path / "data"]
-    done = subprocess.run([*command, "--output", tmp_path / "r.yaml"], capture_output=True, text=True)
+    command = [sys.executable, "-m", "pipeline.init", "--data", str(tmp_path / "data")]
+    done = subprocess.run([*command, "--output", str(tmp_path / "r.yaml")], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 

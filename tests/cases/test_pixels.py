@@ -407,6 +407,29 @@ def test_bands_are_chosen_in_any_order_and_those_left_out_are_said(
     assert "12 images have bands that transform.channels leaves out" in caplog.text
 
 
+def test_bands_that_are_pages_are_refused_rather_than_the_first_one_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_bands(tmp_path, 3, "uint8")
+    for path in (tmp_path / "images").iterdir():
+        tifffile.imwrite(path, np.moveaxis(tifffile.imread(path), -1, 0), photometric="minisblack")
+    with pytest.raises(InputRejectedError, match="TIFF of 3 pages of one size"):
+        sent_bytes(path.read_bytes())
+    folders = ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]
+    assert main([*folders, "--output", str(tmp_path / "r.yaml")]) == 2
+    assert "TIFF of 3 pages of one size" in capsys.readouterr().err
+
+
+def test_reduced_copies_and_masks_of_a_tiff_are_no_further_pages() -> None:
+    pixels = np.full((24, 36, 3), 90, np.uint8)
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as tiff:
+        tiff.write(pixels, photometric="rgb")
+        tiff.write(pixels[::2, ::2], photometric="rgb", subfiletype=1)
+        tiff.write(pixels[..., 0] > 0, photometric="mask", subfiletype=4)
+    assert sent_bytes(file.getvalue())
+
+
 @pytest.mark.parametrize("channels", [6, 0, [], [0, 1], [1, 2.5], [True], "all"])
 def test_channels_are_a_known_number_or_a_list_of_bands(channels: object) -> None:
     with pytest.raises(ValidationError, match=r"1, 3 and 4 are read, or a list of bands") as caught:
