@@ -71,7 +71,7 @@ def test_official_lists_decide_and_unlisted_images_are_said(pets: Finished) -> N
     assert examples["train"] + examples["val"] == 300
     assert examples["test"] == 298
     assert [file["reason"] for file in pets.summary["rejected_files"]] == ["unlisted"] * 2
-    assert "2 set aside, in no official list" in pets.output
+    assert "2 set aside, in no declared split" in pets.output
 
 
 def test_the_slices_of_the_recipe_are_measured(pets: Finished) -> None:
