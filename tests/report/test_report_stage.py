@@ -29,6 +29,7 @@ RECIPE = {
     "name": "discs",
     "description": "discs",
     "dataset": {"root": None},
+    "transform": {"channels": 3},
     "training": {"epochs": None, "learning_rate": None, "seed": 3},
     "evaluation": {"min_mean_iou": None},
     "serving": {"model_name": "discs"},
