@@ -2,6 +2,7 @@
 
 import tensorflow_data_validation as tfdv
 import tensorflow_transform as tft  # noqa: F401  (sets how Keras is found; must precede any use of it)
+from pydantic_core import to_json
 from tfx import v1 as tfx
 from tfx.proto import transform_pb2
 
@@ -87,7 +88,7 @@ def create_pipeline(
         preprocessing_fn="components.transform.preprocessing.preprocessing_fn",
         custom_config={
             "transform": recipe.normalized_transform().model_dump_json(),
-            "reading": recipe.reading().model_dump_json(),
+            "reading": to_json(recipe.reading()).decode(),
             "num_classes": labels.num_classes,
             "code_fingerprint": source_fingerprint(
                 components.transform, components.imaging, components.dataset

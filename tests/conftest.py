@@ -134,6 +134,7 @@ def run_transform(tmp_path_factory: pytest.TempPathFactory) -> RunTransform:
     def run(**settings: Any) -> TransformRun:
         import tensorflow as tf
         from google.protobuf import json_format, text_format
+        from pydantic_core import to_json
         from tfx.components.transform.executor import Executor
         from tfx.components.util import examples_utils
         from tfx.proto import example_gen_pb2, transform_pb2
@@ -185,7 +186,7 @@ def run_transform(tmp_path_factory: pytest.TempPathFactory) -> RunTransform:
                 "custom_config": json.dumps(
                     {
                         "transform": config.model_dump_json(),
-                        "reading": reading.model_dump_json(),
+                        "reading": to_json(reading).decode(),
                         "num_classes": 2,
                     }
                 ),

@@ -3,7 +3,7 @@
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, Strict, field_validator, model_validator
+from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
 from components.dataset.labels import LabelSet
 from components.image_mask_example_gen.layouts import DATASETS
@@ -13,7 +13,7 @@ from components.image_mask_example_gen.layouts.layout import Layout, MaskValues,
 from components.image_mask_example_gen.layouts.shapes import Shapes
 from components.image_mask_example_gen.splits import SplitConfig
 from components.imaging.palette import Color
-from components.imaging.reading import Exif, ValueRange
+from components.imaging.reading import Exif, ValueRange, check_ascending
 from components.settings import Settings
 
 RawColor = Annotated[Color, Strict(False)]
@@ -96,7 +96,7 @@ class DatasetConfig(Settings):
     """What masks fit where an image's EXIF says that it is not stored upright: ``upright`` applies the
     orientation, in training and serving alike; ``stored`` takes pixels as they are stored; null does, too,
     and rejects the images whose sizes do not tell."""
-    value_range: ValueRange | None = None
+    value_range: Annotated[ValueRange, Strict(False), AfterValidator(check_ascending)] | None = None
     """Of images with more than 8 bits a channel, the values that become 0 and 255, in training and serving
     alike; what lies outside is cut off. Null takes the upper 8 of 16 bits, and is refused where the images
     use only few of their levels, as 10, 12 or 14 bits in files of 16 do."""

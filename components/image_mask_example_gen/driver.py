@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import Strict
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
@@ -19,7 +21,7 @@ class IngestionSettings(Settings):
     """What the stage needs to know, but for the classes."""
 
     dataset: DatasetConfig
-    bands: Bands | None = None
+    bands: Annotated[Bands, Strict(False)] | None = None
     """Those that are read of each image, see ``Reading``."""
 
     @property

@@ -1,35 +1,36 @@
 """How pixels are read of an image's bytes: a recipe says it, the graph does it, whoever draws knows it.
 
-Imports neither TensorFlow nor Pillow.
+Imports neither TensorFlow nor Pillow, and no pydantic: clients read as training does, and need none of them.
 """
 
-from typing import Annotated, Final, Literal
-
-from pydantic import AfterValidator, Field, Strict
-
-from components.settings import Settings
+from dataclasses import dataclass
+from typing import Final, Literal
 
 Exif = Literal["upright", "stored"]
+ValueRange = tuple[float, float]
+"""Values of pixels that become 0 and 255."""
+Bands = tuple[int, ...]
+"""Numbers of bands, counted from 1."""
 
 JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
 
-def _ascending(value: tuple[float, float]) -> tuple[float, float]:
+def check_ascending(value: ValueRange) -> ValueRange:
+    """Returns a range; raises ValueError for what is none."""
     low, high = value
     if not low < high:
         raise ValueError(f"[{low:g}, {high:g}] is no range; the lower value comes first")
     return value
 
 
-ValueRange = Annotated[tuple[float, float], Strict(False), AfterValidator(_ascending)]
-"""Values of pixels that become 0 and 255."""
-Bands = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Strict(False), Field(min_length=1)]
-"""Numbers of bands, counted from 1."""
+@dataclass(frozen=True)
+class Reading:
+    """What ``decode_image`` makes of an image.
 
-
-class Reading(Settings):
-    """What ``decode_image`` makes of an image."""
+    Raises:
+        ValueError: ``value_range`` is none.
+    """
 
     channels: int = 3
     """1 is luma, 3 RGB, 4 RGB and alpha; with ``bands`` their number."""
@@ -38,9 +39,12 @@ class Reading(Settings):
     the bands one below the other, [bands * height, width]."""
     exif: Exif | None = None
     """``upright`` applies an EXIF orientation; otherwise pixels are taken as they are stored."""
-
     value_range: ValueRange | None = None
     """What of more than 8 bits is spread over the 8 that the network sees; None for their upper 8."""
+
+    def __post_init__(self) -> None:
+        if self.value_range is not None:
+            check_ascending(self.value_range)
 
     @property
     def upright(self) -> bool:

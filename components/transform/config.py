@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from components.imaging.reading import Bands
 from components.settings import Settings
@@ -22,6 +22,9 @@ def _channels_or_bands(value: Any) -> Any:
     return value
 
 
+_BandList = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Strict(False)]
+
+
 class TransformConfig(Settings):
     """What the network sees of an image."""
 
@@ -29,7 +32,7 @@ class TransformConfig(Settings):
     """Height of the network's input in pixels; a multiple of the network's stride."""
     width: int = Field(default=128, ge=1, le=8192)
     """Width of the network's input in pixels; a multiple of the network's stride."""
-    channels: Annotated[Literal[1, 3, 4] | Bands, BeforeValidator(_channels_or_bands)] = 3
+    channels: Annotated[Literal[1, 3, 4] | _BandList, BeforeValidator(_channels_or_bands)] = 3
     """What is read of an image: 1 its luma, 3 RGB, 4 RGB and alpha, 255 where it has none. Or a list of its
     bands, counted from 1, in the order in which the network gets them, such as ``[4, 3, 2, 1, 6]``; TIFFs may
     have any number of them, gray pictures have 1, RGB 3."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
+from pydantic import TypeAdapter
 
 from components.dataset import features, transformed
 from components.imaging.decode import decode_image, decode_mask
@@ -38,7 +39,7 @@ def preprocessing_fn(
         The features named in ``components.dataset.transformed``.
     """
     config = TransformConfig.model_validate_json(custom_config["transform"])
-    reading = Reading.model_validate_json(custom_config["reading"])
+    reading = TypeAdapter(Reading).validate_json(custom_config["reading"])
     num_classes: int = custom_config["num_classes"]
     size = InputSize(config.height, config.width, config.resize)
 

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -525,7 +526,7 @@ def test_bands_are_turned_as_pictures_are(orientation: int) -> None:
     file = io.BytesIO()
     tag = [(ORIENTATION, 3, 1, orientation, True)]
     tifffile.imwrite(file, pixels, photometric="minisblack", planarconfig="contig", extratags=tag)
-    reading = SIX.model_copy(update={"exif": "upright"})
+    reading = replace(SIX, exif="upright")
     turned = decoded(sent_bytes(file.getvalue(), reading), reading)
     np.testing.assert_array_equal(turned, turned_pixels(pixels, orientation))
 
@@ -567,6 +568,8 @@ def test_other_numbers_of_bands_are_named_too_in_one_line(bands: int, planar: st
 
 def test_a_range_that_is_none_is_refused() -> None:
     with pytest.raises(ValidationError, match="the lower value comes first"):
+        DatasetConfig(value_range=(5.0, 5.0))
+    with pytest.raises(ValueError, match="the lower value comes first"):
         Reading(value_range=(5.0, 5.0))
 
 

@@ -211,7 +211,7 @@ from components.serving.client import SegmentationClient
 with SegmentationClient(sys.argv[1], "pets") as client:
     client.labels()
     client.predict([open(0, "rb").read()])
-assert not {"tensorflow", "keras"} & set(sys.modules)
+assert not {"tensorflow", "keras", "pydantic"} & set(sys.modules)
 """
     run = subprocess.run(
         [sys.executable, "-c", script, server.address], input=picture(1), cwd=_REPOSITORY, capture_output=True
