@@ -46,7 +46,8 @@ def bare_loop(dataset: Path) -> float:
     import tensorflow as tf
 
     from components.imaging.decode import decode_image
-    from components.imaging.resize import InputSize, resize_image, resize_mask
+    from components.imaging.reading import InputSize
+    from components.imaging.resize import resize_image, resize_mask
 
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)

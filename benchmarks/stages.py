@@ -76,7 +76,7 @@ def _run_one(workdir: Path, wanted: str, arguments: list[str]) -> Cost:
 def _read_once(workdir: Path, height: int, width: int) -> Cost:
     import tensorflow_transform as tft
 
-    from components.imaging.resize import InputSize
+    from components.imaging.reading import InputSize
     from components.trainer import data
 
     [graph] = (workdir / "artifacts" / "Transform" / "transform_graph").iterdir()

@@ -114,10 +114,8 @@ class Recipe(Settings):
             dataset=self.dataset.model_dump(mode="json"),
             transform=self.transform.model_dump(mode="json"),
             labels=self.dataset.label_set(),
-            height=self.transform.height,
-            width=self.transform.width,
+            input_size=self.transform.input_size,
             reading=self.reading(),
-            resize=self.transform.resize,
             materialized=self.transform.materialize,
             model=self.model,
             augmentation=self.augmentation,
@@ -158,6 +156,14 @@ class Recipe(Settings):
         yield from contradictions(
             self.model, self.augmentation, self.training, self.dataset.label_set(), input_shape
         )
+        if self.transform.resize != "native":
+            for key in ("windows_per_epoch", "foreground_windows"):
+                value = getattr(self.training, key)
+                if value != TrainingConfig.model_fields[key].default:
+                    yield (
+                        f"training.{key} is {value}, but transform.resize is {self.transform.resize}, which "
+                        "shows pictures in one piece; leave it out, or set transform.resize to native"
+                    )
         patience = self.training.early_stopping_patience
         if patience is not None and self.dataset.splits.val == 0.0:
             yield (

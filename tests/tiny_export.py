@@ -9,8 +9,8 @@ import tensorflow as tf
 from components.dataset import features, transformed
 from components.dataset.labels import LabelSet
 from components.imaging.decode import decode_image
-from components.imaging.reading import RGB, Reading
-from components.imaging.resize import InputSize, resize_image
+from components.imaging.reading import RGB, InputSize, Reading
+from components.imaging.resize import resize_image
 from components.serving.config import ServingLimits
 from components.trainer.export import export
 

@@ -4,16 +4,30 @@ Imports neither TensorFlow nor Pillow, and no pydantic: clients read as training
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Exif = Literal["upright", "stored"]
 ValueRange = tuple[float, float]
 """Values of pixels that become 0 and 255."""
 Bands = tuple[int, ...]
 """Numbers of bands, counted from 1."""
+ResizeMethod = Literal["stretch", "letterbox", "native"]
+"""How a picture comes to the network: in one piece at its input size, or in windows at its own."""
 
 JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+
+
+class InputSize(NamedTuple):
+    """The network's input, and how a picture is brought to it."""
+
+    height: int
+    width: int
+    method: ResizeMethod
+    scale: float = 1.0
+    """Of ``native``: a factor of the picture's sides."""
+    overlap: float = 0.5
+    """Of ``native``: the share of a side by which neighbouring windows overlap."""
 
 
 def check_ascending(value: ValueRange) -> ValueRange:

@@ -3,24 +3,15 @@
 Every resize takes pixels as areas (half-pixel centres), so going there and back does not shift an image.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from components.dataset.features import IGNORE_LABEL
-
-ResizeMethod = Literal["stretch", "letterbox"]
+from components.imaging.reading import InputSize
 
 _RESTORE_BLOCK_FLOATS = 2**25
 """Logits held at once while a mask is brought to its image's size: 128 MiB."""
-
-
-class InputSize(NamedTuple):
-    """The network's input."""
-
-    height: int
-    width: int
-    method: ResizeMethod
 
 
 class Content(NamedTuple):

@@ -1,12 +1,12 @@
 """The Trainer's settings, how its blocks may contradict each other, and the transform graph's constants."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from components.dataset.labels import LabelSet
-from components.imaging.reading import Reading
+from components.imaging.reading import InputSize, Reading
 from components.settings import Settings
 from components.trainer.model_config import ModelConfig
 from components.trainer.training_config import AugmentationConfig, TrainingConfig
@@ -74,12 +74,10 @@ class TrainerSettings(Settings):
     transform: dict[str, Any] = Field(default_factory=dict)
     """Likewise."""
     labels: LabelSet
-    height: int
-    """Of the network's input, pixels."""
-    width: int
+    input_size: InputSize
+    """The network's input, and how pictures are brought to it."""
     reading: Reading = Reading()
     """How images become pixels."""
-    resize: Literal["stretch", "letterbox"]
     materialized: bool
     """Whether the examples are Transform's output or still the original files' bytes."""
     model: ModelConfig
@@ -92,6 +90,16 @@ class TrainerSettings(Settings):
     anew."""
     code_fingerprint: str = ""
     """Changes with the code, so that changed code trains anew."""
+
+    @property
+    def height(self) -> int:
+        """Of the network's input, pixels."""
+        return self.input_size.height
+
+    @property
+    def width(self) -> int:
+        """Likewise."""
+        return self.input_size.width
 
     @property
     def channels(self) -> int:
@@ -115,7 +123,8 @@ class TrainerSettings(Settings):
         transform are told apart by the files that come of them, and ``mixed_precision`` by what it comes to
         on the hardware at hand.
         """
-        return self.model_dump_json(
+        windows_apart = self.model_copy(update={"input_size": self.input_size._replace(overlap=0.0)})
+        return windows_apart.model_dump_json(
             exclude={
                 "name": True,
                 "dataset": True,

@@ -11,7 +11,7 @@ from tfx.v1.components import FnArgs
 
 from components.dataset import features, transformed
 from components.errors import StageError
-from components.imaging.resize import InputSize
+from components.imaging.reading import InputSize
 from components.trainer.config import Constants, TrainerSettings
 from components.trainer.distribution import full_batches, replica_batches
 from components.trainer.training_config import AugmentationConfig
@@ -69,7 +69,7 @@ class Examples:
         if self.count % training.batch_size and not self._drop_remainder:
             self.steps_per_epoch += 1
 
-        size = InputSize(settings.height, settings.width, settings.resize)
+        size = settings.input_size
         pair_bytes = decoded_bytes(1, size, settings.channels)
         in_memory = pair_bytes * sum(counts.values()) <= training.cache_bytes
         if not in_memory:

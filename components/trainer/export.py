@@ -16,8 +16,8 @@ from components.dataset.contracts import LABELS_FILE
 from components.dataset.labels import LabelSet
 from components.imaging.decode import encode_mask
 from components.imaging.guard import admit_images, admit_pixels, map_images, require
-from components.imaging.reading import Reading
-from components.imaging.resize import InputSize, resize_image, restore_class_ids
+from components.imaging.reading import InputSize, Reading
+from components.imaging.resize import resize_image, restore_class_ids
 from components.serving.config import ServingLimits
 from components.trainer.data import unpack_pixels
 

@@ -7,7 +7,6 @@ import keras
 import tensorflow_transform as tft
 from tfx.v1.components import FnArgs
 
-from components.imaging.resize import InputSize
 from components.serving.config import ServingLimits
 from components.trainer.checkpoints import Checkpoints
 from components.trainer.config import Constants, TrainerSettings, untrained_classes
@@ -86,7 +85,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
     epochs, best = checkpoints.history.epochs, checkpoints.history.best_epoch
     logger.info("exporting epoch %d of %d", best + 1, len(epochs))
-    size = InputSize(settings.height, settings.width, settings.resize)
+    size = settings.input_size
     served = with_test_time_augmentation(served, settings)
     export(
         served,

@@ -75,6 +75,12 @@ class TrainingConfig(Settings):
     """With a frozen encoder, those of the decoder alone."""
     batch_size: int = Field(default=16, ge=1, le=65_536)
     """Examples a step, over all devices together."""
+    windows_per_epoch: int | None = Field(default=None, ge=1, le=10_000_000)
+    """With ``transform.resize: native``: windows that an epoch shows, cut at random places; null is as many
+    as cover the training pictures once."""
+    foreground_windows: Share = 0.33
+    """With ``transform.resize: native``: the share of the windows that are laid around a pixel of one of the
+    classes, the rare ones as often as the others."""
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     """What turns gradients into steps; ``sgd`` has Nesterov's momentum."""
     learning_rate: Positive = 1e-3

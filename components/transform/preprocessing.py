@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 
 from components.dataset import features, transformed
 from components.imaging.decode import decode_image, decode_mask
-from components.imaging.reading import Reading
-from components.imaging.resize import InputSize, content_area, resize_content, resize_image, resize_mask
+from components.imaging.reading import InputSize, Reading
+from components.imaging.resize import content_area, resize_content, resize_image, resize_mask
 from components.transform.config import Normalization, TransformConfig
 
 # Per-channel moments of ImageNet's training images on the 0…1 scale, as the pretrained networks of
@@ -41,7 +41,7 @@ def preprocessing_fn(
     config = TransformConfig.model_validate_json(custom_config["transform"])
     reading = TypeAdapter(Reading).validate_json(custom_config["reading"])
     num_classes: int = custom_config["num_classes"]
-    size = InputSize(config.height, config.width, config.resize)
+    size = config.input_size
 
     images = inputs[features.IMAGE_ENCODED]
     masks = inputs[features.MASK_ENCODED]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from components.dataset.features import IGNORE_LABEL
 from components.imaging import resize
-from components.imaging.resize import InputSize, ResizeMethod, resize_image, resize_mask, restore_class_ids
+from components.imaging.reading import InputSize, ResizeMethod
+from components.imaging.resize import resize_image, resize_mask, restore_class_ids
 
 sides = st.integers(1, 40)
 methods = st.sampled_from(["stretch", "letterbox"])

@@ -125,7 +125,16 @@ def test_a_relative_root_counts_from_the_current_directory(
         ),
         ("evaluation.min_mean_iou=75", "evaluation.min_mean_iou is 75: it should be less than or equal to 1"),
         ("transform.resize=strech", "transform.resize is 'strech'; did you mean stretch?"),
-        ("transform.resize=zzz", "transform.resize is 'zzz'; there is stretch, letterbox"),
+        ("transform.resize=zzz", "transform.resize is 'zzz'; there is stretch, letterbox, native"),
+        (
+            "transform.overlap=0.25",
+            "transform.overlap is 0.25, but transform.resize is stretch; it belongs to native",
+        ),
+        (
+            "training.windows_per_epoch=9",
+            "training.windows_per_epoch is 9, but transform.resize is stretch, which shows pictures in one "
+            "piece; leave it out, or set transform.resize to native",
+        ),
         ("training=3", "training is 3: it should be a block of keys"),
         ("dataset=null", "dataset is null: it should be a block of keys"),
         ("dataset.classes=disc", "dataset.classes is 'disc': it should be a list"),

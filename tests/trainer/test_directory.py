@@ -39,9 +39,7 @@ def settings(checkpoint_dir: Path | None, **changed: Any) -> TrainerSettings:
     values = {
         "name": "pets",
         "labels": {"names": ["ground", "disc"]},
-        "height": 16,
-        "width": 16,
-        "resize": "stretch",
+        "input_size": [16, 16, "stretch"],
         "materialized": False,
         "checkpoint_dir": None if checkpoint_dir is None else str(checkpoint_dir),
     }
@@ -111,7 +109,7 @@ def test_other_settings_and_other_data_train_in_another_place(tmp_path: Path, fn
     places = {
         place(settings(tmp_path), fn_args),
         place(settings(tmp_path, training={"epochs": 7}), fn_args),
-        place(settings(tmp_path, height=32), fn_args),
+        place(settings(tmp_path, input_size=[32, 16, "stretch"]), fn_args),
         place(settings(tmp_path, training={"mixed_precision": "bfloat16"}), fn_args),
         place(settings(tmp_path, code_fingerprint="new"), fn_args),
         place(settings(tmp_path), written(tmp_path / "pixels", examples=b"disk")),

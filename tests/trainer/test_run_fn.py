@@ -23,8 +23,7 @@ from tfx.v1.components import FnArgs
 from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.imaging.decode import decode_image
-from components.imaging.reading import Reading
-from components.imaging.resize import InputSize
+from components.imaging.reading import InputSize, Reading
 from components.trainer import data, network
 from components.trainer import run_fn as trainer
 from components.trainer.checkpoints import IOU, Checkpoints
@@ -62,9 +61,7 @@ def train(transform_run: TransformRun, tmp_path: Path) -> Train:
         settings = TrainerSettings(
             name="discs",
             labels=LABELS,
-            height=16,
-            width=24,
-            resize="letterbox",
+            input_size=InputSize(16, 24, "letterbox"),
             reading=Reading(channels=channels),
             materialized=False,
             model=ModelConfig(**{"filters": 4, "normalization": "batch"} | (model or {"depth": 2})),
@@ -101,9 +98,7 @@ def exported(transform_run: TransformRun, tmp_path_factory: pytest.TempPathFacto
     settings = TrainerSettings(
         name="discs",
         labels=LABELS,
-        height=16,
-        width=24,
-        resize="letterbox",
+        input_size=InputSize(16, 24, "letterbox"),
         materialized=False,
         model=ModelConfig(filters=8, depth=3, normalization="batch"),
         augmentation=AugmentationConfig(),

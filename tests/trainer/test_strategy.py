@@ -11,6 +11,7 @@ import pytest
 from conftest import RunTransform
 
 from components.dataset.labels import LabelSet
+from components.imaging.reading import InputSize
 from components.trainer.config import TrainerSettings
 from components.trainer.model_config import ModelConfig
 from components.trainer.training_config import AugmentationConfig, TrainingConfig
@@ -39,9 +40,7 @@ def test_a_mirrored_training_learns_and_exports(run_transform: RunTransform, tmp
     settings = TrainerSettings(
         name="discs",
         labels=LabelSet(names=("ground", "disc")),
-        height=16,
-        width=16,
-        resize="stretch",
+        input_size=InputSize(16, 16, "stretch"),
         materialized=False,
         model=ModelConfig(filters=4, depth=2, normalization="batch", dropout=0.1),
         augmentation=AugmentationConfig(horizontal_flip=True),

@@ -8,8 +8,8 @@ import tensorflow_transform as tft
 from conftest import Pair, RunTransform, TransformRun
 
 from components.imaging.decode import decode_image
-from components.imaging.reading import Reading
-from components.imaging.resize import InputSize, resize_image, resize_mask
+from components.imaging.reading import InputSize, Reading
+from components.imaging.resize import resize_image, resize_mask
 from components.trainer import data
 
 SIZE = InputSize(16, 24, "letterbox")
