@@ -29,6 +29,16 @@ class InputSize(NamedTuple):
     overlap: float = 0.5
     """Of ``native``: the share of a side by which neighbouring windows overlap."""
 
+    def content(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the height and width that a picture of these has for the network, padding left out."""
+        if self.method == "stretch":
+            return self.height, self.width
+        if self.method == "native":
+            return max(1, round(height * self.scale)), max(1, round(width * self.scale))
+        factor = min(self.height / height, self.width / width)
+        inner_height, inner_width = round(height * factor), round(width * factor)
+        return min(max(1, inner_height), self.height), min(max(1, inner_width), self.width)
+
 
 def check_ascending(value: ValueRange) -> ValueRange:
     """Returns a range; raises ValueError for what is none."""

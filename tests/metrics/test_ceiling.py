@@ -1,0 +1,82 @@
+"""What an input's size lets a network reach, against the product's own resizing and restoring."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from components.dataset.features import IGNORE_LABEL
+from components.imaging.reading import InputSize
+from components.imaging.resize import content_area, resize_mask, restore_class_ids
+from components.metrics import ceiling
+from components.metrics.ceiling import ceiling_confusion, ceiling_iou, restored_target
+
+CLASSES = 5
+
+sides = st.integers(1, 40)
+sizes = st.builds(InputSize, sides, sides, st.sampled_from(["stretch", "letterbox"]))
+masks = hnp.arrays(
+    np.uint8,
+    st.tuples(sides, sides),
+    elements=st.sampled_from([*range(CLASSES), IGNORE_LABEL]),
+    fill=st.sampled_from([0, 3, IGNORE_LABEL]),
+)
+
+
+def restored_by_the_graph(truth: np.ndarray, size: InputSize) -> np.ndarray:
+    logits = tf.one_hot(resize_mask(tf.constant(truth), size), CLASSES)
+    return restore_class_ids(logits, size, *map(tf.constant, truth.shape))[0].numpy()
+
+
+@given(truth=masks, size=sizes)
+@example(truth=np.arange(25, dtype=np.uint8).reshape(5, 5) % 5, size=InputSize(2, 2, "stretch"))
+@example(truth=np.full((3, 3), IGNORE_LABEL, np.uint8), size=InputSize(2, 2, "stretch"))
+@settings(max_examples=300, deadline=None)
+def test_a_mask_comes_back_as_the_graph_brings_it_back(truth: np.ndarray, size: InputSize) -> None:
+    np.testing.assert_array_equal(restored_target(truth, size), restored_by_the_graph(truth, size))
+
+
+@pytest.mark.parametrize("size", [InputSize(240, 176, "stretch"), InputSize(256, 256, "letterbox")])
+@pytest.mark.parametrize("shape", [(1000, 1000), (565, 584), (2000, 64), (360, 480)])
+def test_ties_are_broken_as_the_graph_breaks_them(shape: tuple[int, int], size: InputSize) -> None:
+    truth = np.random.default_rng(0).integers(0, CLASSES, shape, np.uint8)
+    np.testing.assert_array_equal(restored_target(truth, size), restored_by_the_graph(truth, size))
+
+
+@given(height=st.integers(1, 5000), width=st.integers(1, 5000), size=sizes)
+@settings(max_examples=200, deadline=None)
+def test_a_picture_fills_as_much_of_the_input_as_in_the_graph(
+    height: int, width: int, size: InputSize
+) -> None:
+    area = content_area(size, tf.constant(height), tf.constant(width))
+    assert size.content(height, width) == (area.height, area.width)
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = np.random.default_rng(0).integers(0, CLASSES, (90, 70), np.uint8)
+    size = InputSize(40, 32, "stretch")
+    whole = restored_target(truth, size)
+    monkeypatch.setattr(ceiling, "_BLOCK_PIXELS", 200)
+    np.testing.assert_array_equal(restored_target(truth, size), whole)
+
+
+def test_lines_thinner_than_a_step_are_lost_and_areas_kept() -> None:
+    truth = np.zeros((64, 64), np.uint8)
+    truth[:, ::9] = 1
+    truth[:20, :20] = 2
+    half = ceiling_iou(ceiling_confusion(truth, InputSize(32, 32, "stretch"), 3))
+    assert half[2] > 0.9 > 0.6 > half[1]
+    assert (ceiling_iou(ceiling_confusion(truth, InputSize(32, 32, "native"), 3)) == 1.0).all()
+    scaled = ceiling_confusion(truth, InputSize(8, 8, "native", scale=0.5), 3)
+    np.testing.assert_array_equal(scaled, ceiling_confusion(truth, InputSize(32, 32, "stretch"), 3))
+
+
+def test_ignored_pixels_count_nowhere_and_absent_classes_have_no_ceiling() -> None:
+    truth = np.zeros((8, 8), np.uint8)
+    truth[:, 3:5] = IGNORE_LABEL
+    truth[:, 5:] = 1
+    counts = ceiling_confusion(truth, InputSize(4, 4, "stretch"), 3)
+    assert counts.sum() == 6 * 8
+    np.testing.assert_array_equal(ceiling_iou(counts), [1.0, 1.0, np.nan])
