@@ -1,10 +1,15 @@
 """Benchmarks that take no minutes where there is little to do."""
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from scipy.ndimage import distance_transform_edt, label
 
-from benchmarks import init
+from benchmarks import init, resolution
+from benchmarks.thin_structures import draw_picture, draw_thin_structures
 
 
 def test_a_first_recipe_of_few_pairs_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -13,3 +18,53 @@ def test_a_first_recipe_of_few_pairs_is_measured(capsys: pytest.CaptureFixture[s
         r"30 pairs: ([\d.]+) s \(([\d.]+) s of processor time\), (\d+) MB\n", capsys.readouterr().out
     )
     assert measured and all(float(figure) > 0 for figure in measured.groups())
+
+
+def test_thin_structures_are_thin_faint_and_fork() -> None:
+    image, mask = draw_picture(np.random.default_rng(0), 600)
+    curves = mask == 255
+    assert np.array_equal(np.unique(mask), [0, 255]) and 0.02 < curves.mean() < 0.1
+    # Half the width, up to half a pixel; where curves meet they are wider.
+    assert np.quantile(distance_transform_edt(curves)[curves], 0.95) <= 2
+    # The thinnest break where they lie between two rows of pixels, but most hang together.
+    pieces, _ = label(curves, np.ones((3, 3)))
+    assert np.bincount(pieces.ravel())[1:].max() > 0.5 * curves.sum()
+    beside = (distance_transform_edt(~curves) > 2) & (distance_transform_edt(~curves) < 6)
+    difference = image[beside].mean() - image[curves].mean()
+    assert 5 < difference < image.std()
+
+
+def test_thin_structures_are_drawn_alike_again(tmp_path: Path) -> None:
+    for name in ("once", "again"):
+        draw_thin_structures(tmp_path / name, train=2, test=1, side=64)
+    once, again = (
+        {str(file.relative_to(tmp_path / name)): np.asarray(Image.open(file)) for file in files}
+        for name in ("once", "again")
+        for files in [sorted((tmp_path / name).rglob("*.png"))]
+    )
+    assert list(once) == [
+        *("test/images/002.png", "test/masks/002.png"),
+        *(f"train/{kind}/00{number}.png" for kind in ("images", "masks") for number in (0, 1)),
+    ]
+    assert all(np.array_equal(once[name], again[name]) for name in once)
+    assert not np.array_equal(once["train/images/000.png"], once["train/images/001.png"])
+
+
+def test_a_form_that_fails_says_why_and_leaves_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    resolution.main(["--pictures", "4", "--side", "64", "--set", "transform.height=33"])
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1)[0] for line in lines] == ["resized", "proposed"]
+    assert all("not measured: " in line and "transform.height is 33" in line for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_init_proposes_for_thin_structures_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = ("model.filters=2", "model.depth=3", "transform.height=32", "transform.width=32")
+    changes = [part for change in tiny for part in ("--set", change)]
+    resolution.main(["--minutes", "0.01", "--pictures", "4", "--side", "96", "--forms", "proposed", *changes])
+    header, line = capsys.readouterr().out.splitlines()
+    measured = re.fullmatch(r"proposed +(\w+ 32 x 32) +(\d+) +([\d.]+)((?: +[01]\.\d{3}){3})", line)
+    assert header.startswith("form ") and measured
+    ceiling, dice, iou = map(float, measured[4].split())
+    assert dice == pytest.approx(2 * iou / (1 + iou), abs=1e-3) and 0 < ceiling <= 1
