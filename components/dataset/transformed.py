@@ -3,9 +3,10 @@
 from typing import Final
 
 IMAGE: Final = "image"
-"""string [N]: serialised uint8 tensor [height, width, channels], the network's input."""
+"""string [N]: serialised uint8 tensor [height, width, channels], the network's input; with
+``transform.resize: native`` the picture that windows are cut from, of its own height and width."""
 MASK: Final = "mask"
-"""string [N]: serialised uint8 tensor [height, width], class ids at the network's input size."""
+"""string [N]: serialised uint8 tensor [height, width], class ids of the pixels of ``IMAGE``."""
 IMAGE_HEIGHT: Final = "image_height"
 """int64 [N]: the image's own height in pixels."""
 IMAGE_WIDTH: Final = "image_width"

@@ -29,6 +29,11 @@ class InputSize(NamedTuple):
     overlap: float = 0.5
     """Of ``native``: the share of a side by which neighbouring windows overlap."""
 
+    @property
+    def keeps_pixels(self) -> bool:
+        """Whether pictures stay as they are, without any resampling."""
+        return self.method == "native" and self.scale == 1.0
+
     def content(self, height: int, width: int) -> tuple[int, int]:
         """Returns the height and width that a picture of these has for the network, padding left out."""
         if self.method == "stretch":

@@ -1,5 +1,6 @@
 """Resizes images and masks to the network's input size and back, by stretching or by letterboxing.
 
+With ``native`` a picture is only scaled: windows of the network's input size are cut from it later.
 Every resize takes pixels as areas (half-pixel centres), so going there and back does not shift an image.
 """
 
@@ -15,7 +16,10 @@ _RESTORE_BLOCK_FLOATS = 2**25
 
 
 class Content(NamedTuple):
-    """Where the image lies within the network's input, in pixels; all scalars int32 []."""
+    """Where the image lies within the network's input, in pixels; all scalars int32 [].
+
+    With ``native``, where windows are cut from: the whole of the scaled picture.
+    """
 
     top: tf.Tensor
     left: tf.Tensor
@@ -28,6 +32,9 @@ def content_area(size: InputSize, height: tf.Tensor, width: tf.Tensor) -> Conten
     if size.method == "stretch":
         return Content(tf.constant(0), tf.constant(0), tf.constant(size.height), tf.constant(size.width))
     full_height, full_width = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
+    if size.method == "native":
+        sides = (tf.cast(tf.round(side * size.scale), tf.int32) for side in (full_height, full_width))
+        return Content(tf.constant(0), tf.constant(0), *(tf.maximum(side, 1) for side in sides))
     scale = tf.minimum(size.height / full_height, size.width / full_width)
     inner_height = tf.clip_by_value(tf.cast(tf.round(full_height * scale), tf.int32), 1, size.height)
     inner_width = tf.clip_by_value(tf.cast(tf.round(full_width * scale), tf.int32), 1, size.width)
@@ -43,8 +50,11 @@ def resize_image(image: tf.Tensor, size: InputSize) -> tf.Tensor:
         image: uint8 [height, width, channels].
 
     Returns:
-        uint8 [size.height, size.width, channels]; letterbox padding is 0, in alpha too.
+        uint8 [size.height, size.width, channels]; letterbox padding is 0, in alpha too. With ``native``,
+        [height * scale, width * scale, channels], at least 1 pixel a side; untouched where scale is 1.
     """
+    if size.keeps_pixels:
+        return image
     area = content_area(size, tf.shape(image)[0], tf.shape(image)[1])
     return _pad(resize_content(image, area), area, size, value=0)
 
@@ -59,14 +69,19 @@ def resize_mask(class_ids: tf.Tensor, size: InputSize) -> tf.Tensor:
     """Brings class ids, uint8 [height, width], to the network's input size: nearest neighbour.
 
     Returns:
-        uint8 [size.height, size.width]; letterbox padding is the ignore label.
+        uint8 [size.height, size.width]; letterbox padding is the ignore label. With ``native``, as large as
+        what ``resize_image`` makes of the image.
     """
+    if size.keeps_pixels:
+        return class_ids
     area = content_area(size, tf.shape(class_ids)[0], tf.shape(class_ids)[1])
     resized = tf.image.resize(class_ids[:, :, tf.newaxis], (area.height, area.width), method="nearest")
     return _pad(resized, area, size, value=IGNORE_LABEL)[:, :, 0]
 
 
 def _pad(resized: tf.Tensor, area: Content, size: InputSize, value: int) -> tf.Tensor:
+    if size.method == "native":
+        return resized
     if size.method == "letterbox":
         below = size.height - area.height - area.top
         right = size.width - area.width - area.left

@@ -1,7 +1,7 @@
 """The input pipeline: from the splits' TFRecords to batches of uint8 pixels, cached after the first epoch."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from components.imaging.reading import InputSize
 from components.trainer.config import Constants, TrainerSettings
 from components.trainer.distribution import full_batches, replica_batches
 from components.trainer.training_config import AugmentationConfig
+from components.trainer.windows import Picture, RandomWindows, cut_of_grid, grid, keep
 from models.augmentation import RandomAugmentation
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,9 @@ _SHOWN = 4
 
 class Examples:
     """The splits ``train`` and ``val``, decoded once and cached for all epochs.
+
+    With ``transform.resize: native`` an example is a window: of training at a random place of a picture, of
+    validation one of those that cover the pictures side by side.
 
     Args:
         fn_args: says where the splits' files are.
@@ -60,7 +64,22 @@ class Examples:
         }
         compression = "GZIP" if settings.materialized else ""
         counts = {split: count_examples(paths, compression) for split, paths in files.items()}
-        self.count = counts["train"]
+        if not counts["train"]:
+            raise StageError(
+                "the train split has no examples; give the dataset more pairs or lower dataset.splits"
+            )
+
+        def decoded(split: str) -> tf.data.Dataset:
+            if settings.materialized:
+                return materialized_pairs(files[split], settings.input_size, settings.channels)
+            return raw_pairs(files[split], graph, settings.input_size, settings.channels)
+
+        self._source: _Pictures | _Windows
+        if settings.input_size.method == "native":
+            self._source = _Windows(settings, decoded, counts, cache_directory)
+        else:
+            self._source = _Pictures(settings, decoded, counts, cache_directory)
+        self.count = self._source.count
         """Training examples an epoch."""
         _check(self.count, training.batch_size, devices)
         # A smaller last batch could leave a device with nothing, and batch normalisation without a mean.
@@ -69,53 +88,108 @@ class Examples:
         if self.count % training.batch_size and not self._drop_remainder:
             self.steps_per_epoch += 1
 
-        size = settings.input_size
-        pair_bytes = decoded_bytes(1, size, settings.channels)
-        in_memory = pair_bytes * sum(counts.values()) <= training.cache_bytes
-        if not in_memory:
-            logger.info("more decoded pixels than training.cache_bytes: they are cached on disk")
-
-        def decoded(split: str) -> tf.data.Dataset:
-            if settings.materialized:
-                return materialized_pairs(files[split], size, settings.channels)
-            return raw_pairs(files[split], graph, size, settings.channels)
-
-        def kept(split: str) -> tf.data.Dataset:
-            return cached(decoded(split), counts[split], None if in_memory else cache_directory / split)
-
-        self._batch_size = training.batch_size
-        self._seed = training.seed
-        self._train = kept("train")
-        self._shuffle_buffer = min(self.count, _SHUFFLE_BYTES // pair_bytes)
-        self._augment = augmentation(settings.augmentation)
         self.val: tf.data.Dataset | None = None
         """Batches of the val split, or None without one."""
-        if counts["val"]:
-            pairs = kept("val")
+        if self._source.val is not None:
+            pairs = self._source.val
             # Filling up changes the mean loss a little; one device needs no full batches.
             val = (
-                full_batches(pairs, counts["val"], training.batch_size)
+                full_batches(pairs, int(pairs.cardinality()), training.batch_size)
                 if devices > 1
                 else pairs.batch(training.batch_size)
             )
             self.val = replica_batches(val.prefetch(tf.data.AUTOTUNE))
-        # Not from the cache: it would take the first few for the whole.
-        shown = decoded("val" if counts["val"] else "train").take(_SHOWN)
-        self.shown: Sequence[tuple[np.ndarray, np.ndarray]] = list(shown.as_numpy_iterator())
+        self.shown: Sequence[tuple[np.ndarray, np.ndarray]] = list(self._source.shown.as_numpy_iterator())
         """A few pairs of image and class ids, of val where there is one, to look at after each epoch."""
 
     def train(self, epochs: range) -> tf.data.Dataset:
         """Returns the batches of some epochs, ``steps_per_epoch`` each."""
-        batches = training_batches(
+        return replica_batches(self._source.batches(epochs, self._drop_remainder))
+
+
+Decoded = Callable[[str], tf.data.Dataset]
+"""Decodes a split anew, as pairs in the files' order."""
+
+
+class _Pictures:
+    """Whole pictures at the network's input size.
+
+    Attributes:
+        count: training examples an epoch.
+        val: pairs of image and class ids, their number known; None where the split is empty.
+        shown: likewise, a few of val, or else of train.
+    """
+
+    def __init__(
+        self, settings: TrainerSettings, decoded: Decoded, counts: Mapping[str, int], directory: Path
+    ):
+        training = settings.training
+        pair_bytes = decoded_bytes(1, settings.input_size, settings.channels)
+        in_memory = pair_bytes * sum(counts.values()) <= training.cache_bytes
+        if not in_memory:
+            logger.info("more decoded pixels than training.cache_bytes: they are cached on disk")
+
+        def kept(split: str) -> tf.data.Dataset:
+            return cached(decoded(split), counts[split], None if in_memory else directory / split)
+
+        self._training = training
+        self._train = kept("train")
+        self._shuffle_buffer = min(counts["train"], _SHUFFLE_BYTES // pair_bytes)
+        self._augment = augmentation(settings.augmentation)
+        self.count = counts["train"]
+        self.val = kept("val") if counts["val"] else None
+        # Not from the cache: it would take the first few for the whole.
+        self.shown = decoded("val" if counts["val"] else "train").take(_SHOWN)
+
+    def batches(self, epochs: range, drop_remainder: bool) -> tf.data.Dataset:
+        return training_batches(
             self._train,
             epochs,
             buffer=self._shuffle_buffer,
-            batch_size=self._batch_size,
-            drop_remainder=self._drop_remainder,
-            seed=self._seed,
+            batch_size=self._training.batch_size,
+            drop_remainder=drop_remainder,
+            seed=self._training.seed,
             augment=self._augment,
         )
-        return replica_batches(batches)
+
+
+class _Windows:
+    """Windows of pictures; an epoch is a number of whole batches of them. Attributes as of ``_Pictures``."""
+
+    def __init__(
+        self, settings: TrainerSettings, decoded: Decoded, counts: Mapping[str, int], directory: Path
+    ):
+        training, size = settings.training, settings.input_size
+        train = keep(decoded("train").as_numpy_iterator(), training.cache_bytes, directory / "train")
+        left = training.cache_bytes - sum(
+            picture.image.nbytes + picture.class_ids.nbytes for picture in train
+        )
+        val = keep(decoded("val").as_numpy_iterator(), left, directory / "val") if counts["val"] else []
+        self._windows = RandomWindows(
+            train,
+            size.height,
+            size.width,
+            num_classes=settings.labels.num_classes,
+            foreground=training.foreground_windows,
+            seed=training.seed,
+        )
+        self._batch_size = training.batch_size
+        self._augment = augmentation(settings.augmentation)
+        wanted = training.windows_per_epoch or self._windows.covering
+        self.count = -(-wanted // self._batch_size) * self._batch_size
+        logger.info("%d windows an epoch, of %d training pictures", self.count, len(train))
+        self.val = grid_pairs(val, size, self.count) if val else None
+        self.shown = grid_pairs(val or train, size, _SHOWN)
+
+    def batches(self, epochs: range, drop_remainder: bool) -> tf.data.Dataset:
+        """There is no remainder to drop."""
+        return window_batches(
+            self._windows,
+            epochs,
+            steps_per_epoch=self.count // self._batch_size,
+            batch_size=self._batch_size,
+            augment=self._augment,
+        )
 
 
 def augmentation(config: AugmentationConfig) -> RandomAugmentation | None:
@@ -125,10 +199,6 @@ def augmentation(config: AugmentationConfig) -> RandomAugmentation | None:
 
 
 def _check(count: int, batch_size: int, devices: int) -> None:
-    if not count:
-        raise StageError(
-            "the train split has no examples; give the dataset more pairs or lower dataset.splits"
-        )
     if devices > 1 and (batch_size % devices or count < batch_size):
         raise StageError(
             f"training.batch_size {batch_size} does not suit {devices} devices and {count} "
@@ -158,7 +228,7 @@ def raw_pairs(
 
     Returns:
         Pairs of uint8 [height, width, channels] pixels and uint8 [height, width] class ids, in the files'
-        order.
+        order; of each picture's own height and width with ``native``.
     """
     layer = graph.transform_features_layer()
 
@@ -166,7 +236,7 @@ def raw_pairs(
         return _unpack(layer(_parse_raw(examples)), size, channels)
 
     records = tf.data.TFRecordDataset(list(files))
-    return records.batch(_DECODE_BATCH).map(transform, tf.data.AUTOTUNE).unbatch()
+    return records.batch(_decode_batch(size)).map(transform, tf.data.AUTOTUNE).unbatch()
 
 
 def materialized_pairs(files: Sequence[str], size: InputSize, channels: int) -> tf.data.Dataset:
@@ -179,7 +249,12 @@ def materialized_pairs(files: Sequence[str], size: InputSize, channels: int) -> 
         return _unpack(tf.io.parse_example(examples, specification), size, channels)
 
     records = tf.data.TFRecordDataset(list(files), compression_type="GZIP")
-    return records.batch(_DECODE_BATCH).map(parse, tf.data.AUTOTUNE).unbatch()
+    return records.batch(_decode_batch(size)).map(parse, tf.data.AUTOTUNE).unbatch()
+
+
+def _decode_batch(size: InputSize) -> int:
+    # Pictures of their own sizes make no batch.
+    return 1 if size.method == "native" else _DECODE_BATCH
 
 
 def decoded_bytes(count: int, size: InputSize, channels: int) -> int:
@@ -240,6 +315,63 @@ def training_batches(
     return numbers.flat_map(batches).prefetch(tf.data.AUTOTUNE)
 
 
+def window_batches(
+    windows: RandomWindows,
+    epochs: range,
+    *,
+    steps_per_epoch: int,
+    batch_size: int,
+    augment: RandomAugmentation | None,
+) -> tf.data.Dataset:
+    """Returns the batches of ``epochs`` one after the other: windows, augmented.
+
+    What is in a batch follows from the windows' seed, the epoch's number and the batch's place in it alone.
+
+    Raises:
+        StageError: what augmentation needs to see around a batch's windows is more than can be numbered.
+    """
+    window = (windows.height, windows.width)
+    frame = window if augment is None else augment.frame(*window)
+    if batch_size * frame[0] * frame[1] >= 2**31:
+        raise StageError(
+            f"augmentation.scale_crop and rotate see {frame[0]} x {frame[1]} pixels around each of "
+            f"{batch_size} windows, 2**31 or more in all; take a smaller training.batch_size or "
+            "transform.height and width"
+        )
+
+    def cut(step: int) -> tuple[np.ndarray, np.ndarray]:
+        return windows.cut(range(step * batch_size, (step + 1) * batch_size), frame)
+
+    def batch(step: tf.Tensor) -> Pair:
+        images, masks = tf.numpy_function(cut, [step], (tf.uint8, tf.uint8), stateful=False)
+        images = tf.ensure_shape(images, [batch_size, *frame, windows.channels])
+        masks = tf.ensure_shape(masks, [batch_size, *frame])
+        if augment is None:
+            return images, masks
+        epoch, place = step // steps_per_epoch, step % steps_per_epoch
+        return augment(images, masks, _random_word(windows.seed, epoch, 1 + place), window)
+
+    steps = tf.data.Dataset.range(epochs.start * steps_per_epoch, epochs.stop * steps_per_epoch)
+    return steps.map(batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def grid_pairs(pictures: Sequence[Picture], size: InputSize, at_most: int) -> tf.data.Dataset:
+    """Returns the windows that cover pictures side by side; of more than ``at_most`` an even selection."""
+    places = grid(pictures, size.height, size.width)
+    number = min(len(places), at_most)
+
+    def cut(index: int) -> tuple[np.ndarray, np.ndarray]:
+        place = places[index * len(places) // number]
+        return cut_of_grid(pictures[place.picture], place, size.height, size.width)
+
+    def pair(index: tf.Tensor) -> Pair:
+        image, class_ids = tf.numpy_function(cut, [index], (tf.uint8, tf.uint8), stateful=False)
+        image = tf.ensure_shape(image, [size.height, size.width, pictures[0].image.shape[-1]])
+        return image, tf.ensure_shape(class_ids, [size.height, size.width])
+
+    return tf.data.Dataset.range(number).map(pair, tf.data.AUTOTUNE)
+
+
 def _random_word(seed: int, epoch: tf.Tensor, position: tf.Tensor | int) -> tf.Tensor:
     """Returns an int64 [] that looks random and is a function of its arguments."""
     key = tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int64), epoch]), position)
@@ -258,13 +390,14 @@ def _parse_raw(examples: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def _unpack(outputs: dict[str, tf.Tensor], size: InputSize, channels: int) -> Pair:
+    shape = (None, None) if size.method == "native" else (size.height, size.width)
     return (
-        unpack_pixels(outputs[transformed.IMAGE], (size.height, size.width, channels)),
-        unpack_pixels(outputs[transformed.MASK], (size.height, size.width)),
+        unpack_pixels(outputs[transformed.IMAGE], (*shape, channels)),
+        unpack_pixels(outputs[transformed.MASK], shape),
     )
 
 
-def unpack_pixels(serialized: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
+def unpack_pixels(serialized: tf.Tensor, shape: tuple[int | None, ...]) -> tf.Tensor:
     """Turns the transform graph's serialised pixels, string [N], into uint8 [N, *shape]."""
     return tf.map_fn(
         lambda value: tf.ensure_shape(tf.io.parse_tensor(value, tf.uint8), shape),

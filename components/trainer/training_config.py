@@ -76,11 +76,11 @@ class TrainingConfig(Settings):
     batch_size: int = Field(default=16, ge=1, le=65_536)
     """Examples a step, over all devices together."""
     windows_per_epoch: int | None = Field(default=None, ge=1, le=10_000_000)
-    """With ``transform.resize: native``: windows that an epoch shows, cut at random places; null is as many
-    as cover the training pictures once."""
+    """With ``transform.resize: native``: windows that an epoch shows, cut at random places, rounded up to
+    whole batches; null is as many as have the pixels of all training pictures, one a picture at least."""
     foreground_windows: Share = 0.33
     """With ``transform.resize: native``: the share of the windows that are laid around a pixel of one of the
-    classes, the rare ones as often as the others."""
+    classes but the commonest, the rare ones as often as the others."""
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     """What turns gradients into steps; ``sgd`` has Nesterov's momentum."""
     learning_rate: Positive = 1e-3
@@ -166,7 +166,8 @@ class AugmentationConfig(Settings):
     """Largest angle either way, degrees."""
     scale_crop: tuple[Scale, Scale] | None = None
     """Enlarge by a factor from this range and cut the input's size out, e.g. ``[0.5, 2.0]``; what is made
-    smaller is put at a random place, and nothing around it counts."""
+    smaller is put at a random place, and nothing around it counts. With ``transform.resize: native``, what is
+    around a window is the picture, as far as it goes."""
     brightness: Share = 0.0
     """Largest change either way, as a share of the full range."""
     contrast: Share = 0.0

@@ -107,26 +107,28 @@ def _channel_moments(images: tf.Tensor, size: InputSize, reading: Reading) -> tu
 
     Padding is no pixel of any image and stays out of both.
     """
-
     channels = reading.channels
 
-    def sums(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def histogram(encoded: tf.Tensor) -> tf.Tensor:
         image = decode_image(encoded, reading)
-        area = content_area(size, tf.shape(image)[0], tf.shape(image)[1])
-        pixels = tf.cast(tf.reshape(resize_content(image, area), [-1, channels]), tf.float64)
-        count = tf.cast(tf.shape(pixels)[:1], tf.float64)
-        return tf.reduce_sum(pixels, axis=0), tf.reduce_sum(pixels**2, axis=0), count
+        if not size.keeps_pixels:
+            image = resize_content(image, content_area(size, tf.shape(image)[0], tf.shape(image)[1]))
+        values = tf.cast(tf.reshape(image, [-1, channels]), tf.int32) + 256 * tf.range(channels)
+        return tf.math.bincount(
+            tf.reshape(values, [-1]),
+            minlength=256 * channels,
+            maxlength=256 * channels,
+            dtype=tf.int64,
+        )
 
-    totals = tf.map_fn(
-        sums,
-        images,
-        fn_output_signature=tuple(tf.TensorSpec([length], tf.float64) for length in (channels, channels, 1)),
-    )
-    # Sums, not averages: they add up exactly over batches and workers. float64, for billions of pixels.
-    total, squares, count = (tft.sum(value, reduce_instance_dims=False) for value in totals)
-    mean = total / count
-    deviation = tf.sqrt(tf.maximum(squares / count - mean**2, 0.0))
-    return tf.cast(mean, tf.float32), tf.cast(deviation, tf.float32)
+    counts = tf.map_fn(histogram, images, fn_output_signature=tf.TensorSpec([256 * channels], tf.int64))
+    # Counts, not averages: they add up exactly over batches and workers, whatever the size of the pictures.
+    counts = tf.reshape(tft.sum(counts, reduce_instance_dims=False), [channels, 256])
+    counts, values = tf.cast(counts, tf.float64), tf.range(256, dtype=tf.float64)
+    total = tf.reduce_sum(counts, axis=1)
+    mean = tf.reduce_sum(counts * values, axis=1) / total
+    squares = tf.reduce_sum(counts * (values - mean[:, tf.newaxis]) ** 2, axis=1)
+    return tf.cast(mean, tf.float32), tf.cast(tf.sqrt(squares / total), tf.float32)
 
 
 def _repeat(constant: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ from keras import backend, ops
 
 from models.augmentation.geometry import (
     crop_matrix,
+    look_up,
     resample,
     rotation_matrix,
     turn_and_flip,
@@ -49,12 +50,15 @@ class RandomAugmentation:
     colour; outside it is 0. Colours change after that, linear changes in one matrix, then gamma, blur and
     noise. Strengths of 0 cost nothing.
 
+    Where images are windows of larger pictures, give more of these, ``frame`` says how much, and the
+    ``window``: moves then show what is around it, and nothing is made up.
+
     Attributes:
         horizontal_flip, vertical_flip: with probability one half.
         rot90: one of the four quarter turns; square images only.
         rotate: largest angle either way, degrees.
         scale_crop: range of factors of both sides, drawn log-uniformly; an enlarged image is cropped to its
-            old size at a random place, a shrunk one put at a random place.
+            old size at a random place, a shrunk one put at a random place. Of a window, about its centre.
         brightness: largest amount added, share of the full range.
         contrast: distance from the image's mean is multiplied by 1 ± contrast.
         saturation: distance from grey is multiplied by 1 ± saturation; colour images only.
@@ -114,7 +118,26 @@ class RandomAugmentation:
         linear = (self.brightness, self.contrast, self.saturation, self.hue)
         return any((*linear, self.gamma, self.blur, self.noise))
 
-    def __call__(self, images: Any, masks: Any, seed: Any) -> tuple[Any, Any]:
+    def frame(self, height: int, width: int) -> tuple[int, int]:
+        """Returns height and width of the part of a picture, about its centre, that a window may show.
+
+        At least the window itself, and larger by an even number of pixels.
+        """
+        if not self._resamples:
+            return height, width
+        smallest = 1.0 if self.scale_crop is None else self.scale_crop[0]
+
+        def reach(side: int, other: int) -> int:
+            # As far as a corner of the window comes; that far along the side is its diagonal, if turned so.
+            turned = min(math.radians(self.rotate), math.atan2(other - 1, side - 1))
+            extent = ((side - 1) * math.cos(turned) + (other - 1) * math.sin(turned)) / smallest
+            return side + 2 * max(0, math.ceil((extent - (side - 1)) / 2 - 1e-6))
+
+        return reach(height, width), reach(width, height)
+
+    def __call__(
+        self, images: Any, masks: Any, seed: Any, window: tuple[int, int] | None = None
+    ) -> tuple[Any, Any]:
         """Changes a batch; what happens depends on ``seed`` and the position in the batch alone.
 
         There is no hidden state, so an input pipeline may work on batches in parallel and still repeat
@@ -124,9 +147,11 @@ class RandomAugmentation:
             images: uint8 (N, H, W, channels); H, W and channels must be known when a graph is traced.
             masks: class ids (N, H, W), any integer dtype.
             seed: an integer, or an integer tensor of shape (); its low 32 bits count.
+            window: height and width of what is returned, about the centre of images and masks, which must
+                then be of the size that ``frame`` says; None for all of them.
 
         Returns:
-            Images and masks of the same shapes and dtypes.
+            Images and masks of the same shapes, but for the window, and dtypes.
 
         Raises:
             ValueError: for shapes or dtypes that the changes cannot work on.
@@ -134,20 +159,22 @@ class RandomAugmentation:
         if self.is_identity:
             return images, masks
         images, masks = ops.convert_to_tensor(images), ops.convert_to_tensor(masks)
-        self._check(images, masks)
+        self._check(images, masks, window)
         draws = self.draw(seed, ops.shape(images)[0])
         if not self._resamples:
             coins = self._coins(draws)
             images, masks = (turn_and_flip(pictures, *coins) for pictures in (images, masks))
             if not self._changes_pixels:
                 return images, masks
+        elif window is not None:
+            images, masks = look_up(images, masks, self._matrix(draws, window, about_centre=True), *window)
 
         colors, alpha = split_alpha(ops.cast(images, "float32"))
         means = ops.mean(colors, axis=(1, 2, 3))
         # From here on 0 stands for the image's mean: the centre of contrast, and the ground of moved images.
         values = join_alpha(_add(colors, -means), alpha)
-        if self._resamples:
-            values, masks = resample(values, masks, self._matrix(draws, values), self.ignore_label)
+        if self._resamples and window is None:
+            values, masks = resample(values, masks, self._matrix(draws, values.shape[1:3]), self.ignore_label)
         colors, alpha = split_alpha(values)
         colors = self._degrade(self._change_colors(colors, means, draws), draws, seed)
         values = join_alpha(colors, alpha)
@@ -181,7 +208,7 @@ class RandomAugmentation:
             "noise": self.noise * share["noise"],
         }
 
-    def _check(self, images: Any, masks: Any) -> None:
+    def _check(self, images: Any, masks: Any, window: tuple[int, int] | None) -> None:
         if len(images.shape) != 4 or len(masks.shape) != 3 or None in (*images.shape[1:], *masks.shape[1:]):
             raise ValueError(
                 f"images of shape {tuple(images.shape)} and masks of shape {tuple(masks.shape)} cannot be "
@@ -191,6 +218,12 @@ class RandomAugmentation:
         if (height, width) != tuple(masks.shape[1:]):
             raise ValueError(
                 f"images are {height} x {width}, masks {masks.shape[1]} x {masks.shape[2]} pixels"
+            )
+        if window is not None and (height, width) != self.frame(*window):
+            needed = self.frame(*window)
+            raise ValueError(
+                f"images are {height} x {width} pixels; a window of {window[0]} x {window[1]} needs "
+                f"{needed[0]} x {needed[1]}"
             )
         if backend.standardize_dtype(images.dtype) != "uint8":
             raise ValueError(f"images are {backend.standardize_dtype(images.dtype)}; they must be uint8")
@@ -216,14 +249,12 @@ class RandomAugmentation:
             ops.logical_xor(turns >= 2.0, draws["horizontal_flip"]),
         )
 
-    def _matrix(self, draws: dict[str, Any], images: Any) -> Any:
+    def _matrix(self, draws: dict[str, Any], size: tuple[int, int], *, about_centre: bool = False) -> Any:
         """Returns all moves of each pair in one matrix: flips and quarter turns, the rotation, the crop."""
-        height, width = images.shape[1:3]
-        rotation = rotation_matrix(math.pi / 180.0 * draws["rotate"])
-        crop = crop_matrix(draws["scale"], draws["place_x"], draws["place_y"], height, width)
-        if not self._moves:
-            return rotation @ crop
-        return turn_and_flip_matrix(*self._coins(draws)) @ rotation @ crop
+        place_x, place_y = (0.0, 0.0) if about_centre else (draws["place_x"], draws["place_y"])
+        moves = rotation_matrix(math.pi / 180.0 * draws["rotate"])
+        moves = moves @ crop_matrix(draws["scale"], place_x, place_y, *size)
+        return turn_and_flip_matrix(*self._coins(draws)) @ moves if self._moves else moves
 
     def _change_colors(self, values: Any, means: Any, draws: dict[str, Any]) -> Any:
         """Takes values around each image's mean, returns intensities, which may exceed 0 to 255."""

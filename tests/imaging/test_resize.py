@@ -127,3 +127,12 @@ def test_going_there_and_back_does_not_shift_a_mask() -> None:
     assert abs(rows.mean() - true_rows.mean()) < 0.51
     assert abs(columns.mean() - true_columns.mean()) < 0.51
     assert (restored == truth).mean() > 0.97
+
+
+@pytest.mark.parametrize("scale", [0.05, 0.4, 1.0])
+def test_a_native_picture_keeps_a_pixel_a_side(scale: float) -> None:
+    size = InputSize(16, 16, "native", scale)
+    pixel = tf.constant([[[1, 2, 3]]], tf.uint8)
+    np.testing.assert_array_equal(resize_image(pixel, size), pixel)
+    assert resize_image(tf.zeros([1, 100, 3], tf.uint8), size).shape == (1, round(100 * scale), 3)
+    assert resize_mask(tf.zeros([1, 100], tf.uint8), size).shape == (1, round(100 * scale))

@@ -141,6 +141,66 @@ def test_a_mask_drawn_as_an_image_stays_the_same_picture_away_from_edges(seed: i
     assert set(np.unique(moved_masks)) <= {0, 1, 2, 3, 255}  # class ids are never interpolated
 
 
+WINDOWS = st.sampled_from([(16, 16), (12, 21), (21, 4), (1, 1), (1, 9)])
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, size=WINDOWS, degrees=st.sampled_from([0.0, 30.0, 180.0]), turns=st.booleans())
+def test_moves_of_a_window_show_the_picture_around_it(
+    seed: int, size: tuple[int, int], degrees: float, turns: bool
+) -> None:
+    height, width = size
+    augment = RandomAugmentation(
+        horizontal_flip=True,
+        vertical_flip=True,
+        rot90=turns and height == width,
+        rotate=degrees,
+        scale_crop=(0.5, 1.5),
+    )
+    frame = augment.frame(height, width)
+    assert all((whole - part) % 2 == 0 for whole, part in zip(frame, size, strict=True))
+    rng = np.random.default_rng(2)
+    # A picture that goes on beyond the frame: nothing there may be seen.
+    outer = np.round(ndimage.gaussian_filter(rng.uniform(0, 255, (3, 90, 90, 3)), (0, 2, 2, 0))).astype(
+        np.uint8
+    )
+    ids = rng.integers(0, 5, (3, 90, 90)).astype(np.int32)
+    top, left = (90 - frame[0]) // 2, (90 - frame[1]) // 2
+    inside = np.s_[:, top : top + frame[0], left : left + frame[1]]
+    moved, moved_ids = augment(outer[inside], ids[inside], seed, size)
+    moved, moved_ids = np.asarray(moved), np.asarray(moved_ids)
+    assert moved.shape == (3, *size, 3) and moved_ids.shape == (3, *size)
+
+    draws = {name: np.asarray(values, np.float64) for name, values in augment.draw(seed, 3).items()}
+    draws |= {"place_x": np.zeros(3), "place_y": np.zeros(3)}
+    rows, columns = np.mgrid[:height, :width].astype(float)
+    around_centre = np.stack([columns - (width - 1) / 2, rows - (height - 1) / 2, np.ones_like(rows)])
+    for index in range(3):
+        x, y, _ = np.tensordot(np.linalg.inv(forward_matrix(draws, index, height, width)), around_centre, 1)
+        x, y = x + left + (frame[1] - 1) / 2, y + top + (frame[0] - 1) / 2
+        for channel in range(3):
+            seen = ndimage.map_coordinates(outer[index, ..., channel].astype(float), [y, x], order=1)
+            assert np.abs(moved[index, ..., channel] - seen).max() < 0.51
+        clear = np.minimum(np.abs(x % 1 - 0.5), np.abs(y % 1 - 0.5)) > 1e-3
+        nearest = ndimage.map_coordinates(ids[index], [y, x], order=0)
+        np.testing.assert_array_equal(moved_ids[index][clear], nearest[clear])
+
+
+def test_a_frame_is_no_larger_than_the_moves_need() -> None:
+    assert RandomAugmentation(horizontal_flip=True, hue=0.1).frame(12, 20) == (12, 20)
+    assert RandomAugmentation(scale_crop=(1.5, 2.0)).frame(12, 20) == (12, 20)
+    assert RandomAugmentation(scale_crop=(0.5, 2.0)).frame(12, 20) == (24, 40)
+    assert RandomAugmentation(rotate=90.0).frame(13, 21) == (25, 25)
+    # 3 by 4 pixel steps: a corner comes 2.5 from the centre.
+    assert RandomAugmentation(rotate=180.0).frame(4, 5) == (6, 7)
+
+
+def test_another_frame_than_a_window_needs_is_refused() -> None:
+    images, masks = pairs(9)
+    with pytest.raises(ValueError, match="images are 6 x 6 pixels; a window of 6 x 6 needs 12 x 12"):
+        RandomAugmentation(scale_crop=(0.5, 1.0))(images, masks, 0, (6, 6))
+
+
 def test_outside_the_picture_are_its_mean_grey_and_the_ignore_label() -> None:
     images = np.full((64, 8, 8, 3), (30, 60, 90), np.uint8)
     masks = np.zeros((64, 8, 8), np.int64)

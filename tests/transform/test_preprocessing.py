@@ -93,6 +93,31 @@ def test_materialised_pixels_equal_those_made_on_the_fly(run_transform: RunTrans
     )
 
 
+def test_native_pictures_are_the_files_own_pixels(run_transform: RunTransform) -> None:
+    run = run_transform(height=16, width=24, resize="native", normalization="dataset")
+    graph = tft.TFTransformOutput(str(run.graph))
+    pairs = data.raw_pairs(files(run.examples, "val"), graph, InputSize(16, 24, "native"), 3)
+    for (image, class_ids), pair in zip(pairs.as_numpy_iterator(), run.pairs["val"], strict=True):
+        np.testing.assert_array_equal(image, pair.image)
+        np.testing.assert_array_equal(class_ids, pair.class_ids)
+    pixels = np.concatenate([pair.image.reshape(-1, 3) for pair in run.pairs["train"]]).astype(np.float64)
+    constants = data.read_constants(graph)
+    np.testing.assert_allclose(constants.pixel_scale, 1 / pixels.std(0), rtol=1e-6)
+    np.testing.assert_allclose(constants.pixel_offset, -pixels.mean(0) / pixels.std(0), rtol=1e-6)
+
+
+def test_native_pictures_are_scaled_and_materialised(run_transform: RunTransform) -> None:
+    run = run_transform(height=16, width=24, resize="native", scale=0.4, materialize=True)
+    size = InputSize(16, 24, "native", scale=0.4)
+    pairs = data.materialized_pairs(files(run.transformed, "val"), size, 3)
+    for (image, class_ids), pair in zip(pairs.as_numpy_iterator(), run.pairs["val"], strict=True):
+        height, width = (round(0.4 * side) for side in pair.class_ids.shape)
+        # As a picture that is stretched to that size.
+        stretched = InputSize(height, width, "stretch")
+        np.testing.assert_array_equal(image, resize_image(pair.image, stretched).numpy())
+        np.testing.assert_array_equal(class_ids, resize_mask(pair.class_ids, stretched).numpy())
+
+
 def assert_equal(actual: list[tuple[np.ndarray, np.ndarray]], pairs: list[Pair]) -> None:
     assert len(actual) == len(pairs)
     for (image, class_ids), pair in zip(actual, pairs, strict=True):

@@ -1,0 +1,96 @@
+"""Training on windows of pictures at their own size."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import RunTransform, TransformRun
+from tfx.v1.components import FnArgs
+
+from components.dataset.labels import LabelSet
+from components.imaging.reading import InputSize
+from components.trainer import run_fn as trainer
+from components.trainer.config import TrainerSettings
+from components.trainer.model_config import ModelConfig
+from components.trainer.progress_callback import Progress
+from components.trainer.run_fn import run_fn
+from components.trainer.training_config import AugmentationConfig, TrainingConfig
+
+SIZE = InputSize(16, 24, "native")
+"""The discs are 20 to 39 pixels high and wide."""
+AUGMENTED = {"horizontal_flip": True, "rotate": 30.0, "scale_crop": (0.7, 1.4), "brightness": 0.1}
+
+
+@pytest.fixture(scope="module")
+def transform_run(run_transform: RunTransform) -> TransformRun:
+    return run_transform(height=16, width=24, resize="native", normalization="dataset")
+
+
+def settings_of(directory: Path, augmentation: Any = None, **training: Any) -> TrainerSettings:
+    return TrainerSettings(
+        name="discs",
+        labels=LabelSet(names=("ground", "disc")),
+        input_size=SIZE,
+        materialized=False,
+        model=ModelConfig(filters=4, depth=2, normalization="batch"),
+        augmentation=AugmentationConfig(**AUGMENTED if augmentation is None else augmentation),
+        training=TrainingConfig(**{"epochs": 2, "batch_size": 5, "early_stopping_patience": None} | training),
+        checkpoint_dir=str(directory / "checkpoints"),
+    )
+
+
+def fn_args(run: TransformRun, settings: TrainerSettings, directory: Path) -> FnArgs:
+    return FnArgs(
+        train_files=[str(run.examples / "Split-train" / "*")],
+        eval_files=[str(run.examples / "Split-val" / "*")],
+        transform_output=str(run.graph),
+        serving_model_dir=str(directory / "model"),
+        model_run_dir=str(directory / "run"),
+        custom_config={"settings": settings},
+    )
+
+
+Train = Callable[..., Path]
+
+
+@pytest.fixture
+def train(transform_run: TransformRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Trains a tiny network; returns the directory with ``run`` and ``checkpoints``."""
+    monkeypatch.setattr(trainer, "export", lambda *args: None)
+
+    def run(name: str = "training", **options: Any) -> Path:
+        settings = settings_of(tmp_path / name, **options)
+        run_fn(fn_args(transform_run, settings, tmp_path / name))
+        return tmp_path / name
+
+    return run
+
+
+def measured(directory: Path) -> list[dict[str, float]]:
+    epochs = json.loads((directory / "run" / "history.json").read_text())["epochs"]
+    return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in epochs]
+
+
+def test_windows_teach_what_a_disc_is(train: Train) -> None:
+    epochs = measured(train(epochs=8, learning_rate=1e-2, windows_per_epoch=40))
+    assert epochs[-1]["val_iou_at_input_size"] > 0.85
+    assert epochs[-1]["loss"] < epochs[0]["loss"] / 2
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened_wherever_its_pixels_are(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = train("through", epochs=3)
+
+    def die(self: Progress, epoch: int, logs: object = None) -> None:
+        if epoch + 1 == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as killing:
+        killing.setattr(Progress, "on_epoch_begin", die)
+        with pytest.raises(KeyboardInterrupt):
+            train("killed", epochs=3, cache_bytes=0)
+    assert measured(train("killed", epochs=3, cache_bytes=0)) == measured(through)
+    assert not list((through.parent / "killed").rglob("pixels"))
