@@ -12,6 +12,7 @@ import components.evaluator
 import components.image_mask_example_gen
 import components.imaging
 import components.metrics
+import components.model_store
 import components.serving
 import components.serving_check
 import components.trainer
@@ -131,7 +132,13 @@ def create_pipeline(
         config=recipe.evaluation,
         labels=labels,
         min_mean_iou=parameters.min_mean_iou,
-        code_fingerprint=source_fingerprint(components.evaluator, components.metrics, components.dataset),
+        code_fingerprint=source_fingerprint(
+            components.evaluator,
+            components.metrics,
+            components.imaging,
+            components.model_store,
+            components.dataset,
+        ),
     )
 
     # A good model that cannot be served is worth nothing: a real server answers with it before it is pushed.

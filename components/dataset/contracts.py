@@ -187,10 +187,46 @@ class GateCheck(Record):
     """After the point, with which value and bound read as the verdict says."""
 
 
+LITTLE_LOST: Final = 0.97
+"""An IoU that the resize leaves of a class and that needs no word."""
+TOO_SMALL: Final = "at its input size"
+"""In the gate's message where the resize alone keeps a threshold from being met."""
+
+
+class Ceiling(Record):
+    """What the resize to the network's input leaves: metrics, against the same truth, of masks that a network
+    would give that reproduces its own training targets perfectly. Null is what could not be measured.
+    """
+
+    mean_iou: float | None
+    iou: dict[str, float | None]
+    """Of each class, by its name."""
+    slices: dict[str, float | None] = Field(default_factory=dict)
+    """Mean IoU a slice, keyed ``attribute=value``."""
+
+    @property
+    def low(self) -> dict[str, float]:
+        """The classes of which so much is lost that it must be said, and what is left, the lowest first."""
+        left = {name: iou for name, iou in self.iou.items() if iou is not None and iou < LITTLE_LOST}
+        return dict(sorted(left.items(), key=lambda item: item[1]))
+
+
+def of_at_most(value: float | None, ceiling: float | None) -> str:
+    """Returns what stands beside a metric: ``of at most 0.716``; empty where the resize loses little.
+
+    A network may answer better than its targets, which are blocks, and pass their ceiling by a little.
+    """
+    if value is None or ceiling is None or ceiling >= LITTLE_LOST:
+        return ""
+    return f"{'of at most' if value <= ceiling else 'above the'} {ceiling:.3f}"
+
+
 class Evaluation(Record):
     """What the Evaluator found."""
 
     metrics: Metrics
+    ceiling: Ceiling | None = None
+    """The candidate's; None of a model that does not say how it resizes, or where nobody looked."""
     baseline: Baseline | None = None
     """What the candidate was compared with."""
     slices: dict[str, float | None] = Field(default_factory=dict)

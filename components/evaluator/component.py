@@ -21,6 +21,8 @@ from components.evaluator import extractors
 from components.evaluator.config import EvaluationConfig, EvaluatorSettings
 from components.evaluator.eval_config import build_eval_config
 from components.evaluator.results import read_evaluation
+from components.imaging.reading import InputSize
+from components.model_store.description import input_size
 from components.run_parameters import MIN_MEAN_IOU, settings_of_any_run, settings_of_run
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,10 @@ class EvaluatorExecutor(tfx_executor.Executor):
             StageError: if there is nothing to evaluate or masks cannot be compared.
         """
         _require_examples(input_dict[standard_component_specs.EXAMPLES_KEY])
-        exec_properties = exec_properties | _eval_config(exec_properties)
+        candidate = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
+        # The model's own word: what is scored a second time may have been made from another recipe.
+        size = input_size(Path(_model_dir(candidate)))
+        exec_properties = exec_properties | _eval_config(exec_properties, size)
         inputs = dict(input_dict)
         baseline_version = ""
         for baseline in inputs.pop(standard_component_specs.BASELINE_MODEL_KEY, []):
@@ -122,10 +127,10 @@ class Evaluator(base_beam_component.BaseBeamComponent):
         super().__init__(spec=spec)
 
 
-def _eval_config(exec_properties: Mapping[str, Any]) -> dict[str, str]:
+def _eval_config(exec_properties: Mapping[str, Any], size: InputSize | None) -> dict[str, str]:
     """What TFX's executor reads in place of the settings."""
     settings = settings_of_run(EvaluatorSettings, exec_properties[SETTINGS_KEY], exec_properties)
-    config = build_eval_config(settings.evaluation, settings.labels)
+    config = build_eval_config(settings.evaluation, settings.labels, size)
     return {standard_component_specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(config)}
 
 
@@ -145,9 +150,12 @@ def _no_examples() -> StageError:
     )
 
 
+def _model_dir(artifact: types.Artifact) -> str:
+    return path_utils.serving_model_path(artifact.uri, path_utils.is_old_model_artifact(artifact))
+
+
 def _holds_model(artifact: types.Artifact) -> bool:
-    path = path_utils.serving_model_path(artifact.uri, path_utils.is_old_model_artifact(artifact))
-    return fileio.exists(f"{path}/saved_model.pb")
+    return fileio.exists(f"{_model_dir(artifact)}/saved_model.pb")
 
 
 def _log(found: Evaluation) -> None:

@@ -11,10 +11,13 @@ from components.dataset.labels import LabelSet
 from components.evaluator.config import EvaluationConfig
 from components.evaluator.gate import IOU_PREFIX, UNFOUND_CLASSES, UNMEASURED_CLASSES
 from components.evaluator.tfma_metrics import SegmentationMetrics
+from components.imaging.reading import InputSize
 from components.metrics.table import MEAN_IOU, Metric
 
 
-def build_eval_config(config: EvaluationConfig, labels: LabelSet) -> config_pb2.EvalConfig:
+def build_eval_config(
+    config: EvaluationConfig, labels: LabelSet, input_size: InputSize | None = None
+) -> config_pb2.EvalConfig:
     """Builds what TFX's Evaluator reads.
 
     With a baseline TFX itself adds the second model spec; without one it drops the change threshold.
@@ -22,8 +25,11 @@ def build_eval_config(config: EvaluationConfig, labels: LabelSet) -> config_pb2.
     Args:
         config: thresholds and slices.
         labels: names the classes.
+        input_size: how the candidate resizes pictures; None measures no ceiling.
     """
-    metric = SegmentationMetrics(list(labels.names), IGNORE_LABEL, config.allow_unmeasured_classes)
+    metric = SegmentationMetrics(
+        list(labels.names), IGNORE_LABEL, config.allow_unmeasured_classes, input_size
+    )
     overall = config_pb2.SlicingSpec()
     mean_iou = [_threshold(overall, value=_at_least(config.min_mean_iou))]
     if config.max_regression is not None:

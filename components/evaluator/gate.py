@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from components.dataset.contracts import NO_TEST_PIXEL, GateCheck
+from components.dataset.contracts import NO_TEST_PIXEL, TOO_SMALL, GateCheck
 from components.metrics.table import MEAN_IOU
 
 _FEWEST_DIGITS: Final = 3
@@ -36,7 +36,11 @@ class Threshold:
 
 
 def explain(
-    threshold: Threshold, value: float | None, baseline: float | None, baseline_version: str
+    threshold: Threshold,
+    value: float | None,
+    baseline: float | None,
+    baseline_version: str,
+    ceiling: float | None = None,
 ) -> GateCheck:
     """Puts a verdict into words.
 
@@ -45,6 +49,7 @@ def explain(
         value: the candidate's value of the metric on the slice, None if there was nothing to measure.
         baseline: the served model's.
         baseline_version: what the served model is called.
+        ceiling: what the resize to the network's input leaves of the metric on the slice, None if unknown.
     """
     what, setting, absence = _subject(threshold)
     digits = _FEWEST_DIGITS
@@ -57,6 +62,11 @@ def explain(
         digits = _digits(value, threshold.bound, 0.0, threshold.passed)
         verdict = "reaches" if threshold.passed else "is under"
         message = f"{what} {value:.{digits}f} {verdict} {setting} {threshold.bound:.{digits}f}"
+        if not threshold.passed and ceiling is not None and round(ceiling, digits) < threshold.bound:
+            message += (
+                f"; {TOO_SMALL} even a network that reproduces its targets reaches {ceiling:.{digits}f}: "
+                "enlarge transform.height and transform.width, or set transform.resize to native"
+            )
     return GateCheck(
         what=what,
         setting=setting,

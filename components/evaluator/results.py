@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2, validation_result_pb2
 
-from components.dataset.contracts import Baseline, Evaluation, GateCheck, Metrics
+from components.dataset.contracts import Baseline, Ceiling, Evaluation, GateCheck, Metrics
 from components.dataset.features import ATTRIBUTE_PREFIX
 from components.errors import StageError
 from components.evaluator.gate import (
@@ -19,9 +19,9 @@ from components.evaluator.gate import (
     explain,
     explain_classes,
 )
-from components.evaluator.tfma_metrics import CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS
+from components.evaluator.tfma_metrics import CEILING_MATRIX, CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS
 from components.metrics.confusion import margins, unfound, unmeasured
-from components.metrics.table import MEAN_IOU, METRICS
+from components.metrics.table import MEAN_IOU, METRICS, class_iou
 
 _WHOLE_SPLIT = ""
 """Label of the slice that is everything."""
@@ -65,6 +65,8 @@ def read_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
         for metric, which in ((UNMEASURED_CLASSES, unmeasured), (UNFOUND_CLASSES, unfound))
     }
 
+    ceiling = _ceiling(candidate_on, class_names)
+
     def check(threshold: Threshold) -> GateCheck:
         if threshold.metric in lacking:
             return explain_classes(threshold, lacking[threshold.metric], settings["allowed_unmeasured"])
@@ -73,10 +75,12 @@ def read_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
             value=_number(candidate_on.get(threshold.slice_label, {}), threshold.metric),
             baseline=_number(baseline_on.get(threshold.slice_label, {}), threshold.metric),
             baseline_version=baseline_version,
+            ceiling=_ceiling_of(threshold, ceiling),
         )
 
     return Evaluation(
         metrics=_metrics(own, class_names),
+        ceiling=ceiling,
         baseline=None
         if baseline is None
         else Baseline(
@@ -100,9 +104,40 @@ def _metrics(values: _Values, class_names: tuple[str, ...]) -> Metrics:
     )
 
 
-def _number(values: _Values, name: str) -> float | None:
-    value = values.get(name, math.nan)
+def _ceiling(values_on: dict[str, _Values], class_names: tuple[str, ...]) -> Ceiling | None:
+    counts = {
+        label: margins(values[CEILING_MATRIX])
+        for label, values in values_on.items()
+        if CEILING_MATRIX in values
+    }
+    if _WHOLE_SPLIT not in counts:
+        return None
+    means = {label: _measured(float(MEAN_IOU(found))) for label, found in sorted(counts.items())}
+    of_classes = class_iou(counts[_WHOLE_SPLIT]).ratio()
+    return Ceiling(
+        mean_iou=means.pop(_WHOLE_SPLIT),
+        iou={name: _measured(float(iou)) for name, iou in zip(class_names, of_classes, strict=True)},
+        slices=means,
+    )
+
+
+def _ceiling_of(threshold: Threshold, ceiling: Ceiling | None) -> float | None:
+    """What a threshold is about at most, as far as it is about an IoU."""
+    if ceiling is None or threshold.is_change:
+        return None
+    if threshold.slice_label:
+        return ceiling.slices.get(threshold.slice_label)
+    if threshold.metric.startswith(IOU_PREFIX):
+        return ceiling.iou[threshold.metric.removeprefix(IOU_PREFIX)]
+    return ceiling.mean_iou
+
+
+def _measured(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+def _number(values: _Values, name: str) -> float | None:
+    return _measured(values.get(name, math.nan))
 
 
 def _values(row: metrics_for_slice_pb2.MetricsForSlice, model_name: str) -> _Values:

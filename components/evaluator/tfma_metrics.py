@@ -10,6 +10,8 @@ import tensorflow_model_analysis as tfma
 
 from components.dataset.features import IMAGE_FILENAME
 from components.evaluator.gate import UNFOUND_CLASSES, UNMEASURED_CLASSES
+from components.imaging.ceiling import answer_of_targets
+from components.imaging.reading import InputSize
 from components.metrics.confusion import (
     MaskError,
     count_pixels,
@@ -23,6 +25,9 @@ from components.metrics.table import CLASS_METRICS, METRICS
 EXAMPLES: Final = "examples"
 CONFUSION_MATRIX: Final = "confusion_matrix"
 """int64 [C, C], rows true classes, columns predicted ones."""
+CEILING_MATRIX: Final = "ceiling_matrix"
+"""Likewise, of the masks that a network would give that reproduces its targets perfectly, at the candidate's
+input size; not there where that is not known."""
 INVALID_MASKS: Final = "invalid_masks"
 """Only there if masks could not be counted: how many, and the first one's story."""
 
@@ -39,6 +44,7 @@ class SegmentationMetrics(tfma.metrics.Metric):
         class_names: list[str],
         ignore_label: int,
         allowed_unmeasured: Sequence[str] = (),
+        input_size: Sequence[Any] | None = None,
         name: str = "segmentation_metrics",
     ) -> None:
         """Creates the metric; TFMA does so from the evaluation config's JSON.
@@ -47,6 +53,7 @@ class SegmentationMetrics(tfma.metrics.Metric):
             class_names: in the order of the class ids.
             ignore_label: pixels with this ground truth count nowhere.
             allowed_unmeasured: classes that `UNMEASURED_CLASSES` and `UNFOUND_CLASSES` leave out.
+            input_size: an `InputSize`, JSON knows it as a list: how the candidate resizes pictures.
             name: TFMA's handle of the whole family.
         """
         super().__init__(
@@ -54,6 +61,7 @@ class SegmentationMetrics(tfma.metrics.Metric):
             class_names=class_names,
             ignore_label=ignore_label,
             allowed_unmeasured=list(allowed_unmeasured),
+            input_size=input_size and list(input_size),
             name=name,
         )
 
@@ -62,15 +70,17 @@ def _computations(
     class_names: list[str],
     ignore_label: int,
     allowed_unmeasured: list[str],
+    input_size: list[Any] | None,
     model_names: list[str],
     **_: Any,
 ) -> tfma.metrics.MetricComputations:
     class_names = list(class_names)
+    size = InputSize(*input_size) if input_size else None
     return [
         tfma.metrics.MetricComputation(
             keys=[_key(EXAMPLES, model_name) for model_name in model_names],
-            preprocessors=[_CountPixels(model_names, len(class_names), ignore_label)],
-            combiner=_SumConfusion(model_names, class_names, allowed_unmeasured),
+            preprocessors=[_CountPixels(model_names, len(class_names), ignore_label, size)],
+            combiner=_SumConfusion(model_names, class_names, allowed_unmeasured, size is not None),
         )
     ]
 
@@ -86,6 +96,8 @@ class _Counts:
 
     confusion: np.ndarray
     """int64 [models, C, C]."""
+    ceiling: np.ndarray
+    """int64 [C, C]; zeros where the candidate's input size is not known."""
     examples: int = 0
     invalid: int = 0
     first_invalid: str = ""
@@ -93,24 +105,31 @@ class _Counts:
 
     def add(self, other: "_Counts") -> None:
         self.confusion += other.confusion
+        self.ceiling += other.ceiling
         self.examples += other.examples
         self.invalid += other.invalid
         self.first_invalid = min(filter(None, (self.first_invalid, other.first_invalid)), default="")
 
 
+def _nothing(models: int, classes: int) -> _Counts:
+    return _Counts(np.zeros((models, classes, classes), np.int64), np.zeros((classes, classes), np.int64))
+
+
 class _CountPixels(tfma.metrics.Preprocessor):
     """One example's labels and predictions → its counts, before it is handed to each of its slices."""
 
-    def __init__(self, model_names: list[str], num_classes: int, ignore_label: int) -> None:
+    def __init__(
+        self, model_names: list[str], num_classes: int, ignore_label: int, input_size: InputSize | None
+    ) -> None:
         super().__init__(name="count_pixels")
         self._model_names = model_names
         self._num_classes = num_classes
         self._ignore_label = ignore_label
+        self._input_size = input_size
 
     def process(self, extracts: tfma.Extracts) -> Iterator[_Counts]:
-        counts = _Counts(
-            np.zeros((len(self._model_names), self._num_classes, self._num_classes), np.int64), 1
-        )
+        counts = _nothing(len(self._model_names), self._num_classes)
+        counts.examples = 1
         try:
             truth = self._decode(extracts, tfma.LABELS_KEY, self._model_names[0], "ground truth")
             for index, model_name in enumerate(self._model_names):
@@ -118,6 +137,9 @@ class _CountPixels(tfma.metrics.Preprocessor):
                 counts.confusion[index] = count_pixels(
                     truth, prediction, self._num_classes, self._ignore_label
                 )
+            if self._input_size is not None:
+                answer = answer_of_targets(truth, self._input_size)
+                counts.ceiling += count_pixels(truth, answer, self._num_classes, self._ignore_label)
         except MaskError as error:
             # Raised here, people would see a worker's traceback; the executor raises it in plain words.
             counts.invalid = 1
@@ -146,15 +168,19 @@ class _SumConfusion(beam.CombineFn):
     """Counts of many examples → their metrics."""
 
     def __init__(
-        self, model_names: list[str], class_names: list[str], allowed_unmeasured: Sequence[str]
+        self,
+        model_names: list[str],
+        class_names: list[str],
+        allowed_unmeasured: Sequence[str],
+        has_ceiling: bool,
     ) -> None:
         self._model_names = model_names
         self._class_names = class_names
+        self._has_ceiling = has_ceiling
         self._required = np.array([name not in allowed_unmeasured for name in class_names])
 
     def create_accumulator(self) -> _Counts:
-        classes = len(self._class_names)
-        return _Counts(np.zeros((len(self._model_names), classes, classes), np.int64))
+        return _nothing(len(self._model_names), len(self._class_names))
 
     def add_input(self, accumulator: _Counts, element: _Counts) -> _Counts:
         accumulator.add(element)
@@ -176,6 +202,8 @@ class _SumConfusion(beam.CombineFn):
                 UNMEASURED_CLASSES: float(np.count_nonzero(unmeasured(counts) & self._required)),
                 UNFOUND_CLASSES: float(np.count_nonzero(unfound(counts) & self._required)),
             }
+            if self._has_ceiling:
+                values[CEILING_MATRIX] = accumulator.ceiling
             values |= {metric.name: float(metric(counts)) for metric in METRICS}
             for name, class_sums in CLASS_METRICS.items():
                 of_classes = zip(self._class_names, class_sums(counts).ratio(), strict=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.dataset.contracts import LABELS_FILE
+from components.imaging.reading import InputSize
 from components.model_store.store import MODEL_FILE
 
 EVALUATE: Final = "evaluate"
@@ -24,6 +25,21 @@ def pixel_limit(model_dir: Path) -> int | None:
 def reads_upright(model_dir: Path) -> bool:
     """Whether the model turns pictures as EXIF says; masks of one that does not lie as pixels are stored."""
     return described(model_dir, "recipe", "dataset", "exif") == "upright"
+
+
+def input_size(model_dir: Path) -> InputSize | None:
+    """Returns how the model brings pictures to its network; None where it does not say."""
+    transform = described(model_dir, "recipe", "transform")
+    try:
+        return InputSize(
+            transform["height"],
+            transform["width"],
+            transform["resize"],
+            # Models of earlier code know of no windows.
+            **{key: transform[key] for key in ("scale", "overlap") if key in transform},
+        )
+    except (KeyError, TypeError):
+        return None
 
 
 def described(model_dir: Path, *keys: str) -> Any:

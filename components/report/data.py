@@ -20,7 +20,7 @@ from components.dataset.contracts import (
 )
 from components.dataset.labels import LabelSet
 from components.imaging.palette import Color, told_apart
-from components.metrics.table import METRICS
+from components.metrics.table import MEAN_IOU, METRICS
 from components.report.run_summary import REJECTED, RunSummary
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class MetricRow(NamedTuple):
     value: float | None
     baseline: float | None
     interval: Interval | None
+    ceiling: float | None = None
 
 
 class ReportData(Record):
@@ -223,6 +224,9 @@ class ReportData(Record):
                 value=own[metric.name],
                 baseline=other.get(metric.name) if other else None,
                 interval=self.intervals.get(metric.name),
+                ceiling=self.summary.ceiling.mean_iou
+                if self.summary.ceiling and metric is MEAN_IOU
+                else None,
             )
             for metric in METRICS
             if metric.name in own
@@ -231,6 +235,21 @@ class ReportData(Record):
     def iou(self, class_name: str) -> float | None:
         """Of a class of the candidate."""
         return self.summary.metrics.iou.get(class_name) if self.summary.metrics else None
+
+    def ceiling(self, class_name: str) -> float | None:
+        """What the resize leaves of a class's IoU."""
+        return self.summary.ceiling.iou.get(class_name) if self.summary.ceiling else None
+
+    @property
+    def low(self) -> dict[str, float]:
+        """The classes of which the resize loses much, and what is left, the least first."""
+        return self.summary.ceiling.low if self.summary.ceiling else {}
+
+    @property
+    def limited(self) -> dict[str, float]:
+        """Those of which it loses more than the network does."""
+        lost = {name: left - (self.iou(name) or 0.0) for name, left in self.low.items()}
+        return {name: left for name, left in self.low.items() if 0 <= lost[name] < 1 - left}
 
     def baseline_iou(self, class_name: str) -> float | None:
         """Of a class of the baseline."""

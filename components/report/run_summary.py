@@ -21,6 +21,7 @@ from components.dataset.contracts import (
     PUSHED_VERSION,
     SERVING_CHECK_FILE,
     Baseline,
+    Ceiling,
     Evaluation,
     Ingestion,
     Metrics,
@@ -82,6 +83,8 @@ class RunSummary(Record):
     untrained_classes: tuple[str, ...] = ()
     """Those that the training split has no pixel of, as far as a Trainer has come to say so."""
     metrics: Metrics | None = None
+    ceiling: Ceiling | None = None
+    """What the resize leaves at most; null where that is not known."""
     slices: dict[str, float | None] = Field(default_factory=dict)
     """Mean IoU, by ``attribute=value``."""
     baseline: Baseline | None = None
@@ -163,6 +166,7 @@ def summarize(
         rejected_files=ingestion.rejected if ingestion else rejected_files,
         untrained_classes=history.untrained_classes if history else (),
         metrics=evaluation.metrics if evaluation else None,
+        ceiling=evaluation.ceiling if evaluation else None,
         slices=evaluation.slices if evaluation else {},
         baseline=(evaluation and evaluation.baseline) or _incomparable_baseline(artifacts),
         serving_check=serving_check,

@@ -5,7 +5,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.dataset.contracts import NO_TEST_PIXEL, Baseline, Metrics, ServingCheck
+from components.dataset.contracts import (
+    NO_TEST_PIXEL,
+    TOO_SMALL,
+    Baseline,
+    Ceiling,
+    Metrics,
+    ServingCheck,
+    of_at_most,
+)
 from components.report.run_summary import RunSummary
 from pipeline.config import Recipe
 from pipeline.local.run import Ended
@@ -42,13 +50,15 @@ def last_lines(ended: Ended, recipe: Recipe, workdir: WorkDir, log: Path) -> Ite
 def result_lines(summary: RunSummary) -> Iterator[str]:
     """Yields what a run measured, as far as it came: of the model's quality, and of its being served."""
     if summary.metrics:
-        yield from _metrics_lines(summary.metrics, summary.baseline)
-        yield from (f"  mean IoU where {name}  {_figure(iou)}" for name, iou in summary.slices.items())
+        yield from _metrics_lines(summary.metrics, summary.baseline, summary.ceiling)
+        ceilings = summary.ceiling.slices if summary.ceiling else {}
+        for name, iou in summary.slices.items():
+            yield f"  mean IoU where {name}  {_of(iou, ceilings.get(name))}"
     if summary.serving_check:
         yield from _serving_lines(summary.serving_check)
 
 
-def _metrics_lines(metrics: Metrics, baseline: Baseline | None) -> Iterator[str]:
+def _metrics_lines(metrics: Metrics, baseline: Baseline | None, ceiling: Ceiling | None) -> Iterator[str]:
     # NumPy, which neither --help nor a list of runs should wait for.
     from components.metrics.table import MEAN_IOU, METRICS
 
@@ -62,7 +72,9 @@ def _metrics_lines(metrics: Metrics, baseline: Baseline | None) -> Iterator[str]
         obstacle = baseline.obstacle
         yield f"  not compared with version {baseline.version}, which was being served: {obstacle}"
     width = max(map(len, metrics.iou))
-    yield from (f"  IoU of {name:{width}}  {_figure(iou)}" for name, iou in metrics.iou.items())
+    ceilings = ceiling.iou if ceiling else {}
+    for name, iou in metrics.iou.items():
+        yield f"  IoU of {name:{width}}  {_of(iou, ceilings.get(name))}"
 
 
 def _serving_lines(check: ServingCheck) -> Iterator[str]:
@@ -114,6 +126,8 @@ def _next_lines(summary: RunSummary, recipe: Recipe) -> Iterator[str]:
                 )
             elif all(reason.startswith(NO_TEST_PIXEL) for reason in summary.reasons):
                 yield "Next: mend what is said above; where it could be measured, the model was good enough."
+            elif any(TOO_SMALL in reason for reason in summary.reasons):
+                yield "Next: mend what is said above; more data or epochs alone cannot."
             else:
                 yield "Next: mend what is said above; more data or epochs (--set training.epochs=N) may help."
         case "pushed":
@@ -141,6 +155,11 @@ def _next_after_push(summary: RunSummary, recipe: Recipe) -> Iterator[str]:
 
 def _is_command(text: str) -> bool:
     return text.startswith("  ")
+
+
+def _of(value: float | None, ceiling: float | None) -> str:
+    """An IoU, and what the resize leaves of it at most where that is much less than all."""
+    return f"{_figure(value)} {of_at_most(value, ceiling)}".rstrip()
 
 
 def _figure(value: float | None) -> str:

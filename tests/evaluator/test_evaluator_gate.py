@@ -28,6 +28,25 @@ def test_a_value_on_the_threshold_reads_plainly() -> None:
     assert message(threshold, 0.8) == "mean IoU 0.800 reaches evaluation.min_mean_iou 0.800"
 
 
+@pytest.mark.parametrize(
+    ("ceiling", "passed", "told"),
+    [
+        (0.716, False, True),
+        (0.80, False, False),
+        (0.7999, False, False),
+        (None, False, False),
+        (0.5, True, False),
+    ],
+)
+def test_only_a_threshold_that_is_missed_and_above_the_ceiling_is_said_to_be_out_of_reach(
+    ceiling: float | None, passed: bool, told: bool
+) -> None:
+    threshold = Threshold("", "iou/vessel", is_change=False, bound=0.8, passed=passed)
+    said = explain(threshold, 0.9 if passed else 0.53, None, "", ceiling).message
+    assert ("at its input size even a network that reproduces its targets reaches 0.716: " in said) == told
+    assert ("at its input size" in said) == told
+
+
 @pytest.mark.parametrize(("version", "served"), [("3", "the served version 3's"), ("", "the served model's")])
 def test_a_regression_names_both_numbers(version: str, served: str) -> None:
     threshold = Threshold("", "mean_iou", is_change=True, bound=-0.01, passed=False)

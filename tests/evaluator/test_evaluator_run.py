@@ -1,6 +1,7 @@
 """Whole evaluations through the executor: real TFMA, real SavedModels, tiny masks."""
 
 import io
+import json
 import logging
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from PIL import Image
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
 
-from components.dataset.contracts import EVALUATION_FILE, Evaluation
+from components.dataset.contracts import EVALUATION_FILE, LABELS_FILE, Evaluation
 from components.dataset.features import IMAGE_ENCODED, IMAGE_FILENAME, MASK_ENCODED
 from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.evaluator.component import Evaluator, EvaluatorExecutor
 from components.evaluator.config import EvaluationConfig
+from components.imaging.ceiling import answer_of_targets
+from components.imaging.reading import InputSize
 
 LABELS = LabelSet(names=("background", "cat", "dog", "unicorn"))
 IGNORE = 255
@@ -112,6 +115,20 @@ def mean(iou: dict[str, float]) -> float:
 PAIRS = make_pairs()
 GOOD, BAD = 12, 6
 """Skills."""
+SIZE = InputSize(6, 7, "letterbox")
+"""What the good model says of its network's input."""
+
+
+def expected_ceiling(pairs: list[tuple[np.ndarray, np.ndarray, str]]) -> dict[str, float]:
+    """IoU of each class that occurs, of the masks that come back from the network's input."""
+    truth = np.concatenate([mask.ravel() for _, mask, _ in pairs])
+    answer = np.concatenate([answer_of_targets(mask, SIZE).ravel() for _, mask, _ in pairs])
+    counted = truth != IGNORE
+    return {
+        name: ((truth == class_id) & (answer == class_id) & counted).sum()
+        / (((truth == class_id) | (answer == class_id)) & counted).sum()
+        for class_id, name in enumerate(LABELS.names[:3])
+    }
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +140,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_examples(folder / "examples/Split-train", [(PAIRS[0][0], np.full((3, 3), 77, np.uint8), "cow")])
     save_model(folder / "good", skill=GOOD)
     save_model(folder / "bad", skill=BAD)
+    description = folder / "good/Format-Serving" / LABELS_FILE
+    description.parent.mkdir()
+    transform = {"height": SIZE.height, "width": SIZE.width, "resize": SIZE.method}
+    description.write_text(json.dumps({"recipe": {"transform": transform}}))
     (folder / "nothing").mkdir()
     return folder
 
@@ -217,6 +238,38 @@ def test_a_better_model_passes_every_threshold(inputs: Path, tmp_path: Path) -> 
         abs=1e-12,
     )
     assert np.sum(result.confusion) == sum((mask != IGNORE).sum() for _, mask, _ in PAIRS)
+
+    ceiling = expected_ceiling(PAIRS)
+    assert result.ceiling and max(ceiling.values()) < 0.8
+    assert result.ceiling.iou == pytest.approx({**ceiling, "unicorn": None}, abs=1e-12)
+    assert result.ceiling.mean_iou == pytest.approx(mean(ceiling), abs=1e-12)
+    assert result.ceiling.slices == pytest.approx(
+        {
+            f"species={species}": mean(expected_ceiling([pair for pair in PAIRS if pair[2] == species]))
+            for species in ("cat", "dog")
+        },
+        abs=1e-12,
+    )
+    assert list(result.ceiling.low) == sorted(ceiling, key=ceiling.__getitem__)
+
+
+def test_a_threshold_that_the_resize_puts_out_of_reach_is_said_to_be_so(inputs: Path, tmp_path: Path) -> None:
+    config = EvaluationConfig(
+        min_mean_iou=0.9,
+        min_class_iou={"cat": 0.99, "dog": 0.01},
+        slices=("species",),
+        min_slice_iou={"species": {"dog": 0.98}},
+        allow_unmeasured_classes=("unicorn",),
+    )
+    result = Run(tmp_path, inputs / "examples", inputs / "good", inputs / "nothing", config).load()
+    ceiling = expected_ceiling(PAIRS)
+    of_dogs = mean(expected_ceiling([pair for pair in PAIRS if pair[2] == "dog"]))
+    said = [reason.partition("; at its input size even a network that ")[2] for reason in result.reasons]
+    remedy = "enlarge transform.height and transform.width, or set transform.resize to native"
+    assert said == [
+        f"reproduces its targets reaches {reachable:.3f}: {remedy}"
+        for reachable in (mean(ceiling), ceiling["cat"], of_dogs)
+    ]
 
 
 def test_every_missed_threshold_is_refused_in_words(

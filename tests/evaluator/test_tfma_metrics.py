@@ -14,7 +14,15 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from components.evaluator.gate import UNFOUND_CLASSES, UNMEASURED_CLASSES
-from components.evaluator.tfma_metrics import CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS, SegmentationMetrics
+from components.evaluator.tfma_metrics import (
+    CEILING_MATRIX,
+    CONFUSION_MATRIX,
+    EXAMPLES,
+    INVALID_MASKS,
+    SegmentationMetrics,
+)
+from components.imaging.ceiling import answer_of_targets
+from components.imaging.reading import InputSize
 
 NAMES = ["sky", "road", "car"]
 IGNORE = 255
@@ -44,10 +52,13 @@ def extracts(truth: np.ndarray, prediction: np.ndarray, name: str = "a.jpg") -> 
 
 
 def evaluate(
-    groups: list[list[dict[str, Any]]], model_names: tuple[str, ...] = ("",), allowed: Collection[str] = ()
+    groups: list[list[dict[str, Any]]],
+    model_names: tuple[str, ...] = ("",),
+    allowed: Collection[str] = (),
+    input_size: InputSize | None = None,
 ) -> dict[str, Any]:
     """Runs the metric with one accumulator a group; the result by ``model:metric``."""
-    metric = SegmentationMetrics(NAMES, IGNORE, list(allowed))
+    metric = SegmentationMetrics(NAMES, IGNORE, list(allowed), input_size)
     (computation,) = metric.computations(model_names=list(model_names))
     (preprocessor,) = computation.preprocessors
     accumulators = []
@@ -102,6 +113,34 @@ def test_classes_without_a_pixel_or_never_found_are_counted_unless_allowed(
     assert result[f":{UNFOUND_CLASSES}"] == len(required & shown - found)
 
 
+@settings(max_examples=60, deadline=None)
+@given(examples, st.integers(0, 6), st.integers(1, 4), st.integers(1, 4))
+def test_the_ceiling_counts_what_each_truth_is_after_the_resize_whatever_is_predicted(
+    pairs: Pairs, cut: int, height: int, width: int
+) -> None:
+    size = InputSize(height, width, "letterbox")
+    expected = np.zeros((len(NAMES), len(NAMES)), np.int64)
+    for truth, _ in pairs:
+        counted = truth != IGNORE
+        np.add.at(expected, (truth[counted], answer_of_targets(truth, size)[counted]), 1)
+    each = [extracts(*pair) for pair in pairs]
+    result = evaluate([each[:cut], each[cut:]], input_size=size)
+    np.testing.assert_array_equal(result[f":{CEILING_MATRIX}"], expected)
+    # Of the same pixels as the confusion matrix, class by class.
+    np.testing.assert_array_equal(expected.sum(axis=1), result[f":{CONFUSION_MATRIX}"].sum(axis=1))
+
+
+def test_windows_at_a_pictures_own_size_lose_nothing() -> None:
+    truth = np.random.default_rng(4).integers(0, len(NAMES), (9, 7)).astype(np.uint8)
+    result = evaluate([[extracts(truth, truth)]], input_size=InputSize(4, 4, "native"))
+    np.testing.assert_array_equal(result[f":{CEILING_MATRIX}"], np.diag(np.bincount(truth.ravel())))
+
+
+def test_without_an_input_size_nothing_is_said_of_a_ceiling() -> None:
+    mask = np.zeros((2, 2), np.uint8)
+    assert f":{CEILING_MATRIX}" not in evaluate([[extracts(mask, mask)]])
+
+
 def test_each_of_two_models_gets_its_own_numbers() -> None:
     truth = np.array([[0, 1, 2]], np.uint8)
     worse = np.array([[0, 1, 1]], np.uint8)
@@ -129,6 +168,6 @@ def test_masks_that_cannot_be_compared_are_counted_and_the_first_name_is_told() 
 
 
 def test_the_metric_is_rebuilt_from_its_config() -> None:
-    metric = SegmentationMetrics(NAMES, IGNORE, ["cat"])
+    metric = SegmentationMetrics(NAMES, IGNORE, ["cat"], InputSize(8, 9, "native", 0.5))
     config = json.loads(json.dumps(metric.get_config()))
     assert SegmentationMetrics.from_config(config).get_config() == metric.get_config()

@@ -13,7 +13,9 @@ from components.dataset.contracts import (
     HISTORY_FILE,
     NO_TEST_PIXEL,
     SERVING_CHECK_FILE,
+    TOO_SMALL,
     Baseline,
+    Ceiling,
     Evaluation,
     GateCheck,
     Latency,
@@ -40,6 +42,7 @@ def summary_and_lines(
     serving_check: ServingCheck | None = None,
     pushed: bool = False,
     untrained_classes: Sequence[str] = (),
+    ceiling: Ceiling | None = None,
     allowed: Sequence[str] = (),
 ) -> tuple[RunSummary, list[str]]:
     """Sums up a run whose Baseline left these custom properties, and whose gate refused for the ``refusals``.
@@ -63,9 +66,14 @@ def summary_and_lines(
         for refusal in refusals
     ]
     baseline = Baseline(version=compared_with, metrics=METRICS) if compared_with else None
-    Evaluation(metrics=METRICS, baseline=baseline, checks=checks, confusion=[[1]]).save(
-        tmp_path / EVALUATION_FILE
-    )
+    Evaluation(
+        metrics=METRICS,
+        ceiling=ceiling,
+        baseline=baseline,
+        slices={"eye=left": 0.4},
+        checks=checks,
+        confusion=[[1]],
+    ).save(tmp_path / EVALUATION_FILE)
     TrainingHistory(best_epoch=1, epochs=(), untrained_classes=tuple(untrained_classes)).save(
         tmp_path / HISTORY_FILE
     )
@@ -105,6 +113,33 @@ def test_without_a_served_model_there_is_no_baseline(tmp_path: Path) -> None:
     summary, lines = summary_and_lines(tmp_path, {"version": ""})
     assert summary.baseline is None
     assert not any("version" in line for line in lines)
+
+
+def test_what_the_resize_leaves_stands_beside_an_iou_where_it_is_much_less_than_all(tmp_path: Path) -> None:
+    ceiling = Ceiling(mean_iou=0.7, iou={"disc": 0.716}, slices={"eye=left": 0.61})
+    summary, lines = summary_and_lines(tmp_path, {}, ceiling=ceiling)
+    assert summary.ceiling == ceiling
+    assert "  IoU of disc  0.500 of at most 0.716" in lines
+    assert "  mean IoU where eye=left  0.400 of at most 0.610" in lines
+    for little in (None, Ceiling(mean_iou=1.0, iou={"disc": 0.97}, slices={"eye=left": 1.0})):
+        _, lines = summary_and_lines(tmp_path, {}, ceiling=little)
+        assert "  IoU of disc  0.500" in lines
+        assert "  mean IoU where eye=left  0.400" in lines
+
+
+def test_an_evaluation_and_a_summary_that_know_of_no_ceiling_are_read(tmp_path: Path) -> None:
+    summary, _ = summary_and_lines(tmp_path, {}, ceiling=Ceiling(mean_iou=0.7, iou={"disc": 0.716}))
+    for written in (Evaluation.load(tmp_path / EVALUATION_FILE), summary):
+        earlier = json.loads(written.model_dump_json())
+        del earlier["ceiling"]
+        read = type(written).model_validate(earlier)
+        assert read.ceiling is None and read.metrics == METRICS
+
+
+def test_epochs_are_no_remedy_where_the_input_is_too_small(tmp_path: Path) -> None:
+    refusal = f"IoU of disc 0.500 is under evaluation.min_class_iou.disc 0.8; {TOO_SMALL} even a network"
+    _, lines = summary_and_lines(tmp_path, {}, refusals=[refusal])
+    assert lines[-1] == "Next: mend what is said above; more data or epochs alone cannot."
 
 
 SERVED = ServingCheck(

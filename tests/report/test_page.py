@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 from known_run import VALUES, Page, known_run, known_summary
 
-from components.dataset.contracts import Baseline, Metrics, RejectedFile, SharedPicture, TrainingHistory
+from components.dataset.contracts import (
+    Baseline,
+    Ceiling,
+    Metrics,
+    RejectedFile,
+    SharedPicture,
+    TrainingHistory,
+)
 from components.evaluator.gate import Threshold, explain
 from components.metrics.table import METRICS
 from components.report import confusions
@@ -127,6 +134,51 @@ def test_a_class_that_training_never_showed_is_not_said_to_need_more_epochs() ->
     assert "Never predicted: tree" in Page(render(known_run())).text
 
 
+def with_ceiling(**iou: float | None) -> ReportData:
+    """The known run, whose IoU is 0.9 of sky and 0 of tree."""
+    return known_run(known_summary(ceiling=Ceiling(mean_iou=0.8, iou=iou, slices={"species=cat": 0.6})))
+
+
+def marks(page: Page) -> list[str | None]:
+    return [mark["style"] for mark in page.of("i") if mark.get("class") == "beyond"]
+
+
+def test_what_the_resize_leaves_of_a_class_stands_beside_its_iou_and_on_its_bar() -> None:
+    page = Page(render(with_ceiling(sky=0.95, tree=0.716, unicorn=None)))
+    assert "sky 0.900 of at most 0.950" in page.text
+    assert "tree 0.000 of at most 0.716" in page.text
+    assert "The resize leaves at most 0.800" in page.text
+    assert "species=cat 20 0.500 of at most 0.600" in page.text
+    assert marks(page) == [f"left: {at}%" for at in ("80.00", "60.00", "95.00", "71.60")]
+    assert any("At most 0.716 is left by the resize" in (mark.get("title") or "") for mark in page.of("i"))
+
+
+@pytest.mark.parametrize("ceiling", [None, Ceiling(mean_iou=1.0, iou={"sky": 1.0, "tree": 0.97})])
+def test_nothing_is_said_of_a_resize_that_loses_next_to_nothing_or_that_nobody_knows(
+    ceiling: Ceiling | None,
+) -> None:
+    page = Page(render(known_run(known_summary(ceiling=ceiling))))
+    assert not marks(page)
+    assert "of at most" not in page.text and "resize" not in page.text.lower()
+
+
+def test_a_class_that_loses_more_by_the_resize_than_by_the_network_is_named_with_the_remedy() -> None:
+    data = with_ceiling(sky=0.94, tree=0.4, unicorn=None)
+    text = Page(render(data)).text
+    assert "mistakes: tree cannot pass 0.400, sky 0.940. A network" in text
+    assert "transform.resize: native lifts it" in text
+    windows = data.model_copy(update={"recipe": {"transform": {"resize": "native", "scale": 0.5}}})
+    assert "A larger transform.scale lifts it" in Page(render(windows)).text
+    # Of sky 0.04 is lost by the resize and 0.06 by the network, of tree 0.4 and 0.6.
+    assert "cannot pass" not in Page(render(with_ceiling(sky=0.96, tree=0.6))).text
+
+
+def test_a_network_that_answers_better_than_its_targets_is_not_said_to_be_limited_by_them() -> None:
+    text = Page(render(with_ceiling(sky=0.88))).text
+    assert "sky 0.900 above the 0.880" in text
+    assert "cannot pass" not in text
+
+
 def test_few_test_images_come_with_a_warning() -> None:
     few = known_run(known_summary(metrics=metrics(examples=2)))
     assert "With so few images" in Page(render(few)).text
@@ -229,6 +281,13 @@ def test_a_comparison_shows_both_values_and_only_the_settings_that_differ() -> N
     assert "model.depth – 3" in text
     assert "training.seed" not in text
     assert "images/a.jpg" in text
+
+
+def test_a_comparison_shows_what_the_resize_leaves_where_it_is_known() -> None:
+    page = Page(render_comparison(Comparison(with_ceiling(sky=0.92, tree=0.716), known_run())))
+    assert "sky 0.900 of at most 0.920 0.900 ±0.000" in page.text
+    assert marks(page) == ["left: 92.00%", "left: 71.60%"]
+    assert "hatched" not in render_comparison(Comparison(known_run(), known_run()))
 
 
 def test_a_comparison_has_the_epochs_of_both() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from known_run import known_run, known_summary
 
-from components.dataset.contracts import Metrics
+from components.dataset.contracts import Ceiling, Metrics
 from components.imaging.palette import default_palette
 from components.report.data import ReportedClass
 from components.report.page import render
@@ -30,7 +30,8 @@ def test_no_table_is_cut_at_1280_pixels(tmp_path: Path, classes: int) -> None:
     names = [f"class with a name {number}" for number in range(classes)]
     confusion = np.random.default_rng(0).integers(1, 9_000_000, (classes, classes))
     metrics = Metrics(iou=dict.fromkeys(names, 0.5), examples=40, mean_iou=0.5)
-    data = known_run(known_summary(metrics=metrics)).model_copy(
+    ceiling = Ceiling(mean_iou=0.7, iou=dict.fromkeys(names, 0.7))
+    data = known_run(known_summary(metrics=metrics, ceiling=ceiling)).model_copy(
         update={
             "classes": tuple(
                 ReportedClass(name=name, color=color)
