@@ -10,8 +10,8 @@ import tensorflow_model_analysis as tfma
 
 from components.dataset.features import IMAGE_FILENAME
 from components.evaluator.gate import UNFOUND_CLASSES, UNMEASURED_CLASSES
-from components.imaging.ceiling import answer_of_targets
 from components.imaging.reading import InputSize
+from components.metrics.ceiling import ceiling_confusion
 from components.metrics.confusion import (
     MaskError,
     count_pixels,
@@ -138,8 +138,7 @@ class _CountPixels(tfma.metrics.Preprocessor):
                     truth, prediction, self._num_classes, self._ignore_label
                 )
             if self._input_size is not None:
-                answer = answer_of_targets(truth, self._input_size)
-                counts.ceiling += count_pixels(truth, answer, self._num_classes, self._ignore_label)
+                counts.ceiling += ceiling_confusion(truth, self._input_size, self._num_classes)
         except MaskError as error:
             # Raised here, people would see a worker's traceback; the executor raises it in plain words.
             counts.invalid = 1

@@ -2,8 +2,9 @@
 
 A mask shrunk to the network's input and brought back is not the mask it was: what is thinner than a step
 is gone, and no training brings it back. NumPy only; to the last pixel the answer that
-``components.imaging.resize`` gives of perfect logits, 1 for the target's class and 0 for all others, or for
-all where the target is ignored.
+``components.imaging.resize`` gives of perfect logits, 1 for the target's class and 0 for all others. Where
+the target is ignored the network is free, and so right wherever ignored pixels weigh the most: of masks that
+are mostly ignored, such as scribbles, nothing is held against a size that its targets do not ask for.
 """
 
 from collections.abc import Iterator
@@ -55,15 +56,13 @@ def restored_target(truth: np.ndarray, size: InputSize) -> np.ndarray:
         truth: uint8 [height, width], class ids and the ignore label.
 
     Returns:
-        Class ids, uint8 [height, width]; 0 where all that is left of the mask nearby is ignored.
+        uint8 [height, width]; the truth where the target leaves the network free.
     """
     height, width = truth.shape
     inner_height, inner_width = size.content(height, width)
     target = truth[_nearest(height, inner_height)][:, _nearest(width, inner_width)]
-    # Where four neighbours agree, what lies between them is what they are.
-    agreed = np.where(target == IGNORE_LABEL, np.uint8(0), target)
     if target.shape == truth.shape:
-        return agreed
+        return target
     following = np.pad(target, (0, 1), mode="edge")
     mixed = (following[1:, :-1] != target) | (following[:-1, 1:] != target) | (following[1:, 1:] != target)
     above, below, weights = _row_neighbours(height, inner_height)
@@ -71,11 +70,13 @@ def restored_target(truth: np.ndarray, size: InputSize) -> np.ndarray:
     restored = np.empty_like(truth)
     for block in _blocks(truth):
         rows = above[block]
-        restored[block] = agreed[rows].take(left, axis=1)
+        # Where four neighbours agree, what lies between them is what they are.
+        restored[block] = target[rows].take(left, axis=1)
         row, column = np.nonzero(mixed[rows].take(left, axis=1))
         row += block.start
         corners = [target[side[row], end[column]] for side in (above, below) for end in (left, right)]
         restored[row, column] = _best(corners, weights[row], shares[column])
+        np.copyto(restored[block], truth[block], where=restored[block] == IGNORE_LABEL)
     return restored
 
 
@@ -91,11 +92,11 @@ def _best(corners: list[np.ndarray], weight: np.ndarray, share: np.ndarray) -> n
     """Returns the class with the highest logit between four pixels, of equal ones the lowest.
 
     Args:
-        corners: class ids of the pixels above left, above right, below left and below right, uint8 [N] each.
+        corners: class ids of the pixels above left, above right, below left and below right, uint8 [N] each;
+            to be ignored is a class like any other.
         weight: of those below, float32 [N].
         share: of those to the right, float32 [N].
     """
-    # Where every logit is 0, class 0 is the first of the highest.
     best, highest = np.zeros(weight.shape, np.uint8), np.zeros_like(weight)
     for candidate in corners:
         # Every rounding is the graph's own, so that ties are broken as there.
@@ -106,7 +107,6 @@ def _best(corners: list[np.ndarray], weight: np.ndarray, share: np.ndarray) -> n
         at_right = above_right + weight * (below_right - above_right)
         logit = at_left + (at_right - at_left) * share
         better = (logit > highest) | ((logit == highest) & (candidate < best))
-        better &= candidate != IGNORE_LABEL
         best[better], highest[better] = candidate[better], logit[better]
     return best
 

@@ -18,8 +18,8 @@ from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.evaluator.component import Evaluator, EvaluatorExecutor
 from components.evaluator.config import EvaluationConfig
-from components.imaging.ceiling import answer_of_targets
 from components.imaging.reading import InputSize
+from components.metrics.ceiling import restored_target
 
 LABELS = LabelSet(names=("background", "cat", "dog", "unicorn"))
 IGNORE = 255
@@ -122,7 +122,7 @@ SIZE = InputSize(6, 7, "letterbox")
 def expected_ceiling(pairs: list[tuple[np.ndarray, np.ndarray, str]]) -> dict[str, float]:
     """IoU of each class that occurs, of the masks that come back from the network's input."""
     truth = np.concatenate([mask.ravel() for _, mask, _ in pairs])
-    answer = np.concatenate([answer_of_targets(mask, SIZE).ravel() for _, mask, _ in pairs])
+    answer = np.concatenate([restored_target(mask, SIZE).ravel() for _, mask, _ in pairs])
     counted = truth != IGNORE
     return {
         name: ((truth == class_id) & (answer == class_id) & counted).sum()

@@ -21,8 +21,8 @@ from components.evaluator.tfma_metrics import (
     INVALID_MASKS,
     SegmentationMetrics,
 )
-from components.imaging.ceiling import answer_of_targets
 from components.imaging.reading import InputSize
+from components.metrics.ceiling import restored_target
 
 NAMES = ["sky", "road", "car"]
 IGNORE = 255
@@ -122,7 +122,7 @@ def test_the_ceiling_counts_what_each_truth_is_after_the_resize_whatever_is_pred
     expected = np.zeros((len(NAMES), len(NAMES)), np.int64)
     for truth, _ in pairs:
         counted = truth != IGNORE
-        np.add.at(expected, (truth[counted], answer_of_targets(truth, size)[counted]), 1)
+        np.add.at(expected, (truth[counted], restored_target(truth, size)[counted]), 1)
     each = [extracts(*pair) for pair in pairs]
     result = evaluate([each[:cut], each[cut:]], input_size=size)
     np.testing.assert_array_equal(result[f":{CEILING_MATRIX}"], expected)

@@ -26,8 +26,11 @@ masks = hnp.arrays(
 
 
 def restored_by_the_graph(truth: np.ndarray, size: InputSize) -> np.ndarray:
-    logits = tf.one_hot(resize_mask(tf.constant(truth), size), CLASSES)
-    return restore_class_ids(logits, size, *map(tf.constant, truth.shape))[0].numpy()
+    """Ignored pixels are one class more, which stands for what the network is free to answer: the truth."""
+    free = np.where(truth == IGNORE_LABEL, CLASSES, truth).astype(np.uint8)
+    logits = tf.one_hot(resize_mask(tf.constant(free), size), CLASSES + 1)
+    restored = restore_class_ids(logits, size, *map(tf.constant, truth.shape))[0].numpy()
+    return np.where(restored == CLASSES, truth, restored)
 
 
 @given(truth=masks, size=sizes)
@@ -71,6 +74,14 @@ def test_lines_thinner_than_a_step_are_lost_and_areas_kept() -> None:
     assert (ceiling_iou(ceiling_confusion(truth, InputSize(32, 32, "native"), 3)) == 1.0).all()
     scaled = ceiling_confusion(truth, InputSize(8, 8, "native", scale=0.5), 3)
     np.testing.assert_array_equal(scaled, ceiling_confusion(truth, InputSize(32, 32, "stretch"), 3))
+
+
+def test_where_the_target_asks_for_nothing_nothing_is_lost() -> None:
+    scribbles = np.full((30, 30), IGNORE_LABEL, np.uint8)
+    scribbles[4:26, 7], scribbles[4:26, 19], scribbles[4:26, 22] = 0, 1, 2
+    # Every third column is taken: the first scribble, and neither of the others.
+    lost = ceiling_confusion(scribbles, InputSize(10, 10, "stretch"), 3)
+    np.testing.assert_array_equal(lost, np.diag([22, 22, 22]))
 
 
 def test_ignored_pixels_count_nowhere_and_absent_classes_have_no_ceiling() -> None:
