@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from models.losses.pixels import Pixels
+from models.losses.pixels import Pixels, sum_over_pixels
 
 
 def dice(pixels: Pixels) -> Any:
@@ -29,8 +29,8 @@ def tversky(pixels: Pixels, *, alpha: float, beta: float) -> Any:
         alpha: weight of false positives, 0 or more.
         beta: weight of false negatives, above 0.
     """
-    true_positives = ops.sum(pixels.truth * pixels.probabilities, axis=0)
-    false_positives = ops.sum(pixels.probabilities, axis=0) - true_positives
+    true_positives = sum_over_pixels(pixels.truth * pixels.probabilities)
+    false_positives = sum_over_pixels(pixels.probabilities) - true_positives
     false_negatives = pixels.class_pixels - true_positives
     denominator = true_positives + alpha * false_positives + beta * false_negatives
     # Above 0 for every class in the truth; the others are not averaged, but must be finite for that.

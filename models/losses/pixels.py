@@ -75,7 +75,7 @@ class Pixels:
     @cached_property
     def class_pixels(self) -> Any:
         """Counted pixels of each true class (C,)."""
-        return ops.sum(self.truth, axis=0)
+        return sum_over_pixels(self.truth)
 
     def mean_over_pixels(self, values: Any) -> Any:
         """The mean of ``values`` (P,), each pixel weighted as its true class; 0 where nothing counts."""
@@ -88,6 +88,15 @@ class Pixels:
         """
         present = ops.cast(self.class_pixels > 0, self.class_weights.dtype)
         return _weighted_mean(values, self.class_weights * present)
+
+
+def sum_over_pixels(values: Any) -> Any:
+    """Sums (P, C) over the pixels: (C,).
+
+    Along the last axis, where TensorFlow sums by halves. Along the first it adds one by one: in float32 small
+    shares of millions of pixels would be rounded away, and past 16.8 million it would stop counting.
+    """
+    return ops.sum(ops.transpose(values), axis=-1)
 
 
 def _weighted_mean(values: Any, weights: Any) -> Any:

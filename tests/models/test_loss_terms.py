@@ -229,6 +229,19 @@ def test_a_class_that_the_truth_does_not_show_is_not_averaged(term: str) -> None
     assert (slopes[:, 2] > of_true_class).all(), "giving it what is another's is punished all the same"
 
 
+def test_dice_keeps_its_digits_over_many_pixels() -> None:
+    rng = np.random.default_rng(6)
+    truth = (rng.random((1, 2048, 2048)) < 0.02).astype(int)
+    logits = rng.normal(3, 0.5, truth.shape).astype(np.float32)
+    found = 1 / (1 + np.exp(logits.astype(np.float64)))
+    index = [
+        2 * probability[members].sum() / (probability.sum() + members.sum())
+        for probability, members in ((1 - found, truth == 0), (found, truth == 1))
+    ]
+    batch = truth, np.stack([logits, np.zeros_like(logits)], axis=-1)
+    assert value("dice", batch) == pytest.approx(1 - np.mean(index), abs=2e-6)
+
+
 def test_lovasz_gradient_keeps_its_digits_over_many_pixels() -> None:
     rng = np.random.default_rng(5)
     truth = (rng.random(512 * 512) < 0.3).astype(int)
