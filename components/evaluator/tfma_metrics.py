@@ -137,7 +137,9 @@ class _CountPixels(tfma.metrics.Preprocessor):
                 counts.confusion[index] = count_pixels(
                     truth, prediction, self._num_classes, self._ignore_label
                 )
-            if self._input_size is not None:
+            if self._input_size and self._input_size.keeps_pixels:
+                counts.ceiling += np.diag(counts.confusion[0].sum(axis=1))
+            elif self._input_size:
                 counts.ceiling += ceiling_confusion(truth, self._input_size, self._num_classes)
         except MaskError as error:
             # Raised here, people would see a worker's traceback; the executor raises it in plain words.
