@@ -94,7 +94,8 @@ def measure(recipe_file: Path, overrides: Sequence[str], minutes: float, folder:
     workdir = WorkDir(folder)
     command = [sys.executable, "-m", "pipeline.run_local", "--recipe", str(recipe_file), "--json"]
     command += ["--workdir", str(folder), *(part for change in overrides for part in ("--set", change))]
-    epochs = max(1, round(60 * minutes / seconds_of_an_epoch(command)))
+    epoch = time_an_epoch(command)
+    epochs = max(1, round(60 * minutes / epoch.seconds))
     code = subprocess.run(
         [*command, "--set", f"training.epochs={epochs}"], stdout=subprocess.DEVNULL, check=False
     ).returncode
@@ -104,18 +105,27 @@ def measure(recipe_file: Path, overrides: Sequence[str], minutes: float, folder:
     [history_file] = workdir.artifacts.glob(f"Trainer/model_run/*/{HISTORY_FILE}")
     history = TrainingHistory.load(history_file)
     iou = summary.metrics.iou[THIN] or 0.0
-    examples = recipe.training.windows_per_epoch or summary.examples["train"]
+    size, batch_size = recipe.transform.input_size, recipe.training.batch_size
+    # Pictures are seen once an epoch; windows fill every batch.
+    seen = epoch.steps * batch_size if size.method == "native" else summary.examples["train"]
     return Row(
-        recipe.transform.input_size,
-        len(history.epochs) * examples,
-        sum(epoch["seconds"] or 0.0 for epoch in history.epochs) / 60,
+        size,
+        len(history.epochs) * seen,
+        sum(measured["seconds"] or 0.0 for measured in history.epochs) / 60,
         ceiling(recipe),
         2 * iou / (1 + iou),
         iou,
     )
 
 
-def seconds_of_an_epoch(command: Sequence[str]) -> float:
+class Epoch(NamedTuple):
+    """What an epoch takes."""
+
+    seconds: float
+    steps: int
+
+
+def time_an_epoch(command: Sequence[str]) -> Epoch:
     """Begins to train, and stops as soon as it is known what an epoch takes."""
     ends: list[float] = []
     with subprocess.Popen([*command, "--set", "training.epochs=1000"], stdout=subprocess.PIPE) as run:
@@ -129,7 +139,7 @@ def seconds_of_an_epoch(command: Sequence[str]) -> float:
             if len(ends) == _EPOCHS_TO_TIME:
                 run.send_signal(signal.SIGINT)
                 run.communicate()
-                return (ends[-1] - ends[0]) / (len(ends) - 1)
+                return Epoch((ends[-1] - ends[0]) / (len(ends) - 1), event["steps"])
     raise FormError(f"the run ended with {run.returncode}")
 
 
