@@ -20,6 +20,7 @@ How many epochs fit is found out by training a few first. A line is printed as s
 
 import argparse
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -29,17 +30,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import numpy as np
-from PIL import Image
-
 from benchmarks.thin_structures import draw_thin_structures
 from components.dataset.contracts import HISTORY_FILE, TrainingHistory
 from components.imaging.reading import InputSize
-from components.metrics.ceiling import ceiling_confusion
-from components.metrics.confusion import margins
-from components.metrics.table import class_dice
 from components.report.run_summary import RunSummary
-from pipeline.config import Recipe, load_recipe
+from pipeline.config import load_recipe
 from pipeline.local.workdir import WorkDir
 from pipeline.recipe_errors import RecipeError
 
@@ -104,7 +99,7 @@ def measure(recipe_file: Path, overrides: Sequence[str], minutes: float, folder:
         raise FormError("; ".join(summary.reasons) if summary else f"the run ended with {code}")
     [history_file] = workdir.artifacts.glob(f"Trainer/model_run/*/{HISTORY_FILE}")
     history = TrainingHistory.load(history_file)
-    iou = summary.metrics.iou[THIN] or 0.0
+    iou = summary.metrics.iou[THIN]
     size, batch_size = recipe.transform.input_size, recipe.training.batch_size
     # Pictures are seen once an epoch; windows fill every batch.
     seen = epoch.steps * batch_size if size.method == "native" else summary.examples["train"]
@@ -112,9 +107,9 @@ def measure(recipe_file: Path, overrides: Sequence[str], minutes: float, folder:
         size,
         len(history.epochs) * seen,
         sum(measured["seconds"] or 0.0 for measured in history.epochs) / 60,
-        ceiling(recipe),
-        2 * iou / (1 + iou),
-        iou,
+        dice(summary.ceiling.iou[THIN] if summary.ceiling else None),
+        dice(iou),
+        math.nan if iou is None else iou,
     )
 
 
@@ -143,13 +138,9 @@ def time_an_epoch(command: Sequence[str]) -> Epoch:
     raise FormError(f"the run ended with {run.returncode}")
 
 
-def ceiling(recipe: Recipe) -> float:
-    """Returns the Dice coefficient of the curves once the test masks went to the input's size and back."""
-    total = np.zeros((2, 2), np.int64)
-    for path in sorted(Path(recipe.dataset.root or "").glob("test/masks/*")):
-        truth = (np.asarray(Image.open(path)) > 0).astype(np.uint8)
-        total += ceiling_confusion(truth, recipe.transform.input_size, num_classes=2)
-    return float(class_dice(margins(total)).ratio()[1])
+def dice(iou: float | None) -> float:
+    """Returns the Dice coefficient that goes with an IoU; NaN of what was not measured."""
+    return math.nan if iou is None else 2 * iou / (1 + iou)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
