@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from models.blocks import InputShape
 from models.options import scaled_size
 
 
 def average_augmented(
     network: keras.Model,
-    input_shape: tuple[int, int, int],
+    input_shape: InputShape,
     *,
     horizontal_flip: bool,
     scales: Sequence[float],
@@ -26,7 +27,8 @@ def average_augmented(
 
     Args:
         network: images (N, height, width, channels) of any height and width to logits of the same size.
-        input_shape: height, width and channels of the model's images.
+        input_shape: height, width and channels of the model's images; any height and width, None, where there
+            are no scales.
         horizontal_flip: whether each version is also seen mirrored left to right.
         scales: factors by which the further versions are larger or smaller than the image.
         stride: height and width of each version are rounded to a multiple of it.
@@ -35,10 +37,14 @@ def average_augmented(
         A model from images (N, *input_shape) to logits (N, H, W, C), which shares the network's weights.
     """
     height, width, _ = input_shape
+    sizes: list[tuple[int | None, int | None]] = [(height, width)]
+    if scales:
+        if height is None or width is None:
+            raise ValueError(f"input_shape is {input_shape}; scales want a height and a width")
+        sizes += [scaled_size(height, width, scale, stride) for scale in scales]
     images = keras.Input(input_shape, name="images", dtype=network.inputs[0].dtype)
     answers = []
-    for scale in (1.0, *scales):
-        size = scaled_size(height, width, scale, stride)
+    for size in sizes:
         scaled = images if size == (height, width) else ops.image.resize(images, size, antialias=True)
         logits = network(scaled)
         if horizontal_flip:

@@ -21,14 +21,15 @@ SIZE = InputSize(8, 8, "stretch")
 class _Graph:
     """As much of a ``TFTransformOutput`` as the export asks for."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, size: InputSize, reading: Reading) -> None:
+        self._size = size
         self._reading = reading
 
     def transform_features_layer(self) -> keras.Layer:
         def image_and_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             image = decode_image(encoded, self._reading)
             shape = tf.shape(image, out_type=tf.int64)
-            return tf.io.serialize_tensor(resize_image(image, SIZE)), shape[0], shape[1]
+            return tf.io.serialize_tensor(resize_image(image, self._size)), shape[0], shape[1]
 
         def transform(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             pixels, heights, widths = tf.map_fn(
@@ -45,12 +46,19 @@ class _Graph:
         return transform
 
 
-def export_tiny_model(directory: Path, limits: ServingLimits, reading: Reading = RGB) -> Path:
+def export_tiny_model(
+    directory: Path,
+    limits: ServingLimits,
+    reading: Reading = RGB,
+    size: InputSize = SIZE,
+    stride: int | None = None,
+) -> Path:
     """Writes a SavedModel that calls a pixel bright where it is; returns its directory."""
+    sides = (size.height, size.width) if stride is None else (None, None)
     classify = keras.layers.Conv2D(2, 1)
     network = keras.Sequential(
         [
-            keras.Input((SIZE.height, SIZE.width, reading.channels), dtype="uint8"),
+            keras.Input((*sides, reading.channels), dtype="uint8"),
             keras.layers.Rescaling(1 / 255),
             classify,
         ]
@@ -58,5 +66,6 @@ def export_tiny_model(directory: Path, limits: ServingLimits, reading: Reading =
     channels = reading.channels
     weights = np.stack([np.full(channels, -1.0), np.full(channels, 1.0)], axis=-1)
     classify.set_weights([weights.reshape(1, 1, channels, 2), np.array([channels / 2, -channels / 2])])
-    export(network, _Graph(reading), SIZE, LABELS, limits, reading, {"name": "tiny"}, directory)
+    graph, recipe = _Graph(size, reading), {"name": "tiny"}
+    export(network, graph, size, LABELS, limits, reading, recipe, directory, stride=stride)
     return directory

@@ -1,10 +1,11 @@
-"""Resizes images and masks to the network's input size and back, by stretching or by letterboxing.
+"""Resizes images and masks to the network's input size and back, by stretching, letterboxing or scaling.
 
 With ``native`` a picture is only scaled: windows of the network's input size are cut from it later.
 Every resize takes pixels as areas (half-pixel centres), so going there and back does not shift an image.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
@@ -13,6 +14,10 @@ from components.imaging.reading import InputSize
 
 _RESTORE_BLOCK_FLOATS = 2**25
 """Logits held at once while a mask is brought to its image's size: 128 MiB."""
+
+
+Answer = tuple[tf.Tensor, ...]
+"""Class ids uint8 [h, w] and, if asked for, their softmax probabilities float32 [h, w]."""
 
 
 class Content(NamedTuple):
@@ -94,56 +99,145 @@ def _pad(resized: tf.Tensor, area: Content, size: InputSize, value: int) -> tf.T
 
 
 def restore_class_ids(
-    logits: tf.Tensor, size: InputSize, height: tf.Tensor, width: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+    logits: tf.Tensor, size: InputSize, height: tf.Tensor, width: tf.Tensor, *, confidence: bool = True
+) -> Answer:
     """Brings the network's answer to its image's own size: bilinear on the logits, then the best class.
-
-    Works through blocks of rows, so that a photograph of many megapixels with many classes needs
-    bounded memory. The class ids do not depend on the size of the blocks.
 
     Args:
         logits: float32 [size.height, size.width, classes].
         size: how the image was brought to the network's input.
         height, width: int32 [], the image's own size in pixels.
+        confidence: whether it is asked for.
 
     Returns:
-        class ids uint8 [height, width] and their softmax probabilities, float32 [height, width].
+        class ids uint8 [height, width] and, if asked for, their softmax probabilities, float32 [height,
+        width].
     """
     area = content_area(size, height, width)
     logits = logits[area.top : area.top + area.height, area.left : area.left + area.width]
-    num_classes = logits.shape[-1]
-    # Source row of each row, as in bilinear resizing with half-pixel centres and clamped edges.
-    position = (tf.range(height, dtype=tf.float32) + 0.5) * (
-        tf.cast(area.height, tf.float32) / tf.cast(height, tf.float32)
+    rows = source_positions(area.height, height)
+
+    def spread(block: tf.Tensor) -> tf.Tensor:
+        return tf.image.resize(block, (tf.shape(block)[0], width), method="bilinear")
+
+    return best_classes(logits, rows, spread, width, confidence=confidence)
+
+
+class Positions(NamedTuple):
+    """From which two of a row of pixels each pixel of a resized row is interpolated."""
+
+    near: tf.Tensor
+    """int32 [N]"""
+    far: tf.Tensor
+    """int32 [N], the next one, or at the border the same."""
+    share: tf.Tensor | None
+    """float32 [N], how much of ``far`` it has; None is nothing of any."""
+
+
+def source_positions(inner: tf.Tensor, full: tf.Tensor) -> Positions:
+    """Returns where ``full`` pixels lie among ``inner`` ones, int32 [] both: by their centres, clamped."""
+    position = (tf.range(full, dtype=tf.float32) + 0.5) * (
+        tf.cast(inner, tf.float32) / tf.cast(full, tf.float32)
     ) - 0.5
-    position = tf.clip_by_value(position, 0.0, tf.cast(area.height - 1, tf.float32))
-    above = tf.cast(tf.floor(position), tf.int32)
-    below = tf.minimum(above + 1, area.height - 1)
-    weight = (position - tf.floor(position))[:, tf.newaxis, tf.newaxis]
-    rows = tf.maximum(1, _RESTORE_BLOCK_FLOATS // (width * num_classes))
+    position = tf.clip_by_value(position, 0.0, tf.cast(inner - 1, tf.float32))
+    near = tf.cast(tf.floor(position), tf.int32)
+    return Positions(near, tf.minimum(near + 1, inner - 1), position - tf.floor(position))
 
-    def restore_block(
-        start: tf.Tensor, ids: tf.TensorArray, confidence: tf.TensorArray
-    ) -> tuple[tf.Tensor, tf.TensorArray, tf.TensorArray]:
-        stop = tf.minimum(start + rows, height)
-        block = tf.gather(logits, above[start:stop])
-        block += weight[start:stop] * (tf.gather(logits, below[start:stop]) - block)
-        block = tf.image.resize(block, (stop - start, width), method="bilinear")
-        best = tf.argmax(block, axis=-1, output_type=tf.int32)
+
+def interpolate(values: tf.Tensor, positions: Positions, axis: Literal[0, 1]) -> tf.Tensor:
+    """Interpolates values, float32 [h, w, C], along an axis."""
+    near = tf.gather(values, positions.near, axis=axis)
+    if positions.share is None:
+        return near
+    share = tf.reshape(positions.share, [-1, 1, 1] if axis == 0 else [-1, 1])
+    return near + share * (tf.gather(values, positions.far, axis=axis) - near)
+
+
+def best_classes(
+    logits: tf.Tensor,
+    rows: Positions,
+    spread: Callable[[tf.Tensor], tf.Tensor],
+    width: tf.Tensor,
+    *,
+    confidence: bool,
+) -> tuple[tf.Tensor, ...]:
+    """Interpolates logits, and keeps each pixel's best class.
+
+    Works through blocks of rows, so that a photograph of many megapixels with many classes needs
+    bounded memory. The class ids do not depend on the size of the blocks.
+
+    Args:
+        logits: float32 [h, w, classes].
+        rows: of the result, among those of the logits.
+        spread: interpolates along rows: [n, w, classes] to [n, width, classes].
+        width: int32 [], the result's.
+        confidence: whether it is asked for.
+
+    Returns:
+        class ids uint8 [rows, width] and, if asked for, their softmax probabilities, float32 [rows, width].
+    """
+    height = tf.size(rows.near)
+    at_once = tf.maximum(1, _RESTORE_BLOCK_FLOATS // (tf.maximum(width, 1) * logits.shape[-1]))
+    # One at least: none could not be joined.
+    blocks = tf.maximum(1, (height + at_once - 1) // at_once)
+
+    def restore_block(index: tf.Tensor, state: tuple[()]) -> tuple[tuple[()], Answer]:
+        part = slice(index * at_once, (index + 1) * at_once)
+        positions = Positions(*(None if each is None else each[part] for each in rows))
+        block = spread(interpolate(logits, positions, axis=0))
+        class_ids = tf.cast(tf.argmax(block, axis=-1, output_type=tf.int32), tf.uint8)
+        if not confidence:
+            return state, (class_ids,)
         probability = tf.exp(tf.reduce_max(block, axis=-1) - tf.reduce_logsumexp(block, axis=-1))
-        index = start // rows
-        return stop, ids.write(index, tf.cast(best, tf.uint8)), confidence.write(index, probability)
+        return state, (class_ids, probability)
 
-    blocks = (height + rows - 1) // rows
-    _, ids, confidence = tf.while_loop(
-        lambda start, *_: start < height,
-        restore_block,
-        (
-            tf.constant(0),
-            tf.TensorArray(tf.uint8, blocks, infer_shape=False, element_shape=[None, None]),
-            tf.TensorArray(tf.float32, blocks, infer_shape=False, element_shape=[None, None]),
-        ),
-        # One block at a time is what bounds the memory.
+    return in_turn(restore_block, blocks, (), answer_kinds(confidence), axis=0)[1]
+
+
+def answer_kinds(confidence: bool) -> tuple[tf.DType, ...]:
+    return (tf.uint8, tf.float32) if confidence else (tf.uint8,)
+
+
+def in_turn(
+    body: Callable[[tf.Tensor, Any], tuple[Any, Answer]],
+    count: tf.Tensor,
+    state: Any,
+    kinds: tuple[tf.DType, ...],
+    axis: int,
+) -> tuple[Any, Answer]:
+    """Calls ``body`` with 0, …, ``count - 1`` (1 at least) and the state that the call before returned.
+
+    Returns:
+        The last state, and the answers, joined along an axis; they are of so many ``kinds``.
+    """
+
+    def turned(block: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(block) if axis == 1 else block
+
+    def step(index: tf.Tensor, state: Any, arrays: tuple[tf.TensorArray, ...]) -> tuple[Any, ...]:
+        state, answer = body(index, state)
+        arrays = tuple(array.write(index, turned(block)) for array, block in zip(arrays, answer, strict=True))
+        return index + 1, state, arrays
+
+    loop = (tf.constant(0), state, tuple(array_of_blocks(kind, count) for kind in kinds))
+    _, state, arrays = tf.while_loop(
+        lambda index, *_: index < count,
+        step,
+        loop,
+        shape_invariants=tf.nest.map_structure(_any_size, loop),
+        # One at a time is what bounds the memory.
         parallel_iterations=1,
     )
-    return ids.concat(), confidence.concat()
+    return state, tuple(turned(array.concat()) for array in arrays)
+
+
+def array_of_blocks(kind: tf.DType, length: tf.Tensor, *channels: int) -> tf.TensorArray:
+    return tf.TensorArray(kind, length, infer_shape=False, element_shape=[None, None, *channels])
+
+
+def _any_size(variable: Any) -> Any:
+    """The shape that a loop's variable keeps: its number of dimensions, and of the last of many."""
+    if isinstance(variable, tf.TensorArray):
+        return None
+    rank = variable.shape.rank
+    return tf.TensorShape([None] * (rank - 1) + [variable.shape[-1]] if rank else [])

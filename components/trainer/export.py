@@ -1,10 +1,10 @@
 """The SavedModel that leaves the Trainer: from a file's bytes to a mask of the image's own size."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -17,24 +17,12 @@ from components.dataset.labels import LabelSet
 from components.imaging.decode import encode_mask
 from components.imaging.guard import admit_images, admit_pixels, map_images, require
 from components.imaging.reading import InputSize, Reading
-from components.imaging.resize import resize_image, restore_class_ids
+from components.imaging.resize import Answer, resize_image, restore_class_ids
+from components.imaging.sliding_window import segment_windows
 from components.serving.config import ServingLimits
 from components.trainer.data import unpack_pixels
 
 _VERSIONS_OF = ("tfx", "tensorflow", "keras", "tensorflow-transform")
-
-
-class _Segmented(NamedTuple):
-    """The network's answers, and what they are answers to."""
-
-    logits: tf.Tensor
-    """float32 [N, height, width, C] at the network's size"""
-    heights: tf.Tensor
-    """int32 [N], the images' own."""
-    widths: tf.Tensor
-    """int32 [N]"""
-    side_by_side: tf.Tensor
-    """bool [], whether the images are small enough to be worked on at once."""
 
 
 class SegmentationModule(tf.Module):
@@ -55,6 +43,7 @@ class SegmentationModule(tf.Module):
         labels: LabelSet,
         limits: ServingLimits,
         reading: Reading,
+        stride: int | None,
     ):
         super().__init__()
         # What TensorFlow Serving restores are tf.Variables. It would restore Keras's own, which wrap them,
@@ -63,6 +52,7 @@ class SegmentationModule(tf.Module):
         self._network = lambda pixels: network(pixels, training=False)
         self._transform = graph.transform_features_layer()
         self._size = size
+        self._stride = stride
         self._labels = labels
         self._num_classes = labels.num_classes
         self._limits = limits
@@ -82,8 +72,7 @@ class SegmentationModule(tf.Module):
                 own rounding.
         """
 
-        def answer(inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            class_ids, _ = restore_class_ids(inputs[0], self._size, inputs[1], inputs[2])
+        def answer(class_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             # Integers: float32 would stop counting at 16.8 million pixels a class and thread.
             counts = tf.math.bincount(
                 tf.cast(tf.reshape(class_ids, [-1]), tf.int32),
@@ -94,12 +83,8 @@ class SegmentationModule(tf.Module):
             shares = counts / tf.size(class_ids, tf.int64)
             return encode_mask(class_ids), tf.cast(shares, tf.float32)
 
-        *segmented, side_by_side = self._segment(image_bytes)
-        mask_bytes, class_fraction = map_images(
-            answer,
-            tuple(segmented),
-            side_by_side=side_by_side,
-            fn_output_signature=(tf.string, tf.TensorSpec([self._num_classes], tf.float32)),
+        mask_bytes, class_fraction = self._map_class_ids(
+            image_bytes, answer, (tf.string, tf.TensorSpec([self._num_classes], tf.float32))
         )
         return {"mask_bytes": mask_bytes, "class_fraction": class_fraction}
 
@@ -111,8 +96,19 @@ class SegmentationModule(tf.Module):
             confidence: float32 [N, H, W], the softmax probability of the class chosen.
         """
         images, pixels = admit_pixels(self._admit_batch(images), self._limits.max_pixels)
-        side_by_side = self._side_by_side(pixels)
         height, width = tf.shape(images)[1], tf.shape(images)[2]
+        signature = (tf.TensorSpec([None, None], tf.uint8), tf.TensorSpec([None, None], tf.float32))
+        if self._size.method == "native":
+
+            def segment(image: tf.Tensor) -> Answer:
+                scaled = resize_image(image, self._size)
+                return self._segment_windows(scaled, height, width, confidence=True)
+
+            class_ids, confidence = tf.map_fn(
+                segment, images, parallel_iterations=1, fn_output_signature=signature
+            )
+            return {"class_ids": class_ids, "confidence": confidence}
+        side_by_side = self._side_by_side(pixels)
         inputs = map_images(
             lambda image: resize_image(image, self._size),
             images,
@@ -122,13 +118,10 @@ class SegmentationModule(tf.Module):
             ),
         )
         class_ids, confidence = map_images(
-            lambda logits: restore_class_ids(logits, self._size, height, width),
+            lambda logits: restore_class_ids(logits, self._size, height, width, confidence=True),
             self._network(inputs),
             side_by_side=side_by_side,
-            fn_output_signature=(
-                tf.TensorSpec([None, None], tf.uint8),
-                tf.TensorSpec([None, None], tf.float32),
-            ),
+            fn_output_signature=signature,
         )
         return {"class_ids": class_ids, "confidence": confidence}
 
@@ -140,13 +133,7 @@ class SegmentationModule(tf.Module):
             mask_bytes: string [N], PNG of class ids, each at its image's (and so its mask's) own size.
         """
         parsed = tf.io.parse_example(examples, {features.IMAGE_ENCODED: tf.io.FixedLenFeature([], tf.string)})
-
-        def answer(inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            return encode_mask(restore_class_ids(inputs[0], self._size, inputs[1], inputs[2])[0])
-
-        *segmented, side_by_side = self._segment(parsed[features.IMAGE_ENCODED])
-        masks = map_images(answer, tuple(segmented), side_by_side=side_by_side, fn_output_signature=tf.string)
-        return {"mask_bytes": masks}
+        return {"mask_bytes": self._map_class_ids(parsed[features.IMAGE_ENCODED], encode_mask, tf.string)}
 
     # TensorFlow Serving asks for an input over REST, and for rows in and rows out where it batches requests.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="ignored")])
@@ -198,31 +185,61 @@ class SegmentationModule(tf.Module):
         # photographs of a usual batch together have less than that.
         return pixels <= self._limits.max_pixels
 
-    def _segment(self, image_bytes: tf.Tensor) -> _Segmented:
+    def _map_class_ids(
+        self, image_bytes: tf.Tensor, function: Callable[[tf.Tensor], Any], fn_output_signature: Any
+    ) -> Any:
+        """Maps a function of an image's class ids, uint8 [height, width], over encoded images, string [N]."""
         images, pixels = admit_images(
             self._admit_batch(image_bytes),
             self._limits.max_pixels,
             None if self._reading.bands is None else self._channels,
         )
+        if self._size.method == "native":
+
+            def segment(image: tf.Tensor) -> Any:
+                packed, height, width = (values[0] for values in self._decode(image[tf.newaxis]))
+                picture = tf.ensure_shape(tf.io.parse_tensor(packed, tf.uint8), [None, None, self._channels])
+                return function(self._segment_windows(picture, height, width, confidence=False)[0])
+
+            return tf.map_fn(segment, images, parallel_iterations=1, fn_output_signature=fn_output_signature)
+
+        def restore(inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> Any:
+            logits, height, width = inputs
+            return function(restore_class_ids(logits, self._size, height, width, confidence=False)[0])
+
         side_by_side = self._side_by_side(pixels)
         inputs, heights, widths = tf.cond(
             side_by_side, lambda: self._decode(images), lambda: self._decode_one_by_one(images)
         )
-        shape = (self._size.height, self._size.width, self._channels)
-        return _Segmented(
-            self._network(unpack_pixels(inputs, shape)),
-            tf.cast(heights, tf.int32),
-            tf.cast(widths, tf.int32),
-            side_by_side,
+        logits = self._network(unpack_pixels(inputs, (self._size.height, self._size.width, self._channels)))
+        return map_images(
+            restore,
+            (logits, heights, widths),
+            side_by_side=side_by_side,
+            fn_output_signature=fn_output_signature,
+        )
+
+    def _segment_windows(
+        self, picture: tf.Tensor, height: tf.Tensor, width: tf.Tensor, *, confidence: bool
+    ) -> Answer:
+        return segment_windows(
+            picture,
+            self._size,
+            height,
+            width,
+            self._network,
+            self._num_classes,
+            stride=self._stride,
+            confidence=confidence,
         )
 
     def _decode(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The network's inputs, packed, string [N], and the images' heights and widths, int64 [N]."""
+        """The network's inputs, packed, string [N], and the images' heights and widths, int32 [N]."""
         outputs = self._transform({features.IMAGE_ENCODED: images})
         return (
             outputs[transformed.IMAGE],
-            outputs[transformed.IMAGE_HEIGHT],
-            outputs[transformed.IMAGE_WIDTH],
+            tf.cast(outputs[transformed.IMAGE_HEIGHT], tf.int32),
+            tf.cast(outputs[transformed.IMAGE_WIDTH], tf.int32),
         )
 
     def _decode_one_by_one(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -232,7 +249,7 @@ class SegmentationModule(tf.Module):
             lambda image: tuple(values[0] for values in self._decode(image[tf.newaxis])),
             images,
             parallel_iterations=1,
-            fn_output_signature=(tf.string, tf.int64, tf.int64),
+            fn_output_signature=(tf.string, tf.int32, tf.int32),
         )
 
 
@@ -245,11 +262,14 @@ def export(
     reading: Reading,
     recipe: Mapping[str, Any],
     directory: Path,
+    *,
+    stride: int | None = None,
 ) -> None:
     """Writes the SavedModel with its signatures, its label set and its warm-up requests.
 
     Args:
-        network: pixels uint8 [N, height, width, channels] to logits float32 [N, height, width, C].
+        network: pixels uint8 [N, height, width, channels] to logits float32 [N, height, width, C]; where
+            pictures are seen in windows, of any height and width that its stride divides.
         graph: the Transform component's output, whose decode and resize become part of the model.
         size: the network's input.
         labels: the classes' names, colours and raw values.
@@ -257,8 +277,9 @@ def export(
         reading: how the transform graph reads images.
         recipe: what the model was made from; kept beside it.
         directory: where the SavedModel is written.
+        stride: the network's, where pictures are seen in windows, but small ones may be seen in one piece.
     """
-    module = SegmentationModule(network, graph, size, labels, limits, reading)
+    module = SegmentationModule(network, graph, size, labels, limits, reading, stride)
     signatures = {
         "serving_default": module.serving_default,
         "serving_pixels": module.serving_pixels,

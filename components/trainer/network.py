@@ -13,6 +13,7 @@ from components.trainer.optimizers import spare_vectors
 from components.trainer.training_config import TrainingConfig
 from models.class_weights import class_weights
 from models.encoder_unet import encoder_unet
+from models.fully_convolutional import is_fully_convolutional
 from models.losses.segmentation_loss import SegmentationLoss
 from models.resized_mean_iou import ResizedMeanIoU
 from models.test_time_augmentation import average_augmented
@@ -75,11 +76,20 @@ def build_served_network(settings: TrainerSettings, constants: Constants) -> ker
     """Returns the network whose weights will be set and which will be served.
 
     In float32 and outside of any strategy: it runs on one device, with or without a GPU. Not compiled:
-    a SavedModel would carry the optimiser's state along, twice the weights again.
+    a SavedModel would carry the optimiser's state along, twice the weights again. Of any size where it may
+    see others than that of the recipe.
     """
     model = settings.model.model_copy(update={"encoder_weights": None})
     unloaded = settings.model_copy(update={"model": model})
-    return build_network(unloaded, constants, "float32", any_size=bool(model.test_time_augmentation.scales))
+    any_size = settings.input_size.method == "native" or bool(model.test_time_augmentation.scales)
+    return build_network(unloaded, constants, "float32", any_size=any_size)
+
+
+def whole_picture_stride(network: keras.Model, settings: TrainerSettings) -> int | None:
+    """Returns the stride of a served network that may see more than a window at once; None if it may not."""
+    if settings.model.test_time_augmentation.scales or not is_fully_convolutional(network):
+        return None
+    return settings.model.stride
 
 
 def with_test_time_augmentation(network: keras.Model, settings: TrainerSettings) -> keras.Model:
@@ -87,9 +97,10 @@ def with_test_time_augmentation(network: keras.Model, settings: TrainerSettings)
     wanted = settings.model.test_time_augmentation
     if not wanted.horizontal_flip and not wanted.scales:
         return network
+    input_shape = (settings.height, settings.width, settings.channels)
     return average_augmented(
         network,
-        (settings.height, settings.width, settings.channels),
+        input_shape if wanted.scales else network.input_shape[1:],
         horizontal_flip=wanted.horizontal_flip,
         scales=wanted.scales,
         stride=settings.model.stride,

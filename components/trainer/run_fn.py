@@ -20,6 +20,7 @@ from components.trainer.network import (
     build_network,
     build_served_network,
     compile_network,
+    whole_picture_stride,
     with_test_time_augmentation,
 )
 from components.trainer.optimizers import (
@@ -86,9 +87,9 @@ def run_fn(fn_args: FnArgs) -> None:
     epochs, best = checkpoints.history.epochs, checkpoints.history.best_epoch
     logger.info("exporting epoch %d of %d", best + 1, len(epochs))
     size = settings.input_size
-    served = with_test_time_augmentation(served, settings)
+    stride = whole_picture_stride(served, settings)
     export(
-        served,
+        with_test_time_augmentation(served, settings),
         graph,
         size,
         settings.labels,
@@ -96,6 +97,7 @@ def run_fn(fn_args: FnArgs) -> None:
         settings.reading,
         settings.made_from(),
         Path(fn_args.serving_model_dir),
+        stride=stride,
     )
 
 

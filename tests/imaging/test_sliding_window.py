@@ -1,0 +1,125 @@
+"""Windows over a picture of any size, against a loop that keeps all logits of all of it."""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from components.imaging import resize, sliding_window
+from components.imaging.reading import InputSize
+from components.imaging.resize import resize_image
+from components.imaging.sliding_window import segment_windows
+
+CLASSES = 5
+KERNEL = np.random.default_rng(0).normal(size=(3, 3, 3, CLASSES)).astype(np.float32)
+
+Segment = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def network(pixels: tf.Tensor) -> tf.Tensor:
+    """Sees zeros around a window, and so answers otherwise at its border than in its middle."""
+    return tf.nn.conv2d(tf.cast(pixels, tf.float32) / 64, KERNEL, 1, "SAME")
+
+
+def by_hand(picture: np.ndarray, size: InputSize) -> tuple[np.ndarray, np.ndarray]:
+    """Class ids and probabilities of a picture, computed in float64 with everything in memory."""
+    scaled = resize_image(tf.constant(picture), size).numpy()
+    window = size[:2]
+    room = [max(0, side - length) for side, length in zip(window, scaled.shape, strict=False)]
+    margins = [(each // 2, each - each // 2) for each in room]
+    padded = np.pad(scaled, [*margins, (0, 0)], "reflect")
+
+    def starts(length: int, side: int) -> list[int]:
+        steps = -(-(length - side) // max(1, round((1 - size.overlap) * side)))
+        return [int((length - side) * index / max(1, steps) + 0.5) for index in range(steps + 1)]
+
+    def gaussian(side: int) -> np.ndarray:
+        return np.exp(-(((np.arange(side) - (side - 1) / 2) / (side / 8)) ** 2) / 2)
+
+    weight = np.multiply.outer(gaussian(size.height), gaussian(size.width))[..., np.newaxis]
+    total, weights = np.zeros((*padded.shape[:2], CLASSES)), np.zeros((*padded.shape[:2], 1))
+    for top in starts(padded.shape[0], size.height):
+        for left in starts(padded.shape[1], size.width):
+            part = np.s_[top : top + size.height, left : left + size.width]
+            total[part] += weight * network(padded[part][np.newaxis]).numpy()[0]
+            weights[part] += weight
+    (top, _), (left, _) = margins
+    logits = (total / weights)[top:, left:][: scaled.shape[0], : scaled.shape[1]]
+
+    def stretched(values: np.ndarray, length: int) -> np.ndarray:
+        position = np.clip((np.arange(length) + 0.5) * len(values) / length - 0.5, 0, len(values) - 1)
+        lower = position.astype(int)
+        share = (position - lower)[:, np.newaxis, np.newaxis]
+        return values[lower] * (1 - share) + values[np.minimum(lower + 1, len(values) - 1)] * share
+
+    height, width = picture.shape[:2]
+    logits = stretched(stretched(logits, height).swapaxes(0, 1), width).swapaxes(0, 1)
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    return logits.argmax(-1), 1 / odds.sum(-1)
+
+
+def segmenter(size: InputSize, stride: int | None = None) -> Segment:
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    def graph(picture: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        height, width = tf.unstack(tf.shape(picture)[:2])
+        scaled = resize_image(picture, size)
+        return segment_windows(scaled, size, height, width, network, CLASSES, stride=stride, confidence=True)
+
+    def segment(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ids, confidence = graph(tf.constant(picture))
+        return ids.numpy(), confidence.numpy()
+
+    return segment
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+CASES = {
+    # A window's size, scale and overlap; and how little may be held at once: logits that wait, pixels of a
+    # batch, logits that are restored.
+    "as configured": (InputSize(6, 9, "native"), None),
+    "side by side": (InputSize(5, 4, "native", overlap=0.0), None),
+    "much overlap": (InputSize(7, 5, "native", overlap=0.9), (700, 1, 100)),
+    "strips of one window": (InputSize(6, 6, "native", overlap=0.25), (1, 80, 2**25)),
+    "shrunk": (InputSize(6, 8, "native", scale=0.5), (400, 120, 60)),
+    "shrunk a lot": (InputSize(3, 2, "native", scale=0.15), (1, 1, 1)),
+    "enlarged": (InputSize(8, 6, "native", scale=2.0), (900, 100, 1)),
+    "windows of one pixel": (InputSize(1, 1, "native"), (20, 3, 2**25)),
+}
+
+
+@cache
+def case(name: str) -> tuple[InputSize, Segment]:
+    """Traced once a case: limits are constants of the graph."""
+    size, limits = CASES[name]
+    with pytest.MonkeyPatch.context() as patch:
+        if limits is not None:
+            patch.setattr(sliding_window, "_WAITING_FLOATS", limits[0])
+            patch.setattr(sliding_window, "_BATCH_PIXELS", limits[1])
+            patch.setattr(resize, "_RESTORE_BLOCK_FLOATS", limits[2])
+        segment = segmenter(size)
+        segment(noise(1, 1))
+    return size, segment
+
+
+@pytest.mark.parametrize("name", CASES)
+@example(height=1, width=1, seed=0)
+@example(height=1, width=60, seed=1)
+@example(height=60, width=2, seed=2)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 100))
+@settings(max_examples=12, deadline=None)
+def test_windows_in_bands_and_strips_answer_as_one_sum_over_all_of_them(
+    name: str, height: int, width: int, seed: int
+) -> None:
+    size, segment = case(name)
+    picture = noise(height, width, seed)
+    ids, confidence = segment(picture)
+    expected_ids, expected_confidence = by_hand(picture, size)
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_allclose(confidence, expected_confidence, rtol=1e-5)

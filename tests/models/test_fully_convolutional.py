@@ -1,0 +1,41 @@
+"""Which networks may see more of a picture than they have learnt from."""
+
+from typing import get_args
+
+import keras
+import pytest
+
+from models.encoder_unet import encoder_unet
+from models.fully_convolutional import is_fully_convolutional
+from models.options import EncoderName, Upsampling
+from models.unet import unet
+
+LOCAL = {"MobileNetV2", "DenseNet121", "ResNet50V2"}
+
+
+@pytest.mark.parametrize("upsampling", get_args(Upsampling))
+@pytest.mark.parametrize("normalization", ["none", "batch", "group"])
+def test_group_normalisation_alone_looks_at_all_of_an_image(
+    upsampling: Upsampling, normalization: str
+) -> None:
+    network = unet(
+        (None, None, 3),
+        2,
+        filters=4,
+        depth=3,
+        dropout=0.1,
+        normalization=normalization,
+        upsampling=upsampling,
+    )
+    assert is_fully_convolutional(network) == (normalization != "group")
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "MobileNetV3Small", "EfficientNetV2B0"])
+def test_so_do_encoders_that_squeeze_and_excite(name: EncoderName) -> None:
+    network = encoder_unet((None, None, 3), 2, encoder=name, encoder_weights=None, filters=8)
+    assert is_fully_convolutional(network) == (name in LOCAL)
+
+
+def test_what_is_not_known_is_not_trusted() -> None:
+    images = keras.Input((None, None, 3))
+    assert not is_fully_convolutional(keras.Model(images, images - keras.ops.mean(images)))
