@@ -34,7 +34,7 @@ from components.report.run_summary import RunSummary, summarize
 from pipeline.config import Recipe
 from pipeline.local.stages import StageResult, forget_peak_memory, peak_memory_mb
 from pipeline.local.views import View
-from pipeline.tfxio import batch_by_bytes
+from pipeline.tfxio import configure_tfxio
 
 _STAGES: Final = ("ImageMaskExampleGen", "Evaluator", "Report")
 _MODEL: Final = "Format-Serving"
@@ -61,7 +61,7 @@ def evaluate(recipe: Recipe, model: Path, output: Path, view: View) -> RunSummar
             f"{model} has no signature {EVALUATE!r}, which the Evaluator asks: it cannot be scored"
         )
     started_at, clock = datetime.now().astimezone(), time.monotonic()
-    batch_by_bytes()
+    configure_tfxio()
     view.stages_follow(_STAGES)
     # Beside the page, not in the system's temporary folder, which may be too small for a dataset.
     with tempfile.TemporaryDirectory(

@@ -75,7 +75,7 @@ def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
     from pipeline.kubeflow.spec.artifacts import localize, publish
-    from pipeline.tfxio import batch_by_bytes
+    from pipeline.tfxio import configure_tfxio
 
     executor_input = pipeline_spec_pb2.ExecutorInput()
     inputs_spec = pipeline_spec_pb2.ComponentInputsSpec()
@@ -90,7 +90,7 @@ def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
         except json_format.ParseError as error:
             raise StageError(f"--{flag} is not the JSON of a {message.DESCRIPTOR.name}: {error}") from error
 
-    batch_by_bytes()
+    configure_tfxio()
     adapted = argparse.Namespace(**vars(args))
     localized = localize(executor_input, inputs_spec, outputs_spec)
     adapted.json_serialized_invocation_args = json_format.MessageToJson(localized)

@@ -18,7 +18,7 @@ from tfx.orchestration.portable import beam_executor_operator, launcher, runtime
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import executable_spec_pb2
 
-from pipeline.tfxio import batch_by_bytes
+from pipeline.tfxio import configure_tfxio
 
 _Execution = metadata_store_pb2.Execution
 _PROCESS: Final = Path("/proc/self")
@@ -106,7 +106,7 @@ def stages_of(pipeline: tfx.dsl.Pipeline, run_id: str, beam_pipeline_args: Seque
         run_id: no other run of the pipeline has it.
         beam_pipeline_args: for the stages that work with Beam; not part of what the cache compares.
     """
-    batch_by_bytes()
+    configure_tfxio()
     compiled = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
         compiled, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
