@@ -5,26 +5,31 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from components.image_mask_example_gen.splits import OFFICIAL
+from components.imaging.reading import InputSize
 from models.options import stride
 from pipeline.init import InitError
+from pipeline.init.input_size import PIXELS, ProposedInput
 from pipeline.init.inspection import Dataset, Inspection, by_reason
 from pipeline.recipe_yaml import write_yaml
 
-_PIXELS: Final = 256 * 256
-"""Of the network's input: what the recipes for street scenes and pets take."""
-_ONE_SHAPE: Final = 1.1
-"""Aspect ratios within this factor are one shape."""
-_FILTERS: Final = (8, 32, 64, 128, 256)
-_SHORTEST_BOTTOM: Final = 4
-"""Fewer pixels along a side at the deepest level show it no picture any more."""
-_IMAGES_SEEN: Final = 12_000
-"""Between the 3,750 of camvid_best and the 28,500 of pets_best, see docs/training.md."""
+_FILTERS: Final = (32, 64, 128, 256)
+"""Of the levels below the full size, whose own are few or more."""
+_FEW: Final = 8
+_MORE: Final = 16
+"""Poles and vessels need the full size, see docs/training.md."""
+_IMAGES_SEEN: Final = {_FEW: 12_000, _MORE: 9_000}
+"""Of 256 x 256 pixels, by the filters at full size: between the 3,750 of camvid_best and the 28,500 of
+pets_best. A step of a window takes 0.19 and 0.21 s of processor time, so either trains in about 20 minutes on
+two cores."""
 _EPOCHS: Final = (10, 100)
+_WINDOW_EPOCHS: Final = 30
+_MOST_SMALLER: Final = 4
+"""Times as many windows are seen where they are small."""
 _STEPS_AN_EPOCH: Final = 15
 _BATCH_SIZES: Final = (2, 16)
+_STEP_PIXELS: Final = 4 * PIXELS
+"""Of a step of windows."""
 _FLAT: Final = 0.12
 _DARK: Final = 0.15
 """Deviation of luma below this, or mean that far from black or white, is an unusual picture."""
@@ -49,21 +54,20 @@ Proposals = Mapping[str, Setting]
 """By the recipe's dotted keys, in the order in which a recipe has them."""
 
 
-def propose(dataset: Dataset) -> Proposals:
-    """Proposes settings.
+def propose(dataset: Dataset, chosen: ProposedInput) -> Proposals:
+    """Proposes settings, where the network's input is chosen.
 
     Raises:
         InitError: the pairs are too few to be divided into splits.
     """
     found = dataset.inspection
-    sizes = np.array([found.images[entry.image].size for entry in found.entries])
-    levels = _levels(int(np.median(sizes.min(axis=1))))
+    full_size = _FEW if chosen.usual.keeps_all else _MORE
     blocks = (
         _dataset(dataset),
-        _transform(found, sizes, stride(levels)),
-        _model(levels),
-        _augmentation(_channels(found).yaml),
-        _training(len(dataset.division["train"])),
+        _transform(found, chosen),
+        _model(full_size, chosen.levels),
+        _augmentation(_channels(found).yaml, chosen),
+        _training(len(dataset.division["train"]), full_size, chosen.size),
         _evaluation(dataset),
     )
     return dict(chain.from_iterable(blocks))
@@ -116,33 +120,34 @@ def _too_much_damaged(found: Inspection) -> str:
     )
 
 
-def _transform(found: Inspection, sizes: np.ndarray, step: int) -> Iterator[tuple[str, Setting]]:
-    """``sizes`` are widths and heights, integers [images, 2]; ``step`` is the network's stride."""
-    aspects = sizes[:, 0] / sizes[:, 1]
-    # Of all but the tenth at each end.
-    low, high = np.quantile(aspects, 0.1), np.quantile(aspects, 0.9)
-    one_shape = high <= low * _ONE_SHAPE
-    # The images' shape, at most ``_PIXELS``, never enlarged, multiples of the stride.
-    aspect = float(np.median(aspects)) if one_shape or not low < 1 < high else 1.0
-    pixels = min(_PIXELS, float(np.median(sizes[:, 0] * sizes[:, 1])))
-    height, width = (
-        max(step, round(side / step) * step)
-        for side in (math.sqrt(pixels / aspect), math.sqrt(pixels * aspect))
-    )
-    usual_width, usual_height = np.median(sizes, axis=0)
-    factor = math.sqrt(usual_width * usual_height / (width * height))
-    how = f"1/{factor:.1f} of it; more if small things matter" if factor > 1.05 else "its own size"
-    usual = f"The usual image is {usual_width:.0f} x {usual_height:.0f}"
-    note = f"{usual}: {how}; multiples of {step}, the stride of the network."
-    yield "transform.height", Setting(str(height), note=note)
-    yield "transform.width", Setting(str(width))
+def _transform(found: Inspection, chosen: ProposedInput) -> Iterator[tuple[str, Setting]]:
+    size, shape = chosen.size, chosen.shape
+    yield "transform.height", Setting(str(size.height), note=_why(chosen))
+    yield "transform.width", Setting(str(size.width))
     yield "transform.channels", _channels(found)
-    if one_shape:
+    if size.method == "native":
+        yield "transform.resize", Setting("native", "windows: what is thin stays as it is")
+        if size.scale != 1:
+            enough = "of the pictures' sides: every class keeps what it needs"
+            yield "transform.scale", Setting(f"{size.scale:g}", enough)
+        yield "transform.overlap", Setting("0.5", "of neighbouring windows when a picture is segmented")
+    elif shape.is_one:
         yield "transform.resize", Setting("stretch", "all images have (nearly) one shape")
     else:
-        differ = f"shapes differ, width / height {low:.2f} … {high:.2f}: pads, stretches nothing"
+        differ = f"shapes differ, width / height {shape.low:.2f} … {shape.high:.2f}: pads, stretches nothing"
         yield "transform.resize", Setting("letterbox", differ)
     yield "transform.normalization", _normalization(found)
+
+
+def _why(chosen: ProposedInput) -> str:
+    """Says why the input has its size."""
+    size, shape = chosen.size, chosen.shape
+    why = f"The usual image is {shape.width:.0f} x {shape.height:.0f}"
+    if said := chosen.said:
+        return f"{why}. {said}. Multiples of {stride(chosen.levels)}, the stride of the network."
+    factor = math.sqrt(shape.width * shape.height / (size.width * size.height))
+    how = f"1/{factor:.1f} of it" if factor > 1.05 else "its own size"
+    return f"{why}: {how}; multiples of {stride(chosen.levels)}, the stride of the network."
 
 
 def _channels(found: Inspection) -> Setting:
@@ -168,44 +173,62 @@ def _normalization(found: Inspection) -> Setting:
     return Setting("signed", f"pixels -1 … 1; they are ordinary, {luma}")
 
 
-def _levels(side: int) -> int:
-    """As many as leave something to see at the deepest one; ``side`` is the shorter one, pixels."""
-    levels = len(_FILTERS)
-    while levels > 2 and side // stride(levels) < _SHORTEST_BOTTOM:
-        levels -= 1
-    return levels
-
-
-def _model(levels: int) -> Iterator[tuple[str, Setting]]:
-    reason = "a U-Net from scratch; the full size costs most and needs little"
-    yield "model.filters", Setting(write_yaml(_FILTERS[:levels]), reason)
+def _model(full_size: int, levels: int) -> Iterator[tuple[str, Setting]]:
+    reason = "a U-Net from scratch; the full size costs most"
+    reason += " and needs little" if full_size == _FEW else ", and what is thin needs it"
+    yield "model.filters", Setting(write_yaml((full_size, *_FILTERS)[:levels]), reason)
     yield "model.normalization", Setting("batch")
     yield "model.upsampling", Setting("bilinear")
     yield "model.head_convolution", Setting("false")
 
 
-def _augmentation(channels: str) -> Iterator[tuple[str, Setting]]:
+def _augmentation(channels: str, chosen: ProposedInput) -> Iterator[tuple[str, Setting]]:
     yield (
         "augmentation.horizontal_flip",
         Setting("true", "false where left and right differ, as with letters"),
     )
-    yield "augmentation.scale_crop", Setting("[0.8, 1.6]", "things nearer and farther than they were taken")
+    if chosen.has_no_up:
+        alike = "classes lie alike above and below; false where pictures have an up all the same"
+        yield "augmentation.vertical_flip", Setting("true", alike)
+        if chosen.size.height == chosen.size.width:
+            yield "augmentation.rot90", Setting("true", "likewise")
+        yield "augmentation.rotate", Setting("15")
+    if chosen.is_native:
+        yield "augmentation.scale_crop", Setting("[0.8, 1.25]", "little: what is thin shall not get lost")
+    else:
+        nearer = "things nearer and farther than they were taken"
+        yield "augmentation.scale_crop", Setting("[0.8, 1.6]", nearer)
     yield "augmentation.brightness", Setting("0.12")
     yield "augmentation.contrast", Setting("0.2")
     if channels == "3":
         yield "augmentation.saturation", Setting("0.2")
 
 
-def _training(images: int) -> Iterator[tuple[str, Setting]]:
-    fewest, most = _EPOCHS
-    epochs = min(most, max(fewest, round(_IMAGES_SEEN / images)))
-    seen = f"{images} training images, seen {epochs * images:,} times in all"
-    smallest, size = _BATCH_SIZES
-    while size > smallest and images / size < _STEPS_AN_EPOCH:
-        size //= 2
-    steps = f"{math.ceil(images / size)} steps an epoch; with few images small batches take more steps"
-    yield "training.epochs", Setting(str(epochs), seen)
-    yield "training.batch_size", Setting(str(size), steps)
+def _training(images: int, full_size: int, size: InputSize) -> Iterator[tuple[str, Setting]]:
+    pixels = size.height * size.width
+    seen = _IMAGES_SEEN[full_size]
+    smallest, largest = _BATCH_SIZES
+    if size.method == "native":
+        batch = largest
+        while batch > smallest and batch * pixels > _STEP_PIXELS:
+            batch //= 2
+        windows = seen * min(_MOST_SMALLER, PIXELS / pixels)
+        an_epoch = math.ceil(windows / _WINDOW_EPOCHS / batch) * batch
+        shown = f"{images} training images, {_WINDOW_EPOCHS * an_epoch:,} windows of them in all"
+        yield "training.epochs", Setting(str(_WINDOW_EPOCHS), shown)
+        yield "training.windows_per_epoch", Setting(str(an_epoch))
+        yield "training.foreground_windows", Setting("0.33", "of them around a pixel of a class, rare or not")
+        yield "training.batch_size", Setting(str(batch))
+    else:
+        fewest, most = _EPOCHS
+        epochs = min(most, max(fewest, round(seen * min(1, PIXELS / pixels) / images)))
+        batch = largest
+        while batch > smallest and (images / batch < _STEPS_AN_EPOCH or batch * pixels > largest * PIXELS):
+            batch //= 2
+        shown = f"{images} training images, seen {epochs * images:,} times in all"
+        steps = f"{math.ceil(images / batch)} steps an epoch; with few images small batches take more steps"
+        yield "training.epochs", Setting(str(epochs), shown)
+        yield "training.batch_size", Setting(str(batch), steps)
     yield "training.optimizer", Setting("adamw")
     yield "training.learning_rate", Setting("1e-3")
     yield "training.weight_decay", Setting("1e-2")

@@ -34,6 +34,7 @@ from pipeline.init.classes import (
 )
 from pipeline.init.files import absolute, find_files
 from pipeline.init.foreign_formats import name_foreign_format
+from pipeline.init.input_size import ProposedInput, propose_input
 from pipeline.init.inspection import Dataset, inspect_pairs
 from pipeline.init.known_layouts import has_pictures, own_keys, recognise
 from pipeline.init.label_files import read_class_names
@@ -195,7 +196,8 @@ def write_recipe(dataset: Dataset, output: Path, preview: Path, command: str, st
     Raises:
         InitError: no recipe can be written; one line says why.
     """
-    proposals = propose(dataset)
+    chosen = propose_input(dataset)
+    proposals = propose(dataset, chosen)
     checks = check_quality(dataset)
     model_name = _NO_NAME.sub("-", output.stem).strip("-._") or "my-data"
     text = recipe_text(
@@ -225,7 +227,7 @@ def write_recipe(dataset: Dataset, output: Path, preview: Path, command: str, st
     run = (short_path(Path(sys.executable)), "-m", "pipeline.run_local")
     return [
         *_found(dataset, time.monotonic() - started),
-        *_advice(dataset, proposals, checks),
+        *_advice(dataset, chosen, proposals, checks),
         f"Recipe: {short_path(output.absolute())}",
         f"Overlays to check by eye: {short_path(preview.absolute())}",
         "Next: look at the overlays, then",
@@ -259,7 +261,9 @@ def _found(dataset: Dataset, seconds: float) -> Iterator[str]:
     )
 
 
-def _advice(dataset: Dataset, proposals: Proposals, checks: Sequence[str]) -> Iterator[str]:
+def _advice(
+    dataset: Dataset, chosen: ProposedInput, proposals: Proposals, checks: Sequence[str]
+) -> Iterator[str]:
     if dataset.labels is not None:
         yield from (f"Check: {doubt}" for doubt in dataset.labels.doubts)
     if dataset.inspection.orientation.in_doubt:
@@ -270,8 +274,11 @@ def _advice(dataset: Dataset, proposals: Proposals, checks: Sequence[str]) -> It
         yield f"{doubt}{frames.why}; those of a picture stay in one split (dataset.splits.group)"
     yield from (f"Look at this: {check}" for check in checks)
     value = {key.partition(".")[2]: setting.yaml for key, setting in proposals.items()}
+    if chosen.said:
+        yield f"{chosen.said}."
+    what = "windows of" if chosen.is_native else "input"
     yield (
-        f"Proposed: input {value['width']} x {value['height']}, {value['epochs']} epochs in batches of "
+        f"Proposed: {what} {value['width']} x {value['height']}, {value['epochs']} epochs in batches of "
         f"{value['batch_size']}, pushed from a mean IoU of {value['min_mean_iou']} on, with no class at 0"
     )
 
