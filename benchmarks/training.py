@@ -3,12 +3,14 @@
     python -m benchmarks.training [RECIPE ...] [--steps 20] [--rounds 3] [--precision bfloat16 ...]
                                   [--set KEY=VALUE ...]
 
-For each recipe, with pictures of noise at the recipe's input size (speed does not depend on what they show):
+For each recipe, with pictures of noise at the recipe's input size (speed does not depend on what they show),
+with ``transform.resize=native`` of one to four times its sides:
 
 - ``tensors``: the network fitted on one batch that lies in memory, images a second;
 - ``trainer``: the same through the Trainer's input pipeline after its first epoch, so that cached pixels are
-  shuffled, batched and augmented; ``ratio`` is the one over the other, and ``work`` the same in processor
-  time, which other programs on the machine do not disturb, but which only counts where processors train;
+  shuffled and batched, or windows cut from them, and augmented; ``ratio`` is the one over the other, and
+  ``work`` the same in processor time, which other programs on the machine do not disturb, but which only
+  counts where processors train;
 - ``input``: that pipeline alone, nothing trained;
 - ``augm.``: the processor time that augmentation adds to the pipeline, over that of a training step. Where
   the processor also trains, this is what a run pays; where an accelerator trains, it runs beside.
@@ -42,7 +44,7 @@ _OF_THE_TRAINER = f" {'trainer':>8} {'ratio':>6} {'work':>6} {'input':>8} {'augm
 
 
 class Pictures(NamedTuple):
-    """Noise: images uint8 (N, H, W, channels) and class ids uint8 (N, H, W)."""
+    """Noise: images uint8 (N, H, W, channels) and class ids uint8 (N, H, W), all of the network's size."""
 
     images: np.ndarray
     masks: np.ndarray
@@ -127,9 +129,14 @@ def trainer_batches(settings: TrainerSettings, pictures: Pictures, steps: int, a
     """Returns at least ``steps`` batches as the Trainer would train on, their pixels cached."""
     import tensorflow as tf
 
-    from components.trainer.data import augmentation, training_batches
+    from components.trainer.data import augmentation, training_batches, window_batches
 
     batch = settings.training.batch_size
+    augment = augmentation(settings.augmentation) if augmented else None
+    if settings.input_size.method == "native":
+        return window_batches(
+            draw_windows(settings), range(1), steps_per_epoch=steps, batch_size=batch, augment=augment
+        )
     return training_batches(
         tf.data.Dataset.from_tensor_slices(tuple(pictures)).cache(),
         range(-(-steps * batch // len(pictures.images))),
@@ -137,7 +144,28 @@ def trainer_batches(settings: TrainerSettings, pictures: Pictures, steps: int, a
         batch_size=batch,
         drop_remainder=True,
         seed=0,
-        augment=augmentation(settings.augmentation) if augmented else None,
+        augment=augment,
+    )
+
+
+def draw_windows(settings: TrainerSettings) -> Any:
+    """Returns the windows of 16 pictures between the network's size and four times its sides."""
+    from components.trainer.windows import Picture, RandomWindows
+
+    random = np.random.default_rng(0)
+    pictures = []
+    for _ in range(16):
+        size = [int(side * random.uniform(1, 4)) for side in (settings.height, settings.width)]
+        image = random.integers(0, 256, (*size, settings.channels), np.uint8)
+        class_ids = random.integers(0, settings.labels.num_classes, size).astype(np.uint8)
+        pictures.append(Picture(image, class_ids))
+    return RandomWindows(
+        pictures,
+        settings.height,
+        settings.width,
+        num_classes=settings.labels.num_classes,
+        foreground=settings.training.foreground_windows,
+        seed=0,
     )
 
 
@@ -193,7 +221,7 @@ def measure(name: str, overrides: Sequence[str], steps: int, rounds: int, precis
     return line
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -202,7 +230,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", nargs="*", default=(), choices=("none", "float16", "bfloat16"))
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     columns = f"{'recipe':18} {'numbers':15} {'parameters':>12} {'tensors':>8}"
     print(columns + (_OF_THE_TRAINER if ON_TENSORFLOW else ""))
     for name in args.recipes:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, label
 
-from benchmarks import init, resolution
+from benchmarks import init, resolution, training
 from benchmarks.thin_structures import draw_picture, draw_thin_structures
 
 
@@ -18,6 +18,20 @@ def test_a_first_recipe_of_few_pairs_is_measured(capsys: pytest.CaptureFixture[s
         r"30 pairs: ([\d.]+) s \(([\d.]+) s of processor time\), (\d+) MB\n", capsys.readouterr().out
     )
     assert measured and all(float(figure) > 0 for figure in measured.groups())
+
+
+def test_training_on_windows_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = (
+        *("model.filters=2", "model.depth=2", "transform.height=16", "transform.width=16"),
+        *("augmentation.rotate=20", "training.batch_size=2", "transform.resize=native"),
+    )
+    changes = [part for change in tiny for part in ("--set", change)]
+    training.main(["shapes", "--steps", "2", "--rounds", "1", *changes])
+    header, line = capsys.readouterr().out.splitlines()
+    measured = dict(zip(header.split(), line.split(), strict=True))
+    assert (measured["recipe"], measured["numbers"]) == ("shapes", "float32")
+    assert all(float(measured[name]) > 0 for name in ("tensors", "trainer", "ratio", "work", "input"))
+    assert float(measured["augm."].removesuffix("%")) >= 0
 
 
 def test_thin_structures_are_thin_faint_and_fork() -> None:

@@ -100,7 +100,7 @@ def look_up(images: Any, masks: Any, output_to_input: Any, height: int, width: i
     processor time of resampling the whole.
 
     Args:
-        images: (N, H, W, channels), any dtype; N * H * W below 2**31.
+        images: (N, H, W, channels), any dtype; H and W at least 2, N * H * W below 2**31.
         masks: class ids (N, H, W), any integer dtype.
         output_to_input: (N, 3, 3) as above, from the window's centre to the pictures'.
         height, width: the window, pixels. What lies outside of the pictures shows their outermost pixels.
@@ -116,26 +116,23 @@ def look_up(images: Any, masks: Any, output_to_input: Any, height: int, width: i
         )
     )
     places = output_to_input[:, :2, :2] @ ops.reshape(points, (2, -1)) + output_to_input[:, :2, 2:]
-    x = ops.clip(places[:, 0] + (frame_width - 1) / 2.0, 0.0, frame_width - 1.0)
-    y = ops.clip(places[:, 1] + (frame_height - 1) / 2.0, 0.0, frame_height - 1.0)
+    x, y = places[:, 0] + (frame_width - 1) / 2.0, places[:, 1] + (frame_height - 1) / 2.0
+    left = ops.clip(ops.floor(x), 0.0, frame_width - 2.0)
+    above = ops.clip(ops.floor(y), 0.0, frame_height - 2.0)
+    to_right, down = ops.clip(x - left, 0.0, 1.0), ops.clip(y - above, 0.0, 1.0)
     first = ops.arange(ops.shape(images)[0], dtype="int32")[:, None] * (frame_height * frame_width)
-    images, ids = ops.reshape(images, (-1, channels)), ops.reshape(masks, (-1,))
+    corner = first + ops.cast(above, "int32") * frame_width + ops.cast(left, "int32")
+    pixels, ids = ops.reshape(images, (-1, channels)), ops.reshape(masks, (-1,))
 
-    def at(row: Any, column: Any) -> Any:
-        return first + ops.cast(row, "int32") * frame_width + ops.cast(column, "int32")
+    def row(start: Any) -> Any:
+        one, other = (ops.cast(ops.take(pixels, index, axis=0), "float32") for index in (start, start + 1))
+        return one + to_right[..., None] * (other - one)
 
-    def pixels(row: Any, column: Any) -> Any:
-        return ops.cast(ops.take(images, at(row, column), axis=0), "float32")
-
-    left, above = ops.floor(x), ops.floor(y)
-    right, below = ops.minimum(left + 1.0, frame_width - 1.0), ops.minimum(above + 1.0, frame_height - 1.0)
-    to_right, down = (x - left)[..., None], (y - above)[..., None]
-    upper, lower = pixels(above, left), pixels(below, left)
-    upper = upper + to_right * (pixels(above, right) - upper)
-    lower = lower + to_right * (pixels(below, right) - lower)
-    window = upper + down * (lower - upper)
-    nearest = ops.take(ids, at(ops.floor(y + 0.5), ops.floor(x + 0.5)), axis=0)
-    return ops.reshape(window, (-1, height, width, channels)), ops.reshape(nearest, (-1, height, width))
+    upper = row(corner)
+    window = upper + down[..., None] * (row(corner + frame_width) - upper)
+    nearest = corner + ops.cast(to_right >= 0.5, "int32") + ops.cast(down >= 0.5, "int32") * frame_width
+    ids = ops.take(ids, nearest, axis=0)
+    return ops.reshape(window, (-1, height, width, channels)), ops.reshape(ids, (-1, height, width))
 
 
 def matrix(linear: list[list[Any]], offset: list[Any] | None = None) -> Any:

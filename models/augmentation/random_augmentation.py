@@ -121,7 +121,7 @@ class RandomAugmentation:
     def frame(self, height: int, width: int) -> tuple[int, int]:
         """Returns height and width of the part of a picture, about its centre, that a window may show.
 
-        At least the window itself, and larger by an even number of pixels.
+        Larger than the window by an even number of pixels, which is 0 where nothing is resampled.
         """
         if not self._resamples:
             return height, width
@@ -131,7 +131,7 @@ class RandomAugmentation:
             # As far as a corner of the window comes; that far along the side is its diagonal, if turned so.
             turned = min(math.radians(self.rotate), math.atan2(other - 1, side - 1))
             extent = ((side - 1) * math.cos(turned) + (other - 1) * math.sin(turned)) / smallest
-            return side + 2 * max(0, math.ceil((extent - (side - 1)) / 2 - 1e-6))
+            return side + 2 * max(1, math.ceil((extent - (side - 1)) / 2 - 1e-6))
 
         return reach(height, width), reach(width, height)
 

@@ -188,7 +188,8 @@ def test_moves_of_a_window_show_the_picture_around_it(
 
 def test_a_frame_is_no_larger_than_the_moves_need() -> None:
     assert RandomAugmentation(horizontal_flip=True, hue=0.1).frame(12, 20) == (12, 20)
-    assert RandomAugmentation(scale_crop=(1.5, 2.0)).frame(12, 20) == (12, 20)
+    # A pixel on each side, to read between pixels.
+    assert RandomAugmentation(scale_crop=(1.5, 2.0)).frame(12, 20) == (14, 22)
     assert RandomAugmentation(scale_crop=(0.5, 2.0)).frame(12, 20) == (24, 40)
     assert RandomAugmentation(rotate=90.0).frame(13, 21) == (25, 25)
     # 3 by 4 pixel steps: a corner comes 2.5 from the centre.

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import RunTransform, TransformRun
 from tfx.v1.components import FnArgs
 
@@ -58,9 +60,10 @@ Train = Callable[..., Path]
 @pytest.fixture
 def train(transform_run: TransformRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     """Trains a tiny network; returns the directory with ``run`` and ``checkpoints``."""
-    monkeypatch.setattr(trainer, "export", lambda *args: None)
 
-    def run(name: str = "training", **options: Any) -> Path:
+    def run(name: str = "training", export: bool = False, **options: Any) -> Path:
+        if not export:
+            monkeypatch.setattr(trainer, "export", lambda *args: None)
         settings = settings_of(tmp_path / name, **options)
         run_fn(fn_args(transform_run, settings, tmp_path / name))
         return tmp_path / name
@@ -73,10 +76,16 @@ def measured(directory: Path) -> list[dict[str, float]]:
     return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in epochs]
 
 
-def test_windows_teach_what_a_disc_is(train: Train) -> None:
-    epochs = measured(train(epochs=8, learning_rate=1e-2, windows_per_epoch=40))
+def test_windows_teach_what_a_disc_is(train: Train, transform_run: TransformRun) -> None:
+    directory = train(export=True, epochs=8, learning_rate=1e-2, windows_per_epoch=40)
+    epochs = measured(directory)
     assert epochs[-1]["val_iou_at_input_size"] > 0.85
     assert epochs[-1]["loss"] < epochs[0]["loss"] / 2
+    model = tf.saved_model.load(str(directory / "model"))
+    for pair in transform_run.pairs["val"]:
+        answer = model.signatures["serving_pixels"](images=tf.constant(pair.image[np.newaxis]))
+        right = answer["class_ids"].numpy()[0] == pair.class_ids
+        assert right[pair.class_ids != 255].mean() > 0.9
 
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened_wherever_its_pixels_are(

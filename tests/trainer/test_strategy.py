@@ -11,7 +11,7 @@ import pytest
 from conftest import RunTransform
 
 from components.dataset.labels import LabelSet
-from components.imaging.reading import InputSize
+from components.imaging.reading import InputSize, ResizeMethod
 from components.trainer.config import TrainerSettings
 from components.trainer.model_config import ModelConfig
 from components.trainer.training_config import AugmentationConfig, TrainingConfig
@@ -35,12 +35,15 @@ trainer.run_fn(FnArgs(**arguments["files"], custom_config={"settings": settings}
 
 
 @pytest.mark.slow
-def test_a_mirrored_training_learns_and_exports(run_transform: RunTransform, tmp_path: Path) -> None:
-    run = run_transform(height=16, width=16)
+@pytest.mark.parametrize("resize", ["stretch", "native"])
+def test_a_mirrored_training_learns_and_exports(
+    run_transform: RunTransform, tmp_path: Path, resize: ResizeMethod
+) -> None:
+    run = run_transform(height=16, width=16, resize=resize)
     settings = TrainerSettings(
         name="discs",
         labels=LabelSet(names=("ground", "disc")),
-        input_size=InputSize(16, 16, "stretch"),
+        input_size=InputSize(16, 16, resize),
         materialized=False,
         model=ModelConfig(filters=4, depth=2, normalization="batch", dropout=0.1),
         augmentation=AugmentationConfig(horizontal_flip=True),
