@@ -24,6 +24,7 @@ from components.trainer.model_config import ModelConfig
 from components.trainer.training_config import AugmentationConfig, TrainingConfig
 from components.transform.config import TransformConfig
 from models.options import ENCODER_PIXELS, IMAGENET
+from pipeline.beam_config import BeamConfig
 from pipeline.kubeflow_config import DATASET_URI, KubeflowConfig, is_remote
 from pipeline.recipe_errors import RecipeError, explain, shown, suggestion
 from pipeline.recipe_yaml import load_yaml
@@ -31,30 +32,6 @@ from pipeline.recipe_yaml import load_yaml
 DEFAULT_RECIPE = "shapes"
 
 _RECIPES = Path(__file__).parent / "recipes"
-_LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
-
-
-class BeamConfig(Settings):
-    """Who does the stages' data processing."""
-
-    runner: str = Field(default="FnApiRunner", min_length=1)
-    """Beam's runner. FnApiRunner works within this process; DirectRunner would try to download another."""
-    workers: int | None = Field(default=None, ge=1)
-    """Parallel workers of a local runner; null is one a core."""
-    options: tuple[str, ...] = ()
-    """Further options of the runner, e.g. ``--region=europe-west4``."""
-
-    def pipeline_args(self) -> list[str]:
-        """Returns the command line that Beam understands."""
-        args = [f"--runner={self.runner}"]
-        if self.runner in _LOCAL_RUNNERS:
-            workers = self.workers or os.cpu_count() or 1
-            mode = "in_memory" if workers == 1 else "multi_threading"
-            # Nobody uses an image here, but without one named TFX packs itself into an archive for remote
-            # workers, anew in every stage.
-            args.append("--sdk_container_image=none")
-            args += [f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"]
-        return [*args, *self.options]
 
 
 class Recipe(Settings):

@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 
 from components.settings import Settings
 from pipeline.kubernetes_types import (
-    BeamOption,
     ClaimName,
     CpuQuantity,
     DnsName,
@@ -117,8 +116,6 @@ class StageConfig(Settings):
     """How often a failed pod is started again; one that was deleted is not."""
     timeout_seconds: int | None = Field(default=None, ge=1)
     """A pod that takes longer is stopped, and counts as failed."""
-    beam_options: tuple[BeamOption, ...] | None = Field(default=None, strict=False)
-    """Beam's command line for this stage, ``[--runner=FlinkRunner, …]``; null works within the pod."""
 
 
 _DEFAULTS: Final = StageConfig(
@@ -132,7 +129,6 @@ _DEFAULTS: Final = StageConfig(
     tolerations=(),
     retries=1,
     timeout_seconds=6 * 3600,
-    beam_options=(),
 )
 _STAGE_DEFAULTS: Final[dict[str, StageConfig]] = {
     "Trainer": StageConfig(

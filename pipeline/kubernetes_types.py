@@ -50,7 +50,8 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _matching(pattern: str, requirement: str) -> AfterValidator:
+def matching(pattern: str, requirement: str) -> AfterValidator:
+    """Has a text be refused, with the requirement as the reason, unless all of it matches."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -76,7 +77,7 @@ MemoryQuantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_is_me
 """``512Mi`` or ``8Gi``."""
 DnsName = Annotated[
     str,
-    _matching(
+    matching(
         r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
         "Kubernetes names its objects in lower-case letters, digits, hyphens and dots",
     ),
@@ -84,32 +85,32 @@ DnsName = Annotated[
 """The name of a Kubernetes object."""
 ClaimName = Annotated[
     str,
-    _matching(
+    matching(
         r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
         "KFP calls a pod's volume after its claim, so a claim's name is up to 63 lower-case letters, digits "
         "and hyphens",
     ),
 ]
 SecretKey = Annotated[
-    str, _matching(r"[-._a-zA-Z0-9]{1,253}", "a Secret's keys are of letters, digits and - _ . only")
+    str, matching(r"[-._a-zA-Z0-9]{1,253}", "a Secret's keys are of letters, digits and - _ . only")
 ]
 LabelKey = Annotated[
     str,
-    _matching(
+    matching(
         r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?",
         "Kubernetes labels its nodes with keys such as topology.kubernetes.io/zone",
     ),
 ]
 LabelValue = Annotated[
     str,
-    _matching(
+    matching(
         r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?",
         "a label's value is up to 63 letters, digits and - _ .",
     ),
 ]
 FolderPath = Annotated[
     str,
-    _matching(
+    matching(
         r"(?!.*/\.\.?(/|$))/[^:]*[^:/]",
         "give an absolute path other than /, without . and .. and without a slash at its end",
     ),
@@ -118,24 +119,21 @@ FolderPath = Annotated[
 MountPath = Annotated[FolderPath, AfterValidator(_outside_of(_KFPS_OWN_MOUNTS))]
 SubPath = Annotated[
     str,
-    _matching(
+    matching(
         r"(?!(.*/)?\.\.(/|$))[^/].*",
         "give the path of a folder within the volume, without .. and without / at its start",
     ),
 ]
 ResourceName = Annotated[
-    str, _matching(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", "Kubernetes knows GPUs by names such as nvidia.com/gpu")
+    str, matching(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", "Kubernetes knows GPUs by names such as nvidia.com/gpu")
 ]
 ImageName = Annotated[
     str,
-    _matching(
+    matching(
         # The grammar of github.com/distribution/reference.
         r"([A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]+)?/)?"
         r"[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)*"
         r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?",
         "give an image's name, in lower case, such as REGISTRY/name:TAG or REGISTRY/name@sha256:DIGEST",
     ),
-]
-BeamOption = Annotated[
-    str, _matching(r"--\S.*", "Beam's options begin with --, such as --runner=FlinkRunner")
 ]

@@ -23,6 +23,16 @@ MOVED: Final = {
     "augmentation.translate": ("augmentation.scale_crop", "its crops are placed at random"),
     "augmentation.variants": ("augmentation", "changes are drawn at random, under its other keys"),
     "augmentation.zoom": ("augmentation.scale_crop", "zoom 0.1 is scale_crop [0.9, 1.1]"),
+    **{
+        f"kubeflow.{where}.beam_options": ("beam", "one engine for all stages, in the recipe's words")
+        for where in (
+            "defaults",
+            *(
+                f"stages.{name}"
+                for name in ("ImageMaskExampleGen", "StatisticsGen", "Transform", "Evaluator")
+            ),
+        )
+    },
     "model.average_mirrored": ("model.test_time_augmentation.horizontal_flip", ""),
     "model.average_scales": ("model.test_time_augmentation.scales", ""),
     "training.focal_gamma": ("training.loss.focal.gamma", "a loss has its own parameters"),

@@ -177,19 +177,13 @@ def test_beam_works_in_the_pod_with_the_cpus_of_its_limit() -> None:
     assert "--direct_num_workers=3" in beam_args(recipe_of("shapes", "beam.workers=3"), "Evaluator")
 
 
-def test_a_stage_may_have_a_cluster_do_its_beam() -> None:
-    options = ["--runner=FlinkRunner", "--flink_master=flink:8081"]
-    recipe = recipe_of("shapes", f"kubeflow.stages.Transform.beam_options=[{', '.join(options)}]")
-    spec = compiled(recipe).spec
-    assert set(options) <= set(container_args(spec, "Transform"))
-    assert "--runner=FnApiRunner" not in container_args(spec, "Transform")
-    assert "--runner=FnApiRunner" in container_args(spec, "Evaluator")
-    assert not any(argument.startswith("--runner") for argument in container_args(spec, "Trainer"))
-
-
-def test_options_of_beam_for_a_stage_without_it_are_refused() -> None:
-    recipe = recipe_of("shapes", "kubeflow.stages.Trainer.beam_options=[--runner=FlinkRunner]")
-    with pytest.raises(RecipeError, match="Trainer does not use Beam; these do: Evaluator, "):
+def test_an_engine_that_cannot_read_the_pod_s_disk_is_refused() -> None:
+    recipe = recipe_of(
+        "shapes",
+        "beam={runner: PortableRunner, job_endpoint: 'beam:8099', environment_type: EXTERNAL, "
+        "environment_config: 'localhost:50000'}",
+    )
+    with pytest.raises(RecipeError, match=r"beam.runner is PortableRunner, .* the pod's own disk"):
         compiled(recipe)
 
 

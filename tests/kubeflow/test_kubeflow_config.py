@@ -67,7 +67,10 @@ def test_a_stage_says_less_and_less_general_things_last() -> None:
         ("stages.Trainer.memory_limit=64GB", ("kubeflow.stages.Trainer.memory_limit", "8Gi")),
         ("stages.Trainer.node_selector={a b: c}", ("kubeflow.stages.Trainer.node_selector", "keys such as")),
         ("stages.Trainer.node_selector={a: b c}", ("kubeflow.stages.Trainer.node_selector.a", "value")),
-        ("stages.Transform.beam_options=[runner]", ("beam_options.0 is 'runner'", "begin with --")),
+        (
+            "stages.Transform.beam_options=[--a]",
+            ("Transform.beam_options", "; use beam"),
+        ),
         ("secrets=[{secret: a, key: b c, variable: D}]", ("kubeflow.secrets.0.key", "letters, digits")),
         (
             "secrets=[{secret: a, key: b, variable: C}, {secret: d, key: e, variable: C}]",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.trainer.config import TrainerSettings
-from pipeline.config import BeamConfig, Recipe, list_recipes, load_recipe
+from pipeline.config import Recipe, list_recipes, load_recipe
 from pipeline.recipe_errors import MOVED, RecipeError, all_keys
 from pipeline.recipe_yaml import load_yaml
 
@@ -381,27 +381,6 @@ def test_no_content_of_a_recipe_file_ends_in_anything_but_words(values: dict[str
 def test_a_recipe_survives_json() -> None:
     recipe = load_recipe("shapes")
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
-
-
-def test_beam_works_in_this_process_with_a_worker_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
-    assert BeamConfig().pipeline_args() == [
-        "--runner=FnApiRunner",
-        "--sdk_container_image=none",
-        "--direct_running_mode=multi_threading",
-        "--direct_num_workers=8",
-    ]
-    assert BeamConfig(workers=1).pipeline_args() == [
-        "--runner=FnApiRunner",
-        "--sdk_container_image=none",
-        "--direct_running_mode=in_memory",
-        "--direct_num_workers=1",
-    ]
-
-
-def test_another_beam_runner_gets_only_its_own_options() -> None:
-    beam = BeamConfig(runner="DataflowRunner", options=("--region=europe-west4",))
-    assert beam.pipeline_args() == ["--runner=DataflowRunner", "--region=europe-west4"]
 
 
 def test_recipes_and_help_need_neither_tensorflow_nor_kubeflow() -> None:

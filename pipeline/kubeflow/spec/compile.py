@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -45,7 +45,7 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         pipeline_root: directory of all artifacts in the object store, ``s3://BUCKET/PATH`` for example.
 
     Raises:
-        RecipeError: it gives options of Beam to a stage that does not use Beam.
+        RecipeError: it has a cluster do Beam's work, which could not read what a stage reads.
     """
     if not image:
         raise ValueError(
@@ -61,7 +61,14 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         checkpoint_dir=recipe.kubeflow.checkpoint_dir,
     )
     beam_components = [each for each in pipeline.components if isinstance(each, BaseBeamComponent)]
-    _require_beam({component.id for component in beam_components}, recipe)
+    if recipe.beam.is_remote:
+        raise RecipeError(
+            [
+                f"beam.runner is {recipe.beam.runner}, whose workers do not see what a stage reads: on "
+                "Kubeflow these are copies on the pod's own disk; leave it out, and raise "
+                "kubeflow.stages.NAME.cpu_limit"
+            ]
+        )
     for component in beam_components:
         component.with_beam_pipeline_args(beam_args(recipe, component.id))
     spec = compile_for_vertex(pipeline, image)
@@ -81,13 +88,10 @@ def pipeline_name(recipe: Recipe) -> str:
 def beam_args(recipe: Recipe, stage_name: str) -> list[str]:
     """Returns Beam's command line for a stage.
 
-    Where neither the stage nor ``beam.workers`` says otherwise, one worker for each CPU that the stage's
-    pod may use: the machine that compiles has another number of them.
+    Where ``beam.workers`` does not say otherwise, one worker for each CPU that the stage's pod may use: the
+    machine that compiles has another number of them.
     """
-    stage = recipe.kubeflow.stage(stage_name)
-    if stage.beam_options:
-        return list(stage.beam_options)
-    cpus = int(parse_quantity(str(stage.cpu_limit)))
+    cpus = int(parse_quantity(str(recipe.kubeflow.stage(stage_name).cpu_limit)))
     workers = recipe.beam.workers or max(1, cpus)
     return recipe.beam.model_copy(update={"workers": workers}).pipeline_args()
 
@@ -100,17 +104,6 @@ def compile_for_vertex(pipeline: tfx.dsl.Pipeline, image: str) -> PipelineSpec:
     with _quiet(), _any_artifact_type():
         job = KubeflowV2DagRunner(config).run(pipeline, write_out=False)
     return json_format.ParseDict(job["pipelineSpec"], PipelineSpec())
-
-
-def _require_beam(with_beam: Collection[str], recipe: Recipe) -> None:
-    choices = ", ".join(sorted(with_beam))
-    idle = [
-        f"kubeflow.stages.{name}.beam_options: {name} does not use Beam; these do: {choices}"
-        for name, stage in recipe.kubeflow.stages.items()
-        if stage.beam_options and name not in with_beam
-    ]
-    if idle:
-        raise RecipeError(idle)
 
 
 def _parameter(name: str, value: str | int | float) -> RuntimeParameter:
