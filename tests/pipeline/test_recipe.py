@@ -112,7 +112,11 @@ def test_a_relative_root_counts_from_the_current_directory(
             "dataset.splits.vall=0.1",
             "unknown key dataset.splits.vall (value 0.1); did you mean dataset.splits.val?",
         ),
-        ("beam.zzz=1", "unknown key beam.zzz (value 1); beam has runner, workers, options"),
+        (
+            "beam.zzz=1",
+            "unknown key beam.zzz (value 1); beam has runner, workers, job_endpoint, flink_master, "
+            "environment_type, environment_config, options",
+        ),
         ("transform.height=tall", "transform.height is 'tall': it should be a valid integer"),
         ("training.epochs=1.5", "training.epochs is 1.5: it should be a valid integer"),
         ("training.epochs='3'", "training.epochs is '3': it should be a valid integer"),
