@@ -7,26 +7,19 @@ import pytest
 
 from models.encoder_unet import encoder_unet
 from models.fully_convolutional import is_fully_convolutional
-from models.options import EncoderName, Upsampling
+from models.options import EncoderName, Normalization, Upsampling
 from models.unet import unet
 
 LOCAL = {"MobileNetV2", "DenseNet121", "ResNet50V2"}
 
 
 @pytest.mark.parametrize("upsampling", get_args(Upsampling))
-@pytest.mark.parametrize("normalization", ["none", "batch", "group"])
-def test_group_normalisation_alone_looks_at_all_of_an_image(
-    upsampling: Upsampling, normalization: str
+@pytest.mark.parametrize("normalization", get_args(Normalization))
+def test_of_a_unet_only_group_normalisation_looks_at_all_of_an_image(
+    upsampling: Upsampling, normalization: Normalization
 ) -> None:
-    network = unet(
-        (None, None, 3),
-        2,
-        filters=4,
-        depth=3,
-        dropout=0.1,
-        normalization=normalization,
-        upsampling=upsampling,
-    )
+    shape = (None, None, 3)
+    network = unet(shape, 2, filters=4, depth=3, normalization=normalization, upsampling=upsampling)
     assert is_fully_convolutional(network) == (normalization != "group")
 
 
