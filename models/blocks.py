@@ -209,7 +209,27 @@ def _resize(x: Any, filters: int, normalization: Normalization, name: str) -> An
 def _bilinear(x: Any, filters: int, normalization: Normalization, name: str) -> Any:
     # Interpolation treats each channel alike, so narrowing first costs a quarter of narrowing after.
     x = convolution(x, filters, normalization=normalization, kernel_size=1, name=name)
-    return keras.layers.UpSampling2D(2, interpolation="bilinear", name=name)(x)
+    return _BilinearDoubling(2, interpolation="bilinear", name=name)(x)
+
+
+class _BilinearDoubling(keras.layers.UpSampling2D):
+    """``UpSampling2D`` for images of any size, too, which Keras asks in vain whether they are of one."""
+
+    def call(self, inputs: Any) -> Any:
+        if None not in inputs.shape[1:3]:
+            return super().call(inputs)
+        # Each pixel twice, then a quarter of either neighbour: the same to the last bits.
+        rows = keras.ops.repeat(inputs, 2, axis=1)
+        above, below = rows[:, :1], rows[:, -1:]
+        rows = rows / 2 + _neighbours(rows[:, :-1], rows[:, 1:], above, below, axis=1)
+        columns = keras.ops.repeat(rows, 2, axis=2)
+        left, right = columns[:, :, :1], columns[:, :, -1:]
+        return columns / 2 + _neighbours(columns[:, :, :-1], columns[:, :, 1:], left, right, axis=2)
+
+
+def _neighbours(before: Any, after: Any, first: Any, last: Any, axis: int) -> Any:
+    before = keras.ops.concatenate([first, before], axis=axis)
+    return (before + keras.ops.concatenate([after, last], axis=axis)) / 4
 
 
 def _pix2pix(x: Any, filters: int, normalization: Normalization, name: str) -> Any:

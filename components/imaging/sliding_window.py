@@ -89,7 +89,10 @@ def segment_windows(
 
             def see(j: tf.Tensor) -> tf.Tensor:
                 pixels = tf.map_fn(columns.pixels, tf.range(j, tf.minimum(j + at_once, last)))
-                return network(tf.transpose(tf.gather(lines, pixels, axis=1), [1, 0, 2, 3]))
+                seen = tf.transpose(tf.gather(lines, pixels, axis=1), [1, 0, 2, 3])
+                if stride is None:
+                    seen = tf.ensure_shape(seen, [None, size.height, size.width, None])
+                return network(seen)
 
             def place(k: tf.Tensor, state: Any) -> tuple[Any, Answer]:
                 batch, left, waiting = state

@@ -3,7 +3,9 @@
 from typing import get_args
 
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from models.encoder_unet import encoder_unet
 from models.fully_convolutional import is_fully_convolutional
@@ -21,6 +23,16 @@ def test_of_a_unet_only_group_normalisation_looks_at_all_of_an_image(
     shape = (None, None, 3)
     network = unet(shape, 2, filters=4, depth=3, normalization=normalization, upsampling=upsampling)
     assert is_fully_convolutional(network) == (normalization != "group")
+
+
+@pytest.mark.parametrize("upsampling", get_args(Upsampling))
+def test_a_graph_for_images_of_any_size_answers_as_one_for_a_single_size(upsampling: Upsampling) -> None:
+    keras.utils.set_random_seed(0)
+    network = unet((None, None, 3), 2, filters=4, depth=3, upsampling=upsampling)
+    graph = tf.function(network, input_signature=[tf.TensorSpec([None, None, None, 3])])
+    for shape in ((2, 8, 12, 3), (1, 4, 4, 3)):
+        images = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+        np.testing.assert_allclose(graph(images), network(images), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["MobileNetV2", "MobileNetV3Small", "EfficientNetV2B0"])
