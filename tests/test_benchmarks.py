@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, label
 
-from benchmarks import init, resolution, training
+from benchmarks import init, large_pictures, resolution, training
 from benchmarks.thin_structures import draw_picture, draw_thin_structures
 
 
@@ -82,3 +82,17 @@ def test_what_init_proposes_for_thin_structures_is_measured(capsys: pytest.Captu
     assert header.startswith("form ") and measured
     ceiling, dice, iou = map(float, measured[4].split())
     assert dice == pytest.approx(2 * iou / (1 + iou), abs=1e-3) and 0 < ceiling <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_a_large_picture_takes_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    size = ("--width", "900", "--height", "700", "--window", "32", "--classes", "3", "--filters", "1")
+    large_pictures.main(size)
+    measured = re.fullmatch(
+        r"900 x 700, 3 classes: ([\d.]+) s, (\d+) MB before, (\d+) MB with the picture\n",
+        capsys.readouterr().out,
+    )
+    assert measured
+    seconds, before, answered = map(float, measured.groups())
+    assert seconds > 0 and 0 < before <= answered

@@ -262,7 +262,6 @@ def export(
     reading: Reading,
     recipe: Mapping[str, Any],
     directory: Path,
-    *,
     stride: int | None = None,
 ) -> None:
     """Writes the SavedModel with its signatures, its label set and its warm-up requests.

@@ -97,7 +97,7 @@ def run_fn(fn_args: FnArgs) -> None:
         settings.reading,
         settings.made_from(),
         Path(fn_args.serving_model_dir),
-        stride=stride,
+        stride,
     )
 
 

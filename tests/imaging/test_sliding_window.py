@@ -123,3 +123,31 @@ def test_windows_in_bands_and_strips_answer_as_one_sum_over_all_of_them(
     expected_ids, expected_confidence = by_hand(picture, size)
     np.testing.assert_array_equal(ids, expected_ids)
     np.testing.assert_allclose(confidence, expected_confidence, rtol=1e-5)
+
+
+def test_windows_that_lie_side_by_side_answer_each_for_itself() -> None:
+    size = InputSize(8, 6, "native", overlap=0.0)
+    picture = noise(24, 30)
+    ids, confidence = segmenter(size)(picture)
+    # 24 x 30 pixels are 3 x 5 windows.
+    alone = picture.reshape(3, 8, 5, 6, 3).swapaxes(1, 2).reshape(15, 8, 6, 3)
+    logits = network(tf.constant(alone)).numpy().reshape(3, 5, 8, 6, CLASSES)
+    logits = logits.swapaxes(1, 2).reshape(24, 30, CLASSES)
+    np.testing.assert_array_equal(ids, logits.argmax(-1))
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    np.testing.assert_allclose(confidence, 1 / odds.sum(-1), rtol=1e-5)
+
+
+def test_a_small_picture_is_one_window_where_it_may_be_and_a_large_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sliding_window, "_WHOLE_PIXELS", 24 * 32)
+    size = InputSize(8, 8, "native")
+    segment = segmenter(size, stride=4)
+    for height, width in ((23, 31), (24, 32), (5, 96)):
+        whole = -(-max(height, 8) // 4) * 4, -(-max(width, 8) // 4) * 4
+        picture = noise(height, width)
+        np.testing.assert_array_equal(segment(picture)[0], by_hand(picture, InputSize(*whole, "native"))[0])
+    for height, width in ((25, 32), (24, 33)):
+        picture = noise(height, width)
+        np.testing.assert_array_equal(segment(picture)[0], by_hand(picture, size)[0])
