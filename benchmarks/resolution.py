@@ -1,6 +1,7 @@
 """Thin structures at the resolution of the pictures, against pictures resized as a whole, in equal time.
 
-    python -m benchmarks.resolution [--minutes 10] [--forms resized proposed] [--set KEY=VALUE ...]
+    python -m benchmarks.resolution [--minutes 10] [--forms resized proposed] [--workdir DIR]
+                                   [--set KEY=VALUE ...]
 
 Draws 20 pictures for training and 20 for testing, 600 x 600 pixels of curves 1 to 3 px wide, and lets
 ``pipeline.init`` write a recipe for them. Each form of it is then trained for as long as ``--minutes`` says
@@ -79,7 +80,7 @@ def measure(recipe_file: Path, overrides: Sequence[str], minutes: float, folder:
         recipe_file: what ``init`` wrote.
         overrides: ``KEY=VALUE`` each, the form.
         minutes: for which it is trained.
-        folder: empty or absent, the runs' work directory.
+        folder: the runs' work directory.
 
     Raises:
         FormError: a run failed.
@@ -91,14 +92,16 @@ def measure(recipe_file: Path, overrides: Sequence[str], minutes: float, folder:
     command += ["--workdir", str(folder), *(part for change in overrides for part in ("--set", change))]
     epoch = time_an_epoch(command)
     epochs = max(1, round(60 * minutes / epoch.seconds))
-    code = subprocess.run(
-        [*command, "--set", f"training.epochs={epochs}"], stdout=subprocess.DEVNULL, check=False
-    ).returncode
-    summary = RunSummary.load_if_any(workdir.summary)
-    if summary is None or summary.metrics is None or summary.examples is None:
-        raise FormError("; ".join(summary.reasons) if summary else f"the run ended with {code}")
-    [history_file] = workdir.artifacts.glob(f"Trainer/model_run/*/{HISTORY_FILE}")
-    history = TrainingHistory.load(history_file)
+    done = subprocess.run(
+        [*command, "--set", f"training.epochs={epochs}"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if not done.stdout:
+        raise FormError(f"the run ended with {done.returncode}")
+    summary = RunSummary.model_validate(json.loads(done.stdout.splitlines()[-1])["summary"])
+    if summary.metrics is None or summary.examples is None:
+        raise FormError("; ".join(summary.reasons))
+    histories = workdir.artifacts.glob(f"Trainer/model_run/*/{HISTORY_FILE}")
+    history = TrainingHistory.load(max(histories, key=lambda file: file.stat().st_mtime))
     iou = summary.metrics.iou[THIN]
     size, batch_size = recipe.transform.input_size, recipe.training.batch_size
     # Pictures are seen once an epoch; windows fill every batch.
@@ -154,13 +157,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--pictures", type=int, default=20, help="of each split; default: %(default)s")
     parser.add_argument("--side", type=int, default=600, metavar="PIXELS", help="default: %(default)s")
+    parser.add_argument("--workdir", type=Path, metavar="DIR", help="where data, recipe and runs stay")
     args = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as directory:
-        folder = Path(directory)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.workdir or Path(temporary)
         draw_thin_structures(folder / "data", train=args.pictures, test=args.pictures, side=args.side)
         recipe_file = folder / "thin.yaml"
         data = [f"--{kind}={folder / 'data'}" for kind in ("images", "masks")]
-        init = [sys.executable, "-m", "pipeline.init", *data, f"--classes=background,{THIN}"]
+        init = [sys.executable, "-m", "pipeline.init", *data, f"--classes=background,{THIN}", "--force"]
         subprocess.run([*init, "--output", recipe_file], stdout=subprocess.DEVNULL, check=True)
         print(_LINE.format("form", "input", "seen", "trained", "ceiling", "Dice", "IoU"), flush=True)
         for form in args.forms:
