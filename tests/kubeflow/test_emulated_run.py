@@ -1,4 +1,7 @@
-"""Real pets through the compiled package, task by task as Kubeflow Pipelines does it, to a served model."""
+"""Real pets through the compiled package, task by task as Kubeflow Pipelines does it, to a served model.
+
+Each task is a container of the image where one can be built, else a process that sees what one would.
+"""
 
 import io
 import json
@@ -11,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from emulator import engine as engines
+from emulator import image as images
 from emulator import pod
 from emulator.cluster import Cluster, State, TaskResult
 from PIL import Image
@@ -20,7 +25,7 @@ from pipeline.kubeflow.client.backend import verdict
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3600),  # the first build of the image installs everything
     pytest.mark.skipif(bool(pod.missing_privilege()), reason=pod.missing_privilege()),
 ]
 
@@ -46,6 +51,7 @@ class Setup:
     """A cluster with its volumes, and the package."""
 
     cluster: Cluster
+    code: Path | engines.Image
     package: str
     data: Path
     serving: Path
@@ -62,20 +68,31 @@ class Setup:
 
 
 @pytest.fixture(scope="module")
-def setup(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path | engines.Image:
+    if engines.missing():
+        return pod.install(tmp_path_factory.mktemp("image"))
+    return images.built(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def setup(
+    shared_data: Path, code: Path | engines.Image, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Setup]:
     from pipeline.kubeflow.spec.compile import compile_pipeline
 
     root = tmp_path_factory.mktemp("kubeflow")
     data, serving, workdir = root / "volumes/data", root / "volumes/serving", root / "local"
     _copy_pets(shared_data / "oxford_iiit_pet", data / "pets")
     serving.mkdir()
+    serving.chmod(0o777)  # a container's user has no name here
     overrides = [f"{key}={json.dumps(value)}" for key, value in SETTINGS.items()]
     # One attempt tells as much as two, and sooner.
     on_cluster = [*overrides, "kubeflow.defaults.retries=0"]
     recipe = load_recipe("pets_unet", "/data/pets", on_cluster, runs_here=False)
-    package = compile_pipeline(recipe, image="registry.example/pets:1", pipeline_root="s3://artifacts/pets")
+    name = code.name if isinstance(code, engines.Image) else "registry.example/pets:1"
+    package = compile_pipeline(recipe, image=name, pipeline_root="s3://artifacts/pets")
     claims = {"segmentation-data": data, "segmentation-serving": serving}
-    cluster = Cluster(root / "cluster", pod.install(root / "image"), claims)
+    cluster = Cluster(root / "cluster", code, claims)
     command = [sys.executable, "-m", "pipeline.run_local", "--recipe=pets_unet", f"--data={data / 'pets'}"]
     command += [f"--workdir={workdir}", *(f"--set={override}" for override in overrides)]
     log = root / "local.log"
@@ -86,7 +103,7 @@ def setup(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         ) as local,
     ):
         try:
-            yield Setup(cluster, package.to_yaml(), data / "pets", serving, local, workdir, log)
+            yield Setup(cluster, code, package.to_yaml(), data / "pets", serving, local, workdir, log)
         finally:
             local.kill()
 
@@ -170,6 +187,20 @@ def test_the_page_of_the_run_is_a_file_that_kubeflow_can_show(setup: Setup, firs
 
 def test_the_report_names_the_commit_of_the_image_not_of_who_compiled(setup: Setup, first: Results) -> None:
     assert pod.REVISION in setup.objects(first["Report"].outputs["report"]).read_text()
+
+
+def test_a_container_pushes_as_its_own_user_what_the_images_server_has_tried(
+    setup: Setup, first: Results
+) -> None:
+    from components.dataset.contracts import SERVING_CHECK_FILE, ServingCheck
+
+    if not isinstance(setup.code, engines.Image):
+        pytest.skip(engines.missing())
+    assert {path.stat().st_uid for path in setup.serving.rglob("*")} == {images.USER}
+    verdict = setup.objects(first["ServingCheck"].outputs["infra_blessing"])
+    assert (
+        ServingCheck.load(verdict / SERVING_CHECK_FILE).server == f"tensorflow_model_server {images.SERVER}"
+    )
 
 
 def test_the_served_version_answers_over_grpc(setup: Setup, first: Results) -> None:

@@ -1,4 +1,4 @@
-"""The image, built by podman from the committed Dockerfile, and every stage in containers of it."""
+"""The image, built by podman from the committed Dockerfile: what is in it, and what is not."""
 
 import json
 import re
@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 from emulator import engine as engines
-from emulator.cluster import Cluster, State
+from emulator import image as images
 from emulator.engine import Engine, Image
+from emulator.image import USER, base_images
 from emulator.pod import REPOSITORY
-
-from components.dataset.contracts import SERVING_CHECK_FILE, ServingCheck
-from pipeline.config import load_recipe
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,76 +20,15 @@ pytestmark = [
     pytest.mark.skipif(bool(engines.missing()), reason=engines.missing()),
 ]
 
-# A server with a library of its own, which answers as the real one does: by the embedded server.
-STAND_IN = {
-    "version.c": """
-const char *version(void) { return "TensorFlow ModelServer: 2.21.0-stand-in\\nTensorFlow Library: 2.21.0"; }
-""",
-    "server.c": """
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-const char *version(void);
-int main(int count, char **given) {
-    if (count > 1 && !strcmp(given[1], "--version")) return puts(version()) < 0;
-    char **command = calloc(count + 3, sizeof *command);
-    command[0] = "python"; command[1] = "-m"; command[2] = "components.serving.server";
-    memcpy(command + 3, given + 1, count * sizeof *command);
-    return execvp(*command, command);
-}
-""",
-    "Dockerfile": f"""
-FROM {engines.BUILDER}
-COPY version.c server.c ./
-RUN gcc -shared -fPIC -o /usr/local/lib/libstandin.so version.c && ldconfig && \
-    gcc -o /usr/bin/tensorflow_model_server server.c -lstandin
-""",
-}
-SETTINGS = {
-    "dataset.shapes.num_images": 120,
-    "transform.height": 48,
-    "transform.width": 48,
-    "model.filters": 8,
-    "model.depth": 2,
-    "training.epochs": 2,
-    "training.batch_size": 8,
-    "evaluation.min_mean_iou": 0.05,
-    "evaluation.allow_unmeasured_classes": ["disc", "square", "triangle", "boundary"],
-    "serving.check_examples": 4,
-}
-OVERRIDES = [f"{key}={value}" for key, value in SETTINGS.items()]
-USER = 65532
-
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    podman = Engine.configured(tmp_path_factory.mktemp("podman"))
-    podman.prepare_base_images()
-    return podman
-
-
-def _serving_image(engine: Engine, directory: Path) -> str:
-    name = f"{engines.NAME}/serving:stand-in"
-    directory.mkdir()
-    for file, text in STAND_IN.items():
-        (directory / file).write_text(text)
-    engine.do("build", "--tag", name, str(directory))
-    return name
-
-
-def _base_images(serving: str) -> str:
-    images = f"BUILDER_IMAGE={engines.BUILDER} PYTHON_IMAGE={engines.BASE} SERVING_IMAGE={serving}"
-    return f"BASE_IMAGES={images}"
+    return images.engine(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    name = f"{engines.NAME}/pipeline:cpu"
-    serving = _serving_image(engine, tmp_path_factory.mktemp("serving") / "image")
-    done = engine.make_image(REPOSITORY, f"IMAGE={name}", _base_images(serving))
-    assert done.returncode == 0, done.stdout[-5000:]
-    return Image(engine, name)
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return images.built(tmp_path_factory)
 
 
 def _run(image: Image, *command: str, options: tuple[str, ...] = ()) -> str:
@@ -174,31 +111,6 @@ def test_the_server_and_its_library_came_along(image: Image) -> None:
     assert not [path for path in ours if "libc." in path], "the C library must be the image's own"
 
 
-def test_the_compiled_package_runs_task_by_task_in_containers(image: Image, tmp_path: Path) -> None:
-    from pipeline.kubeflow.spec.compile import compile_pipeline
-
-    recipe = load_recipe("shapes", None, [*OVERRIDES, "kubeflow.defaults.retries=0"], runs_here=False)
-    package = compile_pipeline(recipe, image=image.name, pipeline_root="s3://artifacts/shapes")
-    claims = {name: tmp_path / name for name in ("segmentation-data", "segmentation-serving")}
-    for claim in claims.values():
-        claim.mkdir()
-        claim.chmod(0o777)
-    cluster = Cluster(tmp_path / "cluster", image, claims)
-    results = cluster.run(package.to_yaml())
-    failed = {
-        name: result.log[-3000:] for name, result in results.items() if result.state is not State.SUCCEEDED
-    }
-    assert failed == {}
-    [version] = [
-        path.name for path in (claims["segmentation-serving"] / "shapes").iterdir() if path.name.isdecimal()
-    ]
-    told = f"pushed: version {version} is served from /serving/shapes/{version}\n"
-    assert results["model-pushed"].log == told
-    assert {path.stat().st_uid for path in claims["segmentation-serving"].rglob("*")} == {USER}
-    verdict = cluster.objects.path(results["ServingCheck"].outputs["infra_blessing"].uri)
-    assert ServingCheck.load(verdict / SERVING_CHECK_FILE).server == "tensorflow_model_server 2.21.0-stand-in"
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of this one's Dockerfile that installs little, one package of it from source."""
@@ -225,7 +137,7 @@ def twice(engine: Engine, small: Path, tmp_path_factory: pytest.TempPathFactory)
     anew.chmod(0o755)
     names = [f"{engines.NAME}/small:{number}" for number in (1, 2)]
     for name in names:
-        done = engine.make_image(small, f"ENGINE={anew}", f"IMAGE={name}", _base_images("builder"))
+        done = engine.make_image(small, f"ENGINE={anew}", f"IMAGE={name}", base_images("builder"))
         assert done.returncode == 0, done.stdout
     yield names
     engine.do("image", "rm", *names)
@@ -265,6 +177,6 @@ def test_an_image_can_do_without_a_server_but_not_by_accident(
 ) -> None:
     answer = engine.run(twice[0], ["sh", "-c", "command -v tensorflow_model_server"])
     assert answer.returncode == 127 or answer.stdout == ""
-    done = engine.make_image(small, f"IMAGE={engines.NAME}/small:3", _base_images(engines.BASE))
+    done = engine.make_image(small, f"IMAGE={engines.NAME}/small:3", base_images(engines.BASE))
     assert done.returncode != 0
     assert f"SERVING_IMAGE={engines.BASE} has no tensorflow_model_server" in done.stdout

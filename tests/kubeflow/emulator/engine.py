@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from emulator.pod import REPOSITORY, Pod
+from emulator.pod import REPOSITORY, REVISION, Pod
 
 _DEBIAN: Final = "bookworm"
 # What the interpreter's own extension modules are linked with.
@@ -174,6 +174,8 @@ class Container(Pod):
         # As a kubelet does with emptyDir volumes, which everybody may write.
         subprocess.run(["chmod", "-R", "a+rwX", str(self.directory)], check=True)
         options = [
+            # Another than the checkout's, so that it is seen whose a report names.
+            f"--env=SEGMENTATION_REVISION={REVISION}",
             *(f"--volume={folder}:{seen_at}" for seen_at, folder in volumes.items()),
             *(f"--env={name}={value}" for name, value in self.environment.items()),
         ]
