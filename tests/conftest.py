@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from components.dataset import features
 
@@ -21,6 +23,33 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 _SHARED_CASES = _SHARED_DATA.parent / "cases"
+
+
+_LONGEST_FIRST = (
+    *("test_emulated_run.py", "test_image_build.py", "test_real_data.py", "test_drawn_data.py"),
+    *("test_run_fn.py", "test_run_local.py"),
+)
+_TOGETHER = {"tests/kubeflow/test_image_build.py": "tests/kubeflow/test_emulated_run.py"}
+"""Modules that share what takes minutes to make with another one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts first what takes longest: last, one process would be at work and the other one idle."""
+    ranks = {name: rank for rank, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
+class _ByFixtures(LoadScopeScheduling):
+    """Gives to one process what shares fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return _TOGETHER.get(module, module)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Is asked where there are several processes."""
+    return _ByFixtures(config, log)
 
 
 @pytest.fixture(scope="session")
