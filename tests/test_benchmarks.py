@@ -74,11 +74,17 @@ def test_a_form_that_fails_says_why_and_leaves_the_others(capsys: pytest.Capture
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_what_init_proposes_for_thin_structures_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    tiny = ("model.filters=2", "model.depth=3", "transform.height=32", "transform.width=32")
+    tiny = (
+        "model.filters=2",
+        "model.depth=3",
+        "transform.height=32",
+        "transform.width=32",
+        "transform.resize=native",
+    )
     changes = [part for change in tiny for part in ("--set", change)]
     resolution.main(["--minutes", "0.01", "--pictures", "4", "--side", "96", "--forms", "proposed", *changes])
     header, line = capsys.readouterr().out.splitlines()
-    measured = re.fullmatch(r"proposed +(\w+ 32 x 32) +(\d+) +([\d.]+)((?: +[01]\.\d{3}){3})", line)
+    measured = re.fullmatch(r"proposed +(native 32 x 32) +(\d+) +([\d.]+)((?: +[01]\.\d{3}){3})", line)
     assert header.startswith("form ") and measured
     ceiling, dice, iou = map(float, measured[4].split())
     assert dice == pytest.approx(2 * iou / (1 + iou), abs=1e-3) and 0 < ceiling <= 1
