@@ -11,10 +11,6 @@ from models.options import Joining, Normalization, Upsampling
 InputShape = tuple[int | None, int | None, int]
 """Height, width, channels; None is any."""
 
-BATCH_MOMENTUM: Final = 0.9
-"""Of batch normalisation's statistics. Keras's own, 0.99, needs hundreds of steps to know the activations;
-small datasets have few."""
-
 DROPOUT_LEVELS: Final = 2
 """Dropout follows the deepest levels only, where nearly all of the weights are."""
 
@@ -59,7 +55,8 @@ def convolution(
     Args:
         x: (N, H, W, any).
         filters: channels of the result, (N, H, W, filters).
-        normalization: ``none``; ``batch``, over the batch (Ioffe and Szegedy 2015); or ``group``, over groups
+        normalization: ``none``; ``batch``, over the batch (Ioffe and Szegedy 2015), see
+            `models.batch_statistics` for what it uses outside of training; or ``group``, over groups
             of up to 16 channels of each image by itself (Wu and He 2018), for batches of few images.
         name: prefix of the layers' names.
         kernel_size: pixels a side.
@@ -88,7 +85,7 @@ def normalize(x: Any, normalization: Normalization, *, name: str) -> Any:
     if normalization == "none":
         return x
     if normalization == "batch":
-        return keras.layers.BatchNormalization(momentum=BATCH_MOMENTUM, name=name)(x)
+        return keras.layers.BatchNormalization(name=name)(x)
     channels = x.shape[-1]
     groups = channels // gcd(channels, _GROUP_CHANNELS)
     return keras.layers.GroupNormalization(groups, name=name)(x)
@@ -152,8 +149,7 @@ def up(
               joined features: the cheapest level up.
             - ``pix2pix``: transposed convolution, batch normalisation and ReLU (Isola et al. 2017); the
               joined features stay as they are. Batch normalisation belongs to it, whatever
-              ``normalization`` says; its statistics follow as fast as those of `normalize` (Keras' own
-              momentum would need hundreds of steps).
+              ``normalization`` says.
         joining: how the encoder's features join the upsampled ones: ``concatenate``, side by side; or
             ``add`` (Chaurasia and Culurciello 2017, "LinkNet"), in as many channels, to which a 1x1
             convolution brings them where they have another number: the next convolution then sees half.

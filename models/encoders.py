@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import keras
 
-from models.blocks import BATCH_MOMENTUM, InputShape
+from models.blocks import InputShape
 from models.options import IMAGENET, EncoderName, encoder_stride
 
 _DEEPEST: Final[dict[EncoderName, str]] = {
@@ -51,11 +51,6 @@ def encoder(
     """
     encoder_stride(name)  # refuses an unknown name
     backbone = _backbone(name, input_shape, weights)
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            # Keras's, 0.99 and 0.999, are made for a million images: after a short training, the statistics
-            # validated and exported would be those of the network as it was at the start.
-            layer.momentum = BATCH_MOMENTUM
     features = keras.Model(backbone.input, _features(backbone, _DEEPEST.get(name)), name="encoder")
     features.trainable = not frozen
     return features

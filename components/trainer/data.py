@@ -30,6 +30,8 @@ _SHUFFLE_BYTES = 2**27
 """Decoded pixels that the shuffle buffer may hold; ingestion has dealt the examples out at random already."""
 _SHOWN = 4
 """Pairs that are drawn after each epoch."""
+_FOR_STATISTICS = 64
+"""Training images that batch normalisation's statistics are taken over: docs/training.md says why so many."""
 
 
 class Examples:
@@ -101,6 +103,8 @@ class Examples:
             self.val = replica_batches(val.prefetch(tf.data.AUTOTUNE))
         self.shown: Sequence[tuple[np.ndarray, np.ndarray]] = list(self._source.shown.as_numpy_iterator())
         """A few pairs of image and class ids, of val where there is one, to look at after each epoch."""
+        self.for_statistics = statistics_batches(self._source.for_statistics, training.batch_size // devices)
+        """Batches of some training images, not augmented, for batch normalisation's statistics."""
 
     def train(self, epochs: range) -> tf.data.Dataset:
         """Returns the batches of some epochs, ``steps_per_epoch`` each."""
@@ -118,6 +122,7 @@ class _Pictures:
         count: training examples an epoch.
         val: pairs of image and class ids, their number known; None where the split is empty.
         shown: likewise, a few of val, or else of train.
+        for_statistics: likewise, some of train, their number known.
     """
 
     def __init__(
@@ -140,6 +145,8 @@ class _Pictures:
         self.val = kept("val") if counts["val"] else None
         # Not from the cache: it would take the first few for the whole.
         self.shown = decoded("val" if counts["val"] else "train").take(_SHOWN)
+        some = min(counts["train"], _FOR_STATISTICS)
+        self.for_statistics = cached(decoded("train").take(some), some, None)
 
     def batches(self, epochs: range, drop_remainder: bool) -> tf.data.Dataset:
         return training_batches(
@@ -180,6 +187,7 @@ class _Windows:
         logger.info("%d windows an epoch, of %d training pictures", self.count, len(train))
         self.val = grid_pairs(val, size, self.count) if val else None
         self.shown = grid_pairs(val or train, size, _SHOWN)
+        self.for_statistics = grid_pairs(train, size, _FOR_STATISTICS)
 
     def batches(self, epochs: range, drop_remainder: bool) -> tf.data.Dataset:
         """There is no remainder to drop."""
@@ -370,6 +378,18 @@ def grid_pairs(pictures: Sequence[Picture], size: InputSize, at_most: int) -> tf
         return image, tf.ensure_shape(class_ids, [size.height, size.width])
 
     return tf.data.Dataset.range(number).map(pair, tf.data.AUTOTUNE)
+
+
+def statistics_batches(pairs: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """Returns the images of pairs, their number known, in batches of one size, ``batch_size`` at most.
+
+    They are dealt out at random, but always the same way; the few that no batch takes are left out.
+    """
+    count = int(pairs.cardinality())
+    number = -(-count // batch_size)
+    # Neighbouring windows are alike, and a batch of them unlike those of training.
+    mixed = pairs.shuffle(count, seed=0, reshuffle_each_iteration=False)
+    return mixed.map(lambda image, class_ids: image).batch(count // number, drop_remainder=True)
 
 
 def _random_word(seed: int, epoch: tf.Tensor, position: tf.Tensor | int) -> tf.Tensor:

@@ -133,17 +133,16 @@ class _ReplicatedModel(keras.Model):
     """Makes up for what Keras 3.15 lacks to ``fit`` under ``MultiWorkerMirroredStrategy``.
 
     Whether Keras supports that strategy is an open question there, see
-    https://github.com/keras-team/keras/issues/20585. Five things stand in the way:
+    https://github.com/keras-team/keras/issues/20585. Four things stand in the way:
 
     1. A model that is made within the strategy's scope reads its first batch to build itself, which fails
        for parts of batches on other workers. This one is made outside, of layers that are built already.
     2. What steps return is averaged over axis 0, which scalars do not have. Here they are vectors.
     3. An optimiser that makes its variables in the first step fails in it. Here it has them before.
-    4. Moving statistics of batch normalisation are not averaged over replicas, so workers drift apart.
-       Here they are, after each step.
-    5. Under mixed_float16, replicas do not agree on which steps overflow, see `_CommonLossScale`.
+    4. Under mixed_float16, replicas do not agree on which steps overflow, see `_CommonLossScale`.
 
-    ``MirroredStrategy`` needs the last three as well.
+    ``MirroredStrategy`` needs the last two as well. Under either, batch normalisation has moving statistics
+    of each replica's own, until `components.trainer.batch_statistics` gives all of them the same.
     """
 
     def compile(self, optimizer: keras.optimizers.Optimizer, *args: Any, **kwargs: Any) -> None:
@@ -153,9 +152,7 @@ class _ReplicatedModel(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        logs = super().train_step(data)
-        _average(_moving_statistics(self.layers))
-        return _as_vectors(logs)
+        return _as_vectors(super().train_step(data))
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         return _as_vectors(super().test_step(data))
@@ -171,27 +168,6 @@ class _CommonLossScale(keras.optimizers.LossScaleOptimizer):
     def check_finite(self, grads: Sequence[tf.Tensor | None]) -> tf.Tensor:
         overflows = tf.cast(tf.logical_not(super().check_finite(grads)), tf.float32)
         return tf.distribute.get_replica_context().all_reduce("SUM", overflows) < 0.5
-
-
-def _moving_statistics(layers: Sequence[keras.Layer]) -> list[tf.Variable]:
-    statistics = []
-    for layer in layers:
-        if isinstance(layer, keras.Model):
-            statistics += _moving_statistics(layer.layers)
-        elif isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-            statistics += [variable.value for variable in layer.non_trainable_variables]
-    return statistics
-
-
-def _average(variables: list[tf.Variable]) -> None:
-    """Gives all replicas the mean of what each of them holds."""
-    if not variables:
-        return
-    means = tf.distribute.get_replica_context().all_reduce(
-        "MEAN", [tf.identity(value) for value in variables]
-    )
-    for variable, mean in zip(variables, means, strict=True):
-        variable.assign(mean)
 
 
 def _as_vectors(logs: dict[str, Any]) -> dict[str, tf.Tensor]:

@@ -8,6 +8,7 @@ import tensorflow_transform as tft
 from tfx.v1.components import FnArgs
 
 from components.serving.config import ServingLimits
+from components.trainer.batch_statistics import PopulationStatistics
 from components.trainer.checkpoints import Checkpoints
 from components.trainer.config import Constants, TrainerSettings, untrained_classes
 from components.trainer.data import Examples, read_constants
@@ -143,6 +144,7 @@ def train(
             callbacks=[
                 DropoutByEpoch(training.seed),
                 ValidateAveragedWeights(),
+                PopulationStatistics(examples.for_statistics),
                 Progress(last_epoch, examples.count),
                 record,
                 checkpoints,

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from models.augmentation import RandomAugmentation
+from models.batch_statistics import batch_moments, set_population_statistics
 from models.losses import LOSSES
 from models.losses.segmentation_loss import SegmentationLoss
 from models.resized_mean_iou import ResizedMeanIoU
@@ -69,6 +70,10 @@ def outputs() -> Iterator[tuple[str, Any]]:
         "mean logits",
         average_augmented(network, (16, 16, 3), horizontal_flip=True, scales=[1.5], stride=8)(images),
     )
+    set_population_statistics(
+        network, [batch_moments(network, images[:2]), batch_moments(network, images[2:])]
+    )
+    yield "logits with a population's statistics", network(images, training=False)
 
 
 if __name__ == "__main__":

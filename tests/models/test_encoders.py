@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import pytest
 
-from models.blocks import BATCH_MOMENTUM
 from models.encoders import encoder
 from models.options import ENCODER_PIXELS, EncoderName, encoder_stride
 
@@ -160,13 +159,6 @@ def test_no_preprocessing_of_keras_comes_before_the_recipes_own() -> None:
     for name in ENCODERS:
         kinds = {type(layer).__name__ for layer in built(name).layers}
         assert not kinds & {"Rescaling", "Normalization"}, name
-
-
-@pytest.mark.parametrize("name", ["MobileNetV2", "DenseNet121"])
-def test_statistics_follow_the_features_within_a_short_training(name: EncoderName) -> None:
-    layers = encoder(name, (32, 32, 3), weights=None).layers
-    momenta = [layer.momentum for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert len(momenta) >= 50 and set(momenta) == {BATCH_MOMENTUM}
 
 
 def test_a_frozen_encoder_has_nothing_to_train() -> None:

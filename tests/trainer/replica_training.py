@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from components.trainer.batch_statistics import PopulationStatistics
 from components.trainer.distribution import (
     full_batches,
     is_chief,
@@ -28,6 +29,11 @@ from models.unet import unet
 
 BATCH_SIZE = 4
 TRAIN, VAL = 8, 5
+
+
+def images() -> np.ndarray:
+    """Those of training, then those of validation."""
+    return np.random.default_rng(0).integers(0, 256, (TRAIN + VAL, 8, 8, 3), dtype=np.uint8)
 
 
 class Outcome(NamedTuple):
@@ -46,10 +52,10 @@ def train(
 ) -> Outcome:
     """Fits a network for two epochs; what it sees does not depend on the strategy."""
     keras.utils.set_random_seed(0)
-    images = np.random.default_rng(0).integers(0, 256, (TRAIN + VAL, 8, 8, 3), dtype=np.uint8)
-    class_ids = (images[..., 0] > 128).astype(np.uint8)
-    train_pairs = tf.data.Dataset.from_tensor_slices((images[:TRAIN], class_ids[:TRAIN]))
-    val_pairs = tf.data.Dataset.from_tensor_slices((images[TRAIN:], class_ids[TRAIN:]))
+    pixels = images()
+    class_ids = (pixels[..., 0] > 128).astype(np.uint8)
+    train_pairs = tf.data.Dataset.from_tensor_slices((pixels[:TRAIN], class_ids[:TRAIN]))
+    val_pairs = tf.data.Dataset.from_tensor_slices((pixels[TRAIN:], class_ids[TRAIN:]))
     with strategy.scope():
         network = unet((8, 8, 3), 2, filters=4, depth=2, normalization=normalization)
     network = replicated(network, strategy)
@@ -64,6 +70,7 @@ def train(
             replica_batches(train_pairs.batch(BATCH_SIZE)),
             validation_data=replica_batches(full_batches(val_pairs, VAL, BATCH_SIZE)),
             epochs=2,
+            callbacks=[PopulationStatistics(tf.data.Dataset.from_tensor_slices(pixels[:TRAIN]).batch(2))],
             shuffle=False,
             verbose=0,
         )

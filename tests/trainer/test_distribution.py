@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from replica_training import Outcome, train
+from replica_training import TRAIN, Outcome, images, train
 
 from components.errors import StageError
 from components.trainer.distribution import full_batches, is_chief, training_strategy
+from models.batch_statistics import batch_moments, set_population_statistics
+from models.unet import unet
 
 _LIMIT_SECONDS = 200
 """Far more than the processes take, and less than a test may."""
@@ -204,6 +206,18 @@ def test_two_processes_train_as_two_devices_of_one(outcomes: dict[str, Outcomes]
     processes, devices = outcomes["worker 0"]["batch"], outcomes["two devices"]["batch"]
     for one, other in zip(processes.weights, devices.weights, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_batch_normalisation_has_the_statistics_of_its_images_on_every_replica(
+    outcomes: dict[str, Outcomes], name: str
+) -> None:
+    alone = unet((8, 8, 3), 2, filters=4, depth=2, normalization="batch")
+    alone.set_weights(outcomes[name]["batch"].weights)
+    batches = np.split(images()[:TRAIN], TRAIN // 2)
+    set_population_statistics(alone, [batch_moments(alone, batch) for batch in batches])
+    for one, other in zip(outcomes[name]["batch"].weights, alone.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SHARED)
