@@ -6,6 +6,7 @@ import pytest
 
 from models.batch_statistics import batch_moments, normalizing_layers, set_population_statistics
 from models.encoder_unet import encoder_unet, unfreeze
+from models.options import Normalization
 from models.unet import unet
 
 
@@ -101,6 +102,6 @@ def test_an_encoder_that_trains_takes_part() -> None:
 
 
 @pytest.mark.parametrize("normalization", ["none", "group"])
-def test_other_normalisations_have_no_statistics(normalization: str) -> None:
+def test_other_normalisations_have_no_statistics(normalization: Normalization) -> None:
     model = unet((8, 8, 3), 2, filters=4, depth=2, normalization=normalization)
     assert normalizing_layers(model) == []

@@ -25,7 +25,7 @@ VAL = (IMAGES[8:], CLASS_IDS[8:])
 
 
 def network(
-    normalization: Normalization = "batch", policy: str = "float32", **training: float
+    normalization: Normalization = "batch", policy: str = "float32", ema_momentum: float | None = None
 ) -> keras.Model:
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
@@ -33,7 +33,7 @@ def network(
         model = unet((8, 8, 3), 2, filters=4, depth=1, normalization=normalization, dropout=0.2)
     finally:
         keras.config.set_dtype_policy("float32")
-    config = TrainingConfig(epochs=2, learning_rate=0.02, **training)
+    config = TrainingConfig(epochs=2, learning_rate=0.02, ema_momentum=ema_momentum)
     model.compile(
         build_optimizer(config, phases(config)[0], 2),
         SegmentationLoss({"cross_entropy": 1.0}),
@@ -67,9 +67,8 @@ def fit(model: keras.Model, checkpoints: Checkpoints, *, validate: bool) -> None
 def test_what_is_kept_has_the_statistics_of_its_own_weights_and_is_what_was_measured(
     policy: str, ema_momentum: float | None, validate: bool, tmp_path: Path
 ) -> None:
-    training = {} if ema_momentum is None else {"ema_momentum": ema_momentum}
     checkpoints = Checkpoints(tmp_path)
-    fit(network(policy=policy, **training), checkpoints, validate=validate)
+    fit(network(policy=policy, ema_momentum=ema_momentum), checkpoints, validate=validate)
     kept = network(policy=policy)
     checkpoints.load_best(kept)
     weights = kept.get_weights()
