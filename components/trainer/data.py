@@ -187,7 +187,10 @@ class _Windows:
         logger.info("%d windows an epoch, of %d training pictures", self.count, len(train))
         self.val = grid_pairs(val, size, self.count) if val else None
         self.shown = grid_pairs(val or train, size, _SHOWN)
-        self.for_statistics = grid_pairs(train, size, _FOR_STATISTICS)
+        # Neighbours are alike, and a batch of them is unlike those of training.
+        self.for_statistics = grid_pairs(train, size, _FOR_STATISTICS).shuffle(
+            _FOR_STATISTICS, seed=0, reshuffle_each_iteration=False
+        )
 
     def batches(self, epochs: range, drop_remainder: bool) -> tf.data.Dataset:
         """There is no remainder to drop."""
@@ -383,13 +386,11 @@ def grid_pairs(pictures: Sequence[Picture], size: InputSize, at_most: int) -> tf
 def statistics_batches(pairs: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
     """Returns the images of pairs, their number known, in batches of one size, ``batch_size`` at most.
 
-    They are dealt out at random, but always the same way; the few that no batch takes are left out.
+    The few at the end that no batch takes are left out.
     """
     count = int(pairs.cardinality())
     number = -(-count // batch_size)
-    # Neighbouring windows are alike, and a batch of them unlike those of training.
-    mixed = pairs.shuffle(count, seed=0, reshuffle_each_iteration=False)
-    return mixed.map(lambda image, class_ids: image).batch(count // number, drop_remainder=True)
+    return pairs.map(lambda image, class_ids: image).batch(count // number, drop_remainder=True)
 
 
 def _random_word(seed: int, epoch: tf.Tensor, position: tf.Tensor | int) -> tf.Tensor:
