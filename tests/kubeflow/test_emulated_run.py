@@ -71,7 +71,7 @@ class Setup:
 def code(tmp_path_factory: pytest.TempPathFactory) -> Path | engines.Image:
     if engines.missing():
         return pod.install(tmp_path_factory.mktemp("image"))
-    return images.built(tmp_path_factory)
+    return images.built(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,12 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    return images.engine(tmp_path_factory)
+    return images.engine(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    return images.built(tmp_path_factory)
+    return images.built(tmp_path_factory.getbasetemp())
 
 
 def _run(image: Image, *command: str, options: tuple[str, ...] = ()) -> str:

@@ -1,9 +1,8 @@
 """The project's image as ``make image`` builds it, from stand-ins of what only a registry has."""
 
 import functools
+from pathlib import Path
 from typing import Final
-
-import pytest
 
 from emulator import engine as engines
 from emulator.engine import Engine, Image
@@ -48,21 +47,29 @@ def base_images(serving: str) -> str:
 
 
 @functools.cache
-def engine(scratch: pytest.TempPathFactory) -> Engine:
-    """A configured engine with the base images, the same for all modules of a session."""
-    podman = Engine.configured(scratch.mktemp("podman"))
+def engine(session: Path) -> Engine:
+    """A configured engine with the base images, the same for all modules of a session.
+
+    ``session`` is the session's directory, ``tmp_path_factory.getbasetemp()``.
+    """
+    podman = Engine.configured(_new(session / "podman"))
     podman.prepare_base_images()
     return podman
 
 
 @functools.cache
-def built(scratch: pytest.TempPathFactory) -> Image:
+def built(session: Path) -> Image:
     """The image of this checkout, with the stand-in of a server, built once a session."""
     serving, name = f"{engines.NAME}/serving:stand-in", f"{engines.NAME}/pipeline:cpu"
-    source = scratch.mktemp("serving")
+    source = _new(session / "serving")
     for file, text in _STAND_IN.items():
         (source / file).write_text(text)
-    engine(scratch).do("build", "--tag", serving, str(source))
-    done = engine(scratch).make_image(REPOSITORY, f"IMAGE={name}", base_images(serving))
+    engine(session).do("build", "--tag", serving, str(source))
+    done = engine(session).make_image(REPOSITORY, f"IMAGE={name}", base_images(serving))
     assert done.returncode == 0, done.stdout[-5000:]
-    return Image(engine(scratch), name)
+    return Image(engine(session), name)
+
+
+def _new(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
