@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from replica_training import TRAIN, Outcome, images, train
+from warm_process import WarmProcess
 
 from components.errors import StageError
 from components.trainer.distribution import full_batches, is_chief, training_strategy
@@ -119,23 +118,18 @@ def free_ports(count: int) -> list[int]:
 
 def run_together(directory: Path, programs: Mapping[str, tuple[list[str], dict[str, str]]]) -> dict[str, Any]:
     """Runs the trainings side by side, arguments and environment by name; ends all of them if one fails."""
-    root = Path(__file__).parents[2]
-    running: dict[str, subprocess.Popen[bytes]] = {}
+    program = str(Path(__file__).with_name("replica_training.py"))
+    running: dict[str, WarmProcess] = {}
     outcomes = {}
     try:
         for name, (arguments, variables) in programs.items():
             (directory / name).mkdir()
             with (directory / name / "log").open("wb") as log:
-                running[name] = subprocess.Popen(
-                    [
-                        sys.executable,
-                        str(Path(__file__).with_name("replica_training.py")),
-                        str(directory / name / "outcome"),
-                        *arguments,
-                    ],
-                    env={**os.environ, "PYTHONPATH": str(root), **variables},
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
+                running[name] = WarmProcess(
+                    [program, str(directory / name / "outcome"), *arguments],
+                    environment={**os.environ, **variables},
+                    stdout=log.fileno(),
+                    merged=True,
                 )
         deadline = time.monotonic() + _LIMIT_SECONDS
         while any(process.poll() is None for process in running.values()):
