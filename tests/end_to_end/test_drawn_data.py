@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commands import REPOSITORY, Finished, command, run
+from commands import REPOSITORY, Finished, command, run, run_cold
+from warm_process import WarmProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -27,7 +28,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def pushed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     workdir = tmp_path_factory.mktemp("shapes") / "work"
-    finished = run(workdir, **TINY)
+    finished = run_cold(workdir, **TINY)
     assert finished.code == 0, finished.output
     return finished
 
@@ -154,19 +155,13 @@ def served_versions(workdir: Path) -> set[int]:
 
 def kill_when_it_says(words: str, arguments: list[str]) -> None:
     """Starts a run and kills it, with all its children, as soon as ``words`` appear."""
-    with subprocess.Popen(
-        arguments,
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        seen = []
-        for line in process.stdout:
-            seen.append(line)
-            if words in line:
-                os.killpg(process.pid, signal.SIGKILL)
-                return
-        raise AssertionError("".join(seen))
+    process = WarmProcess(arguments[1:], merged=True, own_group=True)
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if words in line:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return
+    raise AssertionError("".join(seen))
