@@ -12,6 +12,7 @@ from warm_process import WarmProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+SHAPES = ["disc", "square", "triangle", "boundary"]
 TINY = {
     "dataset__shapes__num_images": 60,
     "transform__height": 32,
@@ -21,7 +22,7 @@ TINY = {
     "training__epochs": 3,
     "training__learning_rate": 0.01,
     "evaluation__min_mean_iou": 0.05,
-    "evaluation__allow_unmeasured_classes": ["disc", "square", "triangle", "boundary"],
+    "evaluation__allow_unmeasured_classes": SHAPES,
 }
 
 
@@ -68,7 +69,14 @@ def test_a_model_worse_than_the_served_one_is_refused_with_both_numbers(pushed: 
     before, served = pushed.served_files(), pushed.summary
     worse = run(
         pushed.workdir,
-        **{**TINY, "training__epochs": 1, "training__learning_rate": 1e-7, "evaluation__min_mean_iou": 0.0},
+        **{
+            **TINY,
+            "training__epochs": 1,
+            "training__learning_rate": 1e-7,
+            "evaluation__min_mean_iou": 0.0,
+            # One that knows nothing may say any class nowhere; here the comparison alone shall refuse it.
+            "evaluation__allow_unmeasured_classes": [*SHAPES, "background"],
+        },
     )
     assert worse.code == 3, worse.output
     [reason] = worse.summary["reasons"]
