@@ -136,6 +136,9 @@ USER 65532:65532
 CMD ["python", "-m", "pipeline.run_local", "--help"]
 # Last, because every commit has another. The code inside, which is in no repository, reads the variable.
 ARG REVISION=unknown
+# Podman 4.3 compares ENV and LABEL with its cached layers as they are written here, and only RUN with what an argument
+# is: without it, a commit that changes no code would be given the name of the commit before.
+RUN set -eu; : "${REVISION}"
 ENV SEGMENTATION_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="tfx-image-segmentation" \
       org.opencontainers.image.description="Every stage of the pipeline" \

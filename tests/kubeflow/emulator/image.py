@@ -1,6 +1,7 @@
 """The project's image as ``make image`` builds it, from stand-ins of what only a registry has."""
 
 import functools
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -60,7 +61,9 @@ def engine(session: Path) -> Engine:
 @functools.cache
 def built(session: Path) -> Image:
     """The image of this checkout, with the stand-in of a server, built once a session."""
-    serving, name = f"{engines.NAME}/serving:stand-in", f"{engines.NAME}/pipeline:cpu"
+    serving = f"{engines.NAME}/serving:stand-in"
+    # Not that of another checkout on this machine, which may be tested at the same time.
+    name = f"{engines.NAME}/pipeline:{zlib.crc32(str(REPOSITORY).encode()):08x}"
     source = _new(session / "serving")
     for file, text in _STAND_IN.items():
         (source / file).write_text(text)
