@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import RunTransform, TransformRun
-from tfx.v1.components import FnArgs
+from trainer_arguments import fn_args
 
 from components.dataset.labels import LabelSet
 from components.imaging.reading import InputSize
@@ -40,17 +40,6 @@ def settings_of(directory: Path, augmentation: Any = None, **training: Any) -> T
         augmentation=AugmentationConfig(**AUGMENTED if augmentation is None else augmentation),
         training=TrainingConfig(**{"epochs": 2, "batch_size": 5, "early_stopping_patience": None} | training),
         checkpoint_dir=str(directory / "checkpoints"),
-    )
-
-
-def fn_args(run: TransformRun, settings: TrainerSettings, directory: Path) -> FnArgs:
-    return FnArgs(
-        train_files=[str(run.examples / "Split-train" / "*")],
-        eval_files=[str(run.examples / "Split-val" / "*")],
-        transform_output=str(run.graph),
-        serving_model_dir=str(directory / "model"),
-        model_run_dir=str(directory / "run"),
-        custom_config={"settings": settings},
     )
 
 

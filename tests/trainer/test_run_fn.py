@@ -18,7 +18,7 @@ from conftest import Pair, RunTransform, TransformRun
 from PIL import Image
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow_serving.apis import prediction_log_pb2
-from tfx.v1.components import FnArgs
+from trainer_arguments import fn_args
 
 from components.dataset.labels import LabelSet
 from components.errors import StageError
@@ -90,17 +90,6 @@ def served_weights(directory: Path) -> list[np.ndarray]:
     """Of the network that a training without an export would have exported."""
     with np.load(directory / "served.npz") as saved:
         return [saved[f"arr_{number}"] for number in range(len(saved))]
-
-
-def fn_args(run: TransformRun, settings: TrainerSettings, directory: Path) -> FnArgs:
-    return FnArgs(
-        train_files=[str(run.examples / "Split-train" / "*")],
-        eval_files=[str(run.examples / "Split-val" / "*")],
-        transform_output=str(run.graph),
-        serving_model_dir=str(directory / "model"),
-        model_run_dir=str(directory / "run"),
-        custom_config={"settings": settings},
-    )
 
 
 def history(directory: Path) -> dict[str, Any]:
