@@ -108,8 +108,10 @@ def _path_to(collection: beam.PCollection, pipeline: beam.Pipeline) -> list[tupl
     producers = {
         output: transform
         for transform in proto.components.transforms.values()
-        for output in transform.outputs.values()
+        # Not what is made of others, nor what hands on what it was given: that is produced elsewhere.
         if not transform.subtransforms
+        for output in transform.outputs.values()
+        if output not in transform.inputs.values()
     }
     path, key = [], context.pcollections.get_id(collection)
     while True:
