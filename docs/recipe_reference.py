@@ -4,12 +4,18 @@ python -m docs.recipe_reference --output docs/recipe-reference.md
 """
 
 import argparse
+import ast
+import inspect
+import itertools
 import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import ModelSchema
 
 from pipeline.config import Recipe
 
@@ -38,7 +44,37 @@ _BOUNDS: Final = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "
 
 def reference() -> str:
     """Returns the page, in Markdown."""
-    return "\n".join([_HEAD, *_Page(Recipe.model_json_schema()).sections()])
+    schema = Recipe.model_json_schema(schema_generator=_WithMeanings)
+    return "\n".join([_HEAD, *_Page(schema).sections()])
+
+
+class _WithMeanings(GenerateJsonSchema):
+    """Takes what stands under a key in the settings' code for its description.
+
+    Pydantic would do so by itself (``use_attribute_docstrings``), each time that a class is made: with TFX's
+    9,000 modules in memory, finding the code of all classes takes 2.4 s, in every stage's process.
+    """
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        block = super().model_schema(schema)
+        for kind in schema["cls"].__mro__:
+            for key, meaning in _meanings(kind):
+                block["properties"].get(key, {}).setdefault("description", meaning)
+        return block
+
+
+def _meanings(kind: type) -> Iterator[tuple[str, str]]:
+    """Yields the attributes of a class that a docstring follows."""
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):  # made by a function, or not in Python
+        return
+    [definition] = ast.parse(source).body
+    assert isinstance(definition, ast.ClassDef)
+    for attribute, text in itertools.pairwise(definition.body):
+        match attribute, text:
+            case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                yield key, inspect.cleandoc(meaning)
 
 
 class _Page:

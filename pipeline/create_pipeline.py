@@ -3,7 +3,10 @@
 import tensorflow_data_validation as tfdv
 import tensorflow_transform as tft  # noqa: F401  (sets how Keras is found; must precede any use of it)
 from pydantic_core import to_json
-from tfx import v1 as tfx
+from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.components.transform.component import Transform
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import transform_pb2
 
 import components
@@ -42,7 +45,7 @@ def create_pipeline(
     pipeline_root: str,
     checkpoint_dir: str | None,
     metadata_path: str | None = None,
-) -> tfx.dsl.Pipeline:
+) -> Pipeline:
     """Builds the pipeline of a recipe, the same for every orchestrator.
 
     Args:
@@ -68,7 +71,7 @@ def create_pipeline(
     )
 
     # Scalars only: statistics over encoded images say nothing and cost much.
-    statistics_gen = tfx.components.StatisticsGen(
+    statistics_gen = StatisticsGen(
         examples=example_gen.outputs["examples"],
         stats_options=tfdv.StatsOptions(feature_allowlist=[*SCALAR_FEATURES, *attributes]),
     )
@@ -83,7 +86,7 @@ def create_pipeline(
 
     # One graph from bytes to pixels for training, evaluation and serving, with what it learns from `train`.
     materialize = recipe.transform.materialize
-    transform = tfx.components.Transform(
+    transform = Transform(
         examples=example_gen.outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn="components.transform.preprocessing.preprocessing_fn",
@@ -178,7 +181,7 @@ def create_pipeline(
         min_mean_iou=parameters.min_mean_iou,
     )
 
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
         components=[
@@ -195,6 +198,5 @@ def create_pipeline(
             report,
         ],
         enable_cache=True,
-        metadata_connection_config=metadata_path
-        and tfx.orchestration.metadata.sqlite_metadata_connection_config(metadata_path),
+        metadata_connection_config=metadata_path and sqlite_metadata_connection_config(metadata_path),
     )

@@ -48,3 +48,17 @@ def test_a_stage_never_imports_another_stages_folder() -> None:
         for parts in imports(path)
         if parts[0] == "components" and len(parts) > 1 and parts[1] in stages - {folder}
     ]
+
+
+def test_nothing_imports_all_of_tfx() -> None:
+    """`tfx.v1` brings the whole client of Vertex AI along, a fifth of what every process takes to start."""
+    importing = {
+        str(path.relative_to(REPOSITORY))
+        for root in ("benchmarks", "components", "models", "pipeline", "tests")
+        for path in (REPOSITORY / root).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if f"{getattr(node, 'module', '')}.{alias.name}.".lstrip(".").startswith("tfx.v1.")
+    }
+    assert not importing

@@ -19,7 +19,7 @@ from typing import IO
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(
     [
-        *("tensorflow_model_analysis", "tfx.v1", "tfx.orchestration.portable.launcher"),
+        *("tensorflow_data_validation", "tfx.components", "tfx.orchestration.portable.launcher"),
         *(
             "keras.src.backend.tensorflow.trainer",
             "matplotlib.pyplot",

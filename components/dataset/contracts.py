@@ -49,9 +49,7 @@ class Record(BaseModel):
     encoding can say (file names may hold it) is spelt out with backslashes.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, validate_default=True)
 
     @model_validator(mode="before")
     @classmethod

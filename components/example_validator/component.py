@@ -6,12 +6,12 @@ import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.components.example_validator import executor as tfx_executor
 from tfx.components.example_validator import labels
+from tfx.components.example_validator.component import ExampleValidator as TfxExampleValidator
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.proto.orchestration import execution_result_pb2
 from tfx.types import Artifact, artifact_utils, standard_component_specs
 from tfx.utils import writer_utils
-from tfx.v1.components import ExampleValidator as TfxExampleValidator
 
 from components.dataset.contracts import STATISTICS_ENVIRONMENT
 from components.errors import StageError

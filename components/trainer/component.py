@@ -4,11 +4,11 @@ from typing import Any, Final
 
 from tfx import types
 from tfx.components.trainer.executor import GenericExecutor
+from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import trainer_pb2
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
-from tfx.v1.components import FnArgs
 
 from components.run_parameters import (
     DATA_PATH,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 import tensorflow_transform as tft
-from tfx.v1.components import FnArgs
+from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.serving.config import ServingLimits
 from components.trainer.batch_statistics import PopulationStatistics

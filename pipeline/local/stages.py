@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ml_metadata.proto import metadata_store_pb2
-from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
+from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import beam_executor_operator, launcher, runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import executable_spec_pb2
@@ -98,7 +98,7 @@ class Stage:
         return beam_executor_operator.BeamExecutorOperator(spec, platform_config)
 
 
-def stages_of(pipeline: tfx.dsl.Pipeline, run_id: str, beam_pipeline_args: Sequence[str] = ()) -> list[Stage]:
+def stages_of(pipeline: Pipeline, run_id: str, beam_pipeline_args: Sequence[str] = ()) -> list[Stage]:
     """Compiles a pipeline for a new run and returns its stages in the order they must run.
 
     Args:

@@ -6,8 +6,12 @@ import pytest
 from candidates import write_candidate
 from ml_metadata import errors
 from ml_metadata.proto import metadata_store_pb2
-from tfx import v1 as tfx
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.orchestration import metadata
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
 from tfx.types import standard_artifacts
 
 from components.baseline.component import Baseline
@@ -15,29 +19,29 @@ from components.model_store import store
 from components.pusher.component import Pusher
 
 
-@tfx.dsl.components.component
+@component
 def FakeTrainer(
-    content: tfx.dsl.components.Parameter[str],
-    model: tfx.dsl.components.OutputArtifact[standard_artifacts.Model],
+    content: Parameter[str],
+    model: OutputArtifact[standard_artifacts.Model],
 ) -> None:
     write_candidate(Path(model.uri) / "Format-Serving", content)
 
 
-@tfx.dsl.components.component
+@component
 def FakeEvaluator(
-    model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
-    baseline_model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
-    blessed: tfx.dsl.components.Parameter[int],
-    blessing: tfx.dsl.components.OutputArtifact[standard_artifacts.ModelBlessing],
+    model: InputArtifact[standard_artifacts.Model],
+    baseline_model: InputArtifact[standard_artifacts.Model],
+    blessed: Parameter[int],
+    blessing: OutputArtifact[standard_artifacts.ModelBlessing],
 ) -> None:
     blessing.set_int_custom_property("blessed", blessed)
 
 
-@tfx.dsl.components.component
+@component
 def FakeServingCheck(
-    model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
-    serves: tfx.dsl.components.Parameter[int],
-    infra_blessing: tfx.dsl.components.OutputArtifact[standard_artifacts.InfraBlessing],
+    model: InputArtifact[standard_artifacts.Model],
+    serves: Parameter[int],
+    infra_blessing: OutputArtifact[standard_artifacts.InfraBlessing],
 ) -> None:
     infra_blessing.set_int_custom_property("blessed", serves)
 
@@ -48,9 +52,7 @@ class Workplace:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.serving_dir = root / "serving"
-        self._metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            str(root / "metadata.sqlite")
-        )
+        self._metadata = sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
 
     def run(
         self, content: str, *, blessed: bool = True, serves: bool = True, keep_versions: int = 3
@@ -73,8 +75,8 @@ class Workplace:
             serving_dir=str(self.serving_dir),
             keep_versions=keep_versions,
         )
-        tfx.orchestration.LocalDagRunner().run(
-            tfx.dsl.Pipeline(
+        LocalDagRunner().run(
+            Pipeline(
                 pipeline_name="cycle",
                 pipeline_root=str(self.root / "artifacts"),
                 components=[trainer, baseline, evaluator, check, pusher],

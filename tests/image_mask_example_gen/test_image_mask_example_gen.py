@@ -15,11 +15,13 @@ import ml_metadata as mlmd
 import numpy as np
 import pytest
 import tensorflow as tf
-import tfx.v1 as tfx
 from apache_beam.testing.util import assert_that, equal_to
 from ingested import ingest, read_split
 from ml_metadata.proto import metadata_store_pb2
 from PIL import Image
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
 from tfx_bsl.public.tfxio import TFExampleRecord
 
 from components.dataset.contracts import Ingestion
@@ -271,19 +273,17 @@ def test_unchanged_files_are_cached_and_a_touched_one_is_not(shared_data: Path, 
     config = DatasetConfig(layout="kitti_semantics", root=str(root))
 
     def run() -> None:
-        pipeline = tfx.dsl.Pipeline(
+        pipeline = Pipeline(
             pipeline_name="ingestion",
             pipeline_root=str(tmp_path / "artifacts"),
             components=[
                 ImageMaskExampleGen(config, config.label_set(), config.root or "", code_fingerprint="1")
             ],
             enable_cache=True,
-            metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-                str(metadata_path)
-            ),
+            metadata_connection_config=sqlite_metadata_connection_config(str(metadata_path)),
             beam_pipeline_args=["--direct_running_mode=in_memory", "--sdk_container_image=none"],
         )
-        tfx.orchestration.LocalDagRunner().run(pipeline)
+        LocalDagRunner().run(pipeline)
 
     complete, cached = metadata_store_pb2.Execution.COMPLETE, metadata_store_pb2.Execution.CACHED
     run()

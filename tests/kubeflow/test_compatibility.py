@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import pytest
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 from spec_rules import violations
-from tfx import v1 as tfx
+from tfx.orchestration.pipeline import Pipeline
 from toy_pipelines import awkward_pipeline, conditional_pipeline, pushing_pipeline
 
 from pipeline.config import load_recipe
@@ -78,7 +78,7 @@ def test_stages_whose_names_would_be_the_same_are_refused(
         with_rules((spec, compiled[1][1]), RULES)
 
 
-def compatible(pipeline: Callable[[], tfx.dsl.Pipeline]) -> PipelineSpec:
+def compatible(pipeline: Callable[[], Pipeline]) -> PipelineSpec:
     target = target_of(KubeflowConfig())
     return with_rules((compile_for_vertex(pipeline(), IMAGE), target), RULES)
 

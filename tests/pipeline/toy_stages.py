@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from tfx import v1 as tfx
+from tfx.dsl.component.experimental.annotations import (
+    BeamComponentParameter,
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
+)
+from tfx.dsl.component.experimental.decorators import component
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
+from tfx.types import standard_artifacts
 
 from components.errors import StageError
 from components.image_mask_example_gen.report import Reason, Rejection, UnusableDatasetError
@@ -23,14 +32,14 @@ from pipeline.config import Recipe
 logger = logging.getLogger("components.toy")
 ticks = logging.getLogger(TICKS)
 
-Model = tfx.types.standard_artifacts.Model
-PushedModel = tfx.types.standard_artifacts.PushedModel
+Model = standard_artifacts.Model
+PushedModel = standard_artifacts.PushedModel
 
 
-@tfx.dsl.components.component
+@component
 def Numbers(
-    count: tfx.dsl.components.Parameter[int],
-    numbers: tfx.dsl.components.OutputArtifact[Model],
+    count: Parameter[int],
+    numbers: OutputArtifact[Model],
 ) -> None:
     logger.info("%d numbers", count)
     print("chatter on stdout")
@@ -38,11 +47,11 @@ def Numbers(
     Path(numbers.uri, "count").write_text(str(count))
 
 
-@tfx.dsl.components.component(use_beam=True)
+@component(use_beam=True)
 def Worker(
-    numbers: tfx.dsl.components.InputArtifact[Model],
-    model: tfx.dsl.components.OutputArtifact[Model],
-    beam_pipeline: tfx.dsl.components.BeamComponentParameter[beam.Pipeline] = None,
+    numbers: InputArtifact[Model],
+    model: OutputArtifact[Model],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
     Path(model.uri, "begun").touch()
     trouble = os.environ.get("TOY_TROUBLE", "")
@@ -71,10 +80,10 @@ def Worker(
     Path(model.uri, "count").write_bytes(Path(numbers.uri, "count").read_bytes())
 
 
-@tfx.dsl.components.component
+@component
 def Pusher(
-    model: tfx.dsl.components.InputArtifact[Model],
-    pushed_model: tfx.dsl.components.OutputArtifact[PushedModel],
+    model: InputArtifact[Model],
+    pushed_model: OutputArtifact[PushedModel],
 ) -> None:
     refuses = not Path(model.uri, "count").exists() or os.environ.get("TOY_TROUBLE") == "refused"
     pushed_model.set_int_custom_property("pushed", 0 if refuses else 1)
@@ -82,8 +91,8 @@ def Pusher(
     pushed_model.set_int_custom_property("already_served", int(os.environ.get("TOY_TROUBLE") == "served"))
 
 
-@tfx.dsl.components.component
-def Report(pushed_model: tfx.dsl.components.InputArtifact[PushedModel]) -> None:
+@component
+def Report(pushed_model: InputArtifact[PushedModel]) -> None:
     if os.environ.get("TOY_TROUBLE") == "report_interrupted":
         os.kill(os.getpid(), signal.SIGINT)
     raise StageError("the pictures are too large")
@@ -132,12 +141,12 @@ def create_pipeline(
     pipeline_root: str,
     metadata_path: str,
     **_: Any,
-) -> tfx.dsl.Pipeline:
+) -> Pipeline:
     numbers = Numbers(count=recipe.training.epochs)
     worker = Worker(numbers=numbers.outputs["numbers"])
     pusher = Pusher(model=worker.outputs["model"])
     reports = os.environ.get("TOY_TROUBLE", "").startswith("report")
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
         components=[
@@ -147,8 +156,6 @@ def create_pipeline(
             *([Report(pushed_model=pusher.outputs["pushed_model"])] if reports else []),
         ],
         enable_cache=True,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            metadata_path
-        ),
+        metadata_connection_config=sqlite_metadata_connection_config(metadata_path),
         beam_pipeline_args=recipe.beam.pipeline_args(),
     )

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from tfx.components.trainer.executor import GenericExecutor
+from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.util import udf_utils
 from tfx.types import standard_artifacts
-from tfx.v1.components import FnArgs
 
 from components.errors import StageError
 from components.trainer import component, run_fn

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from conftest import TransformRun
-from tfx.v1.components import FnArgs
+from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.trainer.config import TrainerSettings
 

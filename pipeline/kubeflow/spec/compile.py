@@ -9,7 +9,6 @@ from typing import Final
 from absl import logging as absl_logging
 from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
-from tfx import v1 as tfx
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.kubeflow.v2 import compiler_utils
@@ -17,6 +16,7 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
     KubeflowV2DagRunner,
     KubeflowV2DagRunnerConfig,
 )
+from tfx.orchestration.pipeline import Pipeline
 
 from components.run_parameters import RunParameters
 from pipeline.config import Recipe
@@ -96,7 +96,7 @@ def beam_args(recipe: Recipe, stage_name: str) -> list[str]:
     return recipe.beam.model_copy(update={"workers": workers}).pipeline_args()
 
 
-def compile_for_vertex(pipeline: tfx.dsl.Pipeline, image: str) -> PipelineSpec:
+def compile_for_vertex(pipeline: Pipeline, image: str) -> PipelineSpec:
     """Returns what TFX's own compiler makes of a pipeline, with which the backend is not content yet."""
     config = KubeflowV2DagRunnerConfig(
         use_pipeline_spec_2_1=True, default_image=image, default_commands=list(COMMAND)
