@@ -1,13 +1,12 @@
 """Pairs of image and mask by their names: the patterns by which the ingestion itself will pair the files.
 
-What the names of masks have that those of their images lack, such as ``_mask``, is found by vote; the
-ingestion's own scan then decides between the patterns that follow from it.
+The ingestion's own scan decides between those that follow from the names.
 """
 
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -16,12 +15,13 @@ from typing import Any, Final
 from components.errors import StageError
 from components.folders import split_suffix
 from components.image_mask_example_gen.layouts import folder as folder_layout
-from components.image_mask_example_gen.layouts.file_pattern import FilePattern, composed
+from components.image_mask_example_gen.layouts.file_pattern import FilePattern
 from components.image_mask_example_gen.layouts.layout import Entry, Scan
 from components.image_mask_example_gen.plan import stable_rank
 from components.image_mask_example_gen.report import Reason, Rejection, printable
-from components.image_mask_example_gen.suffixes import MASKS, PICTURES, UNREAD_PICTURES
+from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
 from pipeline.init import InitError
+from pipeline.init.affixes import Affixes, affixes_of
 from pipeline.init.files import Folder, natural, some, some_counts
 from pipeline.init.mask_kinds import (
     Relation,
@@ -31,52 +31,22 @@ from pipeline.init.mask_kinds import (
     mean_area,
     plainness,
 )
-from pipeline.init.splits import folder_pattern, without_split
+from pipeline.init.patterns import (
+    MOST_KINDS,
+    common_folders,
+    escape,
+    image_patterns,
+    joined,
+    mask_patterns,
+    suffix_patterns,
+)
+from pipeline.init.splits import without_split
 
-_SUFFIXES: Final = 3
-_VOTERS: Final = 100
-_LONGEST_NAME: Final = 80
-"""Beyond this only the names' ends are looked at: their substrings grow with the square."""
-_TRIED: Final = 12
-_MOST_KINDS: Final = 8
-"""Of more folders side by side, each is a scene rather than a kind of picture."""
 _MOST_CLASSES: Final = 64
-_FREQUENT: Final = 0.1
-"""An ending that this part of the names has may be a kind of picture."""
-_MOST_ENDINGS: Final = 6
 _COMPARED: Final = 10
 _ALIKE: Final = 10
 """From so many images on with equally many masks, these may be classes rather than objects."""
 _MOSTLY: Final = 0.7
-
-
-@dataclass(frozen=True)
-class Affixes:
-    """What surrounds the name that an image and its mask share."""
-
-    image_prefix: str = ""
-    image_suffix: str = ""
-    mask_prefix: str = ""
-    mask_suffix: str = ""
-
-    @property
-    def is_parted(self) -> bool:
-        """Whether what masks add is a word of its own."""
-        return bool(
-            re.fullmatch(r"(?:.*[_\-. ])?\0(?:[_\-. ].*)?", f"{self.mask_prefix}\0{self.mask_suffix}")
-        )
-
-    @property
-    def length(self) -> int:
-        return sum(map(len, (self.image_prefix, self.image_suffix, self.mask_prefix, self.mask_suffix)))
-
-    def image_core(self, stem: str) -> str | None:
-        """The shared part of an image's name, None where the name is of another kind."""
-        return _inside(stem, self.image_prefix, self.image_suffix)
-
-    def mask_core(self, stem: str) -> str | None:
-        """The shared part of a mask's name, None where the name is of another kind."""
-        return _inside(stem, self.mask_prefix, self.mask_suffix)
 
 
 @dataclass(frozen=True)
@@ -193,7 +163,7 @@ def _told_apart_by_folders(images: Folder, masks: Folder) -> Iterator[tuple[Fold
                 continue
             # Train and val are no kinds of pictures.
             kinds[without_split(PurePosixPath(path).parts[level])].append(path)
-        if 2 <= len(kinds) <= _MOST_KINDS:
+        if 2 <= len(kinds) <= MOST_KINDS:
             *others, photos = sorted(kinds.values(), key=lambda files: plainness(masks.path, files))
             yield (
                 replace(images, files=tuple(path for path in photos if path in readable)),
@@ -210,7 +180,7 @@ class _Search:
         files: set[str] = set()
         for each in (images, masks):
             base = each.path.relative_to(self.root).as_posix()
-            files |= {_joined("" if base == "." else base, path) for path in each.files + each.others}
+            files |= {joined("" if base == "." else base, path) for path in each.files + each.others}
         self.listing = sorted(files)
         self.pictures = [path for path in self.listing if _suffix(path) in MASKS]
         self.problems: list[str] = []
@@ -248,7 +218,7 @@ class _Search:
 
     def _kinds_by_names(self, images: Folder, masks: Folder) -> list[_Kind]:
         """The masks that pair most images, by what their names add, and words that do so for some."""
-        found = _all_affixes(images, masks)
+        found = affixes_of(images, masks)
         enough = found[0][1] / 2 if found else 0
         kinds: dict[frozenset[str], _Kind] = {}
         for affixes, count in found:
@@ -376,7 +346,7 @@ class _Search:
         if not further:
             return None
         head, _, tail = pattern.rpartition("*")
-        of_base = _escape(base)
+        of_base = escape(base)
         united = self.scan(pairing.dataset["images"], f"{head}*{of_base}*{PurePosixPath(tail).suffix}")
         several = [entry for entry in united.entries if entry.parts] if united else []
         if united is None or not several or len(united.entries) < len(pairing.entries):
@@ -402,7 +372,7 @@ class _Search:
         most = max(names.values())
         name = min((name for name, count in names.items() if count == most), key=natural)
         folders = str(pairing.dataset["masks"]).rpartition("/")[0]
-        single = self.scan(pairing.dataset["images"], _joined(folders, _escape(name)))
+        single = self.scan(pairing.dataset["images"], joined(folders, escape(name)))
         if single is None or len(single.entries) < len(pairing.entries):
             raise InitError(
                 f"{len(several)} images have several masks that mark the same, such as "
@@ -414,8 +384,8 @@ class _Search:
 
     def _best(self, images: Folder, masks: Folder, affixes: Affixes) -> Pairing | None:
         best: Pairing | None = None
-        patterns = list(_image_patterns(images, masks, affixes, self.root))
-        for image_pattern, mask_pattern in product(patterns, _mask_patterns(masks, affixes, self.root)):
+        patterns = list(image_patterns(images, masks, affixes, self.root))
+        for image_pattern, mask_pattern in product(patterns, mask_patterns(masks, affixes, self.root)):
             pairing = self.scan(image_pattern, mask_pattern)
             if pairing is None:
                 continue
@@ -448,18 +418,18 @@ class _Search:
         images, masks = pairing.dataset["images"], pairing.dataset["masks"]
         if not (few or self.in_one_folder):
             return pairing
-        start = _common_folders([entry.image for entry in pairing.entries], few) or images.rpartition("/")[0]
+        start = common_folders([entry.image for entry in pairing.entries], few) or images.rpartition("/")[0]
         names = [images.rpartition("/")[2]]
         if self.in_one_folder:
             # Told apart by their folders, images need no more.
             used = [entry.image for entry in pairing.entries]
-            names = [*(f"*{suffix}" for suffix in _suffix_patterns(used, "")[::-1]), *names]
+            names = [*(f"*{suffix}" for suffix in suffix_patterns(used, "")[::-1]), *names]
         mask_patterns = [masks]
-        if isinstance(masks, str) and (below := _common_folders([entry.mask for entry in pairing.entries])):
-            mask_patterns.insert(0, _joined(below, masks.rpartition("/")[2]))
+        if isinstance(masks, str) and (below := common_folders([entry.mask for entry in pairing.entries])):
+            mask_patterns.insert(0, joined(below, masks.rpartition("/")[2]))
         pairs = set(pairing.mask_of.items())
         for name, mask_pattern in product(names, mask_patterns):
-            if (image_pattern := _joined(start, name)) == images and mask_pattern == masks:
+            if (image_pattern := joined(start, name)) == images and mask_pattern == masks:
                 break
             tidied = self.scan(image_pattern, mask_pattern)
             if tidied and _worth(tidied) >= _worth(pairing) and set(tidied.mask_of.items()) == pairs:
@@ -501,28 +471,6 @@ def _relation_of_parts(root: Path, several: Sequence[Entry]) -> tuple[Relation, 
     return compare(root, first, second), note
 
 
-def _common_folders(files: Sequence[str], few: bool = False) -> str:
-    """A pattern for the folders of these files alone; empty where they lie in differently deep ones.
-
-    Where it shall name ``few``, those of a level stand in it by name.
-    """
-    folders = {PurePosixPath(file).parent.parts for file in files}
-    if len({len(parts) for parts in folders}) > 1:
-        return ""
-    pattern = []
-    for names in zip(*sorted(folders), strict=True):
-        part = folder_pattern(names)
-        unique = sorted(set(names))
-        if few and part == "*" and len(unique) <= _MOST_KINDS and not re.search("[,{}]", "".join(unique)):
-            part = f"{{{','.join(unique)}}}"
-        pattern.append(part)
-    return "/".join(pattern)
-
-
-def _joined(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
-
-
 def _worth(pairing: Pairing) -> tuple[int, int, bool]:
     return len(pairing.entries), -len(pairing.unpaired), not _overlap(pairing)
 
@@ -533,169 +481,5 @@ def _overlap(pairing: Pairing) -> bool:
     return images.match(pairing.entries[0].mask) is not None
 
 
-def _all_affixes(images: Folder, masks: Folder) -> list[tuple[Affixes, int]]:
-    """What names add, with the number of pairs that come of it, as far as names tell."""
-    image_names, mask_names = ([_stem(path) for path in each.files] for each in (images, masks))
-    found = dict(find_affixes(image_names, mask_names))
-    if shared := {*_absolute(images)} & {*_absolute(masks)}:
-        # Every file would also pair with itself.
-        times = Counter(_stem(path) for path in {*_absolute(images)} | {*_absolute(masks)})
-        twice = sum(times[stem] > 1 for stem in {_stem(path) for path in shared})
-        for affixes in found:
-            if affixes.image_prefix == affixes.mask_prefix and affixes.image_suffix == affixes.mask_suffix:
-                found[affixes] = min(found[affixes], twice)
-    if any(PurePosixPath(name).suffix.lower() in PICTURES or "." in name for name in mask_names[:_VOTERS]):
-        # b.jpg.png keeps the whole name of b.jpg.
-        whole = find_affixes([composed(PurePosixPath(path).name) for path in images.files], mask_names)
-        most = max(found.values(), default=0)
-        found |= {affixes: count for affixes, count in whole if count > most and not affixes.image_suffix}
-    return sorted(
-        ((affixes, count) for affixes, count in found.items() if count),
-        key=lambda item: (-item[1], item[0].length),
-    )
-
-
-def _absolute(folder: Folder) -> Iterator[str]:
-    return (f"{folder.path}/{path}" for path in folder.files)
-
-
-def _image_patterns(images: Folder, masks: Folder, affixes: Affixes, root: Path) -> Iterator[str]:
-    files = [path for path in images.files if affixes.image_core(_stem(path)) is not None]
-    names = [_escape(affixes.image_prefix) + "*"]
-    nested = images.path.is_relative_to(masks.path) or masks.path.is_relative_to(images.path)
-    if nested and affixes.mask_suffix and not affixes.image_suffix:
-        # Masks lie among the images, maybe of several kinds: all their names end in other characters.
-        cores = {affixes.image_core(_stem(path)) for path in files}
-        last = {affixes.mask_suffix[-1]} | {
-            stem[-1]
-            for path in masks.files
-            if (stem := _stem(path))
-            and (cut := re.search(r"[_\-. ][^_\-. ]*$", stem))
-            and stem[: cut.start()] in cores
-        }
-        named = {core for path in masks.files if (core := affixes.mask_core(_stem(path)))}
-        names += [names[0] + "[0-9]", f"{names[0]}[!{affixes.mask_suffix[-1]}]"]
-        lengths = {len(_stem(path)) for path in files if _stem(path) in named}
-        names += ["?" * lengths.pop()] if len(lengths) == 1 else []
-        names += [f"{names[0]}[!{''.join(sorted(last - set('!]-^')))}]"] if len(last) > 1 else []
-        in_images = {os.path.relpath(masks.path / path, images.path) for path in masks.files}
-        unlike_masks = [path for path in files if not _stem(path).endswith(affixes.mask_suffix)]
-        files = [path for path in unlike_masks if path not in in_images] or unlike_masks
-    for folder, name in product(_folder_patterns(images, files, root), names):
-        for suffix in _suffix_patterns(files, affixes.image_suffix):
-            yield folder + name + suffix
-
-
-def _mask_patterns(masks: Folder, affixes: Affixes, root: Path) -> Iterator[str]:
-    files = [path for path in masks.files if affixes.mask_core(_stem(path)) is not None]
-    for folder in _folder_patterns(masks, files, root):
-        for suffix in _suffix_patterns(files, affixes.mask_suffix):
-            yield f"{folder}{_escape(affixes.mask_prefix)}*{suffix}"
-
-
-def _folder_patterns(folder: Folder, files: Sequence[str], root: Path) -> list[str]:
-    """The part of a pattern up to the last slash."""
-    base = folder.path.relative_to(root).as_posix()
-    start = "" if base == "." else _escape(base) + "/"
-    depths = {path.count("/") for path in files}
-    patterns = [] if depths == {0} else [f"{start}**/"]
-    if len(depths) == 1 or 0 in depths:
-        patterns.insert(0, start + "*/" * min(depths))
-    if len(depths) == 1:
-        # What all have in common tells images from masks where both lie under one folder.
-        levels = zip(*(PurePosixPath(path).parts[:-1] for path in files), strict=True)
-        shared = start + "".join(f"{folder_pattern(each)}/" for each in levels)
-        patterns += [shared] if shared not in patterns else []
-    return patterns
-
-
-def _suffix_patterns(files: Sequence[str], affix: str) -> list[str]:
-    """The part of a pattern after its last wildcard: one of the most frequent suffixes, or all of them."""
-    spelled = Counter(split_suffix(path)[1] for path in files)
-    # Patterns find files in any case: the most frequent spelling stands for the others.
-    suffixes: dict[str, str] = {}
-    for suffix, _ in spelled.most_common():
-        suffixes.setdefault(suffix.lower(), suffix)
-    patterns = [_escape(affix) + suffix for suffix in list(suffixes.values())[:_SUFFIXES]]
-    if len(suffixes) > 1:
-        words = ",".join(suffix.removeprefix(".") for suffix in suffixes.values())
-        patterns.append(f"{_escape(affix)}.{{{words}}}")
-    return patterns
-
-
-def _escape(text: str) -> str:
-    return re.sub(r"[*?\[{]", r"[\g<0>]", text)
-
-
 def _suffix(path: str) -> str:
     return split_suffix(path)[1].lower()
-
-
-def _stem(path: str) -> str:
-    return composed(split_suffix(path.rpartition("/")[2])[0])
-
-
-def find_affixes(images: Collection[str], masks: Collection[str]) -> list[tuple[Affixes, int]]:
-    """Finds what names add to the part that images and masks have in common.
-
-    Every part of a mask's name that is the name of an image is a vote for what stands around it. Names are
-    without folder and last suffix.
-
-    Returns:
-        Possible affixes with the number of names they bring together, most first, then shortest first.
-    """
-    image_names, mask_names = set(images), set(masks)
-    votes: Counter[Affixes] = Counter()
-    voters = sorted(mask_names, key=lambda name: stable_rank(name, "affixes"))[:_VOTERS]
-    for prefix, suffix in _image_affixes(image_names):
-        cores = {core for name in image_names if (core := _inside(name, prefix, suffix)) is not None}
-        for name in voters:
-            for begin, end in _parts_in(name, cores):
-                votes[Affixes(prefix, suffix, name[:begin], name[end:])] += 1
-    found = []
-    for affixes in sorted(votes, key=lambda affixes: (-votes[affixes], affixes.length))[:_TRIED]:
-        mask_cores = {affixes.mask_core(name) for name in mask_names} - {None}
-        found.append((affixes, len(mask_cores & {affixes.image_core(name) for name in image_names})))
-    return sorted(found, key=lambda item: (-item[1], item[0].length))
-
-
-def _image_affixes(names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Nothing, and what many images' names begin or end with, cut where a word begins or ends."""
-    yield "", ""
-    if len(names) < 2:
-        return
-    beginning = _common_beginning(names)
-    ending = _common_beginning([name[::-1] for name in names])[::-1]
-    endings = [ending[match.start() :] for match in re.finditer(r"[_\-. ]", ending)]
-    beginnings = [beginning[: match.end()] for match in re.finditer(r"[_\-. ]", beginning)]
-    # Among other pictures the images are those of one kind: *_sat beside *_mask.
-    last = Counter(match[0] for name in names if (match := re.search(r"[_\-. ][^_\-. ]*$", name)))
-    first = Counter(match[0] for name in names if (match := re.match(r"[^_\-. ]*[_\-. ]", name)))
-    for found, counts in ((endings, last), (beginnings, first)):
-        found += [
-            affix
-            for affix, count in counts.most_common(_MOST_ENDINGS)
-            if max(2, _FREQUENT * len(names)) <= count < len(names) and re.search(r"[^\W\d_]", affix)
-        ]
-    yield from (("", ending) for ending in endings)
-    yield from ((beginning, "") for beginning in beginnings)
-
-
-def _common_beginning(names: Collection[str]) -> str:
-    # What the first and the last in order have in common, all between them have.
-    first, last = min(names), max(names)
-    differing = (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
-    return first[: next(differing, min(len(first), len(last)))]
-
-
-def _parts_in(name: str, cores: Collection[str]) -> Iterator[tuple[int, int]]:
-    for begin in range(min(len(name), _LONGEST_NAME)):
-        for end in range(max(begin + 1, len(name) - _LONGEST_NAME), len(name) + 1):
-            if name[begin:end] in cores:
-                yield begin, end
-
-
-def _inside(name: str, prefix: str, suffix: str) -> str | None:
-    if not (name.startswith(prefix) and name.endswith(suffix)) or len(name) <= len(prefix) + len(suffix):
-        return None
-    return name[len(prefix) : len(name) - len(suffix)]
