@@ -173,6 +173,7 @@ def run_transform(tmp_path_factory: pytest.TempPathFactory) -> RunTransform:
         from components.imaging.reading import Reading
         from components.schema.curated import curated_schema
         from components.transform.config import TransformConfig
+        from pipeline.beam_config import BeamConfig
 
         config = TransformConfig(**settings)
         reading = Reading(channels=config.num_channels, bands=config.bands)
@@ -203,7 +204,7 @@ def run_transform(tmp_path_factory: pytest.TempPathFactory) -> RunTransform:
         if config.materialize:
             outputs[keys.TRANSFORMED_EXAMPLES_KEY] = [artifact(standard_artifacts.Examples, "transformed")]
         context = Executor.Context(
-            beam_pipeline_args=["--direct_running_mode=in_memory", "--sdk_container_image=none"],
+            beam_pipeline_args=BeamConfig(workers=1).pipeline_args(),
             tmp_dir=str(root / "tmp"),
             unique_id="1",
         )

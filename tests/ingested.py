@@ -13,20 +13,20 @@ from components.dataset.features import IMAGE_FILENAME, SPLITS
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.executor import Executor
 from components.run_parameters import settings_of_any_run
+from pipeline.beam_config import BeamConfig
 
 
 def ingest(
-    config: DatasetConfig, out: Path, *beam_args: str, bands: tuple[int, ...] | None = None
+    config: DatasetConfig, out: Path, *, workers: int = 1, bands: tuple[int, ...] | None = None
 ) -> Ingestion:
     """Runs the executor as TFX does and reads its report."""
     examples, ingestion = standard_artifacts.Examples(), IngestionReportArtifact()
     examples.uri, ingestion.uri = str(out / "examples"), str(out / "ingestion")
     for uri in (examples.uri, ingestion.uri):
         Path(uri).mkdir(parents=True)
-    arguments = list(beam_args) or ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
     executor = Executor(
         Executor.Context(
-            beam_pipeline_args=[*arguments, "--sdk_container_image=none"],
+            beam_pipeline_args=BeamConfig(workers=workers).pipeline_args(),
             tmp_dir=str(out / "tmp"),
             unique_id="1",
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
@@ -46,46 +46,46 @@ from components.image_mask_example_gen.shapes import draw_dataset
 logger = logging.getLogger(__name__)
 
 
-class ShardOutcome(NamedTuple):
-    """What became of a shard's pairs, in its order."""
-
-    split: str
-    file: str
-    pairs: list[PairFacts | Rejection]
+Outcome = list[PairFacts | Rejection]
+"""What became of a shard's pairs, in its order."""
+_OUTCOME = TypeAdapter(Outcome)
 
 
 class WriteShard(beam.DoFn):
     """Writes one TFRecord file per shard; a file appears under its name when it is complete.
 
-    Only names go in and facts come out, so image bytes never pass a shuffle and memory stays flat.
+    Only names go in, and facts come out by a file beside: Beam hands no values back to the program that built
+    the pipeline. So nothing passes a shuffle, and memory stays flat.
 
     Args:
       reader: Reads the pairs.
       split_dirs: Output folder of each split.
-      partial_dir: Folder for files in the making.
+      scratch: Folder for files in the making and for outcomes.
     """
 
-    def __init__(self, reader: ExampleReader, split_dirs: dict[str, str], partial_dir: str):
+    def __init__(self, reader: ExampleReader, split_dirs: dict[str, str], scratch: str):
         self._reader = reader
         self._split_dirs = split_dirs
-        self._partial_dir = partial_dir
+        self._scratch = scratch
 
-    def process(self, shard: Shard) -> Iterator[ShardOutcome]:
-        """Yields the outcome of one shard."""
-        # A runner may try a shard twice, even at the same time: each try has a file of its own.
-        partial = f"{self._partial_dir}/{shard.split}-{shard.file}-{uuid.uuid4().hex}"
-        outcome = ShardOutcome(shard.split, shard.file, [])
+    def process(self, shard: Shard) -> None:
+        """Writes one shard and its outcome."""
+        # A runner may try a shard twice, even at the same time: each try has files of its own.
+        partial = f"{self._scratch}/{uuid.uuid4().hex}"
+        outcome: Outcome = []
         with tf.io.TFRecordWriter(partial) as writer:
             for entry in shard.entries:
                 result = self._reader.read(entry)
                 if isinstance(result, Rejection):
-                    outcome.pairs.append(result)
+                    outcome.append(result)
                 else:
                     serialized, facts = result
                     writer.write(serialized)
-                    outcome.pairs.append(facts)
+                    outcome.append(facts)
         fileio.rename(partial, f"{self._split_dirs[shard.split]}/{shard.file}", overwrite=True)
-        yield outcome
+        with fileio.open(partial, "wb") as file:
+            file.write(_OUTCOME.dump_json(outcome))
+        fileio.rename(partial, _outcome_file(self._scratch, shard), overwrite=True)
 
 
 class Executor(BaseBeamExecutor):
@@ -155,28 +155,24 @@ class Executor(BaseBeamExecutor):
         scratch = f"{examples.uri}/.partial"
         for folder in (*split_dirs.values(), scratch):
             fileio.makedirs(folder)
-        outcome_file = f"{scratch}/outcomes"
         try:
             with self._make_beam_pipeline() as pipeline:
                 _ = (
                     pipeline
                     | "Shards" >> beam.Create(plan.shards)
                     | "WriteShards" >> beam.ParDo(WriteShard(reader, split_dirs, scratch))
-                    | "Gather" >> beam.combiners.ToList()
-                    | "KeepOutcomes" >> beam.Map(_dump_outcomes, outcome_file)
                 )
-            outcomes = _load_outcomes(outcome_file)
+            outcomes = [_read_outcome(scratch, shard) for shard in plan.shards]
         finally:
             fileio.rmtree(scratch)
-        entries = {(shard.split, shard.file): shard.entries for shard in plan.shards}
         written: list[WrittenPair] = []
         rejected: list[Rejection] = []
-        for split, file, pairs in outcomes:
-            for entry, result in zip(entries[split, file], pairs, strict=True):
+        for shard, outcome in zip(plan.shards, outcomes, strict=True):
+            for entry, result in zip(shard.entries, outcome, strict=True):
                 if isinstance(result, Rejection):
                     rejected.append(result)
                 else:
-                    written.append(WrittenPair(split, entry, result))
+                    written.append(WrittenPair(shard.split, entry, result))
         return written, rejected
 
 
@@ -189,18 +185,13 @@ def _splits_csv(written: Sequence[WrittenPair]) -> bytes:
     return table.getvalue().encode("utf-8", "surrogateescape")
 
 
-_OUTCOMES = TypeAdapter(list[ShardOutcome])
+def _outcome_file(scratch: str, shard: Shard) -> str:
+    return f"{scratch}/{shard.split}-{shard.file}.json"
 
 
-def _dump_outcomes(outcomes: Sequence[ShardOutcome], path: str) -> None:
-    """Beam hands no values back to the program that built the pipeline, so they go through a file."""
-    with fileio.open(path, "wb") as file:
-        file.write(_OUTCOMES.dump_json(list(outcomes)))
-
-
-def _load_outcomes(path: str) -> list[ShardOutcome]:
-    with fileio.open(path, "rb") as file:
-        return _OUTCOMES.validate_json(file.read())
+def _read_outcome(scratch: str, shard: Shard) -> Outcome:
+    with fileio.open(_outcome_file(scratch, shard), "rb") as file:
+        return _OUTCOME.validate_json(file.read())
 
 
 @contextmanager

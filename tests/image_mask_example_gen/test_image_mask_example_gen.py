@@ -30,6 +30,7 @@ from components.errors import StageError
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.driver import fingerprint_inputs
+from pipeline.beam_config import BeamConfig
 
 
 def decode_mask(encoded: bytes) -> np.ndarray:
@@ -129,7 +130,7 @@ def test_camvid_as_a_folder_ignores_its_void_label(shared_data: Path, tmp_path: 
 def test_the_files_written_do_not_depend_on_the_workers(shared_data: Path, tmp_path: Path) -> None:
     config = camvid(shared_data, limit=10)
     ingest(config, tmp_path / "one")
-    ingest(config, tmp_path / "two", "--direct_running_mode=multi_threading", "--direct_num_workers=2")
+    ingest(config, tmp_path / "two", workers=2)
     for path in (tmp_path / "one/examples").glob("*/*"):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 
@@ -138,7 +139,7 @@ def test_an_empty_val_split_is_readable_as_no_examples(shared_data: Path, tmp_pa
     """Read as StatisticsGen, Transform and Evaluator do."""
     report = ingest(camvid(shared_data, limit=4, splits={"val": 0.0}), tmp_path)
     assert report.examples["val"] == 0
-    with beam.Pipeline(argv=["--direct_running_mode=in_memory"]) as pipeline:
+    with beam.Pipeline(argv=BeamConfig(workers=1).pipeline_args()) as pipeline:
         for split, expected in report.examples.items():
             source = TFExampleRecord(
                 str(tmp_path / f"examples/Split-{split}/*"), telemetry_descriptors=["test"]
@@ -281,7 +282,7 @@ def test_unchanged_files_are_cached_and_a_touched_one_is_not(shared_data: Path, 
             ],
             enable_cache=True,
             metadata_connection_config=sqlite_metadata_connection_config(str(metadata_path)),
-            beam_pipeline_args=["--direct_running_mode=in_memory", "--sdk_container_image=none"],
+            beam_pipeline_args=BeamConfig(workers=1).pipeline_args(),
         )
         LocalDagRunner().run(pipeline)
 
@@ -323,9 +324,7 @@ def test_file_names_that_are_not_utf8_are_ingested_and_reported_printable(
 
     config = spoilt_config(spoilt, 0.1)
     assert fingerprint_inputs(config)
-    report = ingest(
-        config, tmp_path / "out", "--direct_running_mode=multi_threading", "--direct_num_workers=2"
-    )
+    report = ingest(config, tmp_path / "out", workers=2)
     assert sum(report.examples.values()) == 191
     reported = {item.file: item for item in report.rejected}
     assert "images/caf\\xe9_alone.jpg" in reported
