@@ -33,12 +33,16 @@ def passes(config: config_pb2.EvalConfig, *, candidate: float, served: float) ->
 
 
 @pytest.mark.parametrize(
-    ("candidate", "passed"), [(0.80, True), (0.75, True), (0.7249, False), (0.7251, True), (0.60, False)]
+    ("margin", "candidate", "passed"),
+    [
+        *[(0.025, 0.80, True), (0.025, 0.75, True), (0.025, 0.7249, False), (0.025, 0.7251, True)],
+        *[(0.025, 0.60, False), (0.0, 0.75, True), (0.0, 0.7499, False), (None, 0.1, True)],
+    ],
 )
 def test_a_candidate_may_fall_by_the_margin_below_what_is_served_and_no_further(
-    candidate: float, passed: bool
+    margin: float | None, candidate: float, passed: bool
 ) -> None:
-    config = build_eval_config(EvaluationConfig(min_mean_iou=0.0, max_regression=0.025), LABELS)
+    config = build_eval_config(EvaluationConfig(min_mean_iou=0.0, max_regression=margin), LABELS)
     assert passes(config, candidate=candidate, served=0.75) is passed
 
 

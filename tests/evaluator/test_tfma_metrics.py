@@ -165,6 +165,8 @@ def test_masks_that_cannot_be_compared_are_counted_and_the_first_name_is_told() 
     assert result[f":{INVALID_MASKS}"].startswith("4 of 5 examples, first a.jpg: prediction is 2 × 3 pixels")
     assert "ground truth is not a readable PNG" in evaluate([[unreadable]])[f":{INVALID_MASKS}"]
     assert "has no ground truth" in evaluate([[missing]])[f":{INVALID_MASKS}"]
+    other = evaluate([[extracts(mask, np.full((2, 2), 4, np.uint8))]])[f":{INVALID_MASKS}"]
+    assert "prediction has pixels of class id 4; the classes are 0 … 2" in other
 
 
 def test_the_metric_is_rebuilt_from_its_config() -> None:
