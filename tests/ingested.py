@@ -1,6 +1,7 @@
 """Runs the ingestion as TFX does, and reads what it wrote."""
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def read_split(out: Path, split: str) -> dict[str, dict[str, Any]]:
     """Examples of a split by file name, each a dict of plain values."""
     files = sorted(str(path) for path in (out / f"examples/Split-{split}").iterdir())
     examples = {}
-    for record in tf.data.TFRecordDataset(files).as_numpy_iterator():
+    for record in chain(*map(tf.compat.v1.io.tf_record_iterator, files)):
         features = tf.train.Example.FromString(record).features.feature
         values = {
             name: (feature.bytes_list.value or feature.int64_list.value)[0]

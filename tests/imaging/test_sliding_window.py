@@ -42,11 +42,15 @@ def by_hand(picture: np.ndarray, size: InputSize) -> tuple[np.ndarray, np.ndarra
 
     weight = np.multiply.outer(gaussian(size.height), gaussian(size.width))[..., np.newaxis]
     total, weights = np.zeros((*padded.shape[:2], CLASSES)), np.zeros((*padded.shape[:2], 1))
-    for top in starts(padded.shape[0], size.height):
-        for left in starts(padded.shape[1], size.width):
-            part = np.s_[top : top + size.height, left : left + size.width]
-            total[part] += weight * network(padded[part][np.newaxis]).numpy()[0]
-            weights[part] += weight
+    parts = [
+        np.s_[top : top + size.height, left : left + size.width]
+        for top in starts(padded.shape[0], size.height)
+        for left in starts(padded.shape[1], size.width)
+    ]
+    answers = network(np.stack([padded[part] for part in parts])).numpy()
+    for part, answer in zip(parts, answers, strict=True):
+        total[part] += weight * answer
+        weights[part] += weight
     (top, _), (left, _) = margins
     logits = (total / weights)[top:, left:][: scaled.shape[0], : scaled.shape[1]]
 
