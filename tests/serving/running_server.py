@@ -16,14 +16,9 @@ from components.serving.server.server import ModelServer
 
 @contextmanager
 def running(base: Path, name: str = "pets", **flags: Any) -> Iterator[ModelServer]:
-    """Serves ``base`` at free ports, REST included."""
-    options = ServerOptions(
-        port=0,
-        rest_api_port=0,
-        model_name=name,
-        model_base_path=str(base),
-        **{"file_system_poll_wait_seconds": 0.1, "enable_model_warmup": False, **flags},
-    )
+    """Serves ``base``, REST included, at free ports unless ``flags`` say which."""
+    ours = {"port": 0, "rest_api_port": 0, "file_system_poll_wait_seconds": 0.1, "enable_model_warmup": False}
+    options = ServerOptions(model_name=name, model_base_path=str(base), **(ours | flags))
     server = ModelServer(options, announce=lambda line: None)
     server.start()
     try:

@@ -49,7 +49,8 @@ def refusal(client: SegmentationClient) -> str:
 )
 def test_what_passes_is_asked_for_again(server: FakeServer, code: grpc.StatusCode, details: str) -> None:
     server.failures = [(code, details)] * 3
-    with asked(server, patience=10) as client:
+    # Of which the three pauses are a quarter.
+    with asked(server, patience=2) as client:
         assert len(client.predict([picture(1)])) == 1
     assert len(server.requests) == 4
 

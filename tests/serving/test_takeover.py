@@ -1,36 +1,24 @@
 """Versions that come and go, and a server that is away for a while, under load: no client notices."""
 
-import dataclasses
 import itertools
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from running_server import decoded, encoded, image
+from running_server import decoded, encoded, image, running
 from saved_models import expected_class_ids, write_model
 
 from components.model_store import store
 from components.serving.client import Prediction, SegmentationClient
-from components.serving.process import ServerProcess
-from components.serving.server.options import ServerOptions
 
 _CLIENTS = 16
 _CLASSES = 5
 _IMAGES = [image(height=8 + index, width=11, seed=index) for index in range(4)]
 _FILES = [encoded(pixels) for pixels in _IMAGES]
-
-
-def _options(base: Path, batching: bool = False) -> ServerOptions:
-    return ServerOptions(
-        port=0,
-        model_name="pets",
-        model_base_path=str(base),
-        file_system_poll_wait_seconds=1,
-        enable_batching=batching,
-    )
 
 
 def _is_right(answer: Prediction, pixels: np.ndarray, offset: int) -> bool:
@@ -50,7 +38,7 @@ def test_while_versions_are_pushed_and_rolled_back_every_mask_is_that_of_the_ver
     tmp_path: Path,
 ) -> None:
     base = tmp_path / "pets"
-    models = [write_model(tmp_path / f"model-{n}", classes=_CLASSES, offset=n) for n in range(4)]
+    models = [write_model(tmp_path / f"model-{n}", classes=_CLASSES, offset=n) for n in range(3)]
     offsets = {store.publish(models[0], base, {}): 0}
     done = threading.Event()
 
@@ -65,13 +53,13 @@ def test_while_versions_are_pushed_and_rolled_back_every_mask_is_that_of_the_ver
 
     with (
         # With batching, a version that goes has to see its batches out, too.
-        ServerProcess(_options(base, batching=True), log=tmp_path / "server.log") as process,
-        SegmentationClient(process.target, "pets") as client,
+        running(base, enable_batching=True, enable_model_warmup=True) as server,
+        SegmentationClient(f"127.0.0.1:{server.port}", "pets") as client,
         ThreadPoolExecutor(_CLIENTS) as pool,
     ):
-        asking = [pool.submit(ask, process.target) for _ in range(_CLIENTS)]
+        asking = [pool.submit(ask, f"127.0.0.1:{server.port}") for _ in range(_CLIENTS)]
         try:
-            for offset in (1, 2, 3):
+            for offset in (1, 2):
                 newest = store.publish(models[offset], base, {})
                 offsets[newest] = offset
                 _wait_for(client, newest)
@@ -94,25 +82,34 @@ def test_while_versions_are_pushed_and_rolled_back_every_mask_is_that_of_the_ver
 
 def test_a_restart_in_the_middle_of_many_images_leaves_none_unanswered(tmp_path: Path) -> None:
     write_model(tmp_path / "pets" / "1", classes=_CLASSES, offset=2)
-    options = _options(tmp_path / "pets")
-    process = ServerProcess(options, log=tmp_path / "server.log")
-    process.start()
-    try:
-        with SegmentationClient(process.target, "pets", patience=60) as client:
-            answers = client.predict_many((_FILES[index % 4] for index in range(200)), concurrency=4)
-            first = list(itertools.islice(answers, 50))
-            process.stop()
-            process = ServerProcess(
-                dataclasses.replace(options, port=process.grpc_port), log=tmp_path / "server.log"
-            )
-            starting = threading.Timer(1.0, process.start)
-            starting.start()
-            everything = [*first, *answers]
-            starting.join()
-    finally:
-        process.stop()
+    sent = 0
+
+    def files() -> Iterator[bytes]:
+        nonlocal sent
+        for index in range(200):
+            sent += 1
+            yield _FILES[index % 4]
+
+    with running(tmp_path / "pets") as server:
+        client = SegmentationClient(f"127.0.0.1:{server.port}", "pets", patience=60)
+        answers = client.predict_many(files(), concurrency=4)
+        everything = list(itertools.islice(answers, 50))
+
+    def restart() -> None:
+        time.sleep(1)
+        with running(tmp_path / "pets", port=server.port):
+            done.wait()
+
+    done = threading.Event()
+    with client, ThreadPoolExecutor(1) as pool:
+        assert sent < 200
+        restarted = pool.submit(restart)
+        try:
+            everything += answers
+        finally:
+            done.set()
+        restarted.result()
     assert len(everything) == 200
     for index, answer in enumerate(everything):
         assert isinstance(answer, Prediction), answer
         assert _is_right(answer, _IMAGES[index % 4], 2)
-    assert (tmp_path / "server.log").read_text().count("Loaded pets version 1") == 2
