@@ -57,7 +57,7 @@ def outputs() -> Iterator[tuple[str, Any]]:
         (None, None, 3),
         CLASSES,
         filters=4,
-        depth=3,
+        depth=2,
         normalization="batch",
         upsampling="bilinear",
         joining="add",
@@ -68,7 +68,7 @@ def outputs() -> Iterator[tuple[str, Any]]:
     yield "logits", network(images, training=False)
     yield (
         "mean logits",
-        average_augmented(network, (16, 16, 3), horizontal_flip=True, scales=[1.5], stride=8)(images),
+        average_augmented(network, (16, 16, 3), horizontal_flip=True, scales=[1.5], stride=4)(images),
     )
     set_population_statistics(
         network, [batch_moments(network, images[:2]), batch_moments(network, images[2:])]
