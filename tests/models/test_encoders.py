@@ -256,6 +256,17 @@ def test_what_a_recipe_needs_to_know_needs_no_keras() -> None:
 
 def saved(name: EncoderName, folder: Path, suffix: str, side: int = 32) -> tuple[keras.Model, Path]:
     """Saves an application of Keras with random weights; returns it as Keras builds it, and the file."""
+    model = application(name, side)
+    path = folder / f"saved{suffix}"
+    if suffix == ".weights.h5":
+        model.save_weights(path)
+    else:
+        model.save(path)
+    return model, path
+
+
+@cache
+def application(name: EncoderName, side: int) -> keras.Model:
     build = getattr(keras.applications, name)
     options: dict[str, Any] = {"include_top": False, "weights": None, "input_shape": (side, side, 3)}
     if "include_preprocessing" in inspect.signature(build).parameters:
@@ -265,12 +276,7 @@ def saved(name: EncoderName, folder: Path, suffix: str, side: int = 32) -> tuple
     for weight in model.weights:
         if len(weight.shape) == 1:  # kernels are random; offsets, scales and statistics still alike
             weight.assign_add(rng.uniform(0.01, 0.1, weight.shape))
-    path = folder / f"saved{suffix}"
-    if suffix == ".weights.h5":
-        model.save_weights(path)
-    else:
-        model.save(path)
-    return model, path
+    return model
 
 
 def assert_same_features(model: keras.Model, source: keras.Model) -> None:

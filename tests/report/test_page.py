@@ -1,6 +1,7 @@
 """What a page says, and that it is safe and stands alone."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from components.dataset.contracts import (
     TrainingHistory,
 )
 from components.evaluator.gate import Threshold, explain
+from components.imaging import curves
 from components.metrics.table import METRICS
 from components.report import confusions
 from components.report.comparison import Comparison
@@ -23,6 +25,20 @@ from components.report.gallery import most_bytes
 from components.report.page import render, render_comparison
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
+
+
+_draw = curves.curve_pictures
+_drawn: dict[str, list[tuple[str, str]]] = {}
+
+
+@pytest.fixture(autouse=True)
+def curves_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most pages have the same ones, and drawing takes most of a page's time."""
+
+    def draw(trainings: Sequence[curves.TrainingCurves]) -> list[tuple[str, str]]:
+        return _drawn.get(repr(trainings)) or _drawn.setdefault(repr(trainings), _draw(trainings))
+
+    monkeypatch.setattr(curves, "curve_pictures", draw)
 
 
 def metrics(**changes: Any) -> Metrics:
