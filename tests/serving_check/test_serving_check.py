@@ -21,6 +21,8 @@ from components.dataset.contracts import SERVING_CHECK_FILE, ServingCheck
 from components.serving.backends import BINARY, Backend
 from components.serving.config import ServingCheckConfig, ServingLimits
 from components.serving.process import ServerProcessError
+from components.serving.server.options import ServerOptions
+from components.serving.server.server import ModelServer
 from components.serving_check import check, executor
 from components.serving_check.check import peak_resident
 from components.serving_check.executor import Executor
@@ -114,9 +116,32 @@ def test_what_the_server_printed_is_kept(good: standard_artifacts.InfraBlessing)
     assert "candidate" in Path(good.uri, "server.log").read_text()
 
 
+class ServerOfThisProcess:
+    """The embedded server, without the seconds that one more process takes."""
+
+    pid = os.getpid()
+    returncode = None
+    target: str
+
+    def __init__(self, options: ServerOptions, **_: Any) -> None:
+        self._server = ModelServer(options, announce=lambda line: None)
+
+    def start(self) -> None:
+        self._server.start()
+        self.target = f"127.0.0.1:{self._server.port}"
+
+    def stop(self) -> None:
+        assert self._server.stop(grace=5)
+
+
 def test_all_that_speaks_against_a_push_is_said_at_once(
-    tmp_path: Path, model_dir: Path, examples_dir: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    model_dir: Path,
+    examples_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(check, "ServerProcess", ServerOfThisProcess)
     flawed = tmp_path / "model" / "Format-Serving"
     shutil.copytree(model_dir, flawed)
     (flawed / "assets.extra" / "tf_serving_warmup_requests").unlink()
@@ -175,6 +200,8 @@ class FakeProcess:
 @pytest.fixture
 def check_with(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(check, "ServerProcess", FakeProcess)
+    # Nobody is asked for a mask.
+    monkeypatch.setattr(check, "with_expected_masks", lambda *_: None)
 
     def report() -> ServingCheck:
         example = Pair(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)).example("x.png")
