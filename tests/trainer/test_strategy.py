@@ -16,29 +16,21 @@ from components.trainer.config import TrainerSettings
 from components.trainer.model_config import ModelConfig
 from components.trainer.training_config import AugmentationConfig, TrainingConfig
 
-_TRAIN_ON_TWO_DEVICES = """
-import json, sys
-import tensorflow as tf
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-
-from tfx.components.trainer.fn_args_utils import FnArgs
-from components.trainer import run_fn as trainer
-from components.trainer.config import TrainerSettings
-
-trainer.training_strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-arguments = json.load(sys.stdin)
-settings = TrainerSettings.model_validate_json(arguments["settings"])
-trainer.run_fn(FnArgs(**arguments["files"], custom_config={"settings": settings}))
-"""
+_EXPORTED: ResizeMethod = "stretch"
+"""The export sees no devices, only the weights that were kept."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("resize", ["stretch", "native"])
-def test_a_mirrored_training_learns_and_exports(
-    run_transform: RunTransform, tmp_path: Path, resize: ResizeMethod
-) -> None:
+@pytest.fixture(scope="module")
+def mirrored(run_transform: RunTransform, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trains on whole pictures and on windows; the folder of the two, by the way of resizing."""
+    root = tmp_path_factory.mktemp("mirrored")
+    trainings = [_training(run_transform, root, resize) for resize in ("stretch", "native")]
+    (root / "trainings.json").write_text(json.dumps(trainings))
+    _run("mirrored_training.py", root / "trainings.json")
+    return root
+
+
+def _training(run_transform: RunTransform, root: Path, resize: ResizeMethod) -> dict[str, Any]:
     run = run_transform(height=16, width=16, resize=resize)
     settings = TrainerSettings(
         name="discs",
@@ -50,42 +42,49 @@ def test_a_mirrored_training_learns_and_exports(
         training=TrainingConfig(
             epochs=3, batch_size=10, learning_rate=1e-2, schedule="cosine", ema_momentum=0.5
         ),
-        checkpoint_dir=str(tmp_path / "checkpoints"),
+        checkpoint_dir=str(root / resize / "checkpoints"),
     )
     files = {
         "train_files": [str(run.examples / "Split-train" / "*")],
         "eval_files": [str(run.examples / "Split-val" / "*")],
         "transform_output": str(run.graph),
-        "serving_model_dir": str(tmp_path / "model"),
-        "model_run_dir": str(tmp_path / "run"),
+        "serving_model_dir": str(root / resize / "model"),
+        "model_run_dir": str(root / resize / "run"),
     }
+    return {"files": files, "settings": settings.model_dump_json(), "export": resize == _EXPORTED}
+
+
+def _run(program: str, argument: Path) -> str:
+    """Runs a program of this folder, and returns what it printed."""
     done = subprocess.run(
-        [sys.executable, "-c", _TRAIN_ON_TWO_DEVICES],
-        input=json.dumps({"files": files, "settings": settings.model_dump_json()}),
+        [sys.executable, str(Path(__file__).with_name(program)), str(argument)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         text=True,
         capture_output=True,
-        cwd=Path(__file__).parents[2],
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    epochs = json.loads((tmp_path / "run" / "history.json").read_text())["epochs"]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("resize", ["stretch", "native"])
+def test_a_mirrored_training_learns(mirrored: Path, resize: ResizeMethod) -> None:
+    epochs = json.loads((mirrored / resize / "run" / "history.json").read_text())["epochs"]
     assert epochs[-1]["loss"] < epochs[0]["loss"]
-    assert (tmp_path / "model" / "saved_model.pb").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_mirrored_training_exports(mirrored: Path) -> None:
+    assert (mirrored / _EXPORTED / "model" / "saved_model.pb").exists()
 
 
 @pytest.fixture(scope="module")
 def float16_outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    program = Path(__file__).with_name("replica_precision.py")
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, str(program), str(tmp_path_factory.mktemp("float16"))],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    printed = _run("replica_precision.py", tmp_path_factory.mktemp("float16"))
+    return json.loads(printed.splitlines()[-1])
 
 
 def test_a_shared_float16_training_scales_its_loss_and_goes_on_where_it_was(
