@@ -22,6 +22,29 @@ ticks.propagate = False
 _TICK_SECONDS: Final = 0.5
 
 
+class _Steps:
+    """Steps one after the other, the first of which may be the graph's compilation besides."""
+
+    def __init__(self, begun: float):
+        self._begun = begun
+        self._first_done = begun
+        self._after_first = 0
+
+    def begin(self, step: int, now: float) -> None:
+        if step == 1:
+            self._first_done = now
+        self._after_first = step
+
+    def pace(self, now: float, done: int) -> float | None:
+        """Seconds a step takes, the first left out; None where it is the only one of those that are done."""
+        return (now - self._first_done) / (done - 1) if done > 1 else None
+
+    def compilation(self, end: float) -> float:
+        """Seconds that the first step took longer than the others; 0 where there are none."""
+        each = self.pace(end, self._after_first + 1)
+        return 0.0 if each is None else max(0.0, self._first_done - self._begun - each)
+
+
 class Progress(keras.callbacks.Callback):
     """Logs each epoch, and adds ``seconds`` and ``learning_rate`` to what it measured.
 
@@ -32,8 +55,10 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self._examples = examples
         self._begun = 0.0
-        self._trained = 0.0
-        self._first_step_done = 0.0
+        self._trained: float | None = None
+        self._training = _Steps(0.0)
+        self._validation: _Steps | None = None
+        self._compiles = True
         self._last_tick = 0.0
         self._epoch_seconds: float | None = None
         self._progress = TrainingProgress(0, epochs, 0, 0, None, None, None, None)
@@ -43,26 +68,30 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._begun = time.perf_counter()
+        self._training, self._validation, self._trained = _Steps(self._begun), None, None
         self._progress = replace(self._progress, epoch=epoch + 1, step=0)
 
     # The begin of a step, not its end: that one's losses would have to be fetched from the device.
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         now = time.perf_counter()
-        if batch == 1:
-            # The first step is also the graph's compilation, and tells nothing about the others.
-            self._first_step_done = now
+        self._training.begin(batch, now)
         if now - self._last_tick >= _TICK_SECONDS and ticks.isEnabledFor(logging.DEBUG):
             self._last_tick = now
             self._progress = self._within_epoch(batch, now)
             ticks.debug("step %d", batch, extra={RECORD_ATTRIBUTE: self._progress})
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._trained = time.perf_counter() - self._begun
+        self._trained = time.perf_counter()
+        self._validation = _Steps(self._trained)
+
+    def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if self._validation is not None:
+            self._validation.begin(batch, time.perf_counter())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        seconds = time.perf_counter() - self._begun
-        logs["seconds"] = seconds
+        now = time.perf_counter()
+        logs["seconds"] = now - self._begun
         # That of the next step, as Keras's own callbacks report it.
         logs["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         if not math.isfinite(logs["loss"]):
@@ -70,24 +99,27 @@ class Progress(keras.callbacks.Callback):
                 f"training diverged in epoch {epoch + 1}: the loss is {logs['loss']}; "
                 "a lower training.learning_rate or a training.gradient_clip_norm usually helps"
             )
-        self._epoch_seconds = seconds
+        trained = self._trained or now
+        compilation = self._training.compilation(trained) if self._compiles else 0.0
+        epoch_seconds = now - self._begun - compilation
+        if self._compiles and self._validation is not None:
+            epoch_seconds -= self._validation.compilation(now)
+        self._compiles, self._epoch_seconds = False, epoch_seconds
         self._progress = progress = replace(
             self._progress,
             epoch=epoch + 1,
             step=self._progress.steps,
             loss=float(logs["loss"]),
             val_mean_iou=float(logs[f"val_{IOU}"]) if f"val_{IOU}" in logs else None,
-            images_per_second=self._examples / (self._trained or seconds),
-            seconds_left=seconds * (self._progress.epochs - epoch - 1),
+            images_per_second=self._examples / (trained - self._begun - compilation),
+            seconds_left=epoch_seconds * (self._progress.epochs - epoch - 1),
         )
         logger.info(describe(progress), extra={RECORD_ATTRIBUTE: progress})
 
     def _within_epoch(self, step: int, now: float) -> TrainingProgress:
         progress = replace(self._progress, step=step)
-        if step < 2:
-            return progress
-        step_seconds = (now - self._first_step_done) / (step - 1)
-        if step_seconds == 0:
+        step_seconds = self._training.pace(now, step)
+        if not step_seconds:
             return progress
         whole_epochs = progress.epochs - progress.epoch
         return replace(

@@ -60,14 +60,18 @@ def callback() -> Progress:
     return callback
 
 
-def train_epoch(callback: Progress, clock: Clock, epoch: int, first_step: float = 1.0) -> None:
-    """A step takes a second, validation five."""
+def train_epoch(
+    callback: Progress, clock: Clock, epoch: int, first_step: float = 1.0, first_validated: float = 1.0
+) -> None:
+    """A step takes a second, validation five of them."""
     callback.on_epoch_begin(epoch)
     for step in range(10):
         callback.on_train_batch_begin(step)
         clock.now += 1.0 if step else first_step
     callback.on_test_begin()
-    clock.now += 5.0
+    for step in range(5):
+        callback.on_test_batch_begin(step)
+        clock.now += 1.0 if step else first_validated
     callback.on_epoch_end(epoch, {"loss": 0.5, f"val_{IOU}": 0.25})
 
 
@@ -99,6 +103,32 @@ def test_in_the_first_epoch_the_time_left_comes_from_its_steps_but_the_first_whi
     assert [progress.seconds_left for progress in ticks.progress[:3]] == [None, None, 8 + 3 * 10]
     assert ticks.progress[2].images_per_second == 10.0
     assert ticks.progress[2].loss is None
+
+
+def test_what_compiles_in_the_first_epoch_counts_neither_in_the_time_left_nor_in_images_a_second(
+    callback: Progress, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "components.trainer.progress_callback")
+    train_epoch(callback, clock, 0, first_step=60.0, first_validated=30.0)
+    assert caplog.messages[0].endswith("10 images/s, 45 s left")
+    # Whatever is slow later is no compilation.
+    train_epoch(callback, clock, 1, first_step=11.0)
+    assert caplog.messages[1].endswith("5 images/s, 50 s left")
+
+
+def test_an_epoch_of_one_step_is_all_that_is_known_of_the_others(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "components.trainer.progress_callback")
+    callback = Progress(epochs=3, examples=20)
+    callback.set_params({"steps": 1})
+    callback.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=np.float32(0.5))))
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    callback.on_train_batch_begin(0)
+    clock.now += 4.0
+    callback.on_epoch_end(0, {"loss": 0.5})
+    assert caplog.messages == ["epoch 1/3: loss 0.5000, 5 images/s, 8 s left"]
 
 
 def test_in_later_epochs_the_time_left_counts_validation_too(
