@@ -191,6 +191,13 @@ TOO_SMALL: Final = "at its input size"
 """In the gate's message where the resize alone keeps a threshold from being met."""
 
 
+def larger_input(resize: str | None) -> str:
+    """Returns what lifts a ceiling, by the recipe's ``transform.resize``; None is what no recipe says."""
+    if resize == "native":
+        return "enlarge transform.scale"
+    return "enlarge transform.height and transform.width, or set transform.resize to native"
+
+
 class Ceiling(Record):
     """What the resize to the network's input leaves: metrics, against the same truth, of masks that a network
     would give that reproduces its own training targets perfectly. Null is what could not be measured.

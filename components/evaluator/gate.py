@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from components.dataset.contracts import NO_TEST_PIXEL, TOO_SMALL, GateCheck
+from components.dataset.contracts import NO_TEST_PIXEL, TOO_SMALL, GateCheck, larger_input
 from components.metrics.table import MEAN_IOU
 
 _FEWEST_DIGITS: Final = 3
@@ -41,6 +41,7 @@ def explain(
     baseline: float | None,
     baseline_version: str,
     ceiling: float | None = None,
+    resize: str | None = None,
 ) -> GateCheck:
     """Puts a verdict into words.
 
@@ -50,6 +51,7 @@ def explain(
         baseline: the served model's.
         baseline_version: what the served model is called.
         ceiling: what the resize to the network's input leaves of the metric on the slice, None if unknown.
+        resize: how that input is made, by the recipe's word.
     """
     what, setting, absence = _subject(threshold)
     digits = _FEWEST_DIGITS
@@ -65,7 +67,7 @@ def explain(
         if not threshold.passed and ceiling is not None and round(ceiling, digits) < threshold.bound:
             message += (
                 f"; {TOO_SMALL} even a network that reproduces its targets reaches {ceiling:.{digits}f}: "
-                "enlarge transform.height and transform.width, or set transform.resize to native"
+                f"{larger_input(resize)}"
             )
     return GateCheck(
         what=what,

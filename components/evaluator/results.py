@@ -20,6 +20,7 @@ from components.evaluator.gate import (
     explain_classes,
 )
 from components.evaluator.tfma_metrics import CEILING_MATRIX, CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS
+from components.imaging.reading import InputSize
 from components.metrics.confusion import margins, unfound, unmeasured
 from components.metrics.table import MEAN_IOU, METRICS, class_iou
 
@@ -44,6 +45,7 @@ def read_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
     validation = tfma.load_validation_result(evaluation_uri)
     settings = json.loads(config.metrics_specs[0].metrics[0].config)
     class_names = tuple(settings["class_names"])
+    size = settings["input_size"] and InputSize(*settings["input_size"])
     candidate = next(spec.name for spec in config.model_specs if not spec.is_baseline)
     baseline = next((spec.name for spec in config.model_specs if spec.is_baseline), None)
 
@@ -76,6 +78,7 @@ def read_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
             baseline=_number(baseline_on.get(threshold.slice_label, {}), threshold.metric),
             baseline_version=baseline_version,
             ceiling=_ceiling_of(threshold, ceiling),
+            resize=size.method if size else None,
         )
 
     return Evaluation(

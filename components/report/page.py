@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from components.dataset.contracts import SPLITS_FILE, TrainingHistory, of_at_most, write_whole
+from components.dataset.contracts import SPLITS_FILE, TrainingHistory, larger_input, of_at_most, write_whole
 from components.durations import duration
 from components.report import confusions, formatting
 from components.report.comparison import Comparison
@@ -119,6 +119,7 @@ def _environment() -> Environment:
         "why_names": formatting.WHY_NAMES,
         "few_images": formatting.FEW_IMAGES,
         "of_at_most": of_at_most,
+        "larger_input": larger_input,
     }
     return environment
 

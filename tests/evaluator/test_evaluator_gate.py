@@ -47,6 +47,19 @@ def test_only_a_threshold_that_is_missed_and_above_the_ceiling_is_said_to_be_out
     assert ("at its input size" in said) == told
 
 
+@pytest.mark.parametrize(
+    ("resize", "remedy"),
+    [
+        ("native", "enlarge transform.scale"),
+        ("letterbox", "enlarge transform.height and transform.width, or set transform.resize to native"),
+        (None, "enlarge transform.height and transform.width, or set transform.resize to native"),
+    ],
+)
+def test_what_is_out_of_reach_comes_with_what_brings_it_there(resize: str | None, remedy: str) -> None:
+    threshold = Threshold("", "mean_iou", is_change=False, bound=0.8, passed=False)
+    assert explain(threshold, 0.5, None, "", 0.7, resize).message.endswith(f"reaches 0.700: {remedy}")
+
+
 @pytest.mark.parametrize(("version", "served"), [("3", "the served version 3's"), ("", "the served model's")])
 def test_a_regression_names_both_numbers(version: str, served: str) -> None:
     threshold = Threshold("", "mean_iou", is_change=True, bound=-0.01, passed=False)

@@ -182,9 +182,10 @@ def test_a_class_that_loses_more_by_the_resize_than_by_the_network_is_named_with
     data = with_ceiling(sky=0.94, tree=0.4, unicorn=None)
     text = Page(render(data)).text
     assert "mistakes: tree cannot pass 0.400, sky 0.940. A network" in text
-    assert "transform.resize: native lifts it" in text
+    larger = "enlarge transform.height and transform.width, or set transform.resize to native"
+    assert f"to lift it, {larger}." in text
     windows = data.model_copy(update={"recipe": {"transform": {"resize": "native", "scale": 0.5}}})
-    assert "A larger transform.scale lifts it" in Page(render(windows)).text
+    assert "to lift it, enlarge transform.scale." in Page(render(windows)).text
     # Of sky 0.04 is lost by the resize and 0.06 by the network, of tree 0.4 and 0.6.
     assert "cannot pass" not in Page(render(with_ceiling(sky=0.96, tree=0.6))).text
 
