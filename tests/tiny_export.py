@@ -46,26 +46,32 @@ class _Graph:
         return transform
 
 
+def _by_brightness(input_shape: tuple[int | None, int | None, int]) -> keras.Model:
+    channels = input_shape[-1]
+    classify = keras.layers.Conv2D(2, 1)
+    network = keras.Sequential(
+        [keras.Input(input_shape, dtype="uint8"), keras.layers.Rescaling(1 / 255), classify]
+    )
+    weights = np.stack([np.full(channels, -1.0), np.full(channels, 1.0)], axis=-1)
+    classify.set_weights([weights.reshape(1, 1, channels, 2), np.array([channels / 2, -channels / 2])])
+    return network
+
+
 def export_tiny_model(
     directory: Path,
     limits: ServingLimits,
     reading: Reading = RGB,
     size: InputSize = SIZE,
     stride: int | None = None,
+    network: keras.Model | None = None,
 ) -> Path:
-    """Writes a SavedModel that calls a pixel bright where it is; returns its directory."""
-    sides = (size.height, size.width) if stride is None else (None, None)
-    classify = keras.layers.Conv2D(2, 1)
-    network = keras.Sequential(
-        [
-            keras.Input((*sides, reading.channels), dtype="uint8"),
-            keras.layers.Rescaling(1 / 255),
-            classify,
-        ]
-    )
-    channels = reading.channels
-    weights = np.stack([np.full(channels, -1.0), np.full(channels, 1.0)], axis=-1)
-    classify.set_weights([weights.reshape(1, 1, channels, 2), np.array([channels / 2, -channels / 2])])
+    """Writes a SavedModel; returns its directory.
+
+    Without a network it calls a pixel bright where it is, in pictures of any size where there is a stride.
+    """
+    if network is None:
+        sides = (size.height, size.width) if stride is None else (None, None)
+        network = _by_brightness((*sides, reading.channels))
     graph, recipe = _Graph(size, reading), {"name": "tiny"}
     export(network, graph, size, LABELS, limits, reading, recipe, directory, stride=stride)
     return directory

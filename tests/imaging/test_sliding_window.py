@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from windows_by_hand import by_hand
 
 from components.imaging import resize, sliding_window
 from components.imaging.reading import InputSize
@@ -23,47 +24,6 @@ Segment = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 def network(pixels: tf.Tensor) -> tf.Tensor:
     """Sees zeros around a window, and so answers otherwise at its border than in its middle."""
     return tf.nn.conv2d(tf.cast(pixels, tf.float32) / 64, KERNEL, 1, "SAME")
-
-
-def by_hand(picture: np.ndarray, size: InputSize) -> tuple[np.ndarray, np.ndarray]:
-    """Class ids and probabilities of a picture, computed in float64 with everything in memory."""
-    scaled = resize_image(tf.constant(picture), size).numpy()
-    window = size[:2]
-    room = [max(0, side - length) for side, length in zip(window, scaled.shape, strict=False)]
-    margins = [(each // 2, each - each // 2) for each in room]
-    padded = np.pad(scaled, [*margins, (0, 0)], "reflect")
-
-    def starts(length: int, side: int) -> list[int]:
-        steps = -(-(length - side) // max(1, round((1 - size.overlap) * side)))
-        return [int((length - side) * index / max(1, steps) + 0.5) for index in range(steps + 1)]
-
-    def gaussian(side: int) -> np.ndarray:
-        return np.exp(-(((np.arange(side) - (side - 1) / 2) / (side / 8)) ** 2) / 2)
-
-    weight = np.multiply.outer(gaussian(size.height), gaussian(size.width))[..., np.newaxis]
-    total, weights = np.zeros((*padded.shape[:2], CLASSES)), np.zeros((*padded.shape[:2], 1))
-    parts = [
-        np.s_[top : top + size.height, left : left + size.width]
-        for top in starts(padded.shape[0], size.height)
-        for left in starts(padded.shape[1], size.width)
-    ]
-    answers = network(np.stack([padded[part] for part in parts])).numpy()
-    for part, answer in zip(parts, answers, strict=True):
-        total[part] += weight * answer
-        weights[part] += weight
-    (top, _), (left, _) = margins
-    logits = (total / weights)[top:, left:][: scaled.shape[0], : scaled.shape[1]]
-
-    def stretched(values: np.ndarray, length: int) -> np.ndarray:
-        position = np.clip((np.arange(length) + 0.5) * len(values) / length - 0.5, 0, len(values) - 1)
-        lower = position.astype(int)
-        share = (position - lower)[:, np.newaxis, np.newaxis]
-        return values[lower] * (1 - share) + values[np.minimum(lower + 1, len(values) - 1)] * share
-
-    height, width = picture.shape[:2]
-    logits = stretched(stretched(logits, height).swapaxes(0, 1), width).swapaxes(0, 1)
-    odds = np.exp(logits - logits.max(-1, keepdims=True))
-    return logits.argmax(-1), 1 / odds.sum(-1)
 
 
 def segmenter(size: InputSize, stride: int | None = None) -> Segment:
@@ -124,7 +84,7 @@ def test_windows_in_bands_and_strips_answer_as_one_sum_over_all_of_them(
     size, segment = case(name)
     picture = noise(height, width, seed)
     ids, confidence = segment(picture)
-    expected_ids, expected_confidence = by_hand(picture, size)
+    expected_ids, expected_confidence = by_hand(picture, size, network, CLASSES)
     np.testing.assert_array_equal(ids, expected_ids)
     np.testing.assert_allclose(confidence, expected_confidence, rtol=1e-5)
 
@@ -151,7 +111,9 @@ def test_a_small_picture_is_one_window_where_it_may_be_and_a_large_one_is_not(
     for height, width in ((23, 31), (24, 32), (5, 96)):
         whole = -(-max(height, 8) // 4) * 4, -(-max(width, 8) // 4) * 4
         picture = noise(height, width)
-        np.testing.assert_array_equal(segment(picture)[0], by_hand(picture, InputSize(*whole, "native"))[0])
+        np.testing.assert_array_equal(
+            segment(picture)[0], by_hand(picture, InputSize(*whole, "native"), network, CLASSES)[0]
+        )
     for height, width in ((25, 32), (24, 33)):
         picture = noise(height, width)
-        np.testing.assert_array_equal(segment(picture)[0], by_hand(picture, size)[0])
+        np.testing.assert_array_equal(segment(picture)[0], by_hand(picture, size, network, CLASSES)[0])
