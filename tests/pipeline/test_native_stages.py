@@ -171,8 +171,8 @@ def assert_as_by_hand(
     size = SIZE
     if in_one_piece:
         content = SIZE.content(*picture.shape[:2])
-        whole = (-(-max(sides) // STRIDE) * STRIDE for sides in zip(content, SIZE[:2], strict=True))
-        size = InputSize(*whole, "native", SIZE.scale)
+        height, width = (-(-max(sides) // STRIDE) * STRIDE for sides in zip(content, SIZE[:2], strict=True))
+        size = InputSize(height, width, "native", SIZE.scale)
     ids, confidence = by_hand(picture, size, network, 2)
     np.testing.assert_allclose(answer[1], confidence, atol=1e-4)
     sure = confidence > 0.5 + 1e-4

@@ -5,16 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import RunTransform, TransformRun
+from conftest import RunTransform, TransformRun, disc_pair
 from trainer_arguments import fn_args
+from windows_by_hand import by_hand
 
 from components.dataset.labels import LabelSet
 from components.imaging.reading import InputSize
 from components.trainer import run_fn as trainer
 from components.trainer.config import TrainerSettings
+from components.trainer.export import export
 from components.trainer.model_config import ModelConfig
 from components.trainer.progress_callback import Progress
 from components.trainer.run_fn import run_fn
@@ -65,7 +68,16 @@ def measured(directory: Path) -> list[dict[str, float]]:
     return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in epochs]
 
 
-def test_windows_teach_what_a_disc_is(train: Train, transform_run: TransformRun) -> None:
+def test_windows_teach_what_a_disc_is_and_one_piece_of_a_picture_answers_almost_as_they_do(
+    train: Train, transform_run: TransformRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = []
+
+    def export_and_tell(network: keras.Model, *args: Any) -> None:
+        exported.append((network, args[-1]))
+        export(network, *args)
+
+    monkeypatch.setattr(trainer, "export", export_and_tell)
     directory = train(export=True, epochs=8, learning_rate=1e-2, windows_per_epoch=40)
     epochs = measured(directory)
     assert epochs[-1]["val_iou_at_input_size"] > 0.85
@@ -75,6 +87,17 @@ def test_windows_teach_what_a_disc_is(train: Train, transform_run: TransformRun)
         answer = model.signatures["serving_pixels"](images=tf.constant(pair.image[np.newaxis]))
         right = answer["class_ids"].numpy()[0] == pair.class_ids
         assert right[pair.class_ids != 255].mean() > 0.9
+
+    # A picture of many discs, of which a window shows no more than the middle of one.
+    [(network, stride)] = exported
+    discs = [disc_pair(seed).image[:20, :20] for seed in range(200, 230)]
+    scene = np.concatenate([np.concatenate(discs[row : row + 6], axis=1) for row in range(0, 30, 6)])
+    whole = InputSize(*scene.shape[:2], "native")
+    assert stride and whole.height % stride == whole.width % stride == 0
+    (ids, sure), (ids_of_whole, sure_of_whole) = (by_hand(scene, size, network, 2) for size in (SIZE, whole))
+    assert 0.1 < ids.mean() < 0.9
+    assert (ids == ids_of_whole).mean() >= 0.99
+    assert np.abs(sure - sure_of_whole).mean() <= 0.01
 
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened_wherever_its_pixels_are(
