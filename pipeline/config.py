@@ -32,6 +32,8 @@ from pipeline.recipe_yaml import load_yaml
 DEFAULT_RECIPE = "shapes"
 
 _RECIPES = Path(__file__).parent / "recipes"
+_MOST_PACKED_BYTES = 2_000_000_000
+"""Of a picture that the transform graph hands on, as a protocol buffer, which ends at 2**31 bytes."""
 
 
 class Recipe(Settings):
@@ -152,6 +154,15 @@ class Recipe(Settings):
                 f"serving.max_pixels is {self.serving.max_pixels}, but dataset.max_pixels is "
                 f"{self.dataset.max_pixels}: the model would refuse what it is evaluated on; "
                 "raise the one or lower the other"
+            )
+        pixels, scale, channels = self.serving.max_pixels, self.transform.scale, self.transform.num_channels
+        packed = pixels * scale**2 * channels
+        if self.transform.resize == "native" and packed > _MOST_PACKED_BYTES:
+            yield (
+                f"a picture of serving.max_pixels {pixels} would take {packed / 1e9:.2f} GB at "
+                f"transform.scale {scale:g} in {channels} channels, more than the 2 GB that TensorFlow "
+                "packs; take a smaller transform.scale, or lower serving.max_pixels and dataset.max_pixels "
+                "to what your pictures have"
             )
         attributes = [name.removeprefix(ATTRIBUTE_PREFIX) for name in self.dataset.attributes]
         for attribute in self.evaluation.slices:

@@ -56,6 +56,22 @@ def test_a_strided_stem_counts_as_a_halving() -> None:
     assert "not a multiple of 16, the stride of model.depth 4 after a strided_stem; use 96," in problem
 
 
+def test_pictures_that_could_not_be_packed_at_their_own_size_are_refused() -> None:
+    windows = ("transform.resize=native", "transform.scale=4")
+    [problem] = problems_of(*windows)
+    assert problem.endswith(
+        "a picture of serving.max_pixels 50000000 would take 2.40 GB at transform.scale 4 in 3 channels, "
+        "more than the 2 GB that TensorFlow packs; take a smaller transform.scale, or lower "
+        "serving.max_pixels and dataset.max_pixels to what your pictures have"
+    )
+    lower = ("serving.max_pixels=41000000", "dataset.max_pixels=41000000")
+    assert load_recipe("shapes", overrides=[*windows, *lower])
+    [problem] = problems_of(*windows, *lower, "transform.channels=4")
+    assert "would take 2.62 GB at transform.scale 4 in 4 channels" in problem
+    [problem] = problems_of("transform.resize=native", f"transform.channels={[*range(1, 51)]}")
+    assert "would take 2.50 GB at transform.scale 1 in 50 channels" in problem
+
+
 def test_a_name_is_as_long_as_a_pipeline_s_may_be() -> None:
     assert load_recipe("shapes", overrides=["name=" + 63 * "a"]).name == 63 * "a"
     [problem] = problems_of("name=" + 64 * "a")
