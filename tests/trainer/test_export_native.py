@@ -14,17 +14,22 @@ from tiny_export import export_tiny_model
 from components.imaging.reading import RGB, InputSize
 from components.serving.config import ServingLimits
 
-SIZES = ((1, 1), (20, 33), (1, 200), (7, 8), (60, 5))
+SIZES = ((1, 1), (20, 33), (1, 5000), (5000, 1), (7, 8), (60, 5))
 
 
 @pytest.fixture(
-    scope="module", params=[(1.0, None), (1.0, 4), (0.5, None)], ids=["windows", "whole", "scaled"]
+    scope="module",
+    params=[
+        (InputSize(8, 12, "native"), None),
+        (InputSize(64, 256, "native"), None),
+        (InputSize(64, 256, "native"), 4),
+        (InputSize(8, 12, "native", scale=0.5), None),
+    ],
+    ids=["windows", "flat windows", "whole", "scaled"],
 )
 def signatures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    scale, stride = request.param
-    directory = export_tiny_model(
-        tmp_path_factory.mktemp("native"), ServingLimits(), RGB, InputSize(8, 12, "native", scale), stride
-    )
+    size, stride = request.param
+    directory = export_tiny_model(tmp_path_factory.mktemp("native"), ServingLimits(), RGB, size, stride)
     return tf.saved_model.load(str(directory)).signatures
 
 

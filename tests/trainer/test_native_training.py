@@ -92,7 +92,7 @@ def test_windows_teach_what_a_disc_is_and_one_piece_of_a_picture_answers_almost_
     [(network, stride)] = exported
     discs = [disc_pair(seed).image[:20, :20] for seed in range(200, 230)]
     scene = np.concatenate([np.concatenate(discs[row : row + 6], axis=1) for row in range(0, 30, 6)])
-    whole = InputSize(*scene.shape[:2], "native")
+    whole = InputSize(scene.shape[0], scene.shape[1], "native")
     assert stride and whole.height % stride == whole.width % stride == 0
     (ids, sure), (ids_of_whole, sure_of_whole) = (by_hand(scene, size, network, 2) for size in (SIZE, whole))
     assert 0.1 < ids.mean() < 0.9

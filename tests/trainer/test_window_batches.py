@@ -22,7 +22,7 @@ from components.trainer.windows import Picture, RandomWindows
 from models.augmentation import RandomAugmentation
 
 SIZE = InputSize(8, 12, "native")
-ODD = [(1, 1), (1, 5000), (3, 40), (50, 60)]
+ODD = [(1, 1), (1, 5000), (5000, 1), (3, 40), (50, 60)]
 """Shapes that windows do not fit."""
 
 
@@ -118,7 +118,12 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes ``Examples`` of pictures instead of files."""
 
     def make(
-        train: list[Picture], val: list[Picture], devices: int = 1, augmentation: Any = None, **training: Any
+        train: list[Picture],
+        val: list[Picture],
+        devices: int = 1,
+        augmentation: Any = None,
+        size: InputSize = SIZE,
+        **training: Any,
     ) -> tuple[Examples, TrainerSettings]:
         files = {}
         for split, pictures in (("train", train), ("val", val)):
@@ -137,7 +142,7 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         settings = TrainerSettings(
             name="odd",
             labels=LabelSet(names=("ground", "thing")),
-            input_size=SIZE,
+            input_size=size,
             materialized=False,
             model=ModelConfig(filters=2, depth=2, normalization="batch"),
             augmentation=AugmentationConfig(**augmentation or {}),
@@ -182,12 +187,20 @@ def test_a_batch_that_devices_cannot_share_is_refused(examples: Any) -> None:
         examples([picture(40, 50)], [], 3)
 
 
-@pytest.mark.parametrize("augmented", [False, True])
-def test_pictures_that_windows_do_not_fit_are_trained_on(examples: Any, augmented: bool) -> None:
+@pytest.mark.parametrize(
+    ("augmented", "size"), [(False, SIZE), (True, SIZE), (True, InputSize(64, 256, "native"))], ids=str
+)
+def test_pictures_that_windows_do_not_fit_are_trained_on(
+    examples: Any, augmented: bool, size: InputSize
+) -> None:
     nothing = picture(20, 20)._replace(class_ids=np.full((20, 20), 255, np.uint8))
     augmentation = {"rotate": 45.0, "scale_crop": (0.5, 2.0), "gamma": 0.2, "blur": 1.0} if augmented else {}
     made, settings = examples(
-        [*(picture(*shape) for shape in ODD), nothing], [], augmentation=augmentation, foreground_windows=1.0
+        [*(picture(*shape) for shape in ODD), nothing],
+        [],
+        augmentation=augmentation,
+        size=size,
+        foreground_windows=1.0,
     )
     assert made.val is None and len(made.shown) == 4
     constants = Constants((1 / 255,) * 3, (0.0,) * 3, (1, 1))

@@ -47,9 +47,9 @@ def test_a_window_shows_the_picture_and_around_it_its_mirror_image_which_does_no
     np.testing.assert_array_equal(window.class_ids, ids[rows, columns])
 
 
-@pytest.mark.parametrize("size", [(8, 8), (8, 24), (64, 2), (1, 1)])
+@pytest.mark.parametrize("size", [(8, 8), (8, 24), (64, 256), (64, 2), (1, 1)])
 def test_the_grid_counts_every_pixel_once(size: tuple[int, int]) -> None:
-    for shape in SHAPES:
+    for shape in [*SHAPES, (5000, 1)]:
         # Every pixel a number of its own, in two channels and the mask's share of it.
         numbers = np.arange(np.prod(shape), dtype=np.uint32).reshape(shape)
         image = np.stack([numbers % 250, numbers // 250], axis=-1).astype(np.uint8)
@@ -67,15 +67,19 @@ def test_the_grid_counts_every_pixel_once(size: tuple[int, int]) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(
-    number=st.integers(0, 2**40), seed=st.integers(0, 2**31 - 1), foreground=st.sampled_from([0.0, 0.5, 1.0])
+    number=st.integers(0, 2**40),
+    seed=st.integers(0, 2**31 - 1),
+    foreground=st.sampled_from([0.0, 0.5, 1.0]),
+    size=st.sampled_from([(8, 8), (64, 256)]),
 )
 def test_random_windows_lie_inside_a_picture_or_around_a_smaller_one(
-    number: int, seed: int, foreground: float
+    number: int, seed: int, foreground: float, size: tuple[int, int]
 ) -> None:
-    windows = random_windows([picture(*shape) for shape in SHAPES], seed=seed, foreground=foreground)
+    shapes = [*SHAPES, (5000, 1)]
+    windows = random_windows([picture(*shape) for shape in shapes], *size, seed=seed, foreground=foreground)
     place = windows.place(number)
-    for start, own in zip(place[1:], SHAPES[place.picture], strict=True):
-        assert min(0, own - 8) <= start <= max(0, own - 8)
+    for start, own, side in zip(place[1:], shapes[place.picture], size, strict=True):
+        assert min(0, own - side) <= start <= max(0, own - side)
 
 
 def test_where_a_window_lies_follows_from_seed_and_number_alone() -> None:
