@@ -222,7 +222,7 @@ def read_constants(graph: tft.TFTransformOutput) -> Constants:
     layer = graph.transform_features_layer()
     pixel = tf.io.encode_png(tf.zeros([1, 1, 1], tf.uint8))[tf.newaxis]
 
-    @tf.function
+    @tf.function(autograph=False)
     def constants() -> list[tf.Tensor]:
         outputs = layer({features.IMAGE_ENCODED: pixel, features.MASK_ENCODED: pixel})
         wanted = (transformed.PIXEL_SCALE, transformed.PIXEL_OFFSET, transformed.CLASS_PIXELS)
@@ -243,6 +243,8 @@ def raw_pairs(
     """
     layer = graph.transform_features_layer()
 
+    # Nothing branches on a tensor in Python; AutoGraph would rewrite all that the layer calls, to find that out.
+    @tf.autograph.experimental.do_not_convert
     def transform(examples: tf.Tensor) -> Pair:
         return _unpack(layer(_parse_raw(examples)), size, channels)
 

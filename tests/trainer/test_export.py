@@ -16,6 +16,7 @@ import tensorflow as tf
 from conftest import Pair, png_bytes
 from PIL import Image
 from pydantic import ValidationError
+from tensorflow.python.autograph.impl import api
 from tiny_export import LABELS, export_tiny_model
 
 from components.evaluator.extractors import _MAX_BATCH_SIZE
@@ -65,6 +66,20 @@ def test_without_python_objects_as_in_tensorflow_serving_the_answers_are_the_sam
         answer = session.run(outputs, {signature.inputs["image_bytes"].name: images})
     assert answer["mask_bytes"].tolist() == expected["mask_bytes"].numpy().tolist()
     assert answer["class_fraction"].tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
+def test_no_signature_is_rewritten_by_autograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes as long as all the rest of an export, and changes nothing."""
+    converted = []
+    convert = api._convert_actual
+
+    def noting(entity: Any, *args: Any) -> Any:
+        converted.append(entity)
+        return convert(entity, *args)
+
+    monkeypatch.setattr(api, "_convert_actual", noting)
+    export_tiny_model(tmp_path, LIMITS)
+    assert [each.__qualname__ for each in converted if each.__module__.startswith("components.")] == []
 
 
 def test_the_shares_of_a_picture_of_48_megapixels_are_those_of_its_mask(tmp_path: Path) -> None:
