@@ -243,7 +243,7 @@ def raw_pairs(
     """
     layer = graph.transform_features_layer()
 
-    # Nothing branches on a tensor in Python; AutoGraph would rewrite all that the layer calls, to find that out.
+    # AutoGraph would rewrite all that the layer calls, though nothing branches on a tensor in Python.
     @tf.autograph.experimental.do_not_convert
     def transform(examples: tf.Tensor) -> Pair:
         return _unpack(layer(_parse_raw(examples)), size, channels)
