@@ -3,11 +3,11 @@
 import json
 import os
 import signal
-import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from commands import REPOSITORY, Finished, command, run, run_cold
+from commands import Finished, command, run, run_cold
 from warm_process import WarmProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -109,50 +109,61 @@ def test_a_model_that_never_predicts_a_class_is_refused_by_name(pushed: Finished
 
 # The tests from here on push, so they come after those that ask about the first push.
 
-
-def test_a_killed_training_goes_on_at_its_epoch(pushed: Finished) -> None:
-    settings = {**TINY, "training__epochs": 8, "training__early_stopping_patience": None}
-    kill_when_it_says("epoch 3/8", command(pushed.workdir, **settings))
-    resumed = run(pushed.workdir, **settings, evaluation__max_regression=None)
-    assert resumed.code == 0, resumed.output
-    assert "going on after epoch" in resumed.output
-    assert "epoch 2/8" not in resumed.output and "epoch 8/8" in resumed.output
-    records = (pushed.workdir / "artifacts" / "Trainer" / "model_run").glob("*/history.json")
-    newest = max(records, key=lambda path: int(path.parent.name))
-    assert len(json.loads(newest.read_text())["epochs"]) == 8
+KILLED = {**TINY, "training__epochs": 8, "training__early_stopping_patience": None}
+KILLED |= {"evaluation__max_regression": None}
 
 
-def test_a_push_killed_half_way_leaves_nothing_to_load_and_is_made_good(
-    pushed: Finished, tmp_path: Path
-) -> None:
-    settings = {**TINY, "training__seed": 1, "evaluation__max_regression": None}
-    # A module that Python imports at start-up: the process kills itself once the copy has begun.
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os, shutil, signal\n"
+@dataclass(frozen=True)
+class Dead:
+    """A run that was killed in its training, and once more, as it went on, in its push."""
+
+    code: int
+    output: str
+    """Of the second process."""
+    before: set[int]
+    """The versions that were served before."""
+
+
+@pytest.fixture(scope="module")
+def dead(pushed: Finished, tmp_path_factory: pytest.TempPathFactory) -> Dead:
+    before = served_versions(pushed.workdir)
+    _, *given = command(pushed.workdir, **KILLED)
+    kill_when_it_says("epoch 3/8", given)
+    # The command, but the process kills itself once the copy has begun.
+    dying = tmp_path_factory.mktemp("dying") / "run_local.py"
+    dying.write_text(
+        "import os, runpy, shutil, signal\n"
         "copytree = shutil.copytree\n"
         "def dying(source, target, *args, **kwargs):\n"
         "    copytree(source, target, *args, **kwargs)\n"
         "    if '.publishing' in str(target):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "shutil.copytree = dying\n"
+        "runpy.run_module('pipeline.run_local', run_name='__main__')\n"
     )
-    before = served_versions(pushed.workdir)
-    killed = subprocess.run(
-        command(pushed.workdir, **settings),
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL
+    process = WarmProcess([str(dying), *given[2:]], merged=True)
+    output, _ = process.communicate()
+    return Dead(process.wait(), output, before)
+
+
+def test_a_killed_training_goes_on_at_its_epoch(pushed: Finished, dead: Dead) -> None:
+    assert "going on after epoch" in dead.output, dead.output
+    assert "epoch 2/8" not in dead.output and "epoch 8/8" in dead.output
+    records = (pushed.workdir / "artifacts" / "Trainer" / "model_run").glob("*/history.json")
+    newest = max(records, key=lambda path: int(path.parent.name))
+    assert len(json.loads(newest.read_text())["epochs"]) == 8
+
+
+def test_a_push_killed_half_way_leaves_nothing_to_load_and_is_made_good(pushed: Finished, dead: Dead) -> None:
+    assert dead.code == -signal.SIGKILL, dead.output
     copy = pushed.workdir / "serving" / "shapes" / ".publishing"
     assert any(copy.rglob("*")), "the copy had begun"
-    assert served_versions(pushed.workdir) == before
+    assert served_versions(pushed.workdir) == dead.before
 
-    finished = run(pushed.workdir, **settings)
+    finished = run(pushed.workdir, **KILLED)
     assert finished.code == 0, finished.output
     assert finished.cached["Trainer"]
-    assert served_versions(pushed.workdir) == {*before, finished.summary["pushed_version"]}
+    assert served_versions(pushed.workdir) == {*dead.before, finished.summary["pushed_version"]}
     assert not copy.exists()
 
 
@@ -163,7 +174,7 @@ def served_versions(workdir: Path) -> set[int]:
 
 def kill_when_it_says(words: str, arguments: list[str]) -> None:
     """Starts a run and kills it, with all its children, as soon as ``words`` appear."""
-    process = WarmProcess(arguments[1:], merged=True, own_group=True)
+    process = WarmProcess(arguments, merged=True, own_group=True)
     assert process.stdout is not None
     seen = []
     for line in process.stdout:
