@@ -10,7 +10,6 @@ from tfx.utils import path_utils
 from components.model_store import store
 from components.token_driver import InputArtifacts, TokenDriver
 
-SERVED_MODEL_KEY: Final = "served_model"
 SERVING_DIR_KEY: Final = "serving_dir"
 
 
@@ -24,7 +23,7 @@ def resolve_token(inputs: InputArtifacts, exec_properties: Mapping[str, Any]) ->
 class Driver(TokenDriver):
     """A cached baseline is used as long as the same version is the one to compare with."""
 
-    PROPERTY = SERVED_MODEL_KEY
+    PROPERTY = store.SERVED_MODEL_KEY
 
     def token(self, inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
         return resolve_token(inputs, exec_properties)

@@ -9,7 +9,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
-from components.baseline.driver import SERVED_MODEL_KEY, SERVING_DIR_KEY, resolve_token
+from components.baseline.driver import SERVING_DIR_KEY, resolve_token
 from components.dataset.contracts import INCOMPARABLE_VERSION, OBSTACLE, VERSION
 from components.errors import StageError
 from components.model_store import store
@@ -54,7 +54,7 @@ class Executor(base_executor.BaseExecutor):
         candidate_dir = Path(path_utils.serving_model_path(candidate.uri))
         baseline = artifact_utils.get_single_instance(output_dict[BASELINE_MODEL_KEY])
         serving_dir = Path(exec_properties[SERVING_DIR_KEY])
-        token = exec_properties.get(SERVED_MODEL_KEY) or resolve_token(input_dict, exec_properties)
+        token = exec_properties.get(store.SERVED_MODEL_KEY) or resolve_token(input_dict, exec_properties)
 
         served = _served_version(token, candidate_dir, serving_dir)
         obstacle = _obstacle(served.path, candidate_dir) if served else ""

@@ -10,8 +10,9 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from components.dataset.artifacts import IngestionReportArtifact
 from components.dataset.labels import LabelSet
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.driver import DATASET_KEY, Driver, IngestionSettings
+from components.image_mask_example_gen.driver import Driver
 from components.image_mask_example_gen.executor import Executor
+from components.image_mask_example_gen.inputs import DATASET_KEY, FINGERPRINT_KEY, IngestionSettings
 from components.imaging.reading import Bands
 from components.run_parameters import DATA_PATH, settings_of_any_run
 
@@ -23,7 +24,7 @@ class ImageMaskExampleGenSpec(ComponentSpec):
         DATASET_KEY: ExecutionParameter(type=str),
         DATA_PATH: ExecutionParameter(type=str),
         "labels": ExecutionParameter(type=str),
-        "fingerprint": ExecutionParameter(type=str),
+        FINGERPRINT_KEY: ExecutionParameter(type=str),
         "code_fingerprint": ExecutionParameter(type=str),
     }
     INPUTS: ClassVar[dict[str, ChannelParameter]] = {}

@@ -31,8 +31,8 @@ from components.image_mask_example_gen.checks import (
     find_shared_pictures,
 )
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.driver import dataset_root, ingestion_settings
 from components.image_mask_example_gen.example import ExampleReader
+from components.image_mask_example_gen.inputs import dataset_root, ingestion_settings
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
 from components.image_mask_example_gen.report import (

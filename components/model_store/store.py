@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 MODEL_FILE: Final = "saved_model.pb"
 """What makes a directory a SavedModel."""
+SERVING_FORMAT: Final = "Format-Serving"
+"""The folder of a Model artifact with the SavedModel (``serving_model_dir`` in ``tfx.utils.path_utils``)."""
 PROVENANCE_FILE: Final = Path("assets.extra", "provenance.json")
 """Where a version says how it came to be served."""
 MODEL_FINGERPRINT_KEY: Final = "model_fingerprint"
@@ -34,6 +37,8 @@ BASELINE_TOKEN_KEY: Final = "baseline_token"
 """In the provenance, and a property of the Baseline's artifact: what the model was compared with."""
 PUSH_TOKEN_KEY: Final = "push_token"
 """In the provenance, and a parameter of the Pusher: which push made the version."""
+SERVED_MODEL_KEY: Final = "served_model"
+"""A parameter of the Baseline: the `baseline_token` that it is to answer with."""
 NO_BASELINE: Final = "nothing"
 """The `baseline_token` where no model is served."""
 
@@ -162,6 +167,28 @@ def prune(base: Path, keep: int) -> list[int]:
             (base / str(number)).rename(leaving)
             _remove(leaving)
     return superfluous
+
+
+def already_served(candidate: Path, serving_dir: Path) -> Version | None:
+    """Returns the newest version if it is this very model."""
+    served = newest(serving_dir)
+    same = served is not None and served.fingerprint() == content_fingerprint(candidate)
+    return served if same else None
+
+
+def push_token(candidate: Path, serving_dir: Path) -> str:
+    """Returns the token of the push that made the newest version of this model, or one that no cache knows.
+
+    A push is still good while the version it made is the newest one; that version keeps its token. It is
+    not good any more once the version is deleted or another one is newer.
+
+    Args:
+        candidate: SavedModel of the candidate.
+        serving_dir: the directory of the served versions.
+    """
+    served = already_served(candidate, serving_dir)
+    earlier = served.provenance().get(PUSH_TOKEN_KEY) if served else None
+    return earlier or uuid.uuid4().hex
 
 
 def baseline_token(candidate: Path, serving_dir: Path) -> str:

@@ -1,6 +1,5 @@
 """The Pusher's driver: puts the served versions into the key of TFX's cache."""
 
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,18 +14,13 @@ from components.token_driver import InputArtifacts, TokenDriver
 
 SERVING_DIR_KEY: Final = "serving_dir"
 _REFUSED: Final = "refused"
+_APPROVED_MODEL: Final = "current_model"
+"""Where TFX's Evaluator keeps the URI of the model in its verdict."""
 
 
 def serving_dir(exec_properties: Mapping[str, Any]) -> Path:
     """The directory a model server watches."""
     return Path(exec_properties[SERVING_DIR_KEY])
-
-
-def already_served(model_dir: Path, base: Path) -> store.Version | None:
-    """Returns the newest version if it is this very model."""
-    served = store.newest(base)
-    same = served is not None and served.fingerprint() == store.content_fingerprint(model_dir)
-    return served if same else None
 
 
 def refusal(inputs: InputArtifacts) -> str:
@@ -35,26 +29,28 @@ def refusal(inputs: InputArtifacts) -> str:
     def verdict(key: str) -> types.Artifact:
         return artifact_utils.get_single_instance(list(inputs[key]))
 
-    if not model_utils.is_model_blessed(verdict(standard_component_specs.MODEL_BLESSING_KEY)):
+    blessing = verdict(standard_component_specs.MODEL_BLESSING_KEY)
+    if not model_utils.is_model_blessed(blessing):
         return "the Evaluator did not approve the model"
+    # A cache that took one model for another would answer so.
+    approved = blessing.get_string_custom_property(_APPROVED_MODEL)
+    model = verdict(standard_component_specs.MODEL_KEY)
+    if approved and approved != model.uri:
+        return f"the Evaluator approved another model, {approved}, and not {model.uri}"
     if not model_utils.is_infra_validated(verdict(standard_component_specs.INFRA_BLESSING_KEY)):
         return "the model did not pass the serving check"
     return ""
 
 
 def resolve_token(inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
-    """Returns the token of the push: of one that is still good, or a new one that no cache knows.
+    """Returns the token of the push, which `store.push_token` explains.
 
-    A push is still good while the version it made is the newest one; that version keeps its token. It is
-    not good any more once the version is deleted or another one is newer. A refusal changes nothing
-    under ``serving/``, so it stays good whatever is served.
+    A refusal changes nothing under ``serving/``, so it stays good whatever is served.
     """
     if refusal(inputs):
         return _REFUSED
     model = artifact_utils.get_single_instance(list(inputs[standard_component_specs.MODEL_KEY]))
-    served = already_served(Path(path_utils.serving_model_path(model.uri)), serving_dir(exec_properties))
-    earlier = served.provenance().get(store.PUSH_TOKEN_KEY) if served else None
-    return earlier or uuid.uuid4().hex
+    return store.push_token(Path(path_utils.serving_model_path(model.uri)), serving_dir(exec_properties))
 
 
 class Driver(TokenDriver):

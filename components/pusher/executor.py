@@ -11,7 +11,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from components.dataset.contracts import ALREADY_SERVED
 from components.errors import StageError
 from components.model_store import store
-from components.pusher.driver import already_served, refusal, resolve_token, serving_dir
+from components.pusher.driver import refusal, resolve_token, serving_dir
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
 KEEP_VERSIONS_KEY: Final = "keep_versions"
@@ -57,7 +57,7 @@ class Executor(tfx_pusher.Executor):
             return
 
         model_dir, base = Path(self.GetModelPath(input_dict)), serving_dir(exec_properties)
-        served = already_served(model_dir, base)
+        served = store.already_served(model_dir, base)
         if served:
             version = served.number
             logger.info("version %d is this model already", version)
@@ -91,7 +91,7 @@ class Executor(tfx_pusher.Executor):
 
 def _check_unchanged(model_dir: Path, base: Path, compared_with: str) -> None:
     """Two runs at a time: the gate's verdict is on this model against versions of then."""
-    if store.baseline_token(model_dir, base) != compared_with or already_served(model_dir, base):
+    if store.baseline_token(model_dir, base) != compared_with or store.already_served(model_dir, base):
         raise StageError(
             f"the versions under {base} changed after the model was compared with them; "
             "run the pipeline again"

@@ -25,7 +25,7 @@ from components.image_mask_example_gen.executor import Executor as IngestionExec
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.plan import Plan, plan_evaluation, plan_ingestion
 from components.model_store.description import EVALUATE, can_be_evaluated, described
-from components.model_store.store import content_fingerprint
+from components.model_store.store import SERVING_FORMAT, content_fingerprint
 from components.report.data import ReportData
 from components.report.executor import with_examples
 from components.report.lineage import lineage
@@ -37,8 +37,6 @@ from pipeline.local.views import View
 from pipeline.tfxio import configure_tfxio
 
 _STAGES: Final = ("ImageMaskExampleGen", "Evaluator", "Report")
-_MODEL: Final = "Format-Serving"
-"""Where TFX looks for the SavedModel in a model artifact."""
 
 # A child of the logger that the terminal's view hears.
 logger = logging.getLogger("components.evaluate")
@@ -139,7 +137,7 @@ class _Work:
     def score(self, model: Path) -> None:
         """Writes the evaluation."""
         candidate = _artifact(standard_artifacts.Model, self._folder / "model")
-        Path(candidate.uri, _MODEL).symlink_to(model)
+        Path(candidate.uri, SERVING_FORMAT).symlink_to(model)
         config = self._recipe.evaluation
         component = Evaluator(
             examples=channel_utils.as_channel([self.examples]),

@@ -4,6 +4,8 @@
         --json_serialized_inputs_spec_args SPEC --json_serialized_outputs_spec_args SPEC [Beam's options]
                                                                            runs a stage
     python -m pipeline.kubeflow.entrypoint --announce_pushed_model INPUT   says which version was pushed
+    python -m pipeline.kubeflow.entrypoint --fingerprint_data INPUT        reads what the dataset's files hold
+    python -m pipeline.kubeflow.entrypoint --fingerprint_served INPUT      reads which models are being served
 
 INPUT is the task's ExecutorInput, which the backend's launcher puts where the package says {{$}}.
 The log goes to standard output. Ends with 0 if the stage is done, 1 if it failed, 2 if the command is wrong,
@@ -14,13 +16,15 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from components.errors import StageError
+from components.run_parameters import SERVING_DIR
 from pipeline import interrupt
 from pipeline.failures import explain_failure
+from pipeline.kubeflow.uris import local_path
 
 _PUSHED_MODEL: Final = "pushed_model"
 
@@ -36,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.announce_pushed_model is not None:
             print(f"pushed: {announcement(args.announce_pushed_model)}")
+        elif args.fingerprint_data is not None:
+            _answer(args.fingerprint_data, data_fingerprint)
+        elif args.fingerprint_served is not None:
+            _answer(args.fingerprint_served, served_fingerprint)
         else:
             _run_executor(args, beam_args)
     except Exception as error:
@@ -65,6 +73,46 @@ def announcement(executor_input: str) -> str:
             f"--announce_pushed_model needs the ExecutorInput of a task whose input {_PUSHED_MODEL} is a "
             f"model that the Pusher has pushed: {type(error).__name__} {error}"
         ) from error
+
+
+def data_fingerprint(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what the ingestion's answer depends on, but for parameters and code.
+
+    Args:
+        inputs: ``inputs`` of a task's ExecutorInput, as JSON: the parameters of the ingestion.
+    """
+    from components.image_mask_example_gen import inputs as ingestion
+
+    dataset = ingestion.ingestion_settings(inputs["parameterValues"]).dataset
+    return {ingestion.FINGERPRINT_KEY: ingestion.fingerprint_contents(dataset)}
+
+
+def served_fingerprint(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what Baseline and Pusher depend on besides.
+
+    Args:
+        inputs: ``inputs`` of a task's ExecutorInput, as JSON: the candidate, and where models are served.
+    """
+    from components.model_store import store
+
+    [artifact] = inputs["artifacts"]["model"]["artifacts"]
+    model = Path(local_path(artifact["uri"]), store.SERVING_FORMAT)
+    serving_dir = Path(inputs["parameterValues"][SERVING_DIR])
+    return {
+        store.SERVED_MODEL_KEY: store.baseline_token(model, serving_dir),
+        store.PUSH_TOKEN_KEY: store.push_token(model, serving_dir),
+    }
+
+
+def _answer(executor_input: str, question: Callable[[Mapping[str, Any]], dict[str, str]]) -> None:
+    """Writes a task's output parameters where the launcher reads them."""
+    given = json.loads(executor_input)
+    answers = question(given["inputs"])
+    for key, value in answers.items():
+        print(f"{key}: {value}")
+    output = Path(given["outputs"]["outputFile"])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps({"parameterValues": answers}))
 
 
 def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
@@ -111,6 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--executor_class_path", metavar="CLASS", help="MODULE.CLASS of TFX's executor")
     what.add_argument("--announce_pushed_model", metavar="INPUT", help="ExecutorInput of the announcing task")
+    what.add_argument("--fingerprint_data", metavar="INPUT", help="of the task that reads the data")
+    what.add_argument("--fingerprint_served", metavar="INPUT", help="of the task that looks what is served")
     parser.add_argument(
         "--json_serialized_invocation_args", metavar="INPUT", default="", help="ExecutorInput of the task"
     )

@@ -12,7 +12,7 @@ from PIL import Image
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.driver import fingerprint_inputs
+from components.image_mask_example_gen.inputs import fingerprint_inputs
 from components.image_mask_example_gen.layouts.layout import Scan
 from components.image_mask_example_gen.plan import plan_ingestion
 from components.image_mask_example_gen.report import Reason

@@ -29,7 +29,7 @@ from components.dataset.features import IMAGE_ENCODED, MASK_ENCODED, SPLITS
 from components.errors import StageError
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.driver import fingerprint_inputs
+from components.image_mask_example_gen.inputs import fingerprint_inputs
 from pipeline.beam_config import BeamConfig
 
 

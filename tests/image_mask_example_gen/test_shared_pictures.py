@@ -13,7 +13,7 @@ from PIL import Image
 from components.dataset.contracts import SPLITS_FILE
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.driver import fingerprint_inputs
+from components.image_mask_example_gen.inputs import fingerprint_inputs
 
 SIZE = (24, 32)
 """Height and width."""

@@ -180,9 +180,31 @@ def no_driver_is_expected(spec: PipelineSpec, config: KubeflowConfig) -> Iterato
 
 def cache_knows_all_that_a_stage_reads(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
     # GenerateCacheKey in v2/cacheutils/cache.go: names of artifacts, not what is in them; no files.
-    for name, task in spec.root.dag.tasks.items():
-        knows = not task.inputs.artifacts and not name.endswith("ExampleGen")
-        if task.caching_options.enable_cache and not (knows and config.cache):
+    tasks = spec.root.dag.tasks
+    reads_files = ("ExampleGen", "Baseline", "Pusher")
+    for name, task in tasks.items():
+        if not task.caching_options.enable_cache:
+            continue
+        sources = list(task.inputs.parameters.values())
+        fingerprinted = any(source.HasField("task_output_parameter") for source in sources)
+        if not config.cache or (name.endswith(reads_files) and not fingerprinted):
+            yield name
+        for other in _before(spec, name):
+            for key, source in tasks[other].inputs.parameters.items():
+                if source.WhichOneof("kind") != "runtime_value" and source not in sources:
+                    yield f"{name} does not know {key} of {other}"
+            if "lineage" not in task.inputs.parameters:
+                yield f"{name} does not know how {other} was compiled"
+
+
+def unchanged_data_trains_nothing(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
+    # What no key holds is read in every run, and the verdict is said in every run.
+    for name, container in _containers(spec):
+        asks = spec.root.dag.tasks[name].caching_options.enable_cache
+        is_stage = "--executor_class_path" in container.args
+        if asks and not is_stage:
+            yield f"{name} is answered"
+        if is_stage and not asks and "data-fingerprint" in spec.root.dag.tasks:
             yield name
 
 
@@ -248,6 +270,7 @@ RULES: tuple[Rule, ...] = (
     tfx_types_can_be_restored,
     no_driver_is_expected,
     cache_knows_all_that_a_stage_reads,
+    unchanged_data_trains_nothing,
     retries_are_complete,
     resources_are_asked_for,
     a_push_is_announced,
@@ -274,6 +297,16 @@ def _importers(spec: PipelineSpec) -> Iterator[tuple[str, PipelineDeploymentConf
         executor = executors[spec.components[task.component_ref.name].executor_label]
         if executor.HasField("importer"):
             yield name, executor.importer
+
+
+def _before(spec: PipelineSpec, name: str) -> set[str]:
+    """All tasks that a task comes after."""
+    task = spec.root.dag.tasks[name]
+    direct = {*task.dependent_tasks}
+    direct |= {source.task_output_artifact.producer_task for source in task.inputs.artifacts.values()}
+    direct |= {source.task_output_parameter.producer_task for source in task.inputs.parameters.values()}
+    direct -= {""}
+    return direct.union(*(_before(spec, other) for other in direct))
 
 
 def _outputs(spec: PipelineSpec, task_name: str) -> ComponentOutputsSpec:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.errors import StageError
-from pipeline.kubeflow import entrypoint
+from pipeline.kubeflow import entrypoint, uris
 from pipeline.kubeflow.spec import artifacts
 
 _SPEC_TYPES = {
@@ -25,8 +25,8 @@ _SPEC_TYPES = {
 @pytest.fixture
 def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Puts the launcher's copies below a temporary directory."""
-    local = {scheme: f"{tmp_path}{root}" for scheme, root in artifacts._LOCAL_ROOTS.items()}
-    monkeypatch.setattr(artifacts, "_LOCAL_ROOTS", local)
+    local = {scheme: f"{tmp_path}{root}" for scheme, root in uris._LOCAL_ROOTS.items()}
+    monkeypatch.setattr(uris, "_LOCAL_ROOTS", local)
     return tmp_path
 
 
@@ -78,7 +78,13 @@ def _judged(roots: Path, untyped: dict[str, Any]) -> dict[str, Any]:
     }
     executor_input = {
         "inputs": {
-            "parameterValues": {"epochs": 2.0, "learning_rate": 1.0, "labels": ""},
+            "parameterValues": {
+                "epochs": 2.0,
+                "learning_rate": 1.0,
+                "labels": "",
+                "lineage": "",
+                "lineage_x": 1.0,
+            },
             "artifacts": {
                 key: _artifact(f"s3://bucket/run/{key}", name="17", metadata=metadata.get(key, {}), **untyped)
                 for key in keys
@@ -126,7 +132,7 @@ def test_the_executor_gets_artifacts_of_the_declared_classes_on_its_own_disk(
     assert all(seen["directories"])
 
 
-def test_doubles_become_the_whole_numbers_that_they_were(roots: Path) -> None:
+def test_doubles_become_the_whole_numbers_that_they_were_and_lineage_is_the_caches_alone(roots: Path) -> None:
     _judged(roots, {})
     from toy_executors import seen
 

@@ -30,6 +30,7 @@ def push(
     serves: int = 1,
     keep: int = 3,
     compared_with: str | None = None,
+    approved: str | None = None,
     **options: str,
 ) -> standard_artifacts.PushedModel:
     """Runs the executor on a model of the given content; without options, as where no driver runs.
@@ -44,6 +45,7 @@ def push(
     (model_dir / "saved_model.pb").write_text(content)
     Path(pushed.uri).mkdir(exist_ok=True)
     blessing.set_int_custom_property("blessed", blessed)
+    blessing.set_string_custom_property("current_model", approved or model.uri)
     infra_blessing = standard_artifacts.InfraBlessing()
     infra_blessing.set_int_custom_property("blessed", serves)
     token = store.baseline_token(model_dir, serving_dir) if compared_with is None else compared_with
@@ -61,6 +63,15 @@ def push(
     }
     Executor().Do(inputs, {"pushed_model": [pushed]}, properties)
     return pushed
+
+
+def test_a_verdict_on_another_model_pushes_nothing(
+    tmp_path: Path, serving_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        pushed = push(tmp_path, serving_dir, approved="s3://bucket/another")
+    assert pushed.get_int_custom_property("pushed") == 0 and store.newest(serving_dir) is None
+    assert "not pushed: the Evaluator approved another model, s3://bucket/another" in caplog.text
 
 
 def test_a_blessed_model_is_pushed_and_remembers_what_it_was_compared_with(

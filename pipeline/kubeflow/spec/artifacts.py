@@ -23,12 +23,13 @@ from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.types.artifact import Artifact
 
 from components.errors import StageError
+from pipeline.kubeflow.spec.caching import LINEAGE
+from pipeline.kubeflow.uris import local_path, remote_uri
 from pipeline.kubeflow_config import is_remote
 
 _HTML: Final = "system.HTML"
 """Type of the artifacts that Kubeflow's pages show; the URI must name the file."""
 _PAGE: Final = "index.html"
-_LOCAL_ROOTS: Final = {"s3://": "/s3/", "gs://": "/gcs/", "minio://": "/minio/"}
 
 
 class PlainArtifact(Artifact):
@@ -97,11 +98,15 @@ def publish(
 
 
 def _localize_parameters(inputs: pipeline_spec_pb2.ExecutorInput.Inputs) -> None:
-    """Has a parameter that is the URI of an input artifact name the launcher's copy of it.
+    """Drops what is there for the cache alone, and has other parameters name copies that the launcher made.
+
+    One that is the URI of an input artifact becomes the copy's path.
 
     Of other URIs there is no copy.
     """
     fetched = {artifact.uri for _, artifact in _artifacts(inputs.artifacts)}
+    for name in [name for name in inputs.parameter_values if name.startswith(LINEAGE)]:
+        del inputs.parameter_values[name]
     for name, value in inputs.parameter_values.items():
         uri = value.string_value
         if is_remote(uri) and uri in fetched:
@@ -145,20 +150,3 @@ def _title(schema: pipeline_spec_pb2.ArtifactTypeSchema) -> str:
     if schema.WhichOneof("kind") == "instance_schema":
         return (yaml.safe_load(schema.instance_schema) or {}).get("title", "")
     return schema.schema_title
-
-
-def local_path(text: str) -> str:
-    """Returns the launcher's copy of what a URI names; any other text as it is."""
-    return _replace_prefix(text, _LOCAL_ROOTS)
-
-
-def remote_uri(text: str) -> str:
-    """Returns the URI that a path below one of the launcher's roots is a copy of; any other text as it is."""
-    return _replace_prefix(text, {root: scheme for scheme, root in _LOCAL_ROOTS.items()})
-
-
-def _replace_prefix(text: str, replacements: dict[str, str]) -> str:
-    for prefix, replacement in replacements.items():
-        if text.startswith(prefix):
-            return replacement + text.removeprefix(prefix)
-    return text

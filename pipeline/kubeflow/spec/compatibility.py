@@ -21,6 +21,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
 )
 
 from components.dataset.artifacts import HtmlReport
+from pipeline.kubeflow.spec.caching import LINEAGE
 from pipeline.kubeflow_config import MODEL_PUSHED, KubeflowConfig
 from pipeline.kubernetes_types import parse_quantity
 
@@ -221,17 +222,14 @@ def strip_driver_hooks(spec: PipelineSpec, target: Target) -> None:
 
 
 def restrict_caching(spec: PipelineSpec, target: Target) -> None:
-    """Lets the cache answer only for a stage that reads nothing but its own parameters.
+    """Lets the cache answer only for a stage whose key tells all that it reads.
 
-    Its key (``v2/cacheutils/cache.go``) is made of image, arguments, parameters, and the names of claims and
-    input artifacts. What ImageMaskExampleGen, Baseline and Pusher read it does not know: files under a path,
-    the versions being served. With ML Metadata an artifact's name is its id, new whenever ingestion has
-    run, so that no stage after it would ever find itself in the cache. Without, the name is the output's
-    key, ``model`` for every model: an Evaluator would be answered with the blessing of another one.
+    One reads nothing but its own parameters; the others need what `complete_cache_keys` adds, or would be
+    answered with what was made from other files, or with the blessing of another model.
     """
     for name, task in spec.root.dag.tasks.items():
         task.ClearField("caching_options")
-        if name in _CACHEABLE and target.config.cache:
+        if target.config.cache and (name in _CACHEABLE or LINEAGE in task.inputs.parameters):
             task.caching_options.enable_cache = True
 
 

@@ -21,6 +21,7 @@ from tfx.orchestration.pipeline import Pipeline
 from components.run_parameters import RunParameters
 from pipeline.config import Recipe
 from pipeline.create_pipeline import create_pipeline
+from pipeline.kubeflow.spec.caching import complete_cache_keys
 from pipeline.kubeflow.spec.compatibility import Target, make_compatible
 from pipeline.kubeflow.spec.dataset_importer import import_dataset
 from pipeline.kubeflow.spec.package import Package
@@ -72,12 +73,23 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
     for component in beam_components:
         component.with_beam_pipeline_args(beam_args(recipe, component.id))
     spec = compile_for_vertex(pipeline, image)
+    if recipe.kubeflow.cache and can_be_cached(image, values.data_path):
+        complete_cache_keys(spec, image, COMMAND)
     make_compatible(spec, Target(image, COMMAND, pipeline_root, defaults, recipe.kubeflow))
     platform = build_platform_spec(spec, recipe.kubeflow)
     if is_remote(recipe.dataset.root or ""):
         # Last: what the others give every task is for containers, and an importer is none.
         import_dataset(spec)
     return Package(spec, platform)
+
+
+def can_be_cached(image: str, data_path: str) -> bool:
+    """Whether the backend's cache may answer for the stages that read data and models.
+
+    A tag may name another image tomorrow; a digest never does. And what lies in a bucket only the launcher
+    can read, after it has fetched all of it.
+    """
+    return "@sha256:" in image and not is_remote(data_path)
 
 
 def pipeline_name(recipe: Recipe) -> str:

@@ -5,8 +5,8 @@ Comments name the file of the backend that a behaviour follows, below ``backend/
 ``PUBLISH_LOGS=true`` matters here. In 2.5 to 2.16 the log's URI does not end in the attempt's number.
 
 Left out, because the package has none of it, and refused where it had: nested DAGs, loops, exit handlers,
-output parameters, parameters that other tasks compute, placeholders other than ``{{$}}``, conditions other
-than on a number of an artifact, importers that do not reimport.
+output parameters other than texts or in files of their own, placeholders other than ``{{$}}``, conditions
+other than on a number of an artifact, importers that do not reimport.
 
 Left out though a cluster has it:
 

@@ -36,6 +36,8 @@ class TaskResult:
 
     state: State
     outputs: dict[str, StoredArtifact] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
+    """Output parameters."""
     log: str = ""
     seconds: float = 0
     attempts: int = 0
@@ -44,20 +46,23 @@ class TaskResult:
 class Cluster:
     """Runs packages; artifacts, volumes and the cache outlive a run."""
 
-    def __init__(self, directory: Path, code: Path | Image, claims: Mapping[str, Path]):
+    def __init__(
+        self, directory: Path, code: Path | Image, claims: Mapping[str, Path], *, names_are_keys: bool = False
+    ):
         """Prepares a cluster.
 
         Args:
             directory: for everything it keeps.
             code: what ``pod.install`` returned, which stands for the image; or a real image.
             claims: the persistent volume claims and their folders.
+            names_are_keys: see `MetadataStore`.
         """
         self._directory = directory
         self._code = code
         self._claims = claims
         self._runs = itertools.count(1)
         self.objects = ObjectStore(directory / "objects")
-        self.store = MetadataStore()
+        self.store = MetadataStore(names_are_keys=names_are_keys)
 
     def run(
         self, text: str, parameters: Mapping[str, Any] | None = None, *, up_to: str | None = None
@@ -131,7 +136,8 @@ class _Run:
             other: {key: artifact.id for key, artifact in result.outputs.items()}
             for other, result in self.results.items()
         }
-        executor_input = driver.resolve_inputs(task, component, self._parameters, outputs, store)
+        answers = {other: result.answers for other, result in self.results.items()}
+        executor_input = driver.resolve_inputs(task, component, self._parameters, outputs, answers, store)
         if not driver.triggers(task, executor_input):
             return TaskResult(State.SKIPPED)
         driver.provision_outputs(executor_input, self._root, name, component)
@@ -140,7 +146,7 @@ class _Run:
         key = driver.fingerprint(executor_input, self._package.containers[label], claims)
         caches = task.caching_options.enable_cache
         if caches and (found := store.cached(pipeline, key)) is not None:
-            return TaskResult(State.CACHED, self._artifacts(found))
+            return TaskResult(State.CACHED, self._artifacts(found))  # none that is cached has answers
         result = self._launch(name, executor_input, component, 1 + task.retry_policy.max_retry_count)
         if caches and result.state is State.SUCCEEDED:
             made = {output: artifact.id for output, artifact in result.outputs.items()}
@@ -162,7 +168,7 @@ class _Run:
             result.attempts += 1
             pod = self._cluster.pod(f"{self._number}-{name}-{result.attempts}", self._package, label)
             try:
-                made, result.log = launcher.launch(
+                made, result.answers, result.log = launcher.launch(
                     *(pod, executor_input, component, container, self._cluster.objects, self._cluster.store),
                     retry=result.attempts - 1,
                 )
@@ -188,7 +194,8 @@ def _in_order(tasks: Mapping[str, driver.Task], up_to: str | None) -> Iterable[s
 def _dependencies(task: driver.Task) -> set[str]:
     """Those declared, and producers of inputs (addImplicitDependencies in ``argocompiler/dag.go``)."""
     producers = {source.task_output_artifact.producer_task for source in task.inputs.artifacts.values()}
-    return {*task.dependent_tasks, *producers}
+    producers |= {source.task_output_parameter.producer_task for source in task.inputs.parameters.values()}
+    return {*task.dependent_tasks, *(producers - {""})}
 
 
 def _claim(mount: Any) -> str:

@@ -55,6 +55,7 @@ def resolve_inputs(
     component: Component,
     parameters: Mapping[str, struct_pb2.Value],
     outputs: Mapping[str, Mapping[str, int]],
+    answers: Mapping[str, Mapping[str, str]],
     store: MetadataStore,
 ) -> ExecutorInput:
     """Constants, the run's parameters, and what earlier tasks have put out.
@@ -64,6 +65,7 @@ def resolve_inputs(
         component: its component.
         parameters: of the run.
         outputs: ids of artifacts by task and output key.
+        answers: output parameters by task and key.
         store: where these are remembered.
     """
     resolved = ExecutorInput()
@@ -75,6 +77,14 @@ def resolve_inputs(
             value = parameters[source.component_input_parameter]
         elif kind == "runtime_value" and source.runtime_value.WhichOneof("value") == "constant":
             value = source.runtime_value.constant
+        elif kind == "task_output_parameter":
+            # resolveUpstreamParameters.
+            output = source.task_output_parameter
+            if output.producer_task not in answers:
+                raise DriverError(f"producer task, {output.producer_task}, not in tasks")
+            if output.output_parameter_key not in answers[output.producer_task]:
+                raise DriverError(f"{output.producer_task} has no parameter {output.output_parameter_key!r}")
+            value = struct_pb2.Value(string_value=answers[output.producer_task][output.output_parameter_key])
         else:
             raise DriverError(f"parameter {name}: {kind} is not implemented")
         resolved.inputs.parameter_values[name].CopyFrom(value)
@@ -116,8 +126,8 @@ def provision_outputs(executor_input: ExecutorInput, root: str, task_name: str, 
 
     With ``PUBLISH_LOGS=true``, as the backend's manifests have it, one is for the log.
     """
-    if component.output_definitions.parameters:
-        raise DriverError("output parameters are not emulated")
+    for name in component.output_definitions.parameters:
+        executor_input.outputs.parameters[name].output_file = f"/tmp/kfp/outputs/{name}"
     definitions = dict(component.output_definitions.artifacts)
     definitions[LOGS] = pipeline_spec_pb2.ComponentOutputsSpec.ArtifactSpec(
         artifact_type=pipeline_spec_pb2.ArtifactTypeSchema(schema_title="system.Artifact")
@@ -159,6 +169,7 @@ def fingerprint(executor_input: ExecutorInput, container: Container, claims: lis
             for name, value in executor_input.inputs.parameter_values.items()
         },
         "outputArtifactsSpec": outputs,
+        "outputParametersSpec": sorted(executor_input.outputs.parameters),
         "containerSpec": {
             "image": container.image,
             "cmdArgs": [*container.command, *container.args],

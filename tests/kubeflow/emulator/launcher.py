@@ -36,7 +36,7 @@ def launch(
     objects: ObjectStore,
     store: MetadataStore,
     retry: int,
-) -> tuple[dict[str, int], str]:
+) -> tuple[dict[str, int], dict[str, str], str]:
     """Runs the container's command with its inputs at hand, and records its outputs.
 
     Args:
@@ -49,7 +49,7 @@ def launch(
         retry: 0 for the first attempt.
 
     Returns:
-        The ids of the output artifacts by key, and the log.
+        The ids of the output artifacts by key, the output parameters, and the log.
 
     Raises:
         TaskFailedError: the command failed.
@@ -73,13 +73,22 @@ def launch(
     if done.returncode != 0:
         recorded = _upload(pod, {LOGS: logs}, objects, store)
         raise TaskFailedError(f"{done.stdout}\nexit status {done.returncode}", recorded)
-    reported = _read_output(pod, given).artifacts
+    output = _read_output(pod, given)
+    reported = output.artifacts
     outputs = {key: members.artifacts[0] for key, members in given.outputs.artifacts.items()}
     for key, artifact in outputs.items():
         # What the command says of the log is not listened to.
         if key in reported and key != LOGS:
             _merge(reported[key].artifacts[0], artifact)
-    return _upload(pod, outputs, objects, store), done.stdout
+    return _upload(pod, outputs, objects, store), _answers(output, given), done.stdout
+
+
+def _answers(output: pipeline_spec_pb2.ExecutorOutput, given: ExecutorInput) -> dict[str, str]:
+    """``collectOutputParameters``, of texts that the output's file holds; files of their own are not read."""
+    answers = {name: output.parameter_values[name].string_value for name in output.parameter_values}
+    if missing := given.outputs.parameters.keys() - answers.keys():
+        raise TaskFailedError(f"failed to read output parameters {sorted(missing)}", {})
+    return answers
 
 
 def _upload(

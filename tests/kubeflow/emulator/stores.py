@@ -71,7 +71,13 @@ class StoredArtifact:
 class MetadataStore:
     """Artifacts by their ids, and which earlier tasks may answer for later ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, names_are_keys: bool = False) -> None:
+        """Prepares a store.
+
+        Args:
+            names_are_keys: artifacts are called by their outputs' keys, as on backends without ML Metadata.
+        """
+        self._names_are_keys = names_are_keys
         self._ids = itertools.count(1)
         self._artifacts: dict[int, StoredArtifact] = {}
         self._cache: dict[tuple[str, str], dict[str, int]] = {}
@@ -102,9 +108,10 @@ class MetadataStore:
         return stored
 
     def runtime_artifact(self, artifact_id: int) -> pipeline_spec_pb2.RuntimeArtifact:
-        """ToRuntimeArtifact: the id for a name, and a type that says nothing."""
+        """ToRuntimeArtifact: as a rule the id for a name, and a type that says nothing."""
         stored = self._artifacts[artifact_id]
-        artifact = pipeline_spec_pb2.RuntimeArtifact(name=str(stored.id), uri=stored.uri)
+        name = stored.metadata["display_name"] if self._names_are_keys else str(stored.id)
+        artifact = pipeline_spec_pb2.RuntimeArtifact(name=name, uri=stored.uri)
         # Nothing that comes out of the store knows its schema ("figure out how to get schema").
         artifact.type.instance_schema = ""
         artifact.metadata.update(stored.metadata)

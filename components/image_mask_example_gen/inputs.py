@@ -1,0 +1,104 @@
+"""What the stage reads besides its parameters: the dataset's files, and their fingerprint."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import Strict
+
+from components.errors import StageError
+from components.image_mask_example_gen.config import DatasetConfig
+from components.imaging.reading import Bands, Reading
+from components.run_parameters import settings_of_run
+from components.settings import Settings
+
+DATASET_KEY: Final = "dataset"
+FINGERPRINT_KEY: Final = "fingerprint"
+_THREADS: Final = 8
+
+
+class IngestionSettings(Settings):
+    """What the stage needs to know, but for the classes."""
+
+    dataset: DatasetConfig
+    bands: Annotated[Bands, Strict(False)] | None = None
+    """Those that are read of each image, see ``Reading``."""
+
+    @property
+    def reading(self) -> Reading:
+        """How images are read, but for the channels of those that are no stacks of bands."""
+        return Reading(bands=self.bands, exif=self.dataset.exif, value_range=self.dataset.value_range)
+
+
+def ingestion_settings(exec_properties: Mapping[str, Any]) -> IngestionSettings:
+    """Returns the settings with the root that this run reads from."""
+    return settings_of_run(IngestionSettings, exec_properties[DATASET_KEY], exec_properties)
+
+
+def dataset_root(config: DatasetConfig) -> Path:
+    """Returns the folder of a dataset that is not drawn.
+
+    Raises:
+      StageError: it is missing or not what its layout says.
+    """
+    try:
+        config.check_root()
+    except ValueError as error:
+        raise StageError(str(error)) from error
+    return Path(config.root or "")
+
+
+def fingerprint_inputs(config: DatasetConfig) -> str:
+    """Hashes name, size and modification time of every input file; the files are not read.
+
+    The drawn dataset has no input files: its settings say it all.
+
+    Raises:
+      StageError: the root is missing or not this layout's folder.
+    """
+
+    def of_file(file: Path) -> str:
+        status = file.stat() if file.exists() else file.lstat()
+        return f"{status.st_size}\0{status.st_mtime_ns}"
+
+    return _fingerprint(config, of_file)
+
+
+def fingerprint_contents(config: DatasetConfig) -> str:
+    """The same of names and contents, whenever and wherever the files were written; all of them are read.
+
+    Raises:
+      StageError: the root is missing or not this layout's folder.
+    """
+
+    def of_file(file: Path) -> str:
+        if not file.exists():
+            return os.readlink(file)  # a link to what is not there
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, lambda: blake2b(digest_size=16)).hexdigest()
+
+    return _fingerprint(config, of_file)
+
+
+def _fingerprint(config: DatasetConfig, of_file: Callable[[Path], str]) -> str:
+    if config.root is None:
+        return "drawn"
+    root = dataset_root(config)
+    paths = (*config.source.scan(root).files, *config.splits.files)
+    digest = blake2b(digest_size=16)
+    # Many small files on a network's disk are a matter of waiting.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        described = pool.map(of_file, (root / path for path in paths))
+        for path in paths:
+            try:
+                line = f"{path}\0{next(described)}\n"
+            except FileNotFoundError as error:
+                raise StageError(
+                    f"dataset.splits names {path}, and there is no such file under {root}"
+                ) from error
+            digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
