@@ -163,9 +163,8 @@ class KubeflowConfig(Settings):
     """What every stage mounts: the data comes from one of them, the models go to another."""
     secrets: tuple[SecretVariable, ...] = Field(default=(), strict=False)
     cache: bool = True
-    """Whether an earlier task with the same settings and image may answer. Only CuratedSchema asks, which
-    reads nothing else: KFP's cache knows neither what lies under a path nor, on every backend, which
-    artifact came in; see ``pipeline.kubeflow.spec.compatibility.restrict_caching``."""
+    """Whether an earlier task with the same inputs, settings and image may answer. Where the image is named
+    by a tag or the data lies in a bucket only CuratedSchema asks, which reads nothing but its settings."""
     serving_root: FolderPath = "/serving"
     """Where the model server's volume is mounted; versions go to SERVING_ROOT/MODEL_NAME/VERSION."""
     checkpoint_dir: FolderPath | None = None

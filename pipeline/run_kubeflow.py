@@ -98,6 +98,11 @@ def _submit(args: argparse.Namespace, say: Say) -> int:
     if args.schedule:
         if warning := submit.account_warning(backend.version, settings.service_account):
             say(warning)
+        if recipe.kubeflow.cache and "@sha256:" not in _image(recipe):
+            say(
+                f"Note: {_image(recipe)} is a tag, so every run begins anew; where the image is named by its "
+                "digest, NAME@sha256:..., a run over unchanged data reuses its stages"
+            )
         with _perhaps_started(settings.name):
             recurring_id = submit.schedule(backend, version, settings, args.schedule)
         page = backend.page("recurringrun", recurring_id)

@@ -135,6 +135,13 @@ def test_cron_makes_a_recurring_run(command: Command, fake: FakeKfp) -> None:
     assert job.runtime_config["parameters"] == {"min_mean_iou": 0.7}
     assert not fake.runs
     assert f"{fake.host}/#/recurringrun/details/recurring-1" in finished.out
+    assert "is a tag, so every run begins anew" in finished.out
+
+
+def test_a_recurring_run_of_an_image_by_digest_may_reuse_stages(command: Command, fake: FakeKfp) -> None:
+    digest = f"registry.example/segmentation@sha256:{64 * '1'}"
+    finished = command(*submission(fake, "--cron", "@daily", "--image", digest))
+    assert finished.code == 0 and "begins anew" not in finished.out
 
 
 @pytest.mark.parametrize(
