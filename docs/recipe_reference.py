@@ -5,6 +5,7 @@ python -m docs.recipe_reference --output docs/recipe-reference.md
 
 import argparse
 import ast
+import functools
 import inspect
 import itertools
 import json
@@ -63,15 +64,17 @@ class _WithMeanings(GenerateJsonSchema):
         return block
 
 
+@functools.cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    file = getattr(sys.modules[module], "__file__", None)
+    body = ast.parse(Path(file).read_text(encoding="utf-8")).body if file else []
+    return {definition.name: definition for definition in body if isinstance(definition, ast.ClassDef)}
+
+
 def _meanings(kind: type) -> Iterator[tuple[str, str]]:
-    """Yields the attributes of a class that a docstring follows."""
-    try:
-        source = inspect.getsource(kind)
-    except (OSError, TypeError):  # made by a function, or not in Python
-        return
-    [definition] = ast.parse(source).body
-    assert isinstance(definition, ast.ClassDef)
-    for attribute, text in itertools.pairwise(definition.body):
+    """Yields the attributes of a class that a docstring follows; none of a class that a function has made."""
+    definition = _classes(kind.__module__).get(kind.__name__)
+    for attribute, text in itertools.pairwise(definition.body if definition else ()):
         match attribute, text:
             case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(value=ast.Constant(value=str(meaning))):
                 yield key, inspect.cleandoc(meaning)
