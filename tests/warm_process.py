@@ -11,6 +11,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -135,6 +136,8 @@ def _run(
     sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(environment)
+    # The forking process has looked for it already, where its own environment said.
+    tempfile.tempdir = None
     os.chdir(_REPOSITORY)
     run: Callable[[], object]
     if command[0] == "-m":
