@@ -181,11 +181,15 @@ def _conclude(backend: "Backend", run: Any, stages: Collection[str], say: Say) -
             asked = failed.keys()
             for line in failed.values():
                 say(line)
+    told: list[str] = []
     for stage in asked:
         for node in waiting.nodes(run, stage):
             with suppress(ConnectionProblem):
-                for told in backend.told(run.run_id, node):
-                    say(f"  {stage}: {told}")
+                told += [f"  {stage}: {line}" for line in backend.told(run.run_id, node)]
+    for line in told:
+        say(line)
+    if outcome is waiting.Outcome.REJECTED and not told:
+        say("  The reasons are on the Report stage's page; what the cache answered has no log here")
     if asked:
         say("From the Pods' logs, while they are there; without the grep, all of them:")
         say(f"  {backend.log_command(run.run_id, asked)}")

@@ -70,6 +70,7 @@ def test_a_refused_model_ends_with_3(command: Command, fake: FakeKfp) -> None:
 
     assert finished.code == 3
     assert "model-pushed skipped" in finished.out and "Refused, nothing was pushed" in finished.out
+    assert "The reasons are on the Report stage's page" in finished.out
 
 
 def test_the_reasons_of_a_refusal_are_told_without_the_rest_of_the_log(
@@ -86,6 +87,7 @@ def test_the_reasons_of_a_refusal_are_told_without_the_rest_of_the_log(
     lines = finished.out.splitlines()
     assert (
         lines[lines.index("Refused, nothing was pushed") + 1] == "  Evaluator: mean IoU 0.1 is below 0.3 – é"
+        and "Report stage" not in finished.out
     )
     assert "launcher" not in finished.out and "no class is lost" not in finished.out
 
