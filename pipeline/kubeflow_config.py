@@ -231,6 +231,11 @@ class KubeflowConfig(Settings):
             yield f"kubeflow: {what}, in {', '.join(names)}; Kubernetes refuses such pods"
 
 
+def names_digest(image: str) -> bool:
+    """Whether an image's name tells its content."""
+    return "@sha256:" in image
+
+
 def is_remote(text: str) -> bool:
     """Whether a text names something in an object store."""
     return text.startswith(_OBJECT_STORES)

@@ -26,7 +26,7 @@ from pipeline.config import Recipe, load_recipe
 from pipeline.kubeflow.client import options
 from pipeline.kubeflow.client.errors import ConnectionProblem, NotFound, UsageError, WaitedTooLong
 from pipeline.kubeflow.client.parameters import parameter_values
-from pipeline.kubeflow_config import MODEL_PUSHED
+from pipeline.kubeflow_config import MODEL_PUSHED, names_digest
 from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import output_diverted
 
@@ -98,7 +98,7 @@ def _submit(args: argparse.Namespace, say: Say) -> int:
     if args.schedule:
         if warning := submit.account_warning(backend.version, settings.service_account):
             say(warning)
-        if recipe.kubeflow.cache and "@sha256:" not in _image(recipe):
+        if recipe.kubeflow.cache and not names_digest(_image(recipe)):
             say(
                 f"Note: {_image(recipe)} is a tag, so every run begins anew; where the image is named by its "
                 "digest, NAME@sha256:..., a run over unchanged data reuses its stages"

@@ -166,7 +166,7 @@ def test_what_is_served_is_looked_at_in_every_run(run: RunPackage, serving: Path
     run()
     [version] = versions(serving)
     shutil.rmtree(serving / "toy" / str(version))
-    assert executed(run()) == {"Pusher", "Report"}
+    assert executed(run()) == {"ServingCheck", "Pusher", "Report"}
     assert len(versions(serving)) == 1
 
     other = tmp_path / "other"
@@ -182,14 +182,15 @@ def test_what_is_served_is_looked_at_in_every_run(run: RunPackage, serving: Path
         ("segmentation:1", (), "/data"),
         (_DIGESTS[0], ("kubeflow.cache=false",), "/data"),
         (_DIGESTS[0], (), "s3://bucket/pets"),
+        (_DIGESTS[0], ("model.encoder_weights=/data/weights.h5",), "/data"),
     ],
 )
 def test_what_the_cache_cannot_tell_it_is_not_asked(
     image: str, overrides: tuple[str, ...], path: str
 ) -> None:
-    """A tag may be another image tomorrow, and a bucket's files are the launcher's alone."""
-    recipe = load_recipe("pets_unet", path, overrides, runs_here=False)
+    """A tag may be another image tomorrow, a bucket's files are the launcher's alone, weights go unread."""
+    recipe = load_recipe("pets_mobilenetv2", path, overrides, runs_here=False)
     tasks = compile_pipeline(recipe, image=image, pipeline_root="s3://artifacts/toy").spec.root.dag.tasks
     asking = {name for name, task in tasks.items() if task.caching_options.enable_cache}
-    assert asking == (set() if overrides else {"CuratedSchema"})
+    assert asking == (set() if "kubeflow.cache=false" in overrides else {"CuratedSchema"})
     assert not {DATA_TASK, SERVED_TASK} & tasks.keys()

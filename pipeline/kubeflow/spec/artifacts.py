@@ -98,9 +98,7 @@ def publish(
 
 
 def _localize_parameters(inputs: pipeline_spec_pb2.ExecutorInput.Inputs) -> None:
-    """Drops what is there for the cache alone, and has other parameters name copies that the launcher made.
-
-    One that is the URI of an input artifact becomes the copy's path.
+    """Drops what is there for the cache alone; what is an input artifact's URI becomes the launcher's copy.
 
     Of other URIs there is no copy.
     """

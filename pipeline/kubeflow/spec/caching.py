@@ -29,14 +29,15 @@ from components.run_parameters import DATA_PATH, SERVING_DIR
 
 LINEAGE: Final = "lineage"
 """Parameters that begin so are for the cache alone; no stage hears of them."""
-DATA_FLAG: Final = "--fingerprint_data"
-SERVED_FLAG: Final = "--fingerprint_served"
-MODEL_KEY: Final = "model"
 DATA_TASK: Final = "data-fingerprint"
 SERVED_TASK: Final = "served-fingerprint"
 
+_DATA_FLAG: Final = "--fingerprint_data"
+_SERVED_FLAG: Final = "--fingerprint_served"
+_MODEL_KEY: Final = "model"
 _READER: Final = "ImageMaskExampleGen"
 _BASELINE: Final = "Baseline"
+_SERVING_CHECK: Final = "ServingCheck"
 _PUSHER: Final = "Pusher"
 
 
@@ -50,12 +51,14 @@ def complete_cache_keys(spec: PipelineSpec, image: str, command: Sequence[str]) 
     """
     container = PipelineDeploymentConfig.PipelineContainerSpec(image=image, command=command)
     read = (DATASET_KEY, DATA_PATH)
-    _add_task(spec, container, DATA_TASK, DATA_FLAG, _READER, read, (), (FINGERPRINT_KEY,))
+    _add_task(spec, container, DATA_TASK, _DATA_FLAG, _READER, read, (), (FINGERPRINT_KEY,))
     _give(spec, DATA_TASK, FINGERPRINT_KEY, _READER)
     answers = (SERVED_MODEL_KEY, PUSH_TOKEN_KEY)
-    _add_task(spec, container, SERVED_TASK, SERVED_FLAG, _BASELINE, (SERVING_DIR,), (MODEL_KEY,), answers)
+    _add_task(spec, container, SERVED_TASK, _SERVED_FLAG, _BASELINE, (SERVING_DIR,), (_MODEL_KEY,), answers)
     _give(spec, SERVED_TASK, SERVED_MODEL_KEY, _BASELINE)
     _give(spec, SERVED_TASK, PUSH_TOKEN_KEY, _PUSHER)
+    # The token is new in every run until the model is served: a check that refused it is made again.
+    _give(spec, SERVED_TASK, PUSH_TOKEN_KEY, _SERVING_CHECK, f"{LINEAGE}_{PUSH_TOKEN_KEY}")
     _hand_lineage_down(spec)
 
 
@@ -89,15 +92,13 @@ def _add_task(
     spec.deployment_spec["executors"][component.executor_label] = json_format.MessageToDict(executor)
 
 
-def _give(spec: PipelineSpec, producer: str, key: str, consumer: str) -> None:
-    task = spec.root.dag.tasks[consumer]
-    task.dependent_tasks.append(producer)
-    source = task.inputs.parameters[key]
-    source.Clear()
+def _give(spec: PipelineSpec, producer: str, key: str, consumer: str, name: str = "") -> None:
+    """Makes an answer a parameter of another task, of the same name unless another is given."""
+    spec.root.dag.tasks[consumer].dependent_tasks.append(producer)
+    source = TaskInputsSpec.InputParameterSpec()
     source.task_output_parameter.producer_task = producer
     source.task_output_parameter.output_parameter_key = key
-    declared = spec.components[task.component_ref.name].input_definitions.parameters[key]
-    declared.parameter_type = ParameterType.STRING
+    _add_parameter(spec, consumer, name or key, source)
 
 
 def _hand_lineage_down(spec: PipelineSpec) -> None:
@@ -113,13 +114,20 @@ def _hand_lineage_down(spec: PipelineSpec) -> None:
         constants = []
         for ancestor in sorted(ancestors[name]):
             constants.append([ancestor, *_constants(spec, tasks[ancestor])])
-            for key, source in own[ancestor].items():
+            for source in own[ancestor].values():
                 if source.WhichOneof("kind") != "runtime_value" and source not in own[name].values():
-                    _add_parameter(spec, name, f"{LINEAGE}_{key}", source)
+                    _add_parameter(spec, name, _lineage_name(source), source)
         digest = TaskInputsSpec.InputParameterSpec()
         text = json.dumps(constants, sort_keys=True).encode()
         digest.runtime_value.constant.string_value = hashlib.sha256(text).hexdigest()
         _add_parameter(spec, name, LINEAGE, digest)
+
+
+def _lineage_name(source: TaskInputsSpec.InputParameterSpec) -> str:
+    """One name for each source: two tasks may call different things alike."""
+    output = source.task_output_parameter
+    parts = (LINEAGE, source.component_input_parameter, output.producer_task, output.output_parameter_key)
+    return "_".join(filter(None, parts)).replace("-", "_")
 
 
 def _constants(spec: PipelineSpec, task: PipelineTaskSpec) -> Iterator[object]:

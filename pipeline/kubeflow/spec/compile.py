@@ -19,6 +19,7 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
 from tfx.orchestration.pipeline import Pipeline
 
 from components.run_parameters import RunParameters
+from models.options import IMAGENET
 from pipeline.config import Recipe
 from pipeline.create_pipeline import create_pipeline
 from pipeline.kubeflow.spec.caching import complete_cache_keys
@@ -26,7 +27,7 @@ from pipeline.kubeflow.spec.compatibility import Target, make_compatible
 from pipeline.kubeflow.spec.dataset_importer import import_dataset
 from pipeline.kubeflow.spec.package import Package
 from pipeline.kubeflow.spec.platform import build_platform_spec
-from pipeline.kubeflow_config import is_remote
+from pipeline.kubeflow_config import is_remote, names_digest
 from pipeline.kubernetes_types import parse_quantity
 from pipeline.recipe_errors import RecipeError
 
@@ -73,7 +74,7 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
     for component in beam_components:
         component.with_beam_pipeline_args(beam_args(recipe, component.id))
     spec = compile_for_vertex(pipeline, image)
-    if recipe.kubeflow.cache and can_be_cached(image, values.data_path):
+    if recipe.kubeflow.cache and can_be_cached(recipe, image):
         complete_cache_keys(spec, image, COMMAND)
     make_compatible(spec, Target(image, COMMAND, pipeline_root, defaults, recipe.kubeflow))
     platform = build_platform_spec(spec, recipe.kubeflow)
@@ -83,13 +84,14 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
     return Package(spec, platform)
 
 
-def can_be_cached(image: str, data_path: str) -> bool:
+def can_be_cached(recipe: Recipe, image: str) -> bool:
     """Whether the backend's cache may answer for the stages that read data and models.
 
-    A tag may name another image tomorrow; a digest never does. And what lies in a bucket only the launcher
-    can read, after it has fetched all of it.
+    A tag may name another image tomorrow; a digest never does. What lies in a bucket only the launcher can
+    read, after it has fetched all of it. And nobody looks whether a file of weights is still the same one.
     """
-    return "@sha256:" in image and not is_remote(data_path)
+    reads_weights = recipe.model.encoder_weights not in (None, IMAGENET)
+    return names_digest(image) and not is_remote(recipe.dataset.root or "") and not reads_weights
 
 
 def pipeline_name(recipe: Recipe) -> str:
