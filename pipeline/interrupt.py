@@ -52,27 +52,30 @@ class Interrupt:
             leave(EXIT_CODE)
 
 
-def leave_when_asked() -> None:
+def leave_when_asked(tidy_up: Callable[[], None] = lambda: None) -> None:
     """Has SIGINT or SIGTERM end this process at once, with status 130 or 143.
 
-    For one that has nothing to tidy up. It does not wait for the main thread, which native code may hold
-    for minutes.
+    It does not wait for the main thread, which native code may hold for minutes.
+
+    Args:
+        tidy_up: called before that, in another thread, when all that this process has started has ended.
     """
     for number in _SIGNALS:
         signal.signal(number, lambda *_: None)
 
     def answer(number: int) -> None:
         os.write(2, f"ended by {signal.Signals(number).name}\n".encode())
-        leave(128 + number)
+        leave(128 + number, tidy_up)
 
     _answer_in_a_thread(answer)
 
 
-def leave(status: int) -> NoReturn:
+def leave(status: int, tidy_up: Callable[[], None] = lambda: None) -> NoReturn:
     """Ends all that this process has started, and itself without waiting for its threads."""
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             child.kill()
+    tidy_up()
     os._exit(status)
 
 

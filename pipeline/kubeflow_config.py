@@ -170,6 +170,10 @@ class KubeflowConfig(Settings):
     checkpoint_dir: FolderPath | None = None
     """Where the Trainer's next attempt, or the next run over the same data, finds the checkpoints of the last
     one, on one of the volumes; null begins anew."""
+    shared_dir: FolderPath | None = None
+    """Where stages whose work other machines do, as an engine of the ``beam`` block, put their artifacts as
+    long as it lasts: a folder on one of the volumes, whose claim is ReadWriteMany and mounted by these
+    machines at the same path. Null: no stage can have such help."""
     defaults: StageConfig = StageConfig()
     """Of every stage that says nothing else; what stays null here too is this project's default: 1 to 2
     CPUs, 2 to 8 GiB and no GPU, one retry, six hours. The Trainer has 4 to 8 CPUs, 8 to 32 GiB, one
@@ -202,7 +206,7 @@ class KubeflowConfig(Settings):
                 "kubeflow.volumes mounts one claim twice, and KFP calls a pod's volumes after their claims; "
                 "mount it once, where both places lie under it"
             )
-        for key in ("serving_root", "checkpoint_dir"):
+        for key in ("serving_root", "checkpoint_dir", "shared_dir"):
             path = getattr(self, key)
             if path is not None and not any(
                 path == mount or path.startswith(f"{mount}/") for mount in mounted

@@ -17,6 +17,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from components.errors import StageError
 from components.run_parameters import SERVING_DIR
 from pipeline import interrupt
 from pipeline.failures import explain_failure
+from pipeline.kubeflow import shared_dir
 from pipeline.kubeflow.uris import local_path
 
 _PUSHED_MODEL: Final = "pushed_model"
@@ -141,8 +143,13 @@ def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
     configure_tfxio()
     adapted = argparse.Namespace(**vars(args))
     localized = localize(executor_input, inputs_spec, outputs_spec)
-    adapted.json_serialized_invocation_args = json_format.MessageToJson(localized)
-    kubeflow_v2_run_executor.main((adapted, beam_args))
+    with (
+        shared_dir.lend_artifacts(localized, args.shared_dir, args.shared_seconds)
+        if args.shared_dir
+        else nullcontext(localized)
+    ) as visible:
+        adapted.json_serialized_invocation_args = json_format.MessageToJson(visible)
+        kubeflow_v2_run_executor.main((adapted, beam_args))
 
     output_file = Path(executor_input.outputs.output_file)
     output = json_format.Parse(output_file.read_text(), pipeline_spec_pb2.ExecutorOutput())
@@ -176,9 +183,15 @@ def _parser() -> argparse.ArgumentParser:
         default="{}",
         help="the component's ComponentOutputsSpec, as TFX's compiler wrote it",
     )
+    parser.add_argument(
+        "--shared_dir", metavar="DIR", help="where other machines that work for the stage see its artifacts"
+    )
+    parser.add_argument(
+        "--shared_seconds", metavar="SECONDS", type=int, help="what is left there is older: the pod's time"
+    )
     return parser
 
 
 if __name__ == "__main__":
-    interrupt.leave_when_asked()
+    interrupt.leave_when_asked(shared_dir.remove_lent)
     sys.exit(main())

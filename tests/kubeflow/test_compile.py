@@ -173,14 +173,54 @@ def test_beam_works_in_the_pod_with_the_cpus_of_its_limit() -> None:
     assert "--direct_num_workers=3" in beam_args(recipe_of("shapes", "beam.workers=3"), "Evaluator")
 
 
-def test_an_engine_that_cannot_read_the_pod_s_disk_is_refused() -> None:
+ENGINE = (
+    "beam={runner: FlinkRunner, job_endpoint: 'beam:8099', environment_type: EXTERNAL, "
+    "environment_config: 'localhost:50000'}"
+)
+
+
+def test_an_engine_works_on_the_shared_folder_in_the_stages_that_have_beam() -> None:
     recipe = recipe_of(
         "shapes",
-        "beam={runner: PortableRunner, job_endpoint: 'beam:8099', environment_type: EXTERNAL, "
-        "environment_config: 'localhost:50000'}",
+        ENGINE,
+        "kubeflow.shared_dir=/data/shared",
+        "kubeflow.stages.Transform={cpu_limit: 6, timeout_seconds: 600}",
     )
-    with pytest.raises(RecipeError, match=r"beam.runner is PortableRunner, .* the pod's own disk"):
-        compiled(recipe)
+    spec = compiled(recipe).spec
+    assert violations(spec, recipe.kubeflow) == []
+    args = container_args(spec, "Transform")
+    assert {"--shared_dir=/data/shared", "--shared_seconds=600", "--runner=FlinkRunner"} <= {*args}
+    # Flink's own affair: the pod's processors do nothing.
+    assert not [arg for arg in args if arg.startswith("--parallelism")]
+    lending = {name for name in spec.components if "--shared_dir=/data/shared" in container_args(spec, name)}
+    assert lending == {"ImageMaskExampleGen", "StatisticsGen", "Transform", "Evaluator"}
+
+
+def test_without_an_engine_nothing_is_lent() -> None:
+    recipe = recipe_of("shapes", "kubeflow.shared_dir=/data/shared")
+    assert "--shared_dir" not in compiled(recipe).to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([], r"beam.runner is FlinkRunner, .* the pod's own disk; set kubeflow.shared_dir, "),
+        (["kubeflow.shared_dir=/data/x"], "shared_dir is /data/x, within dataset.root, /data/x"),
+        (["kubeflow.shared_dir=/data/x/y"], "shared_dir is /data/x/y, within dataset.root, /data/x"),
+        (
+            [
+                "kubeflow.shared_dir=/data/xy",
+                "beam.environment_type=LOOPBACK",
+                "beam.environment_config=null",
+            ],
+            "beam.environment_type is LOOPBACK, .* give EXTERNAL",
+        ),
+    ],
+)
+def test_an_engine_that_cannot_do_a_pod_s_work_is_refused(overrides: list[str], words: str) -> None:
+    with pytest.raises(RecipeError, match=words) as caught:
+        compiled(recipe_of("pets_unet", ENGINE, *overrides))
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_names_are_put_into_letters_that_kfp_takes() -> None:

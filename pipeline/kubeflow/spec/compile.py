@@ -47,7 +47,7 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         pipeline_root: directory of all artifacts in the object store, ``s3://BUCKET/PATH`` for example.
 
     Raises:
-        RecipeError: it has a cluster do Beam's work, which could not read what a stage reads.
+        RecipeError: it has a cluster do Beam's work, which could not read what a stage reads or not reach it.
     """
     if not image:
         raise ValueError(
@@ -62,17 +62,11 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         pipeline_root=pipeline_root,
         checkpoint_dir=recipe.kubeflow.checkpoint_dir,
     )
-    beam_components = [each for each in pipeline.components if isinstance(each, BaseBeamComponent)]
-    if recipe.beam.is_remote:
-        raise RecipeError(
-            [
-                f"beam.runner is {recipe.beam.runner}, whose workers do not see what a stage reads: on "
-                "Kubeflow these are copies on the pod's own disk; leave it out, and raise "
-                "kubeflow.stages.NAME.cpu_limit"
-            ]
-        )
-    for component in beam_components:
-        component.with_beam_pipeline_args(beam_args(recipe, component.id))
+    if problems := list(_engine_problems(recipe)):
+        raise RecipeError(problems)
+    for component in pipeline.components:
+        if isinstance(component, BaseBeamComponent):
+            component.with_beam_pipeline_args(beam_args(recipe, component.id))
     spec = compile_for_vertex(pipeline, image)
     if recipe.kubeflow.cache and can_be_cached(recipe, image):
         complete_cache_keys(spec, image, COMMAND)
@@ -100,14 +94,40 @@ def pipeline_name(recipe: Recipe) -> str:
 
 
 def beam_args(recipe: Recipe, stage_name: str) -> list[str]:
-    """Returns Beam's command line for a stage.
+    """Returns Beam's command line for a stage, and with an engine what the entrypoint needs besides.
 
-    Where ``beam.workers`` does not say otherwise, one worker for each CPU that the stage's pod may use: the
+    In the pod, where ``beam.workers`` does not say otherwise, one worker for each CPU that it may use: the
     machine that compiles has another number of them.
     """
-    cpus = int(parse_quantity(str(recipe.kubeflow.stage(stage_name).cpu_limit)))
-    workers = recipe.beam.workers or max(1, cpus)
+    stage = recipe.kubeflow.stage(stage_name)
+    if recipe.beam.is_remote:
+        shared = [f"--shared_dir={recipe.kubeflow.shared_dir}", f"--shared_seconds={stage.timeout_seconds}"]
+        return [*recipe.beam.pipeline_args(), *shared]
+    workers = recipe.beam.workers or max(1, int(parse_quantity(str(stage.cpu_limit))))
     return recipe.beam.model_copy(update={"workers": workers}).pipeline_args()
+
+
+def _engine_problems(recipe: Recipe) -> Iterator[str]:
+    """What keeps an engine's workers from the work of a pod."""
+    engine, shared_dir, data = recipe.beam, recipe.kubeflow.shared_dir, recipe.dataset.root
+    if not engine.is_remote:
+        return
+    if engine.environment_type == "LOOPBACK":
+        yield (
+            "beam.environment_type is LOOPBACK, with which an engine looks for the stage's process on its "
+            "own machine; on Kubeflow give EXTERNAL, with a worker pool beside it"
+        )
+    if shared_dir is None:
+        yield (
+            f"beam.runner is {engine.runner}, whose workers do not see what a stage reads: on Kubeflow these "
+            "are copies on the pod's own disk; set kubeflow.shared_dir, a folder on a claim that the workers "
+            "mount, too, or leave the runner out and raise kubeflow.stages.NAME.cpu_limit"
+        )
+    elif data is not None and f"{shared_dir}/".startswith(f"{data}/"):
+        yield (
+            f"kubeflow.shared_dir is {shared_dir}, within dataset.root, {data}: what stages put there would "
+            "be taken for data; name a folder beside it"
+        )
 
 
 def compile_for_vertex(pipeline: Pipeline, image: str) -> PipelineSpec:

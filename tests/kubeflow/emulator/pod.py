@@ -79,25 +79,15 @@ class Pod:
 
         A module's process is forked from one that has imported TFX already, but nothing of the project.
         """
-        image = {
-            "PATH": f"{sys.prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "PYTHONPATH": CODE,
-            "PYTHONSAFEPATH": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "HOME": "/tmp",
-            "SEGMENTATION_REVISION": REVISION,
-        }
-        environment = {**image, **self.environment}
-        root = self.directory / "root"
         if list(command[:2]) == ["python", "-m"]:
-            entering = [str(_ENTER), self._mounts(root), str(root), *command[2:]]
-            process = WarmProcess(entering, environment=environment, merged=True)
+            process = self.start(command[2:])
             output, _ = process.communicate(_TIMEOUT_SECONDS)
             return subprocess.CompletedProcess(command, process.wait(), output)
+        root = self.directory / "root"
         script = f'{self._mounts(root)}\nexec chroot {shlex.quote(str(root))} env -C /tmp "$@"'
         return subprocess.run(
             [*_NAMESPACE, "sh", "-euc", script, "pod", *command],
-            env=environment,
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -106,6 +96,23 @@ class Pod:
             timeout=_TIMEOUT_SECONDS,
             check=False,
         )
+
+    def start(self, module: Sequence[str], stdout: int | None = None) -> WarmProcess:
+        """Starts a module with its arguments, as the image would, and does not wait."""
+        root = self.directory / "root"
+        entering = [str(_ENTER), self._mounts(root), str(root), *module]
+        return WarmProcess(entering, environment=self._environment(), stdout=stdout, merged=True)
+
+    def _environment(self) -> dict[str, str]:
+        image = {
+            "PATH": f"{sys.prefix}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPATH": CODE,
+            "PYTHONSAFEPATH": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": "/tmp",
+            "SEGMENTATION_REVISION": REVISION,
+        }
+        return {**image, **self.environment}
 
     def _mounts(self, root: Path) -> str:
         root.mkdir(parents=True)
