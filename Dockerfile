@@ -10,6 +10,9 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:000000000000000000000000000000
 # Whose tensorflow_model_server tries a model before it is pushed. `builder`, a stage below, has none: then the embedded
 # server does.
 ARG SERVING_IMAGE=tensorflow/serving:2.21.0@sha256:0000000000000000000000000000000000000000000000000000000000000000
+# Whose boot starts a worker for an engine of the recipe's `beam` block, of the locked version of apache-beam. `builder`
+# has none: then no engine can have this image as its worker.
+ARG BEAM_IMAGE=apache/beam_python3.11_sdk:2.77.0@sha256:0000000000000000000000000000000000000000000000000000000000000000
 ARG LOCK=requirements/cpu.lock
 # The time of whatever is built: 1980, the first that a wheel can hold, unless told otherwise. Here, and in each stage:
 # buildah before 1.29 does not hand on to a stage what the stage that it is built from declares.
@@ -31,7 +34,7 @@ ENV CFLAGS=-g0 \
 WORKDIR /build
 COPY requirements/cpu.lock .
 # What builds packages comes from the lock, too: build isolation would fetch whatever is newest. No pip goes into the
-# environment; the base image's own installs into it.
+# environment: the base image's own installs into it.
 RUN --mount=type=secret,id=pip_conf --mount=type=secret,id=ca \
     set -eu; \
     python -m venv --without-pip /opt/venv; \
@@ -90,6 +93,19 @@ RUN set -eu; \
             cp --dereference "${library}" /opt/serving/lib; done; \
     fi
 
+# hadolint ignore=DL3006
+FROM ${BEAM_IMAGE} AS worker
+ARG BEAM_IMAGE
+# hadolint ignore=DL3002
+USER root
+RUN set -eu; \
+    mkdir -p /opt/worker; \
+    if [ "${BEAM_IMAGE}" != builder ]; then \
+        [ -x /opt/apache/beam/boot ] || \
+            { echo "BEAM_IMAGE=${BEAM_IMAGE} has no /opt/apache/beam/boot" >&2; exit 1; }; \
+        cp /opt/apache/beam/boot /opt/apache/beam/LICENSE /opt/apache/beam/NOTICE /opt/worker; \
+    fi
+
 # The last stage is what `docker build .` makes.
 # hadolint ignore=DL3006
 FROM ${PYTHON_IMAGE} AS runtime
@@ -112,6 +128,7 @@ RUN set -eu; \
     ldconfig; \
     rm -f /var/cache/ldconfig/aux-cache; \
     if command -v tensorflow_model_server; then tensorflow_model_server --version; fi
+COPY --from=worker /opt/worker /opt/apache/beam
 COPY --from=packages /opt/venv /opt/venv
 # A layer of its own: a changed stage does not push the packages again.
 COPY --from=code /opt/code /opt/venv/lib/python3.11/site-packages
@@ -129,7 +146,15 @@ ENV PATH=/opt/venv/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
+# Beam's boot asks pip whether Beam is there, and starts no worker where nobody answers; by that variable it makes no
+# environment of its own, without this project in it.
+RUN set -eu; \
+    if [ -e /opt/apache/beam/boot ]; then \
+        ln -s /usr/local/lib/python3.11/site-packages/pip /opt/venv/lib/python3.11/site-packages/pip; \
+        python -m pip show --quiet apache-beam; \
+    fi
 WORKDIR /tmp
 USER 65532:65532
 # No entry point: Kubeflow Pipelines names each stage's command, and people type `python -m pipeline.…` as everywhere.

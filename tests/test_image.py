@@ -139,7 +139,9 @@ def base_images() -> dict[str, str]:
 def test_base_images_are_named_by_tag_and_digest() -> None:
     external = {base for base in stages().values() if base not in stages()}
     assert external == {f"${{{name}}}" for name in base_images()}
-    repositories = r"python:3\.11(-slim)?-bookworm|tensorflow/serving:\d+\.\d+\.\d+"
+    repositories = (
+        r"python:3\.11(-slim)?-bookworm|(tensorflow/serving|apache/beam_python3\.11_sdk):\d+\.\d+\.\d+"
+    )
     for image in base_images().values():
         assert re.fullmatch(rf"({repositories})@sha256:[0-9a-f]{{64}}", image)
 
@@ -154,6 +156,13 @@ def test_digests_pin_what_is_built_from() -> None:
 
 def test_what_serves_in_the_image_is_what_the_client_was_made_for() -> None:
     assert base_images()["SERVING_IMAGE"].partition("@")[0] == IMAGE
+
+
+def test_the_worker_is_of_the_beam_that_is_installed() -> None:
+    for lock in LOCKS.values():
+        version = locked(lock)["apache-beam"].split()[0]
+        assert base_images()["BEAM_IMAGE"].partition("@")[0] == f"apache/beam_python3.11_sdk:{version}"
+    assert environment("runtime")["RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT"] == "1"
 
 
 def test_the_time_of_files_reaches_every_stage_that_makes_some() -> None:
@@ -291,7 +300,10 @@ def test_make_image_does_not_ask_an_engine_for_a_placeholder(tmp_path: Path) -> 
 
 PODMAN = 'case "$1" in --version) echo podman version 4.3.1;; info) ;; *) echo "$@";; esac'
 DOCKER = 'case "$1" in --version) echo Docker version 29.0.0, build 1;; info) ;; *) echo "$@";; esac'
-BASE = "BASE_IMAGES=PYTHON_IMAGE=python:3.11-slim-bookworm BUILDER_IMAGE=python:3.11 SERVING_IMAGE=builder"
+BASE = (
+    "BASE_IMAGES=PYTHON_IMAGE=python:3.11-slim-bookworm BUILDER_IMAGE=python:3.11 SERVING_IMAGE=builder "
+    "BEAM_IMAGE=builder"
+)
 
 
 def test_make_image_builds_what_is_asked_for_under_the_name_asked_for(tmp_path: Path) -> None:

@@ -111,6 +111,16 @@ def test_the_server_and_its_library_came_along(image: Image) -> None:
     assert not [path for path in ours if "libc." in path], "the C library must be the image's own"
 
 
+def test_beams_boot_came_along_and_finds_what_it_asks_for(image: Image) -> None:
+    """As ``isPackageInstalled`` in Beam's ``sdks/python/container/piputil.go`` asks, or no worker starts."""
+    assert _run(image, "/opt/apache/beam/boot", "--worker_pool") == "boot --worker_pool\n"
+    assert (
+        _run(image, "sh", "-c", "cat /opt/apache/beam/LICENSE /opt/apache/beam/NOTICE") == "license\nnotice\n"
+    )
+    assert "Version: " in _run(image, "python", "-m", "pip", "show", "apache-beam")
+    assert _run(image, "sh", "-c", "echo $RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT; pwd") == "1\n/tmp\n"
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of this one's Dockerfile that installs little, one package of it from source."""
@@ -180,3 +190,13 @@ def test_an_image_can_do_without_a_server_but_not_by_accident(
     done = engine.make_image(small, f"IMAGE={engines.NAME}/small:3", base_images(engines.BASE))
     assert done.returncode != 0
     assert f"SERVING_IMAGE={engines.BASE} has no tensorflow_model_server" in done.stdout
+
+
+def test_an_image_can_do_without_beams_boot_but_not_by_accident(
+    engine: Engine, small: Path, twice: list[str]
+) -> None:
+    answer = engine.run(twice[0], ["sh", "-c", "ls -A /opt/apache/beam; python -m pip --version"])
+    assert answer.returncode == 1 and "No module named pip" in answer.stdout.splitlines()[0]
+    done = engine.make_image(small, f"IMAGE={engines.NAME}/small:3", base_images("builder", engines.BASE))
+    assert done.returncode != 0
+    assert f"BEAM_IMAGE={engines.BASE} has no /opt/apache/beam/boot" in done.stdout

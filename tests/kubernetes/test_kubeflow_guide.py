@@ -144,7 +144,7 @@ def test_the_digests_are_filled_in_by_the_command_shown(tmp_path: Path, asks: st
     subprocess.run(["bash", "-euc", loop], cwd=tmp_path, env=variables, check=True)
     filled = (tmp_path / "Dockerfile").read_text()
     images = re.findall(r"^ARG \w+_IMAGE=(\S+)@sha256:(\S+)$", filled, flags=re.MULTILINE)
-    assert len(images) == 3
+    assert len(images) == 4
     assert dict(images) == {name: hashlib.sha256(name.encode()).hexdigest() for name, _ in images}
 
 

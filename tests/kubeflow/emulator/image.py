@@ -40,11 +40,23 @@ RUN gcc -shared -fPIC -o /usr/local/lib/libstandin.so version.c && ldconfig && \
 """,
 }
 
+# Of Beam's image what the build takes; in place of a worker, the stand-in says how it was called.
+_BEAM_STAND_IN: Final = f"""
+FROM {engines.BASE}
+RUN mkdir -p /opt/apache/beam && cd /opt/apache/beam && echo license > LICENSE && echo notice > NOTICE && \\
+    printf '#!/bin/sh\\necho boot "$@"\\n' > boot && chmod 755 boot
+"""
 
-def base_images(serving: str) -> str:
-    """What tells ``make image`` to build from this machine's base images, and whose server to take."""
-    images = f"BUILDER_IMAGE={engines.BUILDER} PYTHON_IMAGE={engines.BASE} SERVING_IMAGE={serving}"
-    return f"BASE_IMAGES={images}"
+
+def base_images(serving: str, beam: str = "builder") -> str:
+    """What tells ``make image`` to build from this machine's base images; whose server, whose boot."""
+    images = {
+        "BUILDER_IMAGE": engines.BUILDER,
+        "PYTHON_IMAGE": engines.BASE,
+        "SERVING_IMAGE": serving,
+        "BEAM_IMAGE": beam,
+    }
+    return f"BASE_IMAGES={' '.join(f'{name}={image}' for name, image in images.items())}"
 
 
 @functools.cache
@@ -60,15 +72,16 @@ def engine(session: Path) -> Engine:
 
 @functools.cache
 def built(session: Path) -> Image:
-    """The image of this checkout, with the stand-in of a server, built once a session."""
-    serving = f"{engines.NAME}/serving:stand-in"
+    """The image of this checkout, with stand-ins of a server and of Beam's boot, built once a session."""
+    serving, beam = f"{engines.NAME}/serving:stand-in", f"{engines.NAME}/beam:stand-in"
     # Not that of another checkout on this machine, which may be tested at the same time.
     name = f"{engines.NAME}/pipeline:{zlib.crc32(str(REPOSITORY).encode()):08x}"
     source = _new(session / "serving")
     for file, text in _STAND_IN.items():
         (source / file).write_text(text)
     engine(session).do("build", "--tag", serving, str(source))
-    done = engine(session).make_image(REPOSITORY, f"IMAGE={name}", base_images(serving))
+    engine(session).do("build", "--tag", beam, "--file=-", str(source), input=_BEAM_STAND_IN)
+    done = engine(session).make_image(REPOSITORY, f"IMAGE={name}", base_images(serving, beam))
     assert done.returncode == 0, done.stdout[-5000:]
     return Image(engine(session), name)
 

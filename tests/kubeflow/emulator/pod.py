@@ -110,6 +110,7 @@ class Pod:
             "PYTHONSAFEPATH": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOME": "/tmp",
+            "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1",
             "SEGMENTATION_REVISION": REVISION,
         }
         return {**image, **self.environment}
