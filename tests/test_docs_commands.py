@@ -37,6 +37,7 @@ _OTHER_TESTS = {
     "docs/serving.md": "tests/serving/test_serving_guide.py",
     "docs/operations.md": "tests/kubernetes/test_operations_guide.py",
     "docs/kubeflow.md": "tests/kubernetes/test_kubeflow_guide.py",
+    "docs/scale.md": "tests/kubernetes/test_beam_manifests.py",
 }
 """Pages whose other commands (curl, kubectl, docker …) have tests of their own."""
 
