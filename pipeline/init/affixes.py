@@ -1,15 +1,16 @@
 """What the names of images and masks have besides what they share, such as ``_mask``; found by vote."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final
 
 from components.folders import split_suffix
 from components.image_mask_example_gen.layouts.file_pattern import composed
 from components.image_mask_example_gen.plan import stable_rank
+from components.image_mask_example_gen.split_names import split_name
 from components.image_mask_example_gen.suffixes import PICTURES
 from pipeline.init.files import Folder
 
@@ -27,7 +28,8 @@ class Affixes:
     """What surrounds the name that an image and its mask share."""
 
     image_prefix: str = ""
-    image_suffix: str = ""
+    image_suffixes: tuple[str, ...] = ("",)
+    """One, or those of the splits that the names tell: ``_test`` and ``_training``."""
     mask_prefix: str = ""
     mask_suffix: str = ""
 
@@ -40,11 +42,13 @@ class Affixes:
 
     @property
     def length(self) -> int:
-        return sum(map(len, (self.image_prefix, self.image_suffix, self.mask_prefix, self.mask_suffix)))
+        affixes = (self.image_prefix, *self.image_suffixes, self.mask_prefix, self.mask_suffix)
+        return sum(map(len, affixes))
 
     def image_core(self, stem: str) -> str | None:
         """The shared part of an image's name, None where the name is of another kind."""
-        return _inside(stem, self.image_prefix, self.image_suffix)
+        cores = (_inside(stem, self.image_prefix, suffix) for suffix in self.image_suffixes)
+        return next((core for core in cores if core is not None), None)
 
     def mask_core(self, stem: str) -> str | None:
         """The shared part of a mask's name, None where the name is of another kind."""
@@ -63,13 +67,18 @@ def affixes_of(images: Folder, masks: Folder) -> list[tuple[Affixes, int]]:
         times = Counter(stem_of(path) for path in {*_absolute(images)} | {*_absolute(masks)})
         twice = sum(times[name] > 1 for name in {stem_of(path) for path in shared})
         for affixes in found:
-            if affixes.image_prefix == affixes.mask_prefix and affixes.image_suffix == affixes.mask_suffix:
+            if (affixes.image_prefix, affixes.image_suffixes) == (
+                affixes.mask_prefix,
+                (affixes.mask_suffix,),
+            ):
                 found[affixes] = min(found[affixes], twice)
     if any(PurePosixPath(name).suffix.lower() in PICTURES or "." in name for name in mask_names[:_VOTERS]):
         # b.jpg.png keeps the whole name of b.jpg.
         whole = _find_affixes([composed(PurePosixPath(path).name) for path in images.files], mask_names)
         most = max(found.values(), default=0)
-        found |= {affixes: count for affixes, count in whole if count > most and not affixes.image_suffix}
+        found |= {
+            affixes: count for affixes, count in whole if count > most and affixes.image_suffixes == ("",)
+        }
     return sorted(
         ((affixes, count) for affixes, count in found.items() if count),
         key=lambda item: (-item[1], item[0].length),
@@ -92,11 +101,12 @@ def _find_affixes(images: Collection[str], masks: Collection[str]) -> list[tuple
     image_names, mask_names = set(images), set(masks)
     votes: Counter[Affixes] = Counter()
     voters = sorted(mask_names, key=lambda name: stable_rank(name, "affixes"))[:_VOTERS]
-    for prefix, suffix in _image_affixes(image_names):
-        cores = {core for name in image_names if (core := _inside(name, prefix, suffix)) is not None}
+    for prefix, suffixes in _image_affixes(image_names):
+        of_images = Affixes(prefix, suffixes)
+        cores = {core for name in image_names if (core := of_images.image_core(name)) is not None}
         for name in voters:
             for begin, end in _parts_in(name, cores):
-                votes[Affixes(prefix, suffix, name[:begin], name[end:])] += 1
+                votes[replace(of_images, mask_prefix=name[:begin], mask_suffix=name[end:])] += 1
     found = []
     for affixes in sorted(votes, key=lambda affixes: (-votes[affixes], affixes.length))[:_TRIED]:
         mask_cores = {affixes.mask_core(name) for name in mask_names} - {None}
@@ -104,9 +114,9 @@ def _find_affixes(images: Collection[str], masks: Collection[str]) -> list[tuple
     return sorted(found, key=lambda item: (-item[1], item[0].length))
 
 
-def _image_affixes(names: Collection[str]) -> Iterator[tuple[str, str]]:
+def _image_affixes(names: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Nothing, and what many images' names begin or end with, cut where a word begins or ends."""
-    yield "", ""
+    yield "", ("",)
     if len(names) < 2:
         return
     beginning = _common_beginning(names)
@@ -122,8 +132,13 @@ def _image_affixes(names: Collection[str]) -> Iterator[tuple[str, str]]:
             for affix, count in counts.most_common(_MOST_ENDINGS)
             if max(2, _FREQUENT * len(names)) <= count < len(names) and re.search(r"[^\W\d_]", affix)
         ]
-    yield from (("", ending) for ending in endings)
-    yield from ((beginning, "") for beginning in beginnings)
+    yield from (("", (ending,)) for ending in endings)
+    yield from ((beginning, ("",)) for beginning in beginnings)
+    splits: dict[str, list[str]] = defaultdict(list)
+    for ending in endings:
+        if found_split := split_name(ending):
+            splits[found_split[2]].append(ending)
+    yield from (("", tuple(sorted(each))) for each in splits.values() if len(each) > 1)
 
 
 def _common_beginning(names: Collection[str]) -> str:

@@ -21,6 +21,7 @@ _APART: Final = 0.1
 _SAYS_CLASS: Final = re.compile("class|cls|label|categ", re.IGNORECASE)
 _WITHIN: Final = 0.95
 _SMALLER: Final = 0.7
+_STILL: Final = 0.9
 
 
 class Relation(Enum):
@@ -65,6 +66,16 @@ def mean_area(root: Path, masks: Sequence[str]) -> float:
     """The covered part of a few masks."""
     read = [_covered(root / path) for path in masks[:_COMPARED]]
     return float(np.mean([covered.mean() for covered in read if covered is not None] or [0.0]))
+
+
+def is_still(root: Path, masks: Sequence[str]) -> bool:
+    """Whether masks of different pictures mark the same: a camera's field of view, not what it saw."""
+    sample = [_covered(root / path) for path in masks[:: -(-len(masks) // _COMPARED)]]
+    read = [covered for covered in sample if covered is not None]
+    if len(read) < max(_LOOKED_AT, len(sample)) or len({covered.shape for covered in read}) > 1:
+        return False
+    always, ever = np.all(read, axis=0), np.any(read, axis=0)
+    return bool(always.sum() > _STILL * ever.sum())
 
 
 def class_names(suffixes: Sequence[str]) -> tuple[str, ...] | None:

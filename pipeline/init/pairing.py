@@ -28,6 +28,7 @@ from pipeline.init.mask_kinds import (
     class_names,
     compare,
     compare_all,
+    is_still,
     mean_area,
     plainness,
 )
@@ -230,7 +231,7 @@ class _Search:
                 continue
             kind = _Kind(affixes.mask_prefix + affixes.mask_suffix, pairing)
             if self.in_one_folder and (turned := self._turned(pairing)):
-                kind = _Kind(affixes.image_prefix + affixes.image_suffix, turned)
+                kind = _Kind(affixes.image_prefix + affixes.image_suffixes[0], turned)
             key = frozenset(kind.pairing.mask_of.values())
             if any(key & other for other in kinds) and count < enough:
                 continue
@@ -273,6 +274,8 @@ class _Search:
         """Makes one pairing of several kinds of masks."""
         most = max(len(kind.pairing.entries) for kind in kinds)
         # With one kind of mask only, nothing needs to be opened.
+        if len(kinds) > 1 and (telling := self._without_still(kinds)):
+            return telling
         if len(kinds) > 1 and (classes := self._as_classes(kinds)):
             return classes
         kinds = [kind for kind in kinds if len(kind.pairing.entries) == most]
@@ -296,6 +299,24 @@ class _Search:
             besides = frozenset(mask for kind in others for mask in kind.pairing.mask_of.values())
             pairing = replace(pairing, notes=(*pairing.notes, note), besides=besides)
         return pairing
+
+    def _without_still(self, kinds: list[_Kind]) -> Pairing | None:
+        """Leaves out masks that mark the same in every picture, where there are others for most images."""
+        still = [is_still(self.root, list(kind.pairing.mask_of.values())) for kind in kinds]
+        left_out = [kind for kind, is_one in zip(kinds, still, strict=True) if is_one]
+        telling = [kind for kind, is_one in zip(kinds, still, strict=True) if not is_one]
+        most, pairs = (
+            max((len(kind.pairing.entries) for kind in each), default=0) for each in (left_out, telling)
+        )
+        if not left_out or pairs < max(1, most / 2):
+            return None
+        pairing = self._resolved(telling)
+        files = {mask for kind in left_out for mask in kind.pairing.mask_of.values()}
+        note = (
+            f"{some(sorted(files), counted=True)} mark the same in every picture, as a camera's field of "
+            f"view does; taken are {pairing.dataset['masks']}"
+        )
+        return replace(pairing, notes=(*pairing.notes, note), besides=pairing.besides | files)
 
     def _as_classes(self, kinds: list[_Kind]) -> Pairing | None:
         """One pattern a class, where masks hold one value each and do not mark the same."""

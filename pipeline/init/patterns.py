@@ -23,7 +23,7 @@ def image_patterns(images: Folder, masks: Folder, affixes: Affixes, root: Path) 
     files = [path for path in images.files if affixes.image_core(stem_of(path)) is not None]
     names = [escape(affixes.image_prefix) + "*"]
     nested = images.path.is_relative_to(masks.path) or masks.path.is_relative_to(images.path)
-    if nested and affixes.mask_suffix and not affixes.image_suffix:
+    if nested and affixes.mask_suffix and not any(affixes.image_suffixes):
         # Masks lie among the images, maybe of several kinds: all their names end in other characters.
         cores = {affixes.image_core(stem_of(path)) for path in files}
         last = {affixes.mask_suffix[-1]} | {
@@ -42,7 +42,7 @@ def image_patterns(images: Folder, masks: Folder, affixes: Affixes, root: Path) 
         unlike_masks = [path for path in files if not stem_of(path).endswith(affixes.mask_suffix)]
         files = [path for path in unlike_masks if path not in in_images] or unlike_masks
     for folder, name in product(_folder_patterns(images, files, root), names):
-        for suffix in suffix_patterns(files, affixes.image_suffix):
+        for suffix in suffix_patterns(files, folder_pattern(affixes.image_suffixes)):
             yield folder + name + suffix
 
 
@@ -50,7 +50,7 @@ def mask_patterns(masks: Folder, affixes: Affixes, root: Path) -> Iterator[str]:
     """Yields what may find the masks."""
     files = [path for path in masks.files if affixes.mask_core(stem_of(path)) is not None]
     for folder in _folder_patterns(masks, files, root):
-        for suffix in suffix_patterns(files, affixes.mask_suffix):
+        for suffix in suffix_patterns(files, escape(affixes.mask_suffix)):
             yield f"{folder}{escape(affixes.mask_prefix)}*{suffix}"
 
 
@@ -71,16 +71,16 @@ def _folder_patterns(folder: Folder, files: Sequence[str], root: Path) -> list[s
 
 
 def suffix_patterns(files: Sequence[str], affix: str) -> list[str]:
-    """The part of a pattern after its last wildcard: one of the most frequent suffixes, or all of them."""
+    """The end of a pattern: the pattern ``affix`` and one of the most frequent suffixes, or all of them."""
     spelled = Counter(split_suffix(path)[1] for path in files)
     # Patterns find files in any case: the most frequent spelling stands for the others.
     suffixes: dict[str, str] = {}
     for suffix, _ in spelled.most_common():
         suffixes.setdefault(suffix.lower(), suffix)
-    patterns = [escape(affix) + suffix for suffix in list(suffixes.values())[:_SUFFIXES]]
+    patterns = [affix + suffix for suffix in list(suffixes.values())[:_SUFFIXES]]
     if len(suffixes) > 1:
         words = ",".join(suffix.removeprefix(".") for suffix in suffixes.values())
-        patterns.append(f"{escape(affix)}.{{{words}}}")
+        patterns.append(f"{affix}.{{{words}}}")
     return patterns
 
 

@@ -608,7 +608,7 @@ def test_pictures_left_over_that_could_be_the_masks_are_pointed_out(
         split = "test" if number < 3 else "training"
         draw(tmp_path / f"{split}/images/{number}_{split}.tif", photo(rng))
         draw(tmp_path / f"{split}/mask/{number}_{split}_mask.gif", np.kron([[0, 255]], np.ones((48, 32))))
-        draw(tmp_path / f"{split}/1st_manual/{number}_manual1.gif", photo(rng)[..., 0] > 200)
+        draw(tmp_path / f"{split}/1st_manual/{'abcdefgh'[number]}.gif", photo(rng)[..., 0] > 200)
     _, said = init(capsys, tmp_path, tmp_path)
     assert (
         "1st_manual/*.gif" in said

@@ -158,3 +158,57 @@ def test_names_without_anything_in_common_are_shown(tmp_path: Path) -> None:
 def test_a_hidden_file_is_none(tmp_path: Path) -> None:
     lay_out(tmp_path, "images/a.jpg", "images/._a.jpg", "masks/a.png", "masks/.b/a.png")
     assert len(paired(tmp_path).entries) == 1
+
+
+def draw_retinas(root: Path, image: str, **masks: str) -> None:
+    """Pictures and masks named by a number and the split: vessels differ, the field of view does not."""
+    rows, columns = np.mgrid[:32, :32] - 16
+    view = rows**2 + columns**2 < 200
+    for number in range(1, 13):
+        rng = np.random.default_rng(number)
+        vessels = view & (rng.random((32, 32)) < 0.2)
+        # A second observer draws a little less.
+        drawn = {"view": view, "vessels": vessels, "second": vessels & (rng.random((32, 32)) < 0.8)}
+        pictures = {image: Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8))}
+        pictures |= {name: Image.fromarray(drawn[kind]).convert("L") for kind, name in masks.items()}
+        for name, picture in pictures.items():
+            path = root / name.format(number, split="test" if number > 6 else "training")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+
+
+@pytest.mark.parametrize("second", [{}, {"second": "{split}/2nd_manual/{:02}_manual2.gif"}])
+@pytest.mark.parametrize("view", [{}, {"view": "{split}/mask/{:02}_{split}_mask.gif"}])
+def test_images_that_are_named_by_their_split_meet_masks_that_are_not_and_no_field_of_view(
+    tmp_path: Path, view: dict[str, str], second: dict[str, str]
+) -> None:
+    draw_retinas(
+        tmp_path,
+        "{split}/images/{:02}_{split}.tif",
+        vessels="{split}/1st_manual/{:02}_manual1.gif",
+        **view | second,
+    )
+    found = paired(tmp_path, ".", ".")
+    assert found.dataset["images"] == "{test,training}/images/*_{test,training}.tif"
+    assert found.dataset["masks"] == "{test,training}/1st_manual/*_manual1.gif"
+    assert len(found.entries) == 12 and not found.unpaired
+    for entry in found.entries:
+        assert Path(entry.image).name[:2] == Path(entry.mask).name[:2]
+    said = any(
+        "(12) mark the same in every picture, as a camera's field of view does" in n for n in found.notes
+    )
+    assert said == bool(view)
+    # A part of it as well.
+    found = paired(tmp_path, "training", "training")
+    assert found.dataset["images"] == "images/*_training.tif"
+    assert found.dataset["masks"] == "1st_manual/*_manual1.gif"
+    assert len(found.entries) == 6 and not found.unpaired
+
+
+def test_a_field_of_view_is_no_mask_beside_masks_of_the_images_names(tmp_path: Path) -> None:
+    draw_retinas(
+        tmp_path, "images/{:02}_dr.jpg", vessels="manual1/{:02}_dr.tif", view="mask/{:02}_dr_mask.tif"
+    )
+    assert paired(tmp_path, ".", ".").dataset["masks"] == "manual1/*.tif"
+    # Where somebody wants it, it is there.
+    assert paired(tmp_path, "images", "mask").dataset["masks"] == "mask/*_mask.tif"

@@ -71,7 +71,7 @@ class FilePattern:
         """Literal start of every file's name."""
         self._ending = len(re.split(rf"[*?\]]|{_CHOICE}", stem)[-1]) if is_open else 0
         self.has_parts = "*" in stem and len(_WILDCARD.findall(stem)) > 1
-        """Whether a name may be that of a part: its first ``*`` is not the only wildcard."""
+        """Whether more than one name may begin alike: its first ``*`` is not the only wildcard."""
         start = _open_folders_regex(folders)
         try:
             self._regex = re.compile(start + _name_regex(name))
