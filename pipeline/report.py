@@ -22,7 +22,7 @@ from components.report.comparison import Comparison
 from components.report.data import DATA_FILE, ReportData
 from pipeline import interrupt
 from pipeline.local.workdir import WorkDir
-from pipeline.terminal import open_missing_streams
+from pipeline.terminal import open_missing_streams, show
 
 USAGE: Final = 2
 _ALL: Final = Path("runs")
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted, nothing was written", file=sys.stderr)
         return interrupt.EXIT_CODE
-    print(args.output)
+    show(str(args.output))
     return 0
 
 

@@ -21,7 +21,7 @@ from pipeline.local.run import LocalRun, new_run_id
 from pipeline.local.views import Ending, Line, Mode, Tone, view_for
 from pipeline.local.workdir import WorkDir, WorkDirError
 from pipeline.recipe_errors import RecipeError
-from pipeline.terminal import open_missing_streams, output_diverted, short_path
+from pipeline.terminal import open_missing_streams, output_diverted, short_path, show
 
 USAGE = 2
 _MODES: dict[Mode, str] = {
@@ -48,8 +48,7 @@ def _command(args: argparse.Namespace, signals: interrupt.Interrupt) -> int:
     if args.list_recipes:
         recipes = list_recipes()
         width = max(map(len, recipes))
-        for name, description in recipes.items():
-            print(f"{name:{width}}  {description}")
+        show("\n".join(f"{name:{width}}  {description}" for name, description in recipes.items()))
         return 0
     try:
         recipe = load_recipe(args.recipe, args.data, args.set)

@@ -15,7 +15,6 @@ or SIGTERM.
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -27,7 +26,7 @@ from components.report.run_summary import Stage
 from pipeline import interrupt
 from pipeline.local.last_lines import result_lines
 from pipeline.local.workdir import PastRun, WorkDir, WorkDirError, delete_run, is_workdir, nearest, past_runs
-from pipeline.terminal import open_missing_streams, short_path
+from pipeline.terminal import leave_stdout, open_missing_streams, short_path
 
 USAGE: Final = 2
 _ALL: Final = Path("runs")
@@ -57,8 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _show(run, as_json) if args.command == "show" else _delete(run, args.yes, as_json)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Nobody reads any more (``| head``); Python would complain of it once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_stdout()
     except (_UsageError, WorkDirError) as error:
         print(error, file=sys.stderr)
         return USAGE

@@ -16,6 +16,19 @@ def short_path(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def show(text: str) -> None:
+    """Prints to stdout. That nobody reads any more (``| head``) is no reason for a command to fail."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        leave_stdout()
+
+
+def leave_stdout() -> None:
+    """Sends what else is printed to nobody: of a broken pipe Python would complain once more as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @contextmanager
 def output_diverted(log: Path) -> Iterator[TextIO]:
     """Sends what this process, its libraries and its children print to a log; yields the terminal.

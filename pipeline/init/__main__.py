@@ -25,7 +25,7 @@ from typing import Final
 from components.image_mask_example_gen.layouts import DATASETS
 from pipeline import interrupt
 from pipeline.init import InitError
-from pipeline.terminal import output_diverted
+from pipeline.terminal import output_diverted, show
 
 USAGE: Final = 2
 _RECIPE_SUFFIXES: Final = (".yaml", ".yml")
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"{parser.prog}: {error.filename}: {error.strerror}", file=sys.stderr)
         return USAGE
-    print("\n".join(report))
+    show("\n".join(report))
     return 0
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from components import serving
 from pipeline import interrupt
+from pipeline.terminal import leave_stdout
 
 if TYPE_CHECKING:
     from components.serving.client import SegmentationClient
@@ -81,8 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted; the same command with --existing skip goes on from there", file=sys.stderr)
         return interrupt.EXIT_CODE
     except BrokenPipeError:
-        # Nobody reads the JSON any more, as with ``| head``; Python would complain on closing stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_stdout()
         return FAILED
 
 
