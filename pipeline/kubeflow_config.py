@@ -116,6 +116,9 @@ class StageConfig(Settings):
     """How often a failed pod is started again; one that was deleted is not."""
     timeout_seconds: int | None = Field(default=None, ge=1)
     """A pod that takes longer is stopped, and counts as failed."""
+    machines: int | None = Field(default=None, ge=1, le=1000)
+    """Of the Trainer: how many train together, by a job of a training operator's, each with the CPUs, memory
+    and GPUs that are said here; docs/scale.md says what it takes."""
 
 
 _DEFAULTS: Final = StageConfig(
@@ -129,6 +132,7 @@ _DEFAULTS: Final = StageConfig(
     tolerations=(),
     retries=1,
     timeout_seconds=6 * 3600,
+    machines=1,
 )
 _STAGE_DEFAULTS: Final[dict[str, StageConfig]] = {
     "Trainer": StageConfig(
@@ -190,9 +194,26 @@ class KubeflowConfig(Settings):
                 asked |= {key: value for key, value in iter(layer) if value is not None}
         return StageConfig(**asked)
 
+    def task_pod(self, name: str) -> StageConfig:
+        """Returns what the pod of a stage's own task asks for.
+
+        That is what the stage asks for, unless machines train in its place: these have the CPUs, memory and
+        GPUs then, and the task, which follows them, has this project's defaults.
+        """
+        stage = self.stage(name)
+        if stage.machines == 1:
+            return stage
+        keys = ("cpu_request", "cpu_limit", "memory_request", "memory_limit", "gpus", "node_selector")
+        return stage.model_copy(update={key: getattr(_DEFAULTS, key) for key in (*keys, "tolerations")})
+
     @model_validator(mode="after")
     def _kubernetes_would_take_it(self) -> Self:
-        problems = [*self._volume_problems(), *self._variable_problems(), *self._resource_problems()]
+        problems = [
+            *self._volume_problems(),
+            *self._variable_problems(),
+            *self._resource_problems(),
+            *self._machine_problems(),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -233,6 +254,21 @@ class KubeflowConfig(Settings):
                     refused[what].append(name)
         for what, names in refused.items():
             yield f"kubeflow: {what}, in {', '.join(names)}; Kubernetes refuses such pods"
+
+    def _machine_problems(self) -> Iterator[str]:
+        asked = {"defaults": self.defaults} | {f"stages.{name}": stage for name, stage in self.stages.items()}
+        for where, stage in asked.items():
+            if stage.machines is not None and where != "stages.Trainer":
+                yield (
+                    f"kubeflow.{where}.machines is {stage.machines}, but only the Trainer works on several; "
+                    "give it as kubeflow.stages.Trainer.machines"
+                )
+        machines = self.stage("Trainer").machines or 1
+        if machines > 1 and self.shared_dir is None:
+            yield (
+                f"kubeflow.stages.Trainer.machines is {machines}, but kubeflow.shared_dir is null, and "
+                "machines do not see each other's disks; set it to a folder on a claim that all mount"
+            )
 
 
 def names_digest(image: str) -> bool:

@@ -37,11 +37,15 @@ MOVED: Final = {
     "model.average_scales": ("model.test_time_augmentation.scales", ""),
     "training.focal_gamma": ("training.loss.focal.gamma", "a loss has its own parameters"),
     "training.label_smoothing": ("training.loss.cross_entropy.label_smoothing", "focal has one, too"),
+    "training.machines": (
+        "kubeflow.stages.Trainer.machines",
+        "several machines train together on Kubeflow alone, where an operator starts them",
+    ),
     "training.monitor": ("training.early_stopping_patience", "epochs are judged by their IoU on val"),
     "training.tversky_alpha": ("training.loss.tversky.alpha", "a loss has its own parameters"),
     "training.tversky_beta": ("training.loss.tversky.beta", "a loss has its own parameters"),
 }
-"""Keys of earlier recipes: each with the one that has taken its place, and a remark."""
+"""Keys of earlier recipes, or looked for in the wrong place: each with the one to use, and a remark."""
 
 
 class RecipeError(Exception):

@@ -6,16 +6,19 @@
     python -m pipeline.kubeflow.entrypoint --announce_pushed_model INPUT   says which version was pushed
     python -m pipeline.kubeflow.entrypoint --fingerprint_data INPUT        reads what the dataset's files hold
     python -m pipeline.kubeflow.entrypoint --fingerprint_served INPUT      reads which models are being served
+    python -m pipeline.kubeflow.entrypoint --worker DIR                    trains together with other machines
 
 INPUT is the task's ExecutorInput, which the backend's launcher puts where the package says {{$}}.
 The log goes to standard output. Ends with 0 if the stage is done, 1 if it failed, 2 if the command is wrong,
-143 at once after SIGTERM (130 after SIGINT); what a stage has started ends with it.
+143 at once after SIGTERM (130 after SIGINT); what a stage has started ends with it, the other machines of a
+training included.
 """
 
 import argparse
 import json
 import logging
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,9 +29,17 @@ from components.run_parameters import SERVING_DIR
 from pipeline import interrupt
 from pipeline.failures import explain_failure
 from pipeline.kubeflow import shared_dir
+from pipeline.kubeflow.training import follow, worker
 from pipeline.kubeflow.uris import local_path
 
 _PUSHED_MODEL: Final = "pushed_model"
+
+_EXECUTOR_FLAGS: Final = (
+    "executor_class_path",
+    worker.INPUT,
+    "json_serialized_inputs_spec_args",
+    "json_serialized_outputs_spec_args",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _answer(args.fingerprint_data, data_fingerprint)
         elif args.fingerprint_served is not None:
             _answer(args.fingerprint_served, served_fingerprint)
+        elif args.worker is not None:
+            _run_executor(*_parser().parse_known_args(worker.begin_work(Path(args.worker))))
         else:
             _run_executor(args, beam_args)
     except Exception as error:
@@ -149,11 +162,23 @@ def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
         else nullcontext(localized)
     ) as visible:
         adapted.json_serialized_invocation_args = json_format.MessageToJson(visible)
-        kubeflow_v2_run_executor.main((adapted, beam_args))
+        if args.training_job is None:
+            kubeflow_v2_run_executor.main((adapted, beam_args))
+        else:
+            follow.train_on_machines(
+                json.loads(args.training_job),
+                {flag: getattr(adapted, flag) for flag in _EXECUTOR_FLAGS},
+                Path(tempfile.mkdtemp()),
+            )
 
     output_file = Path(executor_input.outputs.output_file)
     output = json_format.Parse(output_file.read_text(), pipeline_spec_pb2.ExecutorOutput())
     output_file.write_text(json_format.MessageToJson(publish(output, executor_input)))
+
+
+def _tidy_up() -> None:
+    follow.take_down()
+    shared_dir.remove_lent()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,6 +193,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--announce_pushed_model", metavar="INPUT", help="ExecutorInput of the announcing task")
     what.add_argument("--fingerprint_data", metavar="INPUT", help="of the task that reads the data")
     what.add_argument("--fingerprint_served", metavar="INPUT", help="of the task that looks what is served")
+    what.add_argument(
+        "--worker", metavar="DIR", help="where the task has left what the machines need to know"
+    )
     parser.add_argument(
         "--json_serialized_invocation_args", metavar="INPUT", default="", help="ExecutorInput of the task"
     )
@@ -189,9 +217,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--shared_seconds", metavar="SECONDS", type=int, help="what is left there is older: the pod's time"
     )
+    parser.add_argument(
+        "--training_job", metavar="JOB", help="JSON of the machines that train in the place of this process"
+    )
     return parser
 
 
 if __name__ == "__main__":
-    interrupt.leave_when_asked(shared_dir.remove_lent)
+    interrupt.leave_when_asked(_tidy_up)
     sys.exit(main())

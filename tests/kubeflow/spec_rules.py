@@ -228,7 +228,7 @@ def retries_are_complete(spec: PipelineSpec, config: KubeflowConfig) -> Iterator
 def resources_are_asked_for(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
     # initPodSpecPatch in v2/driver/driver.go: the text, or else the number; %v cores, %vG of memory.
     for name, container in _containers(spec):
-        stage, resources = config.stage(name), container.resources
+        stage, resources = config.task_pod(name), container.resources
         for bound in ("request", "limit"):
             for kind, unit in (("cpu", 1.0), ("memory", 1e9)):
                 text = getattr(resources, f"resource_{kind}_{bound}")

@@ -1,5 +1,6 @@
 """Every recipe compiles into a package that kfp's own protos and client take."""
 
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,7 @@ from spec_rules import violations
 from pipeline.config import Recipe, list_recipes, load_recipe
 from pipeline.kubeflow.spec.caching import DATA_TASK, SERVED_TASK
 from pipeline.kubeflow.spec.compile import beam_args, compile_pipeline, pipeline_name
+from pipeline.kubeflow.spec.machines import worker_pod
 from pipeline.kubeflow.spec.package import Package
 from pipeline.kubeflow_config import StageName
 from pipeline.recipe_errors import RecipeError
@@ -232,3 +234,45 @@ def test_names_are_put_into_letters_that_kfp_takes() -> None:
 def test_without_an_image_nothing_is_compiled() -> None:
     with pytest.raises(ValueError, match="image"):
         compile_pipeline(recipe_of("shapes"), image="", pipeline_root=ROOT)
+
+
+MACHINES = (
+    "kubeflow.stages.Trainer={machines: 2, gpus: 4, memory_limit: 64Gi}",
+    "kubeflow.shared_dir=/data/shared",
+)
+
+
+def test_machines_train_in_place_of_the_trainers_task() -> None:
+    recipe = recipe_of("shapes", *MACHINES)
+    package = compiled(recipe)
+    assert violations(package.spec, recipe.kubeflow) == []
+    arguments = container_args(package.spec, "Trainer")
+    given = json.loads(arguments[arguments.index("--training_job") + 1])
+    assert given == {"machines": 2, "pod": worker_pod(recipe.kubeflow, IMAGE)}
+    assert {"--shared_dir=/data/shared", "--shared_seconds=86400"} <= set(arguments)
+    deployment = json_format.MessageToDict(package.spec.deployment_spec)
+    label = package.spec.components["Trainer"].executor_label
+    resources = deployment["executors"][label]["container"]["resources"]
+    assert "accelerator" not in resources and resources["resourceMemoryLimit"] == "8Gi"
+    assert not [
+        argument for argument in container_args(package.spec, "Evaluator") if "training_job" in argument
+    ]
+
+
+def test_one_machine_needs_no_job(shapes: PipelineSpec) -> None:
+    assert "--training_job" not in container_args(shapes, "Trainer")
+
+
+def test_stages_behind_know_how_many_have_trained() -> None:
+    """The cache would answer them with what was made of the model of one."""
+    one, two = (compiled(recipe_of("shapes", *overrides)).spec for overrides in ((), MACHINES))
+    for name in ("Baseline", "Evaluator", "ServingCheck", "Pusher", "Report"):
+        lineages = [spec.root.dag.tasks[name].inputs.parameters["lineage"] for spec in (one, two)]
+        assert lineages[0] != lineages[1], name
+
+
+def test_machines_by_a_tag_are_refused() -> None:
+    with pytest.raises(RecipeError) as raised:
+        compile_pipeline(recipe_of("shapes", *MACHINES), image="segmentation:1", pipeline_root=ROOT)
+    assert "kubeflow.image is segmentation:1" in str(raised.value)
+    assert "@sha256:" in str(raised.value)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from manifests import SERVING, Manifests, Object, build, builder, strings
 
+from pipeline.kubeflow.spec.machines import worker_pod
 from pipeline.kubeflow_config import KubeflowConfig, StageName
 from pipeline.kubernetes_types import parse_quantity
 
@@ -110,9 +111,18 @@ def test_the_account_has_only_the_rights_of_a_runs_own_machinery(variant: str) -
     assert "*" not in "".join(strings(overlay(variant).the("Role")["rules"]))
     for group, resource, verb, names in rights:
         if group == "":
-            assert verb == "get" and (names or resource == "pods"), f"{verb} {resource} without a name"
-        else:
-            assert group == "argoproj.io" and resource.startswith("workflowtask")
+            verbs = ("get", "list") if resource == "pods" else ("get",)
+            assert verb in verbs and (names or resource == "pods"), f"{verb} {resource} without a name"
+        elif group != "argoproj.io" or not resource.startswith("workflowtask"):
+            assert (group, resource, verb) in TRAINING_RIGHTS
+
+
+TRAINING_RIGHTS = {
+    *(("trainer.kubeflow.org", "trainingruntimes", verb) for verb in ("create", "delete")),
+    *(("trainer.kubeflow.org", "trainjobs", verb) for verb in ("create", "get", "delete")),
+    *(("kubeflow.org", "tfjobs", verb) for verb in ("create", "get", "delete")),
+}
+"""tests/kubeflow/test_training_job.py shows that a training needs each of them."""
 
 
 def test_the_launcher_may_read_all_that_its_configuration_names() -> None:
@@ -176,7 +186,7 @@ def test_many_nodes_mount_the_production_volumes_and_only_runs_write() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_network_is_closed_to_runs_but_for_what_is_listed(variant: str) -> None:
-    policy = overlay(variant).the("NetworkPolicy")["spec"]
+    policy = overlay(variant).the("NetworkPolicy", "pipeline-runs")["spec"]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"} and not policy.get("ingress")
     [expression] = policy["podSelector"]["matchExpressions"]
     assert expression == {"key": "workflows.argoproj.io/workflow", "operator": "Exists"}
@@ -186,6 +196,20 @@ def test_the_network_is_closed_to_runs_but_for_what_is_listed(variant: str) -> N
         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kubeflow"}}}
     ]
     assert {item["port"] for item in outside["ports"]} == {443, 6443, 8443, 16443} and "to" not in outside
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_machines_that_train_together_talk_with_each_other_alone(variant: str) -> None:
+    policy = overlay(variant).the("NetworkPolicy", "training-workers")["spec"]
+    config = KubeflowConfig()
+    labels = worker_pod(config, "image")["metadata"]["labels"]
+    selected = policy["podSelector"]["matchLabels"]
+    assert selected and selected.items() <= labels.items()
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert policy["ingress"] == [{"from": [{"podSelector": policy["podSelector"]}]}]
+    together, *outside = policy["egress"]
+    assert together == {"to": [{"podSelector": policy["podSelector"]}]}
+    assert {item["port"] for rule in outside for item in rule["ports"]} == {53, 443}
 
 
 def test_two_runs_by_the_recipes_defaults_fit_into_the_quota() -> None:

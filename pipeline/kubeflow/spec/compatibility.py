@@ -265,7 +265,7 @@ def set_resources(spec: PipelineSpec, target: Target) -> None:
     """
     with open_deployment(spec) as deployment:
         for name, container in containers(spec, deployment):
-            stage = target.config.stage(name)
+            stage = target.config.task_pod(name)
             resources = container.resources
             for bound in ("request", "limit"):
                 cpu, memory = str(getattr(stage, f"cpu_{bound}")), str(getattr(stage, f"memory_{bound}"))

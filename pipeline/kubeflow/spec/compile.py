@@ -25,6 +25,7 @@ from pipeline.create_pipeline import create_pipeline
 from pipeline.kubeflow.spec.caching import complete_cache_keys
 from pipeline.kubeflow.spec.compatibility import Target, make_compatible
 from pipeline.kubeflow.spec.dataset_importer import import_dataset
+from pipeline.kubeflow.spec.machines import hand_over_machines, machine_problems
 from pipeline.kubeflow.spec.package import Package
 from pipeline.kubeflow.spec.platform import build_platform_spec
 from pipeline.kubeflow_config import is_remote, names_digest
@@ -47,7 +48,8 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         pipeline_root: directory of all artifacts in the object store, ``s3://BUCKET/PATH`` for example.
 
     Raises:
-        RecipeError: it has a cluster do Beam's work, which could not read what a stage reads or not reach it.
+        RecipeError: it has other machines do a stage's work, which could not read what that reads, or not
+            reach it, or might not be alike.
     """
     if not image:
         raise ValueError(
@@ -62,12 +64,13 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         pipeline_root=pipeline_root,
         checkpoint_dir=recipe.kubeflow.checkpoint_dir,
     )
-    if problems := list(_engine_problems(recipe)):
+    if problems := [*_engine_problems(recipe), *machine_problems(recipe, image)]:
         raise RecipeError(problems)
     for component in pipeline.components:
         if isinstance(component, BaseBeamComponent):
             component.with_beam_pipeline_args(beam_args(recipe, component.id))
     spec = compile_for_vertex(pipeline, image)
+    hand_over_machines(spec, recipe.kubeflow, image)
     if recipe.kubeflow.cache and can_be_cached(recipe, image):
         complete_cache_keys(spec, image, COMMAND)
     make_compatible(spec, Target(image, COMMAND, pipeline_root, defaults, recipe.kubeflow))
@@ -110,6 +113,11 @@ def beam_args(recipe: Recipe, stage_name: str) -> list[str]:
 def _engine_problems(recipe: Recipe) -> Iterator[str]:
     """What keeps an engine's workers from the work of a pod."""
     engine, shared_dir, data = recipe.beam, recipe.kubeflow.shared_dir, recipe.dataset.root
+    if shared_dir is not None and data is not None and f"{shared_dir}/".startswith(f"{data}/"):
+        yield (
+            f"kubeflow.shared_dir is {shared_dir}, within dataset.root, {data}: what stages put there would "
+            "be taken for data; name a folder beside it"
+        )
     if not engine.is_remote:
         return
     if engine.environment_type == "LOOPBACK":
@@ -122,11 +130,6 @@ def _engine_problems(recipe: Recipe) -> Iterator[str]:
             f"beam.runner is {engine.runner}, whose workers do not see what a stage reads: on Kubeflow these "
             "are copies on the pod's own disk; set kubeflow.shared_dir, a folder on a claim that the workers "
             "mount, too, or leave the runner out and raise kubeflow.stages.NAME.cpu_limit"
-        )
-    elif data is not None and f"{shared_dir}/".startswith(f"{data}/"):
-        yield (
-            f"kubeflow.shared_dir is {shared_dir}, within dataset.root, {data}: what stages put there would "
-            "be taken for data; name a folder beside it"
         )
 
 

@@ -32,7 +32,7 @@ def build_platform_spec(spec: PipelineSpec, config: KubeflowConfig) -> PlatformS
     executors = platform.platforms[_KUBERNETES].deployment_spec.executors
     for name, task in spec.root.dag.tasks.items():
         label = spec.components[task.component_ref.name].executor_label
-        settings = json_format.MessageToDict(executor_config(config, config.stage(name)))
+        settings = json_format.MessageToDict(executor_config(config, config.task_pod(name)))
         executors[label].update(settings)
     return platform
 
@@ -66,7 +66,7 @@ def executor_config(config: KubeflowConfig, stage: StageConfig) -> kubernetes.Ku
         ],
         image_pull_policy=config.image_pull_policy,
         active_deadline_seconds=stage.timeout_seconds,
-        empty_dir_mounts=_shared_memory(stage),
+        empty_dir_mounts=shared_memory(stage),
     )
 
 
@@ -92,7 +92,8 @@ def _secrets(variables: Sequence[SecretVariable]) -> Iterator[kubernetes.SecretA
         )
 
 
-def _shared_memory(stage: StageConfig) -> list[kubernetes.EmptyDirMount]:
+def shared_memory(stage: StageConfig) -> list[kubernetes.EmptyDirMount]:
+    """Returns the memory that the processes or GPUs of a stage share, none where it has no use for it."""
     # NCCL hands gradients from GPU to GPU through /dev/shm, of which a container has 64 MB unless it is
     # given more. No backend reads the proto's enabled_shared_memory; an emptyDir is what its maintainers
     # advise instead (github.com/kubeflow/pipelines/issues/9893).

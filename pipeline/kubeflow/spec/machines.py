@@ -1,0 +1,125 @@
+"""Machines that train in the place of the Trainer's task, where the recipe asks for several."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+
+from pipeline.config import Recipe
+from pipeline.kubeflow.spec.compatibility import containers, open_deployment
+from pipeline.kubeflow.spec.platform import shared_memory
+from pipeline.kubeflow_config import KubeflowConfig, names_digest
+
+
+def machine_problems(recipe: Recipe, image: str) -> Iterator[str]:
+    """Yields what keeps several machines from training together.
+
+    Args:
+        recipe: asks for several machines, or not.
+        image: of all containers.
+    """
+    machines = _machines(recipe.kubeflow)
+    if machines > 1 and not names_digest(image):
+        yield (
+            f"kubeflow.stages.Trainer.machines is {machines}, but kubeflow.image is {image}: a tag may name "
+            "one image on this node and another on that; name it by its digest, NAME@sha256:DIGEST"
+        )
+
+
+def hand_over_machines(spec: PipelineSpec, config: KubeflowConfig, image: str) -> None:
+    """Tells the Trainer's task of the machines that are to train in its place, if there are several.
+
+    Before anything is made of the containers' arguments: a model that several machines have trained is not
+    quite that of one, so that stages behind must hear of it, too.
+
+    Args:
+        spec: as TFX has compiled it, changed in place.
+        config: says how many, and what each asks for.
+        image: of all containers.
+    """
+    machines = _machines(config)
+    if machines == 1:
+        return
+    given = json.dumps({"machines": machines, "pod": worker_pod(config, image)})
+    seconds = config.stage("Trainer").timeout_seconds
+    with open_deployment(spec) as deployment:
+        for name, container in containers(spec, deployment):
+            if name == "Trainer":
+                container.args.extend(["--training_job", given])
+                container.args.extend([f"--shared_dir={config.shared_dir}", f"--shared_seconds={seconds}"])
+
+
+def _machines(config: KubeflowConfig) -> int:
+    return config.stage("Trainer").machines or 1
+
+
+def worker_pod(config: KubeflowConfig, image: str) -> dict[str, Any]:
+    """Returns the template of the pods of a training on several machines, but for what its job gives them.
+
+    It is what the Trainer's own pod would be, in Kubernetes' words, and content with restricted Pod Security.
+
+    Args:
+        config: what holds for every stage, and the Trainer's.
+        image: the pods'.
+    """
+    stage = config.stage("Trainer")
+    limits = {"cpu": stage.cpu_limit, "memory": stage.memory_limit}
+    if stage.gpus:
+        limits[str(stage.gpu_resource)] = str(stage.gpus)
+    mounts = [
+        _without_nulls(name=each.claim, mountPath=each.mount_path, subPath=each.sub_path)
+        for each in config.volumes
+    ]
+    volumes: list[dict[str, Any]] = [
+        {"name": each.claim, "persistentVolumeClaim": {"claimName": each.claim}} for each in config.volumes
+    ]
+    for shared in shared_memory(stage):
+        mounts.append({"name": shared.volume_name, "mountPath": shared.mount_path})
+        volumes.append({"name": shared.volume_name, "emptyDir": {"medium": shared.medium}})
+    container = {
+        "name": "worker",
+        "image": image,
+        "imagePullPolicy": config.image_pull_policy,
+        "env": [
+            {"name": each.variable, "valueFrom": {"secretKeyRef": {"name": each.secret, "key": each.key}}}
+            for each in config.secrets
+        ],
+        "resources": {
+            "requests": {"cpu": stage.cpu_request, "memory": stage.memory_request},
+            "limits": limits,
+        },
+        "volumeMounts": mounts,
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        # Why it failed is then in the pod's status, and following it takes no right to read logs.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    component = {"app.kubernetes.io/component": "training-worker"}
+    pod = _without_nulls(
+        restartPolicy="Never",
+        serviceAccountName=config.service_account,
+        # They ask the API server for nothing.
+        automountServiceAccountToken=False,
+        imagePullSecrets=[{"name": name} for name in config.image_pull_secrets] or None,
+        nodeSelector=stage.node_selector or None,
+        tolerations=[each.model_dump(exclude_none=True) for each in stage.tolerations or ()] or None,
+        # Several on one node would be no several machines.
+        topologySpreadConstraints=[
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": component},
+            }
+        ],
+        securityContext={"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        containers=[container],
+        volumes=volumes,
+    )
+    # A proxy beside them would end gRPC and NCCL between the pods, and never end itself.
+    labels = {**component, "sidecar.istio.io/inject": "false"}
+    return {"metadata": {"labels": labels}, "spec": pod}
+
+
+def _without_nulls(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
