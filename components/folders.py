@@ -1,9 +1,11 @@
 """Walks through folders of the user's, past what systems leave in them."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
+
+from components.bucket import BucketPath
 
 _LITTER: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"})
 """What Windows, macOS and network drives leave in folders, in lower case; the rest of it is hidden."""
@@ -26,10 +28,9 @@ def files_below(
         onerror: what to do about a folder that cannot be read; it is left out if this returns, or is None.
         depth: how many folders below the root are looked into at most; None for any number.
     """
-    for folder, subfolders, files in os.walk(root, onerror=onerror, followlinks=True):
-        here = Path(folder)
+    for here, subfolders, files in _walk(root, onerror):
         below = here.relative_to(root)
-        # In place: os.walk goes where this list says.
+        # In place: the walk goes where this list says.
         subfolders[:] = sorted(
             name
             for name in (subfolders if depth is None or len(below.parts) < depth else ())
@@ -37,6 +38,25 @@ def files_below(
         )
         prefix = "" if below == Path() else f"{below.as_posix()}/"
         yield from (prefix + name for name in sorted(filter(_is_the_users, files)))
+
+
+def _walk(
+    root: Path, onerror: Callable[[OSError], None] | None
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    if not isinstance(root, BucketPath):
+        for folder, subfolders, files in os.walk(root, onerror=onerror, followlinks=True):
+            yield Path(folder), subfolders, files
+        return
+    try:
+        yield from root.walk()
+    except FileNotFoundError as error:
+        if onerror is not None:
+            onerror(error)
+
+
+def scan_folder(folder: Path) -> Iterable[os.DirEntry[str] | Path]:
+    """Returns what is right in a folder, each knowing its name and, at no cost, its kind."""
+    return folder.iterdir() if isinstance(folder, BucketPath) else os.scandir(folder)
 
 
 def split_suffix(path: str) -> tuple[str, str]:

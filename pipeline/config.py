@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from components.bucket import is_remote
 from components.dataset.features import ATTRIBUTE_PREFIX
 from components.evaluator.config import EvaluationConfig
 from components.image_mask_example_gen.config import DatasetConfig
@@ -25,7 +26,7 @@ from components.trainer.training_config import AugmentationConfig, TrainingConfi
 from components.transform.config import TransformConfig
 from models.options import ENCODER_PIXELS, IMAGENET
 from pipeline.beam_config import BeamConfig
-from pipeline.kubeflow_config import DATASET_URI, KubeflowConfig, is_remote
+from pipeline.kubeflow_config import DATASET_URI, KubeflowConfig
 from pipeline.recipe_errors import RecipeError, explain, shown, suggestion
 from pipeline.recipe_yaml import load_yaml
 
@@ -268,7 +269,11 @@ def _resolve_path(values: dict[str, Any], key: str, runs_here: bool) -> None:
         values[block][name] = _path_in_cluster(key, path)
         return
     if is_remote(path):
-        raise RecipeError([f"{key} is {path!r}; here only files can be read, so copy it and give its path"])
+        if key == "dataset.root" and (uri := _dataset_uri(path)):
+            values[block][name] = uri
+            return
+        other = "a folder in it, such as s3://BUCKET/FOLDER" if key == "dataset.root" else "a file's path"
+        raise RecipeError([f"{key} is {path!r}, which is not read from a bucket; give {other}"])
     # Not Path's: of a user that there is not, that would raise.
     values[block][name] = os.path.abspath(os.path.expanduser(path))
     if key == "model.encoder_weights" and not os.path.isfile(values[block][name]):
@@ -282,13 +287,18 @@ def _path_in_cluster(key: str, path: str) -> str:
     if path.startswith("/"):
         return path
     if key == "dataset.root":
-        uri = path.rstrip("/")
-        if DATASET_URI.fullmatch(uri):
+        if uri := _dataset_uri(path):
             return uri
         otherwise = ", or a folder of a bucket such as s3://BUCKET/FOLDER, gs:// or minio://"
     else:
         otherwise = "; from a bucket only the dataset is fetched" if is_remote(path) else ""
     raise RecipeError([f"{key} is {path!r}; give the absolute path at which a container finds it{otherwise}"])
+
+
+def _dataset_uri(path: str) -> str:
+    """Returns the URI of a bucket's folder without a slash at its end; empty where it is none."""
+    uri = path.rstrip("/")
+    return uri if DATASET_URI.fullmatch(uri) else ""
 
 
 def _digest_of_weights(model: ModelConfig) -> str:

@@ -46,8 +46,6 @@ DATASET_URI: Final = re.compile(r"(s3|gs|minio)://[^/?#%\s]+(/(?!\.{1,2}(/|$))[^
 """A folder in a bucket. The backend takes what follows a ``?`` for settings of the bucket, cannot fetch a
 whole bucket (``KeyFromURI`` in ``v2/objectstore/config.go``), and newer ones decode ``%20`` and its like."""
 
-_OBJECT_STORES: Final = ("s3://", "gs://", "minio://")
-
 
 class Toleration(Settings):
     """One taint that a stage's pods put up with; as in a pod's ``tolerations``."""
@@ -274,8 +272,3 @@ class KubeflowConfig(Settings):
 def names_digest(image: str) -> bool:
     """Whether an image's name tells its content."""
     return "@sha256:" in image
-
-
-def is_remote(text: str) -> bool:
-    """Whether a text names something in an object store."""
-    return text.startswith(_OBJECT_STORES)

@@ -32,7 +32,7 @@ from components.image_mask_example_gen.checks import (
 )
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.example import ExampleReader
-from components.image_mask_example_gen.inputs import dataset_root, ingestion_settings
+from components.image_mask_example_gen.inputs import ingestion_settings, opened_root
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
 from components.image_mask_example_gen.report import (
@@ -198,7 +198,8 @@ def _read_outcome(scratch: str, shard: Shard) -> Outcome:
 def _folder_to_read(config: DatasetConfig) -> Iterator[Path]:
     """The folder to read from; the drawn dataset has one only as long as it is needed."""
     if config.root is not None:
-        yield dataset_root(config)
+        with opened_root(config) as root:
+            yield root
         return
     with tempfile.TemporaryDirectory() as temporary:
         draw_dataset(Path(temporary), config.shapes)

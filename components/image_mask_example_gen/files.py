@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 from PIL import PngImagePlugin, UnidentifiedImageError
 
+from components.bucket import BucketPath
+from components.errors import StageError
 from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import write_png
 from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
@@ -59,11 +61,15 @@ def read_file(path: Path) -> bytes:
 
     Raises:
       InputRejectedError: it is empty, cannot be read or is too big for an Example.
+      StageError: it is in a bucket and cannot be read, which says nothing of the file.
     """
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
+        if isinstance(path, BucketPath):
+            # No damage of one file: the plan has it from the store's own list.
+            raise StageError(f"{path} is gone since its folder was listed; start again") from error
         raise InputRejectedError(Reason.NOT_DECODABLE, f"cannot be read: {error.strerror}") from error
     if not data:
         raise InputRejectedError(Reason.EMPTY_FILE, "0 bytes")

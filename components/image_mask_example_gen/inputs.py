@@ -2,14 +2,16 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import Strict
 
+from components.bucket import BucketPath, is_remote, path_of
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.imaging.reading import Bands, Reading
@@ -39,17 +41,20 @@ def ingestion_settings(exec_properties: Mapping[str, Any]) -> IngestionSettings:
     return settings_of_run(IngestionSettings, exec_properties[DATASET_KEY], exec_properties)
 
 
-def dataset_root(config: DatasetConfig) -> Path:
-    """Returns the folder of a dataset that is not drawn.
+@contextmanager
+def opened_root(config: DatasetConfig) -> Iterator[Path]:
+    """The folder of a dataset that is not drawn; one in a bucket is listed once, for as long as it is open.
 
     Raises:
       StageError: it is missing or not what its layout says.
     """
-    try:
-        config.check_root()
-    except ValueError as error:
-        raise StageError(str(error)) from error
-    return Path(config.root or "")
+    root = path_of(config.root or "")
+    with root.listed() if isinstance(root, BucketPath) else nullcontext():
+        try:
+            config.check_root()
+        except ValueError as error:
+            raise StageError(str(error)) from error
+        yield root
 
 
 def fingerprint_inputs(config: DatasetConfig) -> str:
@@ -71,9 +76,15 @@ def fingerprint_inputs(config: DatasetConfig) -> str:
 def fingerprint_contents(config: DatasetConfig) -> str:
     """The same of names and contents, whenever and wherever the files were written; all of them are read.
 
+    Of a bucket's objects it is what `fingerprint_inputs` says: to read them costs as much as the ingestion,
+    and they are never changed without a new time.
+
     Raises:
       StageError: the root is missing or not this layout's folder.
     """
+
+    if is_remote(config.root or ""):
+        return fingerprint_inputs(config)
 
     def of_file(file: Path) -> str:
         if not file.exists():
@@ -87,11 +98,10 @@ def fingerprint_contents(config: DatasetConfig) -> str:
 def _fingerprint(config: DatasetConfig, of_file: Callable[[Path], str]) -> str:
     if config.root is None:
         return "drawn"
-    root = dataset_root(config)
-    paths = (*config.source.scan(root).files, *config.splits.files)
     digest = blake2b(digest_size=16)
     # Many small files on a network's disk are a matter of waiting.
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with opened_root(config) as root, ThreadPoolExecutor(_THREADS) as pool:
+        paths = (*config.source.scan(root).files, *config.splits.files)
         described = pool.map(of_file, (root / path for path in paths))
         for path in paths:
             try:

@@ -4,7 +4,6 @@ Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; Kirillov et 
 CVPR 2019.
 """
 
-import os
 import re
 from array import array
 from collections import defaultdict
@@ -14,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from components.errors import StageError
-from components.folders import files_below
+from components.folders import files_below, scan_folder
 from components.image_mask_example_gen.layouts.file_pattern import FilePattern
 from components.image_mask_example_gen.layouts.json_file import read_json
 from components.image_mask_example_gen.layouts.layout import (
@@ -353,7 +352,7 @@ class _Finder:
         if folder not in self._listed:
             try:
                 self._listed[folder] = {
-                    item.name for item in os.scandir(self._root / folder) if not item.name.startswith(".")
+                    item.name for item in scan_folder(self._root / folder) if not item.name.startswith(".")
                 }
             except (FileNotFoundError, NotADirectoryError):
                 self._listed[folder] = set()

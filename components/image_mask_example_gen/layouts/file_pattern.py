@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from components.bucket import BucketPath
 from components.folders import files_below, split_suffix
 from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
 
@@ -107,10 +108,11 @@ class FilePattern:
         """Yields the path, relative to root, of each file that may match and is not hidden."""
         start = _folder_named(root, self._base)
         prefix = "" if start == root else f"{start.relative_to(root).as_posix()}/"
+        in_bucket = isinstance(start, BucketPath)
         for path in files_below(start, _raise_unless_missing, self._depth):
             # A link that leads nowhere is a file that is missing, and is to be told of.
             file = os.path.join(start, path)
-            if os.path.isfile(file) or os.path.islink(file):
+            if in_bucket or os.path.isfile(file) or os.path.islink(file):
                 yield prefix + path
 
     def _found(self, path: str, match: re.Match[str]) -> Found:

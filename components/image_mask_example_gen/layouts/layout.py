@@ -5,12 +5,15 @@ import posixpath
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from components.bucket import BucketPath, path_of
 from components.errors import StageError
+from components.folders import scan_folder
 from components.image_mask_example_gen.report import Reason, Rejection, printable
 from components.image_mask_example_gen.suffixes import UNREAD_PICTURES
 from components.imaging.palette import Color
@@ -58,6 +61,7 @@ class Options(NamedTuple):
 
 
 NO_OPTIONS: Final = Options()
+_A_FOLDER: Final = "give the dataset's folder (--data DIR)"
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ class Layout(ABC):
     """Folders that must be under the root."""
     files: tuple[str, ...] = ()
     """Files that must be under the root."""
+    reads_buckets: bool = True
+    """Whether its files are read by paths alone, which may be those of objects."""
     masks_are_files: bool = True
     """Whether each mask is a picture file of its own; otherwise ``Entry.mask`` only names it."""
     mask_values: MaskValues | None = None
@@ -156,23 +162,38 @@ class Layout(ABC):
         Raises:
           ValueError: it cannot; one line says what is missing or cannot be read.
         """
+        folder = path_of(root)
+        in_bucket = isinstance(folder, BucketPath)
+        if in_bucket and not self.reads_buckets:
+            raise ValueError(
+                f"dataset.root: layout {self.name} reads no bucket, and {root} is in one; copy the folder "
+                "and give its path (--data DIR)"
+            )
         try:
-            if not Path(root).is_dir():
-                raise ValueError(f"dataset.root: no folder {root!r}; give the dataset's folder (--data DIR)")
-            missing = self.missing(Path(root))
-            subfolders = sorted(path for path in Path(root).iterdir() if path.is_dir()) if missing else []
+            if not folder.is_dir():
+                remedy = "give a folder of a bucket that has objects below it" if in_bucket else _A_FOLDER
+                raise ValueError(f"dataset.root: no folder {root!r}; {remedy}")
+            missing = self.missing(folder)
+            hint = self._hint(folder) if missing else None
         except OSError as error:
             raise ValueError(
                 f"dataset.root: {error.filename or root!r} cannot be read: {error.strerror}; "
                 "change its permissions or give another folder (--data DIR)"
             ) from error
+        except StageError as error:
+            raise ValueError(f"dataset.root: {error}") from error
         if not missing:
             return
-        hint = next((path for path in subfolders if self._looks_right(path)), None)
         remedy = f"did you mean {str(hint)!r}?" if hint else "give the folder as the dataset unpacks"
         raise ValueError(
             f"dataset.root: {root!r} does not look like {self.name}, it has no {', '.join(missing)}; {remedy}"
         )
+
+    def _hint(self, root: Path) -> Path | None:
+        """The subfolder that was probably meant."""
+        with root.listed() if isinstance(root, BucketPath) else nullcontext():
+            subfolders = sorted(path for path in root.iterdir() if path.is_dir())
+            return next((path for path in subfolders if self._looks_right(path)), None)
 
     def _looks_right(self, root: Path) -> bool:
         try:
@@ -184,7 +205,8 @@ class Layout(ABC):
 def _can_be_listed(path: Path) -> bool:
     if not path.is_dir():
         return False
-    with os.scandir(path):
+    # In a bucket, what may not be read fails before.
+    with nullcontext() if isinstance(path, BucketPath) else os.scandir(path):
         return True
 
 
@@ -203,7 +225,7 @@ def files_by_stem(root: Path, folder: str, suffix: str | tuple[str, ...]) -> lis
     """
     return sorted(
         (PurePosixPath(item.name).stem, f"{folder}/{item.name}")
-        for item in os.scandir(root / folder)
+        for item in scan_folder(root / folder)
         if not item.name.startswith(".")
         and item.name.lower().endswith(suffix)
         # A link that leads nowhere is a file that is missing, and is to be told of.
@@ -215,7 +237,7 @@ def subfolders(root: Path, folder: str) -> list[str]:
     """Returns the names of the folders right under ``folder``, hidden ones left out, if it is there."""
     if not (root / folder).is_dir():
         return []
-    return sorted(item.name for item in os.scandir(root / folder) if item.is_dir() and item.name[0] != ".")
+    return sorted(item.name for item in scan_folder(root / folder) if item.is_dir() and item.name[0] != ".")
 
 
 def path_below(folder: PurePosixPath, name: str) -> str | None:

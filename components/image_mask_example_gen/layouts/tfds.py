@@ -41,6 +41,7 @@ class Tfds(Layout):
     name = "tfds"
     options = frozenset({"name", "images", "masks", "label_values", "ignore_label"})
     masks_are_files = False
+    reads_buckets = False
 
     def __init__(self, options: Options = NO_OPTIONS):
         self._dataset = options.name or ""

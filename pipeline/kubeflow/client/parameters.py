@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
+from components.bucket import is_remote
 from components.run_parameters import DATA_PATH, RECIPE_KEYS, SERVING_DIR
 from pipeline.config import Recipe
-from pipeline.kubeflow_config import is_remote
 from pipeline.recipe_errors import RecipeError, suggestion
 
 PARAMETER_KEYS: Final = RECIPE_KEYS | {SERVING_DIR: "kubeflow.serving_root"}

@@ -22,10 +22,10 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.types.artifact import Artifact
 
+from components.bucket import is_remote
 from components.errors import StageError
 from pipeline.kubeflow.spec.caching import LINEAGE
 from pipeline.kubeflow.uris import local_path, remote_uri
-from pipeline.kubeflow_config import is_remote
 
 _HTML: Final = "system.HTML"
 """Type of the artifacts that Kubeflow's pages show; the URI must name the file."""

@@ -18,6 +18,7 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
 )
 from tfx.orchestration.pipeline import Pipeline
 
+from components.bucket import is_remote
 from components.run_parameters import RunParameters
 from models.options import IMAGENET
 from pipeline.config import Recipe
@@ -28,7 +29,7 @@ from pipeline.kubeflow.spec.dataset_importer import import_dataset
 from pipeline.kubeflow.spec.machines import hand_over_machines, machine_problems
 from pipeline.kubeflow.spec.package import Package
 from pipeline.kubeflow.spec.platform import build_platform_spec
-from pipeline.kubeflow_config import is_remote, names_digest
+from pipeline.kubeflow_config import names_digest
 from pipeline.kubernetes_types import parse_quantity
 from pipeline.recipe_errors import RecipeError
 
