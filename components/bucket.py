@@ -13,12 +13,15 @@ import io
 import os
 import stat
 from array import array
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path, PosixPath
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from components.errors import StageError
@@ -28,9 +31,9 @@ if TYPE_CHECKING:
 
 _SCHEMES: Final = ("s3://", "gs://", "minio://")
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-_ATTEMPTS: Final = 6
-"""Waits between them double, up to 20 seconds."""
-_PATIENCE: Final = timedelta(seconds=60)
+_ATTEMPTS: Final = 10
+"""The waits between them double, from 25 milliseconds on."""
+_PATIENCE: Final = timedelta(seconds=30)
 _REMEDY: Final = {
     "s3:": "look at the bucket's name, at the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a "
     "profile or this machine's role) and, for a store that is not Amazon's, at AWS_ENDPOINT_URL",
@@ -38,6 +41,9 @@ _REMEDY: Final = {
     "application-default login or this machine's service account)",
 }
 _REMEDY["minio:"] = _REMEDY["s3:"]
+_AHEAD: Final = 8
+_LARGE: Final = 1 << 24
+"""Bytes; of a larger object the wait for an answer is the smaller part."""
 _NO_NAMES: Final = frozenset({"", ".", ".."})
 
 
@@ -66,6 +72,9 @@ class BucketPath(PosixPath):
     @contextmanager
     def listed(self) -> Iterator[None]:
         """Lists all that lies below this folder, once; until the end, nothing newer is seen."""
+        if _listing_of(self) is not None:
+            yield
+            return
         _listings[self] = _Listing(self)
         try:
             yield
@@ -80,7 +89,7 @@ class BucketPath(PosixPath):
             [info] = _file_system(self).get_file_info([_key(self)])
         return _status(self, info.type.value, info.size or 0, info.mtime_ns or 0)
 
-    def iterdir(self) -> Iterator["BucketPath"]:
+    def iterdir(self) -> Generator["BucketPath", None, None]:
         """Yields what is right in this folder."""
         folder, subfolders, files = next(self.walk())
         yield from (folder / name for name in (*subfolders, *files))
@@ -97,23 +106,74 @@ class BucketPath(PosixPath):
             yield (listing.root / below if below else listing.root), subfolders, files
             pending += [prefix + name for name in reversed(subfolders)]
 
-    def open(  # type: ignore[override]  # Of its many forms, those that read.
+    def open(
         self,
         mode: str = "r",
         buffering: int = -1,
         encoding: str | None = None,
         errors: str | None = None,
         newline: str | None = None,
-    ) -> IO[Any]:
+    ) -> Any:
         """Opens an object for reading; its bytes are fetched when they are read."""
         if mode not in ("r", "rb"):
             raise io.UnsupportedOperation(f"{self} can only be read, not opened with {mode!r}")
-        with _explaining(self):
-            raw = _Object(self, _file_system(self).open_input_file(_key(self)))
         if mode == "rb":
-            return raw
+            coming = _coming.pop(self, None)
+            data = None if coming is None else coming.result()
+            return _open(self) if data is None else io.BytesIO(data)
         # Lists, which are small; line by line, each few thousand bytes would be a request.
-        return io.TextIOWrapper(io.BytesIO(raw.read()), encoding, errors, newline)
+        return io.TextIOWrapper(io.BytesIO(_open(self).read()), encoding, errors, newline)
+
+
+_Item = TypeVar("_Item")
+
+
+def reading_ahead(items: Iterable[_Item], files: Callable[[_Item], Iterable[Path]]) -> Iterator[_Item]:
+    """Yields items, while those of their files that are in a bucket are on their way some items before.
+
+    A request is answered after tens of milliseconds, most of a small object's time.
+
+    Args:
+      items: What is to be worked on, one after the other.
+      files: Those of an item; each is then opened once at most.
+    """
+    with ThreadPoolExecutor(_AHEAD) as pool:
+
+        def ask(item: _Item) -> tuple[_Item, list[BucketPath]]:
+            paths = [path for path in files(item) if isinstance(path, BucketPath)]
+            _coming.update((path, pool.submit(_fetch, path)) for path in paths)
+            return item, paths
+
+        rest = iter(items)
+        asked = deque(map(ask, islice(rest, 1 + _AHEAD)))
+        try:
+            while asked:
+                yield asked[0][0]
+                _forget(asked.popleft()[1])
+                asked.extend(map(ask, islice(rest, 1)))
+        finally:
+            _forget(path for _, paths in asked for path in paths)
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_coming: Final[dict[BucketPath, Future[bytes | None]]] = {}
+"""What was asked for and not opened yet; None is too large to wait in memory."""
+
+
+def _fetch(path: BucketPath) -> bytes | None:
+    file = _open(path)
+    return None if file.size > _LARGE else file.read()
+
+
+def _forget(paths: Iterable[BucketPath]) -> None:
+    """What was not opened, as a file opened before it was faulty."""
+    for path in paths:
+        _coming.pop(path, None)
+
+
+def _open(path: BucketPath) -> "_Object":
+    with _explaining(path):
+        return _Object(path, _file_system(path).open_input_file(_key(path)))
 
 
 class _Object(io.BufferedIOBase):
@@ -122,6 +182,7 @@ class _Object(io.BufferedIOBase):
     def __init__(self, path: BucketPath, file: Any):
         self._path = path
         self._file = file
+        self.size = file.size()
 
     def readable(self) -> bool:
         return True
@@ -133,7 +194,7 @@ class _Object(io.BufferedIOBase):
         return int(self._file.seek(offset, whence))
 
     def read(self, size: int | None = -1, /) -> bytes:
-        left = self._file.size() - self._file.tell()
+        left = self.size - self._file.tell()
         wanted = left if size is None or size < 0 else min(size, left)
         with _explaining(self._path):
             data = bytes(self._file.read(wanted))
@@ -259,7 +320,8 @@ def _connect(scheme: str, bucket: str, endpoint: str) -> "FileSystem":
     if scheme == "gs:":
         return fs.GcsFileSystem(retry_time_limit=_PATIENCE)
     options: dict[str, Any] = {
-        "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+        # The standard strategy stops to retry anything once it has retried much.
+        "retry_strategy": fs.AwsDefaultS3RetryStrategy(max_attempts=_ATTEMPTS),
         "connect_timeout": 10,
         "request_timeout": 60,
     }
@@ -278,7 +340,8 @@ def _explaining(path: BucketPath) -> Iterator[None]:
     except FileNotFoundError:
         raise _not_there(path) from None
     except (OSError, ValueError) as error:  # Arrow's other errors are ValueErrors.
-        reason = " ".join(str(error).split())
+        # Google's client adds a kilobyte of metadata.
+        reason = " ".join(str(error).split()).partition(" error_info=")[0]
         raise StageError(f"{path} cannot be read: {reason}; {_REMEDY[path.parts[0]]}") from error
 
 

@@ -164,9 +164,13 @@ class KubeflowConfig(Settings):
     )
     """What every stage mounts: the data comes from one of them, the models go to another."""
     secrets: tuple[SecretVariable, ...] = Field(default=(), strict=False)
+    copy_bucket: bool = True
+    """Of data in a bucket: whether Kubeflow's launcher copies all of it to the ingestion's pod, with the keys
+    that it has. False: the ingestion reads object by object, with credentials of its own, which are those of
+    ``secrets`` (``AWS_ACCESS_KEY_ID``, …) or the service account's."""
     cache: bool = True
     """Whether an earlier task with the same inputs, settings and image may answer. Where the image is named
-    by a tag or the data lies in a bucket only CuratedSchema asks, which reads nothing but its settings."""
+    by a tag or the launcher copies the data only CuratedSchema asks, which reads nothing but its settings."""
     serving_root: FolderPath = "/serving"
     """Where the model server's volume is mounted; versions go to SERVING_ROOT/MODEL_NAME/VERSION."""
     checkpoint_dir: FolderPath | None = None

@@ -39,6 +39,11 @@ class ExampleReader:
     reading: Reading
     """How the model reads images, and so whether masks are those of upright pictures."""
 
+    def files(self, entry: Entry) -> list[Path]:
+        """Returns what a pair is read from, but for what many pairs share."""
+        masks = entry.mask_files if self.layout.masks_are_files else ()
+        return [self.layout.image_file(self.root, entry), *(self.root / path for path in masks)]
+
     def image(self, entry: Entry) -> EncodedImage:
         """Reads a pair's image; raises InputRejectedError."""
         return read_image(self.layout.image_file(self.root, entry), self.max_pixels, self.reading)

@@ -20,6 +20,7 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 
+from components.bucket import reading_ahead
 from components.dataset.contracts import INGESTION_FILE, SPLITS_FILE, Ingestion
 from components.dataset.features import SPLITS
 from components.dataset.labels import LabelSet
@@ -74,7 +75,7 @@ class WriteShard(beam.DoFn):
         partial = f"{self._scratch}/{uuid.uuid4().hex}"
         outcome: Outcome = []
         with tf.io.TFRecordWriter(partial) as writer:
-            for entry in shard.entries:
+            for entry in reading_ahead(shard.entries, self._reader.files):
                 result = self._reader.read(entry)
                 if isinstance(result, Rejection):
                     outcome.append(result)

@@ -38,7 +38,9 @@ def parameter_values(assignments: Sequence[str], load: Callable[[list[str]], Rec
         given = ", ".join(assignments)
         raise RecipeError([f"--param {given}: {line}" for line in str(error).splitlines()]) from None
     if DATA_PATH in overrides:
-        _check_data_path(recipe.dataset.root or "", load([]).dataset.root or "")
+        compiled = load([])
+        if compiled.kubeflow.copy_bucket:
+            _check_data_path(recipe.dataset.root or "", compiled.dataset.root or "")
     return {name: attrgetter(PARAMETER_KEYS[name])(recipe) for name in overrides}
 
 

@@ -50,7 +50,7 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
 
     Raises:
         RecipeError: it has other machines do a stage's work, which could not read what that reads, or not
-            reach it, or might not be alike.
+            reach it, or might not be alike; or a layout that cannot read its data where they are.
     """
     if not image:
         raise ValueError(
@@ -65,7 +65,11 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         pipeline_root=pipeline_root,
         checkpoint_dir=recipe.kubeflow.checkpoint_dir,
     )
-    if problems := [*_engine_problems(recipe), *machine_problems(recipe, image)]:
+    if problems := [
+        *_engine_problems(recipe),
+        *machine_problems(recipe, image),
+        *_bucket_problems(recipe),
+    ]:
         raise RecipeError(problems)
     for component in pipeline.components:
         if isinstance(component, BaseBeamComponent):
@@ -76,7 +80,7 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         complete_cache_keys(spec, image, COMMAND)
     make_compatible(spec, Target(image, COMMAND, pipeline_root, defaults, recipe.kubeflow))
     platform = build_platform_spec(spec, recipe.kubeflow)
-    if is_remote(recipe.dataset.root or ""):
+    if launcher_copies_data(recipe):
         # Last: what the others give every task is for containers, and an importer is none.
         import_dataset(spec)
     return Package(spec, platform)
@@ -85,11 +89,16 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
 def can_be_cached(recipe: Recipe, image: str) -> bool:
     """Whether the backend's cache may answer for the stages that read data and models.
 
-    A tag may name another image tomorrow; a digest never does. What lies in a bucket only the launcher can
-    read, after it has fetched all of it. And nobody looks whether a file of weights is still the same one.
+    A tag may name another image tomorrow; a digest never does. What the launcher copies from a bucket nobody
+    else can look at before. And nobody looks whether a file of weights is still the same one.
     """
     reads_weights = recipe.model.encoder_weights not in (None, IMAGENET)
-    return names_digest(image) and not is_remote(recipe.dataset.root or "") and not reads_weights
+    return names_digest(image) and not launcher_copies_data(recipe) and not reads_weights
+
+
+def launcher_copies_data(recipe: Recipe) -> bool:
+    """Whether the dataset is in a bucket, and the stage that reads it finds a copy on its pod's disk."""
+    return recipe.kubeflow.copy_bucket and is_remote(recipe.dataset.root or "")
 
 
 def pipeline_name(recipe: Recipe) -> str:
@@ -132,6 +141,12 @@ def _engine_problems(recipe: Recipe) -> Iterator[str]:
             "are copies on the pod's own disk; set kubeflow.shared_dir, a folder on a claim that the workers "
             "mount, too, or leave the runner out and raise kubeflow.stages.NAME.cpu_limit"
         )
+
+
+def _bucket_problems(recipe: Recipe) -> Iterator[str]:
+    in_bucket, layout = is_remote(recipe.dataset.root or ""), recipe.dataset.layout
+    if in_bucket and not recipe.kubeflow.copy_bucket and not recipe.dataset.source.reads_buckets:
+        yield f"kubeflow.copy_bucket is false, but layout {layout} reads no bucket; leave it out"
 
 
 def compile_for_vertex(pipeline: Pipeline, image: str) -> PipelineSpec:
