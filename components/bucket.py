@@ -222,11 +222,12 @@ class _Listing:
         is for folders."""
         self._sizes, self._times = array("q"), array("q")
         start = len(_key(root)) + 1
-        with _explaining(root):
-            # Arrow asks for page after page of a thousand names, and fails where one of them does not come.
-            infos = _file_system(root).get_file_info(
-                FileSelector(_key(root), recursive=True, allow_not_found=True)
-            )
+        try:
+            with _explaining(root):
+                # Page after page of a thousand names; where one does not come, it fails.
+                infos = _file_system(root).get_file_info(FileSelector(_key(root), recursive=True))
+        except FileNotFoundError:
+            infos = []
         for info in infos:
             self._add(info, info.path[start:])
 
