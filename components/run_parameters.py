@@ -39,7 +39,7 @@ class RunParameters:
     """Values for one run; on Kubeflow, parameters of the compiled pipeline, whose fields' names they bear."""
 
     data_path: "str | RuntimeParameter"
-    """Folder of the dataset, on Kubeflow also a bucket's URI; empty where it is drawn."""
+    """Folder of the dataset, here or in a bucket; empty where it is drawn."""
     epochs: "int | RuntimeParameter"
     learning_rate: "float | RuntimeParameter"
     min_mean_iou: "float | RuntimeParameter"

@@ -57,8 +57,8 @@ class DatasetConfig(Settings):
     layout: LayoutName = "shapes"
     """How the files are arranged; ``folder`` is for your own data."""
     root: str | None = None
-    """Folder of the dataset, as its official download unpacks, on Kubeflow also ``gs://``, ``s3://`` or
-    ``minio://``; null for ``shapes`` and only for it."""
+    """Folder of the dataset, as its official download unpacks, here or in a bucket (``s3://``, ``gs://``,
+    ``minio://``); null for ``shapes`` and only for it."""
     name: str | None = None
     """``tfds``: which prepared set under root, as ``tfds.load`` takes it: ``oxford_iiit_pet:3.*.*``."""
     images: str | None = None

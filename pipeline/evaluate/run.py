@@ -16,12 +16,14 @@ from typing import Any, Final
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import Artifact, artifact_utils, channel_utils, standard_artifacts
 
+from components.bucket import is_remote, path_of
 from components.dataset.artifacts import IngestionReportArtifact
 from components.errors import StageError
 from components.evaluator.component import SPLIT, Evaluator, EvaluatorExecutor
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.executor import Executor as IngestionExecutor
+from components.image_mask_example_gen.inputs import opened_root
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.plan import Plan, plan_evaluation, plan_ingestion
 from components.model_store.description import EVALUATE, can_be_evaluated, described
@@ -216,8 +218,8 @@ class _Learnt:
             return frozenset()
         try:
             config = DatasetConfig.model_validate_json(json.dumps(settings))
-            config.check_root()
-            plan = plan_ingestion(config, Path(config.root or ""))
+            with opened_root(config) as folder:
+                plan = plan_ingestion(config, folder)
         except (ValueError, OSError, StageError) as error:
             first_line, *_ = str(error).splitlines()
             root = settings.get("root") if isinstance(settings, dict) else None
@@ -236,4 +238,5 @@ def _image(dataset: DatasetConfig, entry: Entry) -> Hashable:
     """What two settings share that mean the same image."""
     if dataset.root is None:
         return dataset.shapes, entry.image
-    return os.path.realpath(os.path.join(dataset.root, entry.image))
+    path = path_of(dataset.root) / entry.image
+    return str(path) if is_remote(dataset.root) else os.path.realpath(path)

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from components.bucket import is_remote
 from components.image_mask_example_gen.layouts import DATASETS
 from pipeline import interrupt
 from pipeline.init import InitError
@@ -75,6 +76,14 @@ def _check(args: argparse.Namespace) -> Path:
         raise InitError(f"--{'images' if args.images is None else 'masks'} DIR is missing")
     if known and args.data is None:
         raise InitError("--layout NAME needs --data DIR")
+    for option in ("images", "masks", "data"):
+        # As a path it has lost one of its slashes.
+        path = str(getattr(args, option)).replace(":/", "://", 1)
+        if is_remote(path):
+            raise InitError(
+                f"--{option}: {path} is in a bucket, and a first recipe is made from files; copy some "
+                "hundred pairs, and name the bucket when the recipe runs: --data s3://BUCKET/FOLDER"
+            )
     if args.output.suffix not in _RECIPE_SUFFIXES:
         raise InitError(f"--output: {args.output} must end in .yaml, as every recipe's file")
     preview: Path = args.preview or args.output.with_name("preview.png")

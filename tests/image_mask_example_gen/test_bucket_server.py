@@ -1,20 +1,14 @@
-"""A dataset in the bucket of an S3 server, versitygw over a folder: pages, signatures and errors are its own.
-
-Skipped where there is none: ``go install github.com/versity/versitygw/cmd/versitygw@v1.8.0``.
-"""
+"""A dataset in the bucket of an S3 server, whose pages, signatures and errors are its own."""
 
 import http.client
 import os
-import shutil
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import s3_server
 from ingested import ingest
 from test_bucket import FOLDER, ROOT, pairs, planned
 
@@ -22,7 +16,6 @@ from components import bucket
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 
-SECRET = "secret-of-the-test"
 MANY = 1200
 """Names; a page has a thousand at most."""
 
@@ -30,44 +23,20 @@ MANY = 1200
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Where the server listens, with eight pairs as `ROOT` and many names as ``s3://data/many``."""
-    path = os.pathsep.join((os.environ["PATH"], os.path.expanduser("~/go/bin")))
-    if (server := shutil.which("versitygw", path=path)) is None:
-        pytest.skip("no versitygw")
     root = tmp_path_factory.mktemp("gateway")
     pairs(root / "data/set")
     pairs(root / "data/many", ["0000"])
     for number in range(1, MANY // 2):
         for kind, suffix in (("images", ".jpg"), ("masks", ".png")):
             os.link(root / f"data/many/{kind}/0000{suffix}", root / f"data/many/{kind}/{number:04}{suffix}")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    keys = {"ROOT_ACCESS_KEY": "tester", "ROOT_SECRET_KEY": SECRET}
-    command = [server, "--port", f"127.0.0.1:{port}", "--quiet", "posix", "--nometa", str(root)]
-    process = subprocess.Popen(
-        command, env=os.environ | keys, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(100):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+    with s3_server.serving(root) as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture(autouse=True)
 def client(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a user's environment says, and clients that have not read another one."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "tester",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+    for name, value in s3_server.environment(port).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(bucket, "_ATTEMPTS", 3)
     bucket._connect.cache_clear()

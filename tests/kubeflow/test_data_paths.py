@@ -59,14 +59,25 @@ def test_weights_from_a_bucket_are_refused() -> None:
     )
 
 
-def test_a_run_on_this_machine_reads_no_bucket() -> None:
-    with pytest.raises(RecipeError, match=r"\Adataset.root is 's3://datasets/pets'; here only files .*\Z"):
-        load_recipe("pets_unet", BUCKET)
+def test_a_run_on_this_machine_reads_a_folder_of_a_bucket_and_nothing_else_from_there() -> None:
+    assert load_recipe("pets_unet", f"{BUCKET}/").dataset.root == BUCKET
+    with pytest.raises(RecipeError, match=r"\Adataset.root is 's3://datasets', .*s3://BUCKET/FOLDER\Z"):
+        load_recipe("pets_unet", "s3://datasets")
+    with pytest.raises(RecipeError, match=r"\Amodel.encoder_weights is 's3://b/w', .* give a file's path\Z"):
+        load_recipe("pets_unet", BUCKET, ["model={encoder: mobilenetv2, encoder_weights: 's3://b/w'}"])
 
 
 def test_a_run_may_read_another_bucket_or_another_folder() -> None:
     assert values(BUCKET, "data_path=gs://others/cats/") == {"data_path": "gs://others/cats"}
     assert values("/data/pets", "data_path=/data/cats") == {"data_path": "/data/cats"}
+
+
+def test_a_stage_that_reads_the_bucket_itself_reads_a_volume_as_well() -> None:
+    def load(more: list[str]) -> Recipe:
+        data = None if any(override.startswith("dataset.root=") for override in more) else BUCKET
+        return load_recipe("pets_unet", data, ["kubeflow.copy_bucket=false", *more], runs_here=False)
+
+    assert parameter_values(["data_path=/data/pets"], load) == {"data_path": "/data/pets"}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """A dataset in an object store: the task that is compiled for it, and what reaches the stage."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
+import s3_server
 from emulator import pod
 from emulator.cluster import Cluster, State
 from google.protobuf import json_format
@@ -15,12 +17,15 @@ from spec_rules import violations
 
 from components.dataset.contracts import INGESTION_FILE, Ingestion
 from pipeline.config import Recipe, load_recipe
+from pipeline.kubeflow.spec.caching import DATA_TASK
 from pipeline.kubeflow.spec.compile import compile_pipeline
 from pipeline.kubeflow.spec.dataset_importer import DATASET_FILES, IMPORTER
 from pipeline.kubeflow.spec.package import Package
+from pipeline.recipe_errors import RecipeError
 
 BUCKET = "s3://datasets/pets"
 STAGE = "ImageMaskExampleGen"
+DIGEST = f"registry/seg@sha256:{'0' * 64}"
 FOLDER = (
     "dataset={layout: folder, images: images/*.jpg, masks: masks/*.png, classes: [background, pet]}",
     "evaluation.slices=[]",
@@ -129,12 +134,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
 
 
 def _put(cluster: Cluster, uri: str, names: list[str]) -> None:
+    _draw(cluster.objects.path(uri), names)
+
+
+def _draw(root: Path, names: list[str]) -> None:
     random = np.random.default_rng(0)
     for name in names:
         pixels = random.integers(0, 256, (24, 32, 3), np.uint8)
         mask = (pixels[..., 0] > 127).astype(np.uint8)
         for folder, ending, array in (("images", "jpg", pixels), ("masks", "png", mask)):
-            path = cluster.objects.path(f"{uri}/{folder}/{name}.{ending}")
+            path = root / folder / f"{name}.{ending}"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(path)
 
@@ -151,6 +160,60 @@ def test_the_stage_reads_the_bucket_and_every_run_anew(cluster: Cluster, package
     artifacts = [results[IMPORTER].outputs[DATASET_FILES] for results in (first, again)]
     assert [artifact.uri for artifact in artifacts] == [BUCKET, BUCKET]
     assert artifacts[0].id != artifacts[1].id
+
+
+OWN_KEYS = (
+    *FOLDER,
+    "kubeflow.copy_bucket=false",
+    "kubeflow.secrets=["
+    + ", ".join(f"{{secret: bucket, key: {name}, variable: {name}}}" for name in s3_server.environment(0))
+    + "]",
+)
+
+
+def test_a_stage_that_reads_the_bucket_itself_needs_no_importer() -> None:
+    recipe = recipe_of(BUCKET, *OWN_KEYS)
+    spec = compile_pipeline(recipe, image=DIGEST, pipeline_root="s3://artifacts/root").spec
+    assert violations(spec, recipe.kubeflow) == []
+    assert IMPORTER not in spec.root.dag.tasks and DATA_TASK in spec.root.dag.tasks
+    assert not spec.components[STAGE].input_definitions.artifacts
+
+
+def test_a_layout_that_reads_no_bucket_cannot_read_it_itself() -> None:
+    tfds = "dataset={layout: tfds, name: pets, classes: [background, pet]}"
+    for more, refused in (((), False), (("kubeflow.copy_bucket=false",), True)):
+        recipe = recipe_of(BUCKET, tfds, "evaluation.slices=[]", *more)
+        with pytest.raises(RecipeError, match="layout tfds reads no bucket") if refused else nullcontext():
+            compile_pipeline(recipe, image="seg:1", pipeline_root="s3://artifacts/root")
+
+
+def test_the_stage_reads_a_servers_bucket_itself_and_only_what_changed_anew(tmp_path: Path) -> None:
+    """In an emulated pod, with keys from a Secret; the data are on no disk of the pod."""
+    if why := pod.missing_privilege():
+        pytest.skip(why)
+    claims = {name: tmp_path / name for name in ("segmentation-data", "segmentation-serving")}
+    for folder in claims.values():
+        folder.mkdir()
+    _draw(tmp_path / "buckets/datasets/pets", [f"pet{number:02}" for number in range(12)])
+    with s3_server.serving(tmp_path / "buckets") as port:
+        secrets = {"bucket": s3_server.environment(port)}
+        code = pod.install(tmp_path / "image")
+        cluster = Cluster(tmp_path / "cluster", code, claims, names_are_keys=True, secrets=secrets)
+        package = compile_pipeline(
+            recipe_of(BUCKET, *OWN_KEYS), image=DIGEST, pipeline_root="s3://artifacts/root"
+        ).to_yaml()
+        first, same = (cluster.run(package, up_to=STAGE) for _ in range(2))
+        _draw(tmp_path / "buckets/datasets/pets", ["pet03"])
+        changed = cluster.run(package, up_to=STAGE)
+        with_wrong_key = secrets["bucket"] | {"AWS_SECRET_ACCESS_KEY": "wrong"}
+        secrets["bucket"] = with_wrong_key
+        refused = cluster.run(package, up_to=STAGE)
+
+    states = [run[STAGE].state for run in (first, same, changed, refused)]
+    assert states == [State.SUCCEEDED, State.CACHED, State.SUCCEEDED, State.OMITTED], first[STAGE].log
+    report = Ingestion.load(cluster.objects.path(first[STAGE].outputs["ingestion"].uri) / INGESTION_FILE)
+    assert (sum(report.examples.values()), report.rejected) == (12, ())
+    assert "failed: s3://datasets/pets cannot be read: " in refused[DATA_TASK].log
 
 
 def test_an_empty_uri_fails_the_importer(cluster: Cluster, package: Package) -> None:

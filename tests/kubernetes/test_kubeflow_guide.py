@@ -58,12 +58,16 @@ def test_a_first_run_needs_neither_data_nor_gpu_and_is_what_the_server_serves() 
     assert f'name: "{recipe.serving.model_name}"' in models
 
 
-def test_the_kubernetes_part_of_a_recipe_is_valid(tmp_path: Path) -> None:
-    [text] = re.findall(r"^```yaml\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL)
-    recipe = yaml.safe_load((REPOSITORY / "pipeline/recipes/shapes.yaml").read_text()) | yaml.safe_load(text)
+def test_the_kubernetes_parts_of_a_recipe_are_valid(tmp_path: Path) -> None:
+    shapes = yaml.safe_load((REPOSITORY / "pipeline/recipes/shapes.yaml").read_text())
     path = tmp_path / "shapes.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    assert load_recipe(str(path), runs_here=False).kubeflow.stage("Trainer").gpus == 2
+    read = []
+    for text in re.findall(r"^```yaml\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL):
+        path.write_text(yaml.safe_dump(shapes | yaml.safe_load(text)))
+        read.append(load_recipe(str(path), runs_here=False).kubeflow)
+    in_place, with_gpus = read
+    assert not in_place.copy_bucket and in_place.secrets[0].variable == "AWS_ACCESS_KEY_ID"
+    assert with_gpus.stage("Trainer").gpus == 2
 
 
 def test_parameters_and_the_last_task_have_the_names_that_the_guide_gives_them() -> None:

@@ -56,6 +56,12 @@ def refused_folders(capsys: pytest.CaptureFixture[str], root: Path, *more: str) 
     return line
 
 
+def test_a_bucket_is_sent_to_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = ("--images", "s3://data/set/images", "--masks", str(tmp_path))
+    line = refused(capsys, *folders, "--output", str(tmp_path / "my.yaml"))
+    assert "--images: s3://data/set/images is in a bucket" in line and "--data s3://BUCKET/FOLDER" in line
+
+
 def ingested(dataset: DatasetConfig) -> dict[str, np.ndarray]:
     """Class ids of each pair, as the ingestion makes them of the recipe."""
     root = Path(str(dataset.root))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from emulator import driver, launcher
@@ -47,7 +48,13 @@ class Cluster:
     """Runs packages; artifacts, volumes and the cache outlive a run."""
 
     def __init__(
-        self, directory: Path, code: Path | Image, claims: Mapping[str, Path], *, names_are_keys: bool = False
+        self,
+        directory: Path,
+        code: Path | Image,
+        claims: Mapping[str, Path],
+        *,
+        names_are_keys: bool = False,
+        secrets: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ):
         """Prepares a cluster.
 
@@ -56,8 +63,10 @@ class Cluster:
             code: what ``pod.install`` returned, which stands for the image; or a real image.
             claims: the persistent volume claims and their folders.
             names_are_keys: see `MetadataStore`.
+            secrets: the Secrets of the namespace, and what their keys hold.
         """
         self._directory = directory
+        self._secrets = secrets
         self._code = code
         self._claims = claims
         self._runs = itertools.count(1)
@@ -90,6 +99,10 @@ class Cluster:
             for mount in package.kubernetes[label].pvc_mount
         }
         environment = {variable.name: variable.value for variable in package.containers[label].env}
+        # extendPodSpecPatch in driver/k8s.go.
+        for secret in package.kubernetes[label].secret_as_env:
+            for each in secret.key_to_env:
+                environment[each.env_var] = self._secrets[secret.secret_name][each.secret_key]
         directory = self._directory / "pods" / name
         if isinstance(self._code, Image):
             return Container(directory, self._code, mounts, environment)
