@@ -78,10 +78,10 @@ def _check(args: argparse.Namespace) -> Path:
         raise InitError("--layout NAME needs --data DIR")
     for option in ("images", "masks", "data"):
         # As a path it has lost one of its slashes.
-        path = str(getattr(args, option)).replace(":/", "://", 1)
-        if is_remote(path):
+        named = str(getattr(args, option)).replace(":/", "://", 1)
+        if is_remote(named):
             raise InitError(
-                f"--{option}: {path} is in a bucket, and a first recipe is made from files; copy some "
+                f"--{option}: {named} is in a bucket, and a first recipe is made from files; copy some "
                 "hundred pairs, and name the bucket when the recipe runs: --data s3://BUCKET/FOLDER"
             )
     if args.output.suffix not in _RECIPE_SUFFIXES:
