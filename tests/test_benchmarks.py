@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, label
 
-from benchmarks import init, large_pictures, resolution, training
+from benchmarks import init, large_pictures, resolution, scale, training
 from benchmarks.thin_structures import draw_picture, draw_thin_structures
 
 
@@ -18,6 +18,15 @@ def test_a_first_recipe_of_few_pairs_is_measured(capsys: pytest.CaptureFixture[s
         r"30 pairs: ([\d.]+) s \(([\d.]+) s of processor time\), (\d+) MB\n", capsys.readouterr().out
     )
     assert measured and all(float(figure) > 0 for figure in measured.groups())
+
+
+def test_an_ingestions_pairs_are_counted_and_no_picture_is_sent(tmp_path: Path) -> None:
+    scale.draw_links(tmp_path / "pairs", 140)
+    one, two = (scale.ingest(tmp_path / "pairs", tmp_path / str(workers), workers) for workers in (1, 2))
+    assert one.pairs_by_worker == [140]
+    assert len(two.pairs_by_worker) == 2 and sum(two.pairs_by_worker) == 140
+    picture = (tmp_path / "pairs/one.jpg").stat().st_size
+    assert one.written_bytes > 140 * picture > one.shuffled_bytes > 140 * len("photograph_0000000")
 
 
 def test_training_on_windows_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
