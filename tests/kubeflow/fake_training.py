@@ -31,6 +31,7 @@ import kubernetes.config
 import kubernetes_validate
 import pytest
 import yaml
+from kubernetes.config.incluster_config import InClusterConfigLoader
 from training_crds import check
 from werkzeug import Request, Response
 from werkzeug.serving import make_server
@@ -38,6 +39,7 @@ from werkzeug.serving import make_server
 from pipeline.kubeflow.training import api, follow, job
 
 NAMESPACE: Final = "runs"
+TOKEN: Final = "of-the-account"
 POD: Final = "shapes-x-17"
 UID: Final = "0c4e9a4e-5f5d-4e0b-9f3b-5b0f0d5b1a11"
 NAME: Final = f"training-{UID[:13]}"
@@ -115,6 +117,8 @@ class FakeCluster:
         request = Request(environ)
         self._requests += 1
         try:
+            if request.headers.get("authorization") != f"bearer {TOKEN}":
+                raise _Answer(401, "Unauthorized")
             if status := self.troubles.get(self._requests):
                 raise _Answer(status, "the server is currently unable to handle the request")
             answer, code = self._answer(request), 200
@@ -198,12 +202,25 @@ class FakeCluster:
     def running(self, directory: Path) -> Iterator[None]:
         """Answers meanwhile; this process is a Pod of it, whose account's files are in a directory."""
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        (directory / "namespace").write_text(NAMESPACE)
-        configuration = kubernetes.client.Configuration(host=self.host)
+        account = {"namespace": NAMESPACE, "token": TOKEN, "ca.crt": "of whom is not asked"}
+        for name, text in account.items():
+            (directory / name).write_text(text)
+        variables = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+        def load() -> None:
+            """What the client does in a Pod, but for TLS."""
+            loader = InClusterConfigLoader(
+                str(directory / "token"), str(directory / "ca.crt"), environ=variables
+            )
+            loader.load_and_set(configuration := kubernetes.client.Configuration())
+            # From where it takes the address, with each request, as it does the token.
+            loader.host = configuration.host = self.host
+            kubernetes.client.Configuration.set_default(configuration)
+
         try:
             with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(kubernetes.client.Configuration, "_default", configuration)
-                patched.setattr(kubernetes.config, "load_incluster_config", lambda: None)
+                patched.setattr(kubernetes.client.Configuration, "_default", None)
+                patched.setattr(kubernetes.config, "load_incluster_config", load)
                 patched.setattr(api, "_NAMESPACE_FILE", directory / "namespace")
                 patched.setattr(job, "_CACHE_SECONDS", 2)
                 patched.setattr(follow, "_PACE_SECONDS", 0.01)

@@ -1,6 +1,7 @@
 """A training on several machines: the job, what its task says of it, and that nothing is left behind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from fake_training import NAME, NAMESPACE, POD, UID, FakeCluster, Moment, environment, pod_template
 
 from components.errors import StageError
+from components.trainer.distribution import is_chief
 from pipeline.config import load_recipe
 from pipeline.kubeflow import entrypoint
 from pipeline.kubeflow.spec.machines import worker_pod
@@ -87,7 +89,7 @@ def test_a_job_is_made_followed_and_removed(
 
 @pytest.mark.parametrize("installed", [TRAIN_JOB, TF_JOB])
 def test_each_machine_knows_all_and_which_it_is(
-    cluster: FakeCluster, train: Train, installed: dict[str, str]
+    cluster: FakeCluster, train: Train, installed: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.installed, cluster.script = installed, [Moment({"Complete": "", "Succeeded": ""})]
     train(machines=3)
@@ -100,7 +102,9 @@ def test_each_machine_knows_all_and_which_it_is(
         assert cluster.made[1]["spec"]["trainer"]["numNodes"] == 3
         assert made["spec"]["mlPolicy"]["numNodes"] == 3
     for index in range(3):
-        config = json.loads(environment(made, index, 3)["TF_CONFIG"])
+        monkeypatch.setenv("TF_CONFIG", environment(made, index, 3)["TF_CONFIG"])
+        assert is_chief() is (index == 0)
+        config = json.loads(os.environ["TF_CONFIG"])
         assert config["cluster"] == {"worker": names}
         assert config["task"] == {"type": "worker", "index": index}
 
@@ -165,9 +169,10 @@ def test_what_the_chief_logs_and_how_the_pods_fare_is_said_once(
     queued = Moment({"Suspended": "TrainJob is suspended"})
     cluster.script = [queued, Moment(), waiting, waiting, RUNNING, RUNNING, Moment({"Complete": ""})]
     lines = iter(["epoch 1/2: loss 1.0\nepo", "ch 2/2: loss 0.5 ü\n", "exporting\n"])
-    moment = cluster.moment
+    moment, lives = cluster.moment, set()
 
     def trained() -> Moment:
+        lives.add((directory / "alive").read_text())
         with (directory / "chief.log").open("a") as log:
             log.write(next(lines, "") if moment() is not waiting else "")
         return moment()
@@ -181,6 +186,7 @@ def test_what_the_chief_logs_and_how_the_pods_fare_is_said_once(
         for record in caplog.records
         if record.name == follow.__name__
     ]
+    assert len(lives) == len(cluster.script), "shown at each look"
     assert said[0] == "suspended: TrainJob is suspended"
     assert said[1].startswith("no Pods yet") and f"describe trainjob {NAME}" in said[1]
     assert said[2:4] == [
@@ -339,10 +345,11 @@ import kubernetes.client, kubernetes.config
 from pipeline import interrupt
 from pipeline.kubeflow import entrypoint
 from pipeline.kubeflow.training import api, follow
-host, namespace, given, directory = sys.argv[1:]
-kubernetes.client.Configuration.set_default(kubernetes.client.Configuration(host=host))
+host, account, given, directory = sys.argv[1:]
+key = {"authorization": "bearer " + Path(account, "token").read_text()}
+kubernetes.client.Configuration.set_default(kubernetes.client.Configuration(host=host, api_key=key))
 kubernetes.config.load_incluster_config = lambda: None
-api._NAMESPACE_FILE = Path(namespace)
+api._NAMESPACE_FILE = Path(account, "namespace")
 interrupt.leave_when_asked(entrypoint._tidy_up)
 follow.train_on_machines(json.loads(given), {}, Path(directory))
 """
@@ -354,7 +361,7 @@ def test_a_task_that_is_asked_to_end_takes_the_job_down(
     cluster.script = [RUNNING]
     pod = worker_pod(load_recipe("shapes").kubeflow, IMAGE)
     given = json.dumps({"machines": 2, "pod": pod})
-    command = [sys.executable, "-c", TASK, cluster.host, str(tmp_path / "namespace"), given, str(directory)]
+    command = [sys.executable, "-c", TASK, cluster.host, str(tmp_path), given, str(directory)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as task:
         deadline = time.monotonic() + 100
         while "TrainJob" not in cluster.objects and time.monotonic() < deadline and task.poll() is None:

@@ -148,7 +148,8 @@ class Job:
         return {"apiVersion": _APIS[self.kind], "kind": kind, "metadata": metadata, "spec": spec}
 
     def _train_job(self, pod: _Object) -> Iterator[_Object]:
-        # The Pods' names in the job's own network, as JobSet gives them (its README's "stable hostnames").
+        # As JobSet names the Pods in the job's own network (``syncPodNetwork`` in Kubeflow Trainer's
+        # pkg/runtime/framework/plugins/jobset/jobset.go).
         members = [f"{self.name}-node-0-{index}.{self.name}:{_PORT}" for index in range(self.machines)]
         # The kubelet puts in the index, with which a Job's controller annotates each Pod.
         index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
