@@ -17,7 +17,7 @@ Runner = Literal["FnApiRunner", "PortableRunner", "FlinkRunner", "SparkRunner"]
 
 _NOT_TAKEN: Final = {
     "DaskRunner": "it counts what a ParDo with several outputs yields twice",
-    "DataflowRunner": "its workers see neither this machine's folders nor a claim, and stages open no bucket",
+    "DataflowRunner": "its workers see neither this machine's folders nor a claim",
     "DirectRunner": "it downloads Prism where it can; FnApiRunner is the one that works in this process",
     "PrismRunner": "it downloads Prism; start one, and name PortableRunner with its beam.job_endpoint",
 }
