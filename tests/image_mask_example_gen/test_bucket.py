@@ -5,6 +5,7 @@ signatures and errors are those of a server that speaks S3: see `test_bucket_ser
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -218,8 +219,10 @@ def test_the_fingerprint_sees_what_was_written_anew_and_what_came_or_went(store:
     assert fingerprint_contents(config) == first == fingerprint_inputs(config)
     Image.new("L", (12, 8), 1).save(folder / "masks/a.png")
     second = fingerprint_inputs(config)
+    os.utime(folder / "masks/b.png", ns=(10**18, 10**18 + 1))
+    third = fingerprint_inputs(config)
     (folder / "images/h.jpg").unlink()
-    assert len({first, second, fingerprint_inputs(config)}) == 3
+    assert len({first, second, third, fingerprint_inputs(config)}) == 4
 
 
 def test_a_split_may_be_declared_by_a_list_in_the_bucket(store: Store, folder: Path) -> None:
