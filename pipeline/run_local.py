@@ -101,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--recipe", default=DEFAULT_RECIPE, metavar="NAME|FILE.yaml", help="default: %(default)s"
     )
-    parser.add_argument("--data", metavar="DIR", help="where the dataset lies; replaces dataset.root")
+    parser.add_argument(
+        "--data", metavar="DIR", help="the dataset's folder, or s3://BUCKET/FOLDER; replaces dataset.root"
+    )
     parser.add_argument(
         "--workdir", type=_workdir, metavar="DIR", help="where all results go; default: runs/RECIPE"
     )
