@@ -1,8 +1,10 @@
-"""One machine of a training: ``python machine.py EPOCHS MODULE ARGUMENT …`` runs the module, as ``-m`` would.
+"""One machine of a training: ``machine.py NETWORK EPOCHS MODULE ARGUMENT …`` runs the module as ``-m`` would.
 
-It is killed where so many epochs are done; never, if EPOCHS is empty.
+It is in the network of the process NETWORK, and sees its /etc/hosts. It is killed where so many epochs are
+done; never, if EPOCHS is empty.
 """
 
+import ctypes
 import logging
 import os
 import runpy
@@ -10,9 +12,16 @@ import signal
 import sys
 from typing import Any
 
-from components.trainer.checkpoints import Checkpoints
+network, epochs, *sys.argv = sys.argv[1:]
+here = os.getcwd()
+for namespace in ("user", "mnt", "net"):
+    # Python has it from 3.12 on.
+    with open(f"/proc/{network}/ns/{namespace}") as file:
+        if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0):
+            raise OSError(ctypes.get_errno(), f"no way into {file.name}")
+os.chdir(here)
 
-epochs, *sys.argv = sys.argv[1:]
+from components.trainer.checkpoints import Checkpoints  # noqa: E402  (by threads, of which setns wants none)
 
 
 def die_in_time(_self: Checkpoints, epoch: int, logs: Any = None) -> None:

@@ -1,9 +1,14 @@
 """Two machines, each a process of what the job's Pods are told, against one; one of them dies in between."""
 
+import functools
 import json
 import re
+import shutil
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
@@ -12,7 +17,7 @@ from typing import Any
 import conftest
 import numpy as np
 import pytest
-from conftest import Pair, RunTransform, TransformRun, disc_pair, free_ports
+from conftest import Pair, RunTransform, TransformRun, disc_pair
 from emulator import driver, launcher
 from emulator.package import LoadedPackage
 from emulator.stores import MetadataStore
@@ -26,8 +31,6 @@ from pipeline.config import Recipe, load_recipe
 from pipeline.kubeflow import entrypoint, uris
 from pipeline.kubeflow.spec.compile import compile_pipeline
 
-pytestmark = pytest.mark.timeout(900)  # minutes where the processors have other work
-
 EPOCHS = 3
 RECIPE = f"""
 name: discs
@@ -39,11 +42,57 @@ training: {{epochs: {EPOCHS}, batch_size: 4, learning_rate: 0.01, early_stopping
 IMAGE = f"registry.example/segmentation@sha256:{64 * '1'}"
 
 
-class Machines(FakeCluster):
-    """A cluster whose Pods are processes of this machine."""
+MEMBERS = [f"{NAME}-node-0-{index}" for index in (0, 1)]
+NETWORKS = f"""
+printf '127.0.0.1 localhost\\n10.9.0.1 {MEMBERS[0]}.{NAME}\\n10.9.0.2 {MEMBERS[1]}.{NAME}\\n' > "$1"
+mount --bind "$1" /etc/hosts
+unshare --net sleep 1000 >&2 & other=$!
+trap "kill $other" EXIT
+while [ "$(readlink /proc/$other/ns/net)" = "$(readlink /proc/$$/ns/net)" ]; do sleep 0.01; done
+ip link add pod type veth peer name pod netns $other
+ip link set lo up; ip addr add 10.9.0.1/24 dev pod; ip link set pod up
+nsenter --net=/proc/$other/ns/net sh -euc \
+    'ip link set lo up; ip addr add 10.9.0.2/24 dev pod; ip link set pod up'
+echo $$ $other
+cat > /dev/null
+"""
+"""Two networks with a wire between them, in which the machines have the names that DNS would know; says whose
+they are, and takes them down when asked."""
+NAMESPACES = ("unshare", "--user", "--map-root-user", "--mount", "--net", "sh", "-euc")
 
-    def __init__(self, home: Path):
+
+@functools.cache
+def missing() -> str:
+    """Says why there are no networks here; empty if there are."""
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        return "no networks without unshare (util-linux) and ip (iproute2)"
+    trial = [*NAMESPACES, "ip link add pod type veth peer name other"]
+    done = subprocess.run(trial, capture_output=True, text=True, check=False)
+    return f"no networks: {done.stderr.strip()}" if done.returncode else ""
+
+
+pytestmark = [
+    pytest.mark.timeout(900),  # minutes where the processors have other work
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
+
+
+@contextmanager
+def networks(hosts: Path) -> Iterator[list[str]]:
+    """The ids of two processes, each in a network of its own."""
+    command = [*NAMESPACES, NETWORKS, "networks", str(hosts)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin and holder.stdout
+        yield holder.stdout.readline().split()
+        holder.stdin.close()
+
+
+class Machines(FakeCluster):
+    """A cluster whose Pods are processes of this machine, each in the network of another process."""
+
+    def __init__(self, home: Path, others: list[str]):
         super().__init__()
+        self._networks = others
         # Before the task has temporary files elsewhere: a socket's path must not be long.
         ensure_running()
         self.dying = False
@@ -58,17 +107,11 @@ class Machines(FakeCluster):
         machines = job["spec"]["trainer"]["numNodes"]
         [container] = pod_template(runtime)["spec"]["containers"]
         assert container["command"][:2] == ["python", "-m"]
-        ports = free_ports(machines)
-        for index in range(machines):
-            name = f"{job['metadata']['name']}-node-0-{index}"
+        for index, name in zip(range(machines), MEMBERS, strict=True):
             variables = environment(runtime, index, machines)
-            for other, port in enumerate(ports):
-                # What DNS would answer.
-                address = f"{job['metadata']['name']}-node-0-{other}.{job['metadata']['name']}:2222"
-                assert address in variables["TF_CONFIG"]
-                variables["TF_CONFIG"] = variables["TF_CONFIG"].replace(address, f"127.0.0.1:{port}")
             epochs = "1" if self.dying and index == 1 else ""
-            command = [str(Path(__file__).with_name("machine.py")), epochs, *container["command"][2:]]
+            program = [str(Path(__file__).with_name("machine.py")), self._networks[index], epochs]
+            command = [*program, *container["command"][2:]]
             with (self._home / f"{name}.log").open("wb") as log:
                 self._processes[name] = WarmProcess(
                     command,
@@ -150,9 +193,11 @@ def together(run: TransformRun, recipe: Recipe, tmp_path_factory: pytest.TempPat
     package = LoadedPackage.parse(
         compile_pipeline(recipe, image=IMAGE, pipeline_root="s3://artifacts/discs").to_yaml()
     )
-    cluster = Machines(root)
     told: list[list[str]] = []
-    with pytest.MonkeyPatch.context() as patched, cluster.running(root):
+    with ExitStack() as stack:
+        cluster = Machines(root, stack.enter_context(networks(root / "hosts")))
+        stack.enter_context(cluster.running(root))
+        patched = stack.enter_context(pytest.MonkeyPatch.context())
         patched.setattr(uris, "_LOCAL_ROOTS", {"s3://": f"{root}/s3/"})
         arguments, output_file = task_arguments(package, run, root)
         for dying, status in ((True, 1), (False, 0)):
@@ -244,9 +289,7 @@ def test_two_machines_measure_what_one_does(together: Training, alone: Path) -> 
 
 def test_a_machine_that_dies_fails_the_attempt_in_one_line(together: Training) -> None:
     [line] = [line for line in together.first if line.startswith("failed: ")]
-    assert line.startswith(
-        f"failed: the training on 2 machines failed: {NAME}-node-0-1: Error, exit status 137"
-    )
+    assert line.startswith(f"failed: the training on 2 machines failed: {MEMBERS[1]}: Error, exit status 137")
 
 
 def test_the_next_attempt_goes_on_and_repeats_what_the_chief_logs(together: Training) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import free_ports
 from replica_training import TRAIN, Outcome, images, train
 from warm_process import WarmProcess
 
@@ -103,6 +103,17 @@ def test_the_last_batch_is_filled_up_with_pairs_that_do_not_count(
     class_ids = np.concatenate([batch for _, batch in made])
     assert (class_ids[:count] == 0).all() and (class_ids[count:] == 255).all()
     assert {part.dtype for batch in made for part in batch} == {np.dtype(np.uint8)}
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
 
 
 def run_together(directory: Path, programs: Mapping[str, tuple[list[str], dict[str, str]]]) -> dict[str, Any]:
