@@ -50,6 +50,11 @@ def train_on_machines(given: Mapping[str, Any], arguments: Mapping[str, str], di
         _show_life(directory)
         job.start(pod)
         _follow(job, directory)
+    except Exception:
+        if job not in _running:
+            # Another thread has taken it down, and is about to end this process with a status of its own.
+            time.sleep(PATIENCE_SECONDS)
+        raise
     finally:
         take_down()
 
