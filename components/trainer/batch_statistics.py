@@ -27,7 +27,7 @@ class PopulationStatistics(keras.callbacks.Callback):
         self._fresh = False
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._moments = tf.function(lambda images: batch_moments(self.model, images))
+        self._moments = tf.function(lambda images: batch_moments(self.model, images), autograph=False)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._fresh = False

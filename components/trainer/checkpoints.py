@@ -94,14 +94,11 @@ class Checkpoints(keras.callbacks.Callback):
         return sum(epoch["phase"] < phase for epoch in self.history.epochs)
 
     def restore(self, model: keras.Model) -> None:
-        """Puts weights and optimiser back to where the last whole epoch left them.
+        """Puts weights and optimiser, which has its variables, back to where the last whole epoch left them.
 
         Raises:
             StageError: the checkpoint is that of another network or another optimiser.
         """
-        # Unbuilt, the optimiser has no moments to load into. Built twice, it would have some of them twice.
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
         with warnings.catch_warnings():
             # Keras only warns that it leaves an optimiser's state out, which would then start from none.
             warnings.filterwarnings("error", "Skipping variable loading")

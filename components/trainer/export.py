@@ -48,10 +48,14 @@ class SegmentationModule(tf.Module):
     ):
         super().__init__()
         # What TensorFlow Serving restores are tf.Variables. It would restore Keras's own, which wrap them,
-        # into copies that no signature reads; so those are kept out of sight, in a function.
+        # into copies that no signature reads; so those are kept out of sight, in a function. One that is
+        # traced once for all signatures.
         self._network_variables = [variable.value for variable in network.variables]
-        self._network = lambda pixels: network(pixels, training=False)
-        self._transform = graph.transform_features_layer()
+        traced = tf.function(lambda pixels: network(pixels, training=False), autograph=False)
+        # Kept out of sight, too: what a module holds is saved with signatures of its own, which nobody calls.
+        transform = graph.transform_features_layer()
+        self._network = lambda pixels: traced(pixels)
+        self._transform = lambda inputs: transform(inputs)
         self._size = size
         self._stride = stride
         self._labels = labels

@@ -128,6 +128,9 @@ def compile_network(
         metrics=[ResizedMeanIoU(settings.labels.num_classes, ignore_label=IGNORE_LABEL)],
         jit_compile=jit_compile,
     )
+    # Before the first step: one that makes variables is traced a second time, and what a checkpoint holds of
+    # an optimiser goes into variables that are there.
+    network.optimizer.build(network.trainable_variables)
 
 
 class DropoutByEpoch(keras.callbacks.Callback):

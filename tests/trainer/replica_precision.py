@@ -34,6 +34,7 @@ def network(strategy: tf.distribute.Strategy) -> keras.Model:
     model = replicated(model, strategy)
     with strategy.scope():
         model.compile(build_optimizer(training, phases(training)[0], 4), "mse", jit_compile=False)
+        model.optimizer.build(model.trainable_variables)
     return model
 
 

@@ -66,6 +66,7 @@ def train(
             metrics=[ResizedMeanIoU(2)],
             jit_compile=False,
         )
+        network.optimizer.build(network.trainable_variables)
         fitted = network.fit(
             replica_batches(train_pairs.batch(BATCH_SIZE)),
             validation_data=replica_batches(full_batches(val_pairs, VAL, BATCH_SIZE)),

@@ -32,6 +32,7 @@ def network(policy: str = "float32", name: Any = "adamw") -> keras.Model:
         ema_momentum=0.8,
     )
     model.compile(build_optimizer(training, phases(training)[0], steps_per_epoch=4), "mse")
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

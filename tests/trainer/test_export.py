@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -80,6 +81,23 @@ def test_no_signature_is_rewritten_by_autograph(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(api, "_convert_actual", noting)
     export_tiny_model(tmp_path, LIMITS)
     assert [each.__qualname__ for each in converted if each.__module__.startswith("components.")] == []
+
+
+def test_the_network_is_traced_once_for_all_signatures(tmp_path: Path) -> None:
+    """Of a deep one each time takes seconds, and as much again in the file and whenever it is loaded."""
+    traced = []
+
+    class Noting(keras.layers.Conv2D):
+        def call(self, inputs: Any) -> Any:
+            traced.append(inputs)
+            return super().call(inputs)
+
+    network = keras.Sequential(
+        [keras.Input((8, 8, 3), dtype="uint8"), keras.layers.Rescaling(1 / 255), Noting(2, 1)]
+    )
+    traced.clear()
+    export_tiny_model(tmp_path, LIMITS, network=network)
+    assert len(traced) == 1
 
 
 def test_the_shares_of_a_picture_of_48_megapixels_are_those_of_its_mask(tmp_path: Path) -> None:

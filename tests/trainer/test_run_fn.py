@@ -16,6 +16,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from conftest import Pair, RunTransform, TransformRun
 from PIL import Image
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow_serving.apis import prediction_log_pb2
 from trainer_arguments import fn_args
@@ -112,6 +113,20 @@ def exported(transform_run: TransformRun, tmp_path_factory: pytest.TempPathFacto
     )
     run_fn(fn_args(transform_run, settings, directory))
     return directory
+
+
+def test_a_step_is_traced_once(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice, if the first one made the optimiser's variables: the wait for a deep network's first step."""
+    traced = []
+    step = keras.Model.train_step
+
+    def noting(self: keras.Model, data: Any) -> Any:
+        traced.append(data)
+        return step(self, data)
+
+    monkeypatch.setattr(keras.Model, "train_step", noting)
+    train(epochs=1)
+    assert len(traced) == 1
 
 
 def test_a_disc_is_learnt_and_found_at_the_images_own_size(
@@ -439,9 +454,9 @@ def test_the_model_loads_without_this_projects_code_and_carries_no_optimiser_sta
 ) -> None:
     """A fresh process, outside the source tree, with nothing imported but TensorFlow."""
     script = (
-        "import sys, tensorflow as tf\n"
+        "import json, sys, tensorflow as tf\n"
         "model = tf.saved_model.load(sys.argv[1])\n"
-        "print(sorted(model.signatures))\n"
+        "print(json.dumps(sorted(model.signatures)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(exported / "model")],
@@ -450,6 +465,11 @@ def test_the_model_loads_without_this_projects_code_and_carries_no_optimiser_sta
         cwd=tmp_path,
         check=True,
     )
-    assert done.stdout.strip() == "['evaluate', 'labels', 'serving_default', 'serving_pixels']"
+    assert json.loads(done.stdout) == ["evaluate", "labels", "serving_default", "serving_pixels"]
+    saved = SavedModel.FromString((exported / "model" / "saved_model.pb").read_bytes())
+    [module, *_] = saved.meta_graphs[0].object_graph_def.nodes
+    held = {child.local_name for child in module.children}
+    # The transform graph's layer, for one, would be saved with signatures of its own.
+    assert held == {"signatures", "_network_variables", *json.loads(done.stdout)}
     stored = tf.train.list_variables(str(exported / "model" / "variables" / "variables"))
     assert not [name for name, _ in stored if "optimizer" in name]
