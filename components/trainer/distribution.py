@@ -138,7 +138,7 @@ class _ReplicatedModel(keras.Model):
     1. A model that is made within the strategy's scope reads its first batch to build itself, which fails
        for parts of batches on other workers. This one is made outside, of layers that are built already.
     2. What steps return is averaged over axis 0, which scalars do not have. Here they are vectors.
-    3. An optimiser that makes its variables in the first step fails in it; `compile_network` builds it before.
+    3. An optimiser that makes its variables in the first step fails in it; `compile_network` has them made.
     4. Under mixed_float16, replicas do not agree on which steps overflow, see `_CommonLossScale`.
 
     ``MirroredStrategy`` needs the last two as well. Under either, batch normalisation has moving statistics
