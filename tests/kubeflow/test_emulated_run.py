@@ -1,14 +1,11 @@
 """Real pets through the compiled package, task by task as Kubeflow Pipelines does it, to a served model.
 
-Each task is a container of the image where one can be built, else a process that sees what one would.
+Each task of the first run is a container of the image where one can be built. Otherwise, and in the runs that
+follow, it is a process that sees what a container would.
 """
 
 import io
 import json
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from emulator import engine as engines
 from emulator import image as images
 from emulator import pod
 from emulator.cluster import Cluster, State, TaskResult
+from pets_run import PAIRS, SETTINGS, copy_pets, pets_run
 from PIL import Image
 
 from pipeline.config import load_recipe
@@ -28,20 +26,6 @@ pytestmark = [
     pytest.mark.timeout(3600),  # the first build of the image installs everything
     pytest.mark.skipif(bool(pod.missing_privilege()), reason=pod.missing_privilege()),
 ]
-
-SETTINGS = {
-    "transform.height": 64,
-    "transform.width": 64,
-    "model.filters": 4,
-    "model.depth": 2,
-    "model.normalization": "batch",
-    "training.epochs": 1,
-    "training.batch_size": 8,
-    "evaluation.min_mean_iou": 0.05,
-    "evaluation.allow_unmeasured_classes": ["pet", "background", "border"],
-    "serving.check_examples": 4,
-}
-PAIRS = {"trainval": 44, "test": 16}
 
 Results = dict[str, TaskResult]
 
@@ -55,10 +39,6 @@ class Setup:
     package: str
     data: Path
     serving: Path
-    local: subprocess.Popen[str]
-    """The same recipe and data without Kubeflow, meanwhile."""
-    local_workdir: Path
-    local_log: Path
 
     def objects(self, artifact: Any) -> Path:
         return self.cluster.objects.path(artifact.uri)
@@ -68,58 +48,37 @@ class Setup:
 
 
 @pytest.fixture(scope="module")
-def code(tmp_path_factory: pytest.TempPathFactory) -> Path | engines.Image:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pod.install(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture(scope="module")
+def code(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path | engines.Image:
     if engines.missing():
-        return pod.install(tmp_path_factory.mktemp("image"))
+        return request.getfixturevalue("installed")
     return images.built(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")
-def setup(
-    shared_data: Path, code: Path | engines.Image, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Setup]:
+def setup(shared_data: Path, code: Path | engines.Image, tmp_path_factory: pytest.TempPathFactory) -> Setup:
     from pipeline.kubeflow.spec.compile import compile_pipeline
 
     root = tmp_path_factory.mktemp("kubeflow")
-    data, serving, workdir = root / "volumes/data", root / "volumes/serving", root / "local"
-    _copy_pets(shared_data / "oxford_iiit_pet", data / "pets")
+    data, serving = root / "volumes/data", root / "volumes/serving"
+    copy_pets(shared_data / "oxford_iiit_pet", data / "pets")
     serving.mkdir()
     serving.chmod(0o777)  # a container's user has no name here
     overrides = [f"{key}={json.dumps(value)}" for key, value in SETTINGS.items()]
     # One attempt tells as much as two, and sooner.
-    on_cluster = [*overrides, "kubeflow.defaults.retries=0"]
-    recipe = load_recipe("pets_unet", "/data/pets", on_cluster, runs_here=False)
+    recipe = load_recipe(
+        "pets_unet", "/data/pets", [*overrides, "kubeflow.defaults.retries=0"], runs_here=False
+    )
     # By digest: what a tag names may change, so that the cache would not be asked.
     name = f"registry.example/pets@sha256:{64 * '1'}"
     package = compile_pipeline(recipe, image=name, pipeline_root="s3://artifacts/pets")
     claims = {"segmentation-data": data, "segmentation-serving": serving}
     cluster = Cluster(root / "cluster", code, claims)
-    command = [sys.executable, "-m", "pipeline.run_local", "--recipe=pets_unet", f"--data={data / 'pets'}"]
-    command += [f"--workdir={workdir}", *(f"--set={override}" for override in overrides)]
-    log = root / "local.log"
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            command, cwd=pod.REPOSITORY, stdout=output, stderr=subprocess.STDOUT, text=True
-        ) as local,
-    ):
-        try:
-            yield Setup(cluster, code, package.to_yaml(), data / "pets", serving, local, workdir, log)
-        finally:
-            local.kill()
-
-
-def _copy_pets(source: Path, target: Path) -> None:
-    """Takes pets from all over the official lists."""
-    for folder in ("images", "annotations/trimaps"):
-        (target / folder).mkdir(parents=True)
-    for split, count in PAIRS.items():
-        lines = (source / f"annotations/{split}.txt").read_text().splitlines()
-        chosen = lines[:: len(lines) // count][:count]
-        (target / f"annotations/{split}.txt").write_text("\n".join(chosen) + "\n")
-        for name in (line.split()[0] for line in chosen):
-            shutil.copy(source / f"images/{name}.jpg", target / "images")
-            shutil.copy(source / f"annotations/trimaps/{name}.png", target / "annotations/trimaps")
+    return Setup(cluster, code, package.to_yaml(), data / "pets", serving)
 
 
 @pytest.fixture(scope="module")
@@ -128,25 +87,19 @@ def first(setup: Setup) -> Results:
 
 
 @pytest.fixture(scope="module")
-def local_metrics(setup: Setup, first: Results) -> dict[str, Any]:
-    assert setup.local.wait() == 0, setup.local_log.read_text()
-    return json.loads((setup.local_workdir / "summary.json").read_text())["metrics"]
-
-
-@pytest.fixture(scope="module")
-def again(setup: Setup, first: Results, local_metrics: dict[str, Any]) -> Results:
+def again(setup: Setup, first: Results, installed: Path) -> Results:
     """Nothing has changed."""
-    return _succeeded(setup.cluster.run(setup.package))
+    return _succeeded(setup.cluster.run(setup.package, code=installed))
 
 
 @pytest.fixture(scope="module")
-def second(setup: Setup, again: Results) -> Results:
+def second(setup: Setup, again: Results, installed: Path) -> Results:
     """One image less at the same place, and a gate that no model passes by the run's own parameter."""
     listed = setup.data / "annotations/trainval.txt"
     _, *others = listed.read_text().splitlines()
     listed.write_text("\n".join(others) + "\n")
     parameters = {"learning_rate": 0.003, "min_mean_iou": 0.99}
-    return _succeeded(setup.cluster.run(setup.package, parameters, up_to="model-pushed"))
+    return _succeeded(setup.cluster.run(setup.package, parameters, up_to="model-pushed", code=installed))
 
 
 def _succeeded(results: Results) -> Results:
@@ -228,9 +181,11 @@ def test_the_served_version_answers_over_grpc(setup: Setup, first: Results) -> N
 
 
 def test_the_same_recipe_and_data_give_the_same_metrics_locally(
-    setup: Setup, first: Results, local_metrics: dict[str, Any]
+    setup: Setup, first: Results, shared_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    assert _evaluation(setup, first).metrics.model_dump(mode="json") == local_metrics
+    local = pets_run(shared_data, tmp_path_factory)
+    assert local.code == 0, local.output
+    assert _evaluation(setup, first).metrics.model_dump(mode="json") == local.summary["metrics"]
 
 
 def test_a_run_with_nothing_changed_is_answered_from_the_cache(
@@ -272,7 +227,7 @@ def test_the_models_record_names_what_the_run_was_trained_with(
         recipe = json.loads((model / "assets.extra/labels.json").read_text())["recipe"]
         return float(recipe["training"]["learning_rate"])
 
-    assert (learning_rate(first), learning_rate(second)) == (0.001, 0.003)
+    assert (learning_rate(first), learning_rate(second)) == (SETTINGS["training.learning_rate"], 0.003)
 
 
 def test_of_changed_data_only_the_schema_comes_from_the_cache(second: Results) -> None:

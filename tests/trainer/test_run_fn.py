@@ -3,9 +3,11 @@
 import io
 import json
 import logging
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -253,14 +255,22 @@ def test_the_exported_model_averages_what_it_says_of_an_image_its_mirror_image_a
     np.testing.assert_allclose(answer["confidence"], probabilities.max(axis=-1), rtol=1e-4)
 
 
-def kill_in_epoch(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Lets the process die while an epoch is trained, until ``monkeypatch.undo``."""
+@contextmanager
+def copied_in_epochs(directory: Path, *numbers: int) -> Iterator[None]:
+    """Copies a training's directory as these epochs begin: what a process leaves that is killed then.
 
-    def die(self: Progress, epoch: int, logs: object = None) -> None:
-        if epoch + 1 == number:
-            raise KeyboardInterrupt
+    The copies are beside it, ``killed-in-3`` for one.
+    """
+    begin = Progress.on_epoch_begin
 
-    monkeypatch.setattr(Progress, "on_epoch_begin", die)
+    def copying(self: Progress, epoch: int, logs: object = None) -> None:
+        if epoch + 1 in numbers:
+            shutil.copytree(directory, directory.with_name(f"killed-in-{epoch + 1}"))
+        begin(self, epoch, logs)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Progress, "on_epoch_begin", copying)
+        yield
 
 
 def assert_same_training(actual: Path, expected: Path) -> None:
@@ -282,7 +292,7 @@ def assert_same_training(actual: Path, expected: Path) -> None:
 
 
 def test_a_killed_training_goes_on_and_ends_bit_for_bit_as_if_nothing_had_happened(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With everything in play that draws random numbers or keeps a state."""
     settings: dict[str, Any] = {
@@ -299,16 +309,16 @@ def test_a_killed_training_goes_on_and_ends_bit_for_bit_as_if_nothing_had_happen
         "loss": {"cross_entropy": 1.0, "dice": 1.0},
         "seed": 3,
     }
-    through = train("through", **settings)
-    kill_in_epoch(monkeypatch, 3)
-    with pytest.raises(KeyboardInterrupt):
-        train("killed", **settings)
-    monkeypatch.undo()
-    assert_same_training(train("killed", **settings), through)
+    with copied_in_epochs(tmp_path / "through", 3):
+        through = train("through", **settings)
+    with caplog.at_level(logging.INFO, "components.trainer"):
+        killed = train("killed-in-3", **settings)
+    assert "going on after epoch 2" in caplog.messages
+    assert_same_training(killed, through)
 
 
 def test_fine_tuning_is_a_second_phase_and_survives_kills(
-    train: Train, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Two epochs with half of the network frozen, two with all of it; killed in both of these."""
     keeps_a_small_network_for_an_encoder(monkeypatch)
@@ -317,7 +327,8 @@ def test_fine_tuning_is_a_second_phase_and_survives_kills(
         "learning_rate": 0.01,
         "fine_tuning_epochs": 2,
     }
-    with caplog.at_level(logging.INFO, "components.trainer"):
+    caplog.set_level(logging.INFO, "components.trainer")
+    with copied_in_epochs(tmp_path / "through", 3, 4):
         through = train("through", **settings)
     counted = [message.split(":")[0] for message in caplog.messages if message.startswith("epoch ")]
     assert counted == ["epoch 1/4", "epoch 2/4", "epoch 3/4", "epoch 4/4"]
@@ -325,11 +336,11 @@ def test_fine_tuning_is_a_second_phase_and_survives_kills(
     assert [epoch["phase"] for epoch in epochs] == [1, 1, 2, 2]
     assert epochs[2]["learning_rate"] == pytest.approx(0.001)
     for number in (3, 4):
-        with monkeypatch.context() as killing:
-            kill_in_epoch(killing, number)
-            with pytest.raises(KeyboardInterrupt):
-                train("killed", **settings)
-    assert_same_training(train("killed", **settings), through)
+        caplog.clear()
+        killed = train(f"killed-in-{number}", **settings)
+        trained = [message.split(":")[0] for message in caplog.messages if message.startswith("epoch ")]
+        assert trained == counted[number - 1 :]
+        assert_same_training(killed, through)
 
 
 def test_fine_tuning_stops_by_itself_and_may_be_worse_than_what_came_before(

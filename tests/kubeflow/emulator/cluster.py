@@ -74,7 +74,12 @@ class Cluster:
         self.store = MetadataStore(names_are_keys=names_are_keys)
 
     def run(
-        self, text: str, parameters: Mapping[str, Any] | None = None, *, up_to: str | None = None
+        self,
+        text: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        up_to: str | None = None,
+        code: Path | Image | None = None,
     ) -> dict[str, TaskResult]:
         """Runs a package, one task after the other.
 
@@ -82,17 +87,19 @@ class Cluster:
             text: the YAML package.
             parameters: values for the run's parameters, over their defaults.
             up_to: run only this task and those that it needs; None runs all.
+            code: for this run, in place of the cluster's.
 
         Returns:
             The results by task name.
         """
         package = LoadedPackage.parse(text)
-        run = _Run(self, package, driver.root_parameters(package.spec, parameters or {}), next(self._runs))
+        given = driver.root_parameters(package.spec, parameters or {})
+        run = _Run(self, package, given, next(self._runs), code or self._code)
         for name in _in_order(package.spec.root.dag.tasks, up_to):
             run.results[name] = run.task(name)
         return run.results
 
-    def pod(self, name: str, package: LoadedPackage, label: str) -> Pod:
+    def pod(self, name: str, package: LoadedPackage, label: str, code: Path | Image) -> Pod:
         """A new pod with the volumes of its executor (``driver/k8s.go``, makeVolumeMountPatch)."""
         mounts = {
             mount.mount_path: self._claims[_claim(mount)] / mount.sub_path
@@ -104,13 +111,21 @@ class Cluster:
             for each in secret.key_to_env:
                 environment[each.env_var] = self._secrets[secret.secret_name][each.secret_key]
         directory = self._directory / "pods" / name
-        if isinstance(self._code, Image):
-            return Container(directory, self._code, mounts, environment)
-        return Pod(directory, self._code, mounts, environment)
+        if isinstance(code, Image):
+            return Container(directory, code, mounts, environment)
+        return Pod(directory, code, mounts, environment)
 
 
 class _Run:
-    def __init__(self, cluster: Cluster, package: LoadedPackage, parameters: Mapping[str, Any], number: int):
+    def __init__(
+        self,
+        cluster: Cluster,
+        package: LoadedPackage,
+        parameters: Mapping[str, Any],
+        number: int,
+        code: Path | Image,
+    ):
+        self._code = code
         self._cluster = cluster
         self._package = package
         self._parameters = parameters
@@ -179,7 +194,9 @@ class _Run:
         result = TaskResult(State.FAILED)
         while result.state is State.FAILED and result.attempts < attempts:
             result.attempts += 1
-            pod = self._cluster.pod(f"{self._number}-{name}-{result.attempts}", self._package, label)
+            pod = self._cluster.pod(
+                f"{self._number}-{name}-{result.attempts}", self._package, label, self._code
+            )
             try:
                 made, result.answers, result.log = launcher.launch(
                     *(pod, executor_input, component, container, self._cluster.objects, self._cluster.store),
