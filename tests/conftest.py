@@ -27,7 +27,8 @@ _SHARED_CASES = _SHARED_DATA.parent / "cases"
 
 _LONGEST_FIRST = (
     *("test_emulated_run.py", "test_image_build.py", "test_real_data.py", "test_drawn_data.py"),
-    *("test_prism.py", "test_engine.py", "test_run_fn.py", "test_run_local.py"),
+    *("test_prism.py", "test_engine.py", "test_run_fn.py", "test_benchmarks.py", "test_strategy.py"),
+    *("test_evaluate.py", "test_native_training.py", "test_native_stages.py"),
 )
 _TOGETHER = {"tests/kubeflow/test_image_build.py": "tests/kubeflow/test_emulated_run.py"}
 """Modules that share what takes minutes to make with another one."""

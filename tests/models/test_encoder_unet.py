@@ -47,28 +47,6 @@ def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[
     return {path for path in before if not np.array_equal(before[path], after[path])}
 
 
-@pytest.mark.parametrize(
-    ("encoder", "classes", "parameters", "trainable"),
-    [("MobileNetV2", 3, 6_504_227, 4_660_323), ("DenseNet121", 59, 16_472_827, 9_433_403)],
-)
-def test_the_tutorials_networks_have_their_number_of_parameters(
-    encoder: EncoderName, classes: int, parameters: int, trainable: int
-) -> None:
-    model = encoder_unet(
-        (128, 128, 3),
-        classes,
-        encoder=encoder,
-        encoder_weights=None,
-        freeze_encoder=True,
-        filters=64,
-        upsampling="pix2pix",
-        head_convolution=False,
-    )
-    assert model.count_params() == parameters
-    assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == trainable
-    assert isinstance(model.get_layer("logits"), keras.layers.Conv2DTranspose)
-
-
 @pytest.mark.parametrize("encoder", ["MobileNetV3Small", "ConvNeXtTiny"])
 @pytest.mark.parametrize("upsampling", ["transposed", "resize", "bilinear", "pix2pix"])
 def test_logits_have_the_size_of_the_image_whether_or_not_the_encoder_has_half_of_it(

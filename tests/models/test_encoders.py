@@ -173,7 +173,6 @@ def test_a_frozen_encoder_has_nothing_to_train() -> None:
         ("MobileNetV2", ".weights.h5"),
         ("MobileNetV2", ".h5"),
         ("MobileNetV2", ".keras"),
-        ("DenseNet121", ".weights.h5"),
         ("ConvNeXtTiny", ".weights.h5"),
     ],
 )

@@ -55,6 +55,7 @@ def test_so_does_one_with_an_encoder_which_takes_trained_weights_from_a_file(
     trained.save_weights(path)
     network = network_of(name, root, f"model.encoder_weights={path}")
     assert parameters(network) == ORACLES[name]
+    assert isinstance(network.get_layer("logits"), keras.layers.Conv2DTranspose)
     loaded = {weight.path: weight for weight in network.get_layer("encoder").weights}
     for weight in trained.weights:
         # What lies behind the deepest features that the decoder uses is not part of the network.
