@@ -263,7 +263,7 @@ def copied_in_epochs(directory: Path, *numbers: int) -> Iterator[None]:
     """
     begin = Progress.on_epoch_begin
 
-    def copying(self: Progress, epoch: int, logs: object = None) -> None:
+    def copying(self: Progress, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         if epoch + 1 in numbers:
             shutil.copytree(directory, directory.with_name(f"killed-in-{epoch + 1}"))
         begin(self, epoch, logs)
