@@ -5,6 +5,7 @@ start, what a command imports and when) needs a process of ``subprocess``.
 """
 
 import atexit
+import logging
 import multiprocessing
 import os
 import runpy
@@ -138,6 +139,8 @@ def _run(
     os.environ.update(environment)
     # The forking process has looked for it already, where its own environment said.
     tempfile.tempdir = None
+    # What is logged while TFX is imported gives the root logger a handler; a command begins without.
+    logging.root.handlers.clear()
     os.chdir(_REPOSITORY)
     run: Callable[[], object]
     if command[0] == "-m":
