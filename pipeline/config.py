@@ -136,20 +136,6 @@ class Recipe(Settings):
         yield from contradictions(
             self.model, self.augmentation, self.training, self.dataset.label_set(), input_shape
         )
-        trainer = self.kubeflow.stage("Trainer")
-        if (machines := trainer.machines or 1) > 1:
-            devices = machines * max(1, trainer.gpus or 0)
-            if self.training.batch_size % devices:
-                yield (
-                    f"training.batch_size is {self.training.batch_size}, but kubeflow.stages.Trainer has "
-                    f"{devices} devices on {machines} machines, which share each batch; take a multiple of "
-                    f"{devices}"
-                )
-            if self.training.jit_compile:
-                yield (
-                    f"training.jit_compile is true, but XLA cannot compile a step that {machines} machines "
-                    "share (kubeflow.stages.Trainer.machines); set it to null"
-                )
         if self.transform.resize != "native":
             for key in ("windows_per_epoch", "foreground_windows"):
                 value = getattr(self.training, key)

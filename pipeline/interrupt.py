@@ -64,7 +64,9 @@ def leave_when_asked(tidy_up: Callable[[], None] = lambda: None) -> None:
         signal.signal(number, lambda *_: None)
 
     def answer(number: int) -> None:
-        os.write(2, f"ended by {signal.Signals(number).name}\n".encode())
+        # Whoever reads it may have ended first, as Kubeflow's launcher does, which is sent the signal, too.
+        with suppress(OSError):
+            os.write(2, f"ended by {signal.Signals(number).name}\n".encode())
         leave(128 + number, tidy_up)
 
     _answer_in_a_thread(answer)
@@ -72,11 +74,13 @@ def leave_when_asked(tidy_up: Callable[[], None] = lambda: None) -> None:
 
 def leave(status: int, tidy_up: Callable[[], None] = lambda: None) -> NoReturn:
     """Ends all that this process has started, and itself without waiting for its threads."""
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
-    tidy_up()
-    os._exit(status)
+    try:
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        tidy_up()
+    finally:
+        os._exit(status)
 
 
 def _answer_in_a_thread(answer: Callable[[int], None]) -> None:

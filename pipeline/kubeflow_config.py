@@ -200,13 +200,14 @@ class KubeflowConfig(Settings):
         """Returns what the pod of a stage's own task asks for.
 
         That is what the stage asks for, unless machines train in its place: these have the CPUs, memory and
-        GPUs then, and the task, which follows them, has this project's defaults.
+        GPUs then, and the task, which follows them, has what every other stage has by default.
         """
         stage = self.stage(name)
         if stage.machines == 1:
             return stage
         keys = ("cpu_request", "cpu_limit", "memory_request", "memory_limit", "gpus", "node_selector")
-        return stage.model_copy(update={key: getattr(_DEFAULTS, key) for key in (*keys, "tolerations")})
+        other = KubeflowConfig(defaults=self.defaults.model_copy(update={"gpus": 0})).stage("Report")
+        return stage.model_copy(update={key: getattr(other, key) for key in (*keys, "tolerations")})
 
     @model_validator(mode="after")
     def _kubernetes_would_take_it(self) -> Self:

@@ -177,6 +177,7 @@ def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
 
 
 def _tidy_up() -> None:
+    shared_dir.end_loans()
     follow.take_down()
     shared_dir.remove_lent()
 

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -59,6 +59,19 @@ def lend_artifacts(given: "ExecutorInput", shared_dir: str, seconds: int) -> Ite
     finally:
         tempfile.tempdir = temporary
         _remove(directory)
+
+
+def end_loans() -> None:
+    """Ends what this process still lends, at once: from now on nobody finds it, and anybody may remove it.
+
+    When a run is cancelled, Kubeflow leaves a stage a second, too little for removing much.
+    """
+    for directory in tuple(_in_use):
+        ended = directory.with_name(re.sub(r"-until-\d+-", "-until-0-", directory.name))
+        with suppress(OSError):
+            directory.rename(ended)
+            _in_use.discard(directory)
+            _in_use.add(ended)
 
 
 def remove_lent() -> None:
@@ -113,7 +126,12 @@ def _lend_outputs(lent: "ExecutorInput", directory: Path) -> None:
 def _take_back(given: "ExecutorInput", directory: Path) -> None:
     for members in given.outputs.artifacts.values():
         for artifact in members.artifacts:
-            _copy(f"{directory}{artifact.uri}", artifact.uri)
+            lent = f"{directory}{artifact.uri}"
+            if not os.path.exists(lent):
+                raise StageError(
+                    f"{lent} is gone, where the stage had its output; nothing else may write there"
+                )
+            _copy(lent, artifact.uri)
     # Properties name paths, too, the model that was judged for one.
     written = Path(f"{directory}{given.outputs.output_file}").read_text()
     output = Path(given.outputs.output_file)
@@ -126,11 +144,18 @@ def _copy(source: str, target: str) -> None:
     if os.path.isfile(source):
         os.makedirs(os.path.dirname(target), exist_ok=True)
         shutil.copyfile(source, target)
-    for folder, _, files in os.walk(source):
+        return
+    for folder, _, files in os.walk(source, onerror=_raise):
         there = os.path.join(target, os.path.relpath(folder, source))
         os.makedirs(there, exist_ok=True)
         for name in files:
             shutil.copyfile(os.path.join(folder, name), os.path.join(there, name))
+
+
+def _raise(error: OSError) -> None:
+    """A folder that cannot be read must not pass for an empty one; an input may have nothing at all."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _remove(directory: Path) -> None:

@@ -1,5 +1,6 @@
 """What a stage lends to other machines: where it lies, what comes back, and that nothing stays."""
 
+import errno
 import json
 import os
 import re
@@ -9,13 +10,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import ExecutorInput
 
 from components.errors import StageError
-from pipeline.kubeflow.shared_dir import lend_artifacts
+from pipeline.kubeflow.shared_dir import end_loans, lend_artifacts
 
 SECONDS = 3600
 
@@ -135,9 +137,16 @@ with shared_dir.lend_artifacts(given, sys.argv[2], int(sys.argv[3])):
 def _killed(given: ExecutorInput, shared: Path, seconds: int, by: signal.Signals) -> int:
     arguments = [json_format.MessageToJson(given), str(shared), str(seconds)]
     with subprocess.Popen(
-        [sys.executable, "-c", _KILLED, *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _KILLED, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as pod:
         assert pod.stdout is not None and pod.stdout.readline() == "lent\n"
+        assert pod.stderr is not None
+        # As where the launcher, which is sent the signal as well, ends before it.
+        pod.stdout.close()
+        pod.stderr.close()
         pod.send_signal(by)
         return pod.wait(60)
 
@@ -145,6 +154,37 @@ def _killed(given: ExecutorInput, shared: Path, seconds: int, by: signal.Signals
 def test_a_stage_that_is_asked_to_end_takes_its_folder_along(given: ExecutorInput, shared: Path) -> None:
     assert _killed(given, shared, SECONDS, signal.SIGTERM) == 143
     assert list(shared.iterdir()) == []
+
+
+def test_a_loan_that_has_ended_may_be_removed_by_the_next_stage(given: ExecutorInput, shared: Path) -> None:
+    def cancelled() -> None:
+        with lend_artifacts(given, str(shared), SECONDS) as lent:
+            end_loans()
+            assert not _uri(lent, "model").exists()
+            [left] = shared.iterdir()
+            with lend_artifacts(_task(shared.parent / "pod", "run-2"), str(shared), SECONDS) as other:
+                assert not left.exists()
+                Path(other.outputs.output_file).write_text("{}")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cancelled()
+    assert list(shared.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    given: ExecutorInput, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def stale(path: Any) -> Any:
+        if str(path).endswith("saved"):
+            raise OSError(errno.ESTALE, "Stale file handle", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", stale)
+    with pytest.raises(StageError, match="Stale file handle"), lend_artifacts(given, str(shared), SECONDS):
+        pass
 
 
 def test_what_a_killed_pod_left_goes_with_the_next_attempt_or_when_its_time_is_over(

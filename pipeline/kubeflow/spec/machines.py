@@ -19,8 +19,22 @@ def machine_problems(recipe: Recipe, image: str) -> Iterator[str]:
         recipe: asks for several machines, or not.
         image: of all containers.
     """
-    machines = _machines(recipe.kubeflow)
-    if machines > 1 and not names_digest(image):
+    machines, training = _machines(recipe.kubeflow), recipe.training
+    if machines == 1:
+        return
+    gpus = recipe.kubeflow.stage("Trainer").gpus or 0
+    devices = machines * max(1, gpus)
+    if training.batch_size % devices:
+        yield (
+            f"training.batch_size is {training.batch_size}, but kubeflow.stages.Trainer has {devices} "
+            f"devices on {machines} machines, which share each batch; take a multiple of {devices}"
+        )
+    if training.jit_compile:
+        yield (
+            f"training.jit_compile is true, but XLA cannot compile a step that {machines} machines share "
+            "(kubeflow.stages.Trainer.machines); set it to null"
+        )
+    if not names_digest(image):
         yield (
             f"kubeflow.stages.Trainer.machines is {machines}, but kubeflow.image is {image}: a tag may name "
             "one image on this node and another on that; name it by its digest, NAME@sha256:DIGEST"

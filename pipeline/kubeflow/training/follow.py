@@ -66,25 +66,22 @@ def take_down() -> None:
 
 
 def _follow(job: Job, directory: Path) -> None:
-    said, shown, answered = "", 0, time.monotonic()
+    said, shown = "", 0
     while True:
-        _show_life(directory)
+        # Of what cannot be written the machines hear nothing for a while, and end by themselves if it lasts.
+        with suppress(OSError):
+            _show_life(directory)
         conditions: Mapping[str, str] = {}
         pods: Sequence[Mapping[str, Any]] = ()
         try:
             conditions, pods = job.conditions(), job.pods()
-            answered = time.monotonic()
-        except NoAnswer as error:
-            if time.monotonic() - answered > PATIENCE_SECONDS:
-                raise StageError(
-                    f"Kubernetes' API has not answered for {PATIENCE_SECONDS} s, so that nobody follows "
-                    f"{job.kind} {job.name}: {error}"
-                ) from None
-        else:
             state = _state(job, conditions, pods)
-            if state != said:
-                logger.info("%s: %s", job.name, state)
-                said = state
+        except NoAnswer as error:
+            # The machines do not need it.
+            state = f"Kubernetes' API does not answer: {error}"
+        if state != said:
+            logger.info("%s: %s", job.name, state)
+            said = state
         # Behind the question: of a job that has ended, all is there.
         shown = _show_log(directory / CHIEF_LOG, shown)
         if "Failed" in conditions:

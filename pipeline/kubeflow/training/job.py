@@ -11,6 +11,7 @@ import copy
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ class Job:
     kind: str = _TRAIN_JOB
     _made: list[str] = field(default_factory=list)
     """Paths of its objects, the newest last."""
+    _changing: threading.Lock = field(default_factory=threading.Lock)
+    _removed: bool = False
 
     def start(self, pod: _Object) -> None:
         """Creates it, for the first operator that is installed.
@@ -75,8 +78,10 @@ class Job:
 
     def remove(self) -> None:
         """Has Kubernetes end it and remove what belongs to it; what that does not answer is logged."""
-        while self._made:
-            path = self._made.pop()
+        self._removed = True
+        with self._changing:
+            made, self._made = self._made, []
+        for path in reversed(made):
             try:
                 self.api.ask("DELETE", path, propagationPolicy="Background")
             except Refused as refusal:
@@ -124,12 +129,17 @@ class Job:
 
     def _create(self, each: _Object) -> None:
         path = self._path(each["kind"])
-        # Before it is there: who is asked to end meanwhile removes it, too.
-        self._made.append(f"{path}/{self.name}")
+        made = f"{path}/{self.name}"
         begun = time.monotonic()
         while True:
             try:
-                self.api.ask("POST", path, each)
+                # Another thread may be asked to remove it: it waits for this, and nothing comes after.
+                with self._changing:
+                    if self._removed:
+                        raise StageError(f"{self.kind} {self.name} is not started: this task is to end")
+                    # Before the answer, which may get lost.
+                    self._made += [made] if made not in self._made else []
+                    self.api.ask("POST", path, each)
                 return
             except Refused as refusal:
                 # The webhook asks a cache, which hears of a runtime a little later.
