@@ -79,7 +79,7 @@ class BucketPath(PosixPath):
         try:
             yield
         finally:
-            del _listings[self]
+            _listings.pop(self, None)
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Returns kind, size and time of writing."""
@@ -137,23 +137,24 @@ def reading_ahead(items: Iterable[_Item], files: Callable[[_Item], Iterable[Path
       items: What is to be worked on, one after the other.
       files: Those of an item; each is then opened once at most.
     """
-    with ThreadPoolExecutor(_AHEAD) as pool:
+    # Not as a context, whose end waits for what is on its way, for minutes where a store does not answer.
+    pool = ThreadPoolExecutor(_AHEAD)
 
-        def ask(item: _Item) -> tuple[_Item, list[BucketPath]]:
-            paths = [path for path in files(item) if isinstance(path, BucketPath)]
-            _coming.update((path, pool.submit(_fetch, path)) for path in paths)
-            return item, paths
+    def ask(item: _Item) -> tuple[_Item, list[BucketPath]]:
+        paths = [path for path in files(item) if isinstance(path, BucketPath)]
+        _coming.update((path, pool.submit(_fetch, path)) for path in paths)
+        return item, paths
 
-        rest = iter(items)
-        asked = deque(map(ask, islice(rest, 1 + _AHEAD)))
-        try:
-            while asked:
-                yield asked[0][0]
-                _forget(asked.popleft()[1])
-                asked.extend(map(ask, islice(rest, 1)))
-        finally:
-            _forget(path for _, paths in asked for path in paths)
-            pool.shutdown(wait=False, cancel_futures=True)
+    rest = iter(items)
+    asked = deque(map(ask, islice(rest, 1 + _AHEAD)))
+    try:
+        while asked:
+            yield asked[0][0]
+            _forget(asked.popleft()[1])
+            asked.extend(map(ask, islice(rest, 1)))
+    finally:
+        _forget(path for _, paths in asked for path in paths)
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 _coming: Final[dict[BucketPath, Future[bytes | None]]] = {}
@@ -324,7 +325,7 @@ def _connect(scheme: str, bucket: str, endpoint: str) -> "FileSystem":
         # The standard strategy stops to retry anything once it has retried much.
         "retry_strategy": fs.AwsDefaultS3RetryStrategy(max_attempts=_ATTEMPTS),
         "connect_timeout": 10,
-        "request_timeout": 60,
+        "request_timeout": 15,
     }
     if not endpoint:
         # Arrow follows no redirect to the region in which a bucket is.

@@ -177,6 +177,7 @@ class _Learnt:
     def __init__(self, model: Path):
         self._left_out = 0
         self._obstacle = ""
+        self._root: str | None = None
         self._images = self._of_model(described(model, "recipe", "dataset"))
         self._by_size: defaultdict[int, list[str]] = defaultdict(list)
         for path in self._images:
@@ -187,6 +188,11 @@ class _Learnt:
 
     def of(self, dataset: DatasetConfig) -> Callable[[Entry], bool]:
         """Returns what knows such a pair of a folder, and counts it."""
+        buckets = [root for root in (dataset.root, self._root) if is_remote(root or "")]
+        if buckets and dataset.root != self._root and not self._obstacle:
+            self._obstacle = (
+                f"a copy is known by its bytes where both are files, and {buckets[0]} is a bucket"
+            )
 
         def learnt(entry: Entry) -> bool:
             image = _image(dataset, entry)
@@ -218,6 +224,7 @@ class _Learnt:
             return frozenset()
         try:
             config = DatasetConfig.model_validate_json(json.dumps(settings))
+            self._root = config.root
             with opened_root(config) as folder:
                 plan = plan_ingestion(config, folder)
         except (ValueError, OSError, StageError) as error:

@@ -135,8 +135,9 @@ def _image_affixes(names: Collection[str]) -> Iterator[tuple[str, tuple[str, ...
     yield from (("", (ending,)) for ending in endings)
     yield from ((beginning, ("",)) for beginning in beginnings)
     splits: dict[str, list[str]] = defaultdict(list)
-    for ending in endings:
-        if found_split := split_name(ending):
+    # However few a split's names are.
+    for ending, count in last.items():
+        if count > 1 and (found_split := split_name(ending)):
             splits[found_split[2]].append(ending)
     yield from (("", tuple(sorted(each))) for each in splits.values() if len(each) > 1)
 

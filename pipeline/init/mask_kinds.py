@@ -70,11 +70,17 @@ def mean_area(root: Path, masks: Sequence[str]) -> float:
 
 def is_still(root: Path, masks: Sequence[str]) -> bool:
     """Whether masks of different pictures mark the same: a camera's field of view, not what it saw."""
-    sample = [_covered(root / path) for path in masks[:: -(-len(masks) // _COMPARED)]]
-    read = [covered for covered in sample if covered is not None]
-    if len(read) < max(_LOOKED_AT, len(sample)) or len({covered.shape for covered in read}) > 1:
+    sample = masks[:: -(-len(masks) // _COMPARED)]
+    first = _covered(root / sample[0])
+    if len(sample) < _LOOKED_AT or first is None:
         return False
-    always, ever = np.all(read, axis=0), np.any(read, axis=0)
+    always, ever = first, first.copy()
+    for path in sample[1:]:
+        covered = _covered(root / path)
+        if covered is None or covered.shape != ever.shape:
+            return False
+        always &= covered
+        ever |= covered
     return bool(always.sum() > _STILL * ever.sum())
 
 

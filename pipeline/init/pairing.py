@@ -301,7 +301,7 @@ class _Search:
         return pairing
 
     def _without_still(self, kinds: list[_Kind]) -> Pairing | None:
-        """Leaves out masks that mark the same in every picture, where there are others for most images."""
+        """Leaves out masks that mark the same in every picture, and all that others for most images mark."""
         still = [is_still(self.root, list(kind.pairing.mask_of.values())) for kind in kinds]
         left_out = [kind for kind, is_one in zip(kinds, still, strict=True) if is_one]
         telling = [kind for kind, is_one in zip(kinds, still, strict=True) if not is_one]
@@ -310,6 +310,15 @@ class _Search:
         )
         if not left_out or pairs < max(1, most / 2):
             return None
+        for view, other in product(left_out, telling):
+            inside = compare(self.root, view.pairing.mask_of, other.pairing.mask_of)
+            masks = [list(each.pairing.mask_of.values()) for each in (view, other)]
+            if inside is Relation.NEVER_BOTH:
+                continue
+            if inside is not Relation.INSIDE or mean_area(self.root, masks[0]) < mean_area(
+                self.root, masks[1]
+            ):
+                return None
         pairing = self._resolved(telling)
         files = {mask for kind in left_out for mask in kind.pairing.mask_of.values()}
         note = (

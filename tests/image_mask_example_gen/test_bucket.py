@@ -22,7 +22,11 @@ from components.bucket import BucketPath, is_remote, path_of, reading_ahead
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.inputs import fingerprint_contents, fingerprint_inputs, opened_root
+from components.image_mask_example_gen.layouts import labelme
+from components.image_mask_example_gen.layouts.coco import Coco
+from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.plan import Plan, plan_ingestion
+from pipeline.evaluate import run as evaluation
 from pipeline.failures import explain_failure
 from pipeline.run_local import main
 
@@ -261,6 +265,47 @@ def test_an_object_that_is_gone_does_not_make_the_dataset_smaller(
         ingest(config, tmp_path / "out")
     gone = "s3://data/set/masks/c.png is gone since its folder was listed; start again"
     assert explain_failure(failure.value) == gone
+
+
+def test_a_labelme_file_that_is_gone_is_not_rejected(store: Store, folder: Path) -> None:
+    draw(folder, ["a.jpg"])
+    (folder / "a.json").write_text("{}")
+    store.refused["data/set/a.json"] = FileNotFoundError()
+    with pytest.raises(StageError, match=r"s3://data/set/a\.json is gone since its folder was listed"):
+        labelme._read(path_of(f"{ROOT}/a.json"))
+
+
+def test_a_coco_list_that_a_store_refuses_is_not_rejected(store: Store, folder: Path) -> None:
+    store.refused["data/set/list.json"] = OSError("SLOW_DOWN")
+    with pytest.raises(StageError, match="SLOW_DOWN"):
+        Coco().open_mask(path_of(ROOT), Entry("a", "a.jpg", "list.json#1"), 100)
+
+
+def test_a_look_at_the_root_lists_it_once_and_asks_for_nothing_else(store: Store, folder: Path) -> None:
+    for number in range(20):
+        pairs(folder / str(number), ["a"])
+    config = FOLDER | {"root": ROOT, "images": "*/images/*.jpg", "masks": "*/masks/*.png"}
+    DatasetConfig.model_validate(config).check_root()
+    assert store.listed == ["data/set"] and not store.looked_at
+
+
+def test_a_copy_of_what_a_model_learnt_from_in_a_bucket_is_not_passed_over_in_silence(
+    store: Store,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pairs(folder)
+    monkeypatch.setattr(evaluation, "described", lambda *_: FOLDER | {"root": ROOT})
+    learnt = evaluation._Learnt(tmp_path)
+    learnt.of(DatasetConfig.model_validate(FOLDER | {"root": ROOT}))
+    learnt.tell()
+    assert not caplog.text
+    learnt.of(DatasetConfig.model_validate(FOLDER | {"root": str(folder)}))
+    learnt.tell()
+    assert "it is not known whether the model learnt from these pairs" in caplog.text
+    assert f"{ROOT} is a bucket" in caplog.text
 
 
 def test_an_object_that_comes_short_is_no_smaller_picture(store: Store, folder: Path) -> None:

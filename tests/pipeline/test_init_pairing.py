@@ -205,6 +205,27 @@ def test_images_that_are_named_by_their_split_meet_masks_that_are_not_and_no_fie
     assert len(found.entries) == 6 and not found.unpaired
 
 
+def test_what_lies_still_before_a_fixed_camera_is_a_class(tmp_path: Path) -> None:
+    masks = {name: np.zeros((32, 32), bool) for name in ("road", "sidewalk", "car")}
+    masks["road"][8:], masks["sidewalk"][:8] = True, True
+    for number in range(4):
+        masks["car"] = np.roll(np.pad(np.ones((6, 6), bool), ((20, 6), (0, 26))), 5 * number, axis=1)
+        for name, mask in masks.items():
+            (tmp_path / "masks").mkdir(exist_ok=True)
+            Image.fromarray(mask).convert("L").save(tmp_path / f"masks/{number}_{name}.png")
+    lay_out(tmp_path, *(f"images/{number}.jpg" for number in range(4)))
+    assert paired(tmp_path).dataset["masks"].keys() == masks.keys()
+
+
+def test_a_split_of_few_images_is_found_by_their_names(tmp_path: Path) -> None:
+    splits = ["train"] * 80 + ["val"] * 12 + ["test"] * 2
+    lay_out(tmp_path, *(f"images/{n}_{split}.jpg" for n, split in enumerate(splits)))
+    lay_out(tmp_path, *(f"masks/{n}.png" for n in range(len(splits))))
+    found = paired(tmp_path)
+    assert found.dataset["images"] == "images/*_{test,train,val}.jpg"
+    assert len(found.entries) == len(splits) and not found.unpaired
+
+
 def test_a_field_of_view_is_no_mask_beside_masks_of_the_images_names(tmp_path: Path) -> None:
     draw_retinas(
         tmp_path, "images/{:02}_dr.jpg", vessels="manual1/{:02}_dr.tif", view="mask/{:02}_dr_mask.tif"

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from components.bucket import BucketPath
 from components.errors import StageError
 from components.folders import files_below, scan_folder
 from components.image_mask_example_gen.layouts.file_pattern import FilePattern
@@ -178,6 +179,8 @@ class Coco(Layout):
         try:
             annotations = _load(root, path)
         except StageError as error:
+            if isinstance(root, BucketPath):
+                raise
             raise InputRejectedError(Reason.NOT_DECODABLE, str(error)) from None
         _, height, width = annotations.images[int(number)]
         check_pixels(width, height, max_pixels)

@@ -61,13 +61,13 @@ class Folder(Layout):
           ``{train,val}annot/*.png``.
         - A mask's name has two wildcards, and the first ends its image's: ``images/*.jpg`` meets all of
           ``masks/*_mask*.png``.
-        - An image's name has two wildcards, and the first ends its mask's: ``*_{training,test}.tif`` meets
-          ``*_manual1.gif``.
         - The masks lie a folder deeper, and that is the name: ``images/*.jpg`` meets ``masks/*/*.png``.
         - Both leave folders open, with one image in each: ``*/images/*.jpg`` meets ``*/masks/*.png``.
+        - An image's name has two wildcards, and the first ends its mask's: ``*_{training,test}.tif`` meets
+          ``*_manual1.gif``.
 
-        Where a mask's name has two wildcards, and in the last two, an image may have several masks. A file
-        that both patterns find is a mask.
+        In the three before the last one an image may have several masks. A file that both patterns find is a
+        mask.
         """
         return self._pair(lambda pattern: pattern.walk(root))
 
@@ -127,12 +127,12 @@ def _namings(images: FilePattern, masks: FilePattern) -> Iterator[_Naming]:
             lambda mask: key(mask, mask.first, masks.beginning),
             several=True,
         )
-    if images.has_parts:
-        yield _Naming(lambda image: key(image, image.first), lambda mask: key(mask, mask.name))
     if levels == 1:
         yield _Naming(lambda image: _joined(image.folders, image.name), _folders, several=True)
     if levels == 0 and images.open_folders:
         yield _Naming(_folders, _folders, several=True)
+    if images.has_parts:
+        yield _Naming(lambda image: key(image, image.first), lambda mask: key(mask, mask.name))
 
 
 def _joined(*parts: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from components.bucket import BucketPath
 from components.errors import StageError
 from components.folders import files_below
 from components.image_mask_example_gen.layouts.json_file import read_json
@@ -139,10 +140,17 @@ def _size(number: Any) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Reads a file as far as its ``shapes`` can be relied on; raises ValueError where they cannot."""
+    """Reads a file as far as its ``shapes`` can be relied on.
+
+    Raises:
+      ValueError: they cannot.
+      StageError: it is no longer in its bucket.
+    """
     try:
         content = read_json(path)
     except OSError as error:
+        if isinstance(path, BucketPath):
+            raise StageError(f"{path} is gone since its folder was listed; start again") from error
         raise ValueError(f"cannot be read: {error.strerror}") from None
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list):

@@ -170,11 +170,12 @@ class Layout(ABC):
                 "and give its path (--data DIR)"
             )
         try:
-            if not folder.is_dir():
-                remedy = "give a folder of a bucket that has objects below it" if in_bucket else _A_FOLDER
-                raise ValueError(f"dataset.root: no folder {root!r}; {remedy}")
-            missing = self.missing(folder)
-            hint = self._hint(folder) if missing else None
+            with folder.listed() if isinstance(folder, BucketPath) else nullcontext():
+                if not folder.is_dir():
+                    remedy = "give a folder of a bucket that has objects below it" if in_bucket else _A_FOLDER
+                    raise ValueError(f"dataset.root: no folder {root!r}; {remedy}")
+                missing = self.missing(folder)
+                hint = self._hint(folder) if missing else None
         except OSError as error:
             raise ValueError(
                 f"dataset.root: {error.filename or root!r} cannot be read: {error.strerror}; "
@@ -191,9 +192,8 @@ class Layout(ABC):
 
     def _hint(self, root: Path) -> Path | None:
         """The subfolder that was probably meant."""
-        with root.listed() if isinstance(root, BucketPath) else nullcontext():
-            subfolders = sorted(path for path in root.iterdir() if path.is_dir())
-            return next((path for path in subfolders if self._looks_right(path)), None)
+        subfolders = sorted(path for path in root.iterdir() if path.is_dir())
+        return next((path for path in subfolders if self._looks_right(path)), None)
 
     def _looks_right(self, root: Path) -> bool:
         try:
