@@ -1,4 +1,7 @@
-"""The recipe's ``kubeflow`` block: everything that concerns Kubernetes, and nothing that changes a model."""
+"""The recipe's ``kubeflow`` block: everything that concerns Kubernetes.
+
+It bears on a model only by the Trainer's devices: their number, ``machines`` times ``gpus``, and kind.
+"""
 
 import re
 from collections import Counter, defaultdict

@@ -1,6 +1,6 @@
 """Kubernetes' API on loopback, as far as a training on several machines asks it, and the operators behind it.
 
-Objects are checked by the operators' own schemas. Who asks has the rights of the Role in kubernetes/pipeline.
+Objects are checked by the operators' own schemas. Who asks has a run's rights with kubernetes/training.
 What the servers do beyond that follows their sources:
 - github.com/kubeflow/trainer, pkg/runtime/core/trainingruntime.go, ``ValidateObjects``: a TrainJob is refused
   as long as the webhook's cache does not know its runtime;
@@ -44,7 +44,7 @@ POD: Final = "shapes-x-17"
 UID: Final = "0c4e9a4e-5f5d-4e0b-9f3b-5b0f0d5b1a11"
 NAME: Final = f"training-{UID[:13]}"
 """Of all that the task makes."""
-_ROLE: Final = Path(__file__).parents[2] / "kubernetes/pipeline/base/role.yaml"
+_KUBERNETES: Final = Path(__file__).parents[2] / "kubernetes"
 _PATH: Final = re.compile(
     rf"/apis?(?:/(?P<group>[a-z.]+))?/v1(?:alpha1)?/namespaces/{NAMESPACE}/(?P<plural>[a-z]+)(?:/(?P<name>.+))?"
 )
@@ -70,11 +70,12 @@ class _Answer(Exception):
 
 
 def rights() -> set[Right]:
-    """Of the account that runs have."""
-    role, _ = yaml.safe_load_all(_ROLE.read_text())
+    """Of the account that runs have, where the component for trainings is added."""
     return {
         (group, resource, verb)
-        for rule in role["rules"]
+        for directory in ("pipeline/base", "training")
+        for role in yaml.safe_load_all((_KUBERNETES / directory / "role.yaml").read_text())
+        for rule in role.get("rules", ())
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]

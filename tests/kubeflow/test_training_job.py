@@ -253,10 +253,7 @@ def test_the_role_has_what_a_training_needs_and_no_more(
             cluster.objects.clear()
         else:
             told = failure(train)
-        assert (
-            f'cannot {right[2]} resource "{right[1]}"' in told
-            and "kubernetes/pipeline/base/role.yaml" in told
-        )
+        assert f'cannot {right[2]} resource "{right[1]}"' in told and "kubernetes/training" in told
         cluster.rights = full
     train()
     assert not cluster.objects

@@ -1,5 +1,6 @@
 """The manifests around a run on Kubeflow: valid, without more rights than asked for, and all of one mind."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -31,14 +32,28 @@ def storage(variant: str) -> Manifests:
     return build(PIPELINE / "storage" / variant)
 
 
+@pytest.fixture(scope="session")
+def training(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifests]:
+    """The overlays with the component for several machines, by the line that is a comment there."""
+    copy = tmp_path_factory.mktemp("training") / "kubernetes"
+    shutil.copytree(PIPELINE.parent, copy)
+    overlays = {variant: copy / "pipeline/overlays" / variant for variant in VARIANTS}
+    for directory in overlays.values():
+        file = directory / "kustomization.yaml"
+        before, line, after = file.read_text().partition("  # - ../../../training\n")
+        assert line, f"no line for it in {file}"
+        file.write_text(before + line.replace("# ", "") + after)
+    return {variant: build(directory) for variant, directory in overlays.items()}
+
+
 def run_namespace(variant: str) -> str:
     [namespace] = {item["metadata"]["namespace"] for item in overlay(variant).objects}
     return str(namespace)
 
 
-def rules(variant: str) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+def rules(role: Object) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
     """Group, resource, verb and the names that a right is confined to."""
-    for rule in overlay(variant).the("Role")["rules"]:
+    for rule in role["rules"]:
         for group in rule["apiGroups"]:
             for resource in rule["resources"]:
                 for verb in rule["verbs"]:
@@ -105,22 +120,40 @@ def test_the_account_of_runs_is_the_recipes_and_has_the_role(variant: str) -> No
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_account_has_only_the_rights_of_a_runs_own_machinery(variant: str) -> None:
     assert not {item["kind"] for item in overlay(variant).objects} & {"ClusterRole", "ClusterRoleBinding"}
-    rights = list(rules(variant))
+    rights = list(rules(overlay(variant).the("Role")))
     assert ("argoproj.io", "workflowtaskresults", "create", ()) in rights
     assert ("argoproj.io", "workflowtaskresults", "patch", ()) in rights
     assert "*" not in "".join(strings(overlay(variant).the("Role")["rules"]))
     for group, resource, verb, names in rights:
         if group == "":
-            verbs = ("get", "list") if resource == "pods" else ("get",)
-            assert verb in verbs and (names or resource == "pods"), f"{verb} {resource} without a name"
-        elif group != "argoproj.io" or not resource.startswith("workflowtask"):
-            assert (group, resource, verb) in TRAINING_RIGHTS
+            assert verb == "get" and (names or resource == "pods"), f"{verb} {resource} without a name"
+        else:
+            assert group == "argoproj.io" and resource.startswith("workflowtask")
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_rights_to_train_on_several_machines_come_with_their_component_alone(
+    training: dict[str, Manifests], variant: str, version: str
+) -> None:
+    added = [item for item in training[variant].objects if item not in overlay(variant).objects]
+    assert len(added) == len(training[variant].objects) - len(overlay(variant).objects)
+    for item in added:
+        kubernetes_validate.validate(item, version, strict=True)
+        assert item["metadata"]["namespace"] == run_namespace(variant)
+    with_them = Manifests(added)
+    assert {item["kind"] for item in added} == {"Role", "RoleBinding", "NetworkPolicy"}
+    role, binding = with_them.the("Role"), with_them.the("RoleBinding")
+    assert set(rules(role)) == {(*right, ()) for right in TRAINING_RIGHTS}
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == overlay(variant).the("RoleBinding")["subjects"]
 
 
 TRAINING_RIGHTS = {
     *(("trainer.kubeflow.org", "trainingruntimes", verb) for verb in ("create", "delete")),
     *(("trainer.kubeflow.org", "trainjobs", verb) for verb in ("create", "get", "delete")),
     *(("kubeflow.org", "tfjobs", verb) for verb in ("create", "get", "delete")),
+    ("", "pods", "list"),
 }
 """tests/kubeflow/test_training_job.py shows that a training needs each of them."""
 
@@ -132,7 +165,7 @@ def test_the_launcher_may_read_all_that_its_configuration_names() -> None:
     assert providers.keys() <= {"s3", "gs", "minio"}
     readable = {
         (resource, name)
-        for _, resource, verb, names in rules("production")
+        for _, resource, verb, names in rules(overlay("production").the("Role"))
         for name in names
         if verb == "get"
     }
@@ -199,8 +232,10 @@ def test_the_network_is_closed_to_runs_but_for_what_is_listed(variant: str) -> N
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_machines_that_train_together_talk_with_each_other_alone(variant: str) -> None:
-    policy = overlay(variant).the("NetworkPolicy", "training-workers")["spec"]
+def test_machines_that_train_together_talk_with_each_other_alone(
+    training: dict[str, Manifests], variant: str
+) -> None:
+    policy = training[variant].the("NetworkPolicy", "training-workers")["spec"]
     config = KubeflowConfig()
     labels = worker_pod(config, "image")["metadata"]["labels"]
     selected = policy["podSelector"]["matchLabels"]

@@ -309,8 +309,11 @@ def test_a_killed_training_goes_on_and_ends_bit_for_bit_as_if_nothing_had_happen
         "loss": {"cross_entropy": 1.0, "dice": 1.0},
         "seed": 3,
     }
-    with copied_in_epochs(tmp_path / "through", 3):
+    with copied_in_epochs(tmp_path / "through", 2):
         through = train("through", **settings)
+    # What a resumed training saves is as good as what any other does.
+    with copied_in_epochs(tmp_path / "killed-in-2", 3):
+        train("killed-in-2", **settings)
     with caplog.at_level(logging.INFO, "components.trainer"):
         killed = train("killed-in-3", **settings)
     assert "going on after epoch 2" in caplog.messages

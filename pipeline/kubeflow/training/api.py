@@ -20,7 +20,7 @@ class Refused(Exception):
 
     def __init__(self, status: int, message: str):
         lacks_right = status == 403 and re.search(r"\bcannot (create|delete|get|list)\b", message)
-        remedy = "; the Role in kubernetes/pipeline/base/role.yaml allows it" if lacks_right else ""
+        remedy = "; add the component kubernetes/training to the overlay" if lacks_right else ""
         super().__init__(" ".join(message.split()) + remedy)
         self.status = status
 
