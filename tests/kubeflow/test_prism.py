@@ -60,12 +60,27 @@ REMOTE = BeamConfig(
     environment_config=f"localhost:{POOL_PORT}",
 )
 LOCAL = BeamConfig(workers=1)
+DATASETS = {
+    "pets_unet": "oxford_iiit_pet",
+    "pets_mobilenetv2": "oxford_iiit_pet",
+    "pets_best": "oxford_iiit_pet",
+    "kitti_unet": "kitti_semantics",
+    "ccp_densenet121": "clothing_co_parsing",
+    "ccp_best": "clothing_co_parsing",
+    "camvid_unet": "camvid",
+    "camvid_best": "camvid",
+}
+"""Of each recipe, the folder of its data."""
 TOO_LATE = "didn't get control connection"
 """What Prism says of a worker that took more than a minute to come up, which is little on a busy machine."""
 
 
 def test_every_stage_gives_what_it_gives_in_this_process(tmp_path: Path) -> None:
     own_network.run(__file__, "check_every_stage_gives_what_it_gives_in_this_process", tmp_path)
+
+
+def test_real_datasets_come_out_as_in_this_process(shared_data: Path, tmp_path: Path) -> None:
+    own_network.run(__file__, "check_real_datasets_come_out_as_in_this_process", tmp_path)
 
 
 def test_a_worker_killed_in_the_middle_of_ingestion_costs_the_stage_and_no_example(tmp_path: Path) -> None:
@@ -154,6 +169,23 @@ def statistics(run: Path) -> dict[str, dict[str, Message]]:
     return found
 
 
+def exact(statistics: dict[str, dict[str, Message]]) -> dict[tuple[str, str], tuple[float, ...]]:
+    """What is counted and compared of each split's features: how many, the smallest and the largest."""
+    counted = {}
+    for file, features in statistics.items():
+        for name, feature in features.items():
+            of_kind = getattr(feature, feature.WhichOneof("stats"))
+            common = of_kind.common_stats
+            extremes = (of_kind.min, of_kind.max) if feature.HasField("num_stats") else ()
+            counted[file, name] = (
+                common.num_non_missing,
+                common.num_missing,
+                common.tot_num_values,
+                *extremes,
+            )
+    return counted
+
+
 def transformed(run: Path) -> dict[str, list[str]]:
     """The transformed Examples as text, by split; a runner may write them in any order."""
     found = defaultdict(list)
@@ -192,6 +224,28 @@ def check_every_stage_gives_what_it_gives_in_this_process(
         json.loads(files(folder, "Evaluator/evaluation")[EVALUATION_FILE]) for folder in (remote, local)
     ]
     assert verdicts[0] == verdicts[1] and verdicts[0]["metrics"]["examples"] == 4
+
+
+def check_real_datasets_come_out_as_in_this_process(shared_data: Path, work: Path, engine: Engine) -> None:
+    """Of every recipe with data of its own, up to what is trained on."""
+    for name, data in DATASETS.items():
+        root = work / "data" / data
+        if not root.exists():
+            shutil.copytree(shared_data / data, root)
+        recipe = load_recipe(name, str(root), ["transform.materialize=true"])
+        remote, local = work / f"{name}-remote", work / f"{name}-local"
+        for folder, beam in {remote: REMOTE, local: LOCAL}.items():
+            for stage in stages(folder, recipe, beam):
+                if stage.name == "Trainer":
+                    break
+                run(stage, engine)
+        for artifact in ("ImageMaskExampleGen/examples", "ImageMaskExampleGen/ingestion"):
+            assert files(remote, artifact) == files(local, artifact), name
+        # Quantiles and the commonest values are estimates, which the order of examples changes.
+        assert exact(statistics(remote)) == exact(statistics(local)), name
+        assert transformed(remote)["Split-train"] and transformed(remote) == transformed(local), name
+        for folder in (remote, local):
+            shutil.rmtree(folder)
 
 
 def check_a_worker_killed_in_the_middle_of_ingestion(
