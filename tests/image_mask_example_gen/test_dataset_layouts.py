@@ -13,6 +13,7 @@ from PIL import Image
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.inputs import fingerprint_inputs
+from components.image_mask_example_gen.layouts.folder import Folder
 from components.image_mask_example_gen.layouts.layout import Scan
 from components.image_mask_example_gen.plan import plan_ingestion
 from components.image_mask_example_gen.report import Reason
@@ -231,3 +232,10 @@ def test_a_dataset_is_one_class_in_the_registry_and_nothing_elsewhere(tmp_path: 
     recipe = yaml.safe_load((tmp_path / "toy.yaml").read_text())
     assert recipe["dataset"]["layout"] == "toy" and recipe["evaluation"]["slices"] == ["town"]
     assert "12 pairs" in done.stdout
+
+
+def test_two_wildcards_in_an_images_name_are_no_reason_to_pair_by_the_first() -> None:
+    files = [f"images/{n}_{m}.png" for n in "12" for m in "12"]
+    files += [f"masks/{n}_{m}/{part}.png" for n in "12" for m in "12" for part in "123"]
+    scan = Folder("images/*_[0-9].png", "masks/*/*.png", ()).scan_listed(files)
+    assert [(entry.image, len(entry.parts)) for entry in scan.entries] == [(file, 3) for file in files[:4]]
