@@ -8,7 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import product, starmap
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -310,15 +310,8 @@ class _Search:
         )
         if not left_out or pairs < max(1, most / 2):
             return None
-        for view, other in product(left_out, telling):
-            inside = compare(self.root, view.pairing.mask_of, other.pairing.mask_of)
-            masks = [list(each.pairing.mask_of.values()) for each in (view, other)]
-            if inside is Relation.NEVER_BOTH:
-                continue
-            if inside is not Relation.INSIDE or mean_area(self.root, masks[0]) < mean_area(
-                self.root, masks[1]
-            ):
-                return None
+        if not all(starmap(self._holds, product(left_out, telling))):
+            return None
         pairing = self._resolved(telling)
         files = {mask for kind in left_out for mask in kind.pairing.mask_of.values()}
         note = (
@@ -326,6 +319,14 @@ class _Search:
             f"view does; taken are {pairing.dataset['masks']}"
         )
         return replace(pairing, notes=(*pairing.notes, note), besides=pairing.besides | files)
+
+    def _holds(self, kind: _Kind, other: _Kind) -> bool:
+        """Whether masks mark all that those of another kind do, and more, wherever an image has both."""
+        here, there = kind.pairing.mask_of, other.pairing.mask_of
+        relation = compare(self.root, here, there)
+        if relation is not Relation.INSIDE:
+            return relation is Relation.NEVER_BOTH
+        return mean_area(self.root, [*here.values()]) > mean_area(self.root, [*there.values()])
 
     def _as_classes(self, kinds: list[_Kind]) -> Pairing | None:
         """One pattern a class, where masks hold one value each and do not mark the same."""
