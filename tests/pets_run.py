@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple
 import pytest
 from warm_process import WarmProcess
 
+from components.dataset.contracts import write_whole
+
 SETTINGS: Final = {
     "transform.height": 64,
     "transform.width": 64,
@@ -72,6 +74,8 @@ def pets_run(shared_data: Path, factory: pytest.TempPathFactory) -> PetsRun:
         fcntl.flock(lock, fcntl.LOCK_EX)
         said = root / "said.json"
         if not said.exists():
+            # Another process may have been ended over it.
+            shutil.rmtree(root, ignore_errors=True)
             copy_pets(shared_data / "oxford_iiit_pet", root / "data")
             changes = [f"--set={key}={json.dumps(value)}" for key, value in SETTINGS.items()]
             where = [f"--data={root / 'data'}", f"--workdir={root / 'work'}"]
@@ -79,6 +83,6 @@ def pets_run(shared_data: Path, factory: pytest.TempPathFactory) -> PetsRun:
                 ["-m", "pipeline.run_local", "--recipe=pets_unet", *where, *changes], merged=True
             )
             output, _ = process.communicate()
-            said.write_text(json.dumps([process.wait(), output]))
+            write_whole(said, json.dumps([process.wait(), output]))
     code, output = json.loads(said.read_text())
     return PetsRun(code, output, root / "work", root / "data")
