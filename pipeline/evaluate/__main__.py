@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from components.imports import OPTIONAL_TO_KERAS, quick_imports
 from components.model_store import store
 from components.model_store.description import class_names, described, pixel_limit, reads_upright
 from components.report.run_summary import RunSummary
@@ -133,7 +134,8 @@ def _evaluate(recipe: Recipe, model: Path, output: Path, signals: interrupt.Inte
         view.run_starts(recipe.name, short_path(output))
         try:
             # Seconds of imports, which nobody waits for who has mistyped something.
-            from pipeline.evaluate.run import evaluate
+            with quick_imports(*OPTIONAL_TO_KERAS):
+                from pipeline.evaluate.run import evaluate
 
             summary = evaluate(recipe, model, output, view)
         except (Exception, KeyboardInterrupt) as error:

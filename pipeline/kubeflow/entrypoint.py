@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.errors import StageError
+from components.imports import OPTIONAL_TO_KERAS, quick_imports
 from components.run_parameters import SERVING_DIR
 from pipeline import interrupt
 from pipeline.failures import explain_failure
@@ -133,12 +134,16 @@ def _answer(executor_input: str, question: Callable[[Mapping[str, Any]], dict[st
 def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
     """Has TFX's own entrypoint run the executor, on input and with output that this backend understands."""
     # Many seconds of imports, which neither help nor a wrong command should wait for.
-    from google.protobuf import json_format
-    from kfp.pipeline_spec import pipeline_spec_pb2
-    from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
+    with quick_imports(*OPTIONAL_TO_KERAS):
+        from google.protobuf import json_format
+        from kfp.pipeline_spec import pipeline_spec_pb2
+        from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
+        from tfx.utils import import_utils
 
-    from pipeline.kubeflow.spec.artifacts import localize, publish
-    from pipeline.tfxio import configure_tfxio
+        from pipeline.kubeflow.spec.artifacts import localize, publish
+        from pipeline.tfxio import configure_tfxio
+
+        import_utils.import_class_by_path(args.executor_class_path)
 
     executor_input = pipeline_spec_pb2.ExecutorInput()
     inputs_spec = pipeline_spec_pb2.ComponentInputsSpec()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from components.imports import OPTIONAL_TO_KERAS, quick_imports
 from components.report.run_summary import INTERRUPTED, RunSummary, Stage, summarize
 from pipeline.config import Recipe
 from pipeline.failures import explain_failure, rejected_files
@@ -151,8 +152,9 @@ class LocalRun:
 
     def _run_stages(self) -> None:
         # Seconds of imports, needed by nothing that comes before.
-        from pipeline.create_pipeline import create_pipeline
-        from pipeline.local.stages import stages_of
+        with quick_imports(*OPTIONAL_TO_KERAS):
+            from pipeline.create_pipeline import create_pipeline
+            from pipeline.local.stages import stages_of
 
         pipeline = create_pipeline(
             self._recipe,

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
+from components.imports import quick_imports
 from components.serving.server.options import USAGE, OptionsError, ServerOptions, parse_options
 
 PARENT_PIPE: Final = "MODEL_SERVER_PARENT_PIPE"
@@ -49,7 +50,8 @@ def serve(options: ServerOptions) -> int:
     _say("Embedded model server, for development and tests; production is TensorFlow Serving.")
     try:
         options.require_embedded()
-        with _quiet_import(), _without_keras():
+        # Without Keras TensorFlow takes half of the time, and who runs graphs needs none.
+        with _quiet_import(), quick_imports("keras"):
             from components.serving.server.server import ModelServer, StartError
         server = ModelServer(options, _say)
     except OptionsError as error:
@@ -119,18 +121,6 @@ def _quiet_import() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-
-
-@contextmanager
-def _without_keras() -> Iterator[None]:
-    """Has TensorFlow imported without Keras, in half of the time: who runs graphs needs none."""
-    # Which is for TensorFlow as if there were no Keras; but where it has been imported it has to stay.
-    absent = sys.modules.setdefault("keras", None) is None  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        if absent:
-            del sys.modules["keras"]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+"""TensorFlow, TFX and Beam imported in less time."""
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+OPTIONAL_TO_KERAS: Final = ("jax", "sklearn")
+"""What Keras imports where it finds it, for its other backends and for wrappers."""
+
+
+@contextmanager
+def quick_imports(*absent: str) -> Iterator[None]:
+    """Has the imports of the block find none of these packages, and no garbage collected meanwhile.
+
+    Some ten thousand modules make objects by the million and next to no garbage, which the collector looks
+    for again and again.
+
+    Args:
+        absent: what others import where they find it, and what nobody here uses of them. What has been
+            imported before, stays.
+    """
+    hidden = [name for name in absent if sys.modules.setdefault(name, None) is None]  # type: ignore[arg-type]
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+        if collecting:
+            gc.enable()

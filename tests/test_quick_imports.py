@@ -1,0 +1,53 @@
+"""``components.imports``, in interpreters of their own: what one has imported stays imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def _says(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+_HEAD = "import gc, importlib.util, sys\nfrom components.imports import quick_imports\n"
+
+
+def test_a_package_is_absent_within_and_there_afterwards() -> None:
+    program = (
+        f"{_HEAD}"
+        "with quick_imports('colorsys'):\n"
+        "    try:\n"
+        "        import colorsys\n"
+        "    except ImportError as error:\n"
+        "        print(type(error).__name__, gc.isenabled())\n"
+        "import colorsys\n"
+        "print(colorsys.__name__, gc.isenabled())\n"
+    )
+    assert _says(program).split("\n") == ["ModuleNotFoundError False", "colorsys True"]
+
+
+def test_what_was_imported_before_is_found_and_stays() -> None:
+    program = (
+        f"{_HEAD}"
+        "import colorsys\n"
+        "with quick_imports('colorsys'):\n"
+        "    import colorsys as again\n"
+        "print(again is colorsys is sys.modules['colorsys'])\n"
+    )
+    assert _says(program) == "True"
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_after_an_import_that_fails_all_is_as_before(collects: bool) -> None:
+    program = (
+        f"{_HEAD}"
+        f"{'' if collects else 'gc.disable()'}\n"
+        "try:\n"
+        "    with quick_imports('colorsys'):\n"
+        "        import no_such_module\n"
+        "except ImportError:\n"
+        "    print(gc.isenabled(), 'colorsys' in sys.modules)\n"
+    )
+    assert _says(program) == f"{collects} False"
