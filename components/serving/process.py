@@ -18,12 +18,19 @@ import grpc
 
 from components.serving import messages
 from components.serving.backends import Backend, choose
-from components.serving.server.__main__ import PARENT_PIPE
 from components.serving.server.options import LOOPBACK, ServerOptions
 
 _LOOK_SECONDS: Final = 0.1
 _CALL_SECONDS: Final = 5
 _TAIL_LINES: Final = 20
+_KEEPER: Final = """
+read -r _
+kill -s TERM -- "-$1"
+tries=0
+while kill -s 0 -- "-$1" && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
+kill -s KILL -- "-$1"
+"""
+"""A shell's: waits for the end of who started it, by its end of a pipe, and ends a group of processes."""
 
 
 class ServerProcessError(Exception):
@@ -33,8 +40,8 @@ class ServerProcessError(Exception):
 class ServerProcess:
     """Runs a model server while a ``with`` block lasts, or between `start` and `stop`.
 
-    The process leads a group of its own, so that Ctrl-C reaches whoever holds it, who stops it. The embedded
-    server also ends by itself with the process that started it, however that ends.
+    The process leads a group of its own, so that Ctrl-C reaches whoever holds it, who stops it. Whatever
+    serves ends within five seconds of the process that started it, however that ends.
 
     Attributes:
         grpc_port: port of the gRPC API at 127.0.0.1.
@@ -77,7 +84,7 @@ class ServerProcess:
         self._stop_seconds = stop_seconds
         self._log_is_temporary = log is None
         self._process: subprocess.Popen[bytes] | None = None
-        self._alive: int | None = None
+        self._keeper: subprocess.Popen[bytes] | None = None
         self.grpc_port: int = self._options.port
         self.rest_port: int | None = self._options.rest_api_port
         self.log = log or _temporary_log()
@@ -114,6 +121,7 @@ class ServerProcess:
         """
         try:
             self._process = self._run()
+            self._keeper = _keep(self._process.pid)
             self._wait_until_available()
         except BaseException:
             self.stop()
@@ -127,9 +135,11 @@ class ServerProcess:
                 os.killpg(self._process.pid, number)
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(self._stop_seconds)
-        if self._alive is not None:
-            os.close(self._alive)
-            self._alive = None
+        if self._keeper is not None:
+            # Before its pipe ends: the group's number may be another one's by now.
+            self._keeper.kill()
+            self._keeper.communicate()
+            self._keeper = None
         if self._log_is_temporary:
             self.log.unlink(missing_ok=True)
         return None if self._process is None else self._process.returncode
@@ -140,7 +150,6 @@ class ServerProcess:
             return "".join(deque(file, _TAIL_LINES)).strip()
 
     def _run(self) -> subprocess.Popen[bytes]:
-        read_end, self._alive = os.pipe()
         try:
             with self.log.open("ab") as log:
                 return subprocess.Popen(
@@ -148,14 +157,11 @@ class ServerProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **self._env, PARENT_PIPE: str(read_end)},
-                    pass_fds=(read_end,),
+                    env={**os.environ, **self._env},
                     start_new_session=True,
                 )
         except OSError as error:
             raise ServerProcessError(f"the model server cannot be run: {error}") from error
-        finally:
-            os.close(read_end)
 
     def _wait_until_available(self) -> None:
         end = time.monotonic() + self._start_seconds
@@ -178,6 +184,17 @@ class ServerProcess:
         if self._process is None:
             raise RuntimeError("the server has not been started")
         return self._process
+
+
+def _keep(group: int) -> subprocess.Popen[bytes]:
+    """Starts what ends a group of processes when this process is gone, be it by a signal that nobody sees."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _KEEPER, "sh", str(group)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _is_available(channel: grpc.Channel, model: str) -> bool:

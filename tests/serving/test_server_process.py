@@ -18,7 +18,6 @@ from components.serving import messages
 from components.serving.backends import Backend
 from components.serving.messages import ModelSpec
 from components.serving.process import ServerProcess, ServerProcessError
-from components.serving.server.__main__ import PARENT_PIPE
 from components.serving.server.options import ServerOptions
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -113,25 +112,32 @@ def test_a_server_that_does_not_come_up_is_killed_with_all_it_started(
     _until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
-def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
-    read_end, write_end = os.pipe()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "components.serving.server", f"--model_base_path={tmp_path}", "--port=0"],
-        cwd=_REPOSITORY,
-        env={**os.environ, PARENT_PIPE: str(read_end)},
-        pass_fds=(read_end,),
-        stdout=subprocess.PIPE,
+@pytest.mark.parametrize("obeys", [True, False])
+def test_the_server_and_all_it_started_end_with_a_process_that_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obeys: bool
+) -> None:
+    ignores = "" if obeys else "trap '' TERM; "
+    _fake_binary(
+        tmp_path, f"{ignores}sleep 1000 & echo $$ $! > pids.new; mv pids.new pids; wait", monkeypatch
     )
-    os.close(read_end)
-    try:
-        assert server.stdout and server.stdout.readline().startswith(b"Embedded model server")
-        assert server.poll() is None
-        # While it loads TensorFlow there is nothing to drain.
-        os.close(write_end)
-        assert server.wait(20) == 0
-    finally:
-        server.kill()
-        server.communicate()
+    starts = (
+        "from components.serving.process import Backend, ServerProcess, ServerOptions\n"
+        "options = ServerOptions(port=0, model_base_path='/nowhere')\n"
+        "ServerProcess(options, backend=Backend.TENSORFLOW_MODEL_SERVER).start()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", starts], env=environment) as holder:
+        _until((tmp_path / "pids").exists)
+        server, child = map(psutil.Process, map(int, (tmp_path / "pids").read_text().split()))
+        assert server.is_running() and child.is_running()
+        # The one that is to end them is there a moment later.
+        _until(lambda: len(psutil.Process(holder.pid).children()) == 2)
+        holder.kill()
+    _until(lambda: not any(_is_there(process) for process in (server, child)))
+
+
+def _is_there(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_a_second_signal_does_not_wait_and_requests_are_dropped(tmp_path: Path) -> None:

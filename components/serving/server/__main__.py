@@ -22,8 +22,6 @@ from typing import Final, NoReturn
 from components.imports import quick_imports
 from components.serving.server.options import USAGE, OptionsError, ServerOptions, parse_options
 
-PARENT_PIPE: Final = "MODEL_SERVER_PARENT_PIPE"
-"""Environment variable: a file descriptor at whose end the process that started the server is gone."""
 STOPPED: Final = 0
 FAILED: Final = 1
 """Exit status where nothing can be served, or requests were dropped."""
@@ -45,7 +43,6 @@ def serve(options: ServerOptions) -> int:
     # For every thread from here on: what is computed in C++ would keep Python from handling a signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     threading.Thread(target=_obey_signals, args=(ready, stopping), name="signals", daemon=True).start()
-    _follow_parent()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     _say("Embedded model server, for development and tests; production is TensorFlow Serving.")
     try:
@@ -81,17 +78,6 @@ def _obey_signals(ready: threading.Event, stopping: threading.Event) -> None:
     stopping.set()
     signal.sigwait(_SIGNALS)
     _end(FAILED)
-
-
-def _follow_parent() -> None:
-    """Stops with the process that started this one, however that ends."""
-    if descriptor := os.environ.pop(PARENT_PIPE, None):
-
-        def follow() -> None:
-            os.read(int(descriptor), 1)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        threading.Thread(target=follow, name="parent", daemon=True).start()
 
 
 def _end(status: int) -> NoReturn:
