@@ -75,13 +75,13 @@ def _run(recipe: Recipe, workdir: WorkDir, mode: Mode, signals: interrupt.Interr
         except KeyboardInterrupt:
             line = Line("interrupted; run the same command again to go on from there", Tone.WARNING)
             view.run_ends(Ending(interrupt.EXIT_CODE, log, None, [line]))
-            interrupt.leave(interrupt.EXIT_CODE)
+            interrupt.leave(interrupt.EXIT_CODE, workdir.remove_temporary)
         code = interrupt.EXIT_CODE if ended.interrupted else _EXIT_CODES[ended.summary.outcome]
         lines = list(last_lines(ended, recipe, workdir, log))
         view.run_ends(Ending(code, log, ended.summary, lines))
         if ended.interrupted:
             # Beam's threads may still be at work, and the interpreter would wait for them.
-            interrupt.leave(code)
+            interrupt.leave(code, workdir.remove_temporary)
     return code
 
 

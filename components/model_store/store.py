@@ -148,7 +148,7 @@ def publish(
 
 
 def prune(base: Path, keep: int) -> list[int]:
-    """Removes all versions but the ``keep`` newest.
+    """Removes all versions but the ``keep`` newest, and what others who were killed have left half done.
 
     Returns:
         The numbers of the versions removed, ascending.
@@ -158,8 +158,6 @@ def prune(base: Path, keep: int) -> list[int]:
     """
     if keep < 1:
         raise ValueError(f"keep is {keep}; at least 1 version, the newest, stays")
-    if len(versions(base)) <= keep:
-        return []
     with _locked(base):
         superfluous = versions(base)[:-keep]
         for number in superfluous:

@@ -154,8 +154,9 @@ class LocalRun:
         # Seconds of imports, needed by nothing that comes before.
         with quick_imports(*OPTIONAL_TO_KERAS):
             from pipeline.create_pipeline import create_pipeline
-            from pipeline.local.stages import stages_of
+            from pipeline.local.stages import fail_abandoned_executions, stages_of
 
+        fail_abandoned_executions(self._workdir.metadata, self._workdir.artifacts)
         pipeline = create_pipeline(
             self._recipe,
             self._recipe.run_parameters(str(self._workdir.serving(self._recipe.serving.model_name))),

@@ -3,6 +3,7 @@
 TFX's own LocalDagRunner does the same, but says neither when a stage starts nor whether it was cached.
 """
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,6 +119,30 @@ def stages_of(pipeline: Pipeline, run_id: str, beam_pipeline_args: Sequence[str]
         Stage(node.pipeline_node, compiled, deployment, connection, beam_pipeline_args)
         for node in compiled.nodes
     ]
+
+
+def fail_abandoned_executions(metadata_path: Path, artifacts: Path) -> None:
+    """Records that what a run was at when it was killed, or interrupted, has failed, and removes its outputs.
+
+    TFX takes an execution for running until it hears of its end. Nobody else may be at work there.
+
+    Args:
+        metadata_path: the SQLite file of ML Metadata.
+        artifacts: directory of all artifacts.
+    """
+    connection = metadata.sqlite_metadata_connection_config(str(metadata_path))
+    with metadata.Metadata(connection) as store:
+        for execution in store.store.get_executions():
+            if execution_lib.is_execution_active(execution):
+                # As `outputs_utils` of TFX names them; the same number stands for nothing else.
+                for pattern in (f"*/*/{execution.id}", f"*/.system/*/{execution.id}"):
+                    for outputs in artifacts.glob(pattern):
+                        shutil.rmtree(outputs)
+                # Last: whoever is killed before it will be here again.
+                execution.last_known_state = _Execution.FAILED
+                store.store.put_executions([execution])
+    for left in artifacts.glob("*/.system/stateful_working_dir/*"):
+        shutil.rmtree(left)
 
 
 def _recorded_reason(execution: Any) -> str:

@@ -4,7 +4,10 @@ import difflib
 import fcntl
 import json
 import os
+import re
 import shutil
+import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +19,9 @@ from pydantic import ValidationError
 from components.report.run_summary import RunSummary
 
 SUMMARY: Final = "summary.json"
+_TEMPORARY: Final = "segmentation-run-"
+_HALF_WRITTEN: Final = re.compile(r"\.(summary\.json|report\.json|index\.html)\.\d+")
+"""What `write_whole` calls a file until it is one."""
 
 
 class WorkDirError(Exception):
@@ -38,6 +44,7 @@ class WorkDir:
         self.summary = self.root / SUMMARY
         self.history = self.root / "history"
         self.report = self.root / "report" / "index.html"
+        self._temporary: Path | None = None
 
     def serving(self, model_name: str) -> Path:
         """The directory that holds a model's versions."""
@@ -66,6 +73,9 @@ class WorkDir:
     def locked(self) -> Iterator[None]:
         """Creates the directory and keeps other runs out; a lock dies with its process, however it dies.
 
+        Meanwhile temporary files, of child processes, too, lie in a directory of their own. It goes at the
+        end; where the process is killed, it is the next one that removes it, and what else was half written.
+
         Raises:
             WorkDirError: another run holds the lock, or the directory cannot be written to.
         """
@@ -80,8 +90,9 @@ class WorkDir:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
+                holder = file.readline().strip() or "unknown"
                 raise WorkDirError(
-                    f"another run (process {file.read().strip() or 'unknown'}) is at work in {self.root}; "
+                    f"another run (process {holder}) is at work in {self.root}; "
                     "wait for it, or choose another --workdir"
                 ) from None
             except OSError as error:
@@ -89,14 +100,63 @@ class WorkDir:
                     f"{self.root} cannot be locked: {error.strerror}; choose a --workdir on a disk that can"
                 ) from None
             try:
+                file.seek(0)
+                _, _, earlier = file.read().partition("\n")
+                self._remove_remains(earlier)
+                # Its name is written down before it is there, or a process that is killed in between would
+                # leave one that nobody knows of.
+                temporary = Path(tempfile.gettempdir(), f"{_TEMPORARY}{uuid.uuid4().hex}")
                 # Not through the file's buffer, which would be written again when it is closed.
                 os.truncate(file.fileno(), 0)
-                os.write(file.fileno(), str(os.getpid()).encode())
+                os.write(file.fileno(), os.fsencode(f"{os.getpid()}\n{temporary}"))
             except OSError as error:
                 raise WorkDirError(
                     f"cannot write in {self.root}: {error.strerror}; make room, or choose another --workdir"
                 ) from None
-            yield
+            try:
+                temporary.mkdir(mode=0o700)
+            except OSError as error:
+                raise WorkDirError(
+                    f"cannot write in {temporary.parent}: {error.strerror}; make room, or name another place "
+                    "for temporary files in TMPDIR"
+                ) from None
+            self._temporary = temporary
+            with _temporary_files_in(temporary):
+                yield
+
+    def remove_temporary(self) -> None:
+        """Removes the temporary files of this process; for one that does not leave `locked` as others do."""
+        if self._temporary:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _remove_remains(self, temporary: str) -> None:
+        """Removes what processes that were killed have left: the lock is held, so nobody works on it.
+
+        Args:
+            temporary: the directory of the last holder's temporary files.
+        """
+        if Path(temporary).name.startswith(_TEMPORARY):
+            shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (self.root, self.report.parent, *self.history.glob("*")):
+            for path in folder.glob(".*"):
+                if _HALF_WRITTEN.fullmatch(path.name):
+                    path.unlink()
+
+
+@contextmanager
+def _temporary_files_in(directory: Path) -> Iterator[None]:
+    """Has `tempfile` and child processes put temporary files into a directory, which goes at the end."""
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = str(directory)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        if variable is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = variable
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -278,6 +278,15 @@ def test_pruning_that_is_killed_leaves_no_half_of_a_version(model: Path, base: P
     assert entries(base) == [".lock", str(number), "2"]
 
 
+def test_pruning_removes_what_the_dead_left_where_there_is_nothing_else_to_do(base: Path) -> None:
+    """Without a further push nobody else would."""
+    write_model(base / "2")
+    write_model(base / ".removing-1")
+    write_model(base / ".publishing")
+    assert store.prune(base, keep=1) == []
+    assert entries(base) == [".lock", "2"]
+
+
 def test_the_fingerprint_sees_names_and_bytes_but_neither_times_nor_provenance(tmp_path: Path) -> None:
     one, other = write_model(tmp_path / "one"), write_model(tmp_path / "other")
     os.utime(other / "saved_model.pb", (0, 0))

@@ -8,11 +8,14 @@ import os
 import pty
 import re
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -374,11 +377,15 @@ def test_a_pipeline_that_cannot_be_built_says_so_on_the_terminal(
 def test_an_interrupt_ends_with_130_and_one_line_and_the_rerun_goes_on(
     run: Run, tmp_path: Path, trouble: str, number: signal.Signals
 ) -> None:
-    process = start(tmp_path, "--set", "beam.workers=2", trouble=trouble)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    process = start(tmp_path, "--set", "beam.workers=2", trouble=trouble, TMPDIR=str(temporary))
     wait_for(process, "hanging")
+    assert any(temporary.iterdir())
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130
+    assert list(temporary.iterdir()) == []
     summary = summary_of(tmp_path)
     assert out.splitlines() == [
         "interrupted in Worker; run the same command again to go on from there",
@@ -414,6 +421,37 @@ def test_a_second_run_stops_and_names_the_first_and_a_killed_one_is_in_nobodys_w
     assert summary_of(tmp_path)["outcome"] == "pushed"
 
 
+def test_what_killed_runs_leave_half_written_goes_with_the_next_one(run: Run, tmp_path: Path) -> None:
+    workdir, temporary = tmp_path / "work", tmp_path / "tmp"
+    temporary.mkdir()
+    for _ in range(2):
+        process = start(workdir, trouble="hang", TMPDIR=str(temporary))
+        wait_for(process, "hanging")
+        process.kill()
+        process.communicate()
+    folder = workdir / "history" / "20260101-000000-000000"
+    folder.mkdir(parents=True)
+    own = folder / ".gitignore"
+    own.touch()
+    half_written = [workdir / ".summary.json.7", folder / ".index.html.7", folder / ".report.json.7"]
+    for path in half_written:
+        path.touch()
+    # Of the first one, what it leaves is gone by now.
+    assert len(list(workdir.glob("artifacts/Worker/model/*/begun"))) == 1
+    assert len(list(temporary.iterdir())) == 1
+
+    assert run(workdir).code == 0
+    assert list(temporary.iterdir()) == []
+    assert not any(path.exists() for path in half_written) and own.exists()
+    [model] = (workdir / "artifacts" / "Worker" / "model").iterdir()
+    assert {path.name for path in model.iterdir()} == {"begun", "count"}
+    assert list(workdir.glob("artifacts/*/.system/stateful_working_dir/*")) == []
+    with closing(sqlite3.connect(workdir / "metadata.sqlite")) as store:
+        states = dict(store.execute("SELECT last_known_state, count(*) FROM Execution GROUP BY 1"))
+    complete, failed, cached = 3, 4, 5
+    assert states == {complete: 3, failed: 2, cached: 2}
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -443,6 +481,18 @@ def test_a_work_directory_that_cannot_be_made_ends_with_2(run: Run, tmp_path: Pa
     finished = run(tmp_path / "file")
     assert finished.code == 2
     assert f"cannot work in {tmp_path / 'file'}" in finished.err
+
+
+def test_a_place_for_temporary_files_that_takes_none_ends_with_2(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with monkeypatch.context() as patch:
+        # Not for longer: pytest has temporary files of its own.
+        patch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+        finished = run(tmp_path / "work")
+    assert (finished.code, finished.err.count("\n")) == (2, 1)
+    assert f"cannot write in {tmp_path / 'file'}: Not a directory; make room, or name" in finished.err
 
 
 def test_a_run_goes_on_when_its_reader_is_gone(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,9 @@ def _train() -> None:
 
 
 def _hang() -> None:
+    # What it would remove by itself: its own, and that of a child process.
+    tempfile.mkdtemp()
+    subprocess.run(["mktemp", "-d"], check=True)
     logger.info("hanging")
     time.sleep(60)
 
