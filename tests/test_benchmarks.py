@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +13,8 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt, label
 from warm_process import WarmProcess
 
-from benchmarks import init, large_pictures, resolution, scale, training
+from benchmarks import init, kills, large_pictures, resolution, scale, training
+from benchmarks.kills import Kill, Trials
 from benchmarks.thin_structures import draw_picture, draw_thin_structures
 
 
@@ -89,8 +92,8 @@ class _Warm:
     PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 
     class Popen(WarmProcess):
-        def __init__(self, command: list[str], stdout: int):
-            super().__init__(command[1:])
+        def __init__(self, command: list[str], stdout: int, env: dict[str, str] | None = None, **_: object):
+            super().__init__(command[1:], environment=env)
 
         def __enter__(self) -> Self:
             return self
@@ -141,3 +144,46 @@ def test_what_a_large_picture_takes_is_measured(capsys: pytest.CaptureFixture[st
     assert measured
     seconds, before, answered = map(float, measured.groups())
     assert seconds > 0 and 0 < before <= answered
+
+
+def test_kills_are_drawn_for_every_stage_and_on_the_way_to_it() -> None:
+    stages = ["Trainer", "ServingCheck", "Pusher"]
+    planned = kills.plan(stages, 40, seed=1)
+    places = {(kill.place, kill.before) for kill in planned}
+    assert places == {*((stage, before) for stage in stages for before in (True, False)), ("the end", False)}
+    assert {kill.place for kill in planned if kill.victim == "child"} == {"ServingCheck"}
+    assert planned == kills.plan(stages, 40, seed=1) != kills.plan(stages, 40, seed=2)
+
+
+def test_killed_runs_are_held_to_an_undisturbed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kills, "subprocess", _Warm)
+    monkeypatch.setenv("TOY_TROUBLE", "training")
+    toy = str(Path(__file__).with_name("pipeline") / "toy_pipeline.py")
+    workdir, scratch = tmp_path / "work", tmp_path / "scratch"
+    scratch.mkdir()
+
+    def result() -> dict[str, object]:
+        [count] = workdir.glob("artifacts/Worker/model/*/count")
+        return {"the count": count.read_text()}
+
+    def promises() -> Iterator[str]:
+        if not list(workdir.glob("artifacts/Numbers/numbers/*/count")):
+            yield "Numbers is not done"
+
+    trials = Trials(
+        [sys.executable, toy, "--workdir", str(workdir), "--json"], workdir, scratch, result, promises
+    )
+    early, late = Kill("Numbers", True, 0, "run"), Kill("Worker", False, 0.5, "all")
+    first, second, finished = trials.chain([late, early])
+    assert (first.kill, first.where, first.broken) == (
+        early,
+        "before the first stage",
+        ("Numbers is not done",),
+    )
+    assert (second.kill, second.where, second.broken) == (late, "in Worker", ())
+    assert (finished.kill, finished.where, finished.broken) == (None, "ended", ())
+
+    trials.undisturbed.result = {"the count": "another"}
+    trials.undisturbed.files["serving/shapes/7/saved_model.pb"] += 1
+    [unlike] = trials.chain([])
+    assert unlike.broken == ("another result: the count", "missing: serving/shapes/7/saved_model.pb")

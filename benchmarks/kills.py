@@ -1,0 +1,560 @@
+"""Kills local runs at random moments, and holds what becomes of them to a run that nobody disturbed.
+
+    python -m benchmarks.kills --kills 40 --seed 0
+
+A version is served when runs on other pictures are killed with ``kill -9``, one after the other in the same
+work directory: in a stage or before it, while they start or sum up; the process alone, it with all that it
+has started, or the serving check's server alone. No stage that is done may run again. After every tenth the
+same command must finish, with the Examples, the evaluation and the served masks of a run that nobody
+disturbed, and leave no file that this one does not leave. Ends with 1 if any of that is not so.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, Self, get_args
+
+import psutil
+
+Victim = Literal["run", "all", "child"]
+"""The process alone, it with all that it has started, or one that it has started, alone."""
+
+ENDS_SECONDS: Final = 10
+"""By then nothing that a killed run has started is there any more."""
+_RUN_SECONDS: Final = 600
+_ANSWER_SECONDS: Final = 20
+"""A server looks for new versions every second."""
+_CHILD_SECONDS: Final = 60
+_MARK: Final = "KILLED_RUN"
+"""Variable of a run's environment, which all that it starts inherits."""
+_CHAIN: Final = 10
+"""Kills, each of a run that goes on after the one before, until one is left alone."""
+_TRIES: Final = "ServingCheck"
+"""The stage that starts a server."""
+_EACH_RUN: Final = "Report"
+"""The stage that is never taken from the cache."""
+_END: Final = "the end"
+"""Where all stages are done."""
+_ACTIVE_EXECUTIONS: Final = "SELECT count(*) FROM Execution WHERE last_known_state IN (1, 2)"
+"""New or running, as ML Metadata counts its states."""
+_CHANGING: Final = (
+    (re.compile(r"\d{8}-\d{6}-\d{6}"), "RUN"),
+    (re.compile(r"(?<=/)\d+(?=/)"), "N"),
+    (re.compile(r"events\.out\.tfevents\..*"), "EVENTS"),
+)
+"""What differs in the names of files of two equal runs."""
+_KEPT: Final = re.compile(
+    r"logs/RUN\.log|history/RUN/.*|.*/EVENTS|artifacts/(Report/report|ServingCheck/infra_blessing)/N/.*"
+)
+"""Files that a killed run may leave: what it wrote is true, and people want to read it."""
+
+_TINY: Final = (
+    "dataset.shapes.num_images=40",
+    "transform.height=32",
+    "transform.width=32",
+    "model.filters=4",
+    "model.depth=2",
+    "training.epochs=4",
+    "training.learning_rate=0.01",
+    "evaluation.min_mean_iou=0.0",
+    "evaluation.max_regression=null",
+    'evaluation.allow_unmeasured_classes=["disc", "square", "triangle", "boundary"]',
+)
+_MODEL: Final = "shapes"
+
+
+@dataclass(frozen=True)
+class Kill:
+    """When to kill what."""
+
+    place: str
+    """A stage's name, or `_END`."""
+    before: bool
+    """Not in the stage but on the way to it."""
+    fraction: float
+    """How far through the place, of the time that the undisturbed run took there."""
+    victim: Victim
+
+
+@dataclass
+class Undisturbed:
+    """What a run does that is left alone."""
+
+    stages: list[str] = field(default_factory=list)
+    seconds: dict[tuple[str, bool], float] = field(default_factory=dict)
+    """In each place, and on the way to it."""
+    result: Any = None
+    files: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of a kill, or at the end of a chain of the run that was left alone."""
+
+    kill: Kill | None
+    where: str
+    """Where the run was in fact."""
+    seconds: float
+    """Until the last process was gone; of the run that was left alone, until it was done."""
+    broken: tuple[str, ...]
+
+
+class Run:
+    """A run, followed by the events that ``--json`` prints."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]):
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.where = "before the first stage"
+        self.reasons = ""
+        self.done: set[str] = set()
+        self.executed: set[str] = set()
+        """Those done that did not come from the cache."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait(self) -> int:
+        """Returns the exit status, negative for a signal."""
+        return self._process.wait(_RUN_SECONDS)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yields what the run says, until it ends."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with suppress(json.JSONDecodeError):
+                event = json.loads(line)
+                self._follow(event)
+                yield event
+
+    def _follow(self, event: Mapping[str, Any]) -> None:
+        match event["event"]:
+            case "stage_started":
+                self.where = f"in {event['stage']}"
+            case "stage_finished":
+                self.where = f"after {event['stage']}"
+                self.done.add(event["stage"])
+                if not event["cached"]:
+                    self.executed.add(event["stage"])
+            case "finished":
+                self.where, self.reasons = "ended", "; ".join((event["summary"] or {}).get("reasons", ()))
+
+
+class Trials:
+    """Kills runs of a command and holds them to an undisturbed one.
+
+    Args:
+        command: what runs, with its work directory; it prints events as ``--json`` does.
+        workdir: that directory.
+        scratch: an empty folder outside of it.
+        result: reads what the run came to; of equal runs it is equal.
+        promises: looks at a work directory in which a run was just killed; yields what is wrong with it.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        workdir: Path,
+        scratch: Path,
+        result: Callable[[], Any],
+        promises: Callable[[], Iterator[str]],
+    ):
+        self._command = command
+        self._workdir = workdir
+        self._before = scratch / "before"
+        self._temporary = scratch / "tmp"
+        self._result = result
+        self._promises = promises
+        self._done: set[str] = set()
+        self.undisturbed = self._run_undisturbed()
+
+    def chain(self, kills: Sequence[Kill]) -> Iterator[Row]:
+        """Kills runs in the order in which they come by, then lets one finish; yields what came of each."""
+        self._done.clear()
+        _mirror(self._before, self._workdir)
+        shutil.rmtree(self._temporary)
+        self._temporary.mkdir()
+        stages = [*self.undisturbed.stages, _END]
+        for kill in sorted(kills, key=lambda kill: (stages.index(kill.place), not kill.before)):
+            yield self.kill(kill)
+        yield self._finish()
+
+    def kill(self, kill: Kill) -> Row:
+        """Kills a run, and says what is not as promised."""
+        mark = f"{os.getpid()}-{time.monotonic_ns()}"
+        with self._start({_MARK: mark}) as run:
+            self._kill(run, kill)
+            status, where = run.wait(), run.where
+        seconds, left = _processes_end(mark)
+        broken = [f"still there after {ENDS_SECONDS} s: {command}" for command in left]
+        # 0: it was over before. 3: the serving check refuses, which holds for that run alone.
+        if status not in ((0, 3) if kill.victim == "child" else (0, -signal.SIGKILL)):
+            broken.append(f"the run ended with status {status}: {run.reasons}")
+        broken += self._run_again(run)
+        if kill.victim == "child":
+            self._done -= {_TRIES, "Pusher"}
+        return Row(kill, where, seconds, (*broken, *self._promises()))
+
+    def _finish(self) -> Row:
+        started = time.monotonic()
+        with self._start() as run:
+            for _ in run.events():
+                pass
+            status = run.wait()
+        seconds = time.monotonic() - started
+        broken = self._run_again(run)
+        if status:
+            broken.append(f"it ended with status {status}: {run.reasons}")
+        else:
+            broken += self._unlike_undisturbed()
+        return Row(None, run.where, seconds, tuple(broken))
+
+    def _run_again(self, run: Run) -> list[str]:
+        """Says which stages were done before and have run again, and remembers those that are done now."""
+        again = self._done & run.executed - {_EACH_RUN}
+        self._done |= run.done
+        return [f"{stage} was done, and ran again" for stage in sorted(again)]
+
+    def _unlike_undisturbed(self) -> Iterator[str]:
+        result, expected = self._result(), self.undisturbed.result
+        yield from (f"another result: {name}" for name in expected if result[name] != expected[name])
+        files = self._files()
+        for file, count in (files - self.undisturbed.files).items():
+            if not _KEPT.fullmatch(file):
+                yield f"left behind: {file}" + (f" ({count} times)" if count > 1 else "")
+        for file in self.undisturbed.files - files:
+            yield f"missing: {file}"
+        if active := _active_executions(self._workdir):
+            yield f"{active} executions are still running, says metadata.sqlite"
+
+    def _kill(self, run: Run, kill: Kill) -> None:
+        waits = kill.fraction * self.undisturbed.seconds[kill.place, kill.before]
+        if kill.before and kill.place == self.undisturbed.stages[0]:
+            time.sleep(waits)
+            _send(run, kill.victim)
+        for event in run.events():
+            if self._reached(event) == (kill.place, kill.before):
+                if kill.victim == "child":
+                    # It comes somewhere in the stage, and is there for about half of it.
+                    _kill_a_child(run.pid, waits / 2)
+                else:
+                    time.sleep(waits)
+                    _send(run, kill.victim)
+
+    def _reached(self, event: Mapping[str, Any]) -> tuple[str, bool] | None:
+        """The place that begins with an event."""
+        stages = [*self.undisturbed.stages, _END]
+        match event["event"]:
+            case "stage_started":
+                return event["stage"], False
+            case "stage_finished":
+                following = stages[stages.index(event["stage"]) + 1]
+                return following, following != _END
+        return None
+
+    def _run_undisturbed(self) -> Undisturbed:
+        self._temporary.mkdir()
+        _mirror(self._workdir, self._before)
+        found = Undisturbed()
+        last, begin = "", time.monotonic()
+        with self._start() as run:
+            for event in run.events():
+                if event["event"] in ("stage_started", "stage_finished", "finished"):
+                    name, now = event.get("stage", _END), time.monotonic()
+                    found.seconds[name, name not in (last, _END)] = now - begin
+                    last, begin = name, now
+                if event["event"] == "stage_started":
+                    found.stages.append(name)
+            if status := run.wait():
+                raise RuntimeError(f"the undisturbed run ended with status {status}: {run.reasons}")
+        found.result, found.files = self._result(), self._files()
+        return found
+
+    def _start(self, environment: Mapping[str, str] | None = None) -> Run:
+        return Run(self._command, {"TMPDIR": str(self._temporary), **(environment or {})})
+
+    def _files(self) -> Counter[str]:
+        """How many files there are of each name, in the work directory and where temporary ones go."""
+        found: Counter[str] = Counter()
+        for root, prefix in ((self._workdir, ""), (self._temporary, "$TMPDIR/")):
+            for path in root.rglob("*"):
+                # A temporary directory counts even when it is empty.
+                if path.is_file() or (prefix and path.is_dir()):
+                    name = prefix + path.relative_to(root).as_posix()
+                    for pattern, word in _CHANGING:
+                        name = pattern.sub(word, name)
+                    found[name] += 1
+        return found
+
+
+def _send(run: Run, victim: Victim) -> None:
+    doomed = [psutil.Process(run.pid)]
+    if victim == "all":
+        with suppress(psutil.NoSuchProcess):
+            doomed += doomed[0].children(recursive=True)
+    for process in doomed:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _kill_a_child(pid: int, waits: float) -> None:
+    """Kills the first process that appears below another one, some seconds after it has appeared."""
+    end = time.monotonic() + _CHILD_SECONDS
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        while not (children := parent.children()) and time.monotonic() < end:
+            time.sleep(0.02)
+        time.sleep(waits)
+        for child in children:
+            child.kill()
+
+
+def _processes_end(mark: str) -> tuple[float, list[str]]:
+    """Waits for what has a mark in its environment; returns how long, and what is there after that."""
+    started = time.monotonic()
+    while left := list(_marked(mark)):
+        if time.monotonic() - started > ENDS_SECONDS:
+            break
+        time.sleep(0.05)
+    return time.monotonic() - started, left
+
+
+def _marked(mark: str) -> Iterator[str]:
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.environ().get(_MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                yield " ".join(process.cmdline())
+
+
+def _active_executions(workdir: Path) -> int:
+    with sqlite3.connect(workdir / "metadata.sqlite") as connection:
+        [count] = connection.execute(_ACTIVE_EXECUTIONS).fetchone()
+    connection.close()
+    return count
+
+
+def _mirror(source: Path, target: Path) -> None:
+    """Makes a directory like another one; what is alike in both stays: a server may have it open."""
+    wanted = {path.name for path in source.iterdir()} if source.exists() else set()
+    target.mkdir(exist_ok=True)
+    for path in target.iterdir():
+        if path.name not in wanted:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for name in wanted:
+        if (source / name).is_dir():
+            _mirror(source / name, target / name)
+        elif not (target / name).exists() or (target / name).read_bytes() != (source / name).read_bytes():
+            shutil.copy2(source / name, target / name)
+
+
+def plan(stages: Sequence[str], kills: int, seed: int) -> list[Kill]:
+    """Draws kills: in every stage two, on the way to each and at the end one, more where it is delicate."""
+    rng = random.Random(seed)
+    places: list[tuple[str, bool, bool]] = [
+        *(2 * [(stage, False, False) for stage in stages]),
+        *((stage, True, False) for stage in stages),
+        (_END, False, False),
+        *(3 * [(_TRIES, False, True)]),
+        *(3 * [("Pusher", False, False)]),
+    ]
+    rng.shuffle(places)
+    drawn = []
+    for index in range(kills):
+        place, before, child = places[index % len(places)]
+        victim: Victim = "child" if child else rng.choice(("run", "all"))
+        drawn.append(Kill(place, before, rng.random(), victim))
+    return drawn
+
+
+class Served:
+    """What the model server of a work directory answers, before and after the push."""
+
+    def __init__(self, workdir: Path, pictures: Sequence[bytes]):
+        from components.serving.process import ServerProcess
+        from components.serving.server.options import ServerOptions
+
+        self._base = workdir / "serving" / _MODEL
+        self._pictures = pictures
+        self._options = ServerOptions(port=0, model_name=_MODEL, model_base_path=str(self._base))
+        self._server_process = ServerProcess
+        self._seen = self._listed()
+        # It goes on through all trials: what it sees is what a server in production sees.
+        self.server = ServerProcess(self._options)
+        self._known: list[Any] = []
+
+    def __enter__(self) -> Self:
+        self.server.start()
+        self._known.append(self._ask(self.server.target))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.stop()
+
+    def result(self) -> Any:
+        """What the pushed version answers; it is waited for."""
+        from components.model_store import store
+
+        newest = store.newest(self._base)
+        assert newest is not None
+        end = time.monotonic() + _ANSWER_SECONDS
+        while True:
+            version, answer = self._ask(self.server.target)
+            if version == newest.number:
+                break
+            if time.monotonic() > end:
+                raise RuntimeError(f"the server answers with version {version}, not with {newest.number}")
+            time.sleep(0.2)
+        self._known.append((version, answer))
+        return answer
+
+    def promises(self) -> Iterator[str]:
+        """Yields what is served and should not be."""
+        from components.model_store import store
+
+        for number in store.versions(self._base):
+            version = store.Version(number, self._base / str(number))
+            if version.fingerprint() != version.provenance().get(store.MODEL_FINGERPRINT_KEY):
+                yield f"version {number} is not whole"
+        known = [answer for _, answer in self._known]
+        with ExitStack() as stack:
+            targets = [self.server.target]
+            if self._listed() != self._seen:
+                targets.append(stack.enter_context(self._server_process(self._options)).target)
+            for target in targets:
+                _, answer = self._ask(target)
+                if answer not in known:
+                    yield f"the server at {target} answers as neither version does"
+
+    def _listed(self) -> list[str]:
+        return sorted(path.name for path in self._base.iterdir())
+
+    def _ask(self, target: str) -> tuple[int, Any]:
+        from components.serving.client import SegmentationClient
+
+        with SegmentationClient(target, _MODEL) as client:
+            answers = client.predict(self._pictures)
+        shares = [(answer.mask_bytes, answer.class_fraction.tobytes()) for answer in answers]
+        return answers[0].version, shares
+
+
+def _newest(workdir: Path, artifact: str) -> Path:
+    return max(workdir.glob(f"artifacts/{artifact}/*"), key=lambda path: int(path.name))
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _pictures() -> list[bytes]:
+    from components.image_mask_example_gen.config import ShapesConfig
+    from components.image_mask_example_gen.shapes import draw_dataset
+
+    with tempfile.TemporaryDirectory() as folder:
+        draw_dataset(Path(folder), ShapesConfig(num_images=4, seed=99))
+        return [path.read_bytes() for path in sorted(Path(folder).rglob("*.jpg"))]
+
+
+def _show(row: Row) -> None:
+    kill, outcome = row.kill, "; ".join(row.broken) or "as promised"
+    if kill is None:
+        print(f"left alone: {row.where} after {row.seconds:.1f} s: {outcome}", flush=True)
+        return
+    place = f"{'before' if kill.before else 'in'} {kill.place} {kill.fraction:.2f}"
+    print(
+        f"{place:32} {kill.victim:5}  killed {row.where:28} gone after {row.seconds:4.1f} s: {outcome}",
+        flush=True,
+    )
+
+
+def _table(rows: Sequence[Row]) -> Iterator[str]:
+    """Yields a table of Markdown: how many kills of which kind where, and how many broke a promise."""
+    yield "| place | run | all | child | broken |"
+    yield "|---|---|---|---|---|"
+    kills = [(row.kill, row) for row in rows if row.kill]
+    for place, before in dict.fromkeys((kill.place, kill.before) for kill, _ in kills):
+        here = [(kill, row) for kill, row in kills if (kill.place, kill.before) == (place, before)]
+        counts = Counter(kill.victim for kill, _ in here)
+        broken = sum(bool(row.broken) for _, row in here)
+        numbers = " | ".join(str(counts[victim] or "") for victim in get_args(Victim))
+        yield f"| {'before ' if before else ''}{place} | {numbers} | {broken} |"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the trials, says what came of each, and returns 1 if any promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__)
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    rows: list[Row] = []
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+        workdir, scratch = Path(folder, "work"), Path(folder, "scratch")
+        scratch.mkdir()
+        command = [sys.executable, "-m", "pipeline.run_local", "--workdir", str(workdir), "--json"]
+        command += [f"--set={change}" for change in _TINY]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        with Served(workdir, _pictures()) as served:
+
+            def result() -> dict[str, Any]:
+                return {
+                    "the Examples": _digest(_newest(workdir, "ImageMaskExampleGen/examples")),
+                    "the evaluation": Path(
+                        _newest(workdir, "Evaluator/evaluation"), "evaluation.json"
+                    ).read_text(),
+                    "the served masks": served.result(),
+                }
+
+            other_pictures = [*command, "--set=dataset.shapes.seed=1"]
+            trials = Trials(other_pictures, workdir, scratch, result, served.promises)
+            planned = plan(trials.undisturbed.stages, args.kills, args.seed)
+            for first in range(0, len(planned), _CHAIN):
+                try:
+                    for row in trials.chain(planned[first : first + _CHAIN]):
+                        rows.append(row)
+                        _show(row)
+                except Exception:
+                    # The chains to come do not depend on this one.
+                    traceback.print_exc()
+                    failed += 1
+    print("\n".join(_table(rows)))
+    broken = failed + sum(bool(row.broken) for row in rows)
+    killed = [row for row in rows if row.kill]
+    slowest = max((row.seconds for row in killed), default=0.0)
+    print(f"{len(killed)} kills, {broken} broke a promise; all was gone after {slowest:.1f} s at most")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
