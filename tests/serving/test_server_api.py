@@ -183,6 +183,8 @@ _HOSTILE = {
     "a terabyte by repetition": _tensor(1 << 40, dtype=_UINT8, int_val=[1]),
     "a product beyond 64 bits": _tensor(1 << 40, 1 << 40, dtype=_UINT8, int_val=[1]),
     "a billion strings": _tensor(1 << 30, dtype=_STRING, string_val=[b"x"]),
+    "a trillion empty strings": _tensor(1 << 40, dtype=_STRING, string_val=[b""]),
+    "a trillion strings that are not there": _tensor(1 << 40, dtype=_STRING),
     "a megabyte a thousand times": _tensor(1000, dtype=_STRING, string_val=[bytes(1 << 20)]),
     "negative size": _tensor(-5, dtype=_UINT8),
     "a size to be inferred": _tensor(-1, dtype=_STRING, string_val=[b"x"]),
@@ -396,6 +398,14 @@ def test_numbers_are_nested_lists_and_the_name_of_a_single_output_is_left_out(se
         ("POST", _PREDICT, b"instances = [1]", 400, "JSON Parse error"),
         ("POST", _PREDICT, b"\xff\xfe\xfd", 400, "JSON Parse error"),
         ("POST", _PREDICT, b"[" * 200_000, 400, "JSON Parse error"),
+        # Few enough for the parser, too many for what comes behind it.
+        (
+            "POST",
+            _PREDICT,
+            b'{"instances": %b}' % (b"[" * 700 + b"]" * 700),
+            400,
+            "JSON Parse error: maximum",
+        ),
         ("POST", _PREDICT, [1], 400, "no JSON object"),
         ("POST", _PREDICT, {}, 400, "'instances' must be a list of one row or more"),
         ("POST", _PREDICT, {"instances": []}, 400, "'instances' must be a list of one row or more"),

@@ -139,7 +139,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> dict[str, Any]:
         body = self._body()
         if self.command == "POST" and (match := _PREDICT_PATH.fullmatch(self.path)):
-            return self._predict(_model_spec(match), body)
+            try:
+                return self._predict(_model_spec(match), body)
+            except RecursionError as error:
+                # What the parser still takes may be too deep for those who work with its lists.
+                raise invalid(f"JSON Parse error: {error}") from None
         if self.command == "GET" and (match := _MODEL_PATH.fullmatch(self.path)):
             return self._describe(_model_spec(match), bool(match["metadata"]))
         if elsewhere := _ELSEWHERE.match(self.path):
@@ -185,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> dict[str, Any]:
         try:
             document = json.loads(body)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise invalid(f"JSON Parse error: {error}") from None
         if not isinstance(document, dict):
             raise invalid("the request is no JSON object")

@@ -243,7 +243,8 @@ def _decode(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
         dtype = tf.as_dtype(proto.dtype)
         if not dtype.is_numpy_compatible:
             raise ValueError(f"a tensor of type {dtype.name} cannot be read")
-        element = dtype.size
+        # In TensorFlow's own numbers a string has no size; an array of them has one pointer each.
+        element = np.dtype(dtype.as_numpy_dtype).itemsize
         if math.prod(shape) > len(proto.string_val) > 0:
             element += len(proto.string_val[-1])
         if (needed := math.prod(shape) * element) > MAX_MESSAGE_BYTES:
