@@ -161,6 +161,7 @@ def create_pipeline(
         baseline_model=baseline.outputs["baseline_model"],
         serving_dir=parameters.serving_dir,
         keep_versions=recipe.serving.keep_versions,
+        signing_key=recipe.serving.signing_key,
     )
 
     # One page for people, whatever the verdict: how good the model is, where it errs, what it was made from.

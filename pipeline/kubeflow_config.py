@@ -135,6 +135,8 @@ _DEFAULTS: Final = StageConfig(
     timeout_seconds=6 * 3600,
     machines=1,
 )
+SIGNING_DIR: Final = "/etc/model-signing"
+"""Where the Pusher finds the values of ``kubeflow.signing_secret``."""
 _STAGE_DEFAULTS: Final[dict[str, StageConfig]] = {
     "Trainer": StageConfig(
         cpu_request="4",
@@ -167,6 +169,9 @@ class KubeflowConfig(Settings):
     )
     """What every stage mounts: the data comes from one of them, the models go to another."""
     secrets: tuple[SecretVariable, ...] = Field(default=(), strict=False)
+    signing_secret: DnsName | None = None
+    """Name of the Secret with the key of ``serving.signing_key``. The Pusher alone has its values, as files
+    in ``/etc/model-signing``."""
     copy_bucket: bool = True
     """Of data in a bucket: whether Kubeflow's launcher copies all of it to the ingestion's pod, with the keys
     that it has. False: the ingestion reads object by object, with credentials of its own, which are those of

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from components.model_store import signing
 from pipeline import interrupt
 from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
 from pipeline.local.last_lines import last_lines
@@ -53,6 +54,9 @@ def _command(args: argparse.Namespace, signals: interrupt.Interrupt) -> int:
     try:
         recipe = load_recipe(args.recipe, args.data, args.set)
         recipe.dataset.check_root()
+        if recipe.serving.signing_key:
+            # Now, and not after the training.
+            signing.check_private_key(recipe.serving.signing_key)
     except (RecipeError, ValueError) as error:
         print(error, file=sys.stderr)
         return USAGE

@@ -29,6 +29,8 @@ SERVING_FORMAT: Final = "Format-Serving"
 """The folder of a Model artifact with the SavedModel (``serving_model_dir`` in ``tfx.utils.path_utils``)."""
 PROVENANCE_FILE: Final = Path("assets.extra", "provenance.json")
 """Where a version says how it came to be served."""
+SIGNATURE_FILE: Final = Path("assets.extra", "model.sig")
+"""Where a version has its signature, if it has one; a server reads nothing there but the warm-up."""
 MODEL_FINGERPRINT_KEY: Final = "model_fingerprint"
 """In the provenance: `content_fingerprint` of the model as it was pushed."""
 PUSHED_AT_KEY: Final = "pushed_at"
@@ -85,11 +87,11 @@ def newest(base: Path) -> Version | None:
 
 
 def content_fingerprint(model_dir: Path) -> str:
-    """Returns a digest of all files, their paths and bytes; times and provenance do not count."""
+    """Returns a digest of all files, their paths and bytes; times, provenance and signature do not count."""
     digest = hashlib.sha256()
     for path in sorted(path for path in model_dir.rglob("*") if path.is_file()):
         relative = path.relative_to(model_dir)
-        if relative != PROVENANCE_FILE:
+        if relative not in (PROVENANCE_FILE, SIGNATURE_FILE):
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{relative.as_posix()}\0{content}\n".encode())
@@ -104,7 +106,11 @@ def withdrawn(model_dir: Path, base: Path) -> Path | None:
 
 
 def publish(
-    model_dir: Path, base: Path, provenance: Mapping[str, str], check: Callable[[], None] = lambda: None
+    model_dir: Path,
+    base: Path,
+    provenance: Mapping[str, str],
+    check: Callable[[], None] = lambda: None,
+    sign: Callable[[Path], None] = lambda version: None,
 ) -> int:
     """Makes a copy of a SavedModel the newest version, atomically and durably.
 
@@ -116,6 +122,8 @@ def publish(
         provenance: kept with the version in ``assets.extra/provenance.json``, where the model's
             fingerprint and the time are added.
         check: called while others are kept from changing the versions; what it raises leaves them alone.
+        sign: called with the complete copy, provenance included, before it becomes a version; what it raises
+            leaves the versions alone, too.
 
     Returns:
         The version's number.
@@ -138,6 +146,7 @@ def publish(
             }
             (copy / PROVENANCE_FILE).parent.mkdir(exist_ok=True)
             (copy / PROVENANCE_FILE).write_text(json.dumps(record, indent=2) + "\n")
+            sign(copy)
             # Before the rename: after a power cut a version must not be there without its content.
             _flush(copy)
             number = _rename_to_next_version(copy, base)

@@ -6,7 +6,7 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 
 from components.pusher.driver import SERVING_DIR_KEY, Driver
-from components.pusher.executor import BASELINE_MODEL_KEY, KEEP_VERSIONS_KEY, Executor
+from components.pusher.executor import BASELINE_MODEL_KEY, KEEP_VERSIONS_KEY, SIGNING_KEY_KEY, Executor
 
 
 class PusherSpec(standard_component_specs.PusherSpec):
@@ -18,6 +18,7 @@ class PusherSpec(standard_component_specs.PusherSpec):
     PARAMETERS = {  # noqa: RUF012  (as TFX declares it)
         SERVING_DIR_KEY: component_spec.ExecutionParameter(type=str),
         KEEP_VERSIONS_KEY: component_spec.ExecutionParameter(type=int),
+        SIGNING_KEY_KEY: component_spec.ExecutionParameter(type=str, optional=True),
     }
 
 
@@ -36,6 +37,7 @@ class Pusher(base_component.BaseComponent):
         baseline_model: what the candidate was compared with; remembered with the version.
         serving_dir: the directory a model server watches, ``serving/<model_name>``.
         keep_versions: how many of the newest versions stay, 1 at least.
+        signing_key: file of the private key that signs the version, where the stage runs; None signs nothing.
     """
 
     SPEC_CLASS = PusherSpec
@@ -51,6 +53,7 @@ class Pusher(base_component.BaseComponent):
         baseline_model: types.BaseChannel,
         serving_dir: str | RuntimeParameter,
         keep_versions: int,
+        signing_key: str | None = None,
     ) -> None:
         spec = PusherSpec(
             model=model,
@@ -59,6 +62,7 @@ class Pusher(base_component.BaseComponent):
             baseline_model=baseline_model,
             serving_dir=serving_dir,
             keep_versions=keep_versions,
+            signing_key=signing_key,
             pushed_model=types.Channel(type=standard_artifacts.PushedModel),
         )
         super().__init__(spec=spec)

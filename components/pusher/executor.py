@@ -10,11 +10,12 @@ from tfx.types import artifact_utils, standard_component_specs
 
 from components.dataset.contracts import ALREADY_SERVED
 from components.errors import StageError
-from components.model_store import store
+from components.model_store import signing, store
 from components.pusher.driver import refusal, resolve_token, serving_dir
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
 KEEP_VERSIONS_KEY: Final = "keep_versions"
+SIGNING_KEY_KEY: Final = "signing_key"
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,12 @@ class Executor(tfx_pusher.Executor):
             output_dict: ``pushed_model``, the model and the custom properties that TFX's Pusher sets:
                 ``pushed`` (0 or 1), ``pushed_destination`` and ``pushed_version``, and besides
                 ``already_served`` (0 or 1).
-            exec_properties: ``serving_dir``, ``keep_versions``, and ``push_token`` where a driver
-                has set it.
+            exec_properties: ``serving_dir``, ``keep_versions``, ``signing_key`` where versions are signed,
+                and ``push_token`` where a driver has set it.
 
         Raises:
-            StageError: this very model was withdrawn, or it was compared with what is not the newest version.
+            StageError: this very model was withdrawn, it was compared with what is not the newest version,
+                or it cannot be signed.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed_model = artifact_utils.get_single_instance(
@@ -57,7 +59,11 @@ class Executor(tfx_pusher.Executor):
             return
 
         model_dir, base = Path(self.GetModelPath(input_dict)), serving_dir(exec_properties)
-        served = store.already_served(model_dir, base)
+        key = exec_properties.get(SIGNING_KEY_KEY)
+        try:
+            served = _already_served(model_dir, base, key)
+        except signing.SigningError as error:
+            raise StageError(f"serving.signing_key: {error}") from None
         if served:
             version = served.number
             logger.info("version %d is this model already", version)
@@ -74,7 +80,11 @@ class Executor(tfx_pusher.Executor):
             compared_with = baseline.get_string_custom_property(store.BASELINE_TOKEN_KEY)
             provenance = {store.PUSH_TOKEN_KEY: push_token, store.BASELINE_TOKEN_KEY: compared_with}
             version = store.publish(
-                model_dir, base, provenance, lambda: _check_unchanged(model_dir, base, compared_with)
+                model_dir,
+                base,
+                provenance,
+                check=lambda: _check_unchanged(model_dir, base, compared_with, key),
+                sign=lambda copy: signing.sign(copy, key) if key else None,
             )
             logger.info("pushed as version %d", version)
         removed = store.prune(base, exec_properties[KEEP_VERSIONS_KEY])
@@ -89,9 +99,17 @@ class Executor(tfx_pusher.Executor):
         )
 
 
-def _check_unchanged(model_dir: Path, base: Path, compared_with: str) -> None:
+def _already_served(model_dir: Path, base: Path, key: str | None) -> store.Version | None:
+    """Returns the newest version if it is this very model; signed by the key, where there is one."""
+    if key:
+        signing.check_private_key(key)
+    served = store.already_served(model_dir, base)
+    return served if served and not (key and not signing.is_signed_by(served.path, key)) else None
+
+
+def _check_unchanged(model_dir: Path, base: Path, compared_with: str, key: str | None) -> None:
     """Two runs at a time: the gate's verdict is on this model against versions of then."""
-    if store.baseline_token(model_dir, base) != compared_with or store.already_served(model_dir, base):
+    if store.baseline_token(model_dir, base) != compared_with or _already_served(model_dir, base, key):
         raise StageError(
             f"the versions under {base} changed after the model was compared with them; "
             "run the pipeline again"

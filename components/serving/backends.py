@@ -69,6 +69,7 @@ def choose(wanted: Backend, options: ServerOptions) -> Launch:
     if wanted in (Backend.AUTO, Backend.TENSORFLOW_MODEL_SERVER):
         if binary := shutil.which(BINARY):
             _require_ports(options, BINARY)
+            _require_no_key(options, BINARY)
             reason = f"Serving with {binary}{unchecked}"
             return Launch(Backend.TENSORFLOW_MODEL_SERVER, (binary, *options.flags()), reason)
         if wanted is not Backend.AUTO:
@@ -115,6 +116,7 @@ def _docker_command(options: ServerOptions) -> tuple[str, ...]:
     it, which tensorflow_model_server does not.
     """
     _require_ports(options, "the container")
+    _require_no_key(options, "the container")
     others, files = [], []
     for flag, _, value in (other.partition("=") for other in options.others):
         if flag in _NOT_IN_CONTAINERS:
@@ -155,6 +157,14 @@ def _read_only(path: str) -> str:
         ["type=bind", f"source={path}", f"target={path}", "readonly"]
     )
     return line.getvalue()
+
+
+def _require_no_key(options: ServerOptions, program: str) -> None:
+    if options.verify_key:
+        raise OptionsError(
+            f"--verify_key: {program} checks no signatures; let it watch a directory that "
+            "python -m pipeline.verify --to keeps, or take --backend embedded"
+        )
 
 
 def _require_ports(options: ServerOptions, program: str) -> None:

@@ -276,3 +276,18 @@ def test_machines_by_a_tag_are_refused() -> None:
         compile_pipeline(recipe_of("shapes", *MACHINES), image="segmentation:1", pipeline_root=ROOT)
     assert "kubeflow.image is segmentation:1" in str(raised.value)
     assert "@sha256:" in str(raised.value)
+
+
+def test_a_key_that_the_pusher_would_not_find_is_refused_before_anything_runs() -> None:
+    key, secret = "serving.signing_key=/etc/model-signing/a.pem", "kubeflow.signing_secret=key"
+    spec = compiled(recipe_of("shapes", key, secret)).spec
+    assert violations(spec, recipe_of("shapes", key, secret).kubeflow) == []
+    parameters = spec.root.dag.tasks["Pusher"].inputs.parameters
+    assert parameters["signing_key"].runtime_value.constant.string_value == "/etc/model-signing/a.pem"
+    for overrides, said in (
+        ((key,), "name a Secret in kubeflow.signing_secret"),
+        (("serving.signing_key=a.pem", secret), "the key as /etc/model-signing/NAME"),
+        ((secret,), "nothing is signed: set serving.signing_key"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            compiled(recipe_of("shapes", *overrides))

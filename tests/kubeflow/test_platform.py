@@ -76,3 +76,23 @@ def test_every_executor_is_listed_and_read_back() -> None:
         values = json_format.MessageToDict(executors[f"{name}_executor"])
         read = json_format.ParseDict(values, kubernetes.KubernetesExecutorConfig())
         assert read == executor_config(config, config.stage(name))
+
+
+def test_the_pusher_alone_has_the_key_that_signs() -> None:
+    overrides = ["kubeflow.signing_secret=key", "serving.signing_key=/etc/model-signing/a.pem"]
+    config = load_recipe("shapes", overrides=overrides).kubeflow
+    spec = PipelineSpec()
+    for name in ("Trainer", "Pusher"):
+        spec.root.dag.tasks[name].component_ref.name = name
+        spec.components[name].executor_label = name
+    executors = build_platform_spec(spec, config).platforms["kubernetes"].deployment_spec.executors
+    read = {
+        name: json_format.ParseDict(
+            json_format.MessageToDict(executors[name]), kubernetes.KubernetesExecutorConfig()
+        )
+        for name in executors
+    }
+    [secret] = read["Pusher"].secret_as_volume
+    assert secret.mount_path == "/etc/model-signing"
+    assert secret.secret_name == secret.secret_name_parameter.runtime_value.constant.string_value == "key"
+    assert not read["Trainer"].secret_as_volume

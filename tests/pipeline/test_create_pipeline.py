@@ -67,11 +67,12 @@ def test_who_does_the_work_is_no_part_of_what_the_cache_compares(tmp_path: Path)
         ("serving.max_latency_ms", (10.0, 20.0), "ServingCheck"),
         ("serving.check_examples", (1, 2), "ServingCheck"),
         ("serving.keep_versions", (1, 2), "Pusher"),
+        ("serving.signing_key", ("null", "key.pem"), "Pusher"),
         ("serving.max_pixels", (50_000_000, 60_000_000), "Trainer"),
     ],
 )
 def test_a_setting_changes_the_stage_that_it_governs_and_no_other(
-    tmp_path: Path, key: str, values: tuple[float, float], stage: str
+    tmp_path: Path, key: str, values: tuple[Any, Any], stage: str
 ) -> None:
     one, other = (stages(tmp_path, f"{key}={value}") for value in values)
     changed = {left.name for left, right in zip(one, other, strict=True) if left._node != right._node}

@@ -3,15 +3,17 @@
 import logging
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from signing_keys import write_keys
 from tfx.types import standard_artifacts
 
 from components.errors import StageError
-from components.model_store import store
+from components.model_store import signing, store
 from components.pusher.executor import Executor
 from components.serving.config import ServingConfig
 
@@ -218,3 +220,30 @@ def test_the_settings_import_neither_tensorflow_nor_tfx() -> None:
         "sys.exit(bool({'tensorflow', 'tfx', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(
+    find_spec("model_signing") is None, reason="model-signing is not installed: requirements/dev.lock has it"
+)
+def test_with_a_key_versions_are_signed_and_one_that_is_not_is_pushed_anew(
+    tmp_path: Path, serving_dir: Path
+) -> None:
+    private, public = write_keys(tmp_path)
+    push(tmp_path, serving_dir)
+    unsigned = store.newest(serving_dir)
+    assert unsigned and not (unsigned.path / store.SIGNATURE_FILE).exists()
+    push(tmp_path, serving_dir, signing_key=private)
+    signed = store.newest(serving_dir)
+    assert signed and signed.number > unsigned.number
+    signing.verify(signed.path, public)
+    again = push(tmp_path, serving_dir, signing_key=private)
+    assert again.get_string_custom_property("pushed_version") == str(signed.number)
+    assert again.get_int_custom_property("already_served") == 1
+    # The artifact is the model, which is no version.
+    assert not (Path(again.uri) / store.SIGNATURE_FILE).exists()
+
+
+def test_a_key_that_is_gone_pushes_nothing_and_names_the_setting(tmp_path: Path, serving_dir: Path) -> None:
+    with pytest.raises(StageError, match=r"^serving.signing_key: private key no.pem cannot be read: No such"):
+        push(tmp_path, serving_dir, signing_key="no.pem")
+    assert store.newest(serving_dir) is None

@@ -204,6 +204,15 @@ def test_what_a_container_cannot_do_is_refused(programs: Path) -> None:
             choose(Backend.DOCKER, options)
 
 
+@pytest.mark.parametrize("backend", [Backend.AUTO, Backend.TENSORFLOW_MODEL_SERVER])
+def test_who_checks_no_signatures_is_not_asked_to(programs: Path, backend: Backend) -> None:
+    _program(programs, "tensorflow_model_server")
+    options = ServerOptions(model_base_path="/models", verify_key="signing.pub")
+    with pytest.raises(OptionsError, match=r"--verify_key: .* checks no signatures; .*pipeline.verify --to"):
+        choose(backend, options)
+    assert "--verify_key=signing.pub" in choose(Backend.EMBEDDED, options).command
+
+
 def test_the_version_is_told_without_a_model_and_beside_a_server_that_runs(programs: Path) -> None:
     binary = _program(programs, "tensorflow_model_server")
     _program(programs, "docker", "echo 28.0")

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import tensorflow as tf
 from running_server import channel_to, encoded, image
 from saved_models import write_model
+from signing_keys import write_keys
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_status_pb2,
@@ -26,6 +28,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from components.model_store import signing
 from components.serving.server.errors import ServingError, one_line
 from components.serving.server.options import OptionsError, ServerOptions
 from components.serving.server.servable import WARMUP_FILE, Servable
@@ -389,3 +392,38 @@ def test_a_load_that_outlasts_the_drain_is_no_dropped_request(tmp_path: Path) ->
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=_PETS)
         _until(lambda: _STATE.LOADING in {status.state for status in ask(request).model_version_status})
     assert server.stop(grace=0.5)
+
+
+@pytest.mark.skipif(
+    find_spec("model_signing") is None, reason="model-signing is not installed: requirements/dev.lock has it"
+)
+def test_with_a_key_a_version_that_it_has_not_signed_is_not_served(tmp_path: Path) -> None:
+    private, public = write_keys(tmp_path / "keys")
+    base, said = tmp_path / "pets", list[str]()
+    signing.sign(write_model(base / "1"), private)
+    flags = {"model_name": "pets", "model_base_path": str(base), "verify_key": public}
+    server = ModelServer(ServerOptions(port=0, file_system_poll_wait_seconds=0.05, **flags), said.append)
+    server.start()
+    try:
+        write_model(base / "2", offset=1)
+        end = time.monotonic() + _SECONDS
+        while not any("version 2" in line for line in said) and time.monotonic() < end:
+            time.sleep(0.02)
+        with channel_to(server) as channel:
+            request = predict_pb2.PredictRequest(model_spec=_PETS)
+            request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([encoded(image())]))
+            answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request)
+        assert answer.model_spec.version.value == 1
+    finally:
+        assert server.stop(grace=5)
+    assert f"pets version 2 cannot be served: {base / '2'} is not signed: it has no assets.extra/" in said[-2]
+    again = ModelServer(ServerOptions(port=0, **flags), said.append)
+    with pytest.raises(StartError, match=r"pets version 2 cannot be served: .* is not signed"):
+        again.start()
+    again.stop(grace=0)
+
+
+def test_a_key_that_cannot_be_read_is_a_wrong_flag(tmp_path: Path) -> None:
+    options = ServerOptions(model_base_path=str(tmp_path), verify_key="no.pub")
+    with pytest.raises(OptionsError, match=r"--verify_key: public key no.pub cannot be read: No such file"):
+        ModelServer(options)

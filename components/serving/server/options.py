@@ -51,6 +51,11 @@ class ServerOptions:
     enable_model_warmup: bool = _flag(
         True, bool, "replay assets.extra/tf_serving_warmup_requests before a version answers"
     )
+    verify_key: str = _flag(
+        "",
+        str,
+        "the embedded server's own: file of a public key, PEM; a version that it has not signed is refused",
+    )
     others: tuple[str, ...] = ()
     """Flags of tensorflow_model_server that the embedded server does not have, as ``--name=value``."""
 

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import grpc
 from grpc_health.v1 import health_pb2
 
+from components.model_store import signing
 from components.serving.server import grpc_api
-from components.serving.server.options import LOOPBACK, ServerOptions, check_base_path
+from components.serving.server.errors import ServingError
+from components.serving.server.options import LOOPBACK, OptionsError, ServerOptions, check_base_path
 from components.serving.server.rest_api import RestServer
 from components.serving.server.servable import Servable
 from components.serving.server.versions import ServedModel
@@ -55,7 +58,14 @@ class ModelServer:
         self._options = options
         self._announce = announce
         batching, warmup = options.enable_batching, options.enable_model_warmup
+        load: Callable[[int, Path], Servable]
         load = functools.partial(Servable, options.model_name, batching=batching, warmup=warmup)
+        if options.verify_key:
+            try:
+                signing.check_public_key(options.verify_key)
+            except signing.SigningError as error:
+                raise OptionsError(f"--verify_key: {error}") from None
+            load = functools.partial(_verify_and_load, load, options.verify_key)
         base_path = Path(options.model_base_path).absolute()
         self._model = ServedModel(options.model_name, base_path, load, announce)
         self._grpc, self._health = grpc_api.build_server(self._model, options)
@@ -148,6 +158,14 @@ class ModelServer:
         serving = status.SERVING if self._model.is_available else status.NOT_SERVING
         for service in ("", *grpc_api.SERVICES, self._model.name):
             self._health.set(service, serving)
+
+
+def _verify_and_load(load: Callable[[int, Path], Servable], key: str, number: int, path: Path) -> Servable:
+    try:
+        signing.verify(path, key)
+    except signing.SigningError as error:
+        raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from None
+    return load(number, path)
 
 
 def _require_free(port: int | None) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePosixPath
 from typing import Final
 
 from absl import logging as absl_logging
@@ -29,7 +30,7 @@ from pipeline.kubeflow.spec.dataset_importer import import_dataset
 from pipeline.kubeflow.spec.machines import hand_over_machines, machine_problems
 from pipeline.kubeflow.spec.package import Package
 from pipeline.kubeflow.spec.platform import build_platform_spec
-from pipeline.kubeflow_config import names_digest
+from pipeline.kubeflow_config import SIGNING_DIR, names_digest
 from pipeline.kubernetes_types import parse_quantity
 from pipeline.recipe_errors import RecipeError
 
@@ -69,6 +70,7 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         *_engine_problems(recipe),
         *machine_problems(recipe, image),
         *_bucket_problems(recipe),
+        *_signing_problems(recipe),
     ]:
         raise RecipeError(problems)
     for component in pipeline.components:
@@ -84,6 +86,20 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         # Last: what the others give every task is for containers, and an importer is none.
         import_dataset(spec)
     return Package(spec, platform)
+
+
+def _signing_problems(recipe: Recipe) -> Iterator[str]:
+    key, secret = recipe.serving.signing_key, recipe.kubeflow.signing_secret
+    if key and not (secret and PurePosixPath(key).parent == PurePosixPath(SIGNING_DIR)):
+        yield (
+            f"serving.signing_key is {key}, which the Pusher's pod has not; name a Secret in "
+            f"kubeflow.signing_secret, and the key as {SIGNING_DIR}/NAME, NAME being the Secret's own for it"
+        )
+    if secret and not key:
+        yield (
+            f"kubeflow.signing_secret is {secret}, and nothing is signed: set serving.signing_key to "
+            f"{SIGNING_DIR}/NAME, or leave it out"
+        )
 
 
 def can_be_cached(recipe: Recipe, image: str) -> bool:

@@ -16,7 +16,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
     ValueOrRuntimeParameter,
 )
 
-from pipeline.kubeflow_config import KubeflowConfig, SecretVariable, StageConfig, Toleration
+from pipeline.kubeflow_config import SIGNING_DIR, KubeflowConfig, SecretVariable, StageConfig, Toleration
 
 _KUBERNETES: Final = "kubernetes"
 
@@ -32,8 +32,12 @@ def build_platform_spec(spec: PipelineSpec, config: KubeflowConfig) -> PlatformS
     executors = platform.platforms[_KUBERNETES].deployment_spec.executors
     for name, task in spec.root.dag.tasks.items():
         label = spec.components[task.component_ref.name].executor_label
-        settings = json_format.MessageToDict(executor_config(config, config.task_pod(name)))
-        executors[label].update(settings)
+        asked = executor_config(config, config.task_pod(name))
+        if name == "Pusher" and (secret := config.signing_secret):
+            asked.secret_as_volume.add(
+                secret_name=secret, secret_name_parameter=_constant(secret), mount_path=SIGNING_DIR
+            )
+        executors[label].update(json_format.MessageToDict(asked))
     return platform
 
 

@@ -1,0 +1,108 @@
+"""Checks the signatures of pushed versions, and keeps a directory of those that are right for a server.
+
+    python -m pipeline.verify runs/shapes/serving/shapes --key signing.pub
+    python -m pipeline.verify runs/shapes/serving/shapes --key signing.pub --to verified/shapes
+
+The first looks at every version once. The second goes on until it is stopped: each version is copied, the copy
+checked and put into the directory under its number, and it leaves with the version that it is of. What is
+refused is said in one line, once, and does not get there. A server that watches that directory serves
+nothing unsigned, as long as nobody else writes to it.
+
+Ends with 0 if every version is what was signed, or with --to after SIGTERM or Ctrl-C; with 1 if a version is not,
+or there is none; and with 2 if the command, the key or the path is wrong.
+"""
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from components.model_store import signing, store
+
+USAGE: Final = 2
+_REFUSED: Final = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        signing.check_public_key(args.key)
+        if not args.model_base_path.is_dir():
+            raise signing.SigningError(
+                f"{args.model_base_path} is no directory; name the one that holds the model's version "
+                "directories, such as WORKDIR/serving/MODEL"
+            )
+    except signing.SigningError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    if args.to is None:
+        return _check(args.model_base_path, args.key)
+    _follow(args.model_base_path, args.to, args.key, args.poll_seconds)
+    return 0
+
+
+def _check(base: Path, key: str) -> int:
+    versions, refused = store.versions(base), 0
+    if not versions:
+        print(f"no version under {base}", file=sys.stderr)
+        return _REFUSED
+    for number in versions:
+        try:
+            signing.verify(base / str(number), key)
+        except (signing.SigningError, FileNotFoundError) as error:
+            refused += 1
+            print(error, file=sys.stderr)
+        else:
+            print(f"version {number} is what was signed")
+    return _REFUSED if refused else 0
+
+
+def _follow(base: Path, target: Path, key: str, seconds: float) -> None:
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    refused: set[int] = set()
+    said = ""
+    while True:
+        try:
+            for line in signing.follow(base, target, key, refused):
+                print(line, flush=True)
+            trouble = ""
+        except OSError as error:
+            # A mount that is away, a full disk: what is in the target stays.
+            trouble = f"{error.filename or base}: {error.strerror}"
+        if trouble and trouble != said:
+            print(trouble, file=sys.stderr, flush=True)
+        said = trouble
+        if stopping.wait(seconds):
+            return
+
+
+def _seconds(text: str) -> float:
+    if (seconds := float(text)) <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return seconds
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.verify",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("model_base_path", type=Path, help="directory that holds the model's versions")
+    parser.add_argument("--key", required=True, metavar="FILE", help="the public key, PEM")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="directory of the versions that are right")
+    parser.add_argument(
+        "--poll_seconds", type=_seconds, default=10, metavar="SECONDS", help="default: %(default)s"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""Signatures: what breaks one, what a server may see, and what is said."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from signing_keys import write_keys
+
+from components.model_store import signing, store
+from pipeline import run_local, verify
+
+pytestmark = pytest.mark.skipif(
+    find_spec("model_signing") is None, reason="model-signing is not installed: requirements/dev.lock has it"
+)
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return write_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "serving" / "pets"
+
+
+def push(base: Path, key: str | None, content: str = "weights") -> Path:
+    model = base.parents[1] / "model"
+    (model / "variables").mkdir(parents=True, exist_ok=True)
+    (model / "saved_model.pb").write_text(content)
+    (model / "variables" / "variables.index").write_text("index")
+    number = store.publish(
+        model, base, {"push_token": "t"}, sign=lambda copy: signing.sign(copy, key) if key else None
+    )
+    return base / str(number)
+
+
+def test_a_signed_version_is_what_was_signed_wherever_it_is_copied_to(
+    base: Path, keys: tuple[str, str], tmp_path: Path
+) -> None:
+    version = push(base, keys[0])
+    signing.verify(version, keys[1])
+    assert signing.is_signed_by(version, keys[0])
+    copy = Path(shutil.copytree(version, tmp_path / "elsewhere" / "7"))
+    signing.verify(copy, keys[1])
+    # It is the same model, and no other push.
+    assert store.content_fingerprint(version) == store.content_fingerprint(tmp_path / "model")
+    assert store.already_served(tmp_path / "model", base)
+
+
+def _append(version: Path) -> None:
+    with (version / "saved_model.pb").open("a") as file:
+        file.write("x")
+
+
+def _flip(version: Path) -> None:
+    path = version / "variables" / "variables.index"
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+
+
+_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "longer": (_append, "is not what was signed: .*'saved_model.pb'"),
+    "a bit": (_flip, "is not what was signed: .*'variables/variables.index'"),
+    "missing": (
+        lambda version: (version / "variables" / "variables.index").unlink(),
+        "Missing files .*variables.index",
+    ),
+    "new": (lambda version: (version / "variables" / "more").touch(), "Extra files .*variables/more"),
+    "new, as Git's": (lambda version: (version / ".gitignore").touch(), "Extra files .*gitignore"),
+    "a link": (
+        lambda version: (version / "variables" / "link").symlink_to(version / "saved_model.pb"),
+        "is not what was signed: .*link",
+    ),
+    "provenance": (
+        lambda version: (version / store.PROVENANCE_FILE).write_text("{}"),
+        "is not what was signed: .*provenance",
+    ),
+    "no signature": (lambda version: (version / store.SIGNATURE_FILE).unlink(), "is not signed: it has no"),
+    "half a signature": (
+        lambda version: (version / store.SIGNATURE_FILE).write_bytes(
+            (version / store.SIGNATURE_FILE).read_bytes()[:500]
+        ),
+        "is not what was signed: ",
+    ),
+    "an empty signature": (
+        lambda version: (version / store.SIGNATURE_FILE).write_text("{}"),
+        "is not what was signed: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", _DAMAGES)
+def test_what_was_changed_after_it_was_signed_is_refused_in_one_line(
+    base: Path, keys: tuple[str, str], damage: str
+) -> None:
+    version = push(base, keys[0])
+    harm, said = _DAMAGES[damage]
+    harm(version)
+    with pytest.raises(signing.SigningError, match=said) as refusal:
+        signing.verify(version, keys[1])
+    assert "\n" not in str(refusal.value) and str(version) in str(refusal.value)
+
+
+def test_another_key_is_refused(base: Path, keys: tuple[str, str], tmp_path: Path) -> None:
+    other = write_keys(tmp_path, "other")
+    version = push(base, keys[0])
+    with pytest.raises(signing.SigningError, match="is not what was signed: "):
+        signing.verify(version, other[1])
+    assert not signing.is_signed_by(version, other[0])
+
+
+def test_a_version_that_cannot_be_signed_is_not_pushed(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(signing.SigningError, match=r"private key .*no.pem cannot be read: No such file"):
+        push(base, str(tmp_path / "no.pem"))
+    assert store.versions(base) == [] and not list(base.glob(".publishing"))
+
+
+def test_keys_that_nothing_can_be_signed_with_are_told_before_anything_runs(
+    keys: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    locked, _ = write_keys(tmp_path, "locked", password=b"secret")
+    (tmp_path / "garbage.pem").write_text("garbage")
+    for key, said in (
+        (keys[1], f"{keys[1]} is no private key to sign with: it must be PEM"),
+        (locked, f"{locked} is no private key to sign with: it must be PEM"),
+        (str(tmp_path / "garbage.pem"), "garbage.pem is no private key to sign with"),
+        (str(tmp_path), f"private key {tmp_path} cannot be read: Is a directory"),
+    ):
+        status = run_local.main(["--workdir", str(tmp_path / "run"), "--set", f"serving.signing_key={key}"])
+        [line] = capsys.readouterr().err.splitlines()
+        assert status == run_local.USAGE and said in line
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(signing.SigningError, match="is no public key"):
+        signing.check_public_key(keys[0])
+
+
+def test_every_version_is_checked_and_the_status_says_whether_all_are_right(
+    base: Path, keys: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(base), "--key", keys[1]]
+    assert verify.main(command) == 2
+    base.mkdir(parents=True)
+    assert verify.main(command) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"no version under {base}"
+    signed = push(base, keys[0])
+    assert verify.main(command) == 0
+    assert capsys.readouterr().out == f"version {signed.name} is what was signed\n"
+    unsigned = push(base, None)
+    assert verify.main(command) == 1
+    assert f"{unsigned} is not signed: it has no assets.extra/model.sig" in capsys.readouterr().err
+    assert verify.main([str(base), "--key", str(base / "none.pub")]) == 2
+
+
+def test_a_server_sees_only_versions_that_are_what_was_signed(
+    base: Path, keys: tuple[str, str], tmp_path: Path
+) -> None:
+    target, refused = tmp_path / "verified", set[int]()
+
+    def follow() -> list[str]:
+        return list(signing.follow(base, target, keys[1], refused))
+
+    first, second, third = push(base, keys[0]), push(base, None), push(base, keys[0])
+    (third / "saved_model.pb").write_text("another")
+    lines = follow()
+    assert [line.split(":")[0] for line in lines] == [
+        f"version {first.name} is what was signed",
+        f"version {second.name} is refused",
+        f"version {third.name} is refused",
+    ]
+    assert str(third) in lines[2] and str(target) not in lines[2]
+    assert store.versions(target) == [int(first.name)]
+    assert follow() == [], "each is said once"
+    # What happens to the original does not reach the server.
+    (first / "saved_model.pb").write_text("changed later")
+    assert (target / first.name / "saved_model.pb").read_text() == "weights"
+    fourth = push(base, keys[0])
+    shutil.rmtree(first)
+    assert follow() == [f"version {fourth.name} is what was signed", f"version {first.name} is gone"]
+    shutil.rmtree(base)
+    assert follow() == [] and store.versions(target) == [int(fourth.name)], "a mount that is away"
+    assert sorted(path.name for path in target.iterdir()) == [fourth.name]
+
+
+def test_the_command_keeps_a_directory_until_it_is_stopped(
+    base: Path, keys: tuple[str, str], tmp_path: Path
+) -> None:
+    signed = push(base, keys[0])
+    target = tmp_path / "verified"
+    command = [sys.executable, "-m", "pipeline.verify", str(base), "--key", keys[1], "--to", str(target)]
+    with subprocess.Popen([*command, "--poll_seconds", "0.05"], cwd=_REPOSITORY, stdout=-1, text=True) as it:
+        assert it.stdout and it.stdout.readline() == f"version {signed.name} is what was signed\n"
+        later = push(base, keys[0])
+        assert it.stdout.readline() == f"version {later.name} is what was signed\n"
+        assert (target / later.name / "saved_model.pb").is_file()
+        time.sleep(0.1)
+        it.send_signal(signal.SIGTERM)
+        assert it.wait(10) == 0
