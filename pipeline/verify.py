@@ -3,13 +3,13 @@
     python -m pipeline.verify runs/shapes/serving/shapes --key signing.pub
     python -m pipeline.verify runs/shapes/serving/shapes --key signing.pub --to verified/shapes
 
-The first looks at every version once. The second goes on until it is stopped: each version is copied, the copy
-checked and put into the directory under its number, and it leaves with the version that it is of. What is
-refused is said in one line, once, and does not get there. A server that watches that directory serves
+The first looks at every version once. The second goes on until it is stopped: each version is copied, the
+copy checked and put into the directory under its number, and it leaves with the version that it is of. What
+is refused is said in one line, once, and does not get there. A server that watches that directory serves
 nothing unsigned, as long as nobody else writes to it.
 
-Ends with 0 if every version is what was signed, or with --to after SIGTERM or Ctrl-C; with 1 if a version is not,
-or there is none; and with 2 if the command, the key or the path is wrong.
+Ends with 0 if every version is what was signed, or with --to after SIGTERM or Ctrl-C; with 1 if a version is
+not, or there is none; and with 2 if the command, the key or the path is wrong.
 """
 
 import argparse

@@ -44,9 +44,9 @@ class ServingConfig(ServingCheckConfig, ServingLimits):
     keep_versions: int = Field(default=3, ge=1)
     """Older versions are removed after a push; a server rolls back to one that is still there."""
     signing_key: str | None = Field(default=None, min_length=1)
-    """File of the private key that signs each version as it is pushed, PEM of the curve P-256, P-384 or P-521;
-    null signs nothing. The cache compares the path, not the content: give a new key a new name. On Kubeflow
-    it is a file of ``kubeflow.signing_secret``."""
+    """File of the private key, PEM of the curve P-256, P-384 or P-521, that signs each version as it is
+    pushed; null signs nothing. The cache compares the path, not the content: give a new key a new name. On
+    Kubeflow it is a file of ``kubeflow.signing_secret``."""
 
     def part(self, kind: type[_Part]) -> _Part:
         """Returns what one stage is given, and so all that its cache depends on."""
