@@ -59,13 +59,14 @@ ARG SOURCE_DATE_EPOCH
 ARG PIP_CERT
 ARG LOCK
 COPY ${LOCK} packages.lock
+COPY requirements/signing.lock .
 # What nobody loads goes: headers and what else is for compiling, libclang, stubs, the packages' own tests (h5py
 # imports its), Google's APIs that neither Beam's file system nor its Dataflow runner imports, and symbols; not those of
 # the libraries that wheels bring along in *.libs, which patchelf has moved things in, nor of NVIDIA's.
 RUN --mount=type=secret,id=pip_conf --mount=type=secret,id=ca \
     set -eu; \
     pip --python /opt/venv/bin/python install --no-compile --no-deps --require-hashes --no-build-isolation \
-        -r packages.lock; \
+        -r packages.lock -r signing.lock; \
     cd /opt/venv/lib/python3.11/site-packages; \
     rm -rf tensorflow/include clang; \
     for api in bigtable datastore dlp kms language monitoring recommendationengine secretmanager spanner sql \
@@ -75,6 +76,15 @@ RUN --mount=type=secret,id=pip_conf --mount=type=secret,id=ca \
         -o -name '*.c' -o -name '*.cpp' -o -name '*.a' \) -delete; \
     find . -type f -name '*.so*' ! -path './*.libs/*' ! -path './nvidia/*' -exec strip --strip-unneeded {} +; \
     python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
+COPY requirements/tools.lock .
+# The list of the packages, CycloneDX: the tool that writes it is none of them, and does not stay.
+RUN --mount=type=secret,id=pip_conf --mount=type=secret,id=ca \
+    set -eu; \
+    python -m venv --without-pip /opt/tools; \
+    pip --python /opt/tools/bin/python install --no-compile --no-deps --require-hashes -r tools.lock; \
+    /opt/tools/bin/cyclonedx-py environment --output-reproducible --output-file /opt/venv/sbom.cdx.json \
+        /opt/venv/bin/python; \
+    rm -r /opt/tools
 
 # hadolint ignore=DL3006
 FROM ${SERVING_IMAGE} AS serving

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev run test lint docs lock image clean
+.PHONY: help setup setup-dev run test lint docs lock audit licences image clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,6 +20,14 @@ FIND_PYTHON := for candidate in "$${PYTHON:-}" python3.11 python3 python; do \
 export PYTHON ?=
 
 TARGET ?= cpu
+# What looks at packages; it is in no environment that it looks at.
+TOOLS := .cache/tools
+# Prints how old each lock is, which is when it was committed; nothing where nobody can say, as without a history.
+LOCK_AGES := now="$$(date +%s)"; for lock in requirements/*.lock; do \
+		then="$$(git log -1 --format=%ct -- "$$lock" 2> /dev/null || true)"; \
+		if [ -n "$$then" ]; then \
+			echo "$$lock is of $$(date -d "@$$then" +%F), $$(( (now - then) / 86400 )) days old"; fi; done
+
 LOCK_cpu := requirements/cpu.lock
 LOCK_gpu := requirements/gpu.lock
 IMAGE ?= tfx-image-segmentation:$(TARGET)
@@ -68,10 +76,24 @@ docs: setup-dev ## Build the documentation into build/site, the recipe reference
 	@$(BIN)/python -m docs.recipe_reference --output docs/recipe-reference.md
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-lock: $(UV) ## Resolve requirements/*.in anew into requirements/*.lock.
+lock: $(UV) ## Resolve requirements/*.in anew into requirements/*.lock; says first how old those are.
+	@$(LOCK_AGES)
 	@$(COMPILE) --upgrade requirements/cpu.in --overrides requirements/overrides.txt -o requirements/cpu.lock
 	@$(COMPILE) --upgrade requirements/gpu.in --overrides requirements/overrides.txt --overrides requirements/overrides-gpu.txt -o requirements/gpu.lock
+	@$(COMPILE) --upgrade requirements/signing.in --overrides requirements/overrides.txt -o requirements/signing.lock
 	@$(COMPILE) --upgrade requirements/dev.in --overrides requirements/overrides.txt -o requirements/dev.lock
+	@$(COMPILE) --upgrade requirements/tools.in -o requirements/tools.lock
+
+# Strict, because packages that the service does not know would pass otherwise: those of an index that has no
+# such service, all of them.
+audit: $(TOOLS)/installed.sha256 ## Look all locked packages up among known vulnerabilities, at PyPI (ARGS="-s osv").
+	@$(LOCK_AGES); failed=; for lock in requirements/*.lock; do \
+		echo "$$lock:"; $(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
+			--requirement "$$lock" $(ARGS) || failed+=" $$lock"; done; \
+	if [ -n "$$failed" ]; then echo "not without fault:$$failed" >&2; exit 1; fi
+
+licences: setup-dev ## List the licences of what is shipped, and fail for those that bind or are not said.
+	@$(BIN)/python -m docs.licences $(ARGS)
 
 image: ## Build the container image (TARGET=gpu, IMAGE=NAME:TAG; base images, index: see docs/kubeflow.md).
 	@engine="$$($(FIND_ENGINE))"; $(CHECK_BASE_IMAGES); \
@@ -103,6 +125,13 @@ $(VENV)/installed-dev.sha256: $(VENV)/installed.sha256 requirements/dev.lock
 	@if ! sha256sum --check --status $@ 2>/dev/null; then \
 		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/dev.lock; \
 		sha256sum requirements/dev.lock > $@; \
+	fi; touch $@
+
+$(TOOLS)/installed.sha256: requirements/tools.lock
+	@if ! sha256sum --check --status $@ 2>/dev/null; then \
+		python="$$($(FIND_PYTHON))"; "$$python" -m venv --clear $(TOOLS); \
+		$(TOOLS)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/tools.lock; \
+		sha256sum requirements/tools.lock > $@; \
 	fi; touch $@
 
 $(UV):

@@ -204,7 +204,7 @@ def test_no_module_is_imported_from_the_writable_working_directory() -> None:
 def test_nothing_is_installed_that_no_lock_has_a_hash_of() -> None:
     runs = " && ".join(arguments for instruction, arguments in instructions() if instruction == "RUN")
     commands = re.findall(r"\bpip (?:--python \S+ )?(?:install|wheel) [^;]*", runs)
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         assert "--no-deps" in command
         # From a lock, or what the build itself has made of the code.
@@ -345,7 +345,7 @@ def test_an_index_of_ones_own_goes_in_as_secrets(tmp_path: Path) -> None:
     assert "--build-arg PIP_CERT=/run/secrets/ca " in result.stdout
     assert environment("builder")["PIP_CONFIG_FILE"] == "/run/secrets/pip_conf"
     fetching = [run for name, run in instructions() if name == "RUN" and "--require-hashes" in run]
-    assert len(fetching) == 2
+    assert len(fetching) == 3
     for script in fetching:
         assert "type=secret,id=pip_conf" in script and "type=secret,id=ca" in script
 

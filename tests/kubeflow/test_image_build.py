@@ -92,6 +92,27 @@ print(FileSystems.get_filesystem("gs://bucket/file").scheme(), DataflowRunner().
     assert _run(image, "python", "-c", program).splitlines()[-1] == "gs DataflowRunner"
 
 
+def _listed(document: str) -> dict[str, str]:
+    """Packages and versions of a CycloneDX document."""
+    listed = json.loads(document)
+    assert listed["bomFormat"] == "CycloneDX"
+    return {_normalised(each["name"]): each["version"] for each in listed["components"]}
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _locked(folder: Path, *names: str) -> dict[str, str]:
+    text = "".join((folder / f"requirements/{name}.lock").read_text() for name in names)
+    return dict(re.findall(r"^([a-z0-9][^=\s]*)==(\S+)", text, flags=re.MULTILINE))
+
+
+def test_the_image_lists_all_that_the_locks_have_put_into_it_and_no_more(image: Image) -> None:
+    listed = _listed(_run(image, "cat", "/opt/venv/sbom.cdx.json"))
+    assert listed == _locked(REPOSITORY, "cpu", "signing")
+
+
 def test_the_image_says_which_commit_it_is_of(image: Image) -> None:
     [described] = json.loads(image.engine.do("image", "inspect", image.name))
     revision = described["Labels"]["org.opencontainers.image.revision"]
@@ -134,6 +155,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lock = (REPOSITORY / "requirements/cpu.lock").read_text()
     wanted = r"^(?:setuptools|wheel|rouge-score)==.*\n(?: .*\n)+"
     (source / "requirements/cpu.lock").write_text("".join(re.findall(wanted, lock, flags=re.MULTILINE)))
+    (source / "requirements/signing.lock").write_text("# Nothing.\n")
+    shutil.copy(REPOSITORY / "requirements/tools.lock", source / "requirements")
     return source
 
 
@@ -157,6 +180,14 @@ def test_two_builds_give_equal_images(engine: Engine, twice: list[str]) -> None:
     first, second = (json.loads(engine.do("image", "inspect", name))[0] for name in twice)
     assert first["RootFS"]["Layers"] == second["RootFS"]["Layers"]
     assert first["Id"] == second["Id"]
+
+
+def test_what_lists_the_packages_is_none_of_them(engine: Engine, small: Path, twice: list[str]) -> None:
+    document = engine.run(twice[0], ["cat", "/opt/venv/sbom.cdx.json"]).stdout
+    assert _listed(document) == _locked(small, "cpu") and len(_locked(small, "cpu")) == 3
+    [setuptools] = [each for each in json.loads(document)["components"] if each["name"] == "setuptools"]
+    assert setuptools["licenses"] == [{"license": {"acknowledgement": "declared", "id": "MIT"}}]
+    assert engine.run(twice[0], ["ls", "/opt"]).stdout.split() == ["apache", "venv"]
 
 
 def test_nothing_of_the_index_is_left_in_an_image(engine: Engine, twice: list[str]) -> None:

@@ -3,11 +3,15 @@
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
+LOCKS = sorted(f"requirements/{path.name}" for path in (_REPOSITORY / "requirements").glob("*.lock"))
+LOCKS_IN_ORDER = [f"requirements/{name}.lock" for name in ("cpu", "gpu", "signing", "dev", "tools")]
+"""Each is resolved after those that constrain it."""
 _PYTHON = """#!/bin/bash
 echo "$*" >> {calls}
 case "$*" in
@@ -26,7 +30,7 @@ class Clone:
         self.root.mkdir()
         shutil.copy(_REPOSITORY / "Makefile", self.root)
         (self.root / "requirements").mkdir()
-        for name in ("requirements/cpu.lock", "requirements/dev.lock"):
+        for name in ("requirements/cpu.lock", "requirements/dev.lock", "requirements/tools.lock"):
             (self.root / name).write_text(f"# {name}\n")
         self.broken_network = root / "broken"
         self._calls = root / "calls"
@@ -118,8 +122,56 @@ def test_make_alone_lists_the_targets(clone: Clone) -> None:
 
 
 def test_locks_name_neither_a_registry_nor_a_place_on_the_machine_that_made_them() -> None:
-    for name in ("requirements/cpu.lock", "requirements/dev.lock"):
+    for name in LOCKS:
         text = (_REPOSITORY / name).read_text()
         assert "--hash=sha256:" in text
         for word in ("://", "--index", "--find-links", "/tmp", "/home", "/work"):
             assert word not in text, name
+
+
+@pytest.fixture
+def committed(clone: Clone) -> Clone:
+    """A clone whose locks were committed ten days ago, and whose tools note what they are asked."""
+    for tool in ("git", "date"):
+        (clone._bin / tool).symlink_to(shutil.which(tool) or pytest.skip(f"no {tool}"))
+    when = f"@{int(time.time()) - 10 * 86400} +0000"
+    author = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {**os.environ, **author, "GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
+    for command in (["init", "-q"], ["add", "requirements"], ["commit", "-qm", "Lock"]):
+        subprocess.run(["git", *command], cwd=clone.root, env=environment, check=True)
+    for place, script in (
+        (".cache/uv/bin/uv", f'#!/bin/bash\necho "uv $*" >> {clone._calls}\n'),
+        (".cache/tools/bin/pip-audit", '#!/bin/bash\necho "asked: $*"; [[ "$*" != *dev.lock* ]]\n'),
+    ):
+        (clone.root / place).parent.mkdir(parents=True)
+        (clone.root / place).write_text(script)
+        (clone.root / place).chmod(0o755)
+    (clone.root / ".cache/tools/installed.sha256").write_text(
+        subprocess.run(
+            ["sha256sum", "requirements/tools.lock"], cwd=clone.root, capture_output=True, text=True
+        ).stdout
+    )
+    return clone
+
+
+def test_an_audit_asks_about_every_lock_strictly_and_names_those_at_fault(committed: Clone) -> None:
+    result = committed.make("audit", "ARGS=-s osv")
+    assert result.returncode != 0
+    asked = [line for line in result.stdout.splitlines() if line.startswith("asked: ")]
+    assert [line.split("--requirement ")[1] for line in asked] == [
+        f"requirements/{name}.lock -s osv" for name in ("cpu", "dev", "tools")
+    ]
+    assert all("--strict --require-hashes --disable-pip" in line for line in asked)
+    assert "not without fault: requirements/dev.lock\n" in result.stderr
+
+
+def test_the_age_of_a_lock_is_said_before_it_is_resolved_and_by_an_audit(committed: Clone) -> None:
+    day = time.strftime("%F", time.localtime(time.time() - 10 * 86400))
+    for target in ("lock", "audit"):
+        said = committed.make(target).stdout
+        assert said.startswith(f"requirements/cpu.lock is of {day}, 10 days old\n")
+    committed.make("lock")
+    resolved = [call.split()[-1] for call in committed._calls.read_text().splitlines()]
+    assert resolved == LOCKS_IN_ORDER and sorted(resolved) == LOCKS
+    shutil.rmtree(committed.root / ".git")
+    assert "days old" not in committed.make("lock").stdout
