@@ -30,6 +30,12 @@ _NOT_RUN_HERE = {
     "make docs": "tests/test_docs.py builds the site",
     "make setup-dev": "installs; tests/pipeline/test_makefile.py has a stand-in for Python",
     "make lock": "asks a package index",
+    "make audit": "asks a service of vulnerabilities; tests/pipeline/test_makefile.py has a stand-in for pip-audit",
+    "make licences": "installs; tests/test_licences.py calls what it runs",
+    "podman run --rm IMAGE cat /opt/venv/sbom.cdx.json > sbom.cdx.json": "tests/kubeflow/test_image_build.py",
+    "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out signing.pem": "tests/signing_keys.py",
+    "openssl pkey -in signing.pem -pubout -out signing.pub": "tests/signing_keys.py",
+    "kubectl --namespace NAMESPACE create secret generic model-signing --from-file=signing.pem": "a cluster",
     "make image": "needs a container engine; tests/test_image.py reads the Dockerfile",
 }
 """What is no Python of this project, and why it is not run."""
