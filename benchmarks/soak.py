@@ -1,13 +1,14 @@
 """Whether a server that is under load, given new versions and attacked all the time stays as it was.
 
     python -m benchmarks.soak [--minutes 60] [--clients 16] [--rate 8] [--push-seconds 60] [--growth 0.05]
-                              [--seed 0]
+                              [--seed 0] [--models DIRECTORY DIRECTORY]
 
 The embedded server answers ``--clients`` clients on this machine, over gRPC and REST, which together make so
 many requests a second; each has a connection of its own, and a new one after each push. A push puts one of
-two models of random weights, in turn, where the server finds it, through the product's own store, which
-keeps three versions. One request of four is hostile: garbage, cut and bombed pictures, GIFs, wrong names,
-tensors and batches too large, JSON too deep, connections that say nothing, break off or speak something else.
+two models in turn, U-Nets of random weights unless SavedModels are named, where the server finds it, through
+the product's own store, which keeps three versions. One request of four is hostile: garbage, cut and bombed
+pictures, GIFs, wrong names, tensors and batches too large, JSON too deep, connections that say nothing, break
+off or speak something else.
 
 Each push prints a row: requests and their latencies, the version that answers, what the server has resident
 (10^6 bytes), its open files and threads, the processor time it took a second, and the memory and open files
@@ -448,6 +449,17 @@ class Client:
         return self._models[version]
 
 
+def random_models(directory: Path, seed: int) -> list[Path]:
+    """Exports U-Nets of random weights; returns their directories."""
+    import keras
+
+    models = [directory / str(number) for number in range(MODELS)]
+    for number, model in enumerate(models):
+        keras.utils.set_random_seed(seed + number)
+        export_model(model, InputSize(WINDOW, WINDOW, "native"), CLASSES, FILTERS, MAX_PIXELS)
+    return models
+
+
 class Pusher:
     """Pushes the models in turn.
 
@@ -580,20 +592,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--push-seconds", type=float, default=60)
     parser.add_argument("--growth", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", type=Path, nargs=MODELS)
     args = parser.parse_args(arguments)
-    import keras
-
     pictures = [draw(args.seed + number) for number in range(PICTURES)]
     faults, rows = Faults(), []
     with tempfile.TemporaryDirectory() as directory:
-        models, base = (
-            [Path(directory, "models", str(number)) for number in range(MODELS)],
-            Path(directory, "base"),
-        )
-        for number, model in enumerate(models):
-            keras.utils.set_random_seed(args.seed + number)
-            export_model(model, InputSize(WINDOW, WINDOW, "native"), CLASSES, FILTERS, MAX_PIXELS)
-        pusher = Pusher(models, base)
+        base = Path(directory, "base")
+        pusher = Pusher(args.models or random_models(Path(directory), args.seed), base)
         pusher.push()
         options = ServerOptions(
             port=0, rest_api_port=0, model_name=MODEL, model_base_path=str(base), enable_batching=True

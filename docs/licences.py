@@ -8,6 +8,7 @@ an exception or another one to choose, if it does not say, or if another version
 """
 
 import argparse
+import functools
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -58,27 +59,31 @@ def licence_of(installed: Distribution) -> str:
     That is the SPDX expression, otherwise its classifiers, the free text, or the first line of the licence
     itself that has the word.
     """
-    metadata = installed.metadata
-    if expression := metadata.get("License-Expression"):
-        return expression
+    said = functools.partial(_said, installed)
+    if expression := said("License-Expression"):
+        return expression[0]
     classified = [
         classifier.rpartition(" :: ")[2]
-        for classifier in metadata.get_all("Classifier") or ()
+        for classifier in said("Classifier")
         if classifier.startswith("License :: ") and not classifier.endswith(" :: OSI Approved")
     ]
-    free = _beginning(metadata.get("License"))
+    free = _beginning("".join(said("License")))
     return " AND ".join(classified) or ("" if free.upper() == "UNKNOWN" else free) or _text_of(installed)
 
 
 def _text_of(installed: Distribution) -> str:
-    names = installed.metadata.get_all("License-File") or ()
+    names = _said(installed, "License-File")
     texts = (installed.read_text(place) for name in names for place in (f"licenses/{name}", name))
     lines = (_TITLE.search(text or "") for text in texts)
     return next((_beginning(line[0]) for line in lines if line), "")
 
 
-def _beginning(text: str | None) -> str:
-    return (text or "").strip().partition("\n")[0].strip()[:_LONGEST]
+def _said(installed: Distribution, key: str) -> list[str]:
+    return installed.metadata.get_all(key) or []
+
+
+def _beginning(text: str) -> str:
+    return text.strip().partition("\n")[0].strip()[:_LONGEST]
 
 
 def problem_with(licence: str) -> str:

@@ -1,21 +1,28 @@
 """Benchmarks that take no minutes where there is little to do."""
 
+import random
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, label
+from tiny_export import export_tiny_model
 from warm_process import WarmProcess
 
-from benchmarks import init, kills, large_pictures, resolution, scale, training
+from benchmarks import init, kills, large_pictures, resolution, scale, soak, training
 from benchmarks.kills import Kill, Trials
 from benchmarks.thin_structures import draw_picture, draw_thin_structures
+from components.imaging.reading import InputSize
+from components.serving.config import ServingLimits
+from components.serving.server.options import ServerOptions
+from components.serving.server.server import ModelServer
 
 
 def test_a_first_recipe_of_few_pairs_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,3 +194,48 @@ def test_killed_runs_are_held_to_an_undisturbed_one(tmp_path: Path, monkeypatch:
     trials.undisturbed.files["serving/shapes/7/saved_model.pb"] += 1
     [unlike] = trials.chain([])
     assert unlike.broken == ("another result: the count", "missing: serving/shapes/7/saved_model.pb")
+
+
+def test_a_server_is_soaked_and_every_kind_of_request_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [
+        export_tiny_model(
+            tmp_path / str(side), ServingLimits(max_pixels=10**6), size=InputSize(side, side, "stretch")
+        )
+        for side in (4, 8)
+    ]
+    often = ("--minutes", "0.1", "--push-seconds", "2", "--rate", "40", "--growth", "1")
+    status = soak.main([*often, "--models", *map(str, models)])
+    header, *rows, attacks, faults = capsys.readouterr().out.splitlines()
+    assert faults == "faults: none" and status == 0
+    assert len(header.split("  ")) > 1 and len(rows) == 3
+    good, hostile, versions = ([int(row.split()[column]) for row in rows] for column in (1, 2, 5))
+    assert min(good) > 0 and sorted(set(versions)) == versions
+    assert sum(int(count) for count in re.findall(r"(\d+) (?:grpc|rest|raw)_", attacks)) >= sum(hostile) > 10
+
+
+def test_what_grows_is_told_from_what_varies() -> None:
+    varies = [100 + number % 7 for number in range(60)]
+    assert soak.grown(varies, 0.05) == "" == soak.grown([500, *varies], 0.05)
+    assert soak.grown([value + number for number, value in enumerate(varies)], 0.05) == "128.5 -> 151"
+
+
+def test_a_server_that_answers_what_it_should_refuse_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_tiny_model(tmp_path / "pets" / "1", ServingLimits(max_pixels=10**6))
+    options = ServerOptions(
+        port=0, rest_api_port=0, model_name=soak.MODEL, model_base_path=str(tmp_path / "pets")
+    )
+    server = ModelServer(options, announce=lambda line: None)
+    server.start()
+    try:
+        address: Any = SimpleNamespace(grpc_port=server.port, rest_port=server.rest_port)
+        attacker = soak.Attacker(address, soak.draw(0), random.Random(0))
+        attacker.grpc_large_batch()
+        monkeypatch.setattr(soak, "BATCH", 1)
+        with pytest.raises(soak.NotRefusedError, match="answered"):
+            attacker.grpc_large_batch()
+    finally:
+        assert server.stop(grace=5)

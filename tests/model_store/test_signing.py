@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from documented import DOCS, shell_lines
 from signing_keys import write_keys
 
 from components.model_store import signing, store
@@ -109,6 +110,14 @@ def test_what_was_changed_after_it_was_signed_is_refused_in_one_line(
     with pytest.raises(signing.SigningError, match=said) as refusal:
         signing.verify(version, keys[1])
     assert "\n" not in str(refusal.value) and str(version) in str(refusal.value)
+
+
+def test_the_keys_that_the_guide_makes_can_sign_and_verify(base: Path, tmp_path: Path) -> None:
+    commands = [line for line in shell_lines(DOCS / "supply-chain.md") if line.startswith("openssl")]
+    assert len(commands) == 2 and (shutil.which("openssl") or pytest.skip("no openssl"))
+    for command in commands:
+        subprocess.run(command.split(), cwd=tmp_path, capture_output=True, check=True)
+    signing.verify(push(base, str(tmp_path / "signing.pem")), str(tmp_path / "signing.pub"))
 
 
 def test_another_key_is_refused(base: Path, keys: tuple[str, str], tmp_path: Path) -> None:
