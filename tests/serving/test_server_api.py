@@ -8,6 +8,7 @@ import base64
 import http.client
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -542,3 +543,22 @@ def test_a_body_that_comes_byte_by_byte_is_given_up(
             over.set()
             trickling.join()
     assert b" 400 " in answer
+
+
+def test_no_client_can_fill_the_log(server: ModelServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither one that breaks off nor one that sends no message."""
+    head = f"POST {_PREDICT} HTTP/1.1\r\nContent-Length: 1000\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", server.rest_port or 0), _SECONDS) as raw:
+        # Closed so, the connection is reset.
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw.sendall(head + b"x")
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        predict = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        with pytest.raises(grpc.RpcError, match="INTERNAL"):
+            predict(b"\xff" * 100, timeout=_SECONDS)
+    # Answered by a thread that comes after the others.
+    assert _ask(server, "GET", "/v1/models/pets")[0] == 200
+    end = time.monotonic() + 0.5
+    while not caplog.records and time.monotonic() < end:
+        time.sleep(0.02)
+    assert [record.getMessage() for record in caplog.records] == []

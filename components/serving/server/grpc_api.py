@@ -132,6 +132,8 @@ def metadata(model: ServedModel, spec: Any) -> get_model_metadata_pb2.GetModelMe
 
 def build_server(model: ServedModel, options: ServerOptions) -> tuple[grpc.Server, health.HealthServicer]:
     """Returns a gRPC server with all services, which has no port yet, and what says whether it is healthy."""
+    # A traceback for whatever bytes come as a request would let anybody fill the log.
+    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
     threads = options.grpc_max_threads or default_threads()
     server = grpc.server(
         ThreadPoolExecutor(threads, thread_name_prefix="predict"),

@@ -121,6 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
             status, content = 200, self._answer()
         except ServingError as error:
             status, content = _HTTP_STATUSES.get(error.code, 500), {"error": error.message}
+        except ConnectionError:
+            # Whoever asked is gone: there is nobody to answer.
+            raise
         except Exception as error:
             logger.exception("a request failed")
             status, content = 500, {"error": f"{type(error).__name__}: {error}"}
