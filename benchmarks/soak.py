@@ -486,7 +486,7 @@ def first_answers(
     server: ServerProcess, pusher: Pusher, pictures: Sequence[Picture]
 ) -> list[list[np.ndarray]]:
     """Returns each model's masks, asked alone; the first is served already, the others are pushed."""
-    answers = []
+    answers: list[list[np.ndarray]] = []
     with SegmentationClient(server.target, MODEL, timeout=SECONDS) as client:
         while len(answers) < MODELS:
             version = pusher.push() if answers else None
@@ -567,7 +567,8 @@ def soak(
             yield Row(
                 len(milliseconds),
                 attacks - before[0],
-                *(float(np.percentile(milliseconds or [np.nan], share)) for share in (50, 99)),
+                float(np.percentile(milliseconds or [np.nan], 50)),
+                float(np.percentile(milliseconds or [np.nan], 99)),
                 version,
                 process.memory_info().rss / 1e6,
                 process.num_fds(),

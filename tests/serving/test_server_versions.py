@@ -401,7 +401,7 @@ def test_with_a_key_a_version_that_it_has_not_signed_is_not_served(tmp_path: Pat
     private, public = write_keys(tmp_path / "keys")
     base, said = tmp_path / "pets", list[str]()
     signing.sign(write_model(base / "1"), private)
-    flags = {"model_name": "pets", "model_base_path": str(base), "verify_key": public}
+    flags: dict[str, Any] = {"model_name": "pets", "model_base_path": str(base), "verify_key": public}
     server = ModelServer(ServerOptions(port=0, file_system_poll_wait_seconds=0.05, **flags), said.append)
     server.start()
     try:
