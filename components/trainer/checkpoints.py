@@ -1,21 +1,21 @@
 """Checkpoints after every epoch, resuming from them exactly, and early stopping."""
 
+import hashlib
+import io
 import json
 import logging
 import math
-import os
 import shutil
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 
 from components.errors import StageError
+from components.files import flush, sha256
 from components.trainer.optimizers import averaged_weights
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,14 @@ class History:
         return value if math.isfinite(value) else -math.inf
 
 
+class _InMemory(io.BytesIO):
+    """A file of weights that is on no disk yet: HDF5 ends the process where it fills one."""
+
+    def __str__(self) -> str:
+        # What Keras tells the format by.
+        return ".weights.h5"
+
+
 class Checkpoints(keras.callbacks.Callback):
     """Saves what training needs to go on after each epoch, and the best epoch's weights.
 
@@ -64,7 +72,7 @@ class Checkpoints(keras.callbacks.Callback):
     were measured (the averaged ones, where the optimiser averages). Each epoch has files of its own.
     ``state.json`` is replaced by rename once they are on the disk, and only then are files removed that it
     does not need, so a process may die at any moment: what is found again is always the state after a whole
-    epoch.
+    epoch. It has the files' digests and its own: no training goes on from weights of which a bit has turned.
     """
 
     def __init__(self, directory: Path, patience: int | None = None):
@@ -73,6 +81,8 @@ class Checkpoints(keras.callbacks.Callback):
         self._directory = directory
         self._state_file = directory / "state.json"
         self.history = History([], patience)
+        self._digests: dict[str, str] = {}
+        """SHA-256 of the files that the state is of, by name."""
         if self._state_file.exists() and not self._read_state():
             logger.warning("the checkpoint in %s is damaged: training anew", directory)
             # With the record of what was trained, which would otherwise go on from there.
@@ -119,12 +129,15 @@ class Checkpoints(keras.callbacks.Callback):
         measured = {name: float(value) for name, value in (logs or {}).items()}
         self.history.epochs.append({"phase": self._phase} | measured)
         latest, best = self._latest(epoch), self._best(self.history.best_epoch)
-        self.model.save_weights(latest)
-        _flush(latest)
+        weights = _InMemory()
+        self.model.save_weights(weights)
+        latest.write_bytes(weights.getbuffer())
+        self._written(latest)
         if self.history.best_epoch == epoch:
             with averaged_weights(self.model):
                 np.savez(best, *self.model.get_weights())
-            _flush(best)
+            self._written(best)
+        self._digests = {path.name: self._digests[path.name] for path in (latest, best)}
         self._replace_state()
         for path in self._directory.glob("epoch-*"):
             if path not in (latest, best):
@@ -138,31 +151,33 @@ class Checkpoints(keras.callbacks.Callback):
     def _best(self, epoch: int) -> Path:
         return self._directory / f"epoch-{epoch + 1:04d}.npz"
 
+    def _written(self, path: Path) -> None:
+        flush(path)
+        # Now, not with each state: what changes later is damage.
+        self._digests[path.name] = sha256(path)
+
     def _read_state(self) -> bool:
-        """Reads what was trained; returns whether all of it is there, as far as the files' formats tell."""
+        """Reads what was trained; returns whether all of it is there, byte for byte."""
         try:
-            self.history.epochs = json.loads(self._state_file.read_text())["epochs"]
-            h5py.File(self._latest(self.epochs_done - 1)).close()
-            with zipfile.ZipFile(self._best(self.history.best_epoch)) as best:
-                intact = best.testzip() is None
-        except (OSError, ValueError, zipfile.BadZipFile):
+            state = json.loads(self._state_file.read_text())
+            epochs, self._digests = state["epochs"], state["sha256"]
+            intact = state["sha256_of_epochs"] == _digest(epochs) and all(
+                sha256(self._directory / name) == digest for name, digest in self._digests.items()
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             intact = False
-        if not intact:
-            self.history.epochs = []
+        self.history.epochs = epochs if intact else []
         return intact
 
     def _replace_state(self) -> None:
+        epochs = self.history.epochs
+        state = {"epochs": epochs, "sha256": self._digests, "sha256_of_epochs": _digest(epochs)}
         temporary = self._state_file.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"epochs": self.history.epochs}))
-        _flush(temporary)
+        temporary.write_text(json.dumps(state))
+        flush(temporary)
         temporary.replace(self._state_file)
-        _flush(self._directory)
+        flush(self._directory)
 
 
-def _flush(path: Path) -> None:
-    """Waits until a file or a directory's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _digest(epochs: list[Epoch]) -> str:
+    return hashlib.sha256(json.dumps(epochs).encode()).hexdigest()

@@ -1,9 +1,12 @@
 """What survives when a training is killed."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -181,6 +184,27 @@ def overwrite_the_middle(path: Path) -> None:
     path.write_bytes(content)
 
 
+def turn_a_weights_bit(path: Path) -> None:
+    """Leaves a file that HDF5 and Keras read without a word."""
+    with h5py.File(path, "r+") as file:
+        bias = file["layers/dense/vars/1"]
+        bias[...] = -bias[...]
+
+
+def make_an_epoch_better(path: Path) -> None:
+    state = json.loads(path.read_text())
+    state["epochs"][0]["loss"] /= 2
+    path.write_text(json.dumps(state))
+
+
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a training of two epochs."""
+    directory = tmp_path_factory.mktemp("two epochs")
+    fit(network(), Checkpoints(directory), 2)
+    return directory
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
@@ -189,14 +213,16 @@ def overwrite_the_middle(path: Path) -> None:
         ("epoch-0002.npz", cut_short),
         ("epoch-0002.npz", overwrite_the_middle),
         ("state.json", cut_short),
+        ("epoch-0002.weights.h5", turn_a_weights_bit),
+        ("state.json", make_an_epoch_better),
     ],
 )
 def test_a_damaged_checkpoint_means_training_anew_and_without_what_was_recorded(
-    tmp_path: Path, name: str, damage: Callable[[Path], None]
+    two_epochs: Path, tmp_path: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
     directory = tmp_path / "training"
-    directory.mkdir()
-    fit(network(), Checkpoints(directory), 2)
+    shutil.copytree(two_epochs, directory)
+    assert Checkpoints(directory).epochs_done == 2
     (directory / "tensorboard").mkdir()
     damage(directory / name)
     assert Checkpoints(directory).epochs_done == 0
