@@ -8,19 +8,22 @@ image already, otherwise the embedded server, which is for development and tests
 alone and takes requests of up to 64 MiB. --backend docker pulls an image that is missing. The other two are
 given all flags of tensorflow_model_server as they stand, the embedded server has only those listed below.
 
-Ends with 0 once a signal has stopped it and the requests in flight are answered, with 1 if it cannot serve,
-and with 2 if a flag is wrong. tensorflow_model_server and docker take this process's
-place, and end with statuses of their own.
+Ends with 0 once a signal has stopped it and the requests in flight are answered, with 1 if it cannot serve
+or the newest version is not what was pushed, and with 2 if a flag is wrong. tensorflow_model_server and
+docker take this process's place, and end with statuses of their own.
 """
 
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from components.model_store.store import damage, newest
 from components.serving.backends import Backend, BackendError, choose
 from components.serving.server.options import (
     USAGE,
     OptionsError,
+    ServerOptions,
     argument_parser,
     check_base_path,
     read_options,
@@ -42,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, others = parser.parse_known_args(argv)
     try:
         options = read_options(arguments, others)
-        if options.model_base_path and _REMOTE not in options.model_base_path:
+        if _is_local(options):
             check_base_path(options.model_base_path)
         launch = choose(Backend(arguments.backend), options)
     except OptionsError as error:
@@ -56,11 +59,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         from components.serving.server.__main__ import serve
 
         return serve(options)
+    # The others compare no more than the checksums of variables.
+    served = newest(Path(options.model_base_path)) if _is_local(options) else None
+    if served and (what := damage(served.path)):
+        print(what, file=sys.stderr)
+        return _FAILED
     try:
         os.execvp(launch.command[0], launch.command)
     except OSError as error:
         print(f"{launch.command[0]} cannot be run: {error.strerror}", file=sys.stderr)
         return _FAILED
+
+
+def _is_local(options: ServerOptions) -> bool:
+    return bool(options.model_base_path) and _REMOTE not in options.model_base_path
 
 
 if __name__ == "__main__":

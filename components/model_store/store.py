@@ -21,6 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from components.errors import StageError
+from components.files import flush, sha256
+
 logger = logging.getLogger(__name__)
 
 MODEL_FILE: Final = "saved_model.pb"
@@ -67,6 +70,19 @@ class Version:
         """Digest of the model's files as they are now, whatever was pushed once."""
         return content_fingerprint(self.path)
 
+    def sound_fingerprint(self) -> str:
+        """The same of what can be relied on.
+
+        Raises:
+            StageError: the files are not those that were pushed.
+        """
+        if what := damage(self.path):
+            raise StageError(
+                f"{what}; put a copy of version {self.number} back, or take it out of service by giving its "
+                f"directory the name {_WITHDRAWN}-{self.number}, and run the pipeline again"
+            )
+        return self.fingerprint()
+
     def provenance(self) -> dict[str, str]:
         """What `publish` was told; empty where the version came in another way."""
         try:
@@ -92,10 +108,24 @@ def content_fingerprint(model_dir: Path) -> str:
     for path in sorted(path for path in model_dir.rglob("*") if path.is_file()):
         relative = path.relative_to(model_dir)
         if relative not in (PROVENANCE_FILE, SIGNATURE_FILE):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{relative.as_posix()}\0{content}\n".encode())
+            digest.update(f"{relative.as_posix()}\0{sha256(path)}\n".encode())
     return digest.hexdigest()
+
+
+def damage(model_dir: Path) -> str:
+    """Says that a version is not what `publish` wrote; empty where it is, or came in another way."""
+    try:
+        pushed = json.loads((model_dir / PROVENANCE_FILE).read_text())[MODEL_FINGERPRINT_KEY]
+        if pushed == content_fingerprint(model_dir):
+            return ""
+        what = f"its files are not those that {PROVENANCE_FILE} tells of"
+    except FileNotFoundError:
+        return ""
+    except (KeyError, TypeError, ValueError):
+        what = f"{PROVENANCE_FILE} cannot be read"
+    except OSError as error:
+        what = f"{error.filename} cannot be read: {error.strerror}"
+    return f"{model_dir} is damaged: {what}"
 
 
 def withdrawn(model_dir: Path, base: Path) -> Path | None:
@@ -152,7 +182,7 @@ def publish(
             number = _rename_to_next_version(copy, base)
         finally:
             shutil.rmtree(copy, ignore_errors=True)
-        _flush_entry(base)
+        flush(base)
     return number
 
 
@@ -208,11 +238,14 @@ def baseline_token(candidate: Path, serving_dir: Path) -> str:
     Args:
         candidate: SavedModel of the candidate.
         serving_dir: the directory of the served versions.
+
+    Raises:
+        StageError: the newest version is not what was pushed.
     """
     served = newest(serving_dir)
     if served is None:
         return NO_BASELINE
-    fingerprint = served.fingerprint()
+    fingerprint = served.sound_fingerprint()
     if fingerprint == content_fingerprint(candidate):
         earlier = served.provenance().get(BASELINE_TOKEN_KEY)
         if earlier:
@@ -221,12 +254,16 @@ def baseline_token(candidate: Path, serving_dir: Path) -> str:
 
 
 def find_baseline(token: str, serving_dir: Path) -> Version | None:
-    """Returns the version that a token stands for, None where it is not served any more, or is another."""
+    """Returns the version that a token stands for, None where it is not served any more, or is another.
+
+    Raises:
+        StageError: it is not what was pushed.
+    """
     number, _, fingerprint = token.partition(":")
     if token == NO_BASELINE or int(number) not in versions(serving_dir):
         return None
     version = Version(int(number), serving_dir / number)
-    return version if version.fingerprint() == fingerprint else None
+    return version if version.sound_fingerprint() == fingerprint else None
 
 
 def link_tree(source: Path, target: Path) -> None:
@@ -301,13 +338,5 @@ def _remove(path: Path) -> None:
 def _flush(directory: Path) -> None:
     """Waits until the directory and all that is in it are on the disk."""
     for path in directory.rglob("*"):
-        _flush_entry(path)
-    _flush_entry(directory)
-
-
-def _flush_entry(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush(path)
+    flush(directory)

@@ -95,6 +95,8 @@ def check_model(model: Path, recipe: Recipe) -> None:
     Raises:
         ValueError: it cannot; one line says why.
     """
+    if what := store.damage(model):
+        raise ValueError(what)
     names, expected = class_names(model), list(recipe.dataset.label_set().names)
     if names is None:
         raise ValueError(

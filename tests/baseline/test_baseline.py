@@ -100,11 +100,26 @@ def test_the_token_changes_with_the_newest_version_and_with_its_bytes(
     tokens = [store.baseline_token(candidate, serving_dir)]
     number = push(tmp_path, serving_dir, "one")
     tokens.append(store.baseline_token(candidate, serving_dir))
+    # What came in another way than by a push, nobody can tell from what it should be.
+    (serving_dir / str(number) / store.PROVENANCE_FILE).unlink()
     (serving_dir / str(number) / "variables/variables.data").write_text("changed by hand")
     tokens.append(store.baseline_token(candidate, serving_dir))
     push(tmp_path, serving_dir, "two")
     tokens.append(store.baseline_token(candidate, serving_dir))
     assert len(set(tokens)) == 4
+
+
+def test_no_candidate_is_compared_with_a_version_that_is_not_what_was_pushed(
+    candidate: Path, serving_dir: Path, tmp_path: Path
+) -> None:
+    number = push(tmp_path, serving_dir, "pushed")
+    token = store.baseline_token(candidate, serving_dir)
+    (serving_dir / str(number) / "variables/variables.data").write_text("pulled")
+    for known in (None, token):
+        with pytest.raises(
+            StageError, match=rf"{number} is damaged: .*; put a copy of version {number} back"
+        ):
+            run(candidate, serving_dir, known)
 
 
 def test_a_candidate_that_is_served_asks_for_what_it_was_compared_with(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,7 @@ def test_a_push_gives_up_where_every_number_is_taken_at_the_last_moment(
 
 PUBLISH = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from components.model_store import store
 for _ in range(int(sys.argv[3])):
@@ -162,6 +164,7 @@ def test_processes_that_push_at_once_get_versions_of_their_own(model: Path, base
 
 KILLED_AT = """
 import os, signal, sys
+from collections.abc import Callable
 from pathlib import Path
 from components.model_store import store
 module, name, nth = sys.argv[3].split(":")
@@ -295,6 +298,25 @@ def test_the_fingerprint_sees_names_and_bytes_but_neither_times_nor_provenance(t
     (other / "variables/variables.data").rename(other / "variables/renamed")
     assert store.content_fingerprint(one) != store.content_fingerprint(other)
     assert store.content_fingerprint(write_model(other, "changed")) != store.content_fingerprint(one)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda version: (version / "saved_model.pb").write_bytes(b"another"),
+        lambda version: (version / "variables" / "weights").unlink(),
+        lambda version: (version / "assets.extra" / "more").touch(),
+        lambda version: (version / store.PROVENANCE_FILE).write_text("{"),
+        lambda version: (version / store.PROVENANCE_FILE).write_text("{}"),
+    ],
+)
+def test_a_version_that_is_not_what_was_pushed_is_found_out(
+    model: Path, base: Path, spoil: Callable[[Path], object]
+) -> None:
+    version = base / str(store.publish(model, base, {}))
+    assert store.damage(version) == ""
+    spoil(version)
+    assert store.damage(version).startswith(f"{version} is damaged: ")
 
 
 def test_a_version_that_came_in_another_way_has_no_provenance(base: Path) -> None:

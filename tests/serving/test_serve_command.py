@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from components.model_store.store import publish
+
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -51,6 +53,20 @@ def test_the_real_binary_takes_over_with_the_same_flags(tmp_path: Path) -> None:
         *unchecked.split(),
     ]
     assert done.returncode == 7
+
+
+def test_no_server_is_given_a_version_that_is_not_what_was_pushed(tmp_path: Path) -> None:
+    model, base = tmp_path / "model", tmp_path / "pets"
+    model.mkdir()
+    (model / "saved_model.pb").write_bytes(b"a graph")
+    version = base / str(publish(model, base, {}))
+    (version / "saved_model.pb").write_bytes(b"a gruph")
+    binary = tmp_path / "tensorflow_model_server"
+    binary.write_text("#!/bin/sh\nexit 7\n")
+    binary.chmod(0o755)
+    done = _serve("--model_name", "pets", "--model_base_path", str(base), path=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{version} is damaged: ") and done.stderr.count("\n") == 1
 
 
 def test_the_container_takes_over(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tensorflow.python.framework import ops, tensor_util
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from components.model_store.store import damage
 from components.serving.server.batching import Batcher, Tensors
 from components.serving.server.errors import ServingError, from_tensorflow, invalid, one_line
 
@@ -68,8 +69,10 @@ class Servable:
 
         Raises:
             ServingError: there is no SavedModel, it cannot be loaded, or it does not answer its warm-up
-                requests. TensorFlow Serving refuses such a model, too.
+                requests; TensorFlow Serving refuses such a model, too. Or it is not what was pushed.
         """
+        if what := damage(path):
+            raise ServingError(grpc.StatusCode.DATA_LOSS, what)
         self.name = name
         self.version = version
         self._graph = tf.Graph()
