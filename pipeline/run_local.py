@@ -62,7 +62,7 @@ def _command(args: argparse.Namespace, signals: interrupt.Interrupt) -> int:
         return USAGE
     workdir = WorkDir(args.workdir or Path("runs", recipe.name))
     try:
-        with workdir.locked():
+        with workdir.locked(), workdir.sound_metadata():
             return _run(recipe, workdir, args.mode, signals)
     except WorkDirError as error:
         print(error, file=sys.stderr)
@@ -71,7 +71,7 @@ def _command(args: argparse.Namespace, signals: interrupt.Interrupt) -> int:
 
 def _run(recipe: Recipe, workdir: WorkDir, mode: Mode, signals: interrupt.Interrupt) -> int:
     run_id = new_run_id()
-    log = workdir.log(run_id)
+    log = workdir.begin_log(run_id)
     with output_diverted(log) as stream, view_for(stream, mode, os.environ) as view:
         view.run_starts(recipe.name, short_path(workdir.root))
         try:

@@ -15,10 +15,11 @@ from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
-from tfx.orchestration.portable import beam_executor_operator, launcher, runtime_parameter_utils
+from tfx.orchestration.portable import beam_executor_operator, runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import executable_spec_pb2
 
+from pipeline.local.launcher import Launcher
 from pipeline.tfxio import configure_tfxio
 
 _Execution = metadata_store_pb2.Execution
@@ -64,7 +65,7 @@ class Stage:
         """
         started = time.monotonic()
         measures_memory = forget_peak_memory()
-        execution_info = launcher.Launcher(
+        execution_info = Launcher(
             pipeline_node=self._node,
             mlmd_connection=metadata.Metadata(self._connection),
             pipeline_info=self._pipeline.pipeline_info,

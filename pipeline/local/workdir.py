@@ -6,16 +6,19 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
+from components.dataset.contracts import write_whole
+from components.files import flush, sha256
 from components.report.run_summary import RunSummary
 
 SUMMARY: Final = "summary.json"
@@ -56,6 +59,21 @@ class WorkDir:
 
     def log(self, run_id: str) -> Path:
         return self.root / "logs" / f"{run_id}.log"
+
+    def begin_log(self, run_id: str) -> Path:
+        """Creates a run's log.
+
+        Raises:
+            WorkDirError: it cannot be written.
+        """
+        log = self.log(run_id)
+        try:
+            log.touch()
+        except OSError as error:
+            raise WorkDirError(
+                f"cannot write {log}: {error.strerror}; make that possible, or choose another --workdir"
+            ) from None
+        return log
 
     def keep(self, summary: RunSummary) -> None:
         """Writes a summary twice: to stay with its run, and as the newest one.
@@ -141,6 +159,53 @@ class WorkDir:
             for path in folder.glob(".*"):
                 if _HALF_WRITTEN.fullmatch(path.name):
                     path.unlink()
+
+    @contextmanager
+    def sound_metadata(self) -> Iterator[None]:
+        """Looks through `metadata` before a run, and notes afterwards what it is: SQLite keeps no checksums.
+
+        A run that dies leaves no note; the next one has to be content with SQLite's own look at it.
+
+        Raises:
+            WorkDirError: it is damaged, or cannot be written.
+        """
+        note = self.root / ".metadata.sha256"
+        try:
+            if self.metadata.exists():
+                self._check_metadata(note.read_text() if note.exists() else "")
+            # From now on it changes, and a note that came back after a power cut would be wrong.
+            note.unlink(missing_ok=True)
+            flush(self.root)
+        except (OSError, sqlite3.OperationalError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise WorkDirError(
+                f"cannot work with {self.metadata}: {why}; make it writable, or choose another --workdir"
+            ) from None
+        yield
+        # Without a note the next run only looks less closely.
+        with suppress(OSError):
+            write_whole(note, sha256(self.metadata))
+
+    def _check_metadata(self, noted: str) -> None:
+        faults: list[str]
+        try:
+            with closing(sqlite3.connect(self.metadata)) as store:
+                # What a run that died has half written is taken back; nobody else is at work here.
+                store.execute("BEGIN IMMEDIATE")
+                store.rollback()
+                faults = [fault for (fault,) in store.execute("PRAGMA integrity_check(1)") if fault != "ok"]
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            faults = [str(error)]
+        if not faults and noted not in ("", sha256(self.metadata)):
+            faults = ["it has changed since the last run ended"]
+        if faults:
+            what = faults[0].splitlines()[-1]
+            raise WorkDirError(
+                f"{self.metadata} is damaged: {what}; put a copy of it back, or remove it: every stage then "
+                "runs anew, and what is served and the checkpoints stay"
+            )
 
 
 @contextmanager

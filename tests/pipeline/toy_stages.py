@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import tensorflow as tf
 from tfx.dsl.component.experimental.annotations import (
     BeamComponentParameter,
     InputArtifact,
@@ -33,8 +34,27 @@ from pipeline.config import Recipe
 logger = logging.getLogger("components.toy")
 ticks = logging.getLogger(TICKS)
 
+SHARD = "data_tfrecord-00000-of-00001"
 Model = standard_artifacts.Model
 PushedModel = standard_artifacts.PushedModel
+
+
+@component
+def Records(examples: OutputArtifact[standard_artifacts.Examples]) -> None:
+    Path(examples.uri, "Split-train").mkdir()
+    with tf.io.TFRecordWriter(f"{examples.uri}/Split-train/{SHARD}") as writer:
+        for number in range(9):
+            writer.write(bytes([number]) * 100)
+
+
+@component
+def Reader(
+    settings: Parameter[int],
+    examples: InputArtifact[standard_artifacts.Examples],
+    numbers: OutputArtifact[Model],
+) -> None:
+    records = tf.data.TFRecordDataset(f"{examples.uri}/Split-train/{SHARD}")
+    Path(numbers.uri, "count").write_text(str(sum(1 for _ in records)))
 
 
 @component
@@ -146,7 +166,12 @@ def create_pipeline(
     metadata_path: str,
     **_: Any,
 ) -> Pipeline:
-    numbers = Numbers(count=recipe.training.epochs)
+    if os.environ.get("TOY_TROUBLE") == "reads":
+        records = Records()
+        source = [records, Reader(settings=recipe.training.epochs, examples=records.outputs["examples"])]
+    else:
+        source = [Numbers(count=recipe.training.epochs)]
+    numbers = source[-1]
     worker = Worker(numbers=numbers.outputs["numbers"])
     pusher = Pusher(model=worker.outputs["model"])
     reports = os.environ.get("TOY_TROUBLE", "").startswith("report")
@@ -154,7 +179,7 @@ def create_pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
         components=[
-            numbers,
+            *source,
             worker,
             pusher,
             *([Report(pushed_model=pusher.outputs["pushed_model"])] if reports else []),

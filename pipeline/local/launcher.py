@@ -1,0 +1,149 @@
+"""TFX's launcher, whose cache asks only whether artifacts are there; here they must be what was published."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import tensorflow as tf
+from tfx.orchestration.portable import cache_utils, launcher
+from tfx.types import Artifact, artifact_utils, standard_artifacts
+
+from components.errors import StageError
+from components.files import sha256
+
+CHECKSUMS: Final = "checksums"
+"""Custom property of an artifact: what its files were when it was published, as `checksums` says it."""
+
+# Below the stages' own, which is shown on the terminal.
+logger = logging.getLogger("components.cache")
+
+
+class Launcher(launcher.Launcher):
+    """Publishes artifacts with checksums, and reuses none that has become another one.
+
+    Where a file is missing, cut, changed or new, the cache passes the artifact by, and its stage runs again.
+    Of Examples, which may be as large as the data, only the files' sizes are compared: each record has a
+    checksum of its own, and whoever reads it compares that. A stage that fails over such a record says so,
+    and the Examples are not reused.
+    """
+
+    def _prepare_execution(self) -> Any:
+        # The one question that the cache asks of what it has found.
+        asked = cache_utils.artifact_utils.verify_artifacts
+        cache_utils.artifact_utils.verify_artifacts = _verify
+        try:
+            return super()._prepare_execution()
+        finally:
+            cache_utils.artifact_utils.verify_artifacts = asked
+
+    def _run_executor(self, execution_info: Any) -> Any:
+        # Where the metadata was removed numbers begin anew, and what bears this one is of another execution.
+        for artifact in chain(*execution_info.output_dict.values()):
+            if Path(artifact.uri).exists():
+                shutil.rmtree(artifact.uri)
+        try:
+            return super()._run_executor(execution_info)
+        except StageError:
+            raise
+        except Exception as error:
+            for artifact in chain(*execution_info.input_dict.values()):
+                if what := difference(artifact) or damaged_record(artifact):
+                    self._withdraw(artifact)
+                    raise StageError(f"{what}; run the same command again: it is made anew") from error
+            raise
+
+    def _publish_successful_execution(
+        self,
+        execution_id: int,
+        contexts: Any,
+        output_dict: Mapping[str, Sequence[Artifact]],
+        executor_output: Any,
+    ) -> None:
+        for key, artifacts in output_dict.items():
+            # What the executor has returned is what is published.
+            for artifact, published in zip(
+                artifacts, executor_output.output_artifacts[key].artifacts, strict=True
+            ):
+                published.custom_properties[CHECKSUMS].string_value = json.dumps(checksums(artifact))
+        super()._publish_successful_execution(execution_id, contexts, output_dict, executor_output)
+
+    def _withdraw(self, artifact: Artifact) -> None:
+        """Keeps the cache from an artifact."""
+        artifact.set_string_custom_property(CHECKSUMS, "")
+        with self._mlmd_connection as metadata:
+            metadata.store.put_artifacts([artifact.mlmd_artifact])
+
+
+def checksums(artifact: Artifact) -> dict[str, str]:
+    """Returns the SHA-256 of each of an artifact's files, by its path in it; of a shard of Examples the size.
+
+    Hidden files do not count: none is an artifact's, and programs that show folders leave some.
+    """
+    root, sized = Path(artifact.uri), _holds_examples(artifact)
+    return {
+        path.relative_to(root).as_posix(): str(path.stat().st_size) if sized else sha256(path)
+        for path in _files(root)
+    }
+
+
+def difference(artifact: Artifact) -> str:
+    """Says which file is not the one that was published; empty where all are the same."""
+    try:
+        published = json.loads(artifact.get_string_custom_property(CHECKSUMS))
+        found = checksums(artifact)
+    except ValueError:
+        return f"{artifact.uri} has no checksums"
+    except OSError as error:
+        return f"{error.filename or artifact.uri} cannot be read: {error.strerror}"
+    for name in sorted(published.keys() | found.keys()):
+        path = Path(artifact.uri, name)
+        if name not in found:
+            return f"{path} is gone"
+        if name not in published:
+            return f"{path} was not written by this stage"
+        if published[name] != found[name]:
+            return f"{path} has changed since it was written"
+    return ""
+
+
+def damaged_record(artifact: Artifact) -> str:
+    """Says which shard of Examples has a record that its checksum does not fit; empty where none has."""
+    if not _holds_examples(artifact):
+        return ""
+    for path in _files(Path(artifact.uri)):
+        records = tf.data.TFRecordDataset(str(path), "GZIP" if path.suffix == ".gz" else "")
+        try:
+            records.reduce(0, lambda count, _: count + 1)
+        except tf.errors.OpError as error:
+            return f"{path} has a record that cannot be read: {error.message.splitlines()[0]}"
+    return ""
+
+
+def _verify(artifacts: Mapping[str, Sequence[Artifact]]) -> None:
+    """Does what TFX's own function of this name does, and compares checksums.
+
+    Raises:
+        RuntimeError: an artifact is not to be reused.
+    """
+    _STANDARD_VERIFY(artifacts)
+    for artifact in chain(*artifacts.values()):
+        if what := difference(artifact):
+            logger.warning("%s: this stage runs again", what)
+            raise RuntimeError(what)
+
+
+_STANDARD_VERIFY: Final = artifact_utils.verify_artifacts
+
+
+def _holds_examples(artifact: Artifact) -> bool:
+    return artifact.type_name == standard_artifacts.Examples.TYPE_NAME
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
+            yield path

@@ -1,0 +1,182 @@
+"""What a run makes of files that are not what earlier runs wrote."""
+
+import gzip
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from tfx.types import Artifact, standard_artifacts
+from toy_run import Run, runs_here, summary_of
+from toy_stages import SHARD
+
+from pipeline.local.launcher import CHECKSUMS, checksums, damaged_record, difference
+from pipeline.local.workdir import WorkDir, WorkDirError
+
+run = pytest.fixture(runs_here)
+
+
+def turn_a_bit(path: Path, place: float = 0.5) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 0x10
+    path.write_bytes(content)
+
+
+def cached(workdir: Path) -> dict[str, bool]:
+    return {stage["name"]: stage["cached"] for stage in summary_of(workdir)["stages"]}
+
+
+def published(kind: type[Artifact], root: Path) -> Artifact:
+    artifact = kind()
+    artifact.uri = str(root)
+    artifact.set_string_custom_property(CHECKSUMS, json.dumps(checksums(artifact)))
+    return artifact
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda root: turn_a_bit(root / "saved_model.pb"), "saved_model.pb has changed since it was written"),
+        (lambda root: (root / "variables" / "data").unlink(), "variables/data is gone"),
+        (lambda root: (root / "variables" / "more").touch(), "variables/more was not written by this stage"),
+    ],
+)
+def test_an_artifact_that_is_not_what_was_published_is_found_out(
+    tmp_path: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "variables" / "data").write_bytes(bytes(9))
+    (tmp_path / "saved_model.pb").write_bytes(b"a graph")
+    model = published(standard_artifacts.Model, tmp_path)
+    # What a program that shows folders leaves.
+    (tmp_path / ".DS_Store").touch()
+    assert difference(model) == ""
+    damage(tmp_path)
+    assert difference(model) == f"{tmp_path}/{said}"
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_of_examples_the_sizes_are_compared_and_records_have_checksums_of_their_own(
+    tmp_path: Path, suffix: str
+) -> None:
+    shard = tmp_path / "Split-train" / f"data_tfrecord-00000-of-00001{suffix}"
+    shard.parent.mkdir()
+    with tf.io.TFRecordWriter(str(shard), "GZIP" if suffix else "") as writer:
+        for number in range(9):
+            writer.write(bytes([number]) * 100)
+    whole = shard.read_bytes()
+    examples = published(standard_artifacts.Examples, tmp_path)
+    assert (difference(examples), damaged_record(examples)) == ("", "")
+    turn_a_bit(shard)
+    assert difference(examples) == ""
+    assert damaged_record(examples).startswith(f"{shard} has a record that cannot be read: ")
+    # Eight whole records, which TensorFlow reads as if that were all.
+    shard.write_bytes(gzip.compress(gzip.decompress(whole)[: 8 * 116]) if suffix else whole[: 8 * 116])
+    assert damaged_record(examples) == ""
+    assert difference(examples) == f"{shard} has changed since it was written"
+
+
+def test_a_damaged_artifact_is_not_reused_but_made_anew(run: Run, tmp_path: Path) -> None:
+    run(tmp_path)
+    [count] = (tmp_path / "artifacts" / "Numbers" / "numbers").glob("*/count")
+    right = count.read_text()
+    count.write_text(f"{right}0")
+    rerun = run(tmp_path)
+    assert rerun.code == 0
+    assert f"WARNING  {count} has changed since it was written: this stage runs again" in rerun.out
+    assert cached(tmp_path) == {"Numbers": False, "Worker": False, "Pusher": False}
+    newest = max(
+        (tmp_path / "artifacts" / "Worker" / "model").glob("*/count"), key=lambda path: int(path.parent.name)
+    )
+    assert newest.read_text() == right
+    run(tmp_path)
+    assert all(cached(tmp_path).values())
+
+
+def test_a_stage_that_fails_over_a_damaged_record_says_so_and_the_rerun_makes_it_anew(
+    run: Run,
+    tmp_path: Path,
+) -> None:
+    assert run(tmp_path, trouble="reads").code == 0
+    [shard] = (tmp_path / "artifacts").glob(f"Records/examples/*/Split-train/{SHARD}")
+    turn_a_bit(shard)
+    failed = run(tmp_path, "--set", "training.epochs=7", trouble="reads")
+    assert failed.code == 1 and "[1/4] Records … cached" in failed.out
+    [reason] = summary_of(tmp_path)["reasons"]
+    assert reason.startswith(f"Reader failed: {shard} has a record that cannot be read: ")
+    assert reason.endswith("; run the same command again: it is made anew")
+    rerun = run(tmp_path, "--set", "training.epochs=7", trouble="reads")
+    assert rerun.code == 0
+    assert not any(cached(tmp_path).values())
+
+
+def test_files_of_an_execution_that_nobody_knows_of_are_not_mixed_with_new_ones(
+    run: Run,
+    tmp_path: Path,
+) -> None:
+    run(tmp_path)
+    (tmp_path / "metadata.sqlite").unlink()
+    [count] = (tmp_path / "artifacts" / "Numbers" / "numbers").glob("*/count")
+    (count.parent / "more").touch()
+    assert run(tmp_path).code == 0
+    assert [path.name for path in count.parent.iterdir()] == ["count"]
+
+
+@pytest.fixture(scope="module")
+def metadata(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with some rows, and text in them."""
+    path = tmp_path_factory.mktemp("metadata") / "metadata.sqlite"
+    with closing(sqlite3.connect(path)) as store:
+        store.execute("CREATE TABLE Artifact (id INTEGER PRIMARY KEY, uri TEXT)")
+        store.executemany("INSERT INTO Artifact (uri) VALUES (?)", [(f"/work/{n}" * 20,) for n in range(99)])
+        store.commit()
+    return path
+
+
+@pytest.mark.parametrize("place", [0.01, 0.3, 0.6, 0.99])
+def test_metadata_of_which_a_bit_has_turned_is_refused_until_it_is_gone(
+    tmp_path: Path, metadata: Path, place: float
+) -> None:
+    workdir = WorkDir(tmp_path)
+    workdir.metadata.write_bytes(metadata.read_bytes())
+    for _ in range(2):
+        with workdir.sound_metadata():
+            pass
+    turn_a_bit(workdir.metadata, place)
+    for _ in range(2):
+        with pytest.raises(WorkDirError, match=r"sqlite is damaged: .*; put a copy of it back, or remove it"):
+            workdir.sound_metadata().__enter__()
+    workdir.metadata.unlink()
+    with workdir.sound_metadata():
+        workdir.metadata.write_bytes(metadata.read_bytes())
+    with workdir.sound_metadata():
+        pass
+
+
+def test_metadata_after_a_run_that_died_are_looked_through_by_sqlite(tmp_path: Path, metadata: Path) -> None:
+    workdir = WorkDir(tmp_path)
+    workdir.metadata.write_bytes(metadata.read_bytes())
+    with workdir.sound_metadata():
+        pass
+    dying = workdir.sound_metadata()
+    dying.__enter__()
+    with closing(sqlite3.connect(workdir.metadata)) as store:
+        store.execute("DELETE FROM Artifact WHERE id < 50")
+        store.commit()
+    del dying
+    with workdir.sound_metadata():
+        pass
+    workdir.metadata.write_bytes(metadata.read_bytes()[:5000])
+    with pytest.raises(WorkDirError, match="damaged"):
+        workdir.sound_metadata().__enter__()
+
+
+def test_a_damaged_store_of_metadata_ends_the_command_with_2(run: Run, tmp_path: Path) -> None:
+    run(tmp_path)
+    turn_a_bit(tmp_path / "metadata.sqlite")
+    refused = run(tmp_path)
+    assert refused.code == 2 and refused.out == ""
+    assert refused.err.count("\n") == 1 and "metadata.sqlite is damaged: " in refused.err
