@@ -1,7 +1,10 @@
 """Explains a failed stage to the person who runs it."""
 
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from components.errors import StageError
@@ -12,10 +15,27 @@ _JAVA_CAUSE = "Caused by: "
 _TRACEBACK = "Traceback (most recent call last):"
 _FRAME = re.compile(r"^ *(\| ?|\+[-+]*( \d+ )?-*)")
 _MODULES = re.compile(r"^(\w+\.)+(?=\w+(:|$))")
+_QUERY = re.compile(r"^.*Error when executing query: (.*?)\s*query: .*$", re.DOTALL)
+"""What ML Metadata says of SQLite's refusal, between all it wanted to write."""
+_LIMITS = {
+    r"No space left on device|Disk quota exceeded|disk is full": (
+        "a disk is full: make room; free now: {free}"
+    ),
+    r"Read-only file system|readonly database": "make it writable, or choose another place",
+    r"Too many open files": "raise the limit of open files, such as ulimit -n 65536",
+    r"MemoryError|Cannot allocate memory|bad_alloc|OOM when allocating|can't start new thread": (
+        "memory is at its end, or what one process may have of it (ulimit -v): fewer beam.workers or a "
+        "smaller training.batch_size take less"
+    ),
+}
+"""What the machine has no more of, by words of a message: not the pipeline's fault, and what helps."""
 
 
-def explain_failure(error: BaseException) -> str:
+def explain_failure(error: BaseException, places: Iterable[Path] = ()) -> str:
     """Returns a StageError's message where one is behind the exception, else the root cause on one line.
+
+    Where the machine is at a limit, the line ends with what helps; where a disk is full, with what is left of
+    those that ``places`` are on and of the one for temporary files.
 
     Beam raises the exceptions of its workers anew, with the original as text, and a job service such as
     Flink's puts words of its own before that: such text is read too.
@@ -30,7 +50,17 @@ def explain_failure(error: BaseException) -> str:
             return _BEAM_STEP.sub("", re.split(r"\n\n|\n\tat ", text)[0]).strip()
     while error.__cause__ is not None:
         error = error.__cause__
-    return _root_cause(error)
+    cause = _root_cause(error)
+    for words, remedy in _LIMITS.items():
+        if re.search(words, cause):
+            return f"{cause}; {remedy.format(free=_free(places))}"
+    return cause
+
+
+def _free(places: Iterable[Path]) -> str:
+    """Says what is left of each disk that the places are on."""
+    disks = {place.stat().st_dev: place for place in (*places, Path(tempfile.gettempdir())) if place.exists()}
+    return ", ".join(f"{shutil.disk_usage(place).free / 1e6:,.0f} MB in {place}" for place in disks.values())
 
 
 def rejected_files(error: BaseException) -> tuple[Mapping[str, Any], ...]:
@@ -48,6 +78,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _root_cause(error: BaseException) -> str:
+    if isinstance(error, shutil.Error):
+        # Of all files of a folder, a line each.
+        [_, _, why], *_ = error.args[0]
+        return str(why)
+    if refused := _QUERY.match(str(error)):
+        return f"{type(error).__name__}: {refused[1]}"
     # An exception group draws its members' tracebacks in a frame of its own.
     lines = [_FRAME.sub("", line.rstrip()) for line in _BEAM_STEP.sub("", str(error)).splitlines()]
     lines = [line for line in lines if line.strip()]

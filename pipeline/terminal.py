@@ -41,8 +41,8 @@ def output_diverted(log: Path) -> Iterator[TextIO]:
     root = logging.getLogger()
     level = root.level
     with (
-        # File names may hold what an encoding cannot say; a run must not end over that.
-        log.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file,
+        # File names may hold what an encoding cannot say, and disks are full; a run must not end over either.
+        PatientStream(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666), "utf-8") as file,
         PatientStream(os.dup(saved[1]), sys.stdout.encoding) as terminal,
     ):
         handler = logging.StreamHandler(file)
@@ -54,11 +54,13 @@ def output_diverted(log: Path) -> Iterator[TextIO]:
         faulthandler.enable(file)
         for descriptor in saved:
             os.dup2(file.fileno(), descriptor)
+        streams = sys.stdout, sys.stderr
+        # What is imported meanwhile may keep it for longer: it is left to itself, and not closed.
+        sys.stdout = sys.stderr = PatientStream(os.dup(file.fileno()), "utf-8")
         try:
             yield terminal
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            sys.stdout, sys.stderr = streams
             for descriptor, original in saved.items():
                 os.dup2(original, descriptor)
                 os.close(original)

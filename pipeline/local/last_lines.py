@@ -41,6 +41,8 @@ def last_lines(ended: Ended, recipe: Recipe, workdir: WorkDir, log: Path) -> Ite
             yield from (Line(f"  {reason}") for reason in summary.reasons)
         case "failed":
             yield from (Line(reason, Tone.BAD) for reason in summary.reasons)
+            if summary.pushed_now:
+                yield _pushed_line(summary)
     yield Line("")
     yield from _places(ended, workdir, log)
     yield Line("")
@@ -107,7 +109,8 @@ def _places(ended: Ended, workdir: WorkDir, log: Path) -> Iterator[Line]:
         yield Line(f"No report: {obstacle}", Tone.WARNING)
     if report:
         yield Line(f"Report:  {short_path(Path(report))}", copied=True)
-    yield Line(f"Summary: {short_path(workdir.summary)}", copied=True)
+    if ended.kept:
+        yield Line(f"Summary: {short_path(workdir.summary)}", copied=True)
     yield Line(f"Log:     {short_path(log)}", copied=True)
 
 

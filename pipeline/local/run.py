@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +40,8 @@ class Ended:
     """Before it was decided what comes of it; the summary's only reason says where."""
     report_obstacle: str | None
     """Why there is no page, or none but what the summary says; None if all is well with it."""
+    kept: bool = True
+    """Whether ``summary.json`` is this run's."""
 
 
 class LocalRun:
@@ -56,6 +57,7 @@ class LocalRun:
         self._done: list[StageResult] = []
         self._started_at = datetime.now().astimezone()
         self._clock = time.monotonic()
+        self._kept = True
 
     def run(self) -> Ended:
         """Returns when nothing is left to do; only a summing up that is interrupted ends otherwise.
@@ -72,7 +74,7 @@ class LocalRun:
             if self._interrupt.received:
                 failure = f"{INTERRUPTED}{self._doing}"
             else:
-                failure = f"{self._doing} failed: {explain_failure(error)}"
+                failure = f"{self._doing} failed: {self._explain(error)}"
             rejected = rejected_files(error)
         self._view.stages_are_over()
         obstacle, interrupted = None, self._interrupt.received
@@ -81,20 +83,33 @@ class LocalRun:
             reported = any(stage.name == _REPORT for stage in self._done)
             failure, obstacle, interrupted = None, None if reported else failure, False
         summary, obstacle = self._report(self._sum_up(failure, rejected), obstacle)
-        return Ended(summary, interrupted, obstacle)
+        return Ended(summary, interrupted, obstacle, self._kept)
 
     def _sum_up(self, failure: str | None, rejected: Sequence[Mapping[str, Any]]) -> RunSummary:
         try:
             summary = self._summary(self._artifacts, failure, rejected)
-            self._workdir.keep(summary)
         except Exception as error:
             logger.exception("Summing up did not finish")
-            failure = failure or f"Summing up failed: {explain_failure(error)}"
+            failure = failure or f"Summing up failed: {self._explain(error)}"
             # Without the artifacts, one of which may be what cannot be read.
             summary = self._summary({}, failure, rejected)
-            with suppress(OSError):
-                self._workdir.keep(summary)
+        try:
+            self._workdir.keep(summary)
+        except OSError as error:
+            logger.exception("The summary was not written")
+            self._kept = False
+            if failure is None:
+                # Who reads the file finds an earlier run's there, and must not take it for this one's.
+                reasons = (f"Summing up failed: {self._explain(error)}",)
+                summary = summary.model_copy(update={"outcome": "failed", "reasons": reasons})
         return summary
+
+    def _explain(self, error: BaseException) -> str:
+        workdir = self._workdir
+        return explain_failure(
+            error,
+            (workdir.root, workdir.artifacts, workdir.checkpoints, workdir.serving(""), workdir.history),
+        )
 
     @property
     def _artifacts(self) -> dict[str, "Artifact"]:
@@ -142,12 +157,13 @@ class LocalRun:
             report = write_report(summary, self._artifacts, self._recipe, self._workdir, obstacle or "")
             reported = summary.model_copy(update={"report": str(report)})
             self._workdir.keep(reported)
+            self._kept = True
         except KeyboardInterrupt:
             logger.info("interrupted while the report was being written")
             return summary, "interrupted while it was being written"
         except Exception as error:
             logger.exception("The report was not finished")
-            return summary, explain_failure(error)
+            return summary, self._explain(error)
         return reported, obstacle
 
     def _run_stages(self) -> None:

@@ -1,8 +1,11 @@
 """What is said of an exception."""
 
+import shutil
 import traceback
+from pathlib import Path
 
 import pytest
+from ml_metadata import errors
 
 from components.errors import StageError
 from pipeline.failures import explain_failure
@@ -132,3 +135,44 @@ def test_a_stage_error_in_what_a_job_service_says_is_found() -> None:
 
 def test_an_exception_without_words_gives_its_name() -> None:
     assert explain_failure(AssertionError()) == "AssertionError"
+
+
+_FULL = "[Errno 28] No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "remedy"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            f"OSError: {_FULL}",
+            "a disk is full: make room; free now: ",
+        ),
+        (
+            RuntimeError(f"Traceback (most recent call last):\n  File\nOSError: {_FULL}"),
+            f"OSError: {_FULL}",
+            "MB in /",
+        ),
+        (
+            shutil.Error([("a", "b", f"{_FULL}: 'a' -> 'b'"), ("c", "d", _FULL)]),
+            f"{_FULL}: 'a' -> 'b'",
+            "room",
+        ),
+        (
+            errors.InternalError(
+                'Cannot create node for type_id: 1\nvalue: "x"\nError when executing query: '
+                "database or disk is full query:  INSERT INTO `Context`(\n `id`) VALUES(11);"
+            ),
+            "InternalError: database or disk is full",
+            "make room",
+        ),
+        (OSError(30, "Read-only file system", "/data"), "OSError: [Errno 30] Read-only", "make it writable"),
+        (OSError(24, "Too many open files"), "OSError: [Errno 24] Too many open files", "ulimit -n"),
+        (MemoryError(), "MemoryError", "fewer beam.workers"),
+    ],
+)
+def test_where_the_machine_is_at_a_limit_what_helps_is_said(
+    error: Exception, cause: str, remedy: str
+) -> None:
+    said = explain_failure(error, [Path("/")])
+    assert said.startswith(cause) and remedy in said.partition("; ")[2] and "\n" not in said

@@ -1,6 +1,5 @@
 """The command as a person meets it, with toy stages; signals and deaths with processes of their own."""
 
-import faulthandler
 import fcntl
 import json
 import logging
@@ -14,18 +13,19 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import toy_pipeline
 from tiny_screen import Screen
+from toy_run import Run, runs_here, summary_of
 from warm_process import WarmProcess
 
 from components.report.run_summary import RunSummary, summarize
+from pipeline import run_local
 from pipeline.local import run as run_module
 from pipeline.local import stages
 from pipeline.run_local import main
@@ -34,31 +34,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 _TOY = str(Path(__file__).with_name("toy_pipeline.py"))
 
 
-class Finished(NamedTuple):
-    """A run that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Finished]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Runs the command in this process, which saves the imports."""
-
-    def run_here(workdir: Path, *args: str, trouble: str = "") -> Finished:
-        monkeypatch.setenv("TOY_TROUBLE", trouble)
-        capfd.readouterr()
-        code = main(["--workdir", str(workdir), *args])
-        return Finished(code, *capfd.readouterr())
-
-    for name, module in toy_pipeline.stand_ins().items():
-        monkeypatch.setitem(sys.modules, name, module)
-    yield run_here
-    faulthandler.enable(2)
+run = pytest.fixture(runs_here)
 
 
 def start(
@@ -80,11 +56,6 @@ def wait_for(process: WarmProcess, line: str) -> None:
         if line in text:
             return
     pytest.fail(f"the run ended before {line!r}: {seen}")
-
-
-def summary_of(workdir: Path) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
-    return summary
 
 
 def test_the_terminal_shows_stages_and_their_own_words_and_nothing_else(tmp_path: Path) -> None:
@@ -535,3 +506,39 @@ def test_an_empty_work_directory_is_a_mistake(capsys: pytest.CaptureFixture[str]
         main(["--workdir", ""])
     assert ended.value.code == 2
     assert "--workdir: it is empty" in capsys.readouterr().err
+
+
+def test_a_full_disk_under_the_log_costs_the_log_alone() -> None:
+    code = """
+import logging, pathlib
+from pipeline.terminal import output_diverted
+with output_diverted(pathlib.Path("/dev/full")) as terminal:
+    print("chatter")
+    logging.warning("words")
+    print("shown", file=terminal)
+print("afterwards")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=_REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "shown\nafterwards\n", "")
+
+
+def test_a_log_that_cannot_be_begun_ends_with_2(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_local, "new_run_id", lambda: "no/where")
+    finished = run(tmp_path)
+    assert finished.code == 2
+    assert finished.err.startswith(f"cannot write {tmp_path}/logs/no/where.log: No such file or directory; ")
+
+
+def test_a_summary_that_cannot_be_written_is_said_and_what_was_pushed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "summary.json").mkdir()
+    finished = run(tmp_path)
+    assert finished.code == 1
+    lines = finished.out.splitlines()
+    assert any(line.startswith("Summing up failed: IsADirectoryError: ") for line in lines)
+    assert f"Pushed version 7: {tmp_path}/serving/shapes/7" in lines
+    assert not any(line.startswith("Summary:") for line in lines)
+    assert "Traceback" not in finished.out + finished.err
