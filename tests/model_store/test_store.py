@@ -304,7 +304,7 @@ def test_the_fingerprint_sees_names_and_bytes_but_neither_times_nor_provenance(t
     "spoil",
     [
         lambda version: (version / "saved_model.pb").write_bytes(b"another"),
-        lambda version: (version / "variables" / "weights").unlink(),
+        lambda version: (version / "variables" / "variables.data").unlink(),
         lambda version: (version / "assets.extra" / "more").touch(),
         lambda version: (version / store.PROVENANCE_FILE).write_text("{"),
         lambda version: (version / store.PROVENANCE_FILE).write_text("{}"),

@@ -229,6 +229,16 @@ def test_a_damaged_checkpoint_means_training_anew_and_without_what_was_recorded(
     assert list(directory.iterdir()) == []
 
 
+def test_a_full_disk_ends_the_training_with_an_exception_and_spoils_no_earlier_epoch(tmp_path: Path) -> None:
+    fit(model := network(), Checkpoints(tmp_path), 1)
+    (tmp_path / "epoch-0002.weights.h5").symlink_to("/dev/full")
+    going_on = Checkpoints(tmp_path)
+    with pytest.raises(OSError, match="No space left on device"):
+        fit(model, going_on, 2)
+    (tmp_path / "epoch-0002.weights.h5").unlink()
+    assert Checkpoints(tmp_path).epochs_done == 1
+
+
 def history(*phases: list[float], patience: int | None = None) -> History:
     epochs = [{"phase": phase, SCORE: score} for phase, scores in enumerate(phases, 1) for score in scores]
     return History(epochs, patience)
