@@ -230,7 +230,8 @@ def test_a_damaged_checkpoint_means_training_anew_and_without_what_was_recorded(
 
 
 def test_a_full_disk_ends_the_training_with_an_exception_and_spoils_no_earlier_epoch(tmp_path: Path) -> None:
-    fit(model := network(), Checkpoints(tmp_path), 1)
+    model = network()
+    fit(model, Checkpoints(tmp_path), 1)
     (tmp_path / "epoch-0002.weights.h5").symlink_to("/dev/full")
     going_on = Checkpoints(tmp_path)
     with pytest.raises(OSError, match="No space left on device"):
