@@ -7,9 +7,10 @@ MODEL_BASE_PATH is a served model's directory, such as ``runs/pets_unet/serving/
 JPEG or PNG files. Both sides answer ``serving_default``, JPEG bytes in, PNG bytes out, for the same images in
 turn, and take turns themselves, as often as ``--rounds`` says; each figure is the median round.
 
-- ``in process``: one image after the other, and batches of 1 to 32, of which the best rate counts;
+- ``network``: pixels of the network's own size, so that nothing is decoded or resized, where it has one;
+- ``in process``: one image after the other, and batches of 1 to 32; a batch's ms are those of all of it;
 - ``N clients``: threads that each send one image, wait for the answer and send the next, to a server that
-  batches; ``ratio`` is their rate over the best one in process;
+  batches; ``ratio`` is a rate over the best of those batches;
 - ``--soak``: so many requests from 16 clients, and the server's resident memory after each tenth of them.
 
 The clients share the machine, so the server has less of it than the calls in one process have.
@@ -18,16 +19,19 @@ The clients share the machine, so the server has less of it than the calls in on
 import argparse
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count, cycle, islice
 from pathlib import Path
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import psutil
 
 from components.model_store import store
+from components.model_store.description import input_size
 from components.serving.client import SegmentationClient
 from components.serving.process import ServerProcess
 from components.serving.server.options import ServerOptions
@@ -35,6 +39,9 @@ from components.serving.server.options import ServerOptions
 MODEL: Final = "model"
 BATCHES: Final = (1, 2, 4, 8, 16, 32)
 SOAK_CLIENTS: Final = 16
+NETWORK: Final = "network"
+ALONE: Final = "in process, one by one"
+IN_BATCHES: Final = "in process, batches of "
 
 
 class Load(NamedTuple):
@@ -48,18 +55,29 @@ class Load(NamedTuple):
     """… and 99 of 100."""
 
 
-def load_in_process(path: Path) -> Callable[[Sequence[bytes]], dict[str, np.ndarray]]:
-    """Returns a function that segments encoded images as the server does, without a server."""
-    import tensorflow as tf
+class InProcess:
+    """A SavedModel that answers as the server does, without a server."""
 
-    # The module is kept by the function: it owns the variables.
-    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    def __init__(self, path: Path):
+        import tensorflow as tf
 
-    def segment(images: Sequence[bytes]) -> dict[str, np.ndarray]:
-        answer = signature(image_bytes=tf.constant(list(images)))
+        self._model = tf.saved_model.load(str(path))
+        size = input_size(path)
+        self._pixels = None if size is None else tf.zeros([1, size.height, size.width, 3], tf.uint8)
+
+    def segment(self, images: Sequence[bytes]) -> dict[str, np.ndarray]:
+        """Segments encoded images."""
+        import tensorflow as tf
+
+        return self._call("serving_default", image_bytes=tf.constant(list(images)))
+
+    def network(self) -> dict[str, np.ndarray] | None:
+        """Segments pixels that are of the network's size; None where the model does not say which that is."""
+        return None if self._pixels is None else self._call("serving_pixels", images=self._pixels)
+
+    def _call(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
+        answer = self._model.signatures[signature](**inputs)
         return {name: tensor.numpy() for name, tensor in answer.items()}
-
-    return segment
 
 
 def one_by_one(call: Callable[[bytes], object], images: Sequence[bytes], clients: int, requests: int) -> Load:
@@ -90,62 +108,69 @@ def one_by_one(call: Callable[[bytes], object], images: Sequence[bytes], clients
     return Load(requests / seconds, *(float(np.percentile(milliseconds, share)) for share in (50, 99)))
 
 
-def batch_rate(
+def in_batches(
     segment: Callable[[Sequence[bytes]], object], images: Sequence[bytes], size: int, requests: int
-) -> float:
-    """Returns images a second where each call has a batch of ``size``."""
-    calls = max(1, requests // size)
+) -> Load:
+    """Has about ``requests`` images segmented by calls with a batch of ``size`` each."""
     source = cycle(images)
-    batches = [list(islice(source, size)) for _ in range(calls)]
+    batches = [list(islice(source, size)) for _ in range(max(1, requests // size))]
     segment(batches[0])
-    began = time.perf_counter()
-    for batch in batches:
-        segment(batch)
-    return calls * size / (time.perf_counter() - began)
+    turns = iter(batches)
+    load = one_by_one(lambda _: segment(next(turns)), images, 1, len(batches))
+    return load._replace(rate=load.rate * size)
+
+
+def compare(args: argparse.Namespace, client: SegmentationClient, images: Sequence[bytes]) -> None:
+    """Prints the table of rates and latencies; where a row fails, what there is of it."""
+    newest = store.newest(args.model_base_path)
+    assert newest is not None
+    model = InProcess(newest.path)
+
+    def ask(image: bytes) -> object:
+        return client.predict([image])
+
+    def alone(image: bytes) -> object:
+        return model.segment([image])
+
+    for call in (ask, alone):
+        one_by_one(call, images, 1, len(images))
+    rows: dict[str, Callable[[], Load]] = {}
+    if model.network() is not None:
+        rows[NETWORK] = partial(one_by_one, lambda _: model.network(), images, 1, args.requests)
+    rows[ALONE] = partial(one_by_one, alone, images, 1, args.requests)
+    for size in BATCHES:
+        rows[f"{IN_BATCHES}{size}"] = partial(in_batches, model.segment, images, size, args.requests)
+    for clients in args.clients:
+        rows[_clients(clients)] = partial(one_by_one, ask, images, clients, args.requests)
+    measured: dict[str, list[Load]] = defaultdict(list)
+    try:
+        for _ in range(args.rounds):
+            for name, row in rows.items():
+                measured[name].append(row())
+    finally:
+        print_table({name: median_load(loads) for name, loads in measured.items()})
+
+
+def _clients(number: int) -> str:
+    return f"{number} client{'s' if number > 1 else ''}"
 
 
 def median_load(loads: Sequence[Load]) -> Load:
     return Load(*(median(figures) for figures in zip(*loads, strict=True)))
 
 
-def compare(args: argparse.Namespace, client: SegmentationClient, images: Sequence[bytes]) -> None:
-    """Prints the table of rates and latencies."""
-    newest = store.newest(args.model_base_path)
-    assert newest is not None
-    segment = load_in_process(newest.path)
-
-    def ask(image: bytes) -> object:
-        return client.predict([image])
-
-    def alone(image: bytes) -> object:
-        return segment([image])
-
-    for call in (ask, alone):
-        one_by_one(call, images, 1, len(images))
-    singles: list[Load] = []
-    batches: dict[int, list[float]] = {size: [] for size in BATCHES}
-    served: dict[int, list[Load]] = {clients: [] for clients in args.clients}
-    for _ in range(args.rounds):
-        singles.append(one_by_one(alone, images, 1, args.requests))
-        for size in BATCHES:
-            batches[size].append(batch_rate(segment, images, size, args.requests))
-        for clients in args.clients:
-            served[clients].append(one_by_one(ask, images, clients, args.requests))
-
-    best_size, best = max(
-        ((size, median(rates)) for size, rates in batches.items()), key=lambda pair: pair[1]
-    )
-    direct = median_load(singles)
+def print_table(loads: Mapping[str, Load]) -> None:
+    """Prints all rows, and what they say of the aims."""
+    best = max((load.rate for name, load in loads.items() if name.startswith(IN_BATCHES)), default=None)
     print(f"{'':24} {'images/s':>9} {'ratio':>6} {'p50 ms':>8} {'p99 ms':>8}")
-    print(f"{'in process, one by one':24} {direct.rate:9.1f} {'':6} {direct.p50:8.1f} {direct.p99:8.1f}")
-    print(f"{f'in process, batches of {best_size}':24} {best:9.1f} {1:6.3f}")
-    for clients, loads in served.items():
-        load = median_load(loads)
-        name = f"{clients} client{'s' if clients > 1 else ''}"
-        print(f"{name:24} {load.rate:9.1f} {load.rate / best:6.3f} {load.p50:8.1f} {load.p99:8.1f}")
-    if 1 in served:
-        overhead = median_load(served[1]).p50 - direct.p50
-        print(f"overhead at one client: {overhead:.2f} ms, {overhead / direct.p50:.1%} of the p50 in process")
+    for name, load in loads.items():
+        ratio = "" if best is None else f"{load.rate / best:.2f}"
+        print(f"{name:24} {load.rate:9.1f} {ratio:>6} {load.p50:8.1f} {load.p99:8.1f}")
+    if NETWORK in loads and ALONE in loads:
+        print(f"a picture in process takes {loads[ALONE].p50 / loads[NETWORK].p50:.2f} × the network's time")
+    if _clients(1) in loads:
+        overhead = loads[_clients(1)].p50 - loads[ALONE].p50
+        print(f"one client waits {overhead:.2f} ms longer, {overhead / loads[ALONE].p50:.1%}")
 
 
 def soak(client: SegmentationClient, images: Sequence[bytes], requests: int, pid: int) -> None:
@@ -168,7 +193,7 @@ def payload(client: SegmentationClient, images: Sequence[bytes]) -> None:
     print(f"an image on the way: {sent / 1024:.1f} KiB there, {received / 1024:.1f} KiB back")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -178,7 +203,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--soak", type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     files = sorted(
         path for path in args.images.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")
     )

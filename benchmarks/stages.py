@@ -1,102 +1,117 @@
-"""Runs the stages of a recipe one by one, each in a process of its own, and notes time and peak memory."""
+"""What an image costs in each stage of a run, against bare loops that do as much, and the memory it takes.
 
-import json
-import os
-import resource
-import subprocess
+    python -m benchmarks.stages PETS_DIRECTORY [--sizes 600 6000] [--cores 1 2]
+
+The Oxford-IIIT Pets are repeated under other names, as links, a quarter of them for testing. What an image
+costs is the difference between the largest and the smallest dataset over the difference in images, so that
+start-up does not count; with one size, all of it over the images. Memory is a stage's highest, size by size.
+The network is tiny: it costs next to nothing beside what brings images to it and masks from it.
+
+Rows come as they are measured. Where a stage fails those behind it are left out, and the exit status is 1.
+"""
+
+import argparse
 import sys
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
-FIRST_EPOCH = "first epoch of tf.data"
-"""Not a stage of its own: what the Trainer's input pipeline does while the first epoch is read."""
+from benchmarks.one_stage import (
+    BARE_EVALUATION,
+    BARE_INPUT,
+    FIRST_EPOCH,
+    KERAS_INPUT,
+    Cost,
+    StageError,
+    measure,
+)
+from benchmarks.repeated_pets import repeat_pets
+
+_TO_PIXELS: Final = (
+    "ImageMaskExampleGen",
+    "StatisticsGen",
+    "CuratedSchema",
+    "ExampleValidator",
+    "Transform",
+    FIRST_EPOCH,
+)
+"""The way from the files to the pixels that the Trainer reads."""
+_BEHIND: Final = ("Trainer", "Baseline", BARE_EVALUATION, "Evaluator", "ServingCheck", "Pusher", "Report")
+_TESTED: Final = (BARE_EVALUATION, "Evaluator")
+"""What costs time by test images; the others by all."""
+_TEST_SHARE: Final = 4
+_SETTINGS: Final = (
+    "transform.height=128",
+    "transform.width=128",
+    "model.filters=2",
+    "model.depth=2",
+    "training.epochs=1",
+    # What is kept in memory would grow with the images, by intention.
+    "training.cache_bytes=0",
+    "evaluation.min_mean_iou=0.0",
+    "evaluation.allow_unmeasured_classes=[pet,background,border]",
+)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a stage took, its imports and start-up excluded from the time but not from the memory."""
-
-    stage: str
-    seconds: float
-    peak_bytes: int
-
-
-def measure(
-    arguments: Sequence[str], workdir: Path, stages: Iterable[str], cores: Sequence[int]
-) -> dict[str, Cost]:
-    """Runs ``stages`` in the order given, on the named cores only.
-
-    Args:
-        arguments: ``--recipe … --data … --set …`` as for ``pipeline.run_local``.
-        workdir: where the run's artifacts go; a later call goes on where an earlier one stopped.
-    """
-    costs = {}
-    for stage in stages:
-        command = [sys.executable, "-m", "benchmarks.stages", str(workdir), stage, *arguments]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{stage} failed:\n{done.stderr[-4000:]}")
-        costs[stage] = Cost(**json.loads(done.stdout.splitlines()[-1]))
-    return costs
-
-
-def _run_one(workdir: Path, wanted: str, arguments: list[str]) -> Cost:
-    from pipeline.config import load_recipe
-    from pipeline.create_pipeline import create_pipeline
-    from pipeline.local.stages import stages_of
-
-    name, data, *overrides = arguments
-    recipe = load_recipe(name, data, overrides)
-    workdir.mkdir(parents=True, exist_ok=True)
-    if wanted == FIRST_EPOCH:
-        return _read_once(workdir, recipe.transform.height, recipe.transform.width)
-    pipeline = create_pipeline(
-        recipe,
-        recipe.run_parameters(str(workdir / "serving")),
-        pipeline_name="benchmark",
-        pipeline_root=str(workdir / "artifacts"),
-        metadata_path=str(workdir / "metadata.sqlite"),
-        checkpoint_dir=str(workdir / "checkpoints"),
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    stages = stages_of(pipeline, "benchmark", recipe.beam.pipeline_args())
-    [stage] = [stage for stage in stages if stage.name == wanted]
-    started = time.perf_counter()
-    stage.run()
-    return _cost(wanted, started)
+    parser.add_argument("pets", type=Path)
+    parser.add_argument("--sizes", type=int, nargs="+", default=(600, 6000))
+    parser.add_argument("--cores", type=int, nargs="+", default=(1, 2))
+    args = parser.parse_args(argv)
+    sizes = sorted(args.sizes)
+    complete = True
+    with tempfile.TemporaryDirectory() as root:
+        for size in sizes:
+            repeat_pets(args.pets, Path(root, f"pets-{size}"), size, test=size // _TEST_SHARE)
+        bare = _row(BARE_INPUT, Path(root), sizes, 1)
+        for cores in args.cores:
+            _row(KERAS_INPUT, Path(root), sizes, cores)
+            costs: dict[str, float] = {}
+            try:
+                for stage in (*_TO_PIXELS, *_BEHIND):
+                    costs[stage] = _row(stage, Path(root), sizes, cores)
+            except StageError as error:
+                print(f"not measured: {error}", flush=True)
+                complete = False
+            _ratios(costs, bare, cores)
+    return 0 if complete else 1
 
 
-def _read_once(workdir: Path, height: int, width: int) -> Cost:
-    import tensorflow_transform as tft
+def _row(stage: str, root: Path, sizes: Sequence[int], cores: int) -> float:
+    """Measures and prints a row; returns its milliseconds an image."""
+    costs: list[Cost] = []
+    for size in sizes:
+        arguments = ("pets_unet", str(root / f"pets-{size}"), *_SETTINGS, f"beam.workers={cores}")
+        costs.append(measure(stage, arguments, root / f"run-{cores}-{size}", range(cores)))
+    first, last = costs[0], costs[-1]
+    images, seconds = sizes[-1], last.seconds
+    if len(sizes) > 1:
+        images, seconds = images - sizes[0], seconds - first.seconds
+    milliseconds = 1000 * seconds / (images / _TEST_SHARE if stage in _TESTED else images)
+    peaks = " → ".join(f"{cost.peak_bytes / 2**20:.0f}" for cost in costs)
+    growth = last.peak_bytes / first.peak_bytes - 1
+    print(
+        f"{cores} core{'s' if cores > 1 else ' '}  {stage:42} {milliseconds:7.2f} ms an image, "
+        f"{peaks} MiB ({growth:+.0%})",
+        flush=True,
+    )
+    return milliseconds
 
-    from components.imaging.reading import InputSize
-    from components.trainer import data
 
-    [graph] = (workdir / "artifacts" / "Transform" / "transform_graph").iterdir()
-    files = [
-        str(path)
-        for split in ("train", "val")
-        for path in sorted((workdir / "artifacts").glob(f"ImageMaskExampleGen/examples/*/Split-{split}/*"))
-    ]
-    started = time.perf_counter()
-    data.count_examples(files)
-    pairs = data.raw_pairs(files, tft.TFTransformOutput(str(graph)), InputSize(height, width, "stretch"), 3)
-    for _ in pairs.batch(64):
-        pass
-    return _cost(FIRST_EPOCH, started)
-
-
-def _cost(stage: str, started: float) -> Cost:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Cost(stage, time.perf_counter() - started, peak)
+def _ratios(costs: Mapping[str, float], bare: float, cores: int) -> None:
+    on = f"{cores} core{'s' if cores > 1 else ' '}  "
+    if all(stage in costs for stage in _TO_PIXELS):
+        together = sum(costs[stage] for stage in _TO_PIXELS)
+        print(
+            f"{on}to the Trainer's pixels {together:.2f} ms an image, {together / bare:.2f} × the bare loop"
+        )
+    if "Evaluator" in costs:
+        print(f"{on}Evaluator {costs['Evaluator'] / costs[BARE_EVALUATION]:.2f} × the bare loop", flush=True)
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(_run_one(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))))
+    sys.exit(main())

@@ -1,29 +1,33 @@
 """Start-up time of the commands: how long one waits before anything happens.
 
-python -m benchmarks.startup
+    python -m benchmarks.startup [--rounds 3] [--set KEY=VALUE]
 
-Three waits: for ``--help``, for a rerun in which every stage is cached, and for the first byte that
-``pipeline.predict`` sends to a server.
+For ``--help``; for the first byte that ``pipeline.predict`` sends to a server; in a run of ``shapes``, for
+the first stage, the first epoch, the server that tries the model, and the end; and for a rerun in which
+every stage is cached.
 """
 
+import argparse
+import json
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 ACCEPT_SECONDS: Final = 60
 """A client that has not connected by then never will."""
 
 
-def seconds(*arguments: str) -> float:
-    """Returns how long ``pipeline.run_local`` takes with these arguments."""
+def help_seconds() -> float:
+    """Returns how long ``pipeline.run_local --help`` takes."""
     started = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "pipeline.run_local", *arguments], stdout=subprocess.DEVNULL, check=True
-    )
+    command = [sys.executable, "-m", "pipeline.run_local", "--help"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - started
 
 
@@ -54,13 +58,52 @@ def first_byte_seconds() -> float:
         return waited
 
 
-def main() -> None:
-    print(f"--help: {min(seconds('--help') for _ in range(3)):.2f} s (best of three)")
-    waits = [first_byte_seconds() for _ in range(3)]
-    print(f"pipeline.predict, first byte on the wire: {min(waits):.2f} s (best of three)")
-    with tempfile.TemporaryDirectory() as workdir:
-        print(f"shapes, first run: {seconds('--workdir', workdir):.1f} s")
-        print(f"shapes, everything cached: {seconds('--workdir', workdir):.1f} s")
+def run_waits(*arguments: str) -> dict[str, float]:
+    """Returns the seconds after which a run came to where one waits for it; not for a cached stage."""
+    started = time.perf_counter()
+    waits: dict[str, float] = {}
+    command = [sys.executable, "-m", "pipeline.run_local", "--json", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            now = time.perf_counter() - started
+            match json.loads(line):
+                case {"event": "stage_started", "number": number}:
+                    if number == 1:
+                        waits["the first stage begins after"] = now
+                case {"event": "progress"}:
+                    # The first step is somewhere before: nobody waits for what is not shown.
+                    waits.setdefault("the first epoch is over after", now)
+                case {
+                    "event": "finished",
+                    "exit_code": 0,
+                    "summary": {"serving_check": check, "stages": stages},
+                }:
+                    waits["all is done after"] = now
+                    if not next(stage["cached"] for stage in stages if stage["name"] == "ServingCheck"):
+                        waits["of which the server that tries the model is ready in"] = check["load_seconds"]
+                case {"event": "finished", "log": log}:
+                    raise RuntimeError(f"the run failed: see {log}")
+    return waits
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="of which the medians are printed")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes to shapes")
+    args = parser.parse_args(argv)
+    rounds = range(args.rounds)
+    print(f"--help: {median(help_seconds() for _ in rounds):.2f} s", flush=True)
+    first_byte = median(first_byte_seconds() for _ in rounds)
+    print(f"pipeline.predict, first byte on the wire: {first_byte:.2f} s", flush=True)
+    changes = [part for change in args.set for part in ("--set", change)]
+    with tempfile.TemporaryDirectory() as root:
+        for name in ("first run", "nothing has changed"):
+            found = [run_waits("--workdir", f"{root}/{number}", *changes) for number in rounds]
+            for what in found[0]:
+                print(f"shapes, {name}: {what} {median(waits[what] for waits in found):.1f} s", flush=True)
 
 
 if __name__ == "__main__":

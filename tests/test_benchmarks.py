@@ -1,5 +1,6 @@
 """Benchmarks that take no minutes where there is little to do."""
 
+import json
 import random
 import re
 import subprocess
@@ -13,12 +14,25 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, label
-from tiny_export import export_tiny_model
+from tiny_export import SIZE, export_tiny_model
 from warm_process import WarmProcess
 
-from benchmarks import init, kills, large_pictures, resolution, scale, soak, training
+from benchmarks import (
+    init,
+    kills,
+    large_pictures,
+    one_stage,
+    resolution,
+    scale,
+    serving,
+    soak,
+    stages,
+    startup,
+    training,
+)
 from benchmarks.kills import Kill, Trials
 from benchmarks.thin_structures import draw_picture, draw_thin_structures
+from components.dataset.contracts import LABELS_FILE
 from components.imaging.reading import InputSize
 from components.serving.config import ServingLimits
 from components.serving.server.options import ServerOptions
@@ -94,12 +108,18 @@ def test_a_form_that_fails_says_why_and_leaves_the_others(capsys: pytest.Capture
 
 
 class _Warm:
-    """Stands in for ``subprocess``: runs of the pipeline begin with TFX imported."""
+    """Stands in for ``subprocess``: what imports TFX begins with it imported."""
 
     PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 
     class Popen(WarmProcess):
-        def __init__(self, command: list[str], stdout: int, env: dict[str, str] | None = None, **_: object):
+        def __init__(
+            self,
+            command: list[str],
+            stdout: int | None = None,
+            env: dict[str, str] | None = None,
+            **_: object,
+        ):
             super().__init__(command[1:], environment=env)
 
         def __enter__(self) -> Self:
@@ -110,11 +130,14 @@ class _Warm:
 
     @staticmethod
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        if "pipeline.run_local" not in command:
+        if (
+            command[1:3] not in (["-m", "pipeline.run_local"], ["-m", "benchmarks.one_stage"])
+            or "--help" in command
+        ):
             return subprocess.run(command, **options)
         process = WarmProcess(command[1:])
-        output, _ = process.communicate()
-        return subprocess.CompletedProcess(command, process.wait(), output)
+        output, errors = process.communicate()
+        return subprocess.CompletedProcess(command, process.wait(), output, errors)
 
 
 @pytest.mark.slow
@@ -239,3 +262,79 @@ def test_a_server_that_answers_what_it_should_refuse_is_found_out(
             attacker.grpc_large_batch()
     finally:
         assert server.stop(grace=5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_each_stage_takes_is_measured(
+    shared_data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_stage, "subprocess", _Warm)
+    assert stages.main([str(shared_data / "oxford_iiit_pet"), "--sizes", "32", "--cores", "1"]) == 0
+    *rows, input_ratio, evaluator_ratio = capsys.readouterr().out.splitlines()
+    pattern = r"1 core   (.+?) +([\d.]+) ms an image, (\d+) MiB \(\+0%\)"
+    found = [re.fullmatch(pattern, row) for row in rows]
+    assert all(found) and len(rows) == 15
+    costs = {match[1]: float(match[2]) for match in found if match}
+    assert costs["Trainer"] > 0 and costs["Report"] > 0
+    assert float(input_ratio.split()[-5]) > 1
+    ratio = costs["Evaluator"] / costs[one_stage.BARE_EVALUATION]
+    assert float(evaluator_ratio.split()[3]) == pytest.approx(ratio, rel=0.01)
+
+
+def test_what_was_measured_before_a_stage_failed_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(stage: str, arguments: object, workdir: Path, cores: range) -> one_stage.Cost:
+        if stage == "Transform" and len(cores) == 1:
+            raise one_stage.StageError("no space left")
+        return one_stage.Cost(seconds=len(cores) * int(workdir.name.split("-")[-1]), peak_bytes=2**20)
+
+    monkeypatch.setattr(stages, "measure", measure)
+    monkeypatch.setattr(stages, "repeat_pets", lambda *_, **__: None)
+    assert stages.main([str(tmp_path), "--sizes", "10", "30"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("not measured: no space left")
+    assert "ExampleValidator" in lines[place - 1] and "1000.00 ms an image, 1 → 1 MiB" in lines[place - 1]
+    assert lines[place + 1].startswith("2 cores  keras") and "2000.00 ms an image" in lines[place + 1]
+    assert lines[-1] == "2 cores  Evaluator 1.00 × the bare loop"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_how_long_one_waits_is_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup, "subprocess", _Warm)
+    tiny = ("dataset.shapes.num_images=30", "transform.height=32", "transform.width=32", "model.filters=2")
+    easy = (
+        "evaluation.min_mean_iou=0",
+        "evaluation.allow_unmeasured_classes=[disc,square,triangle,boundary]",
+    )
+    changes = (*tiny, "model.depth=2", "training.epochs=1", *easy)
+    startup.main(["--rounds", "1", *(part for change in changes for part in ("--set", change))])
+    lines = [line.rpartition(" ")[0].rpartition(" ") for line in capsys.readouterr().out.splitlines()]
+    waits = {what: float(seconds) for what, _, seconds in lines}
+    first, again = "shapes, first run: ", "shapes, nothing has changed: "
+    order = ("the first stage begins after", "the first epoch is over after", "all is done after")
+    assert [waits[first + what] for what in order] == sorted(waits[first + what] for what in order)
+    assert (
+        0 < waits[f"{first}of which the server that tries the model is ready in"] < waits[first + order[-1]]
+    )
+    assert {what for what in waits if what.startswith(again)} == {again + order[0], again + order[-1]}
+
+
+def test_what_the_way_over_grpc_takes_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version = export_tiny_model(tmp_path / "model/1", ServingLimits())
+    description = json.loads((version / LABELS_FILE).read_text())
+    description["recipe"]["transform"] = {"height": SIZE.height, "width": SIZE.width, "resize": SIZE.method}
+    (version / LABELS_FILE).write_text(json.dumps(description))
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    tiny = ("--clients", "1", "2", "--requests", "4", "--rounds", "1", "--soak", "20")
+    serving.main([str(tmp_path / "model"), str(tmp_path), *tiny])
+    _, _, *rows, network, longer, memory, ratio = capsys.readouterr().out.splitlines()
+    names = [re.split(r"  +", row)[0] for row in rows]
+    batches = [f"{serving.IN_BATCHES}{size}" for size in serving.BATCHES]
+    assert names == [serving.NETWORK, serving.ALONE, *batches, "1 client", "2 clients"]
+    assert float(network.split()[5]) > 0 and longer.startswith("one client waits ")
+    assert memory.count(",") == 10 and float(ratio.split()[-1]) > 0

@@ -44,3 +44,18 @@ def test_so_do_encoders_that_squeeze_and_excite(name: EncoderName) -> None:
 def test_what_is_not_known_is_not_trusted() -> None:
     images = keras.Input((None, None, 3))
     assert not is_fully_convolutional(keras.Model(images, images - keras.ops.mean(images)))
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "DenseNet121"])
+def test_an_encoder_says_of_a_place_what_is_around_it_wherever_that_lies(name: EncoderName) -> None:
+    """So that a picture in one piece is answered as in windows, but for what these do not see."""
+    keras.utils.set_random_seed(0)
+    network = encoder_unet((None, None, 3), 2, encoder=name, encoder_weights=None, filters=4)
+    side, stride = 384, 32
+    picture = np.random.default_rng(0).integers(0, 256, (1, side + stride, side, 3), np.uint8)
+    graph = tf.function(network)
+    first, second = (graph(picture[:, top : top + side]).numpy()[0] for top in (0, stride))
+    middle = slice(side // 2 - stride, side // 2 + stride)
+    same_place = slice(middle.start - stride, middle.stop - stride)
+    assert np.abs(first[middle, middle] - second[same_place, middle]).max() < 1e-3 * first.std()
+    assert np.abs(first[middle, middle] - second[middle, middle]).max() > first.std()
