@@ -1,12 +1,17 @@
 """What docs/operations.md says of the manifests is what they are."""
 
 import re
+from pathlib import Path
 
+import kubernetes_validate
 import pytest
+import yaml
+from documented import DOCS, blocks
 from known_server import SERIES
 from manifests import SERVING, build, builder
 
 from components.serving.config import ServingConfig
+from pipeline import verify
 
 REPOSITORY = SERVING.parents[1]
 GUIDE = (REPOSITORY / "docs" / "operations.md").read_text()
@@ -66,3 +71,23 @@ def test_the_placeholder_for_the_image_stands_where_the_guide_says() -> None:
     }
     assert places == {"base/kustomization.yaml", "overlays/gpu/kustomization.yaml"}
     assert all(f"`{place}`" in GUIDE for place in places)
+
+
+def test_the_sidecar_that_verifies_models_fits_the_servers_pods() -> None:
+    """That of docs/supply-chain.md."""
+    deployment = yaml.safe_load((SERVING / "base/deployment.yaml").read_text())
+    spec = deployment["spec"]["template"]["spec"]
+    [text] = [block for block in blocks(DOCS / "supply-chain.md", "yaml") if "initContainers" in block]
+    added = yaml.safe_load(text)
+    [container] = spec["initContainers"] = added["initContainers"]
+    spec["volumes"] += added["volumes"]
+    kubernetes_validate.validate(deployment, "1.37", strict=True)
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted <= {volume["name"] for volume in spec["volumes"]}
+    # As restricted as the namespace asks for, and a command that there is.
+    server = spec["containers"][0]["securityContext"]
+    assert container["securityContext"].items() <= server.items()
+    _, _, module, *arguments = container["command"] + container["args"]
+    assert module == verify.__name__
+    options = verify._parser().parse_args(arguments)
+    assert options.to == Path("/verified/segmentation") and options.model_base_path.parts[1] == "models"
