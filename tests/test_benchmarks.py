@@ -219,6 +219,8 @@ def test_killed_runs_are_held_to_an_undisturbed_one(tmp_path: Path, monkeypatch:
     assert unlike.broken == ("another result: the count", "missing: serving/shapes/7/saved_model.pb")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_server_is_soaked_and_every_kind_of_request_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,14 +230,14 @@ def test_a_server_is_soaked_and_every_kind_of_request_counted(
         )
         for side in (4, 8)
     ]
-    often = ("--minutes", "0.1", "--push-seconds", "2", "--rate", "40", "--growth", "1")
+    often = ("--minutes", "0.05", "--push-seconds", "1.5", "--rate", "40", "--growth", "1")
     status = soak.main([*often, "--models", *map(str, models)])
     header, *rows, attacks, faults = capsys.readouterr().out.splitlines()
     assert faults == "faults: none" and status == 0
-    assert len(header.split("  ")) > 1 and len(rows) == 3
+    assert len(header.split("  ")) > 1 and len(rows) == 2
     good, hostile, versions = ([int(row.split()[column]) for row in rows] for column in (1, 2, 5))
     assert min(good) > 0 and sorted(set(versions)) == versions
-    assert sum(int(count) for count in re.findall(r"(\d+) (?:grpc|rest|raw)_", attacks)) >= sum(hostile) > 10
+    assert sum(int(count) for count in re.findall(r"(\d+) (?:grpc|rest|raw)_", attacks)) >= sum(hostile) > 5
 
 
 def test_what_grows_is_told_from_what_varies() -> None:
