@@ -1,6 +1,6 @@
 """Whether a server that is under load, given new versions and attacked all the time stays as it was.
 
-    python -m benchmarks.soak [--minutes 60] [--clients 16] [--rate 8] [--push-seconds 60] [--growth 0.05]
+    python -m benchmarks.soak [--minutes 60] [--clients 16] [--rate 10] [--push-seconds 60] [--growth 0.05]
                               [--seed 0] [--models DIRECTORY DIRECTORY]
 
 The embedded server answers ``--clients`` clients on this machine, over gRPC and REST, which together make so
@@ -589,7 +589,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=8, help="requests a second of all clients together")
+    parser.add_argument("--rate", type=float, default=10, help="requests a second of all clients together")
     parser.add_argument("--push-seconds", type=float, default=60)
     parser.add_argument("--growth", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
