@@ -166,7 +166,9 @@ class Run:
                 if not event["cached"]:
                     self.executed.add(event["stage"])
             case "finished":
-                self.where, self.reasons = "ended", "; ".join((event["summary"] or {}).get("reasons", ()))
+                summary = event["summary"] or {}
+                self.where = f"ended, {summary.get('outcome', 'interrupted')}"
+                self.reasons = "; ".join(summary.get("reasons", ()))
 
 
 class Trials:

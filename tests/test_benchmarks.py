@@ -211,7 +211,7 @@ def test_killed_runs_are_held_to_an_undisturbed_one(tmp_path: Path, monkeypatch:
         ("Numbers is not done",),
     )
     assert (second.kill, second.where, second.broken) == (late, "in Worker", ())
-    assert (finished.kill, finished.where, finished.broken) == (None, "ended", ())
+    assert (finished.kill, finished.where, finished.broken) == (None, "ended, pushed", ())
 
     trials.undisturbed.result = {"the count": "another"}
     trials.undisturbed.files["serving/shapes/7/saved_model.pb"] += 1
