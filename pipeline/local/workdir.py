@@ -23,7 +23,7 @@ from components.report.run_summary import RunSummary
 
 SUMMARY: Final = "summary.json"
 _TEMPORARY: Final = "segmentation-run-"
-_HALF_WRITTEN: Final = re.compile(r"\.(summary\.json|report\.json|index\.html)\.\d+")
+_HALF_WRITTEN: Final = re.compile(r"\.(summary\.json|report\.json|index\.html|\.metadata\.sha256)\.\d+")
 """What `write_whole` calls a file until it is one."""
 
 

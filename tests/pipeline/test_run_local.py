@@ -404,7 +404,10 @@ def test_what_killed_runs_leave_half_written_goes_with_the_next_one(run: Run, tm
     folder.mkdir(parents=True)
     own = folder / ".gitignore"
     own.touch()
-    half_written = [workdir / ".summary.json.7", folder / ".index.html.7", folder / ".report.json.7"]
+    half_written = [
+        *(workdir / name for name in (".summary.json.7", "..metadata.sha256.7")),
+        *(folder / name for name in (".index.html.7", ".report.json.7")),
+    ]
     for path in half_written:
         path.touch()
     # Of the first one, what it leaves is gone by now.
