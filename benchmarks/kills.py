@@ -11,6 +11,7 @@ disturbed, and leave no file that this one does not leave. Ends with 1 if any of
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -500,13 +501,15 @@ def _show(row: Row) -> None:
     )
 
 
-def _table(rows: Sequence[Row]) -> Iterator[str]:
+def _table(rows: Sequence[Row], places: Sequence[str]) -> Iterator[str]:
     """Yields a table of Markdown: how many kills of which kind where, and how many broke a promise."""
     yield "| place | run | all | child | broken |"
     yield "|---|---|---|---|---|"
     kills = [(row.kill, row) for row in rows if row.kill]
-    for place, before in dict.fromkeys((kill.place, kill.before) for kill, _ in kills):
+    for place, before in itertools.product(places, (True, False)):
         here = [(kill, row) for kill, row in kills if (kill.place, kill.before) == (place, before)]
+        if not here:
+            continue
         counts = Counter(kill.victim for kill, _ in here)
         broken = sum(bool(row.broken) for _, row in here)
         numbers = " | ".join(str(counts[victim] or "") for victim in get_args(Victim))
@@ -550,7 +553,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     # The chains to come do not depend on this one.
                     traceback.print_exc()
                     failed += 1
-    print("\n".join(_table(rows)))
+    print("\n".join(_table(rows, [*trials.undisturbed.stages, _END])))
     broken = failed + sum(bool(row.broken) for row in rows)
     killed = [row for row in rows if row.kill]
     slowest = max((row.seconds for row in killed), default=0.0)
