@@ -15,6 +15,8 @@ _JAVA_CAUSE = "Caused by: "
 _TRACEBACK = "Traceback (most recent call last):"
 _FRAME = re.compile(r"^ *(\| ?|\+[-+]*( \d+ )?-*)")
 _MODULES = re.compile(r"^(\w+\.)+(?=\w+(:|$))")
+_GRAPH = re.compile(r"\{\{\w+ .*?\}\} ?| *\[Op:\w+\].*")
+"""Where in a graph TensorFlow was, around what went wrong there."""
 _QUERY = re.compile(r"^.*Error when executing query: (.*?)\s*query: .*$", re.DOTALL)
 """What ML Metadata says of SQLite's refusal, between all it wanted to write."""
 _LIMITS = {
@@ -23,7 +25,7 @@ _LIMITS = {
     ),
     r"Read-only file system|readonly database": "make it writable, or choose another place",
     r"Too many open files": "raise the limit of open files, such as ulimit -n 65536",
-    r"MemoryError|Cannot allocate memory|bad_alloc|OOM when allocating|can't start new thread": (
+    r"MemoryError|annot allocate memory|failed to map segment|bad_alloc|OOM when|can't start new thread": (
         "memory is at its end, or what one process may have of it (ulimit -v): fewer beam.workers or a "
         "smaller training.batch_size take less"
     ),
@@ -50,7 +52,7 @@ def explain_failure(error: BaseException, places: Iterable[Path] = ()) -> str:
             return _BEAM_STEP.sub("", re.split(r"\n\n|\n\tat ", text)[0]).strip()
     while error.__cause__ is not None:
         error = error.__cause__
-    cause = _root_cause(error)
+    cause = without_graph(_root_cause(error))
     for words, remedy in _LIMITS.items():
         if re.search(words, cause):
             return f"{cause}; {remedy.format(free=_free(places))}"
@@ -75,6 +77,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while link is not None:
         yield link
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+def without_graph(message: str) -> str:
+    """Returns the first line of TensorFlow's message as far as it is for people."""
+    return _GRAPH.sub("", message.partition("\n")[0])
 
 
 def _root_cause(error: BaseException) -> str:

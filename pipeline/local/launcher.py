@@ -14,6 +14,7 @@ from tfx.types import Artifact, artifact_utils, standard_artifacts
 
 from components.errors import StageError
 from components.files import sha256
+from pipeline.failures import without_graph
 
 CHECKSUMS: Final = "checksums"
 """Custom property of an artifact: what its files were when it was published, as `checksums` says it."""
@@ -119,7 +120,7 @@ def damaged_record(artifact: Artifact) -> str:
         try:
             records.reduce(0, lambda count, _: count + 1)
         except tf.errors.OpError as error:
-            return f"{path} has a record that cannot be read: {error.message.splitlines()[0]}"
+            return f"{path} has a record that cannot be read: {without_graph(error.message)}"
     return ""
 
 

@@ -169,6 +169,13 @@ _FULL = "[Errno 28] No space left on device"
         (OSError(30, "Read-only file system", "/data"), "OSError: [Errno 30] Read-only", "make it writable"),
         (OSError(24, "Too many open files"), "OSError: [Errno 24] Too many open files", "ulimit -n"),
         (MemoryError(), "MemoryError", "fewer beam.workers"),
+        (
+            RuntimeError(
+                "{{function_node __wrapped__S_/job:a/CPU:0}} /a/b; No space left on device [Op:S] name:"
+            ),
+            "RuntimeError: /a/b; No space left on device; a disk is full",
+            "make room",
+        ),
     ],
 )
 def test_where_the_machine_is_at_a_limit_what_helps_is_said(

@@ -29,6 +29,7 @@ from tensorflow_serving.apis import (
 )
 
 from components.model_store import signing
+from components.model_store.store import publish
 from components.serving.server.errors import ServingError, one_line
 from components.serving.server.options import OptionsError, ServerOptions
 from components.serving.server.servable import WARMUP_FILE, Servable
@@ -211,6 +212,16 @@ def _log(signature: str = "serving_default") -> bytes:
 
 def _load(path: Path, warmup: bool = True) -> Servable:
     return Servable("pets", 1, path, batching=False, warmup=warmup)
+
+
+def test_a_version_that_is_not_what_was_pushed_is_not_loaded(tmp_path: Path) -> None:
+    version = tmp_path / str(publish(write_model(tmp_path / "model"), tmp_path, {}))
+    _load(version, warmup=False).close()
+    labels = version / "assets.extra" / "labels.json"
+    labels.write_text(labels.read_text().replace("class_0", "class_O"))
+    with pytest.raises(ServingError, match=f"{version} is damaged: ") as caught:
+        _load(version, warmup=False)
+    assert caught.value.code is grpc.StatusCode.DATA_LOSS
 
 
 def test_warm_up_requests_are_replayed_and_other_kinds_passed_over(
