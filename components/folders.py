@@ -1,14 +1,28 @@
 """Walks through folders of the user's, past what systems leave in them."""
 
+import errno
 import os
+import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from components.bucket import BucketPath
 
 _LITTER: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"})
 """What Windows, macOS and network drives leave in folders, in lower case; the rest of it is hidden."""
+
+
+_MOST_ARRIVALS: Final = 100
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Opens a file to be read; of a pipe, a socket or a device, which might never end, raises OSError."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, no file", str(path))
+    return path.open("rb")
 
 
 def _raise(error: OSError) -> None:
@@ -20,7 +34,9 @@ def files_below(
 ) -> Iterator[str]:
     """Yields the files of a folder and of those below it, as paths relative to it with slashes.
 
-    Links to folders are followed, except those that lead back. Hidden files and folders are left out, and
+    Links are followed wherever they lead, out of the folder as well: datasets are often made of links. Not
+    so a link that leads back; and no more than 100 lead to one folder: thirty folders with two links each
+    to the next would be a billion. Hidden files and folders are left out, and
     what an operating system left there (``Thumbs.db``, ``__MACOSX``) counts as hidden.
 
     Args:
@@ -28,13 +44,24 @@ def files_below(
         onerror: what to do about a folder that cannot be read; it is left out if this returns, or is None.
         depth: how many folders below the root are looked into at most; None for any number.
     """
+    arrivals: Counter[Path] = Counter()
+
+    def is_entered(folder: Path) -> bool:
+        if not folder.is_symlink():
+            return True
+        target = folder.resolve()
+        arrivals[target] += 1
+        if arrivals[target] > _MOST_ARRIVALS:
+            raise OSError(errno.ELOOP, f"more than {_MOST_ARRIVALS} links lead to {target}", str(folder))
+        return not _leads_back(root, folder, target)
+
     for here, subfolders, files in _walk(root, onerror):
         below = here.relative_to(root)
         # In place: the walk goes where this list says.
         subfolders[:] = sorted(
             name
             for name in (subfolders if depth is None or len(below.parts) < depth else ())
-            if _is_the_users(name) and not _leads_back(root, here / name)
+            if _is_the_users(name) and is_entered(here / name)
         )
         prefix = "" if below == Path() else f"{below.as_posix()}/"
         yield from (prefix + name for name in sorted(filter(_is_the_users, files)))
@@ -72,10 +99,7 @@ def _is_the_users(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _LITTER
 
 
-def _leads_back(root: Path, folder: Path) -> bool:
+def _leads_back(root: Path, folder: Path, target: Path) -> bool:
     """Tells whether a link leads to a folder that the walk is in: it would go round for ever."""
-    if not folder.is_symlink():
-        return False
-    target = folder.resolve()
     below = folder.parent.relative_to(root)
     return any((root / part).resolve().is_relative_to(target) for part in (below, *below.parents))

@@ -1,7 +1,8 @@
-"""Pillow's ``Image`` with its own limit of pixels lifted, one for all and fixed, and its own words silenced.
+"""Pillow's ``Image`` with its own limit of pixels raised, one for all and fixed, and its own words silenced.
 
 Ours is ``dataset.max_pixels``: ingestion checks it after each header, and what later stages open has passed
-there. What is wrong with a file is said once, by whoever reads it, and with the file's name.
+there. Pillow's is for what has no pixels to check yet: a GIF of 200 bytes takes memory for the sizes of its
+frames as it is opened. What is wrong with a file is said once, by whoever reads it, and with the file's name.
 """
 
 import logging
@@ -9,7 +10,8 @@ import warnings
 
 from PIL import Image
 
-Image.MAX_IMAGE_PIXELS = None
+# Twice as many are an error; TensorFlow decodes no PNG of more.
+Image.MAX_IMAGE_PIXELS = 1 << 28
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 

@@ -18,6 +18,7 @@ from tiny_export import SIZE, export_tiny_model
 from warm_process import WarmProcess
 
 from benchmarks import (
+    fuzz,
     init,
     kills,
     large_pictures,
@@ -105,6 +106,29 @@ def test_a_form_that_fails_says_why_and_leaves_the_others(capsys: pytest.Capture
     _, *lines = capsys.readouterr().out.splitlines()
     assert [line.split(maxsplit=1)[0] for line in lines] == ["resized", "proposed"]
     assert all("not measured: " in line and "transform.height is 33" in line for line in lines)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", fuzz.TARGETS)
+def test_readers_of_other_peoples_bytes_read_or_refuse_them(name: str) -> None:
+    target = fuzz.TARGETS[name]
+    for data in fuzz.inputs(target, count=60, seed=1):
+        target.run(data)
+
+
+def test_a_checksum_that_a_mutation_broke_is_mended() -> None:
+    good = fuzz.TARGETS["mask"].seeds()[0]
+    assert fuzz.with_checksums(good[:29] + bytes(4) + good[33:]) == good
+
+
+def test_fuzzing_without_atheris_or_of_no_target_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "atheris", None)
+    for arguments, said in ((["mask"], "atheris is not installed"), (["cat"], "'cat' is no target")):
+        with pytest.raises(SystemExit):
+            fuzz.main(arguments)
+        assert said in capsys.readouterr().err
 
 
 class _Warm:

@@ -4,10 +4,9 @@ A model that reads a list of bands gets them as one gray PNG, the bands one belo
 decodes no picture of more than four. Nothing here needs TensorFlow.
 """
 
-import io
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -18,8 +17,11 @@ from components.image_mask_example_gen.files import (
     TIFF_SIGNATURES,
     InputRejectedError,
     as_png,
+    check_bytes,
     check_pixels,
     open_image,
+    open_tiff,
+    read_file,
     rejecting_damage,
     stored_orientation,
     with_orientation,
@@ -30,7 +32,7 @@ from components.imaging.exif import ORIENTATION
 from components.imaging.reading import Reading
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
+    from tifffile import TiffPage
 
 _GRAY, _RGB = 1, 2
 """Of a TIFF's photometric interpretations, those whose samples are bands."""
@@ -38,6 +40,8 @@ _ALPHA: Final = (1, 2)
 """Of a TIFF's kinds of extra samples; 0 is not specified: a band."""
 _NODATA = 42113
 _BYTE = 8
+_MOST_PAGES: Final = 1000
+"""That are looked at."""
 _PLAIN: Final = (1, 3)
 """Numbers of bands that need no list."""
 
@@ -105,18 +109,23 @@ def check_pages(source: bytes | Path) -> None:
     """
     if isinstance(source, bytes) and not source.startswith(TIFF_SIGNATURES):
         return
+    alike, seen = 0, set[int]()
     try:
-        with _tiff(source) as file:
-            pages = [page.aspage() for page in file.pages]
-        whole = [page for page in pages if not (page.is_reduced or page.is_mask)]
-        alike = sum(page.shape[:2] == pages[0].shape[:2] for page in whole)
+        with open_tiff(source) as file:
+            size = file.pages.first.shape[:2]
+            # Damage, or malice, links the last page to one before it.
+            for page in takewhile(lambda page: page.offset not in seen, islice(file.pages, _MOST_PAGES)):
+                seen.add(page.offset)
+                whole = page.aspage()
+                alike += whole.shape[:2] == size and not (whole.is_reduced or whole.is_mask)
     except Exception:  # of any type: no TIFF, or one of which whoever reads the pixels says what is wrong
         return
     if alike > 1:
+        or_more = " or more" if len(seen) == _MOST_PAGES else ""
         raise InputRejectedError(
             Reason.NOT_DECODABLE,
-            f"TIFF of {alike} pages of one size, of which the first alone would be read: save it alone, or "
-            "all of them as the bands of one page",
+            f"TIFF of {alike}{or_more} pages of one size, of which the first alone would be read: save it "
+            "alone, or all of them as the bands of one page",
         )
 
 
@@ -131,13 +140,14 @@ def read_tiff_bands(data: bytes, max_pixels: int) -> np.ndarray:
     """
     with rejecting_damage(data), _first_page(data) as page:
         check_pixels(page.imagewidth, page.imagelength, max_pixels)
+        check_bytes(page, max_pixels)
         header = _header(page)
         # Samples that are planes, depth, height, width, samples that are interleaved.
         planes = page.asarray(squeeze=False)
         nodata = page.nodata if _NODATA in page.tags else None
-    if header is None or planes.shape[1] != 1 or planes.dtype.kind not in "uif":
+    if header is None or planes.ndim != 5 or planes.shape[1] != 1 or planes.dtype.kind not in "uif":
         raise InputRejectedError(
-            Reason.NOT_DECODABLE, f"TIFF of {planes.dtype}, {planes.shape[1]} deep: no picture of numbers"
+            Reason.NOT_DECODABLE, f"TIFF of {planes.dtype} {list(planes.shape)}: no picture of numbers"
         )
     pixels = np.moveaxis(planes[:, 0], 0, -1).reshape(*planes.shape[2:4], -1)
     if not header.holds_numbers:
@@ -164,6 +174,11 @@ def encode_bands(data: bytes, max_pixels: int, reading: Reading) -> Encoded | No
       InputRejectedError: it is damaged, too large, has several pages or too few bands, or numbers
         and no range is known.
     """
+    with rejecting_damage(data):
+        return _encode_bands(data, max_pixels, reading)
+
+
+def _encode_bands(data: bytes, max_pixels: int, reading: Reading) -> Encoded | None:
     check_pages(data)
     header = read_tiff_header(data)
     if reading.bands is None and (header is None or (not header.holds_numbers and _is_usual(data))):
@@ -211,7 +226,7 @@ def encode_bands(data: bytes, max_pixels: int, reading: Reading) -> Encoded | No
 def _is_usual(source: bytes | Path) -> bool:
     """Whether a TIFF is one that needs nothing of what is here."""
     try:
-        open_image(source if isinstance(source, bytes) else source.read_bytes(), ANY_SIZE)
+        open_image(source if isinstance(source, bytes) else read_file(source), ANY_SIZE)
     except (InputRejectedError, OSError):
         return False
     return True
@@ -240,13 +255,5 @@ def _header(page: "TiffPage") -> TiffHeader | None:
 
 @contextmanager
 def _first_page(source: bytes | Path) -> Iterator["TiffPage"]:
-    with _tiff(source) as file:
+    with open_tiff(source) as file:
         yield file.pages.first
-
-
-def _tiff(source: bytes | Path) -> "TiffFile":
-    from tifffile import TiffFile
-
-    # What it would say of odd tags belongs to nobody's terminal.
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    return TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source)

@@ -10,10 +10,9 @@ from typing import Final, NamedTuple
 
 from components.dataset.contracts import SharedPicture
 from components.dataset.features import SPLITS
-from components.errors import StageError
+from components.errors import StageError, printable
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.mask import Palette
-from components.image_mask_example_gen.report import printable
 from components.imaging.deep import joined
 from components.imaging.palette import Color
 from components.imaging.reading import FEWEST_LEVELS, FULL_RANGE, ValueRange, levels

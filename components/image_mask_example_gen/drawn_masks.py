@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import ImageDraw
 
-from components.image_mask_example_gen.files import InputRejectedError, open_picture
+from components.image_mask_example_gen.files import InputRejectedError, decode, open_picture
 from components.image_mask_example_gen.layouts.coco import Segment
 from components.image_mask_example_gen.layouts.labelme import label_of
 from components.image_mask_example_gen.layouts.layout import IGNORED
@@ -28,6 +28,26 @@ _LINE_WIDTH: Final = 10
 _POINT_RADIUS: Final = 5
 """Pixels, as ``labelme.utils.shape_to_mask`` draws them."""
 _MOST_POINTS: Final = 1_000_000
+_LONGEST_OUTLINES: Final = 10 * _LONGEST_OUTLINE
+_LARGEST_AREAS: Final = 1 << 34
+"""Pixels, of all that is drawn for one image: some seconds of either."""
+
+
+@dataclass
+class _Work:
+    """What it takes to draw an image's mask: a few bytes a shape may ask for hours."""
+
+    outlines: float = 0
+    areas: float = 0
+
+    def add(self, outline: float, area: float) -> None:
+        """Counts a shape; raises ValueError where all of them are too much."""
+        self.outlines += outline
+        self.areas += area
+        if self.outlines > _LONGEST_OUTLINES:
+            raise ValueError(f"outlines up to here are longer than {_LONGEST_OUTLINES:,} pixels")
+        if self.areas > _LARGEST_AREAS:
+            raise ValueError(f"areas up to here have more than {_LARGEST_AREAS:,} pixels")
 
 
 @dataclass
@@ -49,9 +69,11 @@ class SegmentsMask:
 
     def _instances(self) -> np.ndarray:
         drawn = []
+        work = _Work()
         for place, segment in enumerate(self.segments):
-            runs = _runs(segment.shape, self.height, self.width)
+            runs = _runs(segment.shape, self.height, self.width, work)
             area = sum(end - start for start, end in runs)
+            _count(work, 0, area)
             # Crowds first, then by size; sorting keeps the order of what is equal.
             drawn.append((not segment.crowd, -area, place, runs))
         # A column after the other, as COCO counts.
@@ -78,7 +100,14 @@ class SegmentsMask:
         return table[places].reshape(ids.shape)
 
 
-def _runs(shape: Any, height: int, width: int) -> list[tuple[int, int]]:
+def _count(work: _Work, outline: float, area: float) -> None:
+    try:
+        work.add(outline, area)
+    except ValueError as error:
+        raise _rejected(str(error)) from None
+
+
+def _runs(shape: Any, height: int, width: int, work: _Work) -> list[tuple[int, int]]:
     """Returns where each run of a segment's pixels starts and ends, counted column by column.
 
     Raises:
@@ -87,7 +116,7 @@ def _runs(shape: Any, height: int, width: int) -> list[tuple[int, int]]:
     if shape == ():
         raise _rejected("it has a box and no outline")
     runs: list[tuple[int, int]] = []
-    for counts in _counts(shape, height, width):
+    for counts in _counts(shape, height, width, work):
         ends = [0, *accumulate(counts)]
         if min(counts, default=0) < 0 or ends[-1] > height * width:
             raise _rejected("run lengths do not fit the image")
@@ -102,7 +131,7 @@ def _runs(shape: Any, height: int, width: int) -> list[tuple[int, int]]:
     return merged
 
 
-def _counts(shape: Any, height: int, width: int) -> Iterator[Sequence[int]]:
+def _counts(shape: Any, height: int, width: int, work: _Work) -> Iterator[Sequence[int]]:
     """Yields the run lengths of each part of a segment."""
     if isinstance(shape, dict):
         if shape.get("size") != [height, width]:
@@ -120,21 +149,23 @@ def _counts(shape: Any, height: int, width: int) -> Iterator[Sequence[int]]:
     from pycocotools import mask as coco_mask
 
     for polygon in shape:
-        _check_polygon(polygon, height, width)
+        _count(work, _checked_outline(polygon, height, width), 0)
         [encoded] = coco_mask.frPyObjects([polygon.tolist()], height, width)
         yield _decompressed(encoded["counts"].decode("ascii"))
 
 
-def _check_polygon(polygon: array, height: int, width: int) -> None:
-    """Refuses what pycocotools would take gigabytes for, or would read past its end."""
+def _checked_outline(polygon: array, height: int, width: int) -> float:
+    """The length of an outline; refuses what pycocotools would take gigabytes for, or read past its end."""
     if len(polygon) < 6 or len(polygon) % 2:
         raise _rejected(f"a polygon of {len(polygon)} numbers; three points have six")
     points = np.asarray(polygon).reshape(-1, 2)
     if not (np.isfinite(points).all() and np.abs(points).max() <= _FARTHEST * max(height, width)):
         raise _rejected("a polygon that lies far outside the image")
     steps = np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1)
-    if steps.sum() + len(points) > _LONGEST_OUTLINE:
+    length = float(steps.sum()) + len(points)
+    if length > _LONGEST_OUTLINE:
         raise _rejected(f"a polygon whose outline is longer than {_LONGEST_OUTLINE:,} pixels")
+    return length
 
 
 def _decompressed(text: str) -> list[int]:
@@ -178,10 +209,11 @@ class ShapesMask:
         """See `Mask`; there are no colours."""
         canvas = Image.new("L", (self.width, self.height), self.background)
         draw = ImageDraw.Draw(canvas)
+        work = _Work()
         for number, shape in enumerate(self.shapes):
             value = self.values.get(label_of(shape), IGNORED)
             try:
-                _draw(draw, canvas, shape, value)
+                _draw(draw, canvas, shape, value, work)
             except (TypeError, ValueError, KeyError, OverflowError, binascii.Error) as error:
                 raise InputRejectedError(
                     Reason.NOT_DECODABLE, f"shape {number} ({shape['label']!r}) cannot be drawn: {error}"
@@ -189,9 +221,10 @@ class ShapesMask:
         return np.asarray(canvas)
 
 
-def _draw(draw: Any, canvas: Image.Image, shape: dict[str, Any], value: int) -> None:
+def _draw(draw: Any, canvas: Image.Image, shape: dict[str, Any], value: int, work: _Work) -> None:
     kind = shape.get("shape_type") or "polygon"
     points = _points(shape["points"], limit=_FARTHEST * max(canvas.size))
+    work.add(_outline(points, radius=_POINT_RADIUS), _area(points, kind, canvas))
     if kind == "polygon" or kind == "oriented_rectangle":
         if len(points) < 3:
             raise ValueError(f"{len(points)} points make no polygon")
@@ -210,10 +243,9 @@ def _draw(draw: Any, canvas: Image.Image, shape: dict[str, Any], value: int) -> 
             draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=value, outline=value)
     elif kind == "mask":
         (left, top, _, _) = _box(points)
-        stamp = open_picture(base64.b64decode(shape["mask"]), canvas.width * canvas.height)
-        canvas.paste(
-            value, (round(left), round(top)), stamp.convert("L").point(lambda pixel: 255 * (pixel > 0))
-        )
+        data = base64.b64decode(shape["mask"])
+        stamp = decode(data, open_picture(data, canvas.width * canvas.height), "L")
+        canvas.paste(value, (round(left), round(top)), stamp.point(lambda pixel: 255 * (pixel > 0)))
     else:
         raise ValueError(f"shape_type {kind!r} is not known here")
 
@@ -226,6 +258,22 @@ def _points(points: Any, limit: float) -> list[tuple[float, float]]:
     if not all(abs(number) <= limit for pair in pairs for number in pair):
         raise ValueError("points lie far outside the image")
     return pairs
+
+
+def _outline(points: list[tuple[float, float]], radius: float) -> float:
+    """The length of the lines from point to point and back, and of what marks each point."""
+    corners = np.asarray(points).reshape(-1, 2)
+    steps = np.abs(np.diff(corners, axis=0, append=corners[:1])).max(axis=1)
+    return float(steps.sum()) + 2 * radius * len(corners)
+
+
+def _area(points: list[tuple[float, float]], kind: str, canvas: Image.Image) -> float:
+    """Of the canvas, at most what is filled."""
+    if kind not in ("polygon", "oriented_rectangle", "rectangle"):
+        # A circle is given by two points; a stamp is as large as it is.
+        return 0 if kind in ("line", "linestrip", "point", "points") else canvas.width * canvas.height
+    sides = np.ptp(np.clip(np.asarray(points).reshape(-1, 2), 0, canvas.size), axis=0)
+    return float(np.prod(sides))
 
 
 def _box(points: list[tuple[float, float]]) -> tuple[float, float, float, float]:

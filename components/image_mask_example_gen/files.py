@@ -4,22 +4,28 @@ Nothing here needs TensorFlow: what only reads or sends files uses it, too.
 """
 
 import io
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import PngImagePlugin, UnidentifiedImageError
 
 from components.bucket import BucketPath
 from components.errors import StageError
+from components.folders import open_file
 from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import write_png
 from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
-from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE
+from components.imaging.reading import JPEG_SIGNATURE, MOST_SCANS, PNG_SIGNATURE, START_OF_SCAN
 from components.pillow import Image
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
 
 ANY_SIZE: Final = 1 << 62
 """Pixels; for files whose headers have been looked at, or whose size somebody else judges."""
@@ -28,19 +34,23 @@ ANY_SIZE: Final = 1 << 62
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
 
 # An Example is a protocol buffer, which cannot hold 2 GB; no sane picture comes near.
-_MAX_FILE_BYTES = 1 << 30
+MAX_FILE_BYTES: Final = 1 << 30
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS_PER_SAMPLE = 258
 _SAMPLES_PER_PIXEL = 277
 _PLANAR = 2
 _BYTE = 8
+_BYTES_OF_PIXEL = 16
 
 _BREAKS_OFF = (Reason.TRUNCATED, "which end before the picture does")
 
 _PNG_HEADER_END = 33
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 """The chunk that ends a file: length, name and checksum."""
+
+_MOST_CHUNKS, _MOST_SEGMENTS = 100_000, 10_000
+"""Of a PNG, and of a JPEG before its pixels."""
 
 _JPEG_START_OF_SCAN, _JPEG_END, _JPEG_FILL = 0xDA, 0xD9, 0xFF
 # In entropy-coded data 0xff is followed by a stuffed 0x00 or a restart marker; anything else ends the scan.
@@ -64,8 +74,8 @@ def read_file(path: Path) -> bytes:
       StageError: it is in a bucket and cannot be read, which says nothing of the file.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
+        with open_file(path) as file:
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         if isinstance(path, BucketPath):
             # No damage of one file: the plan has it from the store's own list.
@@ -73,7 +83,7 @@ def read_file(path: Path) -> bytes:
         raise InputRejectedError(Reason.NOT_DECODABLE, f"cannot be read: {error.strerror}") from error
     if not data:
         raise InputRejectedError(Reason.EMPTY_FILE, "0 bytes")
-    if len(data) > _MAX_FILE_BYTES:
+    if len(data) > MAX_FILE_BYTES:
         raise InputRejectedError(Reason.NOT_DECODABLE, "more than 1 GiB, which no Example can hold")
     return data
 
@@ -105,23 +115,65 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     Raises:
       InputRejectedError: no picture, or more than ``max_pixels`` pixels.
     """
+    _check_parts(data)
     with rejecting_damage(data):
         try:
             picture = Image.open(io.BytesIO(data), formats=_FORMATS)
         except UnidentifiedImageError as error:
             raise _other_tiff(data) or error from None
+        except Image.DecompressionBombError as error:
+            raise _too_many_pixels(int(re.findall(r"\d+", str(error))[0]), max_pixels) from None
     check_pixels(picture.width, picture.height, max_pixels)
     return picture
+
+
+def _check_parts(data: bytes) -> None:
+    """Refuses what takes decoders minutes: millions of segments or chunks, and scans without end.
+
+    Raises:
+      InputRejectedError: a JPEG or PNG of that kind.
+    """
+    if data.startswith(PNG_SIGNATURE):
+        what, most = "chunks", _MOST_CHUNKS
+        parts = sum(1 for _ in islice(_chunks(data), most + 1))
+    elif data.startswith(JPEG_SIGNATURE):
+        what, most = "segments", _MOST_SEGMENTS
+        parts = sum(1 for _ in islice(_segments(data), most + 1))
+        if (scans := data.count(START_OF_SCAN)) > MOST_SCANS:
+            what, most, parts = "scans", MOST_SCANS, scans
+    else:
+        return
+    if parts > most:
+        raise InputRejectedError(Reason.NOT_DECODABLE, f"more than {most:,} {what}, which is no picture's")
+
+
+def _chunks(data: bytes) -> Iterator[int]:
+    position = len(PNG_SIGNATURE)
+    while position < len(data):
+        yield position
+        position += 12 + int.from_bytes(data[position : position + 4])
+
+
+def _segments(data: bytes) -> Iterator[int]:
+    """Where the segments before the pixels begin, and each byte that Pillow looks at to find one."""
+    position = 2
+    while position + 2 <= len(data):
+        yield position
+        marker = data[position + 1]
+        if data[position] != _JPEG_FILL or marker in (0, _JPEG_FILL):
+            position += 1
+        elif marker in (_JPEG_START_OF_SCAN, _JPEG_END):
+            return
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4])
 
 
 def _other_tiff(data: bytes) -> InputRejectedError | None:
     """Says what a TIFF holds that nothing here reads; None for what is none."""
     if not data.startswith(TIFF_SIGNATURES):
         return None
-    from tifffile import TiffFile
-
     try:
-        with TiffFile(io.BytesIO(data)) as file:
+        with open_tiff(data) as file:
             page = file.pages.first
             bands, bits = page.samplesperpixel, page.bitspersample
     except Exception:  # a damaged TIFF, of which the other reader has said that it knows none
@@ -131,6 +183,18 @@ def _other_tiff(data: bytes) -> InputRejectedError | None:
         f"TIFF with {bands} bands of {bits} bits; 1 (gray), 3 (RGB), or these with alpha are read, "
         "of 8 or 16 bits",
     )
+
+
+@contextmanager
+def open_tiff(source: bytes | Path) -> "Iterator[TiffFile]":
+    """Opens a TIFF with tifffile, which raises anything of what is none."""
+    from tifffile import TiffFile
+
+    # What it would say of odd tags belongs to nobody's terminal.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    opened = io.BytesIO(source) if isinstance(source, bytes) else open_file(source)
+    with opened as stream, TiffFile(stream) as file:
+        yield file
 
 
 def bands_left_out(picture: Image.Image) -> int:
@@ -151,13 +215,35 @@ def stored_orientation(data: bytes, picture: Image.Image) -> int:
     return found if found in range(1, 9) else 1
 
 
-def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Raises InputRejectedError for more than ``max_pixels`` pixels."""
-    if width * height > max_pixels:
+def check_bytes(page: "TiffPage", max_pixels: int) -> None:
+    """Raises InputRejectedError where a TIFF's numbers take more than 16 bytes for each of ``max_pixels``.
+
+    As many pixels as are allowed may have eight bands of 16 bits. A tile may be larger than its picture.
+    """
+    most = _BYTES_OF_PIXEL * max_pixels
+    samples = page.samplesperpixel * max(1, page.imagedepth) * max(1, page.bitspersample // _BYTE)
+    needed = samples * max(page.imagewidth * page.imagelength, page.tilewidth * page.tilelength)
+    if needed > most:
         raise InputRejectedError(
             Reason.TOO_MANY_PIXELS,
-            f"{width} x {height} = {width * height:,} pixels; dataset.max_pixels allows {max_pixels:,}",
+            f"TIFF whose numbers take {needed:,} bytes; dataset.max_pixels allows {most:,}, "
+            f"{_BYTES_OF_PIXEL} for each of {max_pixels:,} pixels",
         )
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raises InputRejectedError for no pixels, or more than ``max_pixels``."""
+    if not (0 < width <= ANY_SIZE and 0 < height <= ANY_SIZE):
+        # Lists may say numbers of thousands of digits, which nobody can print.
+        raise InputRejectedError(Reason.NOT_DECODABLE, "width or height is no number of pixels")
+    if width * height > max_pixels:
+        raise _too_many_pixels(width * height, max_pixels, f"{width} x {height} = ")
+
+
+def _too_many_pixels(count: int, max_pixels: int, product: str = "") -> InputRejectedError:
+    return InputRejectedError(
+        Reason.TOO_MANY_PIXELS, f"{product}{count:,} pixels; dataset.max_pixels allows {max_pixels:,}"
+    )
 
 
 @contextmanager
@@ -309,10 +395,9 @@ def deep_colors(data: bytes, picture: Image.Image) -> np.ndarray | None:
     bits = tags.get(_BITS_PER_SAMPLE, (1,))
     if picture.format != "TIFF" or picture.mode not in ("RGB", "RGBA", "RGBX") or max(bits) <= _BYTE:
         return None
-    from tifffile import TiffFile
-
-    with rejecting_damage(data), TiffFile(io.BytesIO(data)) as file:
+    with rejecting_damage(data), open_tiff(data) as file:
         page = file.pages.first
+        check_bytes(page, picture.width * picture.height)
         pixels = page.asarray()
         if page.planarconfig == _PLANAR:
             pixels = np.moveaxis(pixels, 0, -1)

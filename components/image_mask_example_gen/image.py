@@ -20,6 +20,7 @@ from components.image_mask_example_gen.files import (
     find_defect,
     open_image,
     read_file,
+    rejecting_damage,
     stored_orientation,
     with_orientation,
 )
@@ -67,6 +68,11 @@ def read_image(path: Path, max_pixels: int, reading: Reading = RGB) -> EncodedIm
       InputRejectedError: it is damaged, no picture, has more than ``max_pixels`` pixels or too few bands.
     """
     data = read_file(path)
+    with rejecting_damage(data):
+        return _read(data, max_pixels, reading)
+
+
+def _read(data: bytes, max_pixels: int, reading: Reading) -> EncodedImage:
     if (made := encode_bands(data, max_pixels, reading)) is not None:
         pixels = read_png(made.png)
         return EncodedImage(

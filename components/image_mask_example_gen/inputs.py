@@ -87,8 +87,9 @@ def fingerprint_contents(config: DatasetConfig) -> str:
         return fingerprint_inputs(config)
 
     def of_file(file: Path) -> str:
-        if not file.exists():
-            return os.readlink(file)  # a link to what is not there
+        if not file.is_file():
+            # A link to what is not there; a pipe has no contents to speak of.
+            return os.readlink(file) if file.is_symlink() else "no file"
         with file.open("rb") as content:
             return hashlib.file_digest(content, lambda: blake2b(digest_size=16)).hexdigest()
 

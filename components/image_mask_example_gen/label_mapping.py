@@ -73,6 +73,12 @@ class LabelMapping:
           InputRejectedError: a value that is no class and not ignored, or an area of values that are near
             none of them.
         """
+        if self.of_colors and raw.ndim == 2:
+            raise InputRejectedError(
+                Reason.LABEL_OUTSIDE_CLASSES,
+                "dataset.mask_values makes numbers of the mask, and dataset.label_values are colours; give a "
+                "number for each class",
+            )
         if self.of_colors:
             raw = pack_colors(raw)
         elif raw.ndim == 3:

@@ -1,8 +1,9 @@
 """Masks: files to raw values or colours."""
 
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from components.image_mask_example_gen.files import (
     rejecting_damage,
 )
 from components.image_mask_example_gen.layouts.layout import MaskPart, MaskValues
+from components.image_mask_example_gen.matlab import EndsEarlyError, MatlabError, read_variables
 from components.image_mask_example_gen.report import Reason
 from components.imaging.palette import Color
 from components.pillow import Image
@@ -28,6 +30,8 @@ Palette = Mapping[int, Color]
 
 _MAT_VARIABLE = "groundtruth"
 _HIGHEST_BYTE = 255
+_PAGE_PIXELS, _FRAME_PIXELS = 1 << 32, 1 << 28
+"""Of all pages of a TIFF together, and of all frames of an animation, each drawn over the last."""
 _SHOWN_VALUES = 5
 _COLOR_MODES = ("RGB", "RGBA", "RGBX", "YCbCr", "PA")
 _OPAQUE = 128
@@ -69,14 +73,34 @@ class PictureMask:
         self.height, self.width = self._picture.height, self._picture.width
         self.mode = self._picture.mode
         """As Pillow says it."""
-        self.pages = 1 if self._picture.format == "MPO" else getattr(self._picture, "n_frames", 1)
-        """How many, or how many frames."""
         self.palettes: tuple[Palette, ...] = ()
-        # Asked before the pixels are decoded: Pillow forgets it then.
-        self._packing, self._highest = _as_stored(self._picture)
+        with rejecting_damage(self._data):
+            # Asked before the pixels are decoded: Pillow forgets it then.
+            self._packing, self._highest = _as_stored(self._picture)
+
+    @cached_property
+    def pages(self) -> int:
+        """How many, or how many frames; counted to one more than are read at all."""
+        with rejecting_damage(self._data):
+            return _count_pages(self._data, self._most_pages)
+
+    @property
+    def _most_pages(self) -> int:
+        together = _PAGE_PIXELS if self._picture.format == "TIFF" else _FRAME_PIXELS
+        return min(_HIGHEST_BYTE, max(1, together // (self.width * self.height)))
 
     def read(self, as_colors: bool) -> np.ndarray:
         """See `Mask`."""
+        with rejecting_damage(self._data):
+            return self._read(as_colors)
+
+    def _read(self, as_colors: bool) -> np.ndarray:
+        if self.pages > self._most_pages:
+            raise InputRejectedError(
+                Reason.NOT_DECODABLE,
+                f"the mask has more than {self._most_pages} pages or frames of {self.width} x {self.height} "
+                "pixels; save the one that is meant",
+            )
         if self._values == "pages":
             return self._page_numbers()
         self._check_pages()
@@ -159,11 +183,10 @@ class PictureMask:
 
         A page of another size, such as a small copy, comes as None.
         """
-        with rejecting_damage(self._data):
-            for page in range(self.pages):
-                self._picture.seek(page)
-                size = self._picture.size
-                yield np.asarray(self._picture) if size == (self.width, self.height) else None
+        for page in range(self.pages):
+            self._picture.seek(page)
+            size = self._picture.size
+            yield np.asarray(self._picture) if size == (self.width, self.height) else None
 
     def _check_pages(self) -> None:
         """Refuses a mask of which pages after the first, or frames, hold something else."""
@@ -210,6 +233,22 @@ class PictureMask:
         if self._highest in (None, stretched):
             return pixels
         return ((pixels.astype(np.int64) * self._highest + stretched // 2) // stretched).astype(pixels.dtype)
+
+
+def _count_pages(data: bytes, most: int) -> int:
+    """The number of a picture's pages or frames, counted to one more than ``most``."""
+    picture = open_picture(data, ANY_SIZE)
+    size = picture.size
+    if picture.format == "MPO" or not getattr(picture, "is_animated", False):
+        return 1
+    for page in range(1, most + 1):
+        try:
+            picture.seek(page)
+        except EOFError:
+            return page
+        if picture.format == "GIF" and picture.size != size:
+            raise InputRejectedError(Reason.NOT_DECODABLE, f"frame {page + 1} is larger than the picture")
+    return most + 1
 
 
 def _as_stored(picture: Image.Image) -> tuple[str, int | None]:
@@ -259,43 +298,40 @@ class MatMask:
     palettes: tuple[Palette, ...] = ()
 
     def __init__(self, path: Path, max_pixels: int):
-        from scipy.io import whosmat
-
-        self._data = data = read_file(path)
-        try:
-            variables = {name: shape for name, shape, _ in whosmat(io.BytesIO(data))}
-        except Exception as error:  # scipy raises whatever a damaged file makes it stumble over
-            raise self._damaged(error) from error
-        shape = variables.get(_MAT_VARIABLE, ())
-        if len(shape) != 2:
-            holds = ", ".join(f"{name} {list(shape)}" for name, shape in variables.items()) or "nothing"
+        self._size = len(data := read_file(path))
+        with self._rejecting_damage():
+            variables = read_variables(data)
+        named = [item for item in variables if item.name == _MAT_VARIABLE and len(item.shape) == 2]
+        if len(named) != 1:
+            holds = ", ".join(f"{item.name} {list(item.shape)}" for item in variables) or "nothing"
             raise InputRejectedError(
-                Reason.NOT_DECODABLE, f"a mask is a matrix named {_MAT_VARIABLE!r}; the file holds {holds}"
+                Reason.NOT_DECODABLE, f"a mask is one matrix named {_MAT_VARIABLE!r}; the file holds {holds}"
             )
-        self.height, self.width = shape
+        [self._variable] = named
+        self.height, self.width = self._variable.shape
         check_pixels(self.width, self.height, max_pixels)
 
     def read(self, as_colors: bool) -> np.ndarray:
         """See `Mask`."""
-        from scipy.io import loadmat
-        from scipy.sparse import issparse
-
-        try:
-            values = loadmat(io.BytesIO(self._data), variable_names=[_MAT_VARIABLE])[_MAT_VARIABLE]
-        except Exception as error:  # see __init__
-            raise self._damaged(error) from error
-        if issparse(values):
-            values = values.toarray()
+        with self._rejecting_damage():
+            values = self._variable.numbers()
         values = whole_numbers(values, f"the numbers in {_MAT_VARIABLE!r}")
-        return np.repeat(values[..., np.newaxis], 3, axis=-1) if as_colors else values
+        if not as_colors:
+            return values
+        if values.min() < 0 or values.max() > _HIGHEST_BYTE:
+            raise InputRejectedError(
+                Reason.NOT_DECODABLE, f"numbers up to {values.max()}, where masks are in colours"
+            )
+        return np.repeat(values.astype(np.uint8)[..., np.newaxis], 3, axis=-1)
 
-    def _damaged(self, error: Exception) -> InputRejectedError:
-        # A MATLAB file says nowhere how long it is; running out of bytes is how a cut one shows.
-        ran_out = any(
-            word in str(error).lower() for word in ("truncat", "end of", "not enough", "could not read")
-        )
-        reason = Reason.TRUNCATED if ran_out else Reason.NOT_DECODABLE
-        return InputRejectedError(reason, f"MATLAB file of {len(self._data):,} bytes: {error}")
+    @contextmanager
+    def _rejecting_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except MatlabError as error:
+            # A MATLAB file says nowhere how long it is; running out of bytes is how a cut one shows.
+            reason = Reason.TRUNCATED if isinstance(error, EndsEarlyError) else Reason.NOT_DECODABLE
+            raise InputRejectedError(reason, f"MATLAB file of {self._size:,} bytes: {error}") from None
 
 
 def open_mask(path: Path, max_pixels: int, values: MaskValues | None = None) -> PictureMask | MatMask:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from components.errors import StageError
+from components.errors import StageError, printable, shortened
 
 _SHOWN_REJECTIONS = 10
+_LONGEST_FOUND = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +40,9 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Rejection:
-    r"""One file set aside; the other file of its pair goes with it.
+    """One file set aside; the other file of its pair goes with it.
 
-    It is made to be read: bytes of a name that are not UTF-8 stand in it as ``\xNN``.
+    It is made to be read: whatever names and files hold, its texts are `printable`.
     """
 
     file: str
@@ -52,12 +53,7 @@ class Rejection:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "file", printable(self.file))
-        object.__setattr__(self, "found", printable(self.found))
-
-
-def printable(text: str) -> str:
-    r"""Writes the bytes of a file name that are not UTF-8, lone surrogates to Python, as ``\xNN``."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        object.__setattr__(self, "found", printable(shortened(self.found, _LONGEST_FOUND)))
 
 
 class UnusableDatasetError(StageError):

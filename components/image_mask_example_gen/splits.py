@@ -1,6 +1,7 @@
 """Which pair belongs to train, val and test: by share, or as the data itself says."""
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,10 +14,11 @@ from typing import Annotated, Final, NamedTuple, Self
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, field_validator, model_validator
 
 from components.dataset.features import SPLITS
-from components.errors import StageError
+from components.errors import StageError, printable
+from components.folders import open_file
 from components.image_mask_example_gen.layouts.file_pattern import composed, folders_regex
 from components.image_mask_example_gen.layouts.layout import Entry, Scan
-from components.image_mask_example_gen.report import Reason, Rejection, printable
+from components.image_mask_example_gen.report import Reason, Rejection
 from components.settings import Settings
 
 OFFICIAL: Final = "the dataset's own list"
@@ -415,6 +417,7 @@ def read_declaration(root: Path, path: str, key: str) -> str:
       StageError: it cannot be read; the message begins with ``key``.
     """
     try:
-        return (root / path).read_text(encoding="utf-8-sig", errors="surrogateescape")
+        with open_file(root / path) as file:
+            return io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape").read()
     except OSError as error:
         raise StageError(f"{key}: {path} cannot be read under {root}: {error.strerror}") from error

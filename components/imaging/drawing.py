@@ -25,6 +25,8 @@ from components.imaging.reading import RGB, Reading
 from components.pillow import Image
 
 _OPACITY: Final = 0.5
+_FORMATS: Final = ("JPEG", "PNG", "BMP", "GIF")
+"""Those of an answer, or that are sent; Pillow starts other programs for some."""
 _JPEG_QUALITY: Final = 90
 _PNG_BEGINNING: Final = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _EIGHT_BIT_GRAYSCALE: Final = b"\x08\0"
@@ -284,8 +286,8 @@ def _installed_fonts() -> tuple[str, ...]:
 
 def _open(encoded: bytes, what: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(encoded))
+        image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
         image.load()
         return image
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # Pillow's decoders raise a dozen types over damaged bytes.
         raise ValueError(f"{what} cannot be read: {error}") from None

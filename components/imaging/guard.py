@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE
+from components.imaging.reading import JPEG_SIGNATURE, MOST_SCANS, PNG_SIGNATURE, START_OF_SCAN
 
 MAX_SIDE = 2**17
 """Pixels. What is computed a row at a time, the logits of 255 classes, then stays under 128 MiB."""
@@ -44,7 +44,7 @@ def admit_images(image_bytes: tf.Tensor, max_pixels: int, bands: int | None = No
         tf.errors.InvalidArgumentError: when it runs, naming the first image with more than
             ``max_pixels`` pixels or a side of more than ``MAX_SIDE``, or in no such format. A GIF is
             none: TensorFlow would decode all of its frames, at a size that no header bounds. Likewise
-            what is no stack of so many bands.
+            a JPEG of more than ``MOST_SCANS`` scans, and what is no stack of so many bands.
     """
     is_jpeg, is_png, is_gif, is_bmp = (
         tf.equal(tf.strings.substr(image_bytes, 0, len(magic)), magic)
@@ -57,6 +57,9 @@ def admit_images(image_bytes: tf.Tensor, max_pixels: int, bands: int | None = No
             *(" is no JPEG, PNG or BMP: ", tf.strings.length(image_bytes), " bytes"),
         ),
     ]
+    scans = tf.strings.split(tf.where(is_jpeg, image_bytes, ""), START_OF_SCAN).row_lengths() - 1
+    few = scans <= MOST_SCANS
+    known.append(_require_all(few, " is a JPEG of ", scans, f" scans; at most {MOST_SCANS} are decoded"))
     with tf.control_dependencies(known):
         jpeg_size = _jpeg_sizes(image_bytes, is_jpeg)
     header = tf.io.decode_raw(tf.strings.substr(image_bytes, 0, _HEADER), tf.uint8, fixed_length=_HEADER)

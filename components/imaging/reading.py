@@ -16,6 +16,10 @@ ResizeMethod = Literal["stretch", "letterbox", "native"]
 
 JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+START_OF_SCAN: Final = b"\xff\xda\0"
+"""Begins each scan of a JPEG, and stands in no coded pixels."""
+MOST_SCANS: Final = 100
+"""Of a JPEG that is decoded. Each goes over all pixels, however few bytes it has; usual are ten."""
 
 
 class InputSize(NamedTuple):

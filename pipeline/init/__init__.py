@@ -9,6 +9,11 @@ The path from the command's arguments to the recipe, module by module:
 5. recipe: ``proposals`` and ``quality_checks``, written by ``recipe_text`` and drawn by ``preview``.
 """
 
+from components.errors import printable_lines
+
 
 class InitError(Exception):
     """No recipe can come of what was given; the message says what, where, and what would be right."""
+
+    def __init__(self, message: str):
+        super().__init__(printable_lines(message))

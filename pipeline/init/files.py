@@ -12,7 +12,8 @@ from typing import Final, TypeVar
 
 from PIL import Image
 
-from components.folders import files_below, split_suffix
+from components.errors import printable
+from components.folders import files_below, open_file, split_suffix
 from components.image_mask_example_gen.bands import TiffHeader, check_pages, read_tiff_of_bands
 from components.image_mask_example_gen.files import (
     TIFF_SIGNATURES,
@@ -23,7 +24,7 @@ from components.image_mask_example_gen.files import (
     stored_orientation,
 )
 from components.image_mask_example_gen.mask import Mask, open_mask
-from components.image_mask_example_gen.report import Reason, printable
+from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import is_deep_png
 from components.imaging.exif import swaps_sides
 from pipeline.init import InitError
@@ -214,7 +215,7 @@ def _read_header(path: Path, max_pixels: int, is_image: bool) -> Header | InputR
         if is_image:
             check_pages(path)
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 data = file.read(_BEGINNING)
             if is_image and data.startswith(TIFF_SIGNATURES) and (tiff := read_tiff_of_bands(path)):
                 return _header_of_bands(tiff, max_pixels)

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from components.folders import files_below
+from components.folders import files_below, open_file
 
 _BEGINNING: Final = 1 << 16
 _LOOKED_AT: Final = 20
@@ -133,7 +133,7 @@ def _format_of(file: Path, suffix: str) -> _Format | None:
     if not formats:
         return None
     try:
-        with file.open("rb") as opened:
+        with open_file(file) as opened:
             beginning = opened.read(_BEGINNING).decode("utf-8", "replace").lstrip("\ufeff")
     except OSError:
         return None

@@ -4,7 +4,6 @@ What a file is follows from what stands in it: JSON, YAML, a MATLAB file, or lin
 """
 
 import csv
-import io
 import json
 import os
 import re
@@ -18,8 +17,10 @@ from typing import Any, Final
 import yaml
 
 from components.dataset.labels import MAX_CLASSES
+from components.folders import open_file
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.label_mapping import raw_word
+from components.image_mask_example_gen.matlab import MatlabError, read_variables
 from components.imaging.palette import Color
 from pipeline.init import InitError
 
@@ -84,11 +85,12 @@ def read_label_file(path: Path) -> ClassNames:
         InitError: it is none; the message says why, without the path.
     """
     try:
-        if path.stat().st_size > _LARGEST:
-            raise InitError(f"more than {_LARGEST:,} bytes; a list of classes is short")
-        data = path.read_bytes()
+        with open_file(path) as file:
+            data = file.read(_LARGEST + 1)
     except OSError as error:
         raise InitError(f"cannot be read: {error.strerror or error}") from None
+    if len(data) > _LARGEST:
+        raise InitError(f"more than {_LARGEST:,} bytes; a list of classes is short")
     kind = path.suffix.lower()
     if kind == ".mat":
         return _from_cells(data)
@@ -160,17 +162,13 @@ def _text(data: bytes) -> str:
 
 def _from_cells(data: bytes) -> ClassNames:
     """A MATLAB file's one cell array of strings."""
-    from scipy.io import loadmat
-
-    try:
-        variables = loadmat(io.BytesIO(data), simplify_cells=True)
-    except Exception as error:  # scipy raises whatever a damaged file makes it stumble over
-        raise InitError(f"no MATLAB 5 file: {error}") from None
     lists = {}
-    for key, value in variables.items():
-        cells = list(value) if hasattr(value, "__iter__") and not isinstance(value, str | bytes) else []
-        if not key.startswith("__") and cells and all(isinstance(cell, str) for cell in cells):
-            lists[key] = cells
+    try:
+        for variable in read_variables(data):
+            if cells := variable.texts(_LARGEST):
+                lists[variable.name] = cells
+    except MatlabError as error:
+        raise InitError(f"no MATLAB 5 file: {error}") from None
     if len(lists) != 1:
         found = f"has {len(lists)}: {', '.join(lists)}" if lists else "has none"
         raise InitError(f"names are read from a MATLAB file's one list of strings; this one {found}")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from components.errors import printable
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError, read_picture
 from components.image_mask_example_gen.mask import Palette
-from components.image_mask_example_gen.report import printable
 from components.imaging.palette import Color
 from pipeline.init import InitError
 from pipeline.init.classes import Labels, propose_labels, some_named

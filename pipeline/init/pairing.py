@@ -12,13 +12,13 @@ from itertools import product, starmap
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from components.errors import StageError
+from components.errors import StageError, printable
 from components.folders import split_suffix
 from components.image_mask_example_gen.layouts import folder as folder_layout
 from components.image_mask_example_gen.layouts.file_pattern import FilePattern
 from components.image_mask_example_gen.layouts.layout import Entry, Scan
 from components.image_mask_example_gen.plan import stable_rank
-from components.image_mask_example_gen.report import Reason, Rejection, printable
+from components.image_mask_example_gen.report import Reason, Rejection
 from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
 from pipeline.init import InitError
 from pipeline.init.affixes import Affixes, affixes_of

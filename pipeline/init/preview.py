@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 
 from components.dataset.features import IGNORE_LABEL
+from components.errors import printable
 from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Entry
-from components.image_mask_example_gen.report import printable
 from components.imaging.drawing import grid, labelled, text
 from components.imaging.palette import Color
 from pipeline.init import InitError

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from components.dataset.features import SPLITS
-from components.errors import StageError
+from components.errors import StageError, printable
 from components.folders import files_below, split_suffix
 from components.image_mask_example_gen.layouts.layout import Entry
-from components.image_mask_example_gen.report import Reason, Rejection, printable
+from components.image_mask_example_gen.report import Reason, Rejection
 from components.image_mask_example_gen.split_names import SPELLINGS, split_name
 from components.image_mask_example_gen.splits import (
     TABLES,

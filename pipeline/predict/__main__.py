@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components import serving
+from components.errors import printable
 from pipeline import interrupt
 from pipeline.terminal import leave_stdout
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.output.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
-        print(f"{parser.prog}: {reason}", file=sys.stderr)
+        print(printable(f"{parser.prog}: {reason}"), file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         print("interrupted; nothing was sent", file=sys.stderr)
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         first = ", ".join(map(str, found.passed_over[:_NAMED]))
         more = len(found.passed_over) - _NAMED
         and_more = f" and {more} more" if more > 0 else ""
-        print(f"passed over: {first}{and_more}; images end in {SUFFIXES}", file=sys.stderr)
+        print(printable(f"passed over: {first}{and_more}; images end in {SUFFIXES}"), file=sys.stderr)
     try:
         answered = predict_files(
             client,

@@ -10,9 +10,11 @@ from typing import Final, NamedTuple
 from components.image_mask_example_gen.bands import encode_bands
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
+    MAX_FILE_BYTES,
     InputRejectedError,
     as_png,
     open_image,
+    rejecting_damage,
     stored_orientation,
     with_orientation,
 )
@@ -22,6 +24,10 @@ from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE, RGB, Readi
 
 SUFFIXES: Final = ", ".join(sorted(PICTURES))
 """Of what is taken for an image in a folder; a file that is named itself may be called anything."""
+
+
+MOST_PIXELS: Final = 1 << 27
+"""Of a picture that is decoded here. Of those that go as they are the model has a limit of its own."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +99,34 @@ def sent_bytes(data: bytes, reading: Reading = RGB) -> bytes:
         reading: how the model reads it.
 
     Raises:
-        InputRejectedError: no such picture, a damaged one, or one with too few bands.
+        InputRejectedError: no such picture, a damaged one, one of more than `MOST_PIXELS` or with too few
+            bands.
     """
     if not data:
         raise InputRejectedError(Reason.EMPTY_FILE, "0 bytes")
-    # Of size, the model has a limit of its own, and says so.
-    if (made := encode_bands(data, ANY_SIZE, reading)) is not None:
+    if len(data) > MAX_FILE_BYTES:
+        raise InputRejectedError(Reason.NOT_DECODABLE, "more than 1 GiB, which no request can hold")
+    try:
+        with rejecting_damage(data):
+            return _sent_bytes(data, reading)
+    except InputRejectedError as rejected:
+        if rejected.reason is not Reason.TOO_MANY_PIXELS:
+            raise
+        raise InputRejectedError(
+            rejected.reason,
+            f"more than {MOST_PIXELS:,} pixels, or 16 bytes for each, which is not decoded here; JPEG and "
+            "PNG are sent as they are",
+        ) from None
+
+
+def _sent_bytes(data: bytes, reading: Reading) -> bytes:
+    if (made := encode_bands(data, MOST_PIXELS, reading)) is not None:
         return made.png
     if data.startswith(JPEG_SIGNATURE):
         return data
     if data.startswith(PNG_SIGNATURE):
         return _with_orientation_in_sight(data)
-    return as_png(data, open_image(data, ANY_SIZE))
+    return as_png(data, open_image(data, MOST_PIXELS))
 
 
 def _with_orientation_in_sight(png: bytes) -> bytes:

@@ -62,7 +62,8 @@ class ResultFiles:
         if self.existing is Existing.SKIP:
             recorded = _recorded_masks(record) if record else None
             return [image for image in images if not self._is_done(image, recorded)]
-        taken = [path for image in images for path in self._results(image) if path.exists()]
+        # Not Path's, which raises over a name that is too long: that is told of the one image.
+        taken = [path for image in images for path in self._results(image) if os.path.exists(path)]
         if record and record.exists():
             taken.append(record)
         if taken:
@@ -90,7 +91,7 @@ class ResultFiles:
 
     def _is_done(self, image: ImageFile, recorded: Collection[str] | None) -> bool:
         missing = recorded is not None and str(self.mask(image)) not in recorded
-        return not missing and all(path.exists() for path in self._results(image))
+        return not missing and all(map(os.path.exists, self._results(image)))
 
     def _results(self, image: ImageFile) -> list[Path]:
         return [self.mask(image), self.overlay(image)] if self.overlays else [self.mask(image)]

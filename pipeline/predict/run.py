@@ -12,7 +12,9 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from components.image_mask_example_gen.files import InputRejectedError
+from components.errors import printable
+from components.folders import open_file
+from components.image_mask_example_gen.files import MAX_FILE_BYTES, InputRejectedError
 from components.imaging.drawing import overlay, with_palette, with_raw_values
 from components.imaging.reading import Reading
 from components.serving.client import Labels, Prediction, SegmentationClient
@@ -127,7 +129,9 @@ class _Run:
     def _read(self, images: Sequence[ImageFile], reading: Reading) -> Iterator[bytes]:
         for image in images:
             try:
-                encoded = sent_bytes(image.path.read_bytes(), reading)
+                with open_file(image.path) as file:
+                    data = file.read(MAX_FILE_BYTES + 1)
+                encoded = sent_bytes(data, reading)
             except OSError as error:
                 self._fail(image, error.strerror or str(error))
                 continue
@@ -241,4 +245,4 @@ def _reason(error: OSError) -> str:
 
 def _say(line: str) -> None:
     # Above the progress bar, not into it.
-    _CONSOLE.print(line)
+    _CONSOLE.print(printable(line))

@@ -1,6 +1,7 @@
 """What is refused before it is decoded, what is let through as it is, and how many at once."""
 
 import io
+import re
 import struct
 import threading
 import time
@@ -135,6 +136,13 @@ def test_what_is_no_image_of_these_formats_is_refused(data: bytes) -> None:
 )
 def test_a_file_that_does_not_say_its_size_is_refused(data: bytes) -> None:
     assert "image 0 is damaged: its size cannot be read" in refusal(data)
+
+
+def test_a_jpeg_of_scans_without_end_is_refused() -> None:
+    usual = encoded("RGB", "JPEG", progressive=True)
+    bomb = usual[:-2] + b"\xff\xda\0\x08\1\1\0\1\5\1" * 100 + usual[-2:]
+    assert admit(tf.constant([usual])).numpy()[0] == usual
+    assert re.search(r"image 1 is a JPEG of 1\d\d scans; at most 100 are decoded", refusal(usual, bomb))
 
 
 def test_a_gif_is_refused_with_what_to_do() -> None:

@@ -306,6 +306,24 @@ def test_a_failed_file_is_named_and_the_others_go_on(
     assert len(files_below(folder.parent / "masks")) == 3
 
 
+def test_pipes_long_names_and_names_that_write_on_the_terminal_fail_one_by_one(
+    server: FakeServer, folder: Path, predict: Predict
+) -> None:
+    os.mkfifo(folder / "pipe.png")
+    (folder / "a\x1b[2J\n.png").write_bytes(b"text")
+    (folder / ("x" * 251 + ".png")).write_bytes(picture(5))
+    run = predict(server, "photos", "--output", "masks")
+    assert run.returncode == 1
+    _, *failed, summary = run.stderr
+    *others, too_long = sorted(failed)
+    assert others == [
+        r"photos/a\x1b[2J\n.png: no image format known here; it begins with b'text'",
+        "photos/pipe.png: it is a pipe, a socket or a device, no file",
+    ]
+    assert too_long.startswith(f"photos/{'x' * 251}.png: ") and too_long.endswith(": File name too long")
+    assert summary.startswith("3 of 6 images answered")
+
+
 def test_results_that_exist_are_refused_skipped_or_replaced(
     server: FakeServer, folder: Path, predict: Predict
 ) -> None:

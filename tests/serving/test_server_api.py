@@ -419,6 +419,13 @@ def test_numbers_are_nested_lists_and_the_name_of_a_single_output_is_left_out(se
         ("POST", _PREDICT, {"signature_name": 5, "instances": [_B64]}, 400, "5 not found"),
         ("POST", _PREDICT, {"signature_name": "no", "instances": [_B64]}, 400, '"no" not found'),
         ("POST", _PREDICT, {"instances": ["no picture"]}, 400, "Unknown image file format"),
+        (
+            "POST",
+            _PREDICT,
+            b'{"instances": ' + b"[" * 700 + b"1" + b"]" * 700 + b"}",
+            400,
+            "maximum recursion",
+        ),
     ],
 )
 def test_errors_have_their_status_and_one_line(
@@ -436,6 +443,7 @@ def test_a_body_that_is_too_large_compressed_cut_off_or_no_request_is_refused(se
         status, answer = _ask(server, "POST", _PREDICT, b"x", **header)
         assert status == 501 and "(--backend docker)" in answer["error"]
     for sent, code in (
+        (b"POST /v1/models/pets:predict HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{", b" 400 "),
         (b"POST /v1/models/pets:predict HTTP/1.1\r\nContent-Length: 100\r\n\r\n{", b" 400 "),
         (b"nonsense\r\n\r\n", b"Bad request syntax"),
     ):
@@ -472,6 +480,7 @@ def test_json_becomes_the_tensor_that_the_signature_asks_for(rows: Any, dtype: A
         ([True], np.int32, "it holds bool, not int32"),
         ([1], np.bool_, "it holds int64, not bool"),
         (["1"], np.int32, "it holds str"),
+        (["x" * 10**8, *["y"] * 10**4], np.uint8, "it holds str, no numbers"),
         ([1e300], np.float32, "a number that does not fit float32"),
         ([10**400], np.float64, "input 'x': "),
         ([None], np.float32, "input 'x': "),

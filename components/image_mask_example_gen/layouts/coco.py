@@ -301,8 +301,12 @@ def _is_id(number: Any) -> bool:
 def _panoptic_file(root: Path, path: str, name: str) -> str:
     """The PNG of a panoptic list: in a folder of the list's name beside it, or right beside it."""
     listed = PurePosixPath(path)
-    inside = path_below(listed.with_suffix(""), name)
-    return inside if inside and (root / inside).is_file() else path_below(listed.parent, name) or name
+    inside, beside = path_below(listed.with_suffix(""), name), path_below(listed.parent, name)
+    if inside and (beside is None or (root / inside).is_file()):
+        return inside
+    if beside is None:
+        raise StageError(f"{path}: the mask {name!r} lies outside of the dataset's folder")
+    return beside
 
 
 class _Finder:
@@ -368,5 +372,7 @@ def _json_files(root: Path) -> list[str]:
 
 
 def _looks_like_coco(path: Path) -> bool:
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         return _HEAD.match(file.read(_BEGINNING)) is not None

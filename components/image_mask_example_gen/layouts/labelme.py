@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from components.bucket import BucketPath
 from components.errors import StageError
-from components.folders import files_below
+from components.folders import files_below, open_file
 from components.image_mask_example_gen.layouts.json_file import read_json
 from components.image_mask_example_gen.layouts.layout import (
     BACKGROUND,
@@ -176,7 +176,7 @@ def _image_of(path: str, root: Path, pictures: set[str], places: dict[str, list[
 def _is_labelme(path: Path) -> bool:
     """Looks at the beginning, where the keys of one of several kinds of JSON stand."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             beginning = file.read(_BEGINNING)
     except OSError:
         return True

@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from components.bucket import BucketPath, path_of
-from components.errors import StageError
+from components.errors import StageError, printable
 from components.folders import scan_folder
-from components.image_mask_example_gen.report import Reason, Rejection, printable
+from components.image_mask_example_gen.report import Reason, Rejection
 from components.image_mask_example_gen.suffixes import UNREAD_PICTURES
 from components.imaging.palette import Color
 

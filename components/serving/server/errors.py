@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from components.errors import printable
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -21,7 +23,6 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _WRAPPING = re.compile(r"\s*\[\[.*?\]\]|\{\{.*?\}\}\s*|^\s*\(0\) [A-Z_]+: ")
 _NOISE = re.compile(r"Graph execution error:|\d+ root error\(s\) found\.|0 successful operations\.|Hint: .*|")
 _END = re.compile(r"\(1\) |Original stack trace for |Detected at node |\d+ derived errors ignored\.")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class ServingError(Exception):
@@ -35,7 +36,7 @@ class ServingError(Exception):
 
     def __init__(self, code: grpc.StatusCode, message: str):
         # Cut before it is looked through: a request may quote itself with millions of characters.
-        shown = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], message[: _MAX_BYTES + 1])
+        shown = printable(message[: _MAX_BYTES + 1])
         if len(encoded := shown.encode()) > _MAX_BYTES:
             shown = encoded[: _MAX_BYTES - len(" …".encode())].decode(errors="ignore") + " …"
         super().__init__(shown)

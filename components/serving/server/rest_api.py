@@ -45,6 +45,8 @@ _REQUEST_SECONDS: Final = 60
 """What has not arrived as a whole by then is cut off, however steadily it trickles in."""
 _MAX_REFUSED: Final = 1 << 30
 """What is read of a request that is too large."""
+_LONGEST_NUMBER: Final = 18
+"""Digits of a length."""
 _TOO_LARGE: Final = grpc.StatusCode.OUT_OF_RANGE
 _HTTP_STATUSES: Final = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -162,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
             if header in self.headers:
                 raise grpc_api.elsewhere(f"{header} (send the body whole and as it is)")
         length = self.headers.get("Content-Length", "0")
-        if not length.isdecimal():
+        if not (length.isdecimal() and len(length) <= _LONGEST_NUMBER):
             raise invalid(f"Content-Length {length[:20]!r} is no number")
         if int(length) > MAX_MESSAGE_BYTES:
             for _ in range(min(int(length), _MAX_REFUSED) >> 16):
@@ -190,18 +192,13 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> dict[str, Any]:
-        try:
-            document = json.loads(body)
-        except ValueError as error:
-            raise invalid(f"JSON Parse error: {error}") from None
-        if not isinstance(document, dict):
-            raise invalid("the request is no JSON object")
+        document = read_document(body)
         signature = document.get("signature_name", DEFAULT_SIGNATURE)
         with self.server.model.lend(spec) as servable:
             definition = servable.signatures.get(signature) if isinstance(signature, str) else None
             if definition is None or not definition.method_name:
                 raise invalid(f"Serving signature name: {json.dumps(signature)} not found in signature def")
-            return _predictions(servable.run(signature, _inputs(document, definition.inputs)))
+            return _predictions(servable.run(signature, read_inputs(document, definition.inputs)))
 
     def _respond(self, status: int, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()
@@ -229,8 +226,19 @@ def _as_json(message: Message) -> dict[str, Any]:
     )
 
 
-def _inputs(document: Mapping[str, Any], infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> Tensors:
-    """Returns what the rows under ``instances`` give each input of a signature."""
+def read_document(body: bytes) -> dict[str, Any]:
+    """Returns a request's JSON object; raises ServingError where it is none."""
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise invalid(f"JSON Parse error: {error}") from None
+    if not isinstance(document, dict):
+        raise invalid("the request is no JSON object")
+    return document
+
+
+def read_inputs(document: Mapping[str, Any], infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> Tensors:
+    """Returns what the rows under ``instances`` give each input of a signature; raises ServingError."""
     if "inputs" in document:
         raise grpc_api.elsewhere("the column format, 'inputs' (send rows, 'instances')")
     rows = document.get("instances")
@@ -258,8 +266,12 @@ def _tensor(name: str, rows: list[Any], data_type: int) -> np.ndarray:
             if all(isinstance(leaf, bytes) for leaf in strings.ravel()):
                 return strings
             raise ValueError("its rows differ in shape")
+        # As they are: numbers beside one long text would each become as long as that.
+        leaves = {type(leaf) for leaf in np.array(rows, object).ravel()}
+        if other := leaves - {bool, int, float, list}:
+            raise ValueError(f"it holds {', '.join(sorted(kind.__name__ for kind in other))}, no numbers")
         given = np.array(rows)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             values = given.astype(dtype.as_numpy_dtype)
         if given.size and given.dtype.kind not in _KINDS.get(values.dtype.kind, ""):
             raise ValueError(f"it holds {given.dtype.name}, not {dtype.name}")

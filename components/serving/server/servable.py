@@ -103,7 +103,7 @@ class Servable:
             ServingError: as `run`, or INVALID_ARGUMENT for a tensor that cannot be read.
         """
         signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        inputs = {name: _decode(name, proto) for name, proto in request.inputs.items()}
+        inputs = {name: read_tensor(name, proto) for name, proto in request.inputs.items()}
         outputs = self.run(signature, inputs, request.output_filter)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = self.name
@@ -230,7 +230,7 @@ def _spec(info: meta_graph_pb2.TensorInfo) -> str:
     return f"{tf.as_dtype(info.dtype).name} {shape}"
 
 
-def _decode(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
+def read_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     """Returns an input's values, strings as ``object`` arrays of bytes.
 
     A shape costs nothing to claim and TensorFlow repeats the last value to fill it, so what the tensor would

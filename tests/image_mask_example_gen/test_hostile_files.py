@@ -1,0 +1,394 @@
+"""Files made to crash, hang, fill the memory or write on the terminal: each is refused in one line."""
+
+import io
+import json
+import os
+import struct
+import zlib
+from array import array
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from components.errors import StageError
+from components.folders import files_below, open_file
+from components.image_mask_example_gen import drawn_masks
+from components.image_mask_example_gen.bands import check_pages, read_tiff_bands
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.drawn_masks import SegmentsMask, ShapesMask
+from components.image_mask_example_gen.files import InputRejectedError, check_pixels, open_image
+from components.image_mask_example_gen.inputs import fingerprint_contents
+from components.image_mask_example_gen.label_mapping import LabelMapping
+from components.image_mask_example_gen.layouts import json_file
+from components.image_mask_example_gen.layouts.coco import Coco, Segment
+from components.image_mask_example_gen.layouts.json_file import read_json
+from components.image_mask_example_gen.layouts.labelme import LabelMe
+from components.image_mask_example_gen.layouts.layout import Options
+from components.image_mask_example_gen.mask import open_mask
+from components.image_mask_example_gen.report import Reason, Rejection
+from pipeline.init import InitError
+from pipeline.init.label_files import read_label_file
+from pipeline.predict.image_files import sent_bytes
+
+MAX_PIXELS = 1 << 16
+IDS = np.arange(48, dtype=np.uint8).reshape(6, 8) % 3
+
+
+def saved(pixels: np.ndarray, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def refused(folder: Path, name: str, data: bytes, max_pixels: int = MAX_PIXELS) -> InputRejectedError:
+    """How a mask is refused, whether as it is opened or as it is read."""
+    (folder / name).write_bytes(data)
+    with pytest.raises(InputRejectedError) as caught:
+        open_mask(folder / name, max_pixels).read(as_colors=False)
+    return caught.value
+
+
+def tiff(tags: dict[int, int], pixels: bytes = bytes(48), following: int = 0) -> bytes:
+    """A gray TIFF of 8 x 6 pixels, with other tags, and where the next page is said to be."""
+    start = 8 + 2 + 12 * 9 + 4
+    usual = {256: 8, 257: 6, 258: 8, 259: 1, 262: 1, 273: start, 277: 1, 278: 6, 279: len(pixels)}
+    entries = sorted((usual | tags).items())
+    shift = 12 * (len(entries) - len(usual))
+    listed = b"".join(
+        struct.pack("<HHII", tag, 4, 1, value + (shift if tag == 273 else 0)) for tag, value in entries
+    )
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    return head + listed + struct.pack("<I", following) + pixels
+
+
+def element(kind: int, data: bytes) -> bytes:
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def mat(kind: int, *parts: bytes, name: bytes = b"groundtruth", compressed: bool = False) -> bytes:
+    """A MATLAB file with one variable of 6 x 8 and of a class."""
+    flags = element(6, struct.pack("<II", kind, 0))
+    content = element(14, flags + element(5, struct.pack("<ii", 6, 8)) + element(1, name) + b"".join(parts))
+    if compressed:
+        packed = zlib.compress(content)
+        content = struct.pack("<II", 15, len(packed)) + packed
+    return b"MATLAB 5.0".ljust(124) + b"\0\1IM" + content
+
+
+# MATLAB files
+
+
+def test_a_matlab_cell_of_cells_of_cells_is_no_matrix_and_no_list_of_names(tmp_path: Path) -> None:
+    cell = b""
+    for _ in range(3000):
+        flags = element(6, struct.pack("<II", 1, 0))
+        cell = element(14, flags + element(5, struct.pack("<ii", 1, 1)) + element(1, b"") + cell)
+    assert "no matrix of numbers" in refused(tmp_path, "m.mat", mat(1, cell)).found
+    with pytest.raises(InitError, match="one list of strings"):
+        read_label_file(tmp_path / "m.mat")
+
+
+@pytest.mark.parametrize(
+    ("rows", "starts"),
+    [
+        ([0, 900_000_000], [0, 2, 2, 2, 2, 2, 2, 2, 2]),
+        ([0, -9], [0, 2, 2, 2, 2, 2, 2, 2, 2]),
+        ([0, 1], [0, 2, 2, 2, 2, 2, 2, 2, 1_000_000]),
+        ([0, 1], [0, 2, 1, 2, 2, 2, 2, 2, 2]),
+        ([0, 1], [0, 2]),
+    ],
+)
+def test_a_sparse_matrix_with_places_outside_of_it_is_refused(
+    tmp_path: Path, rows: list[int], starts: list[int]
+) -> None:
+    parts = (np.array(rows, "<i4"), np.array(starts, "<i4"), np.ones(2))
+    data = mat(5, *(element(kind, part.tobytes()) for kind, part in zip((5, 5, 9), parts, strict=True)))
+    assert "the sparse 'groundtruth'" in refused(tmp_path, "m.mat", data).found
+
+
+def test_a_compressed_matrix_is_unpacked_no_further_than_its_size_says(tmp_path: Path) -> None:
+    data = mat(9, element(2, bytes(10_000_000)), compressed=True)
+    assert len(data) < 20_000
+    assert "larger than its size says" in refused(tmp_path, "m.mat", data).found
+
+
+def test_two_matrices_of_one_name_are_refused(tmp_path: Path) -> None:
+    twice = mat(9, element(2, bytes(48)))
+    assert "one matrix named" in refused(tmp_path, "m.mat", twice + twice[128:]).found
+
+
+@pytest.mark.parametrize(
+    "values", [IDS, IDS.astype(np.float64), IDS.astype(">i2"), IDS > 0, IDS.astype(np.uint64)]
+)
+def test_matlab_matrices_are_read_as_scipy_writes_them(tmp_path: Path, values: np.ndarray) -> None:
+    for compressed in (False, True):
+        savemat(tmp_path / "m.mat", {"other": [1.5], "groundtruth": values}, do_compression=compressed)
+        assert np.array_equal(open_mask(tmp_path / "m.mat", MAX_PIXELS).read(as_colors=False), values)
+
+
+# Pictures
+
+
+def test_a_tiff_whose_last_page_links_to_its_first_ends(tmp_path: Path) -> None:
+    check_pages(tiff({}, following=8))
+    # Two pages in turn for ever.
+    first = tiff({}, following=len(tiff({})))
+    with pytest.raises(InputRejectedError, match="TIFF of 2 pages"):
+        check_pages(first + tiff({}, following=8)[8:])
+
+
+def test_a_gif_whose_frame_is_larger_than_it_says_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    data = bytearray(saved(IDS, "GIF"))
+    place = data.index(b"\x2c\0\0\0\0\x08\0\x06\0")
+    data[place + 5 : place + 9] = b"\xff\xff\xff\xff"
+    assert refused(tmp_path, "m.gif", bytes(data)).reason is Reason.TOO_MANY_PIXELS
+    later = saved(IDS, "GIF", save_all=True, append_images=[Image.fromarray(2 - IDS)])
+    place = later.rindex(b"\x2c\0\0\0\0\x08\0\x06\0")
+    later = later[: place + 5] + b"\x00\x10\x00\x10" + later[place + 9 :]
+    assert "larger than the picture" in refused(tmp_path, "m.gif", later).found
+
+
+def test_a_gif_of_a_million_frames_is_not_counted_through(tmp_path: Path) -> None:
+    data = saved(IDS, "GIF")
+    frame = data[data.index(b"\x2c\0\0\0\0\x08\0\x06\0") : -1]
+    assert "more than 255 pages or frames" in refused(tmp_path, "m.gif", data[:-1] + 10**6 * frame).found
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"\xff\xd8\xff\xe0\0\4ab" + b"\xff" * 20_000, "segments"),
+        (b"\xff\xd8\xff\xe0\0\4ab" + b"\0" * 20_000, "segments"),
+        (b"\xff\xd8" + b"\xff\xe1\0\4ab" * 10_001, "segments"),
+        (saved(IDS, "JPEG", progressive=True)[:-2] + b"\xff\xda\0\x08\1\1\0\1\5\1" * 100, "scans"),
+        (saved(IDS, "PNG")[:33] + (struct.pack(">I", 0) + b"tEXt" + bytes(4)) * 100_000, "chunks"),
+    ],
+)
+def test_parts_without_end_are_refused(data: bytes, what: str) -> None:
+    with pytest.raises(InputRejectedError, match=f"more than [0-9,]+ {what}, which is no picture's"):
+        open_image(data, MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {277: 60_000},
+        {258: 64, 339: 3, 277: 3},
+        {322: 60_000, 323: 60_000, 324: 200, 325: 48},
+    ],
+)
+def test_a_tiff_of_few_pixels_and_many_numbers_is_refused(tags: dict[int, int]) -> None:
+    with pytest.raises(InputRejectedError) as caught:
+        read_tiff_bands(tiff(tags), max_pixels=60)
+    assert caught.value.reason is Reason.TOO_MANY_PIXELS
+
+
+def test_what_the_predict_command_would_decode_is_bounded() -> None:
+    with pytest.raises(InputRejectedError, match="more than 134,217,728 pixels"):
+        sent_bytes(tiff({256: 60_000, 257: 60_000, 278: 60_000}))
+
+
+@pytest.mark.parametrize("size", [(0, 5), (10**3000, 10**3000), (-1, 5)])
+def test_no_size_is_too_odd_to_be_told(size: tuple[int, int]) -> None:
+    with pytest.raises(InputRejectedError, match="no number of pixels"):
+        check_pixels(*size, MAX_PIXELS)
+
+
+def test_numbers_where_colours_are_told_are_refused() -> None:
+    mapping = LabelMapping({(0, 0, 0): "a", (1, 1, 1): "b"}, (), ("a", "b"))
+    with pytest.raises(InputRejectedError, match="makes numbers of the mask"):
+        mapping.class_ids(IDS)
+
+
+# Annotations
+
+
+def test_a_damaged_stamp_of_labelme_is_refused() -> None:
+    import base64
+
+    half = base64.b64encode(saved(IDS, "JPEG")[:-30]).decode()
+    shape = {"label": "cat", "points": [[1, 1], [3, 3]], "shape_type": "mask", "mask": half}
+    with pytest.raises(InputRejectedError):
+        ShapesMask(6, 8, [shape], {"cat": 1}, 0).read(as_colors=False)
+
+
+@pytest.mark.parametrize("kind", ["polygon", "linestrip", "circle"])
+def test_shapes_that_would_be_drawn_for_hours_are_refused(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(drawn_masks, "_LARGEST_AREAS", 1 << 30)
+    zigzag = [[0, 7000 * (number % 2)] for number in range(2 if kind == "circle" else 4000)]
+    shapes = [{"label": "cat", "points": zigzag, "shape_type": kind}] * 400
+    mask = ShapesMask(7000, 7000, shapes, {"cat": 1}, 0)
+    with pytest.raises(InputRejectedError, match="up to here"):
+        mask.read(as_colors=False)
+
+
+def test_segments_that_would_be_drawn_for_hours_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawn_masks, "_LARGEST_AREAS", 1 << 30)
+    whole = Segment(1, False, {"size": [4000, 4000], "counts": [0, 16_000_000]})
+    with pytest.raises(InputRejectedError, match="areas up to here"):
+        SegmentsMask(4000, 4000, [whole] * 100, {1: 1}, 0).read(as_colors=False)
+    outline = array("d", [0, 0, 40_000, 40_000, 0, 40_000] * 8)
+    with pytest.raises(InputRejectedError, match="outlines up to here"):
+        SegmentsMask(4000, 4000, [Segment(1, False, (outline,))] * 100, {1: 1}, 0).read(as_colors=False)
+
+
+def write_coco(root: Path, **changes: Any) -> Coco:
+    image = {"id": 1, "file_name": "a.png", "height": 6, "width": 8} | changes.pop("image", {})
+    content = {
+        "images": [image],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 5, 1, 5, 4]]}],
+    } | changes
+    root.mkdir(exist_ok=True)
+    (root / "instances.json").write_text(json.dumps(content))
+    (root / "a.png").write_bytes(saved(IDS, "PNG"))
+    return Coco(Options(classes=("background", "cat")))
+
+
+def test_a_panoptic_mask_outside_of_the_folder_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(saved(np.zeros((6, 8, 3), np.uint8), "PNG"))
+    segments = [{"id": 1, "category_id": 1}]
+    for name in ("../../secret.png", str(tmp_path / "secret.png")):
+        listed = [{"image_id": 1, "file_name": name, "segments_info": segments}]
+        layout = write_coco(tmp_path / "data", annotations=listed)
+        with pytest.raises(StageError, match="outside of the dataset's folder"):
+            layout.scan(tmp_path / "data")
+
+
+def test_sizes_of_thousands_of_digits_are_refused(tmp_path: Path) -> None:
+    layout = write_coco(tmp_path, image={"height": 10**4000, "width": 10**4000})
+    [entry] = layout.scan(tmp_path).entries
+    with pytest.raises(InputRejectedError):
+        layout.open_mask(tmp_path, entry, MAX_PIXELS)
+
+
+def test_what_a_list_names_is_printable_and_short(tmp_path: Path) -> None:
+    name = "\ud800\x1b[2J\n" + "x" * 100_000 + ".png"
+    layout = write_coco(tmp_path, image={"file_name": name})
+    [rejection] = [item for item in layout.scan(tmp_path).rejected if item.reason.is_damage]
+    assert rejection.found.isprintable() and len(rejection.found) < 2000
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": [1, 2.5e3, "\\u00e9\\ud83d\\ude00"], "b": {"c": [true, null]}, "d": -0.5, "e": [], "f": "ä]"}',
+        "[1, [2, {}]]",
+        "8",
+        '{"a": [1, 2}',
+        '{"a": [1 2]}',
+        '{"a": [1,\n 2], b: 3}',
+        '{"a": "text',
+        '{"a": 1} x',
+        "",
+        '{"a": [tru]}',
+    ],
+)
+def test_json_in_pieces_says_what_json_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, chunk: int
+) -> None:
+    monkeypatch.setattr(json_file, "_CHUNK", chunk)
+    (tmp_path / "a.json").write_text(text)
+    try:
+        expected = json.loads(text)
+    except json.JSONDecodeError as error:
+        # Where the text ends early, the words depend on where the last piece began.
+        place = f"in line {error.lineno}, column {error.colno}"
+        with pytest.raises(ValueError, match=place if chunk > len(text) else "no JSON: "):
+            read_json(tmp_path / "a.json")
+    else:
+        assert read_json(tmp_path / "a.json") == expected
+
+
+def test_two_gigabytes_that_are_no_list_are_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "instances.json"
+    path.write_text('{"images": [')
+    os.truncate(path, 2 << 30)
+    with pytest.raises(ValueError, match="no JSON: Expecting value in line 1, column 13"):
+        read_json(path)
+
+
+def test_an_item_of_millions_of_lists_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_file, "_CHUNK", 1 << 10)
+    monkeypatch.setattr(json_file, "_MOST_VALUES", 10_000)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"annotations": [[[]] * 100_000]}))
+    with pytest.raises(ValueError, match="an item of more than 10,000 values"):
+        read_json(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"nested deeper|an item of more than"):
+        read_json(path)
+
+
+# Names, links, pipes and devices
+
+
+def test_a_pipe_and_a_device_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for target in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="a pipe, a socket or a device"):
+            open_file(target)
+    (tmp_path / "data/masks").mkdir(parents=True)
+    for name in ("good0", "good1", "good2", "zero", "pipe"):
+        (tmp_path / f"data/masks/{name}.png").write_bytes(saved(IDS, "PNG"))
+        (tmp_path / f"data/{name}.png").symlink_to(f"masks/{name}.png" if "good" in name else f"../{name}")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    config = DatasetConfig(
+        layout="folder",
+        root=str(tmp_path / "data"),
+        images="*.png",
+        masks="masks/*.png",
+        classes=("a", "b", "c"),
+    )
+    # Neither may the fingerprint wait.
+    (tmp_path / "data/zero.png").unlink()
+    (tmp_path / "data/zero.png").symlink_to("/dev/zero")
+    (tmp_path / "data/pipe.png").unlink()
+    (tmp_path / "data/pipe.png").symlink_to("../pipe.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert fingerprint_contents(config) == fingerprint_contents(config)
+    scan = config.source.scan(tmp_path / "data")
+    assert {"zero.png", "pipe.png"} <= {entry.image for entry in scan.entries}
+
+
+def test_a_pipe_among_annotations_is_told_of(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    layout = write_coco(tmp_path)
+    assert len(layout.scan(tmp_path).entries) == 1
+    [rejection] = [item for item in LabelMe().scan(tmp_path).rejected if item.file == "pipe.json"]
+    assert "a pipe, a socket or a device" in rejection.found
+    os.mkfifo(tmp_path / "classes.txt")
+    with pytest.raises(InitError, match="a pipe, a socket or a device"):
+        read_label_file(tmp_path / "classes.txt")
+
+
+def test_links_that_multiply_end(tmp_path: Path) -> None:
+    for level in range(8):
+        (tmp_path / f"{level}").mkdir()
+        for link in "ab":
+            (tmp_path / f"{level}/{link}").symlink_to(f"../{level + 1}")
+    (tmp_path / "8").mkdir()
+    (tmp_path / "8/x.png").touch()
+    with pytest.raises(OSError, match="more than 100 links lead to"):
+        list(files_below(tmp_path / "0"))
+
+
+def test_a_link_out_of_the_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.png").touch()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/link").symlink_to(tmp_path / "elsewhere")
+    assert list(files_below(tmp_path / "data")) == ["link/a.png"]
+
+
+def test_names_cannot_write_on_the_terminal() -> None:
+    name = os.fsdecode(b"a\x1b[2J\x1b]0;owned\x07\nb\xff") + "\u202egnp.exe"
+    told = r"a\x1b[2J\x1b]0;owned\x07\nb\xff\u202egnp.exe"
+    assert Rejection(name, Reason.NOT_DECODABLE, name).file == told
+    assert str(StageError(f"{name.replace(chr(10), '')} is bad\nsecond line")).count("\n") == 1
+    assert "\x1b" not in str(StageError(name)) and "\x1b" not in str(InitError(name))
