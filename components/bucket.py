@@ -21,6 +21,7 @@ from datetime import timedelta
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PosixPath
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -44,6 +45,8 @@ _REMEDY["minio:"] = _REMEDY["s3:"]
 _AHEAD: Final = 8
 _LARGE: Final = 1 << 24
 """Bytes; of a larger object the wait for an answer is the smaller part."""
+_MOST_WAITING: Final = 1 << 27
+"""Bytes of objects that wait in a process's memory, whatever its threads have asked for."""
 _NO_NAMES: Final = frozenset({"", ".", ".."})
 
 
@@ -118,7 +121,7 @@ class BucketPath(PosixPath):
         if mode not in ("r", "rb"):
             raise io.UnsupportedOperation(f"{self} can only be read, not opened with {mode!r}")
         if mode == "rb":
-            coming = _coming.pop(self, None)
+            coming = _take(self)
             data = None if coming is None else coming.result()
             return _open(self) if data is None else io.BytesIO(data)
         # Lists, which are small; line by line, each few thousand bytes would be a request.
@@ -131,7 +134,8 @@ _Item = TypeVar("_Item")
 def reading_ahead(items: Iterable[_Item], files: Callable[[_Item], Iterable[Path]]) -> Iterator[_Item]:
     """Yields items, while those of their files that are in a bucket are on their way some items before.
 
-    A request is answered after tens of milliseconds, most of a small object's time.
+    A request is answered after tens of milliseconds, most of a small object's time. For what finds no room to
+    wait in, nothing is gained or lost.
 
     Args:
       items: What is to be worked on, one after the other.
@@ -161,15 +165,56 @@ _coming: Final[dict[BucketPath, Future[bytes | None]]] = {}
 """What was asked for and not opened yet; None is too large to wait in memory."""
 
 
+class _Room:
+    """The memory that is left for objects to wait in."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._taken = 0
+
+    def take(self, size: int) -> bool:
+        """Whether there was room; nobody waits for it: what is worked on might wait for what comes later."""
+        with self._lock:
+            if self._taken + size > _MOST_WAITING:
+                return False
+            self._taken += size
+            return True
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._taken -= size
+
+
+_room: Final = _Room()
+
+
 def _fetch(path: BucketPath) -> bytes | None:
     file = _open(path)
-    return None if file.size > _LARGE else file.read()
+    if file.size > _LARGE or not _room.take(file.size):
+        return None
+    try:
+        return file.read()
+    except BaseException:
+        _room.give_back(file.size)
+        raise
+
+
+def _take(path: BucketPath) -> Future[bytes | None] | None:
+    """What was asked for, which no longer waits."""
+    if (coming := _coming.pop(path, None)) is not None:
+        coming.add_done_callback(_leave)
+    return coming
+
+
+def _leave(coming: Future[bytes | None]) -> None:
+    if not coming.cancelled() and coming.exception() is None:
+        _room.give_back(len(coming.result() or b""))
 
 
 def _forget(paths: Iterable[BucketPath]) -> None:
     """What was not opened, as a file opened before it was faulty."""
     for path in paths:
-        _coming.pop(path, None)
+        _take(path)
 
 
 def _open(path: BucketPath) -> "_Object":

@@ -197,12 +197,8 @@ class KubeflowConfig(Settings):
 
     def stage(self, name: str) -> StageConfig:
         """Returns what a stage asks for, with the defaults filled in."""
-        asked: dict[str, Any] = {}
         own = self.stages.get(cast(StageName, name))
-        for layer in (_DEFAULTS, self.defaults, _STAGE_DEFAULTS.get(name), own):
-            if layer is not None:
-                asked |= {key: value for key, value in iter(layer) if value is not None}
-        return StageConfig(**asked)
+        return _merged(_DEFAULTS, self.defaults, _STAGE_DEFAULTS.get(name), own)
 
     def task_pod(self, name: str) -> StageConfig:
         """Returns what the pod of a stage's own task asks for.
@@ -214,7 +210,7 @@ class KubeflowConfig(Settings):
         if stage.machines == 1:
             return stage
         keys = ("cpu_request", "cpu_limit", "memory_request", "memory_limit", "gpus", "node_selector")
-        other = KubeflowConfig(defaults=self.defaults.model_copy(update={"gpus": 0})).stage("Report")
+        other = _merged(_DEFAULTS, self.defaults, StageConfig(gpus=0))
         return stage.model_copy(update={key: getattr(other, key) for key in (*keys, "tolerations")})
 
     @model_validator(mode="after")
@@ -280,6 +276,15 @@ class KubeflowConfig(Settings):
                 f"kubeflow.stages.Trainer.machines is {machines}, but kubeflow.shared_dir is null, and "
                 "machines do not see each other's disks; set it to a folder on a claim that all mount"
             )
+
+
+def _merged(*layers: StageConfig | None) -> StageConfig:
+    """Returns what the last layer says that says anything, key by key."""
+    asked: dict[str, Any] = {}
+    for layer in layers:
+        if layer is not None:
+            asked |= {key: value for key, value in iter(layer) if value is not None}
+    return StageConfig(**asked)
 
 
 def names_digest(image: str) -> bool:

@@ -350,6 +350,37 @@ def test_what_is_large_does_not_wait_in_memory(
         assert path.read_bytes() == (folder / "images/a.jpg").read_bytes()
 
 
+@pytest.mark.parametrize("fails", ["", "data/set/images/02.jpg"])
+def test_as_many_bytes_wait_in_memory_as_have_room_and_all_are_read(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    names = [f"{number:02}" for number in range(12)]
+    (folder / "images").mkdir(parents=True)
+    for name in names:
+        (folder / f"images/{name}.jpg").write_bytes(name.encode() * 50)
+    room = 350
+    monkeypatch.setattr(bucket, "_MOST_WAITING", room)
+    if fails:
+        store.refused[fails] = OSError("SLOW_DOWN")
+    root = path_of(ROOT)
+
+    def waiting() -> int:
+        """Bytes, once all that was asked for has come."""
+        came = [future for future in bucket._coming.values() if future.exception() is None]
+        return sum(len(future.result() or b"") for future in came)
+
+    most = 0
+    for name in reading_ahead(names, lambda name: [root / f"images/{name}.jpg"]):
+        most = max(most, waiting())
+        # What nobody opens must not keep its room.
+        if name in ("03", "04") or fails.endswith(f"{name}.jpg"):
+            continue
+        assert (root / f"images/{name}.jpg").read_bytes() == name.encode() * 50
+    assert most == 300
+    assert bucket._room.take(room), "all of it is free again"
+    bucket._room.give_back(room)
+
+
 def test_paths_of_a_bucket_stay_what_they_are() -> None:
     path = path_of("minio://data/a/b.png")
     assert str(path) == "minio://data/a/b.png" and str(path.parent / "c") == "minio://data/a/c"
