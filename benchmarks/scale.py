@@ -3,9 +3,10 @@
     python -m benchmarks.scale [--pairs 1000 10000] [--workers 1 2 4]
 
 For each number of workers, how many pairs each of them read, and how many bytes went from one of Beam's steps
-to another: the plan's names, and none of the pictures. For each number of pairs, the peak memory of the
-process, in which the runner, its workers and the plan are one. And what a stage costs before its first pair,
-in a process of its own. The pairs are links to one small picture, so that what is left is what names cost.
+to another: none of the names or pictures. For each number of pairs, the peak memory of the process, in which
+the runner, its workers and the plan are one. And what a stage costs before its first pair, in a process of
+its own. The pictures are small, so that what is left is what names cost, and differ: of those that are the
+same in several splits each is remembered.
 """
 
 import argparse
@@ -45,19 +46,21 @@ class Counts:
     peak_bytes: int = 0
 
 
-def draw_links(folder: Path, pairs: int) -> None:
-    """Fills ``images`` and ``masks`` with links to one picture and its mask."""
+def draw_pairs(folder: Path, pairs: int) -> None:
+    """Fills ``images`` with pictures of noise, and ``masks`` with links to one mask."""
     rng = np.random.default_rng(0)
-    for kind, suffix, shape in (("images", "jpg", (SIDE, SIDE, 3)), ("masks", "png", (SIDE, SIDE))):
+    mask = folder / "one.png"
+    for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
-        file = folder / f"one.{suffix}"
-        Image.fromarray(rng.integers(0, 2, shape, np.uint8)).save(file)
-        for number in range(pairs):
-            (folder / kind / f"photograph_{number:07}.{suffix}").symlink_to(file)
+    Image.fromarray(rng.integers(0, 2, (SIDE, SIDE), np.uint8)).save(mask)
+    for number in range(pairs):
+        picture = Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+        picture.save(folder / f"images/photograph_{number:07}.jpg")
+        (folder / f"masks/photograph_{number:07}.png").symlink_to(mask)
 
 
 def ingest(folder: Path, out: Path, workers: int) -> Counts:
-    """Runs the stage's executor on a folder of `draw_links`, and counts."""
+    """Runs the stage's executor on a folder of `draw_pairs`, and counts."""
     begun = time.process_time()
     from tfx.types import standard_artifacts
 
@@ -110,9 +113,9 @@ def _counting() -> Iterator[tuple[Counter[Any], Counter[str]]]:
 
     pairs: Counter[Any] = Counter()
     shuffled: Counter[str] = Counter()
-    write = WriteShard.process
+    write = WriteShard.write
 
-    def process(self: WriteShard, shard: Any) -> None:
+    def counted_write(self: WriteShard, shard: Any) -> None:
         pairs[self] += len(shard.entries)
         write(self, shard)
 
@@ -125,7 +128,7 @@ def _counting() -> Iterator[tuple[Counter[Any], Counter[str]]]:
 
         return patch.object(kind, "append", counted)
 
-    with patch.object(WriteShard, "process", process), appending(GroupingBuffer), appending(ListBuffer):
+    with patch.object(WriteShard, "write", counted_write), appending(GroupingBuffer), appending(ListBuffer):
         yield pairs, shuffled
 
 
@@ -162,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs = [(args.pairs[0], workers) for workers in args.workers]
     for pairs, workers in [*runs, *((pairs, args.workers[0]) for pairs in args.pairs[1:])]:
         with tempfile.TemporaryDirectory() as directory:
-            draw_links(Path(directory), pairs)
+            draw_pairs(Path(directory), pairs)
             print(row(pairs, workers, measure(Path(directory), workers)), flush=True)
 
 

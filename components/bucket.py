@@ -11,6 +11,7 @@ Arrow's own clients for S3 and Google Cloud Storage do it, with the credentials 
 import errno
 import io
 import os
+import ssl
 import stat
 from array import array
 from collections import deque
@@ -365,6 +366,14 @@ def _connect(scheme: str, bucket: str, endpoint: str) -> "FileSystem":
     from pyarrow import fs
 
     if scheme == "gs:":
+        # Its copy of OpenSSL looks for authorities where no Debian has them.
+        known = ssl.get_default_verify_paths()
+        for variable, path in (
+            (known.openssl_cafile_env, known.cafile),
+            (known.openssl_capath_env, known.capath),
+        ):
+            if path is not None:
+                os.environ.setdefault(variable, path)
         return fs.GcsFileSystem(retry_time_limit=_PATIENCE)
     options: dict[str, Any] = {
         # The standard strategy stops to retry anything once it has retried much.
@@ -382,11 +391,13 @@ def _connect(scheme: str, bucket: str, endpoint: str) -> "FileSystem":
 @contextmanager
 def _explaining(path: BucketPath) -> Iterator[None]:
     """Says what a store did not do; see `BucketPath`."""
+    from pyarrow import ArrowException
+
     try:
         yield
     except FileNotFoundError:
         raise _not_there(path) from None
-    except (OSError, ValueError) as error:  # Arrow's other errors are ValueErrors.
+    except (OSError, ArrowException, ValueError) as error:
         # Google's client adds a kilobyte of metadata.
         reason = " ".join(str(error).split()).partition(" error_info=")[0]
         raise StageError(f"{path} cannot be read: {reason}; {_REMEDY[path.parts[0]]}") from error

@@ -13,11 +13,10 @@ from pydantic import Field, field_validator, model_validator
 from components.settings import Settings
 from pipeline.kubernetes_types import matching
 
-Runner = Literal["FnApiRunner", "PortableRunner", "FlinkRunner", "SparkRunner"]
+Runner = Literal["FnApiRunner", "PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"]
 
 _NOT_TAKEN: Final = {
     "DaskRunner": "it counts what a ParDo with several outputs yields twice",
-    "DataflowRunner": "its workers see neither this machine's folders nor a claim",
     "DirectRunner": "it downloads Prism where it can; FnApiRunner is the one that works in this process",
     "PrismRunner": "it downloads Prism; start one, and name PortableRunner with its beam.job_endpoint",
 }
@@ -31,8 +30,9 @@ _KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         ("job_endpoint", "flink_master", "environment_config", "workers"),
     ),
     "SparkRunner": (("job_endpoint", "environment_type"), ("environment_config",)),
+    "DataflowRunner": (("project", "region", "temp_location", "environment_config"), ("workers",)),
 }
-"""What each runner cannot do without, and what else it reads. Of a cluster's only Flink is
+"""What each runner cannot do without, and what else it reads. Of a cluster's only Flink and Dataflow are
 told how many work at once: Spark has its executors, and behind PortableRunner is anybody's job service."""
 
 _SAID_BY_KEYS: Final = {
@@ -40,6 +40,10 @@ _SAID_BY_KEYS: Final = {
     "--direct_running_mode": "beam.workers",
     "--direct_num_workers": "beam.workers",
     "--parallelism": "beam.workers",
+    "--max_num_workers": "beam.workers",
+    "--project": "beam.project",
+    "--region": "beam.region",
+    "--temp_location": "beam.temp_location",
     "--job_endpoint": "beam.job_endpoint",
     "--flink_master": "beam.flink_master",
     "--flink_submit_uber_jar": "beam.flink_master",
@@ -72,7 +76,8 @@ class BeamConfig(Settings):
     runner: Runner = "FnApiRunner"
     """Beam's runner. FnApiRunner works within the stage's own process, the others hand work to a cluster."""
     workers: int | None = Field(default=None, ge=1)
-    """How many work at once. Null: FnApiRunner takes one a core, Flink what its cluster is set to."""
+    """How many work at once, of Dataflow at most. Null: FnApiRunner takes one a core, Flink what its cluster
+    is set to, Dataflow what it thinks best."""
     job_endpoint: _Address | None = None
     """HOST:PORT of a Beam job service, such as the job server of Flink or Spark, or Prism."""
     flink_master: (
@@ -86,7 +91,13 @@ class BeamConfig(Settings):
     process or container that the engine starts (PROCESS, DOCKER), or in the stage's own process, for trials
     (LOOPBACK)."""
     environment_config: str | None = Field(default=None, min_length=1)
-    """EXTERNAL: HOST:PORT of the worker pool. PROCESS: the command. DOCKER: the image."""
+    """EXTERNAL: HOST:PORT of the worker pool. PROCESS: the command. DOCKER, and Dataflow: the image."""
+    project: Annotated[str, matching(r"[a-z][-a-z0-9:.]+[a-z0-9]", "give a project's id")] | None = None
+    """Dataflow's: id of the Google Cloud project that pays."""
+    region: Annotated[str, matching(r"[a-z]+-[a-z]+[0-9]+", "give one such as europe-west4")] | None = None
+    """Dataflow's: where its workers are."""
+    temp_location: Annotated[str, matching(r"gs://[^/\s]+/\S+", "give gs://BUCKET/FOLDER")] | None = None
+    """Dataflow's: a folder of a bucket for what it stages."""
     options: tuple[_Option, ...] = ()
     """Further options of the runner, as Beam's command line has them."""
 
@@ -99,7 +110,8 @@ class BeamConfig(Settings):
         """Returns the command line that Beam understands."""
         # Without an image named, TFX packs itself into an archive, anew in every stage, which workers install
         # over their own (`make_beam_dependency_flags` in tfx/utils/dependency_utils.py).
-        image = self.environment_config if self.environment_type == "DOCKER" else "none"
+        has_image = self.environment_type == "DOCKER" or self.runner == "DataflowRunner"
+        image = self.environment_config if has_image else "none"
         return [*self._runner_args(), f"--sdk_container_image={image}", *self.options]
 
     def _runner_args(self) -> Iterator[str]:
@@ -110,8 +122,9 @@ class BeamConfig(Settings):
             yield f"--direct_num_workers={workers}"
             return
         if self.workers is not None:
-            yield f"--parallelism={self.workers}"
-        for key in ("job_endpoint", "flink_master", "environment_type"):
+            flag = "--max_num_workers" if self.runner == "DataflowRunner" else "--parallelism"
+            yield f"{flag}={self.workers}"
+        for key in ("job_endpoint", "flink_master", "environment_type", "project", "region", "temp_location"):
             if (value := getattr(self, key)) is not None:
                 yield f"--{key}={value}"
         if self.flink_master is not None:
@@ -121,7 +134,7 @@ class BeamConfig(Settings):
             environment = {"RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1"}
             config = json.dumps({"command": self.environment_config, "env": environment})
             yield f"--environment_config={config}"
-        elif self.environment_config is not None:
+        elif self.environment_config is not None and self.runner != "DataflowRunner":
             yield f"--environment_config={self.environment_config}"
 
     @field_validator("runner", mode="before")

@@ -216,9 +216,18 @@ def load_recipe(
     except (RecursionError, ValueError):
         raise RecipeError([f"{path}: an alias stands inside its own anchor; write the block out"]) from None
     try:
-        return Recipe.model_validate_json(text)
+        recipe = Recipe.model_validate_json(text)
     except ValidationError as error:
         raise RecipeError(explain(error, values, Recipe)) from None
+    if runs_here and recipe.beam.runner == "DataflowRunner":
+        raise RecipeError(
+            [
+                "beam.runner is DataflowRunner, whose workers see no folder of this machine, where all is "
+                "that stages hand on; run the recipe on Kubeflow, with a pipeline root in gs://, or leave "
+                "the runner out"
+            ]
+        )
+    return recipe
 
 
 def _not_utf8(value: Any, key: str = "") -> Iterator[str]:

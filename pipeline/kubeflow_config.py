@@ -187,7 +187,8 @@ class KubeflowConfig(Settings):
     shared_dir: FolderPath | None = None
     """Where stages whose work other machines do, as an engine of the ``beam`` block, put their artifacts as
     long as it lasts: a folder on one of the volumes, whose claim is ReadWriteMany and mounted by these
-    machines at the same path. Null: no stage can have such help."""
+    machines at the same path. Null: an engine needs a pipeline root in ``gs://``, where it reads and writes
+    the artifacts themselves, as Dataflow does in any case."""
     defaults: StageConfig = StageConfig()
     """Of every stage that says nothing else; what stays null here too is this project's default: 1 to 2
     CPUs, 2 to 8 GiB and no GPU, one retry, six hours. The Trainer has 4 to 8 CPUs, 8 to 32 GiB, one

@@ -1,4 +1,7 @@
-"""Runs tests in a network of their own, where nobody else reaches what listens on all addresses."""
+"""Runs tests in a network of their own, where nobody else reaches what listens on all addresses.
+
+What they mount, nobody else sees either.
+"""
 
 import functools
 import os
@@ -7,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_NETWORK = ("unshare", "--user", "--map-root-user", "--net")
+_NETWORK = ("unshare", "--user", "--map-root-user", "--net", "--mount")
 
 
 @functools.cache

@@ -48,13 +48,13 @@ def test_a_first_recipe_of_few_pairs_is_measured(capsys: pytest.CaptureFixture[s
     assert measured and all(float(figure) > 0 for figure in measured.groups())
 
 
-def test_an_ingestions_pairs_are_counted_and_no_picture_is_sent(tmp_path: Path) -> None:
-    scale.draw_links(tmp_path / "pairs", 140)
+def test_an_ingestions_pairs_are_counted_and_neither_pictures_nor_names_are_sent(tmp_path: Path) -> None:
+    scale.draw_pairs(tmp_path / "pairs", 140)
     one, two = (scale.ingest(tmp_path / "pairs", tmp_path / str(workers), workers) for workers in (1, 2))
     assert one.pairs_by_worker == [140]
     assert len(two.pairs_by_worker) == 2 and sum(two.pairs_by_worker) == 140
-    picture = (tmp_path / "pairs/one.jpg").stat().st_size
-    assert one.written_bytes > 140 * picture > one.shuffled_bytes > 140 * len("photograph_0000000")
+    pictures = sum(file.stat().st_size for file in (tmp_path / "pairs/images").iterdir())
+    assert one.written_bytes > pictures and 140 * len("photograph_0000000") > one.shuffled_bytes > 0
 
 
 def test_training_on_windows_is_measured(capsys: pytest.CaptureFixture[str]) -> None:

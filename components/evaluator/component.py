@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from tfx import types
@@ -14,6 +13,7 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import path_utils, proto_utils
 
+from components.bucket import path_of
 from components.dataset.contracts import EVALUATION_FILE, VERSION, Evaluation
 from components.dataset.labels import LabelSet
 from components.errors import StageError
@@ -49,7 +49,7 @@ class EvaluatorExecutor(tfx_executor.Executor):
         _require_examples(input_dict[standard_component_specs.EXAMPLES_KEY])
         candidate = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
         # The model's own word: what is scored a second time may have been made from another recipe.
-        size = input_size(Path(_model_dir(candidate)))
+        size = input_size(path_of(_model_dir(candidate)))
         exec_properties = exec_properties | _eval_config(exec_properties, size)
         inputs = dict(input_dict)
         baseline_version = ""
@@ -64,7 +64,8 @@ class EvaluatorExecutor(tfx_executor.Executor):
         found = read_evaluation(evaluation.uri, baseline_version)
         if not found.metrics.examples:
             raise _no_examples()
-        found.save(Path(evaluation.uri, EVALUATION_FILE), indent=None)
+        with fileio.open(f"{evaluation.uri}/{EVALUATION_FILE}", "w") as file:
+            file.write(found.model_dump_json() + "\n")
         _log(found)
 
 

@@ -3,13 +3,14 @@
 import csv
 import io
 import logging
+import pickle
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import tensorflow as tf
@@ -52,16 +53,26 @@ Outcome = list[PairFacts | Rejection]
 _OUTCOME = TypeAdapter(Outcome)
 
 
+class ShardPlace(NamedTuple):
+    """A shard's file, and where its entries are in the file of all."""
+
+    split: str
+    file: str
+    offset: int
+    size: int
+    """Bytes."""
+
+
 class WriteShard(beam.DoFn):
     """Writes one TFRecord file per shard; a file appears under its name when it is complete.
 
-    Only names go in, and facts come out by a file beside: Beam hands no values back to the program that built
-    the pipeline. So nothing passes a shuffle, and memory stays flat.
+    Names come in and facts go out by files beside: Beam keeps what it is given several times over, and hands
+    no values back to the program that built the pipeline. So next to nothing passes a shuffle.
 
     Args:
       reader: Reads the pairs.
       split_dirs: Output folder of each split.
-      scratch: Folder for files in the making and for outcomes.
+      scratch: Folder for the entries, for files in the making and for outcomes.
     """
 
     def __init__(self, reader: ExampleReader, split_dirs: dict[str, str], scratch: str):
@@ -69,8 +80,15 @@ class WriteShard(beam.DoFn):
         self._split_dirs = split_dirs
         self._scratch = scratch
 
-    def process(self, shard: Shard) -> None:
+    def process(self, place: ShardPlace) -> None:
         """Writes one shard and its outcome."""
+        with fileio.open(_entries_file(self._scratch), "rb") as file:
+            file.seek(place.offset)
+            entries = pickle.loads(file.read(place.size))
+        self.write(Shard(place.split, place.file, entries))
+
+    def write(self, shard: Shard) -> None:
+        """The same of a shard whose entries are at hand."""
         # A runner may try a shard twice, even at the same time: each try has files of its own.
         partial = f"{self._scratch}/{uuid.uuid4().hex}"
         outcome: Outcome = []
@@ -160,7 +178,7 @@ class Executor(BaseBeamExecutor):
             with self._make_beam_pipeline() as pipeline:
                 _ = (
                     pipeline
-                    | "Shards" >> beam.Create(plan.shards)
+                    | "Shards" >> beam.Create(_write_entries(scratch, plan.shards))
                     | "WriteShards" >> beam.ParDo(WriteShard(reader, split_dirs, scratch))
                 )
             outcomes = [_read_outcome(scratch, shard) for shard in plan.shards]
@@ -184,6 +202,21 @@ def _splits_csv(written: Sequence[WrittenPair]) -> bytes:
     writer.writerow(("file", "split"))
     writer.writerows(sorted((pair.entry.image, pair.split) for pair in written))
     return table.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _write_entries(scratch: str, shards: Sequence[Shard]) -> list[ShardPlace]:
+    places, offset = [], 0
+    with fileio.open(_entries_file(scratch), "wb") as file:
+        for shard in shards:
+            entries = pickle.dumps(shard.entries)
+            file.write(entries)
+            places.append(ShardPlace(shard.split, shard.file, offset, len(entries)))
+            offset += len(entries)
+    return places
+
+
+def _entries_file(scratch: str) -> str:
+    return f"{scratch}/entries"
 
 
 def _outcome_file(scratch: str, shard: Shard) -> str:

@@ -1,14 +1,15 @@
 """The command of every stage's container on Kubeflow Pipelines; people do not run it by hand.
 
     python -m pipeline.kubeflow.entrypoint --executor_class_path CLASS --json_serialized_invocation_args INPUT
-        --json_serialized_inputs_spec_args SPEC --json_serialized_outputs_spec_args SPEC [Beam's options]
+        --json_serialized_inputs_spec_args SPEC --json_serialized_outputs_spec_args SPEC
                                                                            runs a stage
     python -m pipeline.kubeflow.entrypoint --announce_pushed_model INPUT   says which version was pushed
     python -m pipeline.kubeflow.entrypoint --fingerprint_data INPUT        reads what the dataset's files hold
     python -m pipeline.kubeflow.entrypoint --fingerprint_served INPUT      reads which models are being served
     python -m pipeline.kubeflow.entrypoint --worker DIR                    trains together with other machines
 
-INPUT is the task's ExecutorInput, which the backend's launcher puts where the package says {{$}}.
+INPUT is the task's ExecutorInput, which the backend's launcher puts where the package says {{$}}. The
+variable STAGE_OPTIONS is a JSON list of further options, Beam's among them, that bear on no result.
 The log goes to standard output. Ends with 0 if the stage is done, 1 if it failed, 2 if the command is wrong,
 143 at once after SIGTERM (130 after SIGINT); what a stage has started ends with it, the other machines of a
 training included.
@@ -17,10 +18,11 @@ training included.
 import argparse
 import json
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,10 +31,11 @@ from components.imports import OPTIONAL_TO_KERAS, quick_imports
 from components.run_parameters import SERVING_DIR
 from pipeline import interrupt
 from pipeline.failures import explain_failure
-from pipeline.kubeflow import shared_dir
+from pipeline.kubeflow import in_bucket, shared_dir
 from pipeline.kubeflow.training import follow, worker
 from pipeline.kubeflow.uris import local_path
 
+OPTIONS_VARIABLE: Final = "STAGE_OPTIONS"
 _PUSHED_MODEL: Final = "pushed_model"
 
 _EXECUTOR_FLAGS: Final = (
@@ -47,7 +50,9 @@ logger = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
-    args, beam_args = _parser().parse_known_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    options = json.loads(os.environ.get(OPTIONS_VARIABLE, "[]"))
+    args, beam_args = _parser().parse_known_args([*given, *options])
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -140,7 +145,7 @@ def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
         from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
         from tfx.utils import import_utils
 
-        from pipeline.kubeflow.spec.artifacts import localize, publish
+        from pipeline.kubeflow.spec.artifacts import declare, localize, publish
         from pipeline.tfxio import configure_tfxio
 
         import_utils.import_class_by_path(args.executor_class_path)
@@ -160,18 +165,22 @@ def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
 
     configure_tfxio()
     adapted = argparse.Namespace(**vars(args))
-    localized = localize(executor_input, inputs_spec, outputs_spec)
-    with (
-        shared_dir.lend_artifacts(localized, args.shared_dir, args.shared_seconds)
-        if args.shared_dir
-        else nullcontext(localized)
-    ) as visible:
+    declared = declare(executor_input, inputs_spec, outputs_spec)
+    visible_to_all: AbstractContextManager[pipeline_spec_pb2.ExecutorInput]
+    if args.in_bucket:
+        visible_to_all = in_bucket.new_outputs(declared, beam_args)
+    elif args.shared_dir:
+        visible_to_all = shared_dir.lend_artifacts(localize(declared), args.shared_dir, args.shared_seconds)
+    else:
+        visible_to_all = nullcontext(localize(declared))
+    with visible_to_all as visible:
         adapted.json_serialized_invocation_args = json_format.MessageToJson(visible)
-        if args.training_job is None:
+        if args.training_machines is None:
             kubeflow_v2_run_executor.main((adapted, beam_args))
         else:
             follow.train_on_machines(
-                json.loads(args.training_job),
+                args.training_machines,
+                json.loads(args.training_pod),
                 {flag: getattr(adapted, flag) for flag in _EXECUTOR_FLAGS},
                 Path(tempfile.mkdtemp()),
             )
@@ -224,8 +233,12 @@ def _parser() -> argparse.ArgumentParser:
         "--shared_seconds", metavar="SECONDS", type=int, help="what is left there is older: the pod's time"
     )
     parser.add_argument(
-        "--training_job", metavar="JOB", help="JSON of the machines that train in the place of this process"
+        "--in_bucket", action="store_true", help="other machines see its artifacts where they are"
     )
+    parser.add_argument(
+        "--training_machines", metavar="N", type=int, help="how many train in the place of this process"
+    )
+    parser.add_argument("--training_pod", metavar="POD", help="JSON of their pods' template")
     return parser
 
 

@@ -7,6 +7,7 @@ signatures and errors are those of a server that speaks S3: see `test_bucket_ser
 import json
 import os
 import shutil
+import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from ingested import ingest
 from PIL import Image
-from pyarrow import fs
+from pyarrow import ArrowException, fs
 
 from components import bucket
 from components.bucket import BucketPath, is_remote, path_of, reading_ahead
@@ -238,6 +239,28 @@ def test_a_split_may_be_declared_by_a_list_in_the_bucket(store: Store, folder: P
     shutil.move(folder / "test.txt", folder / "tests.txt")
     with pytest.raises(StageError, match=r"test.txt cannot be read under s3://data/set: No such file"):
         planned(config)
+
+
+def test_what_arrow_does_not_know_is_one_line_with_the_uri(store: Store, folder: Path) -> None:
+    store.refused["data/set"] = ArrowException("Unknown error: CURL error [60]=SSL peer certificate")
+    with pytest.raises(StageError, match=r"^s3://data/set cannot be read: Unknown error: CURL error \[60\]"):
+        planned(DatasetConfig.model_validate(FOLDER | {"root": ROOT}))
+
+
+def test_googles_client_trusts_whom_this_system_does_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fs, "GcsFileSystem", lambda **_: None)
+    monkeypatch.setenv("SSL_CERT_FILE", "/own/authorities.pem")
+    monkeypatch.setenv("SSL_CERT_DIR", "")
+    monkeypatch.delenv("SSL_CERT_DIR")
+    known = ssl.get_default_verify_paths()._replace(cafile="/system/cert.pem", capath="/system/certs")
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: known)
+    bucket._connect.__wrapped__("gs:", "bucket", "")
+    assert (os.environ["SSL_CERT_FILE"], os.environ["SSL_CERT_DIR"]) == (
+        "/own/authorities.pem",
+        "/system/certs",
+    )
 
 
 @pytest.mark.parametrize("where", ["data/set", "data/set/images/c.jpg", "data/set/masks/c.png"])

@@ -162,6 +162,25 @@ def test_nothing_changed_runs_nothing_and_a_change_all_that_it_touches(
     assert executed(run(_DIGESTS[1])) == everything
 
 
+def test_who_does_the_work_and_for_how_long_at_most_is_no_reason_to_do_it_again(run: RunPackage) -> None:
+    engine = (
+        "beam={runner: FlinkRunner, job_endpoint: 'flink:8099', environment_type: EXTERNAL, "
+        "environment_config: 'localhost:50000'}"
+    )
+    shared = "kubeflow.shared_dir=/serving/shared"
+    run()
+    # Its page shows the recipe.
+    page = {"Report"}
+    done_otherwise = (engine, shared, "beam.workers=7", "kubeflow.defaults.timeout_seconds=600")
+    assert executed(run(overrides=done_otherwise)) == page
+    # Their number is a matter of the model.
+    trained = {"Trainer", "Baseline", "Evaluator", "ServingCheck", "Pusher", "Report"}
+    several = "kubeflow.stages.Trainer.machines=2"
+    assert executed(run(overrides=(several, shared))) == trained
+    limits = "kubeflow.stages.Trainer={machines: 2, memory_limit: 48Gi, timeout_seconds: 600}"
+    assert executed(run(overrides=(limits, f"{shared}/other"))) == page
+
+
 def test_what_is_served_is_looked_at_in_every_run(run: RunPackage, serving: Path, tmp_path: Path) -> None:
     run()
     [version] = versions(serving)

@@ -13,7 +13,7 @@ from spec_rules import violations
 
 from pipeline.config import Recipe, list_recipes, load_recipe
 from pipeline.kubeflow.spec.caching import DATA_TASK, SERVED_TASK
-from pipeline.kubeflow.spec.compile import beam_args, compile_pipeline, pipeline_name
+from pipeline.kubeflow.spec.compile import beam_options, compile_pipeline, pipeline_name
 from pipeline.kubeflow.spec.machines import worker_pod
 from pipeline.kubeflow.spec.package import Package
 from pipeline.kubeflow_config import StageName
@@ -42,11 +42,22 @@ def shapes(packages: dict[str, Package]) -> PipelineSpec:
     return packages["shapes"].spec
 
 
-def container_args(spec: PipelineSpec, stage: str) -> list[str]:
+def container_of(spec: PipelineSpec, stage: str) -> PipelineDeploymentConfig.PipelineContainerSpec:
     deployment = json_format.ParseDict(
         json_format.MessageToDict(spec.deployment_spec), PipelineDeploymentConfig()
     )
-    return list(deployment.executors[spec.components[stage].executor_label].container.args)
+    return deployment.executors[spec.components[stage].executor_label].container
+
+
+def container_args(spec: PipelineSpec, stage: str) -> list[str]:
+    return list(container_of(spec, stage).args)
+
+
+def options_of(spec: PipelineSpec, stage: str) -> list[str]:
+    """What the environment adds to these."""
+    values = {variable.name: variable.value for variable in container_of(spec, stage).env}
+    options: list[str] = json.loads(values.get("STAGE_OPTIONS", "[]"))
+    return options
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -168,13 +179,17 @@ def test_stages_ask_for_what_the_recipe_says() -> None:
 
 def test_beam_works_in_the_pod_with_the_cpus_of_its_limit() -> None:
     recipe = recipe_of("shapes", "kubeflow.stages.Transform.cpu_limit=6500m")
-    assert "--direct_num_workers=6" in beam_args(recipe, "Transform")
-    assert "--direct_num_workers=2" in beam_args(recipe, "Evaluator")
+    assert "--direct_num_workers=6" in beam_options(recipe, "Transform", ROOT)
+    assert "--direct_num_workers=2" in beam_options(recipe, "Evaluator", ROOT)
     recipe = recipe_of("shapes", "kubeflow.defaults={cpu_request: 100m, cpu_limit: 500m}")
-    assert "--direct_num_workers=1" in beam_args(recipe, "Evaluator")
-    assert "--direct_num_workers=3" in beam_args(recipe_of("shapes", "beam.workers=3"), "Evaluator")
+    assert "--direct_num_workers=1" in beam_options(recipe, "Evaluator", ROOT)
+    assert "--direct_num_workers=3" in beam_options(recipe_of("shapes", "beam.workers=3"), "Evaluator", ROOT)
 
 
+DATAFLOW = (
+    "beam={runner: DataflowRunner, project: my-project, region: europe-west4, "
+    "temp_location: 'gs://bucket/tmp', environment_config: 'r.example.org/worker:1'}"
+)
 ENGINE = (
     "beam={runner: FlinkRunner, job_endpoint: 'beam:8099', environment_type: EXTERNAL, "
     "environment_config: 'localhost:50000'}"
@@ -190,11 +205,11 @@ def test_an_engine_works_on_the_shared_folder_in_the_stages_that_have_beam() -> 
     )
     spec = compiled(recipe).spec
     assert violations(spec, recipe.kubeflow) == []
-    args = container_args(spec, "Transform")
+    args = options_of(spec, "Transform")
     assert {"--shared_dir=/data/shared", "--shared_seconds=600", "--runner=FlinkRunner"} <= {*args}
     # Flink's own affair: the pod's processors do nothing.
     assert not [arg for arg in args if arg.startswith("--parallelism")]
-    lending = {name for name in spec.components if "--shared_dir=/data/shared" in container_args(spec, name)}
+    lending = {name for name in spec.components if "--shared_dir=/data/shared" in options_of(spec, name)}
     assert lending == {"ImageMaskExampleGen", "StatisticsGen", "Transform", "Evaluator"}
 
 
@@ -225,6 +240,50 @@ def test_an_engine_that_cannot_do_a_pod_s_work_is_refused(overrides: list[str], 
     assert len(str(caught.value).splitlines()) == 1
 
 
+BUCKET = "gs://bucket/pipelines"
+
+
+@pytest.mark.parametrize("engine", [DATAFLOW, ENGINE])
+def test_an_engine_works_in_the_bucket_in_the_stages_that_have_beam(engine: str) -> None:
+    overrides = [engine, "kubeflow.copy_bucket=false"]
+    recipe = load_recipe("pets_unet", "gs://bucket/pets", overrides, runs_here=False)
+    spec = compile_pipeline(recipe, image=IMAGE, pipeline_root=BUCKET).spec
+    assert violations(spec, recipe.kubeflow) == []
+    in_bucket = {name for name in spec.components if "--in_bucket" in options_of(spec, name)}
+    assert in_bucket == {"ImageMaskExampleGen", "StatisticsGen", "Transform", "Evaluator"}
+    assert "--shared_dir" not in json.dumps(json_format.MessageToDict(spec.deployment_spec))
+
+
+def test_the_shared_folder_is_taken_where_there_is_one_unless_the_workers_mount_nothing() -> None:
+    shared = ("kubeflow.shared_dir=/data/shared", "kubeflow.copy_bucket=false")
+    for engine, option in ((ENGINE, "--shared_dir=/data/shared"), (DATAFLOW, "--in_bucket")):
+        recipe = load_recipe("pets_unet", "gs://bucket/pets", [engine, *shared], runs_here=False)
+        assert option in beam_options(recipe, "Transform", BUCKET)
+
+
+@pytest.mark.parametrize(
+    ("engine", "data", "root", "words"),
+    [
+        (DATAFLOW, "gs://bucket/pets", ROOT, "but the pipeline root is s3://.*; give one in Google Cloud"),
+        (DATAFLOW, "gs://bucket/pets", BUCKET, "do not see the copy of gs://bucket/pets .* copy_bucket"),
+        (DATAFLOW, "/data/pets", BUCKET, "dataset.root is /data/pets, on a claim, but .* mount none; give"),
+        (ENGINE, "gs://bucket/pets", BUCKET, "runner is FlinkRunner, .* the copy of gs://bucket/pets on"),
+    ],
+)
+def test_what_the_workers_in_a_bucket_do_not_see_is_refused(
+    engine: str, data: str, root: str, words: str
+) -> None:
+    recipe = load_recipe("pets_unet", data, [engine], runs_here=False)
+    with pytest.raises(RecipeError, match=words) as caught:
+        compile_pipeline(recipe, image=IMAGE, pipeline_root=root)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_drawn_data_are_nowhere_for_workers_in_a_bucket() -> None:
+    with pytest.raises(RecipeError, match="do not see the data that layout shapes draws on the pod's own"):
+        compile_pipeline(recipe_of("shapes", ENGINE), image=IMAGE, pipeline_root=BUCKET)
+
+
 def test_names_are_put_into_letters_that_kfp_takes() -> None:
     recipe = recipe_of("shapes", "name=Pets_UNet.v2")
     assert pipeline_name(recipe) == "pets-unet-v2"
@@ -246,21 +305,21 @@ def test_machines_train_in_place_of_the_trainers_task() -> None:
     recipe = recipe_of("shapes", *MACHINES)
     package = compiled(recipe)
     assert violations(package.spec, recipe.kubeflow) == []
-    arguments = container_args(package.spec, "Trainer")
-    given = json.loads(arguments[arguments.index("--training_job") + 1])
-    assert given == {"machines": 2, "pod": worker_pod(recipe.kubeflow, IMAGE)}
-    assert {"--shared_dir=/data/shared", "--shared_seconds=86400"} <= set(arguments)
+    assert "--training_machines=2" in container_args(package.spec, "Trainer")
+    pod, *shared = options_of(package.spec, "Trainer")
+    assert json.loads(pod.removeprefix("--training_pod=")) == worker_pod(recipe.kubeflow, IMAGE)
+    assert shared == ["--shared_dir=/data/shared", "--shared_seconds=86400"]
     deployment = json_format.MessageToDict(package.spec.deployment_spec)
     label = package.spec.components["Trainer"].executor_label
     resources = deployment["executors"][label]["container"]["resources"]
     assert "accelerator" not in resources and resources["resourceMemoryLimit"] == "8Gi"
-    assert not [
-        argument for argument in container_args(package.spec, "Evaluator") if "training_job" in argument
-    ]
+    others = [*container_args(package.spec, "Evaluator"), *options_of(package.spec, "Evaluator")]
+    assert not [argument for argument in others if "training_" in argument]
 
 
 def test_one_machine_needs_no_job(shapes: PipelineSpec) -> None:
-    assert "--training_job" not in container_args(shapes, "Trainer")
+    assert options_of(shapes, "Trainer") == []
+    assert not [argument for argument in container_args(shapes, "Trainer") if "training_" in argument]
 
 
 def test_stages_behind_know_how_many_have_trained() -> None:

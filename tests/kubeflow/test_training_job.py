@@ -59,8 +59,8 @@ Train = Callable[..., None]
 def train(cluster: FakeCluster, directory: Path) -> Train:
     def run(*overrides: str, machines: int = 2) -> None:
         recipe = load_recipe("shapes", overrides=[SHARED, *overrides], runs_here=False)
-        given = {"machines": machines, "pod": worker_pod(recipe.kubeflow, IMAGE)}
-        train_on_machines(json.loads(json.dumps(given)), {"flag": "{}"}, directory)
+        pod = json.loads(json.dumps(worker_pod(recipe.kubeflow, IMAGE)))
+        train_on_machines(machines, pod, {"flag": "{}"}, directory)
 
     return run
 
@@ -350,14 +350,14 @@ import kubernetes.client, kubernetes.config
 from pipeline import interrupt
 from pipeline.kubeflow import entrypoint
 from pipeline.kubeflow.training import api, follow
-host, account, given, directory = sys.argv[1:]
+host, account, pod, directory = sys.argv[1:]
 key = {"authorization": "bearer " + Path(account, "token").read_text()}
 kubernetes.client.Configuration.set_default(kubernetes.client.Configuration(host=host, api_key=key))
 kubernetes.config.load_incluster_config = lambda: None
 api._NAMESPACE_FILE = Path(account, "namespace")
 interrupt.leave_when_asked(entrypoint._tidy_up)
 follow._PACE_SECONDS = 0.01
-follow.train_on_machines(json.loads(given), {}, Path(directory))
+follow.train_on_machines(2, json.loads(pod), {}, Path(directory))
 """
 
 
@@ -367,9 +367,8 @@ def test_a_task_that_is_asked_to_end_takes_the_job_down(
     cluster.script = [RUNNING]
     # So that the main thread misses the job before the process has ended.
     cluster.deleted = lambda kind: time.sleep(1)  # type: ignore[method-assign]
-    pod = worker_pod(load_recipe("shapes").kubeflow, IMAGE)
-    given = json.dumps({"machines": 2, "pod": pod})
-    command = [sys.executable, "-c", TASK, cluster.host, str(tmp_path), given, str(directory)]
+    pod = json.dumps(worker_pod(load_recipe("shapes").kubeflow, IMAGE))
+    command = [sys.executable, "-c", TASK, cluster.host, str(tmp_path), pod, str(directory)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as task:
         deadline = time.monotonic() + 100
         while "TrainJob" not in cluster.objects and time.monotonic() < deadline and task.poll() is None:

@@ -1,17 +1,25 @@
 """The recipe's ``beam`` block: the command line that Beam gets, and what is refused before a run."""
 
+from types import SimpleNamespace
 from typing import Any
 
+import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.transforms.environments import Environment, ProcessEnvironment
 from tfx.utils import dependency_utils
 
+from pipeline import tfxio
 from pipeline.config import BeamConfig, load_recipe
 from pipeline.recipe_errors import RecipeError
 
 EXTERNAL: dict[str, Any] = {"environment_type": "EXTERNAL", "environment_config": "localhost:50000"}
 POOL = "environment_type: EXTERNAL, environment_config: 'localhost:50000'"
+DATAFLOW = (
+    "runner: DataflowRunner, project: my-project, region: europe-west4, temp_location: 'gs://bucket/tmp', "
+    "environment_config: 'r.example.org/worker:1'"
+)
 SERVICE = f"runner: PortableRunner, job_endpoint: 'beam:8099', {POOL}"
 
 
@@ -90,6 +98,27 @@ def test_beam_and_tfx_understand_every_environment_and_pack_nothing(
         assert environment.env == {"RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1"}
 
 
+def test_dataflow_gets_a_job_whose_workers_are_the_image_and_install_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By Beam's own translation, short of the request to Google."""
+    monkeypatch.setattr(dependency_utils, "build_ephemeral_package", pytest.fail)
+    monkeypatch.setattr(tfxio.FileSystems, "match", lambda *_, **__: [SimpleNamespace(metadata_list=[0])])
+    recipe = load_recipe("shapes", overrides=[f"beam={{{DATAFLOW}, workers: 7}}"], runs_here=False)
+    arguments = dependency_utils.make_beam_dependency_flags(recipe.beam.pipeline_args())
+    pipeline = beam.Pipeline(argv=[*arguments, "--dry_run=True"])
+    _ = pipeline | tfxio.read_tf_records(file_pattern=["gs://bucket/examples/*"])
+    job = pipeline.run().job
+    [environment] = job.proto_pipeline.components.environments.values()
+    image = beam_runner_api_pb2.DockerPayload.FromString(environment.payload).container_image
+    assert (environment.urn, image) == ("beam:env:docker:v1", "r.example.org/worker:1")
+    assert not environment.dependencies
+    options = job.options.get_all_options()
+    expected = {"project": "my-project", "region": "europe-west4", "max_num_workers": 7}
+    assert expected.items() <= options.items()
+    assert job.google_cloud_options.staging_location.startswith("gs://bucket/tmp")
+
+
 @pytest.mark.parametrize(
     ("block", "line"),
     [
@@ -97,12 +126,11 @@ def test_beam_and_tfx_understand_every_environment_and_pack_nothing(
             "runner: DaskRunner",
             "beam.runner is 'DaskRunner': it counts what a ParDo with several outputs yields",
         ),
-        ("runner: DataflowRunner", "beam.runner is 'DataflowRunner': its workers see neither"),
         ("runner: DirectRunner", "beam.runner is 'DirectRunner': it downloads Prism"),
         ("runner: FlinkRuner", "beam.runner is 'FlinkRuner'; did you mean FlinkRunner?"),
         (
             "runner: X",
-            "beam.runner is 'X'; there is FnApiRunner, PortableRunner, FlinkRunner, SparkRunner",
+            "beam.runner is 'X'; there is FnApiRunner, PortableRunner, FlinkRunner, SparkRunner, Dataf",
         ),
         (
             f"runner: PortableRunner, {POOL}",
@@ -115,9 +143,30 @@ def test_beam_and_tfx_understand_every_environment_and_pack_nothing(
         ),
         (
             f"{SERVICE}, workers: 3",
-            "beam.workers is 3, which PortableRunner does not read, but FnApiRunner, FlinkRunner; leave "
-            "it out",
+            "beam.workers is 3, which PortableRunner does not read, but FnApiRunner, FlinkRunner, "
+            "DataflowRunner; leave it out",
         ),
+        (
+            "runner: DataflowRunner, region: europe-west4, temp_location: 'gs://b/t', environment_config: i",
+            "beam.project is missing, which DataflowRunner needs; add it to the recipe",
+        ),
+        (
+            DATAFLOW.replace("europe-west4", "europe-west4-a"),
+            "beam.region is 'europe-west4-a': give one such as europe-west4",
+        ),
+        (
+            DATAFLOW.replace("gs://bucket/tmp", "/tmp"),
+            "beam.temp_location is '/tmp': give gs://BUCKET/FOLDER",
+        ),
+        (
+            f"{DATAFLOW}, environment_type: DOCKER",
+            "beam.environment_type is 'DOCKER', which DataflowRunner does not read, but PortableRunner, ",
+        ),
+        (
+            f"{DATAFLOW}, options: [--max_num_workers=2]",
+            "beam.options has '--max_num_workers=2'; use beam.workers in its place",
+        ),
+        (DATAFLOW, "beam.runner is DataflowRunner, whose workers see no folder of this machine"),
         (
             f"{SERVICE}, flink_master: 'http://a:8081'",
             "beam.flink_master is 'http://a:8081', which PortableRunner does not read, but FlinkRunner; "

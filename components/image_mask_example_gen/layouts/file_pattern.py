@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from sys import intern
 from typing import NamedTuple
 
 from components.bucket import BucketPath
@@ -125,7 +126,9 @@ class FilePattern:
             if text and kind in parts:
                 parts[kind].append(text.strip("/"))
         first = self.beginning + match["first"] if "first" in match.re.groupindex else name
-        return Found(path, "/".join(parts["folder"]), "/".join(parts["open"]), name, first, suffix)
+        # Of many thousands of files: what is the same is kept once.
+        first = name if first == name else first
+        return Found(path, "/".join(parts["folder"]), "/".join(parts["open"]), name, first, intern(suffix))
 
 
 def composed(text: str) -> str:

@@ -148,28 +148,19 @@ def _folders(item: Found) -> str:
 
 
 def _pair(images: FilePattern, masks: FilePattern, image_files: Files, mask_files: Files) -> Scan:
-    namings = list(_namings(images, masks))
-    for naming in namings:
-        mask_keys = {naming.of_mask(mask).casefold() for mask in mask_files.found}
-        keys = [naming.of_image(image) for image in image_files.found]
-        whole_keys = [key + image.suffix for key, image in zip(keys, image_files.found, strict=True)]
-        met, met_whole = (sum(key.casefold() in mask_keys for key in each) for each in (keys, whole_keys))
-        if (met or met_whole) and not (naming.several and len(set(keys)) < len(keys)):
-            break
-    else:
-        naming, met, met_whole = namings[0], 0, 0
+    naming, whole = _choose(list(_namings(images, masks)), image_files, mask_files)
 
     def image_key(image: Found) -> str:
-        return naming.of_image(image) + (image.suffix if met_whole > met else "")
+        return naming.of_image(image) + (image.suffix if whole else "")
 
-    mask_paths = [(naming.of_mask(mask), mask.path) for mask in mask_files.found]
+    mask_paths: Iterable[tuple[str, str]] = ((naming.of_mask(mask), mask.path) for mask in mask_files.found)
     parts: dict[str, list[str]] = defaultdict(list)
     if naming.several:
         for key, path in mask_paths:
             parts[key].append(path)
-        mask_paths = [(key, min(paths)) for key, paths in parts.items()]
+        mask_paths = ((key, min(paths)) for key, paths in parts.items())
     scan = pair_files(
-        [(image_key(image), image.path) for image in image_files.found],
+        ((image_key(image), image.path) for image in image_files.found),
         mask_paths,
         {image_key(image): image.path for image in image_files.others},
         {naming.of_mask(mask): mask.path for mask in mask_files.others},
@@ -181,6 +172,18 @@ def _pair(images: FilePattern, masks: FilePattern, image_files: Files, mask_file
     return replace(
         scan, entries=entries, files=sorted({*scan.files, *(mask.path for mask in mask_files.found)})
     )
+
+
+def _choose(namings: Sequence[_Naming], image_files: Files, mask_files: Files) -> tuple[_Naming, bool]:
+    """Returns the first naming by which some meet, and whether masks keep the whole names of their images."""
+    for naming in namings:
+        mask_keys = {naming.of_mask(mask).casefold() for mask in mask_files.found}
+        keys = [naming.of_image(image) for image in image_files.found]
+        whole_keys = [key + image.suffix for key, image in zip(keys, image_files.found, strict=True)]
+        met, met_whole = (sum(key.casefold() in mask_keys for key in each) for each in (keys, whole_keys))
+        if (met or met_whole) and not (naming.several and len(set(keys)) < len(keys)):
+            return naming, met_whole > met
+    return namings[0], False
 
 
 def _united(scans: Mapping[str, Scan]) -> Scan:

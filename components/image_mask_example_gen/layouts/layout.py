@@ -64,9 +64,9 @@ NO_OPTIONS: Final = Options()
 _A_FOLDER: Final = "give the dataset's folder (--data DIR)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """An image and its mask. Paths are relative to the dataset's root."""
+    """An image and its mask, one of maybe a million. Paths are relative to the dataset's root."""
 
     key: str
     """Unique name of the pair."""

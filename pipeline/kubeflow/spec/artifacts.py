@@ -38,19 +38,42 @@ class PlainArtifact(Artifact):
     TYPE_NAME = "PlainArtifact"
 
 
-def localize(
+def declare(
     executor_input: pipeline_spec_pb2.ExecutorInput,
     inputs_spec: pipeline_spec_pb2.ComponentInputsSpec,
     outputs_spec: pipeline_spec_pb2.ComponentOutputsSpec,
 ) -> pipeline_spec_pb2.ExecutorInput:
-    """Returns the input as TFX's entrypoint can read it, with a directory for each of the declared outputs.
+    """Returns the input as TFX's entrypoint can read it where it reads the object store.
 
-    Outputs that are not declared are the backend's own affair: TFX does not hear of them.
+    Outputs that are not declared are the backend's own affair, and parameters that are for the cache alone:
+    TFX does not hear of them.
 
     Args:
         executor_input: as the launcher gives it.
         inputs_spec: the component's inputs with the types that TFX's compiler wrote.
         outputs_spec: the same of its outputs.
+    """
+    declared = pipeline_spec_pb2.ExecutorInput()
+    declared.CopyFrom(executor_input)
+    parameters = declared.inputs.parameter_values
+    for name in [name for name in parameters if name.startswith(LINEAGE)]:
+        del parameters[name]
+    for key, artifact in _artifacts(declared.inputs.artifacts):
+        _set_class(artifact, inputs_spec.artifacts[key].artifact_type)
+        # Where it has no name, TFX has no id, and its Evaluator writes the ids of models down.
+        artifact.name = artifact.name or artifact.uri
+    for key in declared.outputs.artifacts.keys() - outputs_spec.artifacts.keys():
+        del declared.outputs.artifacts[key]
+    for key, artifact in _artifacts(declared.outputs.artifacts):
+        _set_class(artifact, outputs_spec.artifacts[key].artifact_type)
+    return declared
+
+
+def localize(executor_input: pipeline_spec_pb2.ExecutorInput) -> pipeline_spec_pb2.ExecutorInput:
+    """Returns the input as TFX's entrypoint can read it, with a directory for each of the declared outputs.
+
+    Args:
+        executor_input: as `declare` returns it.
 
     Raises:
         StageError: the object store has nothing where the dataset should be.
@@ -58,15 +81,9 @@ def localize(
     localized = pipeline_spec_pb2.ExecutorInput()
     localized.CopyFrom(executor_input)
     _localize_parameters(localized.inputs)
-    for key, artifact in _artifacts(localized.inputs.artifacts):
-        _set_class(artifact, inputs_spec.artifacts[key].artifact_type)
-        # Where it has no name, TFX has no id, and its Evaluator writes the ids of models down.
-        artifact.name = artifact.name or artifact.uri
+    for _, artifact in _artifacts(localized.inputs.artifacts):
         _translate(artifact, local_path)
-    for key in localized.outputs.artifacts.keys() - outputs_spec.artifacts.keys():
-        del localized.outputs.artifacts[key]
-    for key, artifact in _artifacts(localized.outputs.artifacts):
-        _set_class(artifact, outputs_spec.artifacts[key].artifact_type)
+    for _, artifact in _artifacts(localized.outputs.artifacts):
         _translate(artifact, local_path)
         # The launcher makes its parent only, and newer ones do not register what is not there.
         Path(artifact.uri).mkdir(parents=True, exist_ok=True)
@@ -98,13 +115,8 @@ def publish(
 
 
 def _localize_parameters(inputs: pipeline_spec_pb2.ExecutorInput.Inputs) -> None:
-    """Drops what is there for the cache alone; what is an input artifact's URI becomes the launcher's copy.
-
-    Of other URIs there is no copy.
-    """
+    """What is an input artifact's URI becomes the launcher's copy; of others there is none."""
     fetched = {artifact.uri for _, artifact in _artifacts(inputs.artifacts)}
-    for name in [name for name in inputs.parameter_values if name.startswith(LINEAGE)]:
-        del inputs.parameter_values[name]
     for name, value in inputs.parameter_values.items():
         uri = value.string_value
         if is_remote(uri) and uri in fetched:

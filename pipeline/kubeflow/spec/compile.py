@@ -1,8 +1,9 @@
 """From a recipe to a package that open-source Kubeflow Pipelines runs."""
 
 import dataclasses
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Final
@@ -24,10 +25,17 @@ from components.run_parameters import RunParameters
 from models.options import IMAGENET
 from pipeline.config import Recipe
 from pipeline.create_pipeline import create_pipeline
+from pipeline.kubeflow import in_bucket
+from pipeline.kubeflow.entrypoint import OPTIONS_VARIABLE
 from pipeline.kubeflow.spec.caching import complete_cache_keys
-from pipeline.kubeflow.spec.compatibility import Target, make_compatible
+from pipeline.kubeflow.spec.compatibility import Target, containers, make_compatible, open_deployment
 from pipeline.kubeflow.spec.dataset_importer import import_dataset
-from pipeline.kubeflow.spec.machines import hand_over_machines, machine_problems
+from pipeline.kubeflow.spec.machines import (
+    count_machines,
+    machine_options,
+    machine_problems,
+    shared_options,
+)
 from pipeline.kubeflow.spec.package import Package
 from pipeline.kubeflow.spec.platform import build_platform_spec
 from pipeline.kubeflow_config import SIGNING_DIR, names_digest
@@ -67,20 +75,22 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
         checkpoint_dir=recipe.kubeflow.checkpoint_dir,
     )
     if problems := [
-        *_engine_problems(recipe),
+        *_engine_problems(recipe, pipeline_root),
         *machine_problems(recipe, image),
         *_bucket_problems(recipe),
         *_signing_problems(recipe),
     ]:
         raise RecipeError(problems)
-    for component in pipeline.components:
-        if isinstance(component, BaseBeamComponent):
-            component.with_beam_pipeline_args(beam_args(recipe, component.id))
     spec = compile_for_vertex(pipeline, image)
-    hand_over_machines(spec, recipe.kubeflow, image)
+    count_machines(spec, recipe.kubeflow)
     if recipe.kubeflow.cache and can_be_cached(recipe, image):
         complete_cache_keys(spec, image, COMMAND)
     make_compatible(spec, Target(image, COMMAND, pipeline_root, defaults, recipe.kubeflow))
+    options = {"Trainer": machine_options(recipe.kubeflow, image)}
+    for component in pipeline.components:
+        if isinstance(component, BaseBeamComponent):
+            options[component.id] = beam_options(recipe, component.id, pipeline_root)
+    _hand_over(spec, options)
     platform = build_platform_spec(spec, recipe.kubeflow)
     if launcher_copies_data(recipe):
         # Last: what the others give every task is for containers, and an importer is none.
@@ -122,21 +132,47 @@ def pipeline_name(recipe: Recipe) -> str:
     return re.sub(r"[^a-z0-9]+", "-", recipe.name.lower())
 
 
-def beam_args(recipe: Recipe, stage_name: str) -> list[str]:
+def works_in_bucket(recipe: Recipe, pipeline_root: str) -> bool:
+    """Whether an engine reads and writes a run's artifacts where they are, in Google Cloud Storage.
+
+    Of the object stores it is the one that TensorFlow reads; workers have credentials of their own.
+    """
+    return (
+        recipe.beam.is_remote
+        and pipeline_root.startswith(in_bucket.SCHEME)
+        and (recipe.beam.runner == "DataflowRunner" or recipe.kubeflow.shared_dir is None)
+    )
+
+
+def beam_options(recipe: Recipe, stage_name: str, pipeline_root: str) -> list[str]:
     """Returns Beam's command line for a stage, and with an engine what the entrypoint needs besides.
 
     In the pod, where ``beam.workers`` does not say otherwise, one worker for each CPU that it may use: the
     machine that compiles has another number of them.
     """
-    stage = recipe.kubeflow.stage(stage_name)
+    if works_in_bucket(recipe, pipeline_root):
+        return [*recipe.beam.pipeline_args(), "--in_bucket"]
     if recipe.beam.is_remote:
-        shared = [f"--shared_dir={recipe.kubeflow.shared_dir}", f"--shared_seconds={stage.timeout_seconds}"]
-        return [*recipe.beam.pipeline_args(), *shared]
-    workers = recipe.beam.workers or max(1, int(parse_quantity(str(stage.cpu_limit))))
+        return [*recipe.beam.pipeline_args(), *shared_options(recipe.kubeflow, stage_name)]
+    cpus = int(parse_quantity(str(recipe.kubeflow.stage(stage_name).cpu_limit)))
+    workers = recipe.beam.workers or max(1, cpus)
     return recipe.beam.model_copy(update={"workers": workers}).pipeline_args()
 
 
-def _engine_problems(recipe: Recipe) -> Iterator[str]:
+def _hand_over(spec: PipelineSpec, options: Mapping[str, Sequence[str]]) -> None:
+    """Gives stages options that bear on no result: by the environment, of which the cache's key has nothing.
+
+    Args:
+        spec: changed in place, and complete but for these.
+        options: by stage.
+    """
+    with open_deployment(spec) as deployment:
+        for name, container in containers(spec, deployment):
+            if given := options.get(name):
+                container.env.add(name=OPTIONS_VARIABLE, value=json.dumps(given))
+
+
+def _engine_problems(recipe: Recipe, pipeline_root: str) -> Iterator[str]:
     """What keeps an engine's workers from the work of a pod."""
     engine, shared_dir, data = recipe.beam, recipe.kubeflow.shared_dir, recipe.dataset.root
     if shared_dir is not None and data is not None and f"{shared_dir}/".startswith(f"{data}/"):
@@ -151,17 +187,45 @@ def _engine_problems(recipe: Recipe) -> Iterator[str]:
             "beam.environment_type is LOOPBACK, with which an engine looks for the stage's process on its "
             "own machine; on Kubeflow give EXTERNAL, with a worker pool beside it"
         )
-    if shared_dir is None:
+    if works_in_bucket(recipe, pipeline_root):
+        yield from _unseen_data(recipe)
+    elif engine.runner == "DataflowRunner":
+        yield (
+            f"beam.runner is DataflowRunner, but the pipeline root is {pipeline_root}, where workers read "
+            "nothing; give one in Google Cloud Storage, gs://BUCKET/FOLDER"
+        )
+    elif shared_dir is None:
         yield (
             f"beam.runner is {engine.runner}, whose workers do not see what a stage reads: on Kubeflow these "
             "are copies on the pod's own disk; set kubeflow.shared_dir, a folder on a claim that the workers "
-            "mount, too, or leave the runner out and raise kubeflow.stages.NAME.cpu_limit"
+            "mount, too, give a pipeline root in gs://, or leave the runner out and raise "
+            "kubeflow.stages.NAME.cpu_limit"
+        )
+
+
+def _unseen_data(recipe: Recipe) -> Iterator[str]:
+    """What a stage's own pod alone would see of the dataset."""
+    runner, data = recipe.beam.runner, recipe.dataset.root
+    if data is None:
+        yield (
+            f"beam.runner is {runner}, whose workers do not see the data that layout shapes draws on the "
+            "pod's own disk; give data in a bucket, or leave the runner out"
+        )
+    elif launcher_copies_data(recipe):
+        yield (
+            f"beam.runner is {runner}, whose workers do not see the copy of {data} on the pod's own disk; "
+            "set kubeflow.copy_bucket to false, so that they read the bucket"
+        )
+    elif runner == "DataflowRunner" and not is_remote(data):
+        yield (
+            f"dataset.root is {data}, on a claim, but the workers of DataflowRunner mount none; give data in "
+            "a bucket, with kubeflow.copy_bucket false"
         )
 
 
 def _bucket_problems(recipe: Recipe) -> Iterator[str]:
-    in_bucket, layout = is_remote(recipe.dataset.root or ""), recipe.dataset.layout
-    if in_bucket and not recipe.kubeflow.copy_bucket and not recipe.dataset.source.reads_buckets:
+    remote, layout = is_remote(recipe.dataset.root or ""), recipe.dataset.layout
+    if remote and not recipe.kubeflow.copy_bucket and not recipe.dataset.source.reads_buckets:
         yield f"kubeflow.copy_bucket is false, but layout {layout} reads no bucket; leave it out"
 
 

@@ -41,27 +41,41 @@ def machine_problems(recipe: Recipe, image: str) -> Iterator[str]:
         )
 
 
-def hand_over_machines(spec: PipelineSpec, config: KubeflowConfig, image: str) -> None:
-    """Tells the Trainer's task of the machines that are to train in its place, if there are several.
+def count_machines(spec: PipelineSpec, config: KubeflowConfig) -> None:
+    """Tells the Trainer's task how many machines are to train in its place, if there are several.
 
     Before anything is made of the containers' arguments: a model that several machines have trained is not
     quite that of one, so that stages behind must hear of it, too.
 
     Args:
         spec: as TFX has compiled it, changed in place.
-        config: says how many, and what each asks for.
-        image: of all containers.
+        config: says how many.
     """
     machines = _machines(config)
     if machines == 1:
         return
-    given = json.dumps({"machines": machines, "pod": worker_pod(config, image)})
-    seconds = config.stage("Trainer").timeout_seconds
     with open_deployment(spec) as deployment:
         for name, container in containers(spec, deployment):
             if name == "Trainer":
-                container.args.extend(["--training_job", given])
-                container.args.extend([f"--shared_dir={config.shared_dir}", f"--shared_seconds={seconds}"])
+                container.args.append(f"--training_machines={machines}")
+
+
+def machine_options(config: KubeflowConfig, image: str) -> list[str]:
+    """Returns what the Trainer's task must know of these machines besides, none where there is but one.
+
+    Args:
+        config: says what each asks for.
+        image: of all containers.
+    """
+    if _machines(config) == 1:
+        return []
+    return [f"--training_pod={json.dumps(worker_pod(config, image))}", *shared_options(config, "Trainer")]
+
+
+def shared_options(config: KubeflowConfig, stage: str) -> list[str]:
+    """Returns what a stage must know whose artifacts other machines are to see."""
+    seconds = config.stage(stage).timeout_seconds
+    return [f"--shared_dir={config.shared_dir}", f"--shared_seconds={seconds}"]
 
 
 def _machines(config: KubeflowConfig) -> int:

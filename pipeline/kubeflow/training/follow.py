@@ -1,6 +1,5 @@
 """The task's part: starts the job, repeats what its chief says, and says why it failed."""
 
-import copy
 import json
 import logging
 import os
@@ -29,11 +28,14 @@ _running: Final[list[Job]] = []
 logger = logging.getLogger(__name__)
 
 
-def train_on_machines(given: Mapping[str, Any], arguments: Mapping[str, str], directory: Path) -> None:
+def train_on_machines(
+    machines: int, pod: dict[str, Any], arguments: Mapping[str, str], directory: Path
+) -> None:
     """Trains on several machines, and returns when all of them are done.
 
     Args:
-        given: ``machines``, how many, and ``pod``, the template of `platform.worker_pod`.
+        machines: how many.
+        pod: the template of `machines.worker_pod`, which is completed in place.
         arguments: of the entrypoint by its flags, the same for each.
         directory: for what the machines and this task tell each other; all see it at this path.
 
@@ -41,8 +43,7 @@ def train_on_machines(given: Mapping[str, Any], arguments: Mapping[str, str], di
         StageError: there is no such job to be had, or it failed.
     """
     (directory / ARGUMENTS).write_text(json.dumps(arguments))
-    job = Job(Api(), f"training-{os.environ['KFP_POD_UID'][:13]}", given["machines"])
-    pod = copy.deepcopy(given["pod"])
+    job = Job(Api(), f"training-{os.environ['KFP_POD_UID'][:13]}", machines)
     pod["metadata"]["labels"][JOB_LABEL] = job.name
     pod["spec"]["containers"][0]["command"] = [*COMMAND, str(directory)]
     _running.append(job)

@@ -55,6 +55,8 @@ class Cluster:
         *,
         names_are_keys: bool = False,
         secrets: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        root: str = _PIPELINE_ROOT,
+        objects: ObjectStore | None = None,
     ):
         """Prepares a cluster.
 
@@ -64,13 +66,16 @@ class Cluster:
             claims: the persistent volume claims and their folders.
             names_are_keys: see `MetadataStore`.
             secrets: the Secrets of the namespace, and what their keys hold.
+            root: the pipeline root of all runs.
+            objects: the object store; None for one of folders.
         """
         self._directory = directory
         self._secrets = secrets
         self._code = code
         self._claims = claims
         self._runs = itertools.count(1)
-        self.objects = ObjectStore(directory / "objects")
+        self.root = root
+        self.objects = objects or ObjectStore(directory / "objects")
         self.store = MetadataStore(names_are_keys=names_are_keys)
 
     def run(
@@ -131,7 +136,7 @@ class _Run:
         self._parameters = parameters
         self._number = number
         # As GetPipeline in metadata/client.go puts it together.
-        self._root = f"{_PIPELINE_ROOT}/{package.spec.pipeline_info.name}/run-{number}"
+        self._root = f"{cluster.root}/{package.spec.pipeline_info.name}/run-{number}"
         self.results: dict[str, TaskResult] = {}
 
     def task(self, name: str) -> TaskResult:
