@@ -129,6 +129,9 @@ class BeamConfig(Settings):
                 yield f"--{key}={value}"
         if self.flink_master is not None:
             yield "--flink_submit_uber_jar"
+        if self.runner == "DataflowRunner":
+            # By itself it pickles the stage's program for the workers, whose image has what it needs.
+            yield "--no_save_main_session"
         if self.environment_type == "PROCESS":
             # Otherwise Beam's boot makes a virtual environment, without this project in it.
             environment = {"RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1"}

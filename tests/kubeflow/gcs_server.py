@@ -50,7 +50,7 @@ def serving(directory: Path, buckets: Path, seen_at: str) -> Iterator[dict[str, 
         seen_at: where clients find the directory.
     """
     _make_certificate(directory)
-    (directory / "hosts").write_text(f"127.0.0.1 localhost {' '.join(_NAMES)}\n")
+    (directory / "hosts").write_text(Path("/etc/hosts").read_text() + f"127.0.0.1 {' '.join(_NAMES)}\n")
     subprocess.run(["mount", "--bind", str(directory / "hosts"), "/etc/hosts"], check=True)
     account = {
         "type": "service_account",
@@ -143,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _hand_on(self, body: bytes) -> None:
         if self.path != "/batch/storage/v1":
-            self._answer(*self._ask(self.command, self.path, self.headers, body))
+            self._answer(*self._ask(self.command, self.path, dict(self.headers), body))
             return
         head = f"Content-Type: {self.headers['Content-Type']}\n\n"
         answers = "".join(map(self._part, message_from_bytes(head.encode() + body).get_payload()))
@@ -153,10 +153,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _part(self, part: Message) -> str:
         """Of a batch, whose requests the server does not find in what Google's client sends."""
-        first, _, rest = part.get_payload().partition("\n")
+        first, _, rest = str(part.get_payload()).partition("\n")
         method, uri, _ = first.split()
         url, inner = urlsplit(uri), message_from_string(rest)
-        status, _, content = self._ask(method, f"{url.path}?{url.query}", {}, inner.get_payload().encode())
+        status, _, content = self._ask(
+            method, f"{url.path}?{url.query}", {}, str(inner.get_payload()).encode()
+        )
         answer = f"HTTP/1.1 {status} -\nContent-Type: application/json\n\n{content.decode()}"
         return f"--next\nContent-Type: application/http\n\n{answer}\n"
 

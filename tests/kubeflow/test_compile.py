@@ -265,7 +265,7 @@ def test_the_shared_folder_is_taken_where_there_is_one_unless_the_workers_mount_
     ("engine", "data", "root", "words"),
     [
         (DATAFLOW, "gs://bucket/pets", ROOT, "but the pipeline root is s3://.*; give one in Google Cloud"),
-        (DATAFLOW, "gs://bucket/pets", BUCKET, "do not see the copy of gs://bucket/pets .* copy_bucket"),
+        (DATAFLOW, "gs://bucket/pets", BUCKET, "do not see the copy of gs://bucket/pets .*copy_bucket"),
         (DATAFLOW, "/data/pets", BUCKET, "dataset.root is /data/pets, on a claim, but .* mount none; give"),
         (ENGINE, "gs://bucket/pets", BUCKET, "runner is FlinkRunner, .* the copy of gs://bucket/pets on"),
     ],

@@ -112,7 +112,9 @@ def test_dataflow_gets_a_job_whose_workers_are_the_image_and_install_nothing(
     [environment] = job.proto_pipeline.components.environments.values()
     image = beam_runner_api_pb2.DockerPayload.FromString(environment.payload).container_image
     assert (environment.urn, image) == ("beam:env:docker:v1", "r.example.org/worker:1")
-    assert not environment.dependencies
+    # A list for the log, of what is installed here.
+    [listed] = environment.dependencies
+    assert b"submission_environment_dependencies.txt" in listed.role_payload
     options = job.options.get_all_options()
     expected = {"project": "my-project", "region": "europe-west4", "max_num_workers": 7}
     assert expected.items() <= options.items()
