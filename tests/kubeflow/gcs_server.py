@@ -175,18 +175,22 @@ class _Handler(BaseHTTPRequestHandler):
         upstream.putheader("Content-Length", str(len(body)))
         upstream.endheaders(body)
         answer = upstream.getresponse()
+        content = answer.read()
+        if (answer.getheader("Content-Type") or "").startswith("application/json"):
+            # Where an object's content is: the server knows nothing of TLS.
+            content = content.replace(b'"http://', b'"https://')
         ours = ("transfer-encoding", "date")
         return (
             answer.status,
             [header for header in answer.getheaders() if header[0].lower() not in ours],
-            answer.read(),
+            content,
         )
 
     def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.send_response(status)
         for name, value in headers:
             if name.lower() != "content-length" or self.command == "HEAD":
-                # Where an upload goes on: the server knows nothing of TLS.
+                # Where an upload goes on.
                 self.send_header(name, value.replace("http://", "https://") if name == "Location" else value)
         if self.command != "HEAD":
             self.send_header("Content-Length", str(len(body)))

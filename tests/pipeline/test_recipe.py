@@ -131,7 +131,7 @@ def test_a_relative_root_counts_from_the_current_directory(
         (
             "beam.zzz=1",
             "unknown key beam.zzz (value 1); beam has runner, workers, job_endpoint, flink_master, "
-            "environment_type, environment_config, options",
+            "environment_type, environment_config, project, region, temp_location, options",
         ),
         ("transform.height=tall", "transform.height is 'tall': it should be a valid integer"),
         ("training.epochs=1.5", "training.epochs is 1.5: it should be a valid integer"),
