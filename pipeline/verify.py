@@ -5,11 +5,12 @@
 
 The first looks at every version once. The second goes on until it is stopped: each version is copied, the
 copy checked and put into the directory under its number, and it leaves with the version that it is of. What
-is refused is said in one line, once, and does not get there. A server that watches that directory serves
-nothing unsigned, as long as nobody else writes to it.
+is refused is said in one line, once, and does not get there. What the directory holds already is checked,
+too, and removed if it is not right. What cannot be done, as with a full disk, is said once and tried again. A
+server that watches that directory serves nothing unsigned, as long as nobody else writes to it.
 
 Ends with 0 if every version is what was signed, or with --to after SIGTERM or Ctrl-C; with 1 if a version is
-not, or there is none; and with 2 if the command, the key or the path is wrong.
+not, or there is none; and with 2 if the command, the key or a path is wrong.
 """
 
 import argparse
@@ -36,12 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{args.model_base_path} is no directory; name the one that holds the model's version "
                 "directories, such as WORKDIR/serving/MODEL"
             )
+        follower = signing.Follower(args.model_base_path, args.to, args.key) if args.to else None
     except signing.SigningError as error:
         print(error, file=sys.stderr)
         return USAGE
-    if args.to is None:
+    if follower is None:
         return _check(args.model_base_path, args.key)
-    _follow(args.model_base_path, args.to, args.key, args.poll_seconds)
+    _follow(follower, args.poll_seconds)
     return 0
 
 
@@ -61,20 +63,19 @@ def _check(base: Path, key: str) -> int:
     return _REFUSED if refused else 0
 
 
-def _follow(base: Path, target: Path, key: str, seconds: float) -> None:
+def _follow(follower: signing.Follower, seconds: float) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    refused: set[int] = set()
     said = ""
     while True:
         try:
-            for line in signing.follow(base, target, key, refused):
+            for line in follower.look():
                 print(line, flush=True)
             trouble = ""
-        except OSError as error:
-            # A mount that is away, a full disk: what is in the target stays.
-            trouble = f"{error.filename or base}: {error.strerror}"
+        except (signing.SigningError, OSError) as error:
+            # A mount that is away, a full disk: what is in the target stays, and the next round may succeed.
+            trouble = str(error)
         if trouble and trouble != said:
             print(trouble, file=sys.stderr, flush=True)
         said = trouble

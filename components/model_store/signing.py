@@ -9,6 +9,7 @@ Keys are PEM files of the curves P-256, P-384 or P-521; ``model-signing`` is imp
 """
 
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,7 @@ _REMOVING: Final = ".removing"
 
 
 class SigningError(ValueError):
-    """A version or a key is not right; the message is one line that says which, and what would be."""
+    """A version, key or directory is not right; the message is one line: which, and what would be."""
 
 
 def check_private_key(key: str) -> None:
@@ -91,47 +92,139 @@ def is_signed_by(model_dir: Path, private_key: str) -> bool:
     return True
 
 
-def follow(base: Path, target: Path, public_key: str, refused: set[int]) -> Iterator[str]:
-    """Makes ``target`` hold those versions under ``base`` that are what was signed, for a server to watch.
+class Follower:
+    """Keeps a directory for a server to watch: those versions of another one that are what was signed.
 
-    What is checked is the copy, so that nothing can change between the check and the server. Where ``base``
-    holds no version, as without its mount, what is there stays.
+    What is checked is the copy, so that nothing can change between the check and the server. What the
+    directory holds already is checked where it lies, at first and whenever the key is another.
 
     Args:
-        base: the directory that versions are pushed to.
+        base: the directory that versions are pushed to; it is there, by now.
         target: a directory that nobody else writes to, created where missing.
         public_key: what they are checked with.
-        refused: versions that were refused before, and are passed over until they are gone; kept up to date.
 
-    Yields:
-        A line for each version that comes, goes or is refused.
+    Raises:
+        SigningError: ``target`` is ``base`` or lies in it.
     """
-    wanted = store.versions(base)
-    refused &= set(wanted)
-    target.mkdir(parents=True, exist_ok=True)
-    for number in sorted({*wanted} - {*store.versions(target)} - refused):
-        copy = target / _COPYING
-        shutil.rmtree(copy, ignore_errors=True)
-        try:
-            # A link stays one, and is refused: what it leads to can change.
-            shutil.copytree(base / str(number), copy, symlinks=True)
-            verify(copy, public_key)
-        except SigningError as error:
-            refused.add(number)
-            yield f"version {number} is refused: {str(error).replace(str(copy), str(base / str(number)))}"
-        except (FileNotFoundError, shutil.Error):
-            # It was removed meanwhile, or will be read in the next round.
-            continue
-        else:
-            copy.rename(target / str(number))
-            yield f"version {number} is what was signed"
-        finally:
-            shutil.rmtree(copy, ignore_errors=True)
-    for number in sorted({*store.versions(target)} - {*wanted}) if wanted else ():
-        leaving = target / f"{_REMOVING}-{number}"
-        (target / str(number)).rename(leaving)
-        shutil.rmtree(leaving)
-        yield f"version {number} is gone"
+
+    def __init__(self, base: Path, target: Path, public_key: str) -> None:
+        place = target.resolve()
+        # By what they are, not by their names: one volume can be mounted at two places.
+        if any(path.exists() and path.samefile(base) for path in (place, *place.parents)):
+            raise SigningError(
+                f"{target} is {base} itself or lies in it, where anything may lie; name a directory that "
+                "nobody else writes to"
+            )
+        self._base, self._target, self._public_key = base, target, public_key
+        self._key = b""
+        self._verified: set[int] = set()
+        self._refused: set[int] = set()
+        """Passed over until they are gone, so that each is said once."""
+
+    def look(self) -> Iterator[str]:
+        """Makes ``target`` hold what it should by now.
+
+        A version that is gone from ``base`` leaves, the only one, too. Where ``base`` is missing or holds
+        nothing whatever, as without its mount, what is there stays.
+
+        Yields:
+            A line for each version that comes, goes or is refused.
+
+        Raises:
+            SigningError: the key is not right, or, when all the rest is done, something could not be.
+            OSError: one of the directories cannot be used.
+        """
+        self._read_key()
+        self._target.mkdir(parents=True, exist_ok=True)
+        problems = self._clean()
+        yield from self._check_target()
+        was_there = _holds_anything(self._base)
+        wanted = store.versions(self._base)
+        is_there = was_there and _holds_anything(self._base)
+        self._refused &= {*wanted}
+        for number in sorted({*wanted} - self._verified - self._refused):
+            source, copy = self._base / str(number), self._target / _COPYING
+            try:
+                # A link stays one, and is refused: what it leads to can change.
+                shutil.copytree(source, copy, symlinks=True)
+                verify(copy, self._public_key)
+                copy.rename(self._target / str(number))
+            except SigningError as error:
+                self._refused.add(number)
+                yield f"version {number} is refused: {str(error).replace(str(copy), str(source))}"
+            except OSError as error:
+                # Nothing is wrong where it was removed meanwhile.
+                if source.exists():
+                    problems.append(f"version {number} cannot be copied: {_reason(error)}")
+            else:
+                self._verified.add(number)
+                yield f"version {number} is what was signed"
+            finally:
+                shutil.rmtree(copy, ignore_errors=True)
+        if wanted or is_there:
+            for number in sorted(self._verified - {*wanted}):
+                self._remove(number)
+                yield f"version {number} is gone"
+        elif self._verified:
+            problems.append(
+                f"{self._base} holds nothing, as without its mount: the versions in {self._target} stay"
+            )
+        if problems:
+            raise SigningError(problems[0])
+
+    def _read_key(self) -> None:
+        check_public_key(self._public_key)
+        key = Path(self._public_key).read_bytes()
+        if key != self._key:
+            self._key = key
+            self._verified.clear()
+            self._refused.clear()
+
+    def _clean(self) -> list[str]:
+        """Removes what was left half done; returns what cannot be removed, which stands in nobody's way."""
+        problems = []
+        for remains in (*self._target.glob(_COPYING), *self._target.glob(f"{_REMOVING}*")):
+            try:
+                shutil.rmtree(remains)
+            except OSError as error:
+                problems.append(f"{remains} cannot be removed: {_reason(error)}")
+        return problems
+
+    def _check_target(self) -> Iterator[str]:
+        present = {*store.versions(self._target)}
+        self._verified &= present
+        for number in sorted(present - self._verified):
+            version = self._target / str(number)
+            try:
+                if version.is_symlink():
+                    raise SigningError(f"{version} is a link, and what it leads to can change")
+                verify(version, self._public_key)
+            except SigningError as error:
+                self._remove(number)
+                yield f"version {number} is removed: {error}"
+            else:
+                self._verified.add(number)
+
+    def _remove(self, number: int) -> None:
+        """Takes a version out of service at once; what cannot be deleted is left to the next `_clean`."""
+        version = self._target / str(number)
+        self._verified.discard(number)
+        if version.is_symlink():
+            version.unlink()
+            return
+        leaving = self._target / f"{_REMOVING}-{uuid.uuid4().hex}"
+        version.rename(leaving)
+        shutil.rmtree(leaving, ignore_errors=True)
+
+
+def _holds_anything(directory: Path) -> bool:
+    return directory.is_dir() and any(directory.iterdir())
+
+
+def _reason(error: OSError) -> str:
+    """The first reason of those that `shutil.copytree` collects, in one line."""
+    reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+    return " ".join(str(reason).split())
 
 
 def _signer(key: str) -> Any:

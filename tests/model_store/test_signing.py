@@ -1,5 +1,6 @@
 """Signatures: what breaks one, what a server may see, and what is said."""
 
+import errno
 import shutil
 import signal
 import subprocess
@@ -173,14 +174,11 @@ def test_every_version_is_checked_and_the_status_says_whether_all_are_right(
 def test_a_server_sees_only_versions_that_are_what_was_signed(
     base: Path, keys: tuple[str, str], tmp_path: Path
 ) -> None:
-    target, refused = tmp_path / "verified", set[int]()
-
-    def follow() -> list[str]:
-        return list(signing.follow(base, target, keys[1], refused))
-
+    target = tmp_path / "verified"
     first, second, third = push(base, keys[0]), push(base, None), push(base, keys[0])
     (third / "saved_model.pb").write_text("another")
-    lines = follow()
+    follower = signing.Follower(base, target, keys[1])
+    lines = list(follower.look())
     assert [line.split(":")[0] for line in lines] == [
         f"version {first.name} is what was signed",
         f"version {second.name} is refused",
@@ -188,16 +186,152 @@ def test_a_server_sees_only_versions_that_are_what_was_signed(
     ]
     assert str(third) in lines[2] and str(target) not in lines[2]
     assert store.versions(target) == [int(first.name)]
-    assert follow() == [], "each is said once"
+    assert list(follower.look()) == [], "each is said once"
     # What happens to the original does not reach the server.
     (first / "saved_model.pb").write_text("changed later")
     assert (target / first.name / "saved_model.pb").read_text() == "weights"
     fourth = push(base, keys[0])
     shutil.rmtree(first)
-    assert follow() == [f"version {fourth.name} is what was signed", f"version {first.name} is gone"]
-    shutil.rmtree(base)
-    assert follow() == [] and store.versions(target) == [int(fourth.name)], "a mount that is away"
-    assert sorted(path.name for path in target.iterdir()) == [fourth.name]
+    lines = list(follower.look())
+    assert lines == [f"version {fourth.name} is what was signed", f"version {first.name} is gone"]
+    assert [path.name for path in target.iterdir()] == [fourth.name]
+
+
+def test_without_the_mount_versions_stay_and_the_only_one_leaves_when_it_is_withdrawn(
+    base: Path, keys: tuple[str, str], tmp_path: Path
+) -> None:
+    version, target = push(base, keys[0]), tmp_path / "verified"
+    follower = signing.Follower(base, target, keys[1])
+    assert list(follower.look()) == [f"version {version.name} is what was signed"]
+    away = base.rename(tmp_path / "away")
+    for _ in ("missing", "an empty mount point"):
+        with pytest.raises(signing.SigningError, match=f"{base} holds nothing, as without its mount: "):
+            list(follower.look())
+        assert store.versions(target) == [int(version.name)]
+        base.mkdir(exist_ok=True)
+    away.rename(base)
+    version.rename(base / f".withdrawn-{version.name}")
+    assert list(follower.look()) == [f"version {version.name} is gone"]
+    assert list(target.iterdir()) == [] == list(follower.look())
+
+
+def test_where_versions_are_pushed_to_is_no_place_for_those_that_are_right(
+    base: Path, keys: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push(base, None)
+    (tmp_path / "link").symlink_to(base)
+    for target in (base, tmp_path / "link", base / "verified" / "pets", tmp_path / "link" / "verified"):
+        with pytest.raises(signing.SigningError, match=f"{target} is {base} itself or lies in it"):
+            signing.Follower(base, target, keys[1])
+    assert verify.main([str(base), "--key", keys[1], "--to", str(tmp_path / "link")]) == 2
+    assert "name a directory that nobody else writes to" in capsys.readouterr().err
+    signing.Follower(base, base.parent / "pets-verified", keys[1])
+
+
+def test_what_the_directory_holds_already_is_checked_with_the_key_of_now(
+    base: Path, keys: tuple[str, str], tmp_path: Path
+) -> None:
+    good, unsigned, linked = push(base, keys[0]), push(base, None), push(base, keys[0])
+    target = tmp_path / "verified"
+    shutil.copytree(base, target)
+    shutil.rmtree(target / linked.name)
+    (target / linked.name).symlink_to(linked)
+    key = tmp_path / "now.pub"
+    key.write_bytes(Path(keys[1]).read_bytes())
+    follower = signing.Follower(base, target, str(key))
+    assert [line.split(":")[0] for line in follower.look()] == [
+        f"version {unsigned.name} is removed",
+        f"version {linked.name} is removed",
+        f"version {unsigned.name} is refused",
+        f"version {linked.name} is what was signed",
+    ]
+    assert store.versions(target) == [int(good.name), int(linked.name)]
+    assert not (target / linked.name).is_symlink() and linked.is_dir()
+
+    later = write_keys(tmp_path / "later")
+    restarted = signing.Follower(base, target, later[1])
+    assert sum("is removed: " in line for line in restarted.look()) == 2 and store.versions(target) == []
+
+    list(signing.Follower(base, target, str(key)).look())
+    newest = push(base, later[0])
+    key.write_bytes(Path(later[1]).read_bytes())
+    list(follower.look())
+    assert store.versions(target) == [int(newest.name)], "the key's file is another one since the last round"
+    key.unlink()
+    with pytest.raises(signing.SigningError, match="cannot be read"):
+        list(follower.look())
+    assert store.versions(target) == [int(newest.name)], "that says nothing about versions"
+
+
+def test_a_version_that_cannot_be_copied_is_said_once_and_keeps_no_other_from_coming_or_going(
+    base: Path,
+    keys: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    target, leaving = tmp_path / "verified", push(base, keys[0])
+    list(signing.Follower(base, target, keys[1]).look())
+    large, small = push(base, keys[0]), push(base, keys[0])
+    shutil.rmtree(leaving)
+    copy, tries = shutil.copyfile, list[str]()
+
+    def copyfile(source: str, destination: str, **options: bool) -> str:
+        if Path(source) == large / "saved_model.pb":
+            tries.append(source)
+            if len(tries) == 3:
+                signal.raise_signal(signal.SIGTERM)
+            raise OSError(errno.ENOSPC, "No space left on device", source, None, destination)
+        return str(copy(source, destination, **options))
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "copyfile", copyfile)
+        try:
+            command = [str(base), "--key", keys[1], "--to", str(target), "--poll_seconds", "0.01"]
+            assert verify.main(command) == 0
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        f"version {small.name} is what was signed",
+        f"version {leaving.name} is gone",
+    ]
+    [line] = err.splitlines()
+    assert line.startswith(f"version {large.name} cannot be copied: [Errno {errno.ENOSPC}] No space left")
+    assert [path.name for path in target.iterdir()] == [small.name]
+    follower = signing.Follower(base, target, keys[1])
+    assert list(follower.look()) == [f"version {large.name} is what was signed"], "once there is room"
+
+
+def test_a_version_that_is_removed_while_it_is_copied_is_no_trouble(
+    base: Path, keys: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = push(base, keys[0])
+    copy = shutil.copyfile
+
+    def copyfile(source: str, destination: str, **options: bool) -> str:
+        shutil.rmtree(version, ignore_errors=True)
+        return str(copy(source, destination, **options))
+
+    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    assert list(signing.Follower(base, tmp_path / "verified", keys[1]).look()) == []
+
+
+def test_what_a_killed_round_left_goes_and_does_not_keep_its_version(
+    base: Path, keys: tuple[str, str], tmp_path: Path
+) -> None:
+    version, other, target = push(base, keys[0]), push(base, keys[0]), tmp_path / "verified"
+    for remains in (".copying", f".removing-{version.name}"):
+        shutil.copytree(version, target / remains)
+    follower = signing.Follower(base, target, keys[1])
+    list(follower.look())
+    assert sorted(path.name for path in target.iterdir()) == [version.name, other.name]
+    shutil.copytree(version, target / f".removing-{version.name}")
+    shutil.rmtree(version)
+    assert list(follower.look()) == [f"version {version.name} is gone"]
+    assert [path.name for path in target.iterdir()] == [other.name]
 
 
 def test_the_command_keeps_a_directory_until_it_is_stopped(
