@@ -21,13 +21,14 @@ def quick_imports(*absent: str) -> Iterator[None]:
         absent: what others import where they find it, and what nobody here uses of them. What has been
             imported before, stays.
     """
-    hidden = [name for name in absent if sys.modules.setdefault(name, None) is None]  # type: ignore[arg-type]
+    hidden = [name for name in absent if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     collecting = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         for name in hidden:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
         if collecting:
             gc.enable()

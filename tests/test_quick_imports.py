@@ -39,6 +39,18 @@ def test_what_was_imported_before_is_found_and_stays() -> None:
     assert _says(program) == "True"
 
 
+def test_a_block_within_a_block_that_hides_the_same_leaves_that_to_the_outer_one() -> None:
+    program = (
+        f"{_HEAD}"
+        "with quick_imports('colorsys'):\n"
+        "    with quick_imports('colorsys'):\n"
+        "        pass\n"
+        "    print(sys.modules['colorsys'], gc.isenabled())\n"
+        "print('colorsys' in sys.modules, gc.isenabled())\n"
+    )
+    assert _says(program).split("\n") == ["None False", "False True"]
+
+
 @pytest.mark.parametrize("collects", [True, False])
 def test_after_an_import_that_fails_all_is_as_before(collects: bool) -> None:
     program = (

@@ -41,7 +41,8 @@ class ServerProcess:
     """Runs a model server while a ``with`` block lasts, or between `start` and `stop`.
 
     The process leads a group of its own, so that Ctrl-C reaches whoever holds it, who stops it. Whatever
-    serves ends within five seconds of the process that started it, however that ends.
+    serves ends within five seconds of the process that started it, however that ends; but for a container
+    (`Backend.DOCKER`), which is the Docker daemon's child and may outlive its client.
 
     Attributes:
         grpc_port: port of the gRPC API at 127.0.0.1.
