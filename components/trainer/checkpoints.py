@@ -7,10 +7,12 @@ import logging
 import math
 import shutil
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
@@ -76,6 +78,13 @@ class Checkpoints(keras.callbacks.Callback):
     """
 
     def __init__(self, directory: Path, patience: int | None = None):
+        """Looks for a checkpoint in the directory, which is there.
+
+        One that is damaged is put aside with all that the directory holds, and training begins anew.
+
+        Raises:
+            StageError: it cannot be read, which does not say that it is damaged.
+        """
         super().__init__()
         self._phase = 1
         self._directory = directory
@@ -83,10 +92,13 @@ class Checkpoints(keras.callbacks.Callback):
         self.history = History([], patience)
         self._digests: dict[str, str] = {}
         """SHA-256 of the files that the state is of, by name."""
-        if self._state_file.exists() and not self._read_state():
-            logger.warning("the checkpoint in %s is damaged: training anew", directory)
+        if not self._read_state():
+            aside = directory.with_name(f"{directory.name}.damaged")
+            logger.warning("the checkpoint in %s is damaged, and kept as %s: training anew", directory, aside)
+            if aside.exists():
+                shutil.rmtree(aside)
             # With the record of what was trained, which would otherwise go on from there.
-            shutil.rmtree(directory)
+            directory.rename(aside)
             directory.mkdir()
 
     @property
@@ -157,16 +169,31 @@ class Checkpoints(keras.callbacks.Callback):
         self._digests[path.name] = sha256(path)
 
     def _read_state(self) -> bool:
-        """Reads what was trained; returns whether all of it is there, byte for byte."""
+        """Reads what was trained, if anything was; returns whether all of it is there, byte for byte."""
         try:
+            if self._state_file not in self._directory.iterdir():
+                return True
             state = json.loads(self._state_file.read_text())
-            epochs, self._digests = state["epochs"], state["sha256"]
-            intact = state["sha256_of_epochs"] == _digest(epochs) and all(
-                sha256(self._directory / name) == digest for name, digest in self._digests.items()
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            self.history.epochs = state["epochs"]
+            latest, best = self._latest(self.epochs_done - 1), self._best(self.history.best_epoch)
+            self._digests = {path.name: sha256(path) for path in (latest, best)}
+            if state.keys() == {"epochs"}:
+                # Earlier code's: as far as the files' formats tell.
+                intact = _can_be_opened(latest, best)
+            else:
+                intact = state["sha256_of_epochs"] == _digest(state["epochs"])
+                intact = intact and state["sha256"] == self._digests
+        except FileNotFoundError:
             intact = False
-        self.history.epochs = epochs if intact else []
+        except OSError as error:
+            raise StageError(
+                f"{error.filename or self._state_file} cannot be read: {error.strerror}; make that possible, "
+                f"or remove {self._directory} to train anew"
+            ) from error
+        except (ValueError, LookupError, TypeError, AttributeError):
+            intact = False
+        if not intact:
+            self.history.epochs = []
         return intact
 
     def _replace_state(self) -> None:
@@ -177,6 +204,16 @@ class Checkpoints(keras.callbacks.Callback):
         flush(temporary)
         temporary.replace(self._state_file)
         flush(self._directory)
+
+
+def _can_be_opened(latest: Path, best: Path) -> bool:
+    """Tells whether HDF5 finds a file of its own and ZIP its checksums; both can be read."""
+    try:
+        h5py.File(latest).close()
+        with zipfile.ZipFile(best) as weights:
+            return weights.testzip() is None
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
+        return False
 
 
 def _digest(epochs: list[Epoch]) -> str:

@@ -21,7 +21,8 @@ from components.trainer.hardware import training_policy
 
 PIXELS = "pixels"
 """Below the directory: decoded pixels that do not outlive the process."""
-_TRAINING = re.compile(r"training-[0-9a-f]{16}")
+_TRAINING = re.compile(r"training-[0-9a-f]{16}(\.damaged)?")
+"""A training's directory, or what `Checkpoints` has put aside."""
 _KEPT_TRAININGS = 3
 """Checkpoints of other settings or data that wait to be gone on with."""
 _BLOCK_BYTES = 1 << 20

@@ -219,15 +219,107 @@ def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_damaged_checkpoint_means_training_anew_and_without_what_was_recorded(
-    two_epochs: Path, tmp_path: Path, name: str, damage: Callable[[Path], None]
+    two_epochs: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    damage: Callable[[Path], None],
 ) -> None:
     directory = tmp_path / "training"
     shutil.copytree(two_epochs, directory)
     assert Checkpoints(directory).epochs_done == 2
     (directory / "tensorboard").mkdir()
     damage(directory / name)
-    assert Checkpoints(directory).epochs_done == 0
+    damaged = sorted(path.name for path in directory.iterdir())
+    # An earlier one, which this one replaces.
+    (tmp_path / "training.damaged" / "tensorboard" / "events").mkdir(parents=True)
+    with caplog.at_level("WARNING"):
+        assert Checkpoints(directory).epochs_done == 0
     assert list(directory.iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "training.damaged").iterdir()) == damaged
+    assert not (tmp_path / "training.damaged" / "tensorboard" / "events").exists()
+    [record] = caplog.records
+    assert record.message == (
+        f"the checkpoint in {directory} is damaged, and kept as {directory}.damaged: training anew"
+    )
+
+
+def forget_digests(directory: Path) -> None:
+    """Leaves the state as it was written before it had digests."""
+    state = json.loads((directory / "state.json").read_text())
+    (directory / "state.json").write_text(json.dumps({"epochs": state["epochs"]}))
+
+
+def test_a_checkpoint_of_earlier_code_is_gone_on_from_and_has_digests_from_then_on(tmp_path: Path) -> None:
+    through = tmp_path / "training"
+    through.mkdir()
+    model = network()
+    # The best epoch is not the last, so its file stays.
+    fit(model, Scored(through, 0.9, 0.1), 2)
+    forget_digests(through)
+    going_on = Scored(through, 0.2)
+    assert going_on.epochs_done == 2
+    resumed = network()
+    going_on.restore(resumed)
+    fit(resumed, going_on, 3)
+    assert Checkpoints(through).epochs_done == 3
+    turn_a_weights_bit(through / "epoch-0003.weights.h5")
+    assert Checkpoints(through).epochs_done == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("epoch-0002.weights.h5", cut_short),
+        ("epoch-0002.weights.h5", Path.unlink),
+        ("epoch-0002.npz", cut_short),
+        ("epoch-0002.npz", overwrite_the_middle),
+        ("state.json", cut_short),
+    ],
+)
+def test_a_checkpoint_of_earlier_code_is_damaged_where_its_formats_say_so(
+    two_epochs: Path, tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    directory = tmp_path / "training"
+    shutil.copytree(two_epochs, directory)
+    forget_digests(directory)
+    damage(directory / name)
+    assert Checkpoints(directory).epochs_done == 0
+    assert (tmp_path / "training.damaged").is_dir()
+
+
+def test_a_state_whose_digests_have_lost_their_name_is_not_taken_for_earlier_codes(
+    two_epochs: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "training"
+    shutil.copytree(two_epochs, directory)
+    state = directory / "state.json"
+    state.write_text(state.read_text().replace('"sha256":', '"sha2u6":'))
+    assert Checkpoints(directory).epochs_done == 0
+
+
+@pytest.mark.parametrize("name", ["epoch-0002.weights.h5", "epoch-0002.npz", "state.json"])
+@pytest.mark.parametrize(
+    # Linux reads no process's memory at 0.
+    ("target", "why"),
+    [("/proc/self/mem", "Input/output error"), (None, "Too many levels of symbolic links")],
+)
+def test_a_checkpoint_that_cannot_be_read_is_not_damaged_and_stays(
+    two_epochs: Path, tmp_path: Path, name: str, target: str | None, why: str
+) -> None:
+    directory = tmp_path / "training"
+    shutil.copytree(two_epochs, directory)
+    unreadable = directory / name
+    unreadable.unlink()
+    unreadable.symlink_to(target or name)
+    before = sorted(path.name for path in directory.iterdir())
+    with pytest.raises(StageError) as refused:
+        Checkpoints(directory)
+    assert str(refused.value) == (
+        f"{unreadable} cannot be read: {why}; make that possible, or remove {directory} to train anew"
+    )
+    assert sorted(path.name for path in directory.iterdir()) == before
+    assert list(tmp_path.iterdir()) == [directory]
 
 
 def test_weights_that_the_disk_does_not_take_are_an_exception_and_spoil_no_earlier_epoch(

@@ -123,6 +123,9 @@ def test_the_oldest_trainings_go_and_nothing_else_does(tmp_path: Path, fn_args: 
     for foreign in ("images", "training-notes", "masks2024"):
         (home / foreign).mkdir(parents=True)
         os.utime(home / foreign, (0, 0))
+    damaged = home / f"training-{0:016x}.damaged"
+    damaged.mkdir()
+    os.utime(damaged, (0, 0))
     (home / "README").touch()
     (tmp_path / "clothing" / f"training-{0:016x}").mkdir(parents=True)
     trainings = [place(settings(tmp_path, training={"epochs": 1}), fn_args)]
