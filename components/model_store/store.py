@@ -7,6 +7,7 @@ therefore the remains of an interrupted process, and is removed.
 """
 
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from components.errors import StageError
-from components.files import flush, sha256
+from components.files import flush, sha256, visible_files
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ _PUBLISHING = ".publishing"
 _REMOVING = ".removing"
 _WITHDRAWN = ".withdrawn"
 """What an operator calls a version that is to be served no more; see docs/operations.md."""
+_DAMAGED = ".damaged"
+"""What an operator calls one that is not what was pushed; the same model may be pushed again."""
 _HIGHEST = 2**63 - 1
 """A server's versions are signed integers of 64 bits."""
 _TRIES = 100
@@ -76,12 +79,13 @@ class Version:
         Raises:
             StageError: the files are not those that were pushed.
         """
-        if what := damage(self.path):
+        fingerprint, what = _compared(self.path)
+        if what:
             raise StageError(
                 f"{what}; put a copy of version {self.number} back, or take it out of service by giving its "
-                f"directory the name {_WITHDRAWN}-{self.number}, and run the pipeline again"
+                f"directory the name {_DAMAGED}-{self.number}, and run the pipeline again"
             )
-        return self.fingerprint()
+        return fingerprint or self.fingerprint()
 
     def provenance(self) -> dict[str, str]:
         """What `publish` was told; empty where the version came in another way."""
@@ -103,9 +107,12 @@ def newest(base: Path) -> Version | None:
 
 
 def content_fingerprint(model_dir: Path) -> str:
-    """Returns a digest of all files, their paths and bytes; times, provenance and signature do not count."""
+    """Returns a digest of all files, their paths and bytes.
+
+    Times, provenance and signature do not count, nor do hidden files.
+    """
     digest = hashlib.sha256()
-    for path in sorted(path for path in model_dir.rglob("*") if path.is_file()):
+    for path in visible_files(model_dir):
         relative = path.relative_to(model_dir)
         if relative not in (PROVENANCE_FILE, SIGNATURE_FILE):
             digest.update(f"{relative.as_posix()}\0{sha256(path)}\n".encode())
@@ -114,18 +121,34 @@ def content_fingerprint(model_dir: Path) -> str:
 
 def damage(model_dir: Path) -> str:
     """Says that a version is not what `publish` wrote; empty where it is, or came in another way."""
+    return _compared(model_dir)[1]
+
+
+def _compared(model_dir: Path) -> tuple[str, str]:
+    """Returns a version's fingerprint, empty where it was compared with none, and what `damage` says."""
+    found, record = "", model_dir / PROVENANCE_FILE
     try:
-        pushed = json.loads((model_dir / PROVENANCE_FILE).read_text())[MODEL_FINGERPRINT_KEY]
-        if pushed == content_fingerprint(model_dir):
-            return ""
-        what = f"its files are not those that {PROVENANCE_FILE} tells of"
-    except FileNotFoundError:
-        return ""
+        try:
+            text = record.read_text()
+        except FileNotFoundError:
+            _warn_unvouched(model_dir)
+            return "", ""
+        pushed = json.loads(text)[MODEL_FINGERPRINT_KEY]
+        found = content_fingerprint(model_dir)
+        what = "" if pushed == found else f"its files are not those that {PROVENANCE_FILE} tells of"
     except (KeyError, TypeError, ValueError):
         what = f"{PROVENANCE_FILE} cannot be read"
     except OSError as error:
-        what = f"{error.filename} cannot be read: {error.strerror}"
-    return f"{model_dir} is damaged: {what}"
+        what = f"{error.filename or record} cannot be read: {error.strerror}"
+    return found, what and f"{model_dir} is damaged: {what}"
+
+
+@functools.cache
+def _warn_unvouched(model_dir: Path) -> None:
+    """Says once of a version, not of a model that is none yet, that nobody knows what was pushed."""
+    if model_dir.name.isdecimal():
+        said = "%s has no %s: nothing tells whether it is what was pushed"
+        logger.warning(said, model_dir, PROVENANCE_FILE)
 
 
 def withdrawn(model_dir: Path, base: Path) -> Path | None:

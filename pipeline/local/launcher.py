@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,7 @@ from tfx.orchestration.portable import cache_utils, launcher
 from tfx.types import Artifact, artifact_utils, standard_artifacts
 
 from components.errors import StageError
-from components.files import sha256
+from components.files import sha256, visible_files
 from pipeline.failures import without_graph
 
 CHECKSUMS: Final = "checksums"
@@ -87,7 +87,7 @@ def checksums(artifact: Artifact) -> dict[str, str]:
     root, sized = Path(artifact.uri), _holds_examples(artifact)
     return {
         path.relative_to(root).as_posix(): str(path.stat().st_size) if sized else sha256(path)
-        for path in _files(root)
+        for path in visible_files(root)
     }
 
 
@@ -115,7 +115,7 @@ def damaged_record(artifact: Artifact) -> str:
     """Says which shard of Examples has a record that its checksum does not fit; empty where none has."""
     if not _holds_examples(artifact):
         return ""
-    for path in _files(Path(artifact.uri)):
+    for path in visible_files(Path(artifact.uri)):
         records = tf.data.TFRecordDataset(str(path), "GZIP" if path.suffix == ".gz" else "")
         try:
             records.reduce(0, lambda count, _: count + 1)
@@ -142,9 +142,3 @@ _STANDARD_VERIFY: Final = artifact_utils.verify_artifacts
 
 def _holds_examples(artifact: Artifact) -> bool:
     return artifact.type_name == standard_artifacts.Examples.TYPE_NAME
-
-
-def _files(root: Path) -> Iterator[Path]:
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
-            yield path

@@ -172,7 +172,7 @@ class WorkDir:
         note = self.root / ".metadata.sha256"
         try:
             if self.metadata.exists():
-                self._check_metadata(note.read_text() if note.exists() else "")
+                self._check_metadata(note)
             # From now on it changes, and a note that came back after a power cut would be wrong.
             note.unlink(missing_ok=True)
             flush(self.root)
@@ -186,7 +186,8 @@ class WorkDir:
         with suppress(OSError):
             write_whole(note, sha256(self.metadata))
 
-    def _check_metadata(self, noted: str) -> None:
+    def _check_metadata(self, note: Path) -> None:
+        noted = note.read_text() if note.exists() else ""
         faults: list[str]
         try:
             with closing(sqlite3.connect(self.metadata)) as store:
@@ -199,12 +200,13 @@ class WorkDir:
         except sqlite3.DatabaseError as error:
             faults = [str(error)]
         if not faults and noted not in ("", sha256(self.metadata)):
-            faults = ["it has changed since the last run ended"]
+            faults = ["it is not what the last run left"]
         if faults:
             what = faults[0].splitlines()[-1]
             raise WorkDirError(
-                f"{self.metadata} is damaged: {what}; put a copy of it back, or remove it: every stage then "
-                "runs anew, and what is served and the checkpoints stay"
+                f"{self.metadata} is damaged: {what}; put a copy of it back and remove {note}, without which "
+                f"any sound one is taken, or remove {self.metadata.name}: every stage then runs anew, and "
+                "what is served and the checkpoints stay"
             )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from components.errors import StageError
 from components.model_store import store
 
 
@@ -147,7 +148,6 @@ def test_a_push_gives_up_where_every_number_is_taken_at_the_last_moment(
 
 PUBLISH = """
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from components.model_store import store
 for _ in range(int(sys.argv[3])):
@@ -164,7 +164,6 @@ def test_processes_that_push_at_once_get_versions_of_their_own(model: Path, base
 
 KILLED_AT = """
 import os, signal, sys
-from collections.abc import Callable
 from pathlib import Path
 from components.model_store import store
 module, name, nth = sys.argv[3].split(":")
@@ -317,6 +316,65 @@ def test_a_version_that_is_not_what_was_pushed_is_found_out(
     assert store.damage(version) == ""
     spoil(version)
     assert store.damage(version).startswith(f"{version} is damaged: ")
+
+
+def test_hidden_files_neither_count_nor_damage_a_version(model: Path, base: Path) -> None:
+    fingerprint = store.content_fingerprint(model)
+    # As versions have it that were pushed when hidden files counted, there being none.
+    assert fingerprint == "55a20119d566f11b4450bcc223bb1a2ebad172dc6588dc26a8c4f0e397ec923f"
+    version = base / str(store.publish(model, base, {}))
+    (version / ".DS_Store").touch()
+    (version / "variables" / ".AppleDouble").mkdir()
+    (version / "variables" / ".AppleDouble" / "variables.data").touch()
+    assert store.damage(version) == ""
+    assert store.content_fingerprint(version) == fingerprint
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_is_damage(
+    model: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = base / str(store.publish(model, base, {}))
+    sha256 = store.sha256
+
+    def too_late(path: Path) -> str:
+        path.unlink()
+        return sha256(path)
+
+    monkeypatch.setattr(store, "sha256", too_late)
+    said = rf"{version}/.* cannot be read: No such file or directory; put a copy"
+    with pytest.raises(StageError, match=said):
+        store.Version(1, version).sound_fingerprint()
+
+
+def test_a_version_that_nobody_vouches_for_is_taken_with_one_warning(
+    model: Path, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = store.newest(write_model(base / "7").parent)
+    assert version
+    for _ in range(2):
+        assert version.sound_fingerprint() == store.content_fingerprint(model)
+        assert store.damage(version.path) == ""
+    # A model that was never pushed.
+    assert store.damage(model) == ""
+    assert [record.message for record in caplog.records] == [
+        f"{version.path} has no assets.extra/provenance.json: nothing tells whether it is what was pushed"
+    ]
+
+
+def test_a_version_is_read_once_to_be_known_and_found_sound(
+    model: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.publish(model, base, {})
+    version, read, sha256 = store.newest(base), list[str](), store.sha256
+    assert version
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return sha256(path)
+
+    monkeypatch.setattr(store, "sha256", counted)
+    version.sound_fingerprint()
+    assert sorted(read) == ["labels.json", "saved_model.pb", "variables.data"]
 
 
 def test_a_version_that_came_in_another_way_has_no_provenance(base: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -147,13 +148,40 @@ def test_metadata_of_which_a_bit_has_turned_is_refused_until_it_is_gone(
             pass
     turn_a_bit(workdir.metadata, place)
     for _ in range(2):
-        with pytest.raises(WorkDirError, match=r"sqlite is damaged: .*; put a copy of it back, or remove it"):
+        with pytest.raises(WorkDirError, match=r"sqlite is damaged: .*; put a copy of it back and remove "):
             workdir.sound_metadata().__enter__()
     workdir.metadata.unlink()
     with workdir.sound_metadata():
         workdir.metadata.write_bytes(metadata.read_bytes())
     with workdir.sound_metadata():
         pass
+
+
+@pytest.mark.parametrize("damaged_at", [None, 0.01, 0.99])
+def test_an_older_copy_of_the_metadata_is_taken_where_the_advice_is_followed(
+    tmp_path: Path, metadata: Path, damaged_at: float | None
+) -> None:
+    workdir, older = WorkDir(tmp_path), metadata.read_bytes()
+    workdir.metadata.write_bytes(older)
+    with workdir.sound_metadata(), closing(sqlite3.connect(workdir.metadata)) as store:
+        store.execute("DELETE FROM Artifact WHERE id < 50")
+        store.commit()
+    if damaged_at is None:
+        workdir.metadata.write_bytes(older)
+    else:
+        turn_a_bit(workdir.metadata, damaged_at)
+    with pytest.raises(WorkDirError) as refused:
+        workdir.sound_metadata().__enter__()
+    [note] = re.findall(r"put a copy of it back and remove (\S+), without which", str(refused.value))
+    workdir.metadata.write_bytes(older)
+    Path(note).unlink()
+    for _ in range(2):
+        with workdir.sound_metadata():
+            assert workdir.metadata.read_bytes() == older
+    # It is compared again from then on.
+    turn_a_bit(workdir.metadata, 0.99)
+    with pytest.raises(WorkDirError, match="damaged"):
+        workdir.sound_metadata().__enter__()
 
 
 def test_metadata_after_a_run_that_died_are_looked_through_by_sqlite(tmp_path: Path, metadata: Path) -> None:

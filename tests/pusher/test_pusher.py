@@ -1,6 +1,7 @@
 """What the Pusher's executor does, and its settings."""
 
 import logging
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -186,6 +187,24 @@ def test_a_withdrawn_model_is_not_pushed_again(tmp_path: Path, serving_dir: Path
     assert store.versions(serving_dir) == [good.number]
     push(tmp_path, serving_dir, "better")
     assert len(store.versions(serving_dir)) == 2
+
+
+@pytest.mark.parametrize("spoilt", ["saved_model.pb", str(store.PROVENANCE_FILE)])
+def test_a_damaged_version_that_is_named_as_advised_keeps_its_model_from_nothing(
+    tmp_path: Path, serving_dir: Path, spoilt: str
+) -> None:
+    push(tmp_path, serving_dir)
+    damaged = store.newest(serving_dir)
+    assert damaged
+    (damaged.path / spoilt).write_text("spoilt")
+    with pytest.raises(StageError, match="is damaged") as refused:
+        push(tmp_path, serving_dir)
+    [name] = re.findall(r"giving its directory the name (\S+), and run", str(refused.value))
+    damaged.path.rename(serving_dir / name)
+    push(tmp_path, serving_dir)
+    served = store.newest(serving_dir)
+    assert served and (served.path / "saved_model.pb").read_text() == "weights"
+    assert store.damage(served.path) == ""
 
 
 def test_only_the_newest_versions_are_kept(tmp_path: Path, serving_dir: Path) -> None:
