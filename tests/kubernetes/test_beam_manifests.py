@@ -46,12 +46,12 @@ GUIDE = (REPOSITORY / "docs/scale.md").read_text()
 
 
 def recipe_in_the_docs() -> dict[str, Any]:
-    [block] = re.findall(r"```yaml\n(beam:.*?)```", GUIDE, re.DOTALL)
+    [block] = re.findall(r"```yaml\n(beam:\n  runner: FlinkRunner\n.*?)```", GUIDE, re.DOTALL)
     return yaml.safe_load(block)
 
 
 def test_the_commands_in_the_docs_name_what_there_is() -> None:
-    [commands] = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
+    [commands] = re.findall(r"```sh\n(kubectl .*?)```", GUIDE, re.DOTALL)
     apply, status = commands.splitlines()
     namespace = deployments()["flink-taskmanager"]["metadata"]["namespace"]
     assert apply == f"kubectl apply -k {BEAM.relative_to(REPOSITORY)}"

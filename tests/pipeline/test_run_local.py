@@ -136,9 +136,9 @@ def test_a_name_that_is_not_utf8_spoils_neither_terminal_nor_log_nor_summary(
     finished = run(tmp_path, trouble="strange_name")
     assert finished.code == 1
     assert "rejected caf\\udce9.jpg" in finished.out
-    assert "Worker failed: Two files are named caf\\udce9.jpg; rename one" in finished.out.splitlines()
+    assert "Worker failed: Two files are named caf\\xe9.jpg; rename one" in finished.out.splitlines()
     summary = summary_of(tmp_path)
-    assert summary["reasons"] == ["Worker failed: Two files are named caf\\udce9.jpg; rename one"]
+    assert summary["reasons"] == ["Worker failed: Two files are named caf\\xe9.jpg; rename one"]
     log = tmp_path / "logs" / f"{summary['run_id']}.log"
     assert "rejected caf\\udce9.jpg" in log.read_text(encoding="utf-8")
     assert "Logging error" not in log.read_text(encoding="utf-8")

@@ -140,9 +140,18 @@ class RecordFile(PosixPath):
 
     def open(self, *args: Any, **kwargs: Any) -> Any:
         """Reads the picture's bytes."""
+        path, index, feature = self._place()
+        return io.BytesIO(_read_picture(path, index, feature))
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """Asks for the file of the record."""
+        path, _, _ = self._place()
+        return path.stat(follow_symlinks=follow_symlinks)
+
+    def _place(self) -> tuple[Path, int, str]:
         path, _, inside = str(self).rpartition("#")
         index, _, feature = inside.partition("/")
-        return io.BytesIO(_read_picture(Path(path), int(index), feature))
+        return Path(path), int(index), feature
 
 
 def prepared(root: Path) -> list[str]:
