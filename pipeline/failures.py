@@ -32,6 +32,11 @@ _LIMITS = {
 }
 """What the machine has no more of, by words of a message: not the pipeline's fault, and what helps."""
 
+_DATA_LOSS = re.compile(
+    r"DataLoss|corrupted record|truncated record|Not a valid TFRecord|while decompressing data"
+)
+"""How TensorFlow, Beam and zlib say that a record's bytes are not those that were written."""
+
 
 def explain_failure(error: BaseException, places: Iterable[Path] = ()) -> str:
     """Returns a StageError's message where one is behind the exception, else the root cause on one line.
@@ -63,6 +68,14 @@ def _free(places: Iterable[Path]) -> str:
     """Says what is left of each disk that the places are on."""
     disks = {place.stat().st_dev: place for place in (*places, Path(tempfile.gettempdir())) if place.exists()}
     return ", ".join(f"{shutil.disk_usage(place).free / 1e6:,.0f} MB in {place}" for place in disks.values())
+
+
+def is_data_loss(error: BaseException) -> bool:
+    """Tells whether a record is behind the exception whose bytes are not those that were written.
+
+    Of Beam's workers there may be the text alone.
+    """
+    return any(_DATA_LOSS.search(f"{type(link).__name__}: {link}") for link in _chain(error))
 
 
 def rejected_files(error: BaseException) -> tuple[Mapping[str, Any], ...]:

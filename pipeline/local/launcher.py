@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import tensorflow as tf
 from tfx.orchestration.portable import cache_utils, launcher
-from tfx.types import Artifact, artifact_utils, standard_artifacts
+from tfx.types import Artifact, standard_artifacts
 
 from components.errors import StageError
 from components.files import sha256, visible_files
-from pipeline.failures import without_graph
+from pipeline.failures import is_data_loss, without_graph
 
 CHECKSUMS: Final = "checksums"
 """Custom property of an artifact: what its files were when it was published, as `checksums` says it."""
@@ -29,17 +29,31 @@ class Launcher(launcher.Launcher):
     Where a file is missing, cut, changed or new, the cache passes the artifact by, and its stage runs again.
     Of Examples, which may be as large as the data, only the files' sizes are compared: each record has a
     checksum of its own, and whoever reads it compares that. A stage that fails over such a record says so,
-    and the Examples are not reused.
+    and the Examples are not reused. Over anything else no artifact is looked at: the next run's cache does.
     """
 
     def _prepare_execution(self) -> Any:
+        differences: dict[int, str] = {}
         # The one question that the cache asks of what it has found.
         asked = cache_utils.artifact_utils.verify_artifacts
-        cache_utils.artifact_utils.verify_artifacts = _verify
+
+        def verify(artifacts: Mapping[str, Sequence[Artifact]]) -> None:
+            asked(artifacts)
+            for artifact in chain(*artifacts.values()):
+                # It asks for one earlier run after the other, and most have reused what another one made.
+                if artifact.id not in differences:
+                    differences[artifact.id] = difference(artifact)
+                if what := differences[artifact.id]:
+                    raise RuntimeError(what)
+
+        cache_utils.artifact_utils.verify_artifacts = verify
         try:
-            return super()._prepare_execution()
+            prepared = super()._prepare_execution()
         finally:
             cache_utils.artifact_utils.verify_artifacts = asked
+        if prepared.is_execution_needed and (what := next(filter(None, differences.values()), "")):
+            logger.warning("%s: this stage runs again", what)
+        return prepared
 
     def _run_executor(self, execution_info: Any) -> Any:
         # Where the metadata was removed numbers begin anew, and what bears this one is of another execution.
@@ -51,10 +65,12 @@ class Launcher(launcher.Launcher):
         except StageError:
             raise
         except Exception as error:
-            for artifact in chain(*execution_info.input_dict.values()):
-                if what := difference(artifact) or damaged_record(artifact):
-                    self._withdraw(artifact)
-                    raise StageError(f"{what}; run the same command again: it is made anew") from error
+            # Reading all records may take as long as the stage has.
+            if is_data_loss(error):
+                for artifact in chain(*execution_info.input_dict.values()):
+                    if what := damaged_record(artifact):
+                        self._withdraw(artifact)
+                        raise StageError(f"{what}; run the same command again: it is made anew") from error
             raise
 
     def _publish_successful_execution(
@@ -112,32 +128,23 @@ def difference(artifact: Artifact) -> str:
 
 
 def damaged_record(artifact: Artifact) -> str:
-    """Says which shard of Examples has a record that its checksum does not fit; empty where none has."""
+    """Says which shard of Examples has a record that its checksum does not fit.
+
+    Empty where none has, or where a shard cannot be read now, which says nothing of what is in it.
+    """
     if not _holds_examples(artifact):
         return ""
-    for path in visible_files(Path(artifact.uri)):
-        records = tf.data.TFRecordDataset(str(path), "GZIP" if path.suffix == ".gz" else "")
-        try:
-            records.reduce(0, lambda count, _: count + 1)
-        except tf.errors.OpError as error:
-            return f"{path} has a record that cannot be read: {without_graph(error.message)}"
+    logger.info("a record cannot be read: looking for it in %s", artifact.uri)
+    try:
+        for path in visible_files(Path(artifact.uri)):
+            records = tf.data.TFRecordDataset(str(path), "GZIP" if path.suffix == ".gz" else "")
+            try:
+                records.reduce(0, lambda count, _: count + 1)
+            except tf.errors.DataLossError as error:
+                return f"{path} has a record that cannot be read: {without_graph(error.message)}"
+    except (OSError, tf.errors.OpError):
+        logger.warning("%s cannot be read as a whole", artifact.uri, exc_info=True)
     return ""
-
-
-def _verify(artifacts: Mapping[str, Sequence[Artifact]]) -> None:
-    """Does what TFX's own function of this name does, and compares checksums.
-
-    Raises:
-        RuntimeError: an artifact is not to be reused.
-    """
-    _STANDARD_VERIFY(artifacts)
-    for artifact in chain(*artifacts.values()):
-        if what := difference(artifact):
-            logger.warning("%s: this stage runs again", what)
-            raise RuntimeError(what)
-
-
-_STANDARD_VERIFY: Final = artifact_utils.verify_artifacts
 
 
 def _holds_examples(artifact: Artifact) -> bool:

@@ -119,14 +119,17 @@ class WorkDir:
                 ) from None
             try:
                 file.seek(0)
-                _, _, earlier = file.read().partition("\n")
-                self._remove_remains(earlier)
+                _, whose, earlier = [*file.read().split("\n", 2), "", "", ""][:3]
+                status = os.fstat(file.fileno())
+                own = f"{status.st_dev}:{status.st_ino}"
+                # A copy of the directory names a directory that another run may be using.
+                self._remove_remains(earlier if whose == own else "")
                 # Its name is written down before it is there, or a process that is killed in between would
                 # leave one that nobody knows of.
                 temporary = Path(tempfile.gettempdir(), f"{_TEMPORARY}{uuid.uuid4().hex}")
                 # Not through the file's buffer, which would be written again when it is closed.
                 os.truncate(file.fileno(), 0)
-                os.write(file.fileno(), os.fsencode(f"{os.getpid()}\n{temporary}"))
+                os.write(file.fileno(), os.fsencode(f"{os.getpid()}\n{own}\n{temporary}"))
             except OSError as error:
                 raise WorkDirError(
                     f"cannot write in {self.root}: {error.strerror}; make room, or choose another --workdir"

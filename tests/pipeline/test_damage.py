@@ -1,20 +1,25 @@
 """What a run makes of files that are not what earlier runs wrote."""
 
+import errno
 import gzip
 import json
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
+from tfx.orchestration.portable import launcher as tfx_launcher
 from tfx.types import Artifact, standard_artifacts
 from toy_run import Run, runs_here, summary_of
 from toy_stages import SHARD
 
-from pipeline.local.launcher import CHECKSUMS, checksums, damaged_record, difference
+from components.errors import StageError
+from pipeline.local.launcher import CHECKSUMS, Launcher, checksums, damaged_record, difference
 from pipeline.local.workdir import WorkDir, WorkDirError
 
 run = pytest.fixture(runs_here)
@@ -81,19 +86,22 @@ def test_of_examples_the_sizes_are_compared_and_records_have_checksums_of_their_
 
 
 def test_a_damaged_artifact_is_not_reused_but_made_anew(run: Run, tmp_path: Path) -> None:
-    run(tmp_path)
+    # Three earlier runs, of which the cache asks one after the other.
+    for _ in range(3):
+        run(tmp_path)
     [count] = (tmp_path / "artifacts" / "Numbers" / "numbers").glob("*/count")
     right = count.read_text()
     count.write_text(f"{right}0")
     rerun = run(tmp_path)
     assert rerun.code == 0
     assert f"WARNING  {count} has changed since it was written: this stage runs again" in rerun.out
+    assert rerun.out.count("WARNING") == 1
     assert cached(tmp_path) == {"Numbers": False, "Worker": False, "Pusher": False}
     newest = max(
         (tmp_path / "artifacts" / "Worker" / "model").glob("*/count"), key=lambda path: int(path.parent.name)
     )
     assert newest.read_text() == right
-    run(tmp_path)
+    assert "WARNING" not in run(tmp_path).out
     assert all(cached(tmp_path).values())
 
 
@@ -112,6 +120,74 @@ def test_a_stage_that_fails_over_a_damaged_record_says_so_and_the_rerun_makes_it
     rerun = run(tmp_path, "--set", "training.epochs=7", trouble="reads")
     assert rerun.code == 0
     assert not any(cached(tmp_path).values())
+
+
+def failing_over(
+    failure: Exception, examples: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Exception, list[Artifact]]:
+    """Runs a stage that fails; returns what is raised in the end, and the artifacts withdrawn."""
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    withdrawn: list[Artifact] = []
+    monkeypatch.setattr(tfx_launcher.Launcher, "_run_executor", fail)
+    stage = Launcher.__new__(Launcher)
+    monkeypatch.setattr(stage, "_withdraw", withdrawn.append)
+    with pytest.raises(Exception, match=r".") as raised:
+        stage._run_executor(SimpleNamespace(output_dict={}, input_dict={"examples": [examples]}))
+    return raised.value, withdrawn
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Artifact:
+    """Examples with a shard of which a bit has turned."""
+    shard = tmp_path / "Split-train" / SHARD
+    shard.parent.mkdir()
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        writer.write(bytes(100))
+    examples = published(standard_artifacts.Examples, tmp_path)
+    turn_a_bit(shard)
+    return examples
+
+
+def test_a_record_is_looked_for_where_a_failure_speaks_of_one(
+    damaged: Artifact, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "components.cache")
+    of_beam = RuntimeError("ValueError: Not a valid TFRecord. Mismatch of data mask [while running 'Read']")
+    for failure in (of_beam, tf.errors.DataLossError(None, None, "corrupted record at 0")):
+        raised, withdrawn = failing_over(failure, damaged, monkeypatch)
+        assert isinstance(raised, StageError) and "has a record that cannot be read" in str(raised)
+        assert withdrawn == [damaged]
+    assert caplog.messages == 2 * [f"a record cannot be read: looking for it in {damaged.uri}"]
+
+
+def test_a_failure_of_the_machine_is_shown_and_looks_at_no_artifact(
+    damaged: Artifact, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "components.cache")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert failing_over(full, damaged, monkeypatch) == (full, [])
+    away = OSError(errno.ESTALE, "Stale file handle")
+    shutil.rmtree(damaged.uri)
+    assert failing_over(away, damaged, monkeypatch) == (away, [])
+    assert caplog.messages == []
+
+
+def test_examples_that_cannot_be_read_now_are_not_withdrawn(
+    damaged: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = tf.errors.DataLossError(None, None, "truncated record at 0")
+
+    def refuse(*_: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.data, "TFRecordDataset", refuse)
+        assert failing_over(lost, damaged, monkeypatch) == (lost, [])
+    shutil.rmtree(damaged.uri)
+    assert failing_over(lost, damaged, monkeypatch) == (lost, [])
 
 
 def test_files_of_an_execution_that_nobody_knows_of_are_not_mixed_with_new_ones(

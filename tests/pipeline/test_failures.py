@@ -1,14 +1,18 @@
 """What is said of an exception."""
 
+import gzip
+import io
 import shutil
 import traceback
+import zlib
 from pathlib import Path
 
 import pytest
+from apache_beam.io.tfrecordio import _TFRecordUtil
 from ml_metadata import errors
 
 from components.errors import StageError
-from pipeline.failures import explain_failure
+from pipeline.failures import explain_failure, is_data_loss
 
 
 def raised_from(error: Exception, cause: Exception) -> Exception:
@@ -183,3 +187,15 @@ def test_where_the_machine_is_at_a_limit_what_helps_is_said(
 ) -> None:
     said = explain_failure(error, [Path("/")])
     assert said.startswith(cause) and remedy in said.partition("; ")[2] and "\n" not in said
+
+
+def test_a_damaged_record_is_known_by_the_words_of_who_reads_it() -> None:
+    record = bytes(8) + b"mask" + bytes(4)
+    with pytest.raises(ValueError, match="Mismatch") as of_beam:
+        _TFRecordUtil.read_record(io.BytesIO(record))
+    with pytest.raises(zlib.error) as of_zlib:
+        gzip.decompress(gzip.compress(b"record")[:-9] + bytes([255] * 9))
+    for error in (of_beam.value, of_zlib.value, raised_from(RuntimeError("executor failed"), of_beam.value)):
+        assert is_data_loss(error)
+        assert is_data_loss(RuntimeError("".join(traceback.format_exception(error))))
+    assert not is_data_loss(raised_from(RuntimeError("executor failed"), OSError(28, "No space left")))

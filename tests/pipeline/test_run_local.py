@@ -6,6 +6,7 @@ import logging
 import os
 import pty
 import re
+import shutil
 import signal
 import sqlite3
 import struct
@@ -28,6 +29,7 @@ from components.report.run_summary import RunSummary, summarize
 from pipeline import run_local
 from pipeline.local import run as run_module
 from pipeline.local import stages
+from pipeline.local.workdir import WorkDir
 from pipeline.run_local import main
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -424,6 +426,14 @@ def test_what_killed_runs_leave_half_written_goes_with_the_next_one(run: Run, tm
         states = dict(store.execute("SELECT last_known_state, count(*) FROM Execution GROUP BY 1"))
     complete, failed, cached = 3, 4, 5
     assert states == {complete: 3, failed: 2, cached: 2}
+
+
+def test_a_copy_of_a_work_directory_leaves_the_temporary_files_of_the_run_in_it_alone(tmp_path: Path) -> None:
+    with WorkDir(tmp_path / "a").locked():
+        temporary = Path(tempfile.gettempdir())
+        shutil.copytree(tmp_path / "a", tmp_path / "b")
+        with WorkDir(tmp_path / "b").locked():
+            assert temporary.is_dir()
 
 
 @pytest.mark.parametrize(
