@@ -6,12 +6,11 @@ A version is served when runs on other pictures are killed with ``kill -9``, one
 work directory: in a stage or before it, while they start or sum up; the process alone, it with all that it
 has started, or the serving check's server alone. No stage that is done may run again. After every tenth the
 same command must finish, with the Examples, the evaluation and the served masks of a run that nobody
-disturbed, and leave no file that this one does not leave. Ends with 1 if any of that is not so.
+undisturbed, and leave no file that this one does not leave. Ends with 1 if any of that is not so. A kill
+that found nothing to kill is shown as missed and not counted.
 """
 
 import argparse
-import hashlib
-import itertools
 import json
 import os
 import random
@@ -22,6 +21,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -32,6 +32,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 
 import psutil
+
+from components.model_store import store
 
 Victim = Literal["run", "all", "child"]
 """The process alone, it with all that it has started, or one that it has started, alone."""
@@ -50,6 +52,8 @@ _TRIES: Final = "ServingCheck"
 """The stage that starts a server."""
 _EACH_RUN: Final = "Report"
 """The stage that is never taken from the cache."""
+_START: Final = "before the first stage"
+_BETWEEN: Final = "between two stages, or summing up"
 _END: Final = "the end"
 """Where all stages are done."""
 _ACTIVE_EXECUTIONS: Final = "SELECT count(*) FROM Execution WHERE last_known_state IN (1, 2)"
@@ -111,34 +115,50 @@ class Row:
     kill: Kill | None
     where: str
     """Where the run was in fact."""
+    hit: bool
+    """Something was there to be killed."""
     seconds: float
     """Until the last process was gone; of the run that was left alone, until it was done."""
     broken: tuple[str, ...]
 
 
 class Run:
-    """A run, followed by the events that ``--json`` prints."""
+    """A run, followed by the events that ``--json`` prints; one that hangs is killed, and what it started."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]):
+        self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self._process = subprocess.Popen(
             command,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, _MARK: self.mark},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.where = "before the first stage"
+        self.where = _START
         self.reasons = ""
         self.done: set[str] = set()
         self.executed: set[str] = set()
         """Those done that did not come from the cache."""
+        self.hung = False
+        self._limit = threading.Timer(_RUN_SECONDS, self._end)
+        self._limit.daemon = True
+        self._limit.start()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._limit.cancel()
         self._process.kill()
         self._process.wait()
+
+    def _end(self) -> None:
+        self.hung = True
+        self._process.kill()
+        # They may hold the pipe that the events come through.
+        for process in _marked(self.mark):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     @property
     def pid(self) -> int:
@@ -146,7 +166,7 @@ class Run:
 
     def wait(self) -> int:
         """Returns the exit status, negative for a signal."""
-        return self._process.wait(_RUN_SECONDS)
+        return self._process.wait()
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yields what the run says, until it ends."""
@@ -213,11 +233,10 @@ class Trials:
 
     def kill(self, kill: Kill) -> Row:
         """Kills a run, and says what is not as promised."""
-        mark = f"{os.getpid()}-{time.monotonic_ns()}"
-        with self._start({_MARK: mark}) as run:
-            self._kill(run, kill)
+        with self._start() as run:
+            hit = self._kill(run, kill)
             status, where = run.wait(), run.where
-        seconds, left = _processes_end(mark)
+        seconds, left = _processes_end(run.mark)
         broken = [f"still there after {ENDS_SECONDS} s: {command}" for command in left]
         # 0: it was over before. 3: the serving check refuses, which holds for that run alone.
         if status not in ((0, 3) if kill.victim == "child" else (0, -signal.SIGKILL)):
@@ -225,7 +244,7 @@ class Trials:
         broken += self._run_again(run)
         if kill.victim == "child":
             self._done -= {_TRIES, "Pusher"}
-        return Row(kill, where, seconds, (*broken, *self._promises()))
+        return Row(kill, where, hit, seconds, (*broken, *self._promises()))
 
     def _finish(self) -> Row:
         started = time.monotonic()
@@ -239,13 +258,17 @@ class Trials:
             broken.append(f"it ended with status {status}: {run.reasons}")
         else:
             broken += self._unlike_undisturbed()
-        return Row(None, run.where, seconds, tuple(broken))
+        return Row(None, run.where, False, seconds, tuple(broken))
 
     def _run_again(self, run: Run) -> list[str]:
-        """Says which stages were done before and have run again, and remembers those that are done now."""
+        """Says which stages were done before and have run again, and remembers those that are done now.
+
+        Of a run that hung, it says that, too.
+        """
         again = self._done & run.executed - {_EACH_RUN}
         self._done |= run.done
-        return [f"{stage} was done, and ran again" for stage in sorted(again)]
+        hung = [f"it hung, and was killed after {_RUN_SECONDS} s"] if run.hung else []
+        return [*hung, *(f"{stage} was done, and ran again" for stage in sorted(again))]
 
     def _unlike_undisturbed(self) -> Iterator[str]:
         result, expected = self._result(), self.undisturbed.result
@@ -259,19 +282,22 @@ class Trials:
         if active := _active_executions(self._workdir):
             yield f"{active} executions are still running, says metadata.sqlite"
 
-    def _kill(self, run: Run, kill: Kill) -> None:
+    def _kill(self, run: Run, kill: Kill) -> bool:
+        """Kills what is to be killed when it is time; tells whether anything was there."""
         waits = kill.fraction * self.undisturbed.seconds[kill.place, kill.before]
+        hit = False
         if kill.before and kill.place == self.undisturbed.stages[0]:
             time.sleep(waits)
-            _send(run, kill.victim)
+            hit = _send(run, kill.victim)
         for event in run.events():
             if self._reached(event) == (kill.place, kill.before):
                 if kill.victim == "child":
                     # It comes somewhere in the stage, and is there for about half of it.
-                    _kill_a_child(run.pid, waits / 2)
+                    hit = _kill_a_child(run.pid, waits / 2)
                 else:
                     time.sleep(waits)
-                    _send(run, kill.victim)
+                    hit = _send(run, kill.victim)
+        return hit
 
     def _reached(self, event: Mapping[str, Any]) -> tuple[str, bool] | None:
         """The place that begins with an event."""
@@ -302,8 +328,8 @@ class Trials:
         found.result, found.files = self._result(), self._files()
         return found
 
-    def _start(self, environment: Mapping[str, str] | None = None) -> Run:
-        return Run(self._command, {"TMPDIR": str(self._temporary), **(environment or {})})
+    def _start(self) -> Run:
+        return Run(self._command, {"TMPDIR": str(self._temporary)})
 
     def _files(self) -> Counter[str]:
         """How many files there are of each name, in the work directory and where temporary ones go."""
@@ -319,26 +345,44 @@ class Trials:
         return found
 
 
-def _send(run: Run, victim: Victim) -> None:
-    doomed = [psutil.Process(run.pid)]
-    if victim == "all":
-        with suppress(psutil.NoSuchProcess):
-            doomed += doomed[0].children(recursive=True)
-    for process in doomed:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+def _send(run: Run, victim: Victim) -> bool:
+    """Kills a run; tells whether it was still there."""
+    there = False
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(run.pid)
+        there = _is_there(process)
+        children = process.children(recursive=True) if victim == "all" else []
+        for doomed in (process, *children):
+            with suppress(psutil.NoSuchProcess):
+                doomed.kill()
+    return there
 
 
-def _kill_a_child(pid: int, waits: float) -> None:
-    """Kills the first process that appears below another one, some seconds after it has appeared."""
+def _kill_a_child(pid: int, waits: float) -> bool:
+    """Kills the first process that appears below another one, some seconds after it has appeared.
+
+    Returns:
+        Whether there was one, and still is.
+    """
     end = time.monotonic() + _CHILD_SECONDS
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
-        while not (children := parent.children()) and time.monotonic() < end:
+        while _is_there(parent) and time.monotonic() < end:
+            if children := parent.children():
+                time.sleep(waits)
+                living = [child for child in children if _is_there(child)]
+                for child in living:
+                    child.kill()
+                return bool(living)
             time.sleep(0.02)
-        time.sleep(waits)
-        for child in children:
-            child.kill()
+    return False
+
+
+def _is_there(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _processes_end(mark: str) -> tuple[float, list[str]]:
@@ -348,14 +392,14 @@ def _processes_end(mark: str) -> tuple[float, list[str]]:
         if time.monotonic() - started > ENDS_SECONDS:
             break
         time.sleep(0.05)
-    return time.monotonic() - started, left
+    return time.monotonic() - started, [str(process) for process in left]
 
 
-def _marked(mark: str) -> Iterator[str]:
+def _marked(mark: str) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if process.environ().get(_MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                yield " ".join(process.cmdline())
+            if process.environ().get(_MARK) == mark and _is_there(process):
+                yield process
 
 
 def _active_executions(workdir: Path) -> int:
@@ -424,8 +468,6 @@ class Served:
 
     def result(self) -> Any:
         """What the pushed version answers; it is waited for."""
-        from components.model_store import store
-
         newest = store.newest(self._base)
         assert newest is not None
         end = time.monotonic() + _ANSWER_SECONDS
@@ -441,12 +483,12 @@ class Served:
 
     def promises(self) -> Iterator[str]:
         """Yields what is served and should not be."""
-        from components.model_store import store
-
         for number in store.versions(self._base):
-            version = store.Version(number, self._base / str(number))
-            if version.fingerprint() != version.provenance().get(store.MODEL_FINGERPRINT_KEY):
-                yield f"version {number} is not whole"
+            path = self._base / str(number)
+            if what := store.damage(path):
+                yield what
+            elif not (path / store.PROVENANCE_FILE).exists():
+                yield f"version {number} has no {store.PROVENANCE_FILE}"
         known = [answer for _, answer in self._known]
         with ExitStack() as stack:
             targets = [self.server.target]
@@ -473,13 +515,6 @@ def _newest(workdir: Path, artifact: str) -> Path:
     return max(workdir.glob(f"artifacts/{artifact}/*"), key=lambda path: int(path.name))
 
 
-def _digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
 def _pictures() -> list[bytes]:
     from components.image_mask_example_gen.config import ShapesConfig
     from components.image_mask_example_gen.shapes import draw_dataset
@@ -495,25 +530,34 @@ def _show(row: Row) -> None:
         print(f"left alone: {row.where} after {row.seconds:.1f} s: {outcome}", flush=True)
         return
     place = f"{'before' if kill.before else 'in'} {kill.place} {kill.fraction:.2f}"
+    what = "killed" if row.hit else "missed"
     print(
-        f"{place:32} {kill.victim:5}  killed {row.where:28} gone after {row.seconds:4.1f} s: {outcome}",
+        f"{place:32} {kill.victim:5}  {what} {row.where:28} gone after {row.seconds:4.1f} s: {outcome}",
         flush=True,
     )
 
 
-def _table(rows: Sequence[Row], places: Sequence[str]) -> Iterator[str]:
-    """Yields a table of Markdown: how many kills of which kind where, and how many broke a promise."""
-    yield "| place | run | all | child | broken |"
+def _table(rows: Sequence[Row], stages: Sequence[str]) -> Iterator[str]:
+    """Yields a table of Markdown: where how much was when what was killed, and how many broke a promise."""
+    yield "| in | run | all | child | broken |"
     yield "|---|---|---|---|---|"
-    kills = [(row.kill, row) for row in rows if row.kill]
-    for place, before in itertools.product(places, (True, False)):
-        here = [(kill, row) for kill, row in kills if (kill.place, kill.before) == (place, before)]
+    kills = [(row.kill, row) for row in rows if row.kill and row.hit]
+    for place in ("its start", *stages, _BETWEEN):
+        here = [(kill, row) for kill, row in kills if _place(row, stages) == place]
         if not here:
             continue
         counts = Counter(kill.victim for kill, _ in here)
         broken = sum(bool(row.broken) for _, row in here)
         numbers = " | ".join(str(counts[victim] or "") for victim in get_args(Victim))
-        yield f"| {'before ' if before else ''}{place} | {numbers} | {broken} |"
+        yield f"| {place} | {numbers} | {broken or ''} |"
+
+
+def _place(row: Row, stages: Sequence[str]) -> str:
+    if row.where == _START:
+        return "its start"
+    # What a child was killed in goes on.
+    stage = _TRIES if row.kill and row.kill.victim == "child" else row.where.removeprefix("in ")
+    return stage if stage in stages else _BETWEEN
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -534,7 +578,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             def result() -> dict[str, Any]:
                 return {
-                    "the Examples": _digest(_newest(workdir, "ImageMaskExampleGen/examples")),
+                    "the Examples": store.content_fingerprint(
+                        _newest(workdir, "ImageMaskExampleGen/examples")
+                    ),
                     "the evaluation": Path(
                         _newest(workdir, "Evaluator/evaluation"), "evaluation.json"
                     ).read_text(),
@@ -553,11 +599,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                     # The chains to come do not depend on this one.
                     traceback.print_exc()
                     failed += 1
-    print("\n".join(_table(rows, [*trials.undisturbed.stages, _END])))
+    print("\n".join(_table(rows, trials.undisturbed.stages)))
     broken = failed + sum(bool(row.broken) for row in rows)
-    killed = [row for row in rows if row.kill]
-    slowest = max((row.seconds for row in killed), default=0.0)
-    print(f"{len(killed)} kills, {broken} broke a promise; all was gone after {slowest:.1f} s at most")
+    hits = [row for row in rows if row.kill and row.hit]
+    missed = sum(row.kill is not None for row in rows) - len(hits)
+    slowest = max((row.seconds for row in hits), default=0.0)
+    print(
+        f"{len(hits)} kills, and {missed} that hit nothing; {broken} broke a promise; "
+        f"all was gone after {slowest:.1f} s at most"
+    )
     return 1 if broken else 0
 
 

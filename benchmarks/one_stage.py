@@ -26,7 +26,7 @@ BARE_EVALUATION: Final = "bare loop: predict, np.bincount"
 _BATCH: Final = 32
 
 
-class StageError(Exception):
+class NotMeasuredError(Exception):
     """It did not come to its end; the message is its last line."""
 
 
@@ -48,13 +48,13 @@ def measure(stage: str, arguments: Sequence[str], workdir: Path, cores: Sequence
         cores: their numbers.
 
     Raises:
-        StageError: it failed.
+        NotMeasuredError: it failed.
     """
     command = [sys.executable, "-m", "benchmarks.one_stage", stage, json.dumps(list(cores)), str(workdir)]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         [*_, last] = ["nothing was said", *done.stderr.split("\n")[:-1]]
-        raise StageError(last)
+        raise NotMeasuredError(last)
     return Cost(**json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -23,7 +23,7 @@ from benchmarks.one_stage import (
     FIRST_EPOCH,
     KERAS_INPUT,
     Cost,
-    StageError,
+    NotMeasuredError,
     measure,
 )
 from benchmarks.repeated_pets import repeat_pets
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 for stage in (*_TO_PIXELS, *_BEHIND):
                     costs[stage] = _row(stage, Path(root), sizes, cores)
-            except StageError as error:
+            except NotMeasuredError as error:
                 print(f"not measured: {error}", flush=True)
                 complete = False
             _ratios(costs, bare, cores)

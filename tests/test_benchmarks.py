@@ -237,6 +237,21 @@ def test_killed_runs_are_held_to_an_undisturbed_one(tmp_path: Path, monkeypatch:
     assert (second.kill, second.where, second.broken) == (late, "in Worker", ())
     assert (finished.kill, finished.where, finished.broken) == (None, "ended, pushed", ())
 
+    assert first.hit and second.hit and len(list(kills._table((first, second, finished), ["Worker"]))) == 4
+
+    late = Kill("the end", False, 3 / trials.undisturbed.seconds["the end", False], "run")
+    childless = Kill("Worker", False, 0, "child")
+    rows = trials.chain([childless, late])
+    missed = [next(rows), next(rows)]
+    assert [(row.hit, row.where, row.broken) for row in missed] == 2 * [(False, "ended, pushed", ())]
+    assert len(list(kills._table(missed, ["Worker"]))) == 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kills, "_RUN_SECONDS", 3)
+        patch.setenv("TOY_TROUBLE", "hang")
+        [hung] = trials.chain([])
+    assert hung.where == "in Worker" and hung.broken[0] == "it hung, and was killed after 3 s"
+
     trials.undisturbed.result = {"the count": "another"}
     trials.undisturbed.files["serving/shapes/7/saved_model.pb"] += 1
     [unlike] = trials.chain([])
@@ -313,7 +328,7 @@ def test_what_was_measured_before_a_stage_failed_is_kept(
 ) -> None:
     def measure(stage: str, arguments: object, workdir: Path, cores: range) -> one_stage.Cost:
         if stage == "Transform" and len(cores) == 1:
-            raise one_stage.StageError("no space left")
+            raise one_stage.NotMeasuredError("no space left")
         return one_stage.Cost(seconds=len(cores) * int(workdir.name.split("-")[-1]), peak_bytes=2**20)
 
     monkeypatch.setattr(stages, "measure", measure)
