@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from components.bucket import BucketPath
+from components.errors import StageError
 
 _LITTER: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"})
 """What Windows, macOS and network drives leave in folders, in lower case; the rest of it is hidden."""
@@ -19,9 +20,11 @@ _MOST_ARRIVALS: Final = 100
 
 def open_file(path: Path) -> IO[bytes]:
     """Opens a file to be read; of a pipe, a socket or a device, which might never end, raises OSError."""
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, no file", str(path))
+    # A bucket has none of these, and to ask it would take as long as to read a small object.
+    if not isinstance(path, BucketPath):
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, no file", str(path))
     return path.open("rb")
 
 
@@ -35,25 +38,33 @@ def files_below(
     """Yields the files of a folder and of those below it, as paths relative to it with slashes.
 
     Links are followed wherever they lead, out of the folder as well: datasets are often made of links. Not
-    so a link that leads back; and no more than 100 lead to one folder: thirty folders with two links each
-    to the next would be a billion. Hidden files and folders are left out, and
-    what an operating system left there (``Thumbs.db``, ``__MACOSX``) counts as hidden.
+    so a link that leads back. Any number may lead to one folder; but a link that lies behind others is met
+    once for each way to it, and after 100 times that is the end: thirty folders with two links each to the
+    next would be a billion. Hidden files and folders are left out, and what an operating system left there
+    (``Thumbs.db``, ``__MACOSX``) counts as hidden.
 
     Args:
         root: where to start.
         onerror: what to do about a folder that cannot be read; it is left out if this returns, or is None.
         depth: how many folders below the root are looked into at most; None for any number.
+
+    Raises:
+        StageError: links multiply, whatever ``onerror`` is.
     """
-    arrivals: Counter[Path] = Counter()
+    arrivals: Counter[tuple[int, int]] = Counter()
+    """How often each link was met, by its own device and number."""
 
     def is_entered(folder: Path) -> bool:
-        if not folder.is_symlink():
+        if isinstance(folder, BucketPath) or not folder.is_symlink():
             return True
-        target = folder.resolve()
-        arrivals[target] += 1
-        if arrivals[target] > _MOST_ARRIVALS:
-            raise OSError(errno.ELOOP, f"more than {_MOST_ARRIVALS} links lead to {target}", str(folder))
-        return not _leads_back(root, folder, target)
+        status = folder.lstat()
+        arrivals[itself := (status.st_dev, status.st_ino)] += 1
+        if arrivals[itself] > _MOST_ARRIVALS:
+            raise StageError(
+                f"more than {_MOST_ARRIVALS} ways over other links lead to the link {folder}; remove links "
+                "to folders that hold links"
+            )
+        return not _leads_back(root, folder, folder.resolve())
 
     for here, subfolders, files in _walk(root, onerror):
         below = here.relative_to(root)

@@ -10,8 +10,10 @@ import warnings
 
 from PIL import Image
 
-# Twice as many are an error; TensorFlow decodes no PNG of more.
-Image.MAX_IMAGE_PIXELS = 1 << 28
+from components.imaging.reading import MOST_PIXELS
+
+# More than twice as many are an error.
+Image.MAX_IMAGE_PIXELS = (MOST_PIXELS + 1) // 2
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 

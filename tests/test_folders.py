@@ -25,6 +25,17 @@ def test_a_link_to_a_folder_is_followed_however_often_there_is_one(root: Path) -
     assert list(files_below(root)) == ["a/1.png", "b/2.png", "c/5.png", "d/5.png"]
 
 
+def test_any_number_of_links_lead_to_one_folder_behind_a_link_too(root: Path) -> None:
+    for number in range(150):
+        (root / f"scene/{number}").mkdir(parents=True)
+        (root / f"scene/{number}/calib").symlink_to(root.parent / "elsewhere")
+    (root.parent / "data2").mkdir()
+    (root.parent / "data2/all").symlink_to(root)
+    expected = sorted(f"scene/{number}/calib/5.png" for number in range(150))
+    assert sorted(files_below(root))[2:] == expected
+    assert sorted(files_below(root.parent / "data2"))[2:] == [f"all/{path}" for path in expected]
+
+
 @pytest.mark.parametrize("target", [".", "data", "data/a"])
 def test_a_link_to_where_one_came_from_is_not(root: Path, target: str) -> None:
     (root / "a" / "up").symlink_to(root.parent / target)

@@ -187,7 +187,7 @@ def _encode_bands(data: bytes, max_pixels: int, reading: Reading) -> Encoded | N
         pixels, orientation = read_tiff_bands(data, max_pixels), header.orientation
     else:
         picture = open_image(data, max_pixels)
-        png = as_png(data, picture)
+        png = as_png(data, picture, max_pixels)
         pixels, orientation = read_png(png), stored_orientation(data, picture)
         pixels = pixels.reshape(*pixels.shape[:2], -1)
     height, width, count = pixels.shape

@@ -13,7 +13,7 @@ from components.image_mask_example_gen.layouts.layout import Layout, MaskValues,
 from components.image_mask_example_gen.layouts.shapes import Shapes
 from components.image_mask_example_gen.splits import SplitConfig
 from components.imaging.palette import Color
-from components.imaging.reading import Exif, ValueRange, check_ascending
+from components.imaging.reading import MOST_PIXELS, Exif, ValueRange, check_ascending
 from components.settings import Settings
 
 RawColor = Annotated[Color, Strict(False)]
@@ -106,7 +106,7 @@ class DatasetConfig(Settings):
     max_shared_pictures: int | None = Field(default=None, ge=0)
     """End the run where more pictures than this are in several splits, pixel by pixel the same; 0 allows
     none, null says it only."""
-    max_pixels: int = Field(default=50_000_000, ge=1)
+    max_pixels: int = Field(default=50_000_000, ge=1, le=MOST_PIXELS)
     """A picture with more pixels is rejected before it is decoded. Decoding takes up to about 30 bytes a
     pixel and worker, where a mask is in colours: 1.5 GB at the default."""
     max_rejected_fraction: float = Field(default=0.01, ge=0.0, le=1.0)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import ImageDraw
 
-from components.image_mask_example_gen.files import InputRejectedError, decode, open_picture
+from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError, decode, open_picture
 from components.image_mask_example_gen.layouts.coco import Segment
 from components.image_mask_example_gen.layouts.labelme import label_of
 from components.image_mask_example_gen.layouts.layout import IGNORED
@@ -244,7 +244,11 @@ def _draw(draw: Any, canvas: Image.Image, shape: dict[str, Any], value: int, wor
     elif kind == "mask":
         (left, top, _, _) = _box(points)
         data = base64.b64decode(shape["mask"])
-        stamp = decode(data, open_picture(data, canvas.width * canvas.height), "L")
+        picture = open_picture(data, ANY_SIZE)
+        if picture.width * picture.height > canvas.width * canvas.height:
+            raise ValueError(f"its mask of {picture.width} x {picture.height} is larger than the image")
+        work.add(0, picture.width * picture.height)
+        stamp = decode(data, picture, "L")
         canvas.paste(value, (round(left), round(top)), stamp.point(lambda pixel: 255 * (pixel > 0)))
     else:
         raise ValueError(f"shape_type {kind!r} is not known here")
@@ -268,10 +272,12 @@ def _outline(points: list[tuple[float, float]], radius: float) -> float:
 
 
 def _area(points: list[tuple[float, float]], kind: str, canvas: Image.Image) -> float:
-    """Of the canvas, at most what is filled."""
+    """Of the canvas, at most what is filled; a stamp says itself how large it is."""
+    if kind == "circle":
+        (x, y), (on_x, on_y) = points
+        return min(canvas.width * canvas.height, (2 * math.hypot(on_x - x, on_y - y)) ** 2)
     if kind not in ("polygon", "oriented_rectangle", "rectangle"):
-        # A circle is given by two points; a stamp is as large as it is.
-        return 0 if kind in ("line", "linestrip", "point", "points") else canvas.width * canvas.height
+        return 0
     sides = np.ptp(np.clip(np.asarray(points).reshape(-1, 2), 0, canvas.size), axis=0)
     return float(np.prod(sides))
 

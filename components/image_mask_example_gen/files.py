@@ -21,7 +21,7 @@ from components.folders import open_file
 from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import write_png
 from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
-from components.imaging.reading import JPEG_SIGNATURE, MOST_SCANS, PNG_SIGNATURE, START_OF_SCAN
+from components.imaging.reading import JPEG_SIGNATURE, MOST_PIXELS, MOST_SCANS, PNG_SIGNATURE, START_OF_SCAN
 from components.pillow import Image
 
 if TYPE_CHECKING:
@@ -122,7 +122,9 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
         except UnidentifiedImageError as error:
             raise _other_tiff(data) or error from None
         except Image.DecompressionBombError as error:
-            raise _too_many_pixels(int(re.findall(r"\d+", str(error))[0]), max_pixels) from None
+            # Some read headers and leave sizes to others; Pillow does not.
+            most = min(max_pixels, MOST_PIXELS)
+            raise _too_many_pixels(int(re.findall(r"\d+", str(error))[0]), most) from None
     check_pixels(picture.width, picture.height, max_pixels)
     return picture
 
@@ -346,7 +348,7 @@ def decode(data: bytes, picture: Image.Image, mode: str | None = None) -> Image.
         return picture.convert(mode) if mode else picture
 
 
-def as_png(data: bytes, picture: Image.Image) -> bytes:
+def as_png(data: bytes, picture: Image.Image, max_pixels: int) -> bytes:
     """Saves a picture's pixels without loss, alpha and 16 bits a channel included.
 
     They stay as they are stored; an orientation is kept beside them, where a model's graph reads it.
@@ -354,11 +356,12 @@ def as_png(data: bytes, picture: Image.Image) -> bytes:
     Args:
       data: The file.
       picture: The same, opened.
+      max_pixels: The most that it may have, or a tile of it.
 
     Raises:
-      InputRejectedError: the file is damaged, or its pixels have 32 bits.
+      InputRejectedError: the file is damaged or too large, or its pixels have 32 bits.
     """
-    if (deep := deep_colors(data, picture)) is not None:
+    if (deep := deep_colors(data, picture, max_pixels)) is not None:
         return with_orientation(write_png(deep), stored_orientation(data, picture))
     # A PGM's 16 bits are 32 to Pillow.
     if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
@@ -382,14 +385,14 @@ def as_png(data: bytes, picture: Image.Image) -> bytes:
     return with_orientation(file.getvalue(), orientation)
 
 
-def deep_colors(data: bytes, picture: Image.Image) -> np.ndarray | None:
+def deep_colors(data: bytes, picture: Image.Image, max_pixels: int) -> np.ndarray | None:
     """Decodes, as it is stored, what Pillow would cut to 8 bits: a TIFF of 9 to 16 bits a channel in colours.
 
     Returns:
       uint16 [height, width, 3 or 4]; None for any other picture.
 
     Raises:
-      InputRejectedError: the file is damaged.
+      InputRejectedError: the file is damaged or, as `check_bytes` counts, too large.
     """
     tags = getattr(picture, "tag_v2", {})
     bits = tags.get(_BITS_PER_SAMPLE, (1,))
@@ -397,7 +400,7 @@ def deep_colors(data: bytes, picture: Image.Image) -> np.ndarray | None:
         return None
     with rejecting_damage(data), open_tiff(data) as file:
         page = file.pages.first
-        check_bytes(page, picture.width * picture.height)
+        check_bytes(page, max_pixels)
         pixels = page.asarray()
         if page.planarconfig == _PLANAR:
             pixels = np.moveaxis(pixels, 0, -1)

@@ -93,7 +93,7 @@ def _read(data: bytes, max_pixels: int, reading: Reading) -> EncodedImage:
         data = with_orientation(data, orientation) if kind == "png" else data
     else:
         left_out = bands_left_out(picture)
-        data = as_png(data, picture)
+        data = as_png(data, picture, max_pixels)
         decoded = _decode(data)
         if decoded is None:
             raise InputRejectedError(

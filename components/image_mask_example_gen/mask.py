@@ -81,6 +81,9 @@ class PictureMask:
     @cached_property
     def pages(self) -> int:
         """How many, or how many frames; counted to one more than are read at all."""
+        # A GIF knows only once it has been searched; all others as they are opened.
+        if self._picture.format != "GIF" and not getattr(self._picture, "is_animated", False):
+            return 1
         with rejecting_damage(self._data):
             return _count_pages(self._data, self._most_pages)
 
@@ -303,7 +306,8 @@ class MatMask:
             variables = read_variables(data)
         named = [item for item in variables if item.name == _MAT_VARIABLE and len(item.shape) == 2]
         if len(named) != 1:
-            holds = ", ".join(f"{item.name} {list(item.shape)}" for item in variables) or "nothing"
+            sizes = (f"{item.name} {list(item.shape) or 'of no size'}" for item in variables)
+            holds = ", ".join(sizes) or "nothing"
             raise InputRejectedError(
                 Reason.NOT_DECODABLE, f"a mask is one matrix named {_MAT_VARIABLE!r}; the file holds {holds}"
             )

@@ -21,7 +21,7 @@ _MATRIX, _COMPRESSED = 14, 15
 _NUMBERS: Final = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _TEXTS: Final = {2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 """How the letters of a text are stored."""
-_CELL, _CHARACTERS, _SPARSE = 1, 4, 5
+_CELL, _CHARACTERS, _SPARSE, _OPAQUE = 1, 4, 5, 17
 _FULL: Final = range(6, 16)
 """Classes of matrices that hold each number."""
 _COMPLEX: Final = 0x08
@@ -41,6 +41,7 @@ class Variable:
 
     name: str
     shape: tuple[int, ...]
+    """Empty of an object, such as a string, a table or a date: the file says none."""
     kind: int
     """Its class, as the format numbers them."""
     _flags: int
@@ -87,9 +88,10 @@ class Variable:
                 raise MatlabError(f"{self.name!r} holds what is no cell")
             # An empty cell has no name and no size.
             rows = _variable(part, False, self._order)._rows(most_bytes) if part else None
-            if rows is None or len(rows) != 1:
+            if rows is None or len(rows) > 1:
                 return None
-            found += rows
+            # MATLAB's '' has no rows.
+            found += rows or [""]
         return found
 
     def _rows(self, most_bytes: int) -> list[str] | None:
@@ -172,15 +174,21 @@ def _variable(content: memoryview, packed: bool, order: Literal["<", ">"]) -> Va
     if len(parts) < 3:
         raise EndsEarlyError("it ends within a variable's name and size")
     flags, sizes, name = parts
-    if len(flags) != 8 or not sizes or len(sizes) % 4:
-        raise MatlabError("a variable has no size")
+    if len(flags) != 8:
+        raise MatlabError("a variable has no class")
     bits, _ = struct.unpack(f"{order}II", flags)
-    shape = struct.unpack(f"{order}{len(sizes) // 4}i", sizes)
-    if min(shape) < 0:
-        raise MatlabError(f"a variable has the size {list(shape[:4])}")
-    return Variable(
-        bytes(name).decode("latin-1"), shape, bits & 0xFF, bits >> 8 & 0xFF, packed, content, order
-    )
+    kind = bits & 0xFF
+    shape: tuple[int, ...] = ()
+    if kind == _OPAQUE:
+        # Undocumented, as SciPy reads it: no size, and the name is followed by those of what it is made of.
+        name = sizes
+    else:
+        if not sizes or len(sizes) % 4:
+            raise MatlabError("a variable has no size")
+        shape = struct.unpack(f"{order}{len(sizes) // 4}i", sizes)
+        if min(shape) < 0:
+            raise MatlabError(f"a variable has the size {list(shape[:4])}")
+    return Variable(bytes(name).decode("latin-1"), shape, kind, bits >> 8 & 0xFF, packed, content, order)
 
 
 def _unpacked(content: memoryview, most_bytes: int, *, whole: bool = True) -> memoryview:

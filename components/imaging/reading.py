@@ -20,6 +20,8 @@ START_OF_SCAN: Final = b"\xff\xda\0"
 """Begins each scan of a JPEG, and stands in no coded pixels."""
 MOST_SCANS: Final = 100
 """Of a JPEG that is decoded. Each goes over all pixels, however few bytes it has; usual are ten."""
+MOST_PIXELS: Final = (1 << 29) - 1
+"""Of a picture that TensorFlow decodes as PNG (its ``decode_image_op.cc``), and so of any."""
 
 
 class InputSize(NamedTuple):

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from components.bucket import is_remote
+from components.errors import StageError
 from components.image_mask_example_gen.layouts import DATASETS
 from pipeline import interrupt
 from pipeline.init import InitError
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 dataset = look_at_layout(known.layout, known.root, args.classes)
         command = f"{parser.prog} {shlex.join(sys.argv[1:] if argv is None else argv)}"
         report = write_recipe(dataset, args.output, preview, command, started)
-    except InitError as error:
+    except (InitError, StageError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:

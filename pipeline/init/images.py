@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from components.image_mask_example_gen.bands import read_tiff_bands, read_tiff_of_bands
+from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
     InputRejectedError,
@@ -26,6 +27,8 @@ from components.imaging.exif import turned, turned_back
 from components.imaging.reading import FULL_RANGE, ValueRange
 from pipeline.init.files import in_threads
 
+MAX_PIXELS: Final = DatasetConfig.model_fields["max_pixels"].default
+"""What a proposed recipe allows an image or a mask."""
 _MOST_IMAGES: Final = 100
 _REDUCED: Final = (64, 64)
 
@@ -128,8 +131,8 @@ def _deep_pixels(data: bytes, picture: Image.Image) -> np.ndarray | None:
     try:
         if is_deep_png(data):
             return read_png(data)
-        if picture.mode.startswith("I") or deep_colors(data, picture) is not None:
-            return read_png(as_png(data, picture))
+        if picture.mode.startswith("I") or deep_colors(data, picture, MAX_PIXELS) is not None:
+            return read_png(as_png(data, picture, MAX_PIXELS))
     except ValueError as error:
         raise damage(data, str(error)) from None
     return None

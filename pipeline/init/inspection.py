@@ -21,7 +21,7 @@ from pipeline.init import InitError
 from pipeline.init.classes import Labels
 from pipeline.init.files import Header, in_threads, read_headers, read_size
 from pipeline.init.groups import Frames, find_frames
-from pipeline.init.images import Brightness, read_brightness, read_used_range
+from pipeline.init.images import MAX_PIXELS, Brightness, read_brightness, read_used_range
 from pipeline.init.label_values import RawLabels, looks_like_masks, read_raw_labels
 from pipeline.init.orientation import Orientation, TurnedPair, find_orientation
 
@@ -34,7 +34,6 @@ _FEWEST_MASKS: Final = 200
 _MASK_PIXELS: Final = 300_000_000
 """More than this is read only of the first ``_FEWEST_MASKS``."""
 _NO_IMAGE_MODES: Final = ("I", "F")
-_MAX_PIXELS: Final = DatasetConfig.model_fields["max_pixels"].default
 
 
 @dataclass(frozen=True)
@@ -138,11 +137,11 @@ def inspect_pairs(
         InitError: too few pairs fit together, or the masks are none.
     """
     image_files = (layout.image_file(root, entry) for entry in entries)
-    image_headers = read_headers(image_files, _MAX_PIXELS, of_images=True)
+    image_headers = read_headers(image_files, MAX_PIXELS, of_images=True)
     if layout.masks_are_files:
         mask_headers = _read_mask_headers(root, entries)
     else:
-        openers = (partial(layout.open_mask, root, entry, _MAX_PIXELS) for entry in entries)
+        openers = (partial(layout.open_mask, root, entry, MAX_PIXELS) for entry in entries)
         mask_headers = in_threads(read_size, openers)
     pairs = list(zip(entries, image_headers, mask_headers, strict=True))
     orientation = find_orientation(layout, root, list(_turned(pairs)))
@@ -226,7 +225,7 @@ def _turned(
 
 def _read_mask_headers(root: Path, entries: Sequence[Entry]) -> list[Header | InputRejectedError]:
     """Of masks that are merged, the first file's: the others must have its size."""
-    files = read_headers((root / path for entry in entries for path in entry.mask_files), _MAX_PIXELS)
+    files = read_headers((root / path for entry in entries for path in entry.mask_files), MAX_PIXELS)
     headers: list[Header | InputRejectedError] = []
     start = 0
     for entry in entries:

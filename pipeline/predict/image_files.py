@@ -126,7 +126,7 @@ def _sent_bytes(data: bytes, reading: Reading) -> bytes:
         return data
     if data.startswith(PNG_SIGNATURE):
         return _with_orientation_in_sight(data)
-    return as_png(data, open_image(data, MOST_PIXELS))
+    return as_png(data, open_image(data, MOST_PIXELS), MOST_PIXELS)
 
 
 def _with_orientation_in_sight(png: bytes) -> bytes:

@@ -22,9 +22,11 @@ from components import bucket
 from components.bucket import BucketPath, is_remote, path_of, reading_ahead
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.files import read_file
 from components.image_mask_example_gen.inputs import fingerprint_contents, fingerprint_inputs, opened_root
 from components.image_mask_example_gen.layouts import labelme
 from components.image_mask_example_gen.layouts.coco import Coco
+from components.image_mask_example_gen.layouts.json_file import read_json
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.plan import Plan, plan_ingestion
 from pipeline.evaluate import run as evaluation
@@ -360,6 +362,17 @@ def test_objects_are_asked_for_ahead_and_each_once(store: Store, folder: Path) -
         assert len(store.opened) <= place + 1 + bucket._AHEAD
     assert sorted(store.opened) == [f"data/set/images/{name}.jpg" for name in names]
     assert not bucket._coming
+
+
+def test_what_has_come_ahead_is_read_without_a_request_more(store: Store, folder: Path) -> None:
+    as_labelme(folder)
+    root, asked = path_of(ROOT), []
+    for number in reading_ahead(range(5), lambda n: [root / f"{n}.jpg", root / f"{n}.json"]):
+        bucket._coming[BucketPath(root / f"{number}.json")].result()
+        asked.append(len(store.opened))
+        assert read_file(root / f"{number}.jpg") == (folder / f"{number}.jpg").read_bytes()
+        assert read_json(root / f"{number}.json")["imagePath"] == f"{number}.jpg"
+    assert store.looked_at == [] and len(store.opened) == 10
 
 
 def test_what_is_large_does_not_wait_in_memory(

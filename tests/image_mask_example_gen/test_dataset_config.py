@@ -51,6 +51,7 @@ FOLDER: dict[str, Any] = {
         ({"splits": {"group": "("}}, "not a regular expression"),
         ({"layout": "shapes", "root": "x"}, "set dataset.layout to folder"),
         ({"max_pixels": 0}, "greater than or equal to 1"),
+        ({"max_pixels": 1 << 29}, "less than or equal to 536870911"),
     ],
 )
 def test_impossible_settings_are_refused_with_a_remedy(settings: dict[str, Any], words: str) -> None:

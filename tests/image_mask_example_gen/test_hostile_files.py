@@ -1,18 +1,21 @@
 """Files made to crash, hang, fill the memory or write on the terminal: each is refused in one line."""
 
+import base64
 import io
 import json
 import os
 import struct
 import zlib
 from array import array
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from components.errors import StageError
 from components.folders import files_below, open_file
@@ -20,7 +23,13 @@ from components.image_mask_example_gen import drawn_masks
 from components.image_mask_example_gen.bands import check_pages, read_tiff_bands
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.drawn_masks import SegmentsMask, ShapesMask
-from components.image_mask_example_gen.files import InputRejectedError, check_pixels, open_image
+from components.image_mask_example_gen.files import (
+    ANY_SIZE,
+    InputRejectedError,
+    as_png,
+    check_pixels,
+    open_image,
+)
 from components.image_mask_example_gen.inputs import fingerprint_contents
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts import json_file
@@ -29,8 +38,11 @@ from components.image_mask_example_gen.layouts.json_file import read_json
 from components.image_mask_example_gen.layouts.labelme import LabelMe
 from components.image_mask_example_gen.layouts.layout import Options
 from components.image_mask_example_gen.mask import open_mask
+from components.image_mask_example_gen.matlab import read_variables
 from components.image_mask_example_gen.report import Reason, Rejection
+from components.imaging.deep import read_png
 from pipeline.init import InitError
+from pipeline.init import __main__ as init
 from pipeline.init.label_files import read_label_file
 from pipeline.predict.image_files import sent_bytes
 
@@ -110,6 +122,32 @@ def test_a_sparse_matrix_with_places_outside_of_it_is_refused(
     assert "the sparse 'groundtruth'" in refused(tmp_path, "m.mat", data).found
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_string_or_a_table_beside_a_mask_is_passed_by(tmp_path: Path, compressed: bool) -> None:
+    names = (b"labels", b"MCOS", b"string")
+    matrix = element(6, struct.pack("<II", 13, 0)) + element(5, struct.pack("<ii", 1, 1)) + element(1, b"")
+    parts = [element(1, name) for name in names] + [element(14, matrix + element(6, bytes(4)))]
+    other = element(14, element(6, struct.pack("<II", 17, 0)) + b"".join(parts))
+    if compressed:
+        packed = zlib.compress(other)
+        other = struct.pack("<II", 15, len(packed)) + packed
+    (tmp_path / "m.mat").write_bytes(mat(9, element(2, IDS.tobytes(order="F"))) + other)
+    assert loadmat(tmp_path / "m.mat")["None"]["s2"] == [b"string"], "SciPy takes it for such an object"
+    assert np.array_equal(open_mask(tmp_path / "m.mat", MAX_PIXELS).read(as_colors=False), IDS)
+    alone = refused(tmp_path, "m.mat", mat(9, b"")[:128] + other)
+    assert alone.found.endswith("the file holds labels of no size")
+
+
+@pytest.mark.parametrize("sides", [(0, 0), (1, 0)])
+def test_an_empty_text_among_matlabs_is_one(sides: tuple[int, int]) -> None:
+    def text(letters: str, rows: int, columns: int) -> bytes:
+        head = element(6, struct.pack("<II", 4, 0)) + element(5, struct.pack("<ii", rows, columns))
+        return element(14, head + element(1, b"") + element(16, letters.encode()))
+
+    [variable] = read_variables(mat(1, text("cat", 1, 3), text("", *sides), text("dog", 1, 3)))
+    assert variable.texts(1000) == ["cat", "", "dog"]
+
+
 def test_a_compressed_matrix_is_unpacked_no_further_than_its_size_says(tmp_path: Path) -> None:
     data = mat(9, element(2, bytes(10_000_000)), compressed=True)
     assert len(data) < 20_000
@@ -187,6 +225,27 @@ def test_a_tiff_of_few_pixels_and_many_numbers_is_refused(tags: dict[int, int]) 
     assert caught.value.reason is Reason.TOO_MANY_PIXELS
 
 
+def test_a_deep_picture_may_be_smaller_than_its_tile_which_is_bounded_all_the_same() -> None:
+    pixels = np.random.default_rng(0).integers(0, 1 << 16, (20, 10, 3), np.uint16)
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric="rgb", tile=(256, 256))
+    assert np.array_equal(read_png(sent_bytes(file.getvalue())), pixels)
+    # A tile takes 256 * 256 pixels of 6 bytes; 16 are allowed for each.
+    data, enough = file.getvalue(), 256 * 256 * 6 // 16
+    assert np.array_equal(read_png(as_png(data, open_image(data, enough), enough)), pixels)
+    with pytest.raises(InputRejectedError, match="allows 393,200, 16 for each of 24,575 pixels"):
+        as_png(data, open_image(data, enough - 1), enough - 1)
+
+
+def test_a_picture_that_nothing_reads_is_told_the_real_limit() -> None:
+    huge = tiff({256: 30_000, 257: 20_000, 278: 20_000})
+    for allowed, told in ((1 << 29, "536,870,911"), (ANY_SIZE, "536,870,911"), (50_000_000, "50,000,000")):
+        with pytest.raises(
+            InputRejectedError, match=f"600,000,000 pixels; dataset.max_pixels allows {told}'"
+        ):
+            open_image(huge, allowed)
+
+
 def test_what_the_predict_command_would_decode_is_bounded() -> None:
     with pytest.raises(InputRejectedError, match="more than 134,217,728 pixels"):
         sent_bytes(tiff({256: 60_000, 257: 60_000, 278: 60_000}))
@@ -208,8 +267,6 @@ def test_numbers_where_colours_are_told_are_refused() -> None:
 
 
 def test_a_damaged_stamp_of_labelme_is_refused() -> None:
-    import base64
-
     half = base64.b64encode(saved(IDS, "JPEG")[:-30]).decode()
     shape = {"label": "cat", "points": [[1, 1], [3, 3]], "shape_type": "mask", "mask": half}
     with pytest.raises(InputRejectedError):
@@ -224,6 +281,32 @@ def test_shapes_that_would_be_drawn_for_hours_are_refused(monkeypatch: pytest.Mo
     mask = ShapesMask(7000, 7000, shapes, {"cat": 1}, 0)
     with pytest.raises(InputRejectedError, match="up to here"):
         mask.read(as_colors=False)
+
+
+def test_thousands_of_small_circles_and_stamps_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawn_masks, "_LARGEST_AREAS", 1 << 17)
+    stamp = base64.b64encode(saved(np.ones((3, 3), np.uint8), "PNG")).decode()
+    shapes = []
+    for x, y in product(range(5, 400, 10), range(5, 300, 10)):
+        shapes.append({"label": "cell", "points": [[x, y], [x, y + 4]], "shape_type": "circle"})
+        box = [[x - 1, y - 1], [x + 1, y + 1]]
+        shapes.append({"label": "core", "points": box, "shape_type": "mask", "mask": stamp})
+    drawn = ShapesMask(300, 400, shapes, {"cell": 1, "core": 2}, 0).read(as_colors=False)
+    cell = drawn[:10, :10]
+    assert (cell == 2).sum() == 9 and cell[5, 1] == cell[5, 9] == 1 and cell[0, 0] == 0
+    assert np.array_equal(drawn, np.tile(cell, (30, 40)))
+
+
+def test_stamps_that_would_be_drawn_for_hours_or_are_larger_than_the_image_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drawn_masks, "_LARGEST_AREAS", 1 << 10)
+    stamp = base64.b64encode(saved(IDS, "PNG")).decode()
+    shape = {"label": "cat", "points": [[0, 0], [7, 5]], "shape_type": "mask", "mask": stamp}
+    with pytest.raises(InputRejectedError, match=r"shape 21 .*areas up to here"):
+        ShapesMask(6, 8, [shape] * 30, {"cat": 1}, 0).read(as_colors=False)
+    with pytest.raises(InputRejectedError, match="its mask of 8 x 6 is larger than the image"):
+        ShapesMask(5, 8, [shape], {"cat": 1}, 0).read(as_colors=False)
 
 
 def test_segments_that_would_be_drawn_for_hours_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,6 +388,19 @@ def test_json_in_pieces_says_what_json_says(
         assert read_json(tmp_path / "a.json") == expected
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 1 << 20])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("faulty", [b"\xe4 x", b"\xc3"])
+def test_bytes_that_are_no_utf8_are_told_with_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faulty: bytes, mark: bytes, chunk: int
+) -> None:
+    monkeypatch.setattr(json_file, "_CHUNK", chunk)
+    before = mark + '{"a": ["ä", 1, "'.encode()
+    (tmp_path / "a.json").write_bytes(before + faulty)
+    with pytest.raises(ValueError, match=f"no JSON: not UTF-8 at byte {len(before)} "):
+        read_json(tmp_path / "a.json")
+
+
 def test_two_gigabytes_that_are_no_list_are_refused_at_once(tmp_path: Path) -> None:
     path = tmp_path / "instances.json"
     path.write_text('{"images": [')
@@ -367,15 +463,21 @@ def test_a_pipe_among_annotations_is_told_of(tmp_path: Path) -> None:
         read_label_file(tmp_path / "classes.txt")
 
 
-def test_links_that_multiply_end(tmp_path: Path) -> None:
+def test_links_that_multiply_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for level in range(8):
         (tmp_path / f"{level}").mkdir()
         for link in "ab":
             (tmp_path / f"{level}/{link}").symlink_to(f"../{level + 1}")
     (tmp_path / "8").mkdir()
     (tmp_path / "8/x.png").touch()
-    with pytest.raises(OSError, match="more than 100 links lead to"):
-        list(files_below(tmp_path / "0"))
+    for onerror in (print, None):
+        with pytest.raises(
+            StageError, match=r"more than 100 ways over other links lead to the link .*; remove"
+        ):
+            list(files_below(tmp_path / "0", onerror))
+    folders = ("--images", str(tmp_path / "0"), "--masks", str(tmp_path / "8"))
+    assert init.main([*folders, "--output", str(tmp_path / "my.yaml")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_link_out_of_the_folder_is_followed(tmp_path: Path) -> None:

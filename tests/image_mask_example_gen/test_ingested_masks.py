@@ -6,6 +6,7 @@ import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -127,6 +128,14 @@ def test_every_notation_gives_the_same_class_ids(data: bytes, values: dict[str, 
     result = class_ids(data, values, file=file)
     assert result.dtype == np.uint8
     np.testing.assert_array_equal(result, IDS)
+
+
+@pytest.mark.parametrize(("kind", "file"), [("PNG", "m.png"), ("TIFF", "m.tif"), ("BMP", "m.bmp")])
+def test_a_mask_of_one_page_is_opened_once(monkeypatch: pytest.MonkeyPatch, kind: str, file: str) -> None:
+    opens = Mock(wraps=Image.open)
+    monkeypatch.setattr(Image, "open", opens)
+    opened(save(Image.fromarray(IDS), kind), file).read(as_colors=False)
+    assert opens.call_count == 1
 
 
 @pytest.mark.parametrize(("bits", "row"), [(2, b"\x1b"), (4, b"\x01\x23"), (8, b"\0\1\2\3")])

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,16 +35,16 @@ def read_json(path: Path, compact: Callable[[dict[str, Any]], Any] | None = None
       ValueError: it is no JSON, or too large; the message says what and where, but not which file.
       OSError: it cannot be read.
     """
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"{size:,} bytes; no more than {MAX_BYTES:,} are read")
-    try:
-        with open_file(path) as file:
+    with open_file(path) as file:
+        # Not asked of the path: of one in a bucket that would be a request more.
+        size = file.seek(0, os.SEEK_END)
+        if size > MAX_BYTES:
+            raise ValueError(f"{size:,} bytes; no more than {MAX_BYTES:,} are read")
+        file.seek(0)
+        try:
             return _Text(file, compact).document()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"no JSON: not UTF-8 ({error.reason})") from None
-    except RecursionError:
-        raise ValueError("nested deeper than any annotation") from None
+        except RecursionError:
+            raise ValueError("nested deeper than any annotation") from None
 
 
 class _Text:
@@ -122,9 +123,6 @@ class _Text:
             except json.JSONDecodeError as error:
                 if self._ended or not (error.pos > cut or error.msg.startswith("Unterminated string")):
                     raise self._error(error.msg, error.pos) from None
-            except StopIteration:
-                if self._ended:
-                    raise self._error("Expecting value", self._place) from None
             else:
                 # A number may go on.
                 if self._ended or end <= cut:
@@ -151,7 +149,13 @@ class _Text:
         self._line += lines
         data = self._file.read(max(_CHUNK, len(rest)))
         self._ended = not data
-        self._text, self._place = rest + self._decode(data, self._ended), 0
+        try:
+            text = self._decode(data, self._ended)
+        except UnicodeDecodeError as error:
+            # What the decoder has not passed on ends where the file has been read to.
+            place = self._file.tell() - len(error.object) + error.start
+            raise ValueError(f"no JSON: not UTF-8 at byte {place:,} ({error.reason})") from None
+        self._text, self._place = rest + text, 0
         return not self._ended
 
     def _column_of(self, place: int) -> int:

@@ -198,7 +198,7 @@ class Layout(ABC):
     def _looks_right(self, root: Path) -> bool:
         try:
             return not self.missing(root)
-        except OSError:
+        except (OSError, StageError):
             return False
 
 
