@@ -354,8 +354,9 @@ def test_a_version_that_nobody_vouches_for_is_taken_with_one_warning(
     for _ in range(2):
         assert version.sound_fingerprint() == store.content_fingerprint(model)
         assert store.damage(version.path) == ""
-    # A model that was never pushed.
-    assert store.damage(model) == ""
+    # A model that was never pushed, also under a number, on trial.
+    (base / "8").symlink_to(model)
+    assert store.damage(model) == store.damage(base / "8") == ""
     assert [record.message for record in caplog.records] == [
         f"{version.path} has no assets.extra/provenance.json: nothing tells whether it is what was pushed"
     ]

@@ -73,6 +73,8 @@ def test_sigterm_during_a_slow_request_answers_it_and_ends_with_0(tmp_path: Path
     lines = [line for line in log.splitlines() if line and line[0].isalpha() and not line.startswith("E0")]
     assert lines == [
         "Embedded model server, for development and tests; production is TensorFlow Serving.",
+        f"WARNING: {tmp_path / 'pets' / '1'} has no assets.extra/provenance.json: nothing tells whether it "
+        "is what was pushed",
         "Loaded pets version 1",
         f"gRPC API at 127.0.0.1:{process.grpc_port}",
         "Ready",
