@@ -414,16 +414,31 @@ def _saved(picture: Any, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-@cache
-def _picture_seeds() -> list[bytes]:
-    """Small pictures in every format that is read, of many modes."""
+class _Pictures(NamedTuple):
+    """The same few pixels in three modes."""
+
+    values: np.ndarray
+    gray: Any
+    palette: Any
+    color: Any
+
+
+def _small_pictures() -> _Pictures:
     from PIL import Image
 
     values = np.arange(48, dtype=np.uint8).reshape(6, 8) % 3
     gray = Image.fromarray(values)
     palette = gray.copy()
     palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
-    color = Image.fromarray(np.stack([values * 64, values * 20, values], -1))
+    return _Pictures(values, gray, palette, Image.fromarray(np.stack([values * 64, values * 20, values], -1)))
+
+
+@cache
+def _picture_seeds() -> list[bytes]:
+    """Small pictures in every format that is read, of many modes."""
+    from PIL import Image
+
+    values, gray, palette, color = _small_pictures()
     alpha = color.convert("RGBA")
     frames = {"save_all": True, "append_images": [palette.transpose(Image.Transpose.ROTATE_180)]}
     exif = Image.Exif()
@@ -466,11 +481,7 @@ def _picture_seeds() -> list[bytes]:
 def _png_seeds() -> list[bytes]:
     from PIL import Image, PngImagePlugin
 
-    values = np.arange(48, dtype=np.uint8).reshape(6, 8) % 3
-    gray = Image.fromarray(values)
-    palette = gray.copy()
-    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
-    color = Image.fromarray(np.stack([values * 64, values * 20, values], -1))
+    values, gray, palette, color = _small_pictures()
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Comment", "x" * 40, zip=True)
     notes.add_itxt("Title", "y", "en", "z")

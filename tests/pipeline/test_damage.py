@@ -208,7 +208,7 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("metadata") / "metadata.sqlite"
     with closing(sqlite3.connect(path)) as store:
         store.execute("CREATE TABLE Artifact (id INTEGER PRIMARY KEY, uri TEXT)")
-        store.executemany("INSERT INTO Artifact (uri) VALUES (?)", [(f"/work/{n}" * 20,) for n in range(99)])
+        store.executemany("INSERT INTO Artifact (uri) VALUES (?)", [(f"runs/{n}/" * 20,) for n in range(99)])
         store.commit()
     return path
 

@@ -206,14 +206,20 @@ def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+DAMAGES: list[tuple[str, Callable[[Path], None]]] = [
+    ("epoch-0002.weights.h5", cut_short),
+    ("epoch-0002.weights.h5", Path.unlink),
+    ("epoch-0002.npz", cut_short),
+    ("epoch-0002.npz", overwrite_the_middle),
+    ("state.json", cut_short),
+]
+"""That the formats of the files tell by themselves."""
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("epoch-0002.weights.h5", cut_short),
-        ("epoch-0002.weights.h5", Path.unlink),
-        ("epoch-0002.npz", cut_short),
-        ("epoch-0002.npz", overwrite_the_middle),
-        ("state.json", cut_short),
+        *DAMAGES,
         ("epoch-0002.weights.h5", turn_a_weights_bit),
         ("state.json", make_an_epoch_better),
     ],
@@ -267,16 +273,7 @@ def test_a_checkpoint_of_earlier_code_is_gone_on_from_and_has_digests_from_then_
     assert Checkpoints(through).epochs_done == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("epoch-0002.weights.h5", cut_short),
-        ("epoch-0002.weights.h5", Path.unlink),
-        ("epoch-0002.npz", cut_short),
-        ("epoch-0002.npz", overwrite_the_middle),
-        ("state.json", cut_short),
-    ],
-)
+@pytest.mark.parametrize(("name", "damage"), DAMAGES)
 def test_a_checkpoint_of_earlier_code_is_damaged_where_its_formats_say_so(
     two_epochs: Path, tmp_path: Path, name: str, damage: Callable[[Path], None]
 ) -> None:

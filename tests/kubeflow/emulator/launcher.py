@@ -107,6 +107,7 @@ def _upload(
 def _with_placeholders(command: list[str], executor_input: ExecutorInput, component: Component) -> list[str]:
     """``compileCmdAndArgs``."""
     if others := re.findall(r"\{\{\$\..*?\}\}", " ".join(command)):
+        # On purpose: no package of this project has one, and a guess at the launcher proves nothing.
         raise NotImplementedError(f"placeholders other than {{{{$}}}} are not emulated: {others}")
     filled = ExecutorInput()
     filled.CopyFrom(executor_input)
