@@ -29,7 +29,7 @@ from components.image_mask_example_gen.files import (
 from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import read_png, spread, stacked, used_range, write_png
 from components.imaging.exif import ORIENTATION
-from components.imaging.reading import Reading
+from components.imaging.reading import MOST_PIXELS, Reading
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -206,6 +206,12 @@ def _encode_bands(data: bytes, max_pixels: int, reading: Reading) -> Encoded | N
             Reason.NOT_DECODABLE,
             f"it has {count} {'band' if count == 1 else 'bands'}, and the model reads band {max(bands)}, as "
             "transform.channels says",
+        )
+    if reading.bands is not None and (values := height * width * len(bands)) > MOST_PIXELS:
+        raise InputRejectedError(
+            Reason.TOO_MANY_PIXELS,
+            f"{len(bands)} bands of {width} x {height} pixels have {values:,} values, of which at most "
+            f"{MOST_PIXELS:,} are read: cut the picture into tiles",
         )
     chosen = pixels[..., [band - 1 for band in bands]]
     if chosen.dtype.kind == "f":

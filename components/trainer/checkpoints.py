@@ -7,12 +7,10 @@ import logging
 import math
 import shutil
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 
@@ -177,12 +175,8 @@ class Checkpoints(keras.callbacks.Callback):
             self.history.epochs = state["epochs"]
             latest, best = self._latest(self.epochs_done - 1), self._best(self.history.best_epoch)
             self._digests = {path.name: sha256(path) for path in (latest, best)}
-            if state.keys() == {"epochs"}:
-                # Earlier code's: as far as the files' formats tell.
-                intact = _can_be_opened(latest, best)
-            else:
-                intact = state["sha256_of_epochs"] == _digest(state["epochs"])
-                intact = intact and state["sha256"] == self._digests
+            intact = state["sha256_of_epochs"] == _digest(state["epochs"])
+            intact = intact and state["sha256"] == self._digests
         except FileNotFoundError:
             intact = False
         except OSError as error:
@@ -204,16 +198,6 @@ class Checkpoints(keras.callbacks.Callback):
         flush(temporary)
         temporary.replace(self._state_file)
         flush(self._directory)
-
-
-def _can_be_opened(latest: Path, best: Path) -> bool:
-    """Tells whether HDF5 finds a file of its own and ZIP its checksums; both can be read."""
-    try:
-        h5py.File(latest).close()
-        with zipfile.ZipFile(best) as weights:
-            return weights.testzip() is None
-    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
-        return False
 
 
 def _digest(epochs: list[Epoch]) -> str:

@@ -19,7 +19,7 @@ from scipy.io import loadmat, savemat
 
 from components.errors import StageError
 from components.folders import files_below, open_file
-from components.image_mask_example_gen import drawn_masks
+from components.image_mask_example_gen import bands, drawn_masks
 from components.image_mask_example_gen.bands import check_pages, read_tiff_bands
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.drawn_masks import SegmentsMask, ShapesMask
@@ -41,6 +41,7 @@ from components.image_mask_example_gen.mask import open_mask
 from components.image_mask_example_gen.matlab import read_variables
 from components.image_mask_example_gen.report import Reason, Rejection
 from components.imaging.deep import read_png
+from components.imaging.reading import Reading
 from pipeline.init import InitError
 from pipeline.init import __main__ as init
 from pipeline.init.label_files import read_label_file
@@ -223,6 +224,17 @@ def test_a_tiff_of_few_pixels_and_many_numbers_is_refused(tags: dict[int, int]) 
     with pytest.raises(InputRejectedError) as caught:
         read_tiff_bands(tiff(tags), max_pixels=60)
     assert caught.value.reason is Reason.TOO_MANY_PIXELS
+
+
+def test_bands_of_more_values_than_tensorflow_decodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((6, 8, 5), np.uint8), photometric="minisblack", planarconfig="contig")
+    monkeypatch.setattr(bands, "MOST_PIXELS", 6 * 8 * 4)
+    assert bands.encode_bands(file.getvalue(), MAX_PIXELS, Reading(4, bands=(1, 2, 3, 4)))
+    with pytest.raises(InputRejectedError) as refused:
+        bands.encode_bands(file.getvalue(), MAX_PIXELS, Reading(5, bands=(1, 2, 3, 4, 5)))
+    assert refused.value.reason is Reason.TOO_MANY_PIXELS
+    assert "5 bands of 8 x 6 pixels have 240 values, of which at most 192 are read" in refused.value.found
 
 
 def test_a_deep_picture_may_be_smaller_than_its_tile_which_is_bounded_all_the_same() -> None:

@@ -206,20 +206,14 @@ def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-DAMAGES: list[tuple[str, Callable[[Path], None]]] = [
-    ("epoch-0002.weights.h5", cut_short),
-    ("epoch-0002.weights.h5", Path.unlink),
-    ("epoch-0002.npz", cut_short),
-    ("epoch-0002.npz", overwrite_the_middle),
-    ("state.json", cut_short),
-]
-"""That the formats of the files tell by themselves."""
-
-
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        *DAMAGES,
+        ("epoch-0002.weights.h5", cut_short),
+        ("epoch-0002.weights.h5", Path.unlink),
+        ("epoch-0002.npz", cut_short),
+        ("epoch-0002.npz", overwrite_the_middle),
+        ("state.json", cut_short),
         ("epoch-0002.weights.h5", turn_a_weights_bit),
         ("state.json", make_an_epoch_better),
     ],
@@ -250,44 +244,7 @@ def test_a_damaged_checkpoint_means_training_anew_and_without_what_was_recorded(
     )
 
 
-def forget_digests(directory: Path) -> None:
-    """Leaves the state as it was written before it had digests."""
-    state = json.loads((directory / "state.json").read_text())
-    (directory / "state.json").write_text(json.dumps({"epochs": state["epochs"]}))
-
-
-def test_a_checkpoint_of_earlier_code_is_gone_on_from_and_has_digests_from_then_on(tmp_path: Path) -> None:
-    through = tmp_path / "training"
-    through.mkdir()
-    model = network()
-    # The best epoch is not the last, so its file stays.
-    fit(model, Scored(through, 0.9, 0.1), 2)
-    forget_digests(through)
-    going_on = Scored(through, 0.2)
-    assert going_on.epochs_done == 2
-    resumed = network()
-    going_on.restore(resumed)
-    fit(resumed, going_on, 3)
-    assert Checkpoints(through).epochs_done == 3
-    turn_a_weights_bit(through / "epoch-0003.weights.h5")
-    assert Checkpoints(through).epochs_done == 0
-
-
-@pytest.mark.parametrize(("name", "damage"), DAMAGES)
-def test_a_checkpoint_of_earlier_code_is_damaged_where_its_formats_say_so(
-    two_epochs: Path, tmp_path: Path, name: str, damage: Callable[[Path], None]
-) -> None:
-    directory = tmp_path / "training"
-    shutil.copytree(two_epochs, directory)
-    forget_digests(directory)
-    damage(directory / name)
-    assert Checkpoints(directory).epochs_done == 0
-    assert (tmp_path / "training.damaged").is_dir()
-
-
-def test_a_state_whose_digests_have_lost_their_name_is_not_taken_for_earlier_codes(
-    two_epochs: Path, tmp_path: Path
-) -> None:
+def test_a_state_without_digests_is_damaged(two_epochs: Path, tmp_path: Path) -> None:
     directory = tmp_path / "training"
     shutil.copytree(two_epochs, directory)
     state = directory / "state.json"
