@@ -1,6 +1,7 @@
 """Benchmarks that take no minutes where there is little to do."""
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -32,8 +33,13 @@ from benchmarks import (
     training,
 )
 from benchmarks.kills import Kill, Trials
+from benchmarks.repeated_pets import PICTURE, repeat_pets
 from benchmarks.thin_structures import draw_picture, draw_thin_structures
 from components.dataset.contracts import LABELS_FILE
+from components.dataset.features import SPLITS
+from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.plan import plan_ingestion
+from components.image_mask_example_gen.splits import SplitConfig
 from components.imaging.reading import InputSize
 from components.serving.config import ServingLimits
 from components.serving.server.options import ServerOptions
@@ -304,6 +310,21 @@ def test_a_server_that_answers_what_it_should_refuse_is_found_out(
             attacker.grpc_large_batch()
     finally:
         assert server.stop(grace=5)
+
+
+def test_the_copies_of_a_picture_are_in_one_split(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    pictures = "".join(f"red_cat_{number} 1 1 1\n" for number in range(7))
+    (tmp_path / "annotations" / "list.txt").write_text("#Image CLASS-ID\n" + pictures)
+    root = tmp_path / "pets"
+    repeat_pets(tmp_path, root, 40, test=10)
+    splits = SplitConfig(group=PICTURE, val=0.4)
+    plan = plan_ingestion(DatasetConfig(layout="oxford_iiit_pet", root=str(root), splits=splits), root)
+    assert plan.pairs["test"] == 10 and sum(plan.pairs.values()) == 40
+    found = {
+        (os.readlink(root / entry.image), shard.split) for shard in plan.shards for entry in shard.entries
+    }
+    assert len(found) == 7 and {split for _, split in found} == set(SPLITS)
 
 
 @pytest.mark.slow
