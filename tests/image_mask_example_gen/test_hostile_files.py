@@ -5,6 +5,7 @@ import io
 import json
 import os
 import struct
+import tracemalloc
 import zlib
 from array import array
 from itertools import product
@@ -25,10 +26,12 @@ from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.drawn_masks import SegmentsMask, ShapesMask
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
+    MAX_FILE_BYTES,
     InputRejectedError,
     as_png,
     check_pixels,
     open_image,
+    read_file,
 )
 from components.image_mask_example_gen.inputs import fingerprint_contents
 from components.image_mask_example_gen.label_mapping import LabelMapping
@@ -434,6 +437,21 @@ def test_an_item_of_millions_of_lists_is_refused(tmp_path: Path, monkeypatch: py
 
 
 # Names, links, pipes and devices
+
+
+def test_a_file_takes_the_memory_of_its_bytes_and_one_of_a_gigabyte_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"no picture")
+    tracemalloc.start()
+    try:
+        assert read_file(path) == b"no picture"
+        os.truncate(path, MAX_FILE_BYTES + 1)
+        with pytest.raises(InputRejectedError, match="more than 1 GiB"):
+            read_file(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_a_pipe_and_a_device_are_refused_and_not_waited_for(tmp_path: Path) -> None:
