@@ -75,7 +75,7 @@ def create_pipeline(
         examples=example_gen.outputs["examples"],
         stats_options=tfdv.StatsOptions(feature_allowlist=[*SCALAR_FEATURES, *attributes]),
     )
-    schema = CuratedSchema(curated_schema(attributes, recipe.dataset.max_pixels))
+    schema = CuratedSchema(curated_schema(attributes, recipe.dataset.max_pixels, labels.num_classes))
 
     # Examples that are not what the schema says end the run here, before anything is learnt from them.
     example_validator = ExampleValidator(
@@ -93,7 +93,6 @@ def create_pipeline(
         custom_config={
             "transform": recipe.normalized_transform().model_dump_json(),
             "reading": to_json(recipe.reading()).decode(),
-            "num_classes": labels.num_classes,
             "code_fingerprint": source_fingerprint(
                 components.transform, components.imaging, components.dataset
             ),

@@ -97,26 +97,30 @@ class Pair:
     class_ids: np.ndarray
     """uint8 [height, width]"""
 
+    def class_pixels(self, num_classes: int = 2) -> list[int]:
+        return [int((self.class_ids == class_id).sum()) for class_id in range(num_classes)]
+
     def png(self) -> bytes:
         return png_bytes(self.image)
 
-    def example(self, name: str) -> bytes:
+    def example(self, name: str, num_classes: int = 2) -> bytes:
         """The pair as a serialised Example, as ingestion writes it."""
         import tensorflow as tf
 
-        def feature(value: bytes | int) -> tf.train.Feature:
+        def feature(value: bytes | list[int]) -> tf.train.Feature:
             if isinstance(value, bytes):
                 return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=value))
 
-        values: dict[str, bytes | int] = {
+        values: dict[str, bytes | list[int]] = {
             features.IMAGE_ENCODED: self.png(),
             features.IMAGE_FORMAT: b"png",
             features.IMAGE_FILENAME: name.encode(),
-            features.IMAGE_HEIGHT: self.image.shape[0],
-            features.IMAGE_WIDTH: self.image.shape[1],
+            features.IMAGE_HEIGHT: [self.image.shape[0]],
+            features.IMAGE_WIDTH: [self.image.shape[1]],
             features.MASK_ENCODED: png_bytes(self.class_ids),
             features.MASK_FORMAT: b"png",
+            features.CLASS_PIXELS: self.class_pixels(num_classes),
         }
         example = tf.train.Example()
         for key, value in values.items():
@@ -190,7 +194,7 @@ def run_transform(tmp_path_factory: pytest.TempPathFactory) -> RunTransform:
                 for index, pair in enumerate(members):
                     writer.write(pair.example(f"{split}/{index}.png"))
         (root / "schema").mkdir()
-        schema = curated_schema([], max_pixels=10**6)
+        schema = curated_schema([], max_pixels=10**6, num_classes=2)
         (root / "schema" / "schema.pbtxt").write_text(text_format.MessageToString(schema))
 
         def artifact(kind: type, name: str) -> Any:
@@ -218,7 +222,6 @@ def run_transform(tmp_path_factory: pytest.TempPathFactory) -> RunTransform:
                     {
                         "transform": config.model_dump_json(),
                         "reading": to_json(reading).decode(),
-                        "num_classes": 2,
                     }
                 ),
                 "splits_config": json_format.MessageToJson(

@@ -49,14 +49,15 @@ def ingest(
 
 
 def read_split(out: Path, split: str) -> dict[str, dict[str, Any]]:
-    """Examples of a split by file name, each a dict of plain values."""
+    """Examples of a split by file name, each a dict of plain values, or of lists where there are several."""
     files = sorted(str(path) for path in (out / f"examples/Split-{split}").iterdir())
     examples = {}
     for record in chain(*map(tf.compat.v1.io.tf_record_iterator, files)):
         features = tf.train.Example.FromString(record).features.feature
-        values = {
-            name: (feature.bytes_list.value or feature.int64_list.value)[0]
+        values: dict[str, Any] = {
+            name: held[0] if len(held) == 1 else [*held]
             for name, feature in features.items()
+            for held in [feature.bytes_list.value or feature.int64_list.value]
         }
         examples[values[IMAGE_FILENAME].decode()] = values
     return examples

@@ -16,6 +16,8 @@ MASK_ENCODED: Final = "image/segmentation/class/encoded"
 """Single-channel 8-bit PNG of class ids 0 … C-1 at the image's own size; 255 is ignored."""
 MASK_FORMAT: Final = "image/segmentation/class/format"
 """Always ``png``."""
+CLASS_PIXELS: Final = "image/segmentation/class/pixels"
+"""int64 [C]: how many of the mask's pixels are of each class; the rest are ignored."""
 
 ATTRIBUTE_PREFIX: Final = "attribute/"
 """Features under this prefix are the dataset's own attributes, bytes, for slicing."""

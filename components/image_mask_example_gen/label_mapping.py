@@ -48,7 +48,7 @@ class LabelMapping:
         known: dict[RawLabel, int] = dict.fromkeys(self._made_of[1], IGNORE_LABEL)
         known |= {raw: ids[name] for raw, name in names.items()}
         self.of_colors = any(isinstance(raw, tuple) for raw in known)
-        self.is_binary = len(ids) == 2
+        self.num_classes = len(ids)
         self._table = self._around(known, tolerance, np.full(self._extent, _NO_CLASS, np.int16))
         self._distance: np.ndarray | None = None
         """Of each value to the nearest raw label, roughly; where there is a tolerance."""

@@ -20,6 +20,8 @@ class Example:
     """PNG of class ids."""
     width: int
     height: int
+    class_pixels: tuple[int, ...]
+    """Of the mask, by class id; the rest are ignored."""
     attributes: dict[str, str]
     serialized: bytes
 
@@ -39,6 +41,7 @@ def read_split(split_dir: Path) -> Iterator[Example]:
             mask=values[features.MASK_ENCODED].bytes_list.value[0],
             width=values[features.IMAGE_WIDTH].int64_list.value[0],
             height=values[features.IMAGE_HEIGHT].int64_list.value[0],
+            class_pixels=tuple(values[features.CLASS_PIXELS].int64_list.value),
             attributes={
                 key.removeprefix(features.ATTRIBUTE_PREFIX): text(key)
                 for key in values

@@ -109,7 +109,7 @@ def with_examples(
     )
     return _with_intervals(known, predictions).model_copy(
         update={
-            "statistics": dataset_statistics(split_dirs, labels.num_classes),
+            "statistics": dataset_statistics(split_dirs),
             "gallery": gallery(split_dirs[_TEST], predictions, labels, reading),
         }
     )

@@ -1,7 +1,6 @@
 """Statistics of the splits: their images and classes."""
 
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,8 +12,6 @@ from typing import Final
 
 import numpy as np
 
-from components.dataset.features import IGNORE_LABEL
-from components.pillow import Image
 from components.report.data import DatasetStatistics, SizeCount, Split
 from components.report.examples import Example, read_split
 
@@ -28,50 +25,45 @@ class _Seen:
     """What one Example contributes."""
 
     size: tuple[int, int]
-    histogram: np.ndarray
-    """int64 [256], pixels by class id."""
+    class_pixels: tuple[int, ...]
     record: bytes
     """Digest of the Example."""
 
 
-def dataset_statistics(split_dirs: Mapping[str, Path], num_classes: int) -> DatasetStatistics:
+def dataset_statistics(split_dirs: Mapping[str, Path]) -> DatasetStatistics:
     """Reads every Example of every split, by the split's name."""
     splits = []
     digest = hashlib.sha256()
     for split, directory in split_dirs.items():
         examples = []
         for item in _read_all(read_split(directory)):
-            examples.append((item.size, item.histogram))
+            examples.append((item.size, item.class_pixels))
             digest.update(f"{split}\0".encode() + item.record)
-        splits.append(_split(split, examples, num_classes))
+        splits.append(_split(split, examples))
     return DatasetStatistics(splits=tuple(splits), fingerprint=digest.hexdigest())
 
 
 def _read_all(examples: Iterable[Example]) -> Iterator[_Seen]:
     remaining = iter(examples)
-    # Decoding and hashing leave Python's lock to others.
+    # Hashing leaves Python's lock to others.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while some := list(islice(remaining, _AT_ONCE)):
             yield from pool.map(_read, some)
 
 
 def _read(example: Example) -> _Seen:
-    with Image.open(io.BytesIO(example.mask)) as mask:
-        histogram = np.array(mask.histogram(), np.int64)
     return _Seen(
-        (example.width, example.height),
-        histogram,
-        hashlib.sha256(example.serialized).digest(),
+        (example.width, example.height), example.class_pixels, hashlib.sha256(example.serialized).digest()
     )
 
 
-def _split(name: str, examples: list[tuple[tuple[int, int], np.ndarray]], num_classes: int) -> Split:
+def _split(name: str, examples: list[tuple[tuple[int, int], tuple[int, ...]]]) -> Split:
     if not examples:
         return Split(name=name, examples=0)
     sizes = Counter(size for size, _ in examples)
     by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
-    histograms = np.stack([histogram for _, histogram in examples])
-    pixels = histograms.sum(axis=0)
+    class_pixels = np.array([pixels for _, pixels in examples])
+    all_pixels = sum(width * height * images for (width, height), images in sizes.items())
     return Split(
         name=name,
         examples=len(examples),
@@ -81,7 +73,7 @@ def _split(name: str, examples: list[tuple[tuple[int, int], np.ndarray]], num_cl
         ),
         smallest=by_area[0],
         largest=by_area[-1],
-        class_pixels=tuple(pixels[:num_classes].tolist()),
-        ignored_pixels=int(pixels[IGNORE_LABEL]),
-        class_images=tuple((histograms[:, :num_classes] > 0).sum(axis=0).tolist()),
+        class_pixels=tuple(class_pixels.sum(axis=0).tolist()),
+        ignored_pixels=all_pixels - int(class_pixels.sum()),
+        class_images=tuple((class_pixels > 0).sum(axis=0).tolist()),
     )

@@ -13,21 +13,26 @@ SCALAR_FEATURES = (
     features.IMAGE_WIDTH,
     features.MASK_FORMAT,
 )
-"""Features worth statistics: not the bytes, which ingestion has checked, nor the names, all different."""
+"""Features worth statistics: not the bytes and their pixels, which ingestion has checked, nor the names, all
+different."""
 
 _IMAGE_FORMATS = ("jpeg", "png", "bmp")
 
 
-def curated_schema(attributes: Sequence[str], max_pixels: int) -> schema_pb2.Schema:
+def curated_schema(attributes: Sequence[str], max_pixels: int, num_classes: int) -> schema_pb2.Schema:
     """Returns the schema of a recipe's Examples.
 
     Args:
         attributes: names of the dataset's own attributes, ``attribute/species`` for example.
         max_pixels: the most pixels an image may have, and so the most a side may have.
+        num_classes: those whose pixels are counted.
     """
     schema = schema_pb2.Schema(default_environment=[STATISTICS_ENVIRONMENT])
     for name in (features.IMAGE_ENCODED, features.MASK_ENCODED, features.IMAGE_FILENAME):
         _required(schema, name, schema_pb2.BYTES).not_in_environment.append(STATISTICS_ENVIRONMENT)
+    counts = _required(schema, features.CLASS_PIXELS, schema_pb2.INT)
+    counts.shape.dim.add(size=num_classes)
+    counts.not_in_environment.append(STATISTICS_ENVIRONMENT)
     for name in attributes:
         _required(schema, name, schema_pb2.BYTES)
     for name, values in ((features.IMAGE_FORMAT, _IMAGE_FORMATS), (features.MASK_FORMAT, ("png",))):
@@ -42,7 +47,7 @@ def curated_schema(attributes: Sequence[str], max_pixels: int) -> schema_pb2.Sch
 def _required(
     schema: schema_pb2.Schema, name: str, feature_type: "schema_pb2.FeatureType"
 ) -> schema_pb2.Feature:
-    """Adds a feature that every Example holds exactly once."""
+    """Adds a feature of one value that every Example holds."""
     feature = schema.feature.add(name=name, type=feature_type)
     feature.presence.min_fraction = 1.0
     feature.presence.min_count = 1

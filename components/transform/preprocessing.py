@@ -30,17 +30,16 @@ def preprocessing_fn(
     """Builds the transform graph.
 
     Args:
-        inputs: the Example's features, each [N]; of these, the encoded image and mask are used.
-        custom_config: ``transform``, a ``TransformConfig`` as JSON, ``reading``, a ``Reading`` as JSON, and
-            ``num_classes``. What the normalisation must be for a pretrained encoder is not known here, so
-            null is ``unit``.
+        inputs: the Example's features, each [N] or, the pixels of its classes, [N, C]; of these, the encoded
+            image, the encoded mask and those pixels are used.
+        custom_config: ``transform``, a ``TransformConfig`` as JSON, and ``reading``, a ``Reading`` as JSON.
+            What the normalisation must be for a pretrained encoder is not known here, so null is ``unit``.
 
     Returns:
         The features named in ``components.dataset.transformed``.
     """
     config = TransformConfig.model_validate_json(custom_config["transform"])
     reading = TypeAdapter(Reading).validate_json(custom_config["reading"])
-    num_classes: int = custom_config["num_classes"]
     size = config.input_size
 
     images = inputs[features.IMAGE_ENCODED]
@@ -59,12 +58,13 @@ def preprocessing_fn(
         masks,
         fn_output_signature=tf.string,
     )
+    class_pixels = tft.sum(inputs[features.CLASS_PIXELS], reduce_instance_dims=False)
     outputs = {
         transformed.IMAGE: pixels,
         transformed.IMAGE_HEIGHT: heights,
         transformed.IMAGE_WIDTH: widths,
         transformed.MASK: class_ids,
-        transformed.CLASS_PIXELS: _repeat(_class_pixels(masks, num_classes), images),
+        transformed.CLASS_PIXELS: _repeat(class_pixels, images),
     }
     scale, offset = _normalization(config.normalization, images, size, reading)
     outputs[transformed.PIXEL_SCALE] = _repeat(scale, images)
@@ -88,18 +88,6 @@ def _normalization(
             # A channel without any contrast (alpha, mostly) must not divide by zero.
             deviation = tf.maximum(deviation, 1.0)
     return 1.0 / deviation, -mean / deviation
-
-
-def _class_pixels(masks: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """Counts the training split's pixels a class at the masks' own sizes: int64 [C]."""
-
-    def count(encoded: tf.Tensor) -> tf.Tensor:
-        class_ids = tf.cast(tf.reshape(decode_mask(encoded), [-1]), tf.int32)
-        # Values past the last bin, the ignore label among them, are left out.
-        return tf.math.bincount(class_ids, minlength=num_classes, maxlength=num_classes, dtype=tf.int64)
-
-    counts = tf.map_fn(count, masks, fn_output_signature=tf.TensorSpec([num_classes], tf.int64))
-    return tft.sum(counts, reduce_instance_dims=False)
 
 
 def _channel_moments(images: tf.Tensor, size: InputSize, reading: Reading) -> tuple[tf.Tensor, tf.Tensor]:

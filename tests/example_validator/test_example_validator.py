@@ -41,7 +41,7 @@ def validate(directory: Path, columns: dict[str, list[Any]]) -> None:
     generated = tfdv.generate_statistics_from_dataframe(pd.DataFrame(columns), options)
     (split / "FeatureStats.pb").write_bytes(generated.SerializeToString())
     schema = artifact(standard_artifacts.Schema, "schema")
-    curated = curated_schema(["attribute/species"], max_pixels=1000)
+    curated = curated_schema(["attribute/species"], max_pixels=1000, num_classes=2)
     (directory / "schema" / "schema.pbtxt").write_text(text_format.MessageToString(curated))
     anomalies = artifact(standard_artifacts.ExampleAnomalies, "anomalies")
     Executor().Do(

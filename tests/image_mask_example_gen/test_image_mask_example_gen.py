@@ -25,7 +25,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx_bsl.public.tfxio import TFExampleRecord
 
 from components.dataset.contracts import Ingestion
-from components.dataset.features import IMAGE_ENCODED, MASK_ENCODED, SPLITS
+from components.dataset.features import CLASS_PIXELS, IMAGE_ENCODED, MASK_ENCODED, SPLITS
 from components.errors import StageError
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.config import DatasetConfig
@@ -71,6 +71,7 @@ def test_pets_keep_the_original_bytes_and_map_the_trimap(
         assert values[IMAGE_ENCODED] == (root / name).read_bytes()
         trimap = np.asarray(Image.open(root / "annotations/trimaps" / f"{Path(name).stem}.png"))
         np.testing.assert_array_equal(decode_mask(values[MASK_ENCODED]), trimap - 1)
+        assert values[CLASS_PIXELS] == [(trimap == value).sum() for value in (1, 2, 3)]
         assert decode_picture(values[IMAGE_ENCODED]).shape[:2] == trimap.shape
         assert (values["image/height"], values["image/width"]) == trimap.shape
         assert values["attribute/breed"].decode() == Path(name).stem.rpartition("_")[0]
@@ -100,6 +101,8 @@ def test_kitti_maps_20_of_34_ids_and_ignores_the_rest(shared_data: Path, tmp_pat
     for name, values in read_split(tmp_path, "train").items():
         raw = np.asarray(Image.open(root / "training/semantic" / Path(name).name))
         np.testing.assert_array_equal(decode_mask(values[MASK_ENCODED]), table[raw])
+        counts = np.bincount(table[raw].ravel(), minlength=256)
+        assert values[CLASS_PIXELS] == counts[:20].tolist() and counts[255] > 0
 
 
 def camvid(shared_data: Path, **settings: Any) -> DatasetConfig:

@@ -105,7 +105,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         directory.mkdir()
         with tf.io.TFRecordWriter(str(directory / "data_tfrecord-00000-of-00001")) as writer:
             for seed in seeds:
-                writer.write(disc_pair(seed).example(f"{seed}.png"))
+                writer.write(disc_pair(seed).example(f"{seed}.png", LABELS.num_classes))
     rejected = {"file": "9.png", "reason": "truncated", "found": "ends early"}
     (root / "ingestion" / "ingestion.json").write_text(
         json.dumps({"examples": {"train": 3, "test": 2}, "rejected": [rejected]})

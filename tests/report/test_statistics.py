@@ -43,7 +43,7 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_pixels_are_counted_by_class_and_ignored_ones_apart(splits: dict[str, Path]) -> None:
-    [train, _] = dataset_statistics(splits, num_classes=2).splits
+    [train, _] = dataset_statistics(splits).splits
     masks = [disc_pair(seed).class_ids for seed in (0, 1, 2, 3, 4, 0)]
     assert train.examples == 6
     assert train.class_pixels == tuple(sum(int((mask == c).sum()) for mask in masks) for c in (0, 1))
@@ -52,7 +52,7 @@ def test_pixels_are_counted_by_class_and_ignored_ones_apart(splits: dict[str, Pa
 
 
 def test_sizes_are_counted_the_commonest_first(splits: dict[str, Path]) -> None:
-    [train, _] = dataset_statistics(splits, num_classes=2).splits
+    [train, _] = dataset_statistics(splits).splits
     shapes = [disc_pair(seed).class_ids.shape for seed in range(5)]
     height, width = disc_pair(0).class_ids.shape
     assert (train.sizes[0].width, train.sizes[0].height, train.sizes[0].images) == (width, height, 2)
@@ -65,13 +65,11 @@ def test_one_pixel_makes_another_fingerprint(splits: dict[str, Path], tmp_path: 
     image = disc_pair(3).image.copy()
     image[0, 0, 0] ^= 1
     changed = Pair(image, disc_pair(3).class_ids).example("copy.bmp")
-    other = dataset_statistics(
-        {**splits, "test": write_split(tmp_path / "test", {"x": changed})}, num_classes=2
-    )
-    assert other.fingerprint != dataset_statistics(splits, num_classes=2).fingerprint
+    other = dataset_statistics({**splits, "test": write_split(tmp_path / "test", {"x": changed})})
+    assert other.fingerprint != dataset_statistics(splits).fingerprint
 
 
 def test_an_empty_split_is_no_obstacle(splits: dict[str, Path], tmp_path: Path) -> None:
-    found = dataset_statistics({"val": write_split(tmp_path / "val", {}), **splits}, num_classes=2)
+    found = dataset_statistics({"val": write_split(tmp_path / "val", {}), **splits})
     assert [split.examples for split in found.splits] == [0, 6, 1]
     assert found.splits[0].smallest is None

@@ -104,8 +104,9 @@ def preprocess(**settings: Any) -> tuple[dict[str, np.ndarray], np.ndarray, np.n
     inputs = {
         features.IMAGE_ENCODED: tf.constant([pair.png() for pair in PAIRS]),
         features.MASK_ENCODED: tf.constant([png_bytes(pair.class_ids) for pair in PAIRS]),
+        features.CLASS_PIXELS: tf.constant([pair.class_pixels() for pair in PAIRS], tf.int64),
     }
-    custom = {"transform": config.model_dump_json(), "reading": to_json(reading), "num_classes": 2}
+    custom = {"transform": config.model_dump_json(), "reading": to_json(reading)}
     values = {name: tensor.numpy() for name, tensor in preprocessing_fn(inputs, custom).items()}
     [scale] = np.unique(values[transformed.PIXEL_SCALE], axis=0)
     [offset] = np.unique(values[transformed.PIXEL_OFFSET], axis=0)
