@@ -1,7 +1,6 @@
 """Runs the command in a process of its own, judged by what it leaves and says."""
 
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,16 +48,3 @@ def run(workdir: Path, *arguments: str, **settings: object) -> Finished:
     process = WarmProcess(given, merged=True)
     output, _ = process.communicate()
     return Finished(process.wait(), output, workdir)
-
-
-def run_cold(workdir: Path, *arguments: str, **settings: object) -> Finished:
-    """The same by a new interpreter, as a person would."""
-    done = subprocess.run(
-        command(workdir, *arguments, **settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=REPOSITORY,
-        check=False,
-    )
-    return Finished(done.returncode, done.stdout, workdir)

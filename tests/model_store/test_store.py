@@ -185,14 +185,16 @@ action(Path(sys.argv[2]), 1) if action is store.prune else action(Path(sys.argv[
 def test_a_push_killed_at_any_moment_leaves_nothing_to_load_and_the_next_one_cleans_up(
     model: Path, base: Path, moment: str
 ) -> None:
+    served = store.publish(model, base, {})
     process = start_python(KILLED_AT, model, base, moment, "publish")
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert what_a_server_sees(base) == []
+    assert what_a_server_sees(base) == [str(served)]
+    assert store.damage(base / str(served)) == ""
     assert (base / ".publishing").is_dir()
     number = store.publish(model, base, {})
-    assert store.versions(base) == [number]
-    assert entries(base) == [".lock", str(number)]
+    assert store.versions(base) == [served, number]
+    assert entries(base) == [".lock", str(served), str(number)]
 
 
 def test_a_push_killed_in_the_middle_of_a_big_file_leaves_nothing_to_load(model: Path, base: Path) -> None:
