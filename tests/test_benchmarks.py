@@ -4,19 +4,18 @@ import json
 import os
 import random
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, label
 from tiny_export import SIZE, export_tiny_model
-from warm_process import WarmProcess
+from warm_process import WarmProcess, WarmSubprocess
 
 from benchmarks import (
     fuzz,
@@ -137,48 +136,16 @@ def test_fuzzing_without_atheris_or_of_no_target_says_so(
         assert said in capsys.readouterr().err
 
 
-class _Warm:
-    """Stands in for ``subprocess``: what imports TFX begins with it imported."""
-
-    PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
-
-    class Popen(WarmProcess):
-        def __init__(
-            self,
-            command: list[str],
-            stdout: int | None = None,
-            env: dict[str, str] | None = None,
-            **_: object,
-        ):
-            super().__init__(command[1:], environment=env)
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.wait()
-
-    @staticmethod
-    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        if (
-            command[1:3] not in (["-m", "pipeline.run_local"], ["-m", "benchmarks.one_stage"])
-            or "--help" in command
-        ):
-            return subprocess.run(command, **options)
-        process = WarmProcess(command[1:])
-        output, errors = process.communicate()
-        return subprocess.CompletedProcess(command, process.wait(), output, errors)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_what_init_proposes_for_thin_structures_is_measured(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resolution, "subprocess", _Warm)
+    monkeypatch.setattr(resolution, "subprocess", WarmSubprocess)
+    monkeypatch.setattr(resolution, "time_an_epoch", lambda command: resolution.Epoch(seconds=0.6, steps=2))
     tiny = (
         "model.filters=2",
-        "model.depth=3",
+        "model.depth=2",
         "transform.height=32",
         "transform.width=32",
         "transform.resize=native",
@@ -190,6 +157,17 @@ def test_what_init_proposes_for_thin_structures_is_measured(
     assert header.startswith("form ") and measured
     ceiling, dice, iou = map(float, measured[4].split())
     assert dice == pytest.approx(2 * iou / (1 + iou), abs=1e-3) and 0 < ceiling <= 1
+
+
+def test_an_epoch_is_timed_in_a_run_that_is_stopped_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolution, "subprocess", WarmSubprocess)
+    monkeypatch.setenv("TOY_TROUBLE", "training")
+    toy = str(Path(__file__).with_name("pipeline") / "toy_pipeline.py")
+    epoch = resolution.time_an_epoch([sys.executable, toy, "--workdir", str(tmp_path), "--json"])
+    # Ten steps of 50 ms.
+    assert epoch.steps == 10 and epoch.seconds >= 0.5
 
 
 @pytest.mark.slow
@@ -216,7 +194,7 @@ def test_kills_are_drawn_for_every_stage_and_on_the_way_to_it() -> None:
 
 
 def test_killed_runs_are_held_to_an_undisturbed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kills, "subprocess", _Warm)
+    monkeypatch.setattr(kills, "subprocess", WarmSubprocess)
     monkeypatch.setenv("TOY_TROUBLE", "training")
     toy = str(Path(__file__).with_name("pipeline") / "toy_pipeline.py")
     workdir, scratch = tmp_path / "work", tmp_path / "scratch"
@@ -329,12 +307,13 @@ def test_the_copies_of_a_picture_are_in_one_split(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_what_each_stage_takes_is_measured(
-    shared_data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(one_stage, "subprocess", _Warm)
-    assert stages.main([str(shared_data / "oxford_iiit_pet"), "--sizes", "32", "--cores", "1"]) == 0
-    *rows, input_ratio, evaluator_ratio = capsys.readouterr().out.splitlines()
+def test_what_each_stage_takes_is_measured(shared_data: Path) -> None:
+    program = str(Path(__file__).with_name("stages_in_one_process.py"))
+    pets = str(shared_data / "oxford_iiit_pet")
+    process = WarmProcess([program, pets, "--sizes", "32", "--cores", "1"], merged=True)
+    output, _ = process.communicate()
+    assert process.wait() == 0, output
+    *rows, input_ratio, evaluator_ratio = re.findall(r"^1 core .*", output, re.MULTILINE)
     pattern = r"1 core   (.+?) +([\d.]+) ms an image, (\d+) MiB \(\+0%\)"
     found = [re.fullmatch(pattern, row) for row in rows]
     assert all(found) and len(rows) == 15
@@ -343,6 +322,18 @@ def test_what_each_stage_takes_is_measured(
     assert float(input_ratio.split()[-5]) > 1
     ratio = costs["Evaluator"] / costs[one_stage.BARE_EVALUATION]
     assert float(evaluator_ratio.split()[3]) == pytest.approx(ratio, rel=0.01)
+
+
+def test_a_stage_is_measured_in_a_process_of_its_own_on_the_cores_that_are_named(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_stage, "subprocess", WarmSubprocess)
+    repeat_pets(shared_data / "oxford_iiit_pet", tmp_path / "pets", 8, test=2)
+    recipe = ("pets_unet", str(tmp_path / "pets"), "transform.height=32", "transform.width=32")
+    cost = one_stage.measure(one_stage.BARE_INPUT, recipe, tmp_path, [0])
+    assert cost.seconds > 0 and cost.peak_bytes > 50 * 2**20
+    with pytest.raises(one_stage.NotMeasuredError, match="No such file or directory"):
+        one_stage.measure(one_stage.FIRST_EPOCH, recipe, tmp_path, [0])
 
 
 def test_what_was_measured_before_a_stage_failed_is_kept(
@@ -363,28 +354,27 @@ def test_what_was_measured_before_a_stage_failed_is_kept(
     assert lines[-1] == "2 cores  Evaluator 1.00 × the bare loop"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_how_long_one_waits_is_measured(
+def test_how_long_one_waits_is_said_in_medians(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(startup, "subprocess", _Warm)
-    tiny = ("dataset.shapes.num_images=30", "transform.height=32", "transform.width=32", "model.filters=2")
-    easy = (
-        "evaluation.min_mean_iou=0",
-        "evaluation.allow_unmeasured_classes=[disc,square,triangle,boundary]",
-    )
-    changes = (*tiny, "model.depth=2", "training.epochs=1", *easy)
-    startup.main(["--rounds", "1", *(part for change in changes for part in ("--set", change))])
-    lines = [line.rpartition(" ")[0].rpartition(" ") for line in capsys.readouterr().out.splitlines()]
-    waits = {what: float(seconds) for what, _, seconds in lines}
-    first, again = "shapes, first run: ", "shapes, nothing has changed: "
-    order = ("the first stage begins after", "the first epoch is over after", "all is done after")
-    assert [waits[first + what] for what in order] == sorted(waits[first + what] for what in order)
-    assert (
-        0 < waits[f"{first}of which the server that tries the model is ready in"] < waits[first + order[-1]]
-    )
-    assert {what for what in waits if what.startswith(again)} == {again + order[0], again + order[-1]}
+    """What a run tells of, ``end_to_end/test_real_data.py`` knows."""
+    asked: list[tuple[str, ...]] = []
+
+    def run_waits(*arguments: str) -> dict[str, float]:
+        asked.append(arguments)
+        return {"all is done after": float(len(asked) ** 2)}
+
+    monkeypatch.setattr(startup, "run_waits", run_waits)
+    startup.main(["--rounds", "3", "--set", "training.epochs=1"])
+    help_line, byte_line, *runs = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"--help: \d+\.\d\d s", help_line)
+    assert re.fullmatch(r"pipeline\.predict, first byte on the wire: \d+\.\d\d s", byte_line)
+    assert runs == [
+        "shapes, first run: all is done after 4.0 s",
+        "shapes, nothing has changed: all is done after 25.0 s",
+    ]
+    assert asked[:3] == asked[3:] and len(set(asked)) == 3
+    assert all(arguments[2:] == ("--set", "training.epochs=1") for arguments in asked)
 
 
 def test_what_the_way_over_grpc_takes_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

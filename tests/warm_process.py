@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Self
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(
@@ -111,6 +111,39 @@ class WarmProcess:
     def kill(self) -> None:
         """Kills the process, if it is still there."""
         self._process.kill()
+
+
+class WarmSubprocess:
+    """Stands in for the module ``subprocess``: what imports TFX begins with it imported."""
+
+    PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
+
+    class Popen(WarmProcess):
+        def __init__(
+            self,
+            command: list[str],
+            stdout: int | None = None,
+            env: dict[str, str] | None = None,
+            **_: object,
+        ):
+            super().__init__(command[1:], environment=env)
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.wait()
+
+    @staticmethod
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if (
+            command[1:3] not in (["-m", "pipeline.run_local"], ["-m", "benchmarks.one_stage"])
+            or "--help" in command
+        ):
+            return subprocess.run(command, **options)
+        process = WarmProcess(command[1:])
+        output, errors = process.communicate()
+        return subprocess.CompletedProcess(command, process.wait(), output, errors)
 
 
 def _pipe() -> tuple[IO[str], Connection]:

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from commands import REPOSITORY, run
+from commands import REPOSITORY, command
 from pets_run import PAIRS, UNLISTED, PetsRun, pets_run
+from warm_process import WarmSubprocess
 
+from benchmarks import startup
 from components.dataset import features
 from pipeline.config import load_recipe
 
@@ -150,44 +153,75 @@ def test_files_sent_to_the_served_model_get_the_masks_of_their_examples_byte_by_
     assert answered == {Path(name).name: mask for name, mask in expected.items()}
 
 
-RECIPES: dict[str, tuple[str, int, int, int]] = {
-    "pets_mobilenetv2": ("oxford_iiit_pet", 16, 3, 64),
-    "kitti_unet": ("kitti_semantics", 5, 20, 64),
-    "ccp_densenet121": ("clothing_co_parsing", 20, 59, 32),
-}
-"""Folder, pairs, classes, and the side of the input; fewer and smaller than the recipe's, as is the decoder.
-What the recipe's own network is, `tests/pipeline/test_recipe_networks.py` knows."""
+class Gone(NamedTuple):
+    """A run of a named recipe that went all the way."""
+
+    workdir: Path
+    arguments: list[str]
+    waits: dict[str, float]
+    """What `benchmarks.startup` makes of the events that it tells of, in seconds."""
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_goes_all_the_way(recipe: str, shared_data: Path, tmp_path: Path) -> None:
-    folder, pairs, classes, side = RECIPES[recipe]
-    changes: dict[str, object] = {"transform__height": side, "transform__width": side}
-    if recipe != "kitti_unet":
-        changes["dataset__limit"] = pairs
-    loaded = load_recipe(recipe, str(shared_data / folder))
-    if loaded.model.encoder:
-        # Nothing is downloaded in a test.
-        changes["model__encoder_weights"] = None
-    finished = run(
-        tmp_path,
-        "--recipe",
-        recipe,
-        "--data",
-        str(shared_data / folder),
+def go(recipe: str, data: Path, workdir: Path, side: int, **changes: object) -> Gone:
+    """Runs a named recipe on a smaller input, with a smaller decoder, for an epoch.
+
+    What the recipe's own network is, `tests/pipeline/test_recipe_networks.py` knows.
+    """
+    _, _, _, *arguments = command(
+        workdir,
+        f"--recipe={recipe}",
+        f"--data={data}",
+        transform__height=side,
+        transform__width=side,
         model__filters=8,
         training__epochs=1,
         serving__check_examples=2,
         evaluation__min_mean_iou=0.0,
-        evaluation__allow_unmeasured_classes=loaded.dataset.label_set().names,
+        evaluation__allow_unmeasured_classes=load_recipe(recipe, str(data)).dataset.label_set().names,
         **changes,
     )
-    assert finished.code == 0, finished.output
-    examples = finished.summary["examples"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(startup, "subprocess", WarmSubprocess)
+        return Gone(workdir, arguments, startup.run_waits(*arguments))
+
+
+def check_that_all_is_there(workdir: Path, pairs: int, classes: int) -> None:
+    summary = json.loads((workdir / "summary.json").read_text())
+    examples = summary["examples"]
     assert examples["train"] + examples["val"] + examples["test"] == pairs
     assert min(examples["train"], examples["test"]) >= 1 and examples["rejected"] == 0
-    assert len(finished.summary["metrics"]["iou"]) == classes
-    [record] = (tmp_path / "artifacts/Trainer/model_run").iterdir()
+    assert len(summary["metrics"]["iou"]) == classes
+    [record] = (workdir / "artifacts/Trainer/model_run").iterdir()
     history = json.loads((record / "history.json").read_text())
     assert len(history["epochs"]) == 1
     assert (record / "curves.png").exists() and (record / "predictions/epoch-0001.png").exists()
+
+
+def test_clothes_go_all_the_way_without_a_val_split_and_with_a_frozen_encoder(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """That of `pets_mobilenetv2`, a third as many layers as the recipe's own; nothing is downloaded."""
+    encoder = {"model__encoder": "MobileNetV2", "model__encoder_weights": None}
+    data = shared_data / "clothing_co_parsing"
+    gone = go("ccp_densenet121", data, tmp_path, 32, dataset__limit=20, **encoder)
+    check_that_all_is_there(gone.workdir, pairs=20, classes=59)
+
+
+@pytest.fixture(scope="module")
+def streets(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Gone:
+    return go("kitti_unet", shared_data / "kitti_semantics", tmp_path_factory.mktemp("streets"), 64)
+
+
+def test_streets_go_all_the_way(streets: Gone) -> None:
+    check_that_all_is_there(streets.workdir, pairs=5, classes=20)
+
+
+def test_how_long_one_waits_is_measured(streets: Gone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`benchmarks.startup` runs the drawn shapes so, three times."""
+    order = ["the first stage begins after", "the first epoch is over after", "all is done after"]
+    assert [streets.waits[what] for what in order] == sorted(streets.waits[what] for what in order)
+    tried = streets.waits["of which the server that tries the model is ready in"]
+    assert 0 < tried < streets.waits[order[-1]]
+    monkeypatch.setattr(startup, "subprocess", WarmSubprocess)
+    again = startup.run_waits(*streets.arguments)
+    assert again.keys() == {order[0], order[-1]}
