@@ -1,7 +1,8 @@
 """Training on windows of pictures at their own size."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,17 +102,20 @@ def test_windows_teach_what_a_disc_is_and_one_piece_of_a_picture_answers_almost_
 
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened_wherever_its_pixels_are(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    through = train("through", epochs=3)
+    """They are on disk until it is killed, and then in memory."""
+    killed, begin = tmp_path / "killed", Progress.on_epoch_begin
 
-    def die(self: Progress, epoch: int, logs: object = None) -> None:
+    def copying(self: Progress, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         if epoch + 1 == 3:
-            raise KeyboardInterrupt
+            # What a process leaves that is killed then.
+            shutil.copytree(tmp_path / "through", killed)
+        begin(self, epoch, logs)
 
-    with monkeypatch.context() as killing:
-        killing.setattr(Progress, "on_epoch_begin", die)
-        with pytest.raises(KeyboardInterrupt):
-            train("killed", epochs=3, cache_bytes=0)
-    assert measured(train("killed", epochs=3, cache_bytes=0)) == measured(through)
-    assert not list((through.parent / "killed").rglob("pixels"))
+    with monkeypatch.context() as copied:
+        copied.setattr(Progress, "on_epoch_begin", copying)
+        through = train("through", epochs=3, cache_bytes=0)
+    assert list(killed.rglob("pixels"))
+    assert measured(train("killed", epochs=3)) == measured(through)
+    assert not list(tmp_path.rglob("pixels"))

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from logging.handlers import BufferingHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -46,41 +47,43 @@ def transform_run(run_transform: RunTransform) -> TransformRun:
     return run_transform(height=16, width=24, resize="letterbox")
 
 
+def train_on(
+    data: TransformRun,
+    directory: Path,
+    model: Any = None,
+    augmentation: Any = None,
+    channels: int = 3,
+    exporting: bool = False,
+    **training: Any,
+) -> Path:
+    """Trains a tiny network; returns the directory with ``run``, ``checkpoints`` and, if asked, ``model``."""
+    settings = TrainerSettings(
+        name="discs",
+        labels=LABELS,
+        input_size=InputSize(16, 24, "letterbox"),
+        reading=Reading(channels=channels),
+        materialized=False,
+        model=ModelConfig(**{"filters": 4, "normalization": "batch"} | (model or {"depth": 2})),
+        augmentation=AugmentationConfig(**augmentation or {}),
+        training=TrainingConfig(**{"epochs": 2, "batch_size": 5, "early_stopping_patience": None} | training),
+        checkpoint_dir=str(directory / "checkpoints"),
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        if not exporting:
+            patched.setattr(trainer, "export", lambda network, *_, **__: save_weights(directory, network))
+        run_fn(fn_args(data, settings, directory))
+    return directory
+
+
 Train = Callable[..., Path]
 
 
 @pytest.fixture
 def train(transform_run: TransformRun, tmp_path: Path) -> Train:
-    """Trains a tiny network; returns the directory with ``run``, ``checkpoints`` and, if asked, ``model``."""
+    """``train_on``, in a folder of the test's and on its module's data unless there are others."""
 
-    def run(
-        name: str = "training",
-        model: Any = None,
-        augmentation: Any = None,
-        data: TransformRun = transform_run,
-        channels: int = 3,
-        exporting: bool = False,
-        **training: Any,
-    ) -> Path:
-        settings = TrainerSettings(
-            name="discs",
-            labels=LABELS,
-            input_size=InputSize(16, 24, "letterbox"),
-            reading=Reading(channels=channels),
-            materialized=False,
-            model=ModelConfig(**{"filters": 4, "normalization": "batch"} | (model or {"depth": 2})),
-            augmentation=AugmentationConfig(**augmentation or {}),
-            training=TrainingConfig(
-                **{"epochs": 2, "batch_size": 5, "early_stopping_patience": None} | training
-            ),
-            checkpoint_dir=str(tmp_path / name / "checkpoints"),
-        )
-        directory = tmp_path / name
-        with pytest.MonkeyPatch.context() as patched:
-            if not exporting:
-                patched.setattr(trainer, "export", lambda network, *_, **__: save_weights(directory, network))
-            run_fn(fn_args(data, settings, directory))
-        return directory
+    def run(name: str = "training", data: TransformRun = transform_run, **settings: Any) -> Path:
+        return train_on(data, tmp_path / name, **settings)
 
     return run
 
@@ -117,20 +120,6 @@ def exported(transform_run: TransformRun, tmp_path_factory: pytest.TempPathFacto
     return directory
 
 
-def test_a_step_is_traced_once(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twice, if the first one made the optimiser's variables: the wait for a deep network's first step."""
-    traced = []
-    step = keras.Model.train_step
-
-    def noting(self: keras.Model, data: Any) -> Any:
-        traced.append(data)
-        return step(self, data)
-
-    monkeypatch.setattr(keras.Model, "train_step", noting)
-    train(epochs=1)
-    assert len(traced) == 1
-
-
 def test_a_disc_is_learnt_and_found_at_the_images_own_size(
     exported: Path, transform_run: TransformRun
 ) -> None:
@@ -153,14 +142,11 @@ def test_all_signatures_give_the_same_masks(exported: Path, transform_run: Trans
     check_that_signatures_agree(signatures, transform_run.pairs["val"])
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-def test_images_of_other_channels_are_trained_on_and_served(
-    run_transform: RunTransform, train: Train, channels: int
-) -> None:
-    data = run_transform(height=16, width=24, resize="letterbox", channels=channels)
-    directory = train(data=data, channels=channels, epochs=1, exporting=True)
+def test_images_of_four_channels_are_trained_on_and_served(run_transform: RunTransform, train: Train) -> None:
+    data = run_transform(height=16, width=24, resize="letterbox", channels=4)
+    directory = train(data=data, channels=4, epochs=1, exporting=True)
     signatures = tf.saved_model.load(str(directory / "model")).signatures
-    check_that_signatures_agree(signatures, data.pairs["val"], channels)
+    check_that_signatures_agree(signatures, data.pairs["val"], channels=4)
 
 
 def check_that_signatures_agree(signatures: Any, pairs: Sequence[Pair], channels: int = 3) -> None:
@@ -208,16 +194,8 @@ def normalised_inside(signature: Any, image_bytes: tf.Tensor) -> np.ndarray:
     return inlined.prune(inlined.inputs, normalised)(image_bytes).numpy()
 
 
-def test_training_stops_when_patience_is_over_and_exports_the_best_epoch(train: Train) -> None:
-    directory = train(epochs=50, early_stopping_patience=1, learning_rate=1e-12)
-    recorded = history(directory)
-    scores = [epoch["val_iou_at_input_size"] for epoch in recorded["epochs"]]
-    assert recorded["best_epoch"] == 1 + int(np.argmax(scores))
-    assert len(scores) == recorded["best_epoch"] + 1 < 50
-
-
-def test_the_exported_model_averages_what_it_says_of_an_image_its_mirror_image_and_other_sizes(
-    train: Train, transform_run: TransformRun, monkeypatch: pytest.MonkeyPatch
+def test_a_model_of_grey_images_averages_what_it_says_of_one_its_mirror_image_and_other_sizes(
+    run_transform: RunTransform, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[keras.Model] = []
 
@@ -226,7 +204,10 @@ def test_the_exported_model_averages_what_it_says_of_an_image_its_mirror_image_a
         return with_test_time_augmentation(network, settings)
 
     monkeypatch.setattr(trainer, "with_test_time_augmentation", average)
+    data = run_transform(height=16, width=24, resize="letterbox", channels=1)
     directory = train(
+        data=data,
+        channels=1,
         model={
             "depth": 2,
             "test_time_augmentation": {"horizontal_flip": True, "scales": (1.5,)},
@@ -235,10 +216,10 @@ def test_the_exported_model_averages_what_it_says_of_an_image_its_mirror_image_a
         exporting=True,
     )
     signatures = tf.saved_model.load(str(directory / "model")).signatures
-    check_that_signatures_agree(signatures, transform_run.pairs["val"])
+    check_that_signatures_agree(signatures, data.pairs["val"], channels=1)
 
     # Of the network's own size, so that nothing is resized.
-    images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 1), dtype=np.uint8)
     [network] = trained
     enlarged = tf.image.resize(images, (24, 36), antialias=True).numpy()
     versions = [
@@ -320,36 +301,13 @@ def test_a_killed_training_goes_on_and_ends_bit_for_bit_as_if_nothing_had_happen
     assert_same_training(killed, through)
 
 
-def test_fine_tuning_is_a_second_phase_and_survives_kills(
+def test_fine_tuning_is_a_second_phase_that_survives_kills_stops_by_itself_and_may_be_worse(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two epochs with half of the network frozen, two with all of it; killed in both of these."""
-    keeps_a_small_network_for_an_encoder(monkeypatch)
-    settings: dict[str, Any] = {
-        "model": {"encoder": "MobileNetV2", "freeze_encoder": True},
-        "learning_rate": 0.01,
-        "fine_tuning_epochs": 2,
-    }
-    caplog.set_level(logging.INFO, "components.trainer")
-    with copied_in_epochs(tmp_path / "through", 3, 4):
-        through = train("through", **settings)
-    counted = [message.split(":")[0] for message in caplog.messages if message.startswith("epoch ")]
-    assert counted == ["epoch 1/4", "epoch 2/4", "epoch 3/4", "epoch 4/4"]
-    epochs = history(through)["epochs"]
-    assert [epoch["phase"] for epoch in epochs] == [1, 1, 2, 2]
-    assert epochs[2]["learning_rate"] == pytest.approx(0.001)
-    for number in (3, 4):
-        caplog.clear()
-        killed = train(f"killed-in-{number}", **settings)
-        trained = [message.split(":")[0] for message in caplog.messages if message.startswith("epoch ")]
-        assert trained == counted[number - 1 :]
-        assert_same_training(killed, through)
+    """Three epochs with half of the network frozen, four with all of it; killed in two of these.
 
-
-def test_fine_tuning_stops_by_itself_and_may_be_worse_than_what_came_before(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With given scores: the second epoch of all is best, and fine-tuning is at its best in its second."""
+    With given scores: the second epoch of all is best, and fine-tuning is at its best in its second.
+    """
     keeps_a_small_network_for_an_encoder(monkeypatch)
     scores = [0.5, 0.9, 0.6, 0.2, 0.4, 0.3, 0.1]
     weights: list[list[np.ndarray]] = []
@@ -360,23 +318,37 @@ def test_fine_tuning_stops_by_itself_and_may_be_worse_than_what_came_before(
         measured(self, epoch, {**logs, f"val_{IOU}": scores[epoch]})
 
     monkeypatch.setattr(Checkpoints, "on_epoch_end", scored)
-    directory = train(
-        model={"encoder": "MobileNetV2", "freeze_encoder": True},
-        learning_rate=0.01,
-        epochs=3,
-        fine_tuning_epochs=20,
-        early_stopping_patience=2,
-    )
-    recorded = history(directory)
-    assert [epoch["phase"] for epoch in recorded["epochs"]] == [1, 1, 1, 2, 2, 2, 2]
+    settings: dict[str, Any] = {
+        "model": {"encoder": "MobileNetV2", "freeze_encoder": True},
+        "learning_rate": 0.01,
+        "epochs": 3,
+        "fine_tuning_epochs": 20,
+        "early_stopping_patience": 2,
+    }
+    caplog.set_level(logging.INFO, "components.trainer")
+    with copied_in_epochs(tmp_path / "through", 4, 5):
+        through = train("through", **settings)
+    counted = [message.split(":")[0] for message in caplog.messages if message.startswith("epoch ")]
+    assert counted == [f"epoch {number}/23" for number in range(1, 8)]
+    recorded = history(through)
+    epochs = recorded["epochs"]
+    assert [epoch["phase"] for epoch in epochs] == [1, 1, 1, 2, 2, 2, 2]
+    assert epochs[3]["learning_rate"] == pytest.approx(0.001)
     assert recorded["best_epoch"] == 2
-    exported = served_weights(directory)
+    exported = served_weights(through)
 
     def missing(expected: list[np.ndarray]) -> int:
         return sum(not any(np.array_equal(one, other) for other in exported) for one in expected)
 
     assert missing(weights[1]) == 0
     assert all(missing(weights[epoch]) for epoch in (0, 2, 3, 4, 5, 6))
+
+    for number in (4, 5):
+        caplog.clear()
+        killed = train(f"killed-in-{number}", **settings)
+        trained = [message.split(":")[0] for message in caplog.messages if message.startswith("epoch ")]
+        assert trained == counted[number - 1 :]
+        assert_same_training(killed, through)
 
 
 @pytest.mark.parametrize(
@@ -426,20 +398,61 @@ def test_a_model_that_cannot_be_built_is_an_error_of_the_recipe(train: Train) ->
         train(model={"depth": 8})
 
 
-def test_classes_without_a_training_pixel_are_named_before_the_training_and_kept_in_its_record(
-    train: Train, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+class Stalled(NamedTuple):
+    """A training without a pixel of the second class, in which nothing gets better."""
+
+    directory: Path
+    steps_traced: int
+    messages: list[str]
+
+
+@pytest.fixture(scope="module")
+def stalled(transform_run: TransformRun, tmp_path_factory: pytest.TempPathFactory) -> Stalled:
+    traced = []
+    step = keras.Model.train_step
+
+    def noting(self: keras.Model, data: Any) -> Any:
+        traced.append(data)
+        return step(self, data)
+
     def lacking(graph: tft.TFTransformOutput) -> Constants:
         constants = read_constants(graph)
         return constants._replace(class_pixels=(constants.class_pixels[0], 0))
 
-    monkeypatch.setattr(trainer, "read_constants", lacking)
-    with caplog.at_level(logging.INFO, "components.trainer"):
-        directory = train(epochs=1)
-    warned, *later = (record.getMessage() for record in caplog.records)
+    directory = tmp_path_factory.mktemp("stalled")
+    logger, log = logging.getLogger("components.trainer"), BufferingHandler(1000)
+    logger.addHandler(log)
+    logger.setLevel(logging.INFO)
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(keras.Model, "train_step", noting)
+            patched.setattr(trainer, "read_constants", lacking)
+            train_on(transform_run, directory, epochs=50, early_stopping_patience=1, learning_rate=1e-12)
+    finally:
+        logger.setLevel(logging.NOTSET)
+        logger.removeHandler(log)
+    return Stalled(directory, len(traced), [record.getMessage() for record in log.buffer])
+
+
+def test_training_stops_when_patience_is_over_and_exports_the_best_epoch(stalled: Stalled) -> None:
+    recorded = history(stalled.directory)
+    scores = [epoch["val_iou_at_input_size"] for epoch in recorded["epochs"]]
+    assert recorded["best_epoch"] == 1 + int(np.argmax(scores))
+    assert len(scores) == recorded["best_epoch"] + 1 < 50
+
+
+def test_a_step_is_traced_once(stalled: Stalled) -> None:
+    """Twice, if the first one made the optimiser's variables: the wait for a deep network's first step."""
+    assert stalled.steps_traced == 1
+
+
+def test_classes_without_a_training_pixel_are_named_before_the_training_and_kept_in_its_record(
+    stalled: Stalled,
+) -> None:
+    warned, *later = stalled.messages
     assert warned.startswith("the training split has no pixel of disc: no number of epochs can teach ")
-    assert any(message.startswith("epoch 1/1") for message in later)
-    assert history(directory)["untrained_classes"] == ["disc"]
+    assert any(message.startswith("epoch 1/50") for message in later)
+    assert history(stalled.directory)["untrained_classes"] == ["disc"]
 
 
 def test_divergence_is_said_in_plain_words(train: Train) -> None:
