@@ -12,10 +12,10 @@ OPTIONAL_TO_KERAS: Final = ("jax", "sklearn")
 
 @contextmanager
 def quick_imports(*absent: str) -> Iterator[None]:
-    """Has the imports of the block find none of these packages, and no garbage collected meanwhile.
+    """Has the imports of the block find none of these packages, and the collector pass over what they make.
 
     Some ten thousand modules make objects by the million and next to no garbage, which the collector looks
-    for again and again.
+    for again and again: while they are imported, and in each full pass afterwards.
 
     Args:
         absent: what others import where they find it, and what nobody here uses of them. What has been
@@ -31,4 +31,5 @@ def quick_imports(*absent: str) -> Iterator[None]:
         for name in hidden:
             sys.modules.pop(name, None)
         if collecting:
+            gc.freeze()
             gc.enable()

@@ -51,6 +51,11 @@ def test_a_block_within_a_block_that_hides_the_same_leaves_that_to_the_outer_one
     assert _says(program).split("\n") == ["None False", "False True"]
 
 
+def test_what_has_been_imported_is_not_looked_through_for_garbage_again() -> None:
+    program = f"{_HEAD}with quick_imports():\n    import colorsys\nprint(gc.is_tracked(vars(colorsys)), vars(colorsys) in gc.get_objects())\n"
+    assert _says(program) == "True False"
+
+
 @pytest.mark.parametrize("collects", [True, False])
 def test_after_an_import_that_fails_all_is_as_before(collects: bool) -> None:
     program = (

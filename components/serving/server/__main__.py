@@ -47,8 +47,8 @@ def serve(options: ServerOptions) -> int:
     _say("Embedded model server, for development and tests; production is TensorFlow Serving.")
     try:
         options.require_embedded()
-        # Without Keras TensorFlow takes half of the time, and who runs graphs needs none.
-        with _quiet_import(), quick_imports("keras"):
+        # Who runs graphs needs neither Keras nor what TensorFlow Lite and cloud TPUs would use.
+        with _quiet_import(), quick_imports("keras", "jax", "googleapiclient"):
             from components.serving.server.server import ModelServer, StartError
         server = ModelServer(options, _say)
     except OptionsError as error:
