@@ -4,33 +4,38 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from saved_models import write_model
 
-from components.serving.server import batching, servable
+from components.serving.server import batching
 from components.serving.server.batching import Batcher, Tensors
 from components.serving.server.errors import ServingError
 
+SLOW = 0.5
+
 
 class Clients:
-    """A batcher, a model that doubles its input, refuses negative values and can be held up, and clients."""
+    """A batcher, a model that doubles its input, refuses negative values and can be held up, and clients.
 
-    def __init__(self, max_rows: int):
-        self.batcher = Batcher(max_rows)
+    A batch that begins with 0 or `SLOW` is held up until it may be answered.
+    """
+
+    def __init__(self) -> None:
+        self.batcher = Batcher()
         self.batches: list[list[float]] = []
         self.running = threading.Semaphore(0)
-        self.may_answer = threading.Event()
+        self.may_answer, self.slow_may_answer = threading.Event(), threading.Event()
+        self.gates = {0.0: self.may_answer, SLOW: self.slow_may_answer}
         self.pool = ThreadPoolExecutor(32)
 
     def execute(self, inputs: Tensors) -> Tensors:
-        self.batches.append(inputs["x"].reshape(len(inputs["x"]), -1)[:, 0].tolist())
+        values = inputs["x"].reshape(len(inputs["x"]), -1)[:, 0].tolist()
+        self.batches.append(values)
         self.running.release()
-        assert self.may_answer.wait(30)
+        assert values[0] not in self.gates or self.gates[values[0]].wait(30)
         if (inputs["x"] < 0).any():
             raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "negative")
         return {"y": inputs["x"] * 2}
@@ -59,18 +64,13 @@ class Clients:
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[[int], Clients]]:
-    made: list[Clients] = []
-
-    def make(max_rows: int = 8) -> Clients:
-        made.append(Clients(max_rows))
-        return made[-1]
-
-    yield make
-    for clients in made:
-        clients.may_answer.set()
-        clients.batcher.close()
-        clients.pool.shutdown()
+def clients() -> Iterator[Clients]:
+    clients = Clients()
+    yield clients
+    for gate in clients.gates.values():
+        gate.set()
+    clients.batcher.close()
+    clients.pool.shutdown()
 
 
 def refused(call: Callable[[], Any], code: grpc.StatusCode) -> str:
@@ -80,47 +80,66 @@ def refused(call: Callable[[], Any], code: grpc.StatusCode) -> str:
     return caught.value.message
 
 
-def test_what_waits_is_merged_as_far_as_it_fits_and_each_gets_its_own_rows(make: Any) -> None:
-    clients = make(4)
+def test_half_of_what_is_there_is_merged_and_each_gets_its_own_rows(clients: Clients) -> None:
     clients.hold()
-    answers = {values: clients.submit(*values) for values in ((1.0,), (2.0, 3.0), (4.0,))}
-    clients.wait_for(3)
-    one_too_many = clients.submit(5.0)
-    clients.wait_for(4)
+    answers = []
+    for values in ((SLOW,), (1.0, 1.5), (2.0,), (3.0,), (4.0,)):
+        answers.append(clients.submit(*values))
+        clients.wait_for(len(answers))
     clients.may_answer.set()
-    for values, answer in answers.items():
-        assert answer.result(30)[:, 0].tolist() == [2 * value for value in values]
-    assert one_too_many.result(30).tolist() == [[10]]
-    assert clients.merged() == [[1, 2, 3, 4], [5]]
-    # A lone request waits for nobody, and whether one is too large is for the model to say.
-    assert clients.run(6).tolist() == [[12]]
-    assert clients.run(1, 2, 3, 4, 5, 6).shape == (6, 1)
+    assert [answer.result(30).tolist() for answer in answers[3:]] == [[[6]], [[8]]]
+    # Three are still computed: one more waits for another, so that batches stay alike.
+    answers.append(clients.submit(5.0))
+    clients.wait_for(1)
+    answers.append(clients.submit(6.0))
+    assert [answer.result(30).tolist() for answer in answers[5:]] == [[[10]], [[12]]]
+    assert not answers[0].done()
+    clients.slow_may_answer.set()
+    assert [answer.result(30).tolist() for answer in answers[:3]] == [[[1]], [[2], [3]], [[4]]]
+    assert clients.merged() == [[SLOW, 1, 1.5, 2], [3, 4], [5, 6]]
+    # A lone request waits for nobody.
+    assert clients.run(7).tolist() == [[14]]
+
+
+def test_a_batch_of_several_is_bounded_and_a_single_request_goes_as_it_is(clients: Clients) -> None:
+    clients.hold()
+    for number in range(1, 21):
+        clients.submit(number, number)
+    clients.wait_for(20)
+    clients.may_answer.set()
+    # Whether one is too large is for the model to say.
+    assert clients.run(*range(1, 10)).shape == (9, 1)
+    *_, most, alone = sorted(len(batch) for batch in clients.merged())
+    assert (most, alone) == (batching.MAX_ROWS, 9)
 
 
 @pytest.mark.parametrize("difference", [{"columns": 3}, {"signature": "other"}])
-def test_other_shapes_and_other_signatures_are_never_merged(make: Any, difference: dict[str, Any]) -> None:
-    clients = make()
+def test_other_shapes_and_other_signatures_are_never_merged(
+    clients: Clients, difference: dict[str, Any]
+) -> None:
     clients.hold()
-    answers = clients.submit(1), clients.submit(2, **difference)
-    clients.wait_for(2)
+    answers = []
+    for value in (1, 2, 3, 4):
+        answers.append(clients.submit(value, **({} if value % 2 else difference)))
+        clients.wait_for(value)
     clients.may_answer.set()
-    assert [answer.result(30)[0, 0] for answer in answers] == [2, 4]
-    assert clients.merged() == [[1], [2]]
+    assert [answer.result(30)[0, 0] for answer in answers] == [2, 4, 6, 8]
+    # Half of the two that there are of each.
+    assert clients.merged() == [[1], [2], [3], [4]]
 
 
-def test_a_bad_request_fails_alone(make: Any) -> None:
-    clients = make()
+def test_a_bad_request_fails_alone(clients: Clients) -> None:
     clients.hold()
-    good, bad, other = clients.submit(1), clients.submit(-1), clients.submit(2)
-    clients.wait_for(3)
+    good, bad = clients.submit(1), clients.submit(-1)
+    others = [clients.submit(value) for value in (2, 3)]
+    clients.wait_for(4)
     clients.may_answer.set()
-    assert [good.result(30)[0, 0], other.result(30)[0, 0]] == [2, 4]
+    assert [request.result(30)[0, 0] for request in (good, *others)] == [2, 4, 6]
     assert refused(lambda: bad.result(30), grpc.StatusCode.INVALID_ARGUMENT) == "negative"
 
 
-def test_a_full_queue_refuses_and_recovers(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_refuses_and_recovers(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "MAX_WAITING", 3)
-    clients = make(2)
     clients.hold()
     waiting = [clients.submit(value, columns=column) for value, column in ((1, 1), (2, 1), (3, 2))]
     clients.wait_for(3)
@@ -130,29 +149,26 @@ def test_a_full_queue_refuses_and_recovers(make: Any, monkeypatch: pytest.Monkey
     assert clients.run(5)[0, 0] == 10
 
 
-def test_what_is_no_batch_is_refused(make: Any) -> None:
-    clients = make(2)
+def test_what_is_no_batch_is_refused(clients: Clients) -> None:
     code = grpc.StatusCode.INVALID_ARGUMENT
     for inputs in ({}, {"x": np.array(1.0)}, {"x": np.zeros(2), "z": np.zeros(3)}):
         message = refused(lambda: clients.batcher.run("s", inputs, clients.execute), code)  # noqa: B023
         assert "same dimension 0" in message
 
 
-def test_outputs_that_cannot_be_divided_are_told_to_those_who_share_them(make: Any) -> None:
-    clients = make()
+def test_outputs_that_cannot_be_divided_are_told_to_those_who_share_them(clients: Clients) -> None:
     clients.hold()
     run = clients.batcher.run
     answers = [
-        clients.pool.submit(run, "s", {"x": np.zeros(1)}, lambda _: {"y": np.zeros(1)}) for _ in range(2)
+        clients.pool.submit(run, "s", {"x": np.zeros(1)}, lambda _: {"y": np.zeros(1)}) for _ in range(3)
     ]
-    clients.wait_for(2)
+    clients.wait_for(3)
     clients.may_answer.set()
     # Alone, each has its answer.
-    assert [answer.result(30)["y"].tolist() for answer in answers] == [[0], [0]]
+    assert [answer.result(30)["y"].tolist() for answer in answers] == [[0], [0], [0]]
 
 
-def test_closing_answers_what_waits(make: Any) -> None:
-    clients = make(4)
+def test_closing_answers_what_waits(clients: Clients) -> None:
     clients.hold()
     waiting = [clients.submit(value) for value in (1.0, 2.0, 3.0)]
     clients.wait_for(3)
@@ -163,8 +179,7 @@ def test_closing_answers_what_waits(make: Any) -> None:
     assert [answer.result(30)[0, 0] for answer in waiting] == [2, 4, 6]
 
 
-def test_many_clients_get_their_own_answers(make: Any) -> None:
-    clients = make(7)
+def test_many_clients_get_their_own_answers(clients: Clients) -> None:
     clients.may_answer.set()
 
     def client(number: int) -> None:
@@ -176,11 +191,3 @@ def test_many_clients_get_their_own_answers(make: Any) -> None:
         done.result(60)
     assert max(map(len, clients.batches)) > 2
     assert clients.batcher._waiting == 0 and not clients.batcher._queues
-
-
-def test_a_batch_has_no_more_images_than_the_model_takes(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "1")
-    assert servable._max_batch(path) == 64
-    (path / "assets.extra" / "labels.json").write_text('{"limits": {"max_batch_size": 5}}')
-    assert servable._max_batch(path) == 5
-    assert servable._max_batch(tmp_path) == 64

@@ -1,12 +1,14 @@
 """Batching: requests that wait for the same signature are run as one.
 
-A batch leaves as soon as a thread is free: under load it is as full as it gets, and a lone request waits for
-nobody. Unlike in TensorFlow Serving, requests whose images have other sizes never share a batch, a
-request that breaks a batch fails alone, and a full queue answers RESOURCE_EXHAUSTED.
+A batch is half of the requests that are there, those being computed among them: two threads take turns with
+batches of about the same size, and a lone request waits for nobody. Who took all that waits would leave the
+other thread what comes a moment later, one request, again and again. Unlike in TensorFlow Serving, requests
+whose images have other sizes never share a batch, a request that breaks a batch fails alone, and a full queue
+answers RESOURCE_EXHAUSTED.
 """
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -17,6 +19,11 @@ import numpy as np
 
 from components.serving.server.errors import ServingError, invalid
 
+MAX_ROWS: Final = 8
+"""Images in a batch of several requests; more make a CPU no faster, and everybody waits longer.
+
+Every exported model takes as many: `ServingLimits.max_batch_size`.
+"""
 MAX_WAITING: Final = 1024
 """Requests of a version that may wait for a batch."""
 _THREADS: Final = 2
@@ -29,6 +36,8 @@ Execute = Callable[[Tensors], Tensors]
 
 @dataclass(eq=False)
 class _Request:
+    kind: Hashable
+    """Requests of the same kind may share a batch."""
     inputs: Tensors
     rows: int
     execute: Execute
@@ -36,13 +45,13 @@ class _Request:
 
 
 class Batcher:
-    """Queues of requests, and the threads that run them in batches of ``max_rows`` or alone."""
+    """Queues of requests, and the threads that run them in batches or alone."""
 
-    def __init__(self, max_rows: int):
-        self._max_rows = max_rows
+    def __init__(self) -> None:
         self._changed = threading.Condition()
-        # By what may share a batch; the queue whose turn is next stands first.
+        # By kind; the queue whose turn is next stands first.
         self._queues: dict[Hashable, deque[_Request]] = {}
+        self._running: Counter[Hashable] = Counter()
         self._waiting = 0
         self._closing = False
         self._threads = [
@@ -66,14 +75,14 @@ class Batcher:
         sizes = {array.shape[:1] for array in inputs.values()}
         if len(sizes) != 1 or () in sizes:
             raise invalid(f"a batch needs inputs with the same dimension 0; theirs are {sorted(sizes)}")
-        request = _Request(inputs, sizes.pop()[0], execute)
         shapes = frozenset((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items())
+        request = _Request((signature, shapes), inputs, sizes.pop()[0], execute)
         with self._changed:
             if self._waiting >= MAX_WAITING:
                 raise ServingError(
                     grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WAITING} requests wait for a batch already"
                 )
-            self._queues.setdefault((signature, shapes), deque()).append(request)
+            self._queues.setdefault(request.kind, deque()).append(request)
             self._waiting += 1
             self._changed.notify()
         return request.answer.result()
@@ -89,26 +98,36 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._next_batch():
             _answer(batch)
+            with self._changed:
+                self._running -= Counter({batch[0].kind: len(batch)})
+                self._changed.notify_all()
 
     def _next_batch(self) -> list[_Request]:
         """Waits for requests that can be run as one; none at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queues or self._closing)
-            if not self._queues:
+            self._changed.wait_for(lambda: self._due() or (self._closing and not self._queues))
+            if (kind := self._due()) is None:
                 return []
-            key = next(iter(self._queues))
-            queue = self._queues.pop(key)
+            queue = self._queues.pop(kind)
+            half = (len(queue) + self._running[kind] + 1) // 2
             batch = [queue.popleft()]
             rows = batch[0].rows
-            while queue and rows + queue[0].rows <= self._max_rows:
+            while queue and len(batch) < half and rows + queue[0].rows <= MAX_ROWS:
                 batch.append(queue.popleft())
                 rows += batch[-1].rows
             if queue:
                 # Behind the others: no signature keeps another from its turn.
-                self._queues[key] = queue
+                self._queues[kind] = queue
                 self._changed.notify()
             self._waiting -= len(batch)
+            self._running[kind] += len(batch)
             return batch
+
+    def _due(self) -> Hashable | None:
+        """The kind whose turn it is: of which half waits, or one less."""
+        return next(
+            (kind for kind, queue in self._queues.items() if len(queue) >= self._running[kind] - 1), None
+        )
 
 
 def _answer(batch: list[_Request]) -> None:

@@ -1,7 +1,6 @@
 """One loaded version of a model: a PredictRequest goes in, a PredictResponse comes out."""
 
 import functools
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -36,9 +35,6 @@ TensorFlow Serving takes up to 2 GiB. A server that shares a developer's machine
 one request; 64 MiB hold a batch of some hundred photographs, or 21 megapixels decoded.
 """
 
-_DESCRIPTION_FILE: Final = Path("assets.extra", "labels.json")
-_MAX_BATCH: Final = 64
-"""Images in a batch, where the model does not say how many it takes."""
 _MAX_WARMUP_RECORDS: Final = 1000
 """Source: ``WarmupConsts::kMaxNumRecords`` of TensorFlow Serving."""
 _MAX_RANK: Final = 32
@@ -89,7 +85,7 @@ class Servable:
                 if definition.method_name
             }
             if batching:
-                self._batcher = Batcher(_max_batch(path))
+                self._batcher = Batcher()
             if warmup:
                 self._replay(path / WARMUP_FILE)
         except BaseException:
@@ -201,14 +197,6 @@ def _load(session: tf.compat.v1.Session, path: Path) -> Mapping[str, meta_graph_
 
 def _records(path: Path) -> Any:
     return tf.data.TFRecordDataset(str(path)).as_numpy_iterator() if path.is_file() else ()
-
-
-def _max_batch(path: Path) -> int:
-    """How many images the model takes at once: it would refuse what was merged beyond."""
-    try:
-        return int(json.loads((path / _DESCRIPTION_FILE).read_text())["limits"]["max_batch_size"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return _MAX_BATCH
 
 
 def _check_inputs(signature: str, definition: meta_graph_pb2.SignatureDef, inputs: Tensors) -> None:
