@@ -11,7 +11,7 @@ def _says(program: str) -> str:
     return done.stdout.strip()
 
 
-_HEAD = "import gc, importlib.util, sys\nfrom components.imports import quick_imports\n"
+_HEAD = "import gc, importlib.util, sys\nfrom components.imports import quick_imports, without_init\n"
 
 
 def test_a_package_is_absent_within_and_there_afterwards() -> None:
@@ -54,6 +54,20 @@ def test_a_block_within_a_block_that_hides_the_same_leaves_that_to_the_outer_one
 def test_what_has_been_imported_is_not_looked_through_for_garbage_again() -> None:
     program = f"{_HEAD}with quick_imports():\n    import colorsys\nprint(gc.is_tracked(vars(colorsys)), vars(colorsys) in gc.get_objects())\n"
     assert _says(program) == "True False"
+
+
+def test_a_package_is_imported_by_its_modules_alone() -> None:
+    program = (
+        f"{_HEAD}"
+        "import json\n"
+        "without_init('json')\n"
+        "without_init('wsgiref')\n"
+        "import wsgiref.headers\n"
+        "print(callable(json.loads), wsgiref.headers.Headers.__name__, wsgiref.__doc__)\n"
+        "without_init('no_such_package')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "True Headers None\n" and "ModuleNotFoundError" in done.stderr
 
 
 @pytest.mark.parametrize("collects", [True, False])

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
-from components.imports import quick_imports
+from components.imports import quick_imports, without_init
 from components.serving.server.options import USAGE, OptionsError, ServerOptions, parse_options
 
 STOPPED: Final = 0
@@ -47,8 +47,9 @@ def serve(options: ServerOptions) -> int:
     _say("Embedded model server, for development and tests; production is TensorFlow Serving.")
     try:
         options.require_embedded()
-        # Who runs graphs needs neither Keras nor what TensorFlow Lite and cloud TPUs would use.
-        with _quiet_import(), quick_imports("keras", "jax", "googleapiclient"):
+        # A session's modules are a third of TensorFlow: Keras, Lite and the rest of its API stay out.
+        without_init("tensorflow")
+        with _quiet_import(), quick_imports():
             from components.serving.server.server import ModelServer, StartError
         server = ModelServer(options, _say)
     except OptionsError as error:

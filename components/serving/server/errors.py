@@ -8,7 +8,7 @@ import grpc
 from components.errors import printable
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    from tensorflow.python.framework.errors import OpError
 
 _MAX_BYTES: Final = 1024
 """Of a message in UTF-8, as in TensorFlow Serving (grpc_status_util.cc).
@@ -49,7 +49,7 @@ def invalid(message: str) -> ServingError:
     return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
-def from_tensorflow(error: "tf.errors.OpError") -> ServingError:
+def from_tensorflow(error: "OpError") -> ServingError:
     """Returns the same error under the same code; TensorFlow's codes are gRPC's."""
     return ServingError(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), one_line(error.message))
 

@@ -21,10 +21,10 @@ from urllib.parse import unquote
 
 import grpc
 import numpy as np
-import tensorflow as tf
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.python.framework import dtypes
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
 from components.serving.server import grpc_api
@@ -259,9 +259,9 @@ def _is_named(row: Any) -> bool:
 
 
 def _tensor(name: str, rows: list[Any], data_type: int) -> np.ndarray:
-    dtype = tf.as_dtype(data_type)
+    dtype = dtypes.as_dtype(data_type)
     try:
-        if dtype == tf.string:
+        if dtype == dtypes.string:
             strings = np.array(_strings(rows), object)
             if all(isinstance(leaf, bytes) for leaf in strings.ravel()):
                 return strings

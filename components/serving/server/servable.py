@@ -9,23 +9,27 @@ from typing import Any, Final
 
 import grpc
 import numpy as np
-import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 # A session, not tf.saved_model.load: that rebuilds the objects which Python saved, while TensorFlow Serving
 # runs the graph. A model can work in the one and fail in the other, and what fails there has to fail here.
-# SavedModelLoader is tf.compat.v1.saved_model.load without its advice, in the log, to do otherwise.
-from tensorflow.python.framework import ops, tensor_util
-from tensorflow.python.saved_model.loader_impl import SavedModelLoader
+# These modules, not ``tensorflow`` with all of its API: `__main__` imports them without it, in a third of the
+# time.
+from tensorflow.python.client.session import Session
+from tensorflow.python.framework import dtypes, errors, ops, tensor_util
+from tensorflow.python.framework.tensor_shape import TensorShape
+from tensorflow.python.lib.io._pywrap_record_io import RecordIterator
+from tensorflow.python.saved_model import signature_constants, tag_constants
+from tensorflow.python.saved_model.loader_impl import SavedModelLoader, contains_saved_model
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components.model_store.store import damage
 from components.serving.server.batching import Batcher, Tensors
 from components.serving.server.errors import ServingError, from_tensorflow, invalid, one_line
 
-DEFAULT_SIGNATURE: Final = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+DEFAULT_SIGNATURE: Final = signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 WARMUP_FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")
 """TFRecords of PredictionLog, under the SavedModel's directory."""
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
@@ -71,8 +75,8 @@ class Servable:
             raise ServingError(grpc.StatusCode.DATA_LOSS, what)
         self.name = name
         self.version = version
-        self._graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=self._graph)
+        self._graph = ops.Graph()
+        self._session = Session(graph=self._graph)
         self._batcher: Batcher | None = None
         try:
             self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = _load(self._session, path)
@@ -151,14 +155,14 @@ class Servable:
         definition = self.signatures[signature]
         try:
             values = self._calls[signature](*(inputs[name] for name in definition.inputs))
-        except tf.errors.OpError as error:
+        except errors.OpError as error:
             raise from_tensorflow(error) from error
         except UnicodeDecodeError as error:
             # TensorFlow quotes bytes of the input in some messages, and Python then loses the error's code.
             raise invalid(one_line(error.object.decode(errors="backslashreplace"))) from error
         # A session returns a scalar as a bare value.
         return {
-            name: np.asarray(value, tf.as_dtype(definition.outputs[name].dtype).as_numpy_dtype)
+            name: np.asarray(value, dtypes.as_dtype(definition.outputs[name].dtype).as_numpy_dtype)
             for name, value in values.items()
         }
 
@@ -176,27 +180,27 @@ class Servable:
                 self.predict(log.predict_log.request)
         except DecodeError as error:
             raise invalid(f"{path}, record {number}: it is no PredictionLog") from error
-        except tf.errors.OpError as error:
+        except errors.OpError as error:
             raise ServingError(grpc.StatusCode.DATA_LOSS, f"{path}: {one_line(error.message)}") from error
         except ServingError as error:
             raise ServingError(error.code, f"{path}, record {number}: {error.message}") from error
 
 
-def _load(session: tf.compat.v1.Session, path: Path) -> Mapping[str, meta_graph_pb2.SignatureDef]:
+def _load(session: Session, path: Path) -> Mapping[str, meta_graph_pb2.SignatureDef]:
     try:
         with session.graph.as_default():
-            return dict(SavedModelLoader(str(path)).load(session, [tf.saved_model.SERVING]).signature_def)
-    except tf.errors.OpError as error:
+            return dict(SavedModelLoader(str(path)).load(session, [tag_constants.SERVING]).signature_def)
+    except errors.OpError as error:
         raise from_tensorflow(error) from error
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         # The loader tells kinds of trouble apart in its words only.
-        is_there = tf.saved_model.contains_saved_model(str(path))
+        is_there = contains_saved_model(str(path))
         code = grpc.StatusCode.INVALID_ARGUMENT if is_there else grpc.StatusCode.NOT_FOUND
         raise ServingError(code, f"{path} cannot be loaded: {one_line(str(error))}") from error
 
 
 def _records(path: Path) -> Any:
-    return tf.data.TFRecordDataset(str(path)).as_numpy_iterator() if path.is_file() else ()
+    return RecordIterator(str(path), "") if path.is_file() else ()
 
 
 def _check_inputs(signature: str, definition: meta_graph_pb2.SignatureDef, inputs: Tensors) -> None:
@@ -204,8 +208,8 @@ def _check_inputs(signature: str, definition: meta_graph_pb2.SignatureDef, input
         needed = ", ".join(f"{name}: {_spec(info)}" for name, info in sorted(definition.inputs.items()))
         raise invalid(f'signature "{signature}" takes {{{needed}}}, not {{{", ".join(sorted(inputs))}}}')
     for name, info in definition.inputs.items():
-        given = tf.as_dtype(inputs[name].dtype), inputs[name].shape
-        if given[0] != info.dtype or not tf.TensorShape(info.tensor_shape).is_compatible_with(given[1]):
+        given = dtypes.as_dtype(inputs[name].dtype), inputs[name].shape
+        if given[0] != info.dtype or not TensorShape(info.tensor_shape).is_compatible_with(given[1]):
             raise invalid(
                 f'input "{name}" is {given[0].name} {list(given[1])}, '
                 f'but signature "{signature}" takes {_spec(info)}'
@@ -215,7 +219,7 @@ def _check_inputs(signature: str, definition: meta_graph_pb2.SignatureDef, input
 def _spec(info: meta_graph_pb2.TensorInfo) -> str:
     sizes = ", ".join("?" if dim.size < 0 else str(dim.size) for dim in info.tensor_shape.dim)
     shape = "of any shape" if info.tensor_shape.unknown_rank else f"[{sizes}]"
-    return f"{tf.as_dtype(info.dtype).name} {shape}"
+    return f"{dtypes.as_dtype(info.dtype).name} {shape}"
 
 
 def read_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
@@ -231,7 +235,7 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     try:
         if proto.tensor_shape.unknown_rank or len(shape) > _MAX_RANK or min(shape, default=0) < 0:
             raise ValueError(f"a tensor of {len(shape)} dimensions, {shape[:_MAX_RANK]}, cannot be read")
-        dtype = tf.as_dtype(proto.dtype)
+        dtype = dtypes.as_dtype(proto.dtype)
         if not dtype.is_numpy_compatible:
             raise ValueError(f"a tensor of type {dtype.name} cannot be read")
         # In TensorFlow's own numbers a string has no size; an array of them has one pointer each.
@@ -240,7 +244,7 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
             element += len(proto.string_val[-1])
         if (needed := math.prod(shape) * element) > MAX_MESSAGE_BYTES:
             raise ValueError(f"it would take {needed} bytes, more than the {MAX_MESSAGE_BYTES} of a request")
-        return tf.make_ndarray(proto)
+        return tensor_util.MakeNdarray(proto)
     except (TypeError, ValueError, OverflowError) as error:
         raise invalid(f"input {name!r}: {error}") from None
 
@@ -251,6 +255,6 @@ def _encode(values: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
     That, not ``tensor_content`` as from tf.make_tensor_proto, is what TensorFlow Serving answers, and clients
     read such as ``float_val``.
     """
-    proto.dtype = tf.as_dtype(values.dtype).as_datatype_enum
-    proto.tensor_shape.CopyFrom(tf.TensorShape(values.shape).as_proto())
+    proto.dtype = dtypes.as_dtype(values.dtype).as_datatype_enum
+    proto.tensor_shape.CopyFrom(TensorShape(values.shape).as_proto())
     tensor_util.GetNumpyAppendFn(values.dtype)(proto, values.ravel())
