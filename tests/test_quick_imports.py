@@ -52,7 +52,12 @@ def test_a_block_within_a_block_that_hides_the_same_leaves_that_to_the_outer_one
 
 
 def test_what_has_been_imported_is_not_looked_through_for_garbage_again() -> None:
-    program = f"{_HEAD}with quick_imports():\n    import colorsys\nprint(gc.is_tracked(vars(colorsys)), vars(colorsys) in gc.get_objects())\n"
+    program = (
+        f"{_HEAD}"
+        "with quick_imports():\n"
+        "    import colorsys\n"
+        "print(gc.is_tracked(vars(colorsys)), vars(colorsys) in gc.get_objects())\n"
+    )
     assert _says(program) == "True False"
 
 

@@ -67,7 +67,7 @@ def test_sigterm_during_a_slow_request_answers_it_and_ends_with_0(tmp_path: Path
         assert answer.result().outputs["mask_bytes"].string_val
         _until(lambda: process.returncode is not None)
     assert process.returncode == 0
-    # What TensorFlow's own ``__init__`` imports would be half of the time until the server is ready: Keras loads
+    # What TensorFlow's ``__init__`` imports would be half of the time until the server is ready: Keras loads
     # optree's library and h5py's, TensorFlow Lite loads JAX's.
     assert "tensorflow" in packages and packages.isdisjoint({"optree", "h5py", "jaxlib"})
     log = (tmp_path / "server.log").read_text()
