@@ -2,7 +2,7 @@
 
 python replica_precision.py DIRECTORY
 
-keeps its checkpoint in DIRECTORY and prints, as a last line of JSON, what came of it.
+keeps its checkpoint in DIRECTORY, and writes into outcome.json there what came of it.
 """
 
 import json
@@ -87,4 +87,4 @@ if __name__ == "__main__":
             "weights untouched": same(trained.get_weights(), before),
             "scale": float(scale_after / scale),
         }
-    print(json.dumps(outcome))
+    (directory / "outcome.json").write_text(json.dumps(outcome))

@@ -1,14 +1,12 @@
 """Several devices: GPUs are absent from most test machines, so two virtual CPUs stand in for them."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import RunTransform
+from warm_process import WarmProcess
 
 from components.dataset.labels import LabelSet
 from components.imaging.reading import InputSize, ResizeMethod
@@ -54,17 +52,11 @@ def _training(run_transform: RunTransform, root: Path, resize: ResizeMethod) -> 
     return {"files": files, "settings": settings.model_dump_json(), "export": resize == _EXPORTED}
 
 
-def _run(program: str, argument: Path) -> str:
-    """Runs a program of this folder, and returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name(program)), str(argument)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+def _run(program: str, argument: Path) -> None:
+    """Runs a program of this folder."""
+    process = WarmProcess([str(Path(__file__).with_name(program)), str(argument)], merged=True)
+    output, _ = process.communicate()
+    assert process.wait() == 0, output[-3000:]
 
 
 @pytest.mark.slow
@@ -83,8 +75,9 @@ def test_a_mirrored_training_exports(mirrored: Path) -> None:
 
 @pytest.fixture(scope="module")
 def float16_outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    printed = _run("replica_precision.py", tmp_path_factory.mktemp("float16"))
-    return json.loads(printed.splitlines()[-1])
+    directory = tmp_path_factory.mktemp("float16")
+    _run("replica_precision.py", directory)
+    return json.loads((directory / "outcome.json").read_text())
 
 
 def test_a_shared_float16_training_scales_its_loss_and_goes_on_where_it_was(
