@@ -198,7 +198,7 @@ def read_status_response(response: Any) -> list[VersionStatus]:
 
 
 _MAX_DIMENSIONS: Final = 32
-"""NumPy's own limit; TensorFlow's is 254."""
+"""NumPy's own limit; TensorFlow's is 254. A product of thousands of sizes would take a minute."""
 
 
 def _as_is(values: Any, dtype: np.dtype) -> np.ndarray:
@@ -269,20 +269,28 @@ def to_tensor_proto(values: np.ndarray) -> Any:
     raise ValueError(f"arrays of dtype {values.dtype} cannot be sent; known are object (bytes), {known}")
 
 
-def from_tensor_proto(proto: Any) -> np.ndarray:
+def from_tensor_proto(proto: Any, max_bytes: float = math.inf) -> np.ndarray:
     """Returns a TensorProto's values, strings as an ``object`` array of bytes.
 
     TensorFlow leaves out what repeats: where fewer values are given than the shape holds, the last one
-    fills the rest, and no value at all means zeros.
+    fills the rest, and no value at all means zeros. A shape costs nothing to claim, so what it would take is
+    reckoned before anything is allocated.
+
+    Args:
+        proto: the tensor, of whichever descriptor pool.
+        max_bytes: the most that it may take in memory.
 
     Raises:
-        ValueError: a type unknown here, or more values than the shape holds.
+        ValueError: a type unknown here, more values than the shape holds, or too large a tensor.
     """
     dtype = tensor_dtype(proto.dtype)
     shape = tuple(dimension.size for dimension in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or len(shape) > _MAX_DIMENSIONS or any(size < 0 for size in shape):
         raise ValueError(f"a tensor of shape {list(shape)} cannot be read")
     size = math.prod(shape)
+    repeated = len(proto.string_val[-1]) if size > len(proto.string_val) > 0 else 0
+    if (needed := size * (dtype.itemsize + repeated)) > max_bytes:
+        raise ValueError(f"it would take {needed} bytes, more than {max_bytes}")
     if dtype.hasobject:
         return _filled(np.array(proto.string_val, object), size, b"").reshape(shape)
     kind = _KINDS[_type_name(proto.dtype)]

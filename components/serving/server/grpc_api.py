@@ -16,12 +16,11 @@ from grpc_health.v1 import health, health_pb2_grpc
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_service_pb2,
     model_service_pb2_grpc,
-    prediction_service_pb2,
     prediction_service_pb2_grpc,
 )
 
+from components.serving.messages import SIGNATURE_DEF
 from components.serving.server.errors import ServingError, invalid
 from components.serving.server.options import ServerOptions
 from components.serving.server.servable import MAX_MESSAGE_BYTES
@@ -29,12 +28,6 @@ from components.serving.server.versions import ServedModel
 
 MAX_WAITING: Final = 1024
 """Calls that may wait for a thread; each holds little more than the window of its HTTP/2 stream."""
-SERVICES: Final = (
-    prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,
-    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
-)
-SIGNATURE_DEF: Final = "signature_def"
-"""The one metadata field that there is."""
 
 _PROBES: Final = ThreadPoolExecutor(4, thread_name_prefix="probe")
 _Method = Callable[[Any, Any, grpc.ServicerContext], Any]

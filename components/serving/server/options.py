@@ -192,6 +192,4 @@ def _boolean(text: str) -> bool:
 
 
 def _spelled(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

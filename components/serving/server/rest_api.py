@@ -27,6 +27,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.framework import dtypes
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
+from components.serving.messages import SIGNATURE_DEF
 from components.serving.server import grpc_api
 from components.serving.server.batching import Tensors
 from components.serving.server.errors import ServingError, invalid
@@ -185,10 +186,10 @@ class _Handler(BaseHTTPRequestHandler):
             return _as_json(get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses))
         metadata = grpc_api.metadata(self.server.model, spec)
         signatures = get_model_metadata_pb2.SignatureDefMap()
-        metadata.metadata[grpc_api.SIGNATURE_DEF].Unpack(signatures)
+        metadata.metadata[SIGNATURE_DEF].Unpack(signatures)
         return {
             "model_spec": _as_json(metadata.model_spec),
-            "metadata": {grpc_api.SIGNATURE_DEF: _as_json(signatures)},
+            "metadata": {SIGNATURE_DEF: _as_json(signatures)},
         }
 
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +25,7 @@ from tensorflow.python.saved_model.loader_impl import SavedModelLoader, contains
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components.model_store.store import damage
+from components.serving.messages import from_tensor_proto
 from components.serving.server.batching import Batcher, Tensors
 from components.serving.server.errors import ServingError, from_tensorflow, invalid, one_line
 
@@ -41,8 +41,6 @@ one request; 64 MiB hold a batch of some hundred photographs, or 21 megapixels d
 
 _MAX_WARMUP_RECORDS: Final = 1000
 """Source: ``WarmupConsts::kMaxNumRecords`` of TensorFlow Serving."""
-_MAX_RANK: Final = 32
-"""NumPy's; a product of thousands of sizes would take a minute."""
 
 logger = logging.getLogger(__name__)
 
@@ -225,26 +223,11 @@ def _spec(info: meta_graph_pb2.TensorInfo) -> str:
 def read_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     """Returns an input's values, strings as ``object`` arrays of bytes.
 
-    A shape costs nothing to claim and TensorFlow repeats the last value to fill it, so what the tensor would
-    take in memory is reckoned before anything is allocated.
-
     Raises:
         ServingError: INVALID_ARGUMENT, the tensor is malformed, of a type that no client sends, or too large.
     """
-    shape = [dimension.size for dimension in proto.tensor_shape.dim]
     try:
-        if proto.tensor_shape.unknown_rank or len(shape) > _MAX_RANK or min(shape, default=0) < 0:
-            raise ValueError(f"a tensor of {len(shape)} dimensions, {shape[:_MAX_RANK]}, cannot be read")
-        dtype = dtypes.as_dtype(proto.dtype)
-        if not dtype.is_numpy_compatible:
-            raise ValueError(f"a tensor of type {dtype.name} cannot be read")
-        # In TensorFlow's own numbers a string has no size; an array of them has one pointer each.
-        element = np.dtype(dtype.as_numpy_dtype).itemsize
-        if math.prod(shape) > len(proto.string_val) > 0:
-            element += len(proto.string_val[-1])
-        if (needed := math.prod(shape) * element) > MAX_MESSAGE_BYTES:
-            raise ValueError(f"it would take {needed} bytes, more than the {MAX_MESSAGE_BYTES} of a request")
-        return tensor_util.MakeNdarray(proto)
+        return from_tensor_proto(proto, MAX_MESSAGE_BYTES)
     except (TypeError, ValueError, OverflowError) as error:
         raise invalid(f"input {name!r}: {error}") from None
 

@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from components.model_store import signing
+from components.serving.messages import MODEL_SERVICE, PREDICTION_SERVICE
 from components.serving.server import grpc_api
 from components.serving.server.errors import ServingError
 from components.serving.server.options import LOOPBACK, OptionsError, ServerOptions, check_base_path
@@ -156,7 +157,7 @@ class ModelServer:
         """For the server, as probes ask by convention, for its services and for the model."""
         status = health_pb2.HealthCheckResponse
         serving = status.SERVING if self._model.is_available else status.NOT_SERVING
-        for service in ("", *grpc_api.SERVICES, self._model.name):
+        for service in ("", PREDICTION_SERVICE, MODEL_SERVICE, self._model.name):
             self._health.set(service, serving)
 
 
