@@ -83,22 +83,23 @@ def refused(call: Callable[[], Any], code: grpc.StatusCode) -> str:
 def test_half_of_what_is_there_is_merged_and_each_gets_its_own_rows(clients: Clients) -> None:
     clients.hold()
     answers = []
-    for values in ((SLOW,), (1.0, 1.5), (2.0,), (3.0,), (4.0,)):
+    for values in ((SLOW,), (1.0, 1.5), (2.0,), (3.0,), (4.0,), (5.0,)):
         answers.append(clients.submit(*values))
         clients.wait_for(len(answers))
     clients.may_answer.set()
-    assert [answer.result(30).tolist() for answer in answers[3:]] == [[[6]], [[8]]]
-    # Three are still computed: one more waits for another, so that batches stay alike.
-    answers.append(clients.submit(5.0))
-    clients.wait_for(1)
-    answers.append(clients.submit(6.0))
-    assert [answer.result(30).tolist() for answer in answers[5:]] == [[[10]], [[12]]]
+    assert [answer.result(30).tolist() for answer in answers[3:]] == [[[6]], [[8]], [[10]]]
+    # Three are still computed: the next waits for two more, so that batches stay alike.
+    for number, value in enumerate((6.0, 7.0), start=1):
+        answers.append(clients.submit(value))
+        clients.wait_for(number)
+    answers.append(clients.submit(8.0))
+    assert [answer.result(30).tolist() for answer in answers[6:]] == [[[12]], [[14]], [[16]]]
     assert not answers[0].done()
     clients.slow_may_answer.set()
     assert [answer.result(30).tolist() for answer in answers[:3]] == [[[1]], [[2], [3]], [[4]]]
-    assert clients.merged() == [[SLOW, 1, 1.5, 2], [3, 4], [5, 6]]
+    assert clients.merged() == [[SLOW, 1, 1.5, 2], [3, 4, 5], [6, 7, 8]]
     # A lone request waits for nobody.
-    assert clients.run(7).tolist() == [[14]]
+    assert clients.run(9).tolist() == [[18]]
 
 
 def test_a_batch_of_several_is_bounded_and_a_single_request_goes_as_it_is(clients: Clients) -> None:

@@ -124,10 +124,8 @@ class Batcher:
             return batch
 
     def _due(self) -> Hashable | None:
-        """The kind whose turn it is: of which half waits, or one less."""
-        return next(
-            (kind for kind, queue in self._queues.items() if len(queue) >= self._running[kind] - 1), None
-        )
+        """The kind whose turn it is: as many of it wait as are computed."""
+        return next((kind for kind, queue in self._queues.items() if len(queue) >= self._running[kind]), None)
 
 
 def _answer(batch: list[_Request]) -> None:
