@@ -5,6 +5,7 @@ start, what a command imports and when) needs a process of ``subprocess``.
 """
 
 import atexit
+import gc
 import logging
 import multiprocessing
 import os
@@ -172,6 +173,8 @@ def _run(
     os.environ.update(environment)
     # The forking process has looked for it already, where its own environment said.
     tempfile.tempdir = None
+    # As ``quick_imports`` leaves what it has imported.
+    gc.freeze()
     # What is logged while TFX is imported gives the root logger a handler; a command begins without.
     logging.root.handlers.clear()
     os.chdir(_REPOSITORY)
