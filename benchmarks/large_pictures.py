@@ -42,16 +42,14 @@ class Decoding:
         import tensorflow as tf
 
         from components.dataset import features, transformed
-        from components.imaging.decode import decode_image
-        from components.imaging.resize import resize_image
+        from components.imaging.network_input import read_input
 
         def transform(inputs: Mapping[str, Any]) -> dict[str, Any]:
-            image = decode_image(inputs[features.IMAGE_ENCODED][0])
-            height, width = tf.unstack(tf.shape(image, tf.int64)[:2])
+            pixels, height, width = read_input(inputs[features.IMAGE_ENCODED][0], RGB, self._size)
             return {
-                transformed.IMAGE: tf.io.serialize_tensor(resize_image(image, self._size))[tf.newaxis],
-                transformed.IMAGE_HEIGHT: height[tf.newaxis],
-                transformed.IMAGE_WIDTH: width[tf.newaxis],
+                transformed.IMAGE: tf.io.serialize_tensor(pixels)[tf.newaxis],
+                transformed.IMAGE_HEIGHT: tf.cast(height, tf.int64)[tf.newaxis],
+                transformed.IMAGE_WIDTH: tf.cast(width, tf.int64)[tf.newaxis],
             }
 
         return transform

@@ -8,9 +8,8 @@ import tensorflow as tf
 
 from components.dataset import features, transformed
 from components.dataset.labels import LabelSet
-from components.imaging.decode import decode_image
+from components.imaging.network_input import read_input
 from components.imaging.reading import RGB, InputSize, Reading
-from components.imaging.resize import resize_image
 from components.serving.config import ServingLimits
 from components.trainer.export import export
 
@@ -27,9 +26,8 @@ class _Graph:
 
     def transform_features_layer(self) -> keras.Layer:
         def image_and_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            image = decode_image(encoded, self._reading)
-            shape = tf.shape(image, out_type=tf.int64)
-            return tf.io.serialize_tensor(resize_image(image, self._size)), shape[0], shape[1]
+            pixels, *sides = read_input(encoded, self._reading, self._size)
+            return tf.io.serialize_tensor(pixels), *(tf.cast(side, tf.int64) for side in sides)
 
         def transform(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             pixels, heights, widths = tf.map_fn(

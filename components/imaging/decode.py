@@ -1,9 +1,31 @@
 """Encoded images and masks to pixels, and class ids back to PNG."""
 
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
 import tensorflow as tf
 
 from components.imaging.exif import LONG, MOST_SEGMENTS, ORIENTATION, SHORT
 from components.imaging.reading import JPEG_SIGNATURE, PNG_SIGNATURE, RGB, Reading, ValueRange
+
+_REDUCTIONS: Final = (1, 2, 4, 8)
+"""By which libjpeg divides a JPEG's sides while it decodes."""
+_RESERVE: Final = 2
+"""How many times the sides asked for a reduced JPEG still has: the fewer, the farther is what is made of it
+from what is made of the whole one (docs/how-it-works.md says how far with these)."""
+_SEARCHED: Final = 2**18
+"""Bytes. To search more of a file for a mark takes longer than to walk through its segments."""
+
+
+class Stored(NamedTuple):
+    """A picture as it is stored, perhaps decoded at a fraction of its size."""
+
+    pixels: tf.Tensor
+    """uint8 [ceil(height / reduction), ceil(width / reduction), channels]"""
+    sides: tf.Tensor
+    """int32 [2], height and width."""
+    reduction: tf.Tensor
+    """int32 [], 1 where the pixels are all there are."""
 
 
 def decode_image(encoded: tf.Tensor, reading: Reading = RGB) -> tf.Tensor:
@@ -19,12 +41,54 @@ def decode_image(encoded: tf.Tensor, reading: Reading = RGB) -> tf.Tensor:
         uint8 [height, width, channels]; of the stored size, or of the upright one.
     """
     image = _decode_stored(encoded, reading)
-    return _turned(image, exif_orientation(encoded)) if reading.upright else image
+    return turned(image, exif_orientation(encoded)) if reading.upright else image
+
+
+def decode_reduced(encoded: tf.Tensor, reading: Reading, wanted: Callable[[tf.Tensor], tf.Tensor]) -> Stored:
+    """Decodes an image that is going to be shrunk: of a JPEG far larger than it will be, fewer pixels.
+
+    Args:
+        encoded: string [].
+        reading: as for `decode_image`, but that the picture is not turned.
+        wanted: of the stored height and width, int32 [2], those that the picture is resized to.
+    """
+
+    def jpeg() -> Stored:
+        sides = tf.io.extract_jpeg_shape(encoded)[:2]
+        spare = tf.reduce_min(sides // (_RESERVE * wanted(sides)))
+
+        # Not tf.switch_case: tensorflow_transform cannot analyse it.
+        def least_of(reductions: Sequence[int]) -> Stored:
+            least, *larger = reductions
+
+            def reduced() -> Stored:
+                return Stored(_decode_jpeg(encoded, reading.channels, least), sides, tf.constant(least))
+
+            return tf.cond(spare >= larger[0], lambda: least_of(larger), reduced) if larger else reduced()
+
+        return least_of(_REDUCTIONS)
+
+    def whole() -> Stored:
+        pixels = _decode_stored(encoded, reading)
+        return Stored(pixels, tf.shape(pixels)[:2], tf.constant(1))
+
+    if reading.bands is not None:
+        return whole()
+    return tf.cond(_begins_with(encoded, JPEG_SIGNATURE), jpeg, whole)
 
 
 def exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """Returns an image's EXIF orientation, int64 [], found as ``components.imaging.exif`` finds it."""
-    block = tf.io.decode_raw(_exif_block(encoded), tf.uint8)
+    # Most files have none, and the mark is found to be missing sooner than all segments are passed.
+    mark = tf.where(_begins_with(encoded, PNG_SIGNATURE[:4]), b"eXIf", b"Exif\0\0")
+    parts = tf.strings.split(tf.strings.substr(encoded, 0, _SEARCHED), mark, maxsplit=1)
+    possible = (tf.size(parts) > 1) | (tf.strings.length(encoded) > _SEARCHED)
+    return tf.cond(possible, lambda: _orientation(_exif_block(encoded)), lambda: tf.constant(1, tf.int64))
+
+
+def _orientation(exif: tf.Tensor) -> tf.Tensor:
+    """The orientation, int64 [], that EXIF, string [], says; 1 where it says none."""
+    block = tf.io.decode_raw(exif, tf.uint8)
     length = tf.size(block, tf.int64)
     # Zeros behind its end, so that what is read of it there is.
     block = tf.pad(block, [[0, 16]])
@@ -101,7 +165,7 @@ def _step(
     return tf.concat([[following], found], 0)
 
 
-def _turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+def turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """A stored picture, uint8 [height, width, channels], as it stands upright."""
 
     def any_of(*orientations: int) -> tf.Tensor:
@@ -112,8 +176,8 @@ def _turned(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         axes = tf.boolean_mask([0, 1], [any_of(3, 4, 7, 8), any_of(2, 3, 6, 7)])
         return tf.reverse(swapped, axes)
 
-    turned = tf.cond(tf.equal(orientation, 1), lambda: image, turn)
-    return tf.ensure_shape(turned, [None, None, image.shape[2]])
+    upright = tf.cond(tf.equal(orientation, 1), lambda: image, turn)
+    return tf.ensure_shape(upright, [None, None, image.shape[2]])
 
 
 def _decode_stored(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
@@ -164,19 +228,27 @@ def _spread(deep: tf.Tensor, low: float, high: float) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(tf.round(scaled), 0.0, 255.0), tf.uint8)
 
 
+def _decode_jpeg(encoded: tf.Tensor, channels: int, reduction: int) -> tf.Tensor:
+    image = tf.io.decode_jpeg(encoded, channels=3, ratio=reduction)
+    if channels == 1:
+        return tf.image.rgb_to_grayscale(image)
+    return _opaque(image) if channels == 4 else image
+
+
 def _decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
     image = tf.io.decode_image(encoded, channels=3, dtype=tf.uint8, expand_animations=False)
     return tf.ensure_shape(image, [None, None, 3])
 
 
 def _decode_rgba(encoded: tf.Tensor) -> tf.Tensor:
-    def opaque() -> tf.Tensor:
-        return tf.pad(
-            _decode_rgb(encoded), [[0, 0], [0, 0], [0, 1]], constant_values=tf.constant(255, tf.uint8)
-        )
-
     is_png = _begins_with(encoded, PNG_SIGNATURE)
-    return tf.cond(is_png, lambda: tf.io.decode_png(encoded, channels=4), opaque)
+    return tf.cond(
+        is_png, lambda: tf.io.decode_png(encoded, channels=4), lambda: _opaque(_decode_rgb(encoded))
+    )
+
+
+def _opaque(rgb: tf.Tensor) -> tf.Tensor:
+    return tf.pad(rgb, [[0, 0], [0, 0], [0, 1]], constant_values=tf.constant(255, tf.uint8))
 
 
 def _begins_with(encoded: tf.Tensor, signature: bytes) -> tf.Tensor:

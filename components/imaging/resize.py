@@ -31,6 +31,11 @@ class Content(NamedTuple):
     height: tf.Tensor
     width: tf.Tensor
 
+    @property
+    def sides(self) -> tf.Tensor:
+        """int32 [2], height and width."""
+        return tf.stack([self.height, self.width])
+
 
 def content_area(size: InputSize, height: tf.Tensor, width: tf.Tensor) -> Content:
     """Returns the area that an image of ``height`` × ``width`` pixels (int32 []) fills of the input."""
@@ -60,14 +65,39 @@ def resize_image(image: tf.Tensor, size: InputSize) -> tf.Tensor:
     """
     if size.keeps_pixels:
         return image
-    area = content_area(size, tf.shape(image)[0], tf.shape(image)[1])
-    return _pad(resize_content(image, area), area, size, value=0)
+    sides = tf.shape(image)[:2]
+    area = content_area(size, sides[0], sides[1])
+    return pad_image(resize_content(image, area.sides, tf.cast(sides, tf.float32)), area, size)
 
 
-def resize_content(image: tf.Tensor, area: Content) -> tf.Tensor:
-    """Brings an image, uint8 [height, width, channels], to the size of its area in the input, unpadded."""
-    resized = tf.image.resize(image, (area.height, area.width), method="bilinear", antialias=True)
-    return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+def resize_content(image: tf.Tensor, sides: tf.Tensor, covered: tf.Tensor) -> tf.Tensor:
+    """Brings a picture to the size of its area in the input, unpadded.
+
+    Args:
+        image: uint8 [height, width, channels].
+        sides: int32 [2], the area's height and width.
+        covered: float32 [2], how much of the image's height and width the picture covers, from the top left:
+            all, but where pixels at its end stand for some that the picture does not have.
+
+    Returns:
+        uint8 [*sides, channels].
+    """
+    # tf.image.resize(antialias=True) is this operation, of an image that is all covered.
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=image[tf.newaxis],
+        size=sides,
+        scale=tf.cast(sides, tf.float32) / covered,
+        translation=tf.zeros([2]),
+        kernel_type="triangle",
+        antialias=True,
+    )
+    # Means of 0 … 255 are nothing else but for the last digits, which rounding takes off.
+    return tf.cast(tf.round(resized[0]), tf.uint8)
+
+
+def pad_image(content: tf.Tensor, area: Content, size: InputSize) -> tf.Tensor:
+    """Lays a picture, uint8 [area.height, area.width, channels], into the input, on 0."""
+    return _pad(content, area, size, value=0)
 
 
 def resize_mask(class_ids: tf.Tensor, size: InputSize) -> tf.Tensor:
@@ -80,7 +110,7 @@ def resize_mask(class_ids: tf.Tensor, size: InputSize) -> tf.Tensor:
     if size.keeps_pixels:
         return class_ids
     area = content_area(size, tf.shape(class_ids)[0], tf.shape(class_ids)[1])
-    resized = tf.image.resize(class_ids[:, :, tf.newaxis], (area.height, area.width), method="nearest")
+    resized = tf.image.resize(class_ids[:, :, tf.newaxis], area.sides, method="nearest")
     return _pad(resized, area, size, value=IGNORE_LABEL)[:, :, 0]
 
 

@@ -13,9 +13,10 @@ import tensorflow_transform as tft
 from pydantic import TypeAdapter
 
 from components.dataset import features, transformed
-from components.imaging.decode import decode_image, decode_mask
+from components.imaging.decode import decode_mask
+from components.imaging.network_input import read_content, read_input
 from components.imaging.reading import InputSize, Reading
-from components.imaging.resize import content_area, resize_content, resize_image, resize_mask
+from components.imaging.resize import resize_mask
 from components.transform.config import Normalization, TransformConfig
 
 # Per-channel moments of ImageNet's training images on the 0…1 scale, as the pretrained networks of
@@ -46,9 +47,8 @@ def preprocessing_fn(
     masks = inputs[features.MASK_ENCODED]
 
     def image_and_size(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image = decode_image(encoded, reading)
-        shape = tf.shape(image, out_type=tf.int64)
-        return tf.io.serialize_tensor(resize_image(image, size)), shape[0], shape[1]
+        pixels, *sides = read_input(encoded, reading, size)
+        return tf.io.serialize_tensor(pixels), *(tf.cast(side, tf.int64) for side in sides)
 
     pixels, heights, widths = tf.map_fn(
         image_and_size, images, fn_output_signature=(tf.string, tf.int64, tf.int64)
@@ -98,10 +98,8 @@ def _channel_moments(images: tf.Tensor, size: InputSize, reading: Reading) -> tu
     channels = reading.channels
 
     def histogram(encoded: tf.Tensor) -> tf.Tensor:
-        image = decode_image(encoded, reading)
-        if not size.keeps_pixels:
-            image = resize_content(image, content_area(size, tf.shape(image)[0], tf.shape(image)[1]))
-        values = tf.cast(tf.reshape(image, [-1, channels]), tf.int32) + 256 * tf.range(channels)
+        content = read_content(encoded, reading, size).pixels
+        values = tf.cast(tf.reshape(content, [-1, channels]), tf.int32) + 256 * tf.range(channels)
         return tf.math.bincount(
             tf.reshape(values, [-1]),
             minlength=256 * channels,

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from components.imaging.decode import decode_image, decode_mask, encode_mask
+from components.imaging.decode import decode_image, decode_mask, encode_mask, exif_orientation
+from components.imaging.exif import ORIENTATION, orientation_of
 from components.imaging.reading import Reading
 
 
@@ -99,6 +100,23 @@ def test_orientation_tags_are_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert decode_image(tf.constant(encoded(image, "JPEG", exif=exif))).shape == (8, 4, 3)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("before", [0, 5], ids=["first", "behind 300 KiB"])
+def test_an_orientation_is_found_wherever_it_stands_before_the_pixels(file_format: str, before: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    data = encoded(random_image("RGB"), file_format, exif=exif)
+    if file_format == "JPEG":
+        # The mark within a comment is none.
+        comment = b"\xff\xfe\xf0\x00Exif\0\0".ljust(2 + 0xF000, b".")
+        data = data[:2] + before * comment + data[2:]
+    else:
+        text = b"\0\0\xf0\0tEXtk\0eXIf".ljust(8 + 0xF000, b".") + bytes(4)
+        header = 8 + 25
+        data = data[:header] + before * text + data[header:]
+    assert orientation_of(data) == exif_orientation(tf.constant(data)) == 6
 
 
 def test_masks_survive_encoding_whatever_their_values() -> None:
