@@ -197,14 +197,20 @@ def check_that_all_is_there(workdir: Path, pairs: int, classes: int) -> None:
     assert (record / "curves.png").exists() and (record / "predictions/epoch-0001.png").exists()
 
 
-def test_clothes_go_all_the_way_without_a_val_split_and_with_a_frozen_encoder(
-    shared_data: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("recipe", "folder", "pairs", "classes"),
+    [
+        ("pets_mobilenetv2", "oxford_iiit_pet", 16, 3),
+        # Without a val split.
+        ("ccp_densenet121", "clothing_co_parsing", 20, 59),
+    ],
+)
+def test_a_recipe_with_a_frozen_encoder_goes_all_the_way(
+    recipe: str, folder: str, pairs: int, classes: int, shared_data: Path, tmp_path: Path
 ) -> None:
-    """That of `pets_mobilenetv2`, a third as many layers as the recipe's own; nothing is downloaded."""
-    encoder = {"model__encoder": "MobileNetV2", "model__encoder_weights": None}
-    data = shared_data / "clothing_co_parsing"
-    gone = go("ccp_densenet121", data, tmp_path, 32, dataset__limit=20, **encoder)
-    check_that_all_is_there(gone.workdir, pairs=20, classes=59)
+    # Nothing is downloaded in a test.
+    gone = go(recipe, shared_data / folder, tmp_path, 32, dataset__limit=pairs, model__encoder_weights=None)
+    check_that_all_is_there(gone.workdir, pairs, classes)
 
 
 @pytest.fixture(scope="module")
