@@ -140,8 +140,9 @@ def count_classes(class_ids: np.ndarray, num_classes: int) -> list[int]:
     """
     pixels = np.zeros(1 + features.IGNORE_LABEL, np.int64)
     # In parts, which bounds the memory that a mask of nothing but noise takes.
-    for start in range(0, class_ids.size, _COUNTED_AT_ONCE):
-        part = class_ids.reshape(-1)[start : start + _COUNTED_AT_ONCE]
+    flat = class_ids.reshape(-1)
+    for start in range(0, flat.size, _COUNTED_AT_ONCE):
+        part = flat[start : start + _COUNTED_AT_ONCE]
         runs = np.concatenate([[0], 1 + np.flatnonzero(part[1:] != part[:-1])])
         np.add.at(pixels, part[runs], np.diff(runs, append=part.size))
     return [int(count) for count in pixels[:num_classes]]

@@ -19,8 +19,8 @@ class ServingLimits(Settings):
     takes about 16 bytes a pixel. Images that together have more than this are answered one after the
     other, so the default stays under 1 GB for whatever is encoded in a request."""
     max_batch_size: int = Field(default=64, ge=32)
-    """Images in one request, or in what a server makes of several. What the network computes grows with it
-    as with ``training.batch_size``; the Evaluator sends 32."""
+    """Images in one request, or in what TensorFlow Serving makes of several. What the network computes grows
+    with it as with ``training.batch_size``; the Evaluator sends 32."""
 
 
 class ServingCheckConfig(Settings):

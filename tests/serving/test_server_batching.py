@@ -139,6 +139,21 @@ def test_a_bad_request_fails_alone(clients: Clients) -> None:
     assert refused(lambda: bad.result(30), grpc.StatusCode.INVALID_ARGUMENT) == "negative"
 
 
+def test_what_comes_while_a_batch_is_run_again_one_by_one_waits_for_none_that_has_its_answer(
+    clients: Clients,
+) -> None:
+    clients.hold()
+    for number, value in enumerate((1, -1, SLOW, 4, 5, 6), 1):
+        request = clients.submit(value)
+        clients.wait_for(number)
+    clients.may_answer.set()
+    assert request.result(30)[0, 0] == 12
+    # Of the batch that one request spoilt, the slow one alone is still computed.
+    while clients.batches[-1] != [SLOW]:
+        time.sleep(0.001)
+    assert clients.submit(7).result(10)[0, 0] == 14
+
+
 def test_a_full_queue_refuses_and_recovers(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "MAX_WAITING", 3)
     clients.hold()

@@ -1,7 +1,8 @@
 """Batching: requests that wait for the same signature are run as one.
 
 A batch is half of the requests that are there, those being computed among them: two threads take turns with
-batches of about the same size, and a lone request waits for nobody. Who took all that waits would leave the
+batches of about the same size. A request waits for nobody where nothing of its kind is computed, else for the
+batch that is, or until as many wait. Who took all that waits would leave the
 other thread what comes a moment later, one request, again and again. Unlike in TensorFlow Serving, requests
 whose images have other sizes never share a batch, a request that breaks a batch fails alone, and a full queue
 answers RESOURCE_EXHAUSTED.
@@ -9,7 +10,7 @@ answers RESOURCE_EXHAUSTED.
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
@@ -97,10 +98,10 @@ class Batcher:
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            _answer(batch)
-            with self._changed:
-                self._running -= Counter({batch[0].kind: len(batch)})
-                self._changed.notify_all()
+            for answered in _answer(batch):
+                with self._changed:
+                    self._running -= Counter({batch[0].kind: answered})
+                    self._changed.notify_all()
 
     def _next_batch(self) -> list[_Request]:
         """Waits for requests that can be run as one; none at the end."""
@@ -128,20 +129,21 @@ class Batcher:
         return next((kind for kind, queue in self._queues.items() if len(queue) >= self._running[kind]), None)
 
 
-def _answer(batch: list[_Request]) -> None:
-    """Answers every request of the batch, with its outputs or with its own error."""
+def _answer(batch: list[_Request]) -> Iterator[int]:
+    """Answers every request of the batch, with its outputs or its own error; yields how many have theirs."""
     try:
         answers = _run(batch)
     except Exception as error:
-        if len(batch) == 1:
-            batch[0].answer.set_exception(error)
-        else:
+        if len(batch) > 1:
             # One bad request fails the whole batch; alone, the others get their answers.
             for request in batch:
-                _answer([request])
+                yield from _answer([request])
+            return
+        batch[0].answer.set_exception(error)
     else:
         for request, answer in zip(batch, answers, strict=True):
             request.answer.set_result(answer)
+    yield len(batch)
 
 
 def _run(batch: list[_Request]) -> list[Tensors]:
