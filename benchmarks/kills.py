@@ -6,7 +6,7 @@ A version is served when runs on other pictures are killed with ``kill -9``, one
 work directory: in a stage or before it, while they start or sum up; the process alone, it with all that it
 has started, or the serving check's server alone. No stage that is done may run again. After every tenth the
 same command must finish, with the Examples, the evaluation and the served masks of a run that nobody
-undisturbed, and leave no file that this one does not leave. Ends with 1 if any of that is not so. A kill
+disturbed, and leave no file that this one does not leave. Ends with 1 if any of that is not so. A kill
 that found nothing to kill is shown as missed and not counted.
 """
 
