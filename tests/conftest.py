@@ -1,12 +1,11 @@
 """Fixtures that every room's tests share."""
 
-import gc
 import io
 import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from warm_process import begin_by_fork
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from components.dataset import features
-
 # Set before anything imports TensorFlow: its start-up chatter would bury a failing test's message.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    begin_by_fork()
+
+from components.dataset import features
+from components.imports import quick_imports
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 _SHARED_CASES = _SHARED_DATA.parent / "cases"
@@ -29,7 +32,9 @@ _SHARED_CASES = _SHARED_DATA.parent / "cases"
 _LONGEST_FIRST = (
     *("test_emulated_run.py", "test_image_build.py", "test_real_data.py", "test_drawn_data.py"),
     *("test_prism.py", "test_engine.py", "test_run_fn.py", "test_benchmarks.py", "test_strategy.py"),
-    *("test_evaluate.py", "test_native_training.py", "test_native_stages.py"),
+    *("test_training_machines.py", "test_evaluate.py", "test_native_training.py", "test_native_stages.py"),
+    # They would be among the last.
+    *("test_export.py", "test_distribution.py", "test_preprocessing.py"),
 )
 _TOGETHER = {"tests/kubeflow/test_image_build.py": "tests/kubeflow/test_emulated_run.py"}
 """Modules that share what takes minutes to make with another one."""
@@ -41,9 +46,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
-def pytest_collection_finish() -> None:
-    """Freezes what was imported: a full collection would look at it for half a second, and finds nothing."""
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spares the collector what tests import: it would look through that for seconds, and finds nothing."""
+    with quick_imports():
+        return (yield)
 
 
 class _ByFixtures(LoadScopeScheduling):
