@@ -7,9 +7,12 @@ import functools
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
+from typing import Final
 
+from warm_process import WarmProcess
+
+_ENTER: Final = Path(__file__).with_name("enter_network.py")
 _NETWORK = ("unshare", "--user", "--map-root-user", "--net", "--mount")
 
 
@@ -33,16 +36,15 @@ def run(module: str, check: str, directory: Path) -> None:
     Raises:
         AssertionError: the test failed; with what pytest printed.
     """
-    pytest = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "--color=no"]
+    pytest = ["pytest", "-n0", "-q", "-p", "no:cacheprovider", "--color=no"]
     options = ["-o", "python_functions=check_*", "-m", "", f"--basetemp={directory / 'inside'}"]
-    command = [*pytest, *options, f"{module}::{check}"]
-    done = subprocess.run(
-        [*_NETWORK, "sh", "-euc", 'ip link set lo up; exec "$@"', "sh", *command],
-        env=os.environ | {"PYTEST_ADDOPTS": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
+    process = WarmProcess(
+        [str(_ENTER), *pytest, *options, f"{module}::{check}"],
+        environment=os.environ | {"PYTEST_ADDOPTS": ""},
+        merged=True,
     )
-    assert done.returncode == 0, done.stdout[-20_000:]
+    try:
+        output, _ = process.communicate()
+        assert process.wait() == 0, output[-20_000:]
+    finally:
+        process.kill()
