@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from commands import REPOSITORY, Finished, command, run
+from warm_process import WarmProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -19,12 +19,13 @@ TINY = {
     "transform__height": 32,
     "transform__width": 32,
     "model__filters": 4,
-    "model__depth": 3,
+    "model__depth": 2,
     "training__epochs": 8,
     "training__early_stopping_patience": None,
     "training__learning_rate": 0.01,
     "evaluation__min_mean_iou": 0.05,
     "evaluation__allow_unmeasured_classes": SHAPES,
+    "beam__workers": 1,
 }
 
 
@@ -40,7 +41,7 @@ class Dead:
 
 @pytest.fixture(scope="module")
 def dead(tmp_path_factory: pytest.TempPathFactory) -> Dead:
-    """By new interpreters, as a person would."""
+    """By a new interpreter, as a person would, and by one that has imported TFX."""
     workdir = tmp_path_factory.mktemp("shapes") / "work"
     arguments = command(workdir, **TINY)
     kill_when_it_says("epoch 3/8", arguments)
@@ -56,15 +57,9 @@ def dead(tmp_path_factory: pytest.TempPathFactory) -> Dead:
         "shutil.copytree = dying\n"
         "runpy.run_module('pipeline.run_local', run_name='__main__')\n"
     )
-    done = subprocess.run(
-        [sys.executable, str(dying), *arguments[3:]],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        check=False,
-    )
-    return Dead(workdir, done.returncode, done.stdout)
+    process = WarmProcess([str(dying), *arguments[3:]], merged=True)
+    output, _ = process.communicate()
+    return Dead(workdir, process.wait(), output)
 
 
 def kill_when_it_says(words: str, arguments: list[str]) -> None:

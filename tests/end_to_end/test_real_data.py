@@ -208,14 +208,16 @@ def check_that_all_is_there(workdir: Path, pairs: int, classes: int) -> None:
 def test_a_recipe_with_a_frozen_encoder_goes_all_the_way(
     recipe: str, folder: str, pairs: int, classes: int, shared_data: Path, tmp_path: Path
 ) -> None:
-    # Nothing is downloaded in a test.
-    gone = go(recipe, shared_data / folder, tmp_path, 32, dataset__limit=pairs, model__encoder_weights=None)
+    # Nothing is downloaded in a test. One of Beam's workers, as the other runs have one a core.
+    changes = {"dataset__limit": pairs, "model__encoder_weights": None, "beam__workers": 1}
+    gone = go(recipe, shared_data / folder, tmp_path, 32, **changes)
     check_that_all_is_there(gone.workdir, pairs, classes)
 
 
 @pytest.fixture(scope="module")
 def streets(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Gone:
-    return go("kitti_unet", shared_data / "kitti_semantics", tmp_path_factory.mktemp("streets"), 64)
+    workdir = tmp_path_factory.mktemp("streets")
+    return go("kitti_unet", shared_data / "kitti_semantics", workdir, 64, model__depth=2)
 
 
 def test_streets_go_all_the_way(streets: Gone) -> None:

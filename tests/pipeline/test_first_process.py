@@ -14,8 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from warm_process import WarmProcess
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
+_TOY_EXECUTORS = _REPOSITORY / "tests/kubeflow"
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
 _PYTHON = (sys.executable, "-m")
 _SECONDS = 10
@@ -35,7 +37,7 @@ def namespace() -> Sequence[str]:
 
 @contextmanager
 def started(command: Sequence[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
-    paths = os.pathsep.join(map(str, (_REPOSITORY, _REPOSITORY / "tests/kubeflow")))
+    paths = os.pathsep.join(map(str, (_REPOSITORY, _TOY_EXECUTORS)))
     process = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONPATH": paths, **environment},
@@ -59,7 +61,7 @@ def status_after_sigterm(process: subprocess.Popen[str]) -> int:
     return process.wait(timeout=_SECONDS)
 
 
-def said(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
+def said(process: subprocess.Popen[str] | WarmProcess, pattern: str) -> re.Match[str]:
     """Reads what the process prints up to a line that the pattern fits."""
     assert process.stdout is not None
     lines = []
@@ -82,15 +84,20 @@ def test_a_stage_that_native_code_holds_ends_at_once_with_143(namespace: Sequenc
         assert status_after_sigterm(process) == 143
 
 
-def test_what_a_stage_has_started_ends_with_it() -> None:
-    with started(_STUCK) as process:
+def test_what_a_stage_has_started_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(_TOY_EXECUTORS)
+    process = WarmProcess(_STUCK[1:], merged=True)
+    try:
         child = psutil.Process(int(said(process, r"stuck beside (\d+)")[1]))
-        assert status_after_sigterm(process) == 143
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=_SECONDS) == 143
         assert said(process, "ended by SIGTERM")
         end = time.monotonic() + _SECONDS
         while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < end
             time.sleep(0.02)
+    finally:
+        process.kill()
 
 
 def test_a_signal_that_the_system_gives_to_another_thread_reaches_the_main_thread() -> None:
