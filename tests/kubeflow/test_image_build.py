@@ -18,8 +18,14 @@ from emulator.pod import REPOSITORY
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3600),  # the first build installs everything
-    pytest.mark.skipif(bool(engines.missing()), reason=engines.missing()),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def possible() -> None:
+    """Asks for an engine and an index, which takes seconds, in the one process that needs them."""
+    if engines.missing():
+        pytest.skip(engines.missing())
 
 
 @pytest.fixture(scope="module")
