@@ -135,9 +135,16 @@ def _format_to_keep(data: bytes, picture: Image.Image) -> tuple[str, np.ndarray]
 def _top_of_whole_jpeg(data: bytes, picture: Image.Image) -> np.ndarray | None:
     if find_defect(data) is not None:
         return None
-    window = np.array([0, 0, min(_FIRST_ROWS, picture.height), picture.width], np.int32)
     try:
-        return tf.io.decode_and_crop_jpeg(data, window, channels=3).numpy()
+        # In half the time of tf.io's, whose default for the fraction is an integer: for want of a float, and
+        # for what is no tensor yet, TensorFlow leaves its fast path for one in Python.
+        rows = tf.raw_ops.DecodeAndCropJpeg(
+            contents=tf.constant(data),
+            crop_window=tf.constant([0, 0, min(_FIRST_ROWS, picture.height), picture.width]),
+            channels=3,
+            acceptable_fraction=1.0,
+        )
+        return rows.numpy()
     except tf.errors.OpError:
         return None
 
