@@ -18,9 +18,9 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from components.image_mask_example_gen import example
+from components.image_mask_example_gen import class_mask
+from components.image_mask_example_gen.class_mask import count_classes, encode_mask
 from components.image_mask_example_gen.config import RawLabel
-from components.image_mask_example_gen.example import count_classes, encode_mask
 from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.mask import Mask, open_mask
@@ -236,7 +236,7 @@ def test_written_masks_read_back_the_same(pixels: np.ndarray) -> None:
 def test_pixels_are_counted_by_class_and_ignored_ones_left_out(class_ids: np.ndarray) -> None:
     counts = [int((class_ids == class_id).sum()) for class_id in range(255)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(example, "_COUNTED_AT_ONCE", 9)
+        patch.setattr(class_mask, "_COUNTED_AT_ONCE", 9)
         assert count_classes(class_ids, 255) == counts
     assert count_classes(class_ids, 2) == counts[:2]
 
