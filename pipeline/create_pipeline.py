@@ -30,7 +30,7 @@ from components.pusher.component import Pusher
 from components.report.component import Report
 from components.run_parameters import RunParameters
 from components.schema.component import CuratedSchema
-from components.schema.curated import SCALAR_FEATURES, curated_schema
+from components.schema.curated import curated_schema, statistics_schema
 from components.serving.config import ServingCheckConfig, ServingLimits
 from components.serving_check.component import ServingCheck
 from components.trainer.component import Trainer
@@ -70,12 +70,15 @@ def create_pipeline(
         ),
     )
 
-    # Scalars only: statistics over encoded images say nothing and cost much.
+    # Scalars only, and nothing else is read: statistics over encoded images say nothing and cost much.
+    curated = curated_schema(attributes, recipe.dataset.max_pixels, labels.num_classes)
     statistics_gen = StatisticsGen(
         examples=example_gen.outputs["examples"],
-        stats_options=tfdv.StatsOptions(feature_allowlist=[*SCALAR_FEATURES, *attributes]),
+        stats_options=tfdv.StatsOptions(
+            schema=statistics_schema(curated), experimental_filter_read_paths=True
+        ),
     )
-    schema = CuratedSchema(curated_schema(attributes, recipe.dataset.max_pixels, labels.num_classes))
+    schema = CuratedSchema(curated)
 
     # Examples that are not what the schema says end the run here, before anything is learnt from them.
     example_validator = ExampleValidator(

@@ -7,15 +7,6 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from components.dataset import features
 from components.dataset.contracts import STATISTICS_ENVIRONMENT
 
-SCALAR_FEATURES = (
-    features.IMAGE_FORMAT,
-    features.IMAGE_HEIGHT,
-    features.IMAGE_WIDTH,
-    features.MASK_FORMAT,
-)
-"""Features worth statistics: not the bytes and their pixels, which ingestion has checked, nor the names, all
-different."""
-
 _IMAGE_FORMATS = ("jpeg", "png", "bmp")
 
 
@@ -28,6 +19,7 @@ def curated_schema(attributes: Sequence[str], max_pixels: int, num_classes: int)
         num_classes: those whose pixels are counted.
     """
     schema = schema_pb2.Schema(default_environment=[STATISTICS_ENVIRONMENT])
+    # No statistics over bytes and their pixels, which ingestion has checked, nor over names, all different.
     for name in (features.IMAGE_ENCODED, features.MASK_ENCODED, features.IMAGE_FILENAME):
         _required(schema, name, schema_pb2.BYTES).not_in_environment.append(STATISTICS_ENVIRONMENT)
     counts = _required(schema, features.CLASS_PIXELS, schema_pb2.INT)
@@ -41,6 +33,19 @@ def curated_schema(attributes: Sequence[str], max_pixels: int, num_classes: int)
     for name in (features.IMAGE_HEIGHT, features.IMAGE_WIDTH):
         feature = _required(schema, name, schema_pb2.INT)
         feature.int_domain.min, feature.int_domain.max = 1, max_pixels
+    return schema
+
+
+def statistics_schema(curated: schema_pb2.Schema) -> schema_pb2.Schema:
+    """Returns the features of a curated schema that are worth statistics, by name and type alone.
+
+    Read by it, Examples become Arrow without their images: any column holds on to the memory of all that were
+    read with it, and TensorFlow Data Validation keeps columns until it has those of a thousand Examples.
+    """
+    schema = schema_pb2.Schema()
+    for feature in curated.feature:
+        if STATISTICS_ENVIRONMENT not in feature.not_in_environment:
+            schema.feature.add(name=feature.name, type=feature.type)
     return schema
 
 
