@@ -11,9 +11,11 @@ from apache_beam.testing.util import assert_that, equal_to
 from tfx.components.util import examples_utils, tfxio_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils, standard_artifacts
+from tfx_bsl.coders import batch_util
 from tfx_bsl.tfxio import record_based_tfxio
 from tfx_bsl.tfxio.tfxio import TFXIO
 
+from pipeline.beam_config import BeamConfig
 from pipeline.tfxio import configure_tfxio
 
 PAR_DO = common_urns.primitives.PAR_DO.urn
@@ -23,6 +25,7 @@ GROUP_BY_KEY = common_urns.primitives.GROUP_BY_KEY.urn
 @pytest.fixture(autouse=True)
 def configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_based_tfxio, "ReadTfRecord", record_based_tfxio.ReadTfRecord)
+    monkeypatch.setattr(batch_util, "BatchRecords", batch_util.BatchRecords)
     configure_tfxio()
 
 
@@ -93,6 +96,21 @@ def test_every_record_of_every_file_is_read_once(workers: int, examples: Artifac
             | beam.FlatMap(lambda batch: [key for [key] in batch.column(0).to_pylist()])
         )
         assert_that(keys, equal_to([0, 1, 2, 3, 4]))
+
+
+@pytest.mark.parametrize(("stage", "batches"), [("StatisticsGen", [2]), ("Evaluator", [1, 1])])
+def test_the_evaluator_has_images_of_some_megabytes_one_by_one(
+    stage: str, batches: list[int], examples: Artifact
+) -> None:
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(5_000_000)]))
+    record = tf.train.Example(features=tf.train.Features(feature={"image": feature})).SerializeToString()
+    for shard in range(2):
+        with tf.io.TFRecordWriter(f"{examples.uri}/Split-train/data_tfrecord-0000{shard}-of-00003") as writer:
+            writer.write(record)
+    source = tfxio_utils.get_split_tfxio([examples], "train", telemetry_descriptors=[stage])
+    with beam.Pipeline(argv=BeamConfig(workers=1).pipeline_args()) as pipeline:
+        rows = pipeline | source.BeamSource() | beam.Map(lambda batch: batch.num_rows)
+        assert_that(rows, equal_to(batches))
 
 
 def test_a_pattern_that_matches_nothing_is_named(examples: Artifact) -> None:
