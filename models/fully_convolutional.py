@@ -1,5 +1,7 @@
 """Whether a network may see a whole picture although it has learnt from windows."""
 
+from collections.abc import Sequence
+
 import keras
 
 _LOCAL = (
@@ -33,5 +35,10 @@ def is_fully_convolutional(network: keras.Model) -> bool:
         is_fully_convolutional(operation)
         if isinstance(operation, keras.Model)
         else isinstance(operation, _LOCAL)
-        for operation in network.operations
+        for operation in operations_of(network)
     )
+
+
+def operations_of(network: keras.Model) -> Sequence[keras.Operation]:
+    """Returns what a network does, layers and arithmetic on tensors; a sequential one has layers alone."""
+    return network.layers if isinstance(network, keras.Sequential) else network.operations

@@ -33,6 +33,7 @@ from components.trainer.optimizers import (
 from components.trainer.progress_callback import Progress
 from components.trainer.record import TrainingRecord, write_record
 from models.encoder_unet import unfreeze
+from models.folded_normalization import fold_batch_normalization
 
 logger = logging.getLogger(__name__)
 
@@ -87,18 +88,16 @@ def run_fn(fn_args: FnArgs) -> None:
 
     epochs, best = checkpoints.history.epochs, checkpoints.history.best_epoch
     logger.info("exporting epoch %d of %d", best + 1, len(epochs))
-    size = settings.input_size
-    stride = whole_picture_stride(served, settings)
     export(
-        with_test_time_augmentation(served, settings),
+        with_test_time_augmentation(fold_batch_normalization(served), settings),
         graph,
-        size,
+        settings.input_size,
         settings.labels,
         limits,
         settings.reading,
         settings.made_from(),
         Path(fn_args.serving_model_dir),
-        stride,
+        whole_picture_stride(served, settings),
     )
 
 

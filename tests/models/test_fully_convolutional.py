@@ -35,7 +35,7 @@ def test_a_graph_for_images_of_any_size_answers_as_one_for_a_single_size(upsampl
         np.testing.assert_allclose(graph(images), network(images), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", "MobileNetV3Small", "EfficientNetV2B0"])
+@pytest.mark.parametrize("name", ["MobileNetV2", "MobileNetV3Small", "EfficientNetV2B0", "ConvNeXtTiny"])
 def test_so_do_encoders_that_squeeze_and_excite(name: EncoderName) -> None:
     network = encoder_unet((None, None, 3), 2, encoder=name, encoder_weights=None, filters=8)
     assert is_fully_convolutional(network) == (name in LOCAL)
