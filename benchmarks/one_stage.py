@@ -18,8 +18,8 @@ from typing import Final
 
 import numpy as np
 
-FIRST_EPOCH: Final = "first epoch of tf.data"
-"""Not a stage of its own: what the Trainer's input pipeline does while the first epoch is read."""
+TRAINER_INPUT: Final = "Trainer's input: decode, resize, write"
+"""Not a stage of its own: what the Trainer does with its pictures before the first epoch."""
 BARE_INPUT: Final = "bare loop: read, decode, resize, write"
 KERAS_INPUT: Final = "keras.utils.image_dataset_from_directory"
 BARE_EVALUATION: Final = "bare loop: predict, np.bincount"
@@ -58,20 +58,23 @@ def measure(stage: str, arguments: Sequence[str], workdir: Path, cores: Sequence
     return Cost(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _read_once(workdir: Path, data: Path, side: int) -> float:
+def _trainer_input(workdir: Path, data: Path, side: int) -> float:
     import tensorflow_transform as tft
 
     from components.imaging.reading import InputSize
     from components.trainer import data as trainer_data
+    from components.trainer.pictures import EqualPictures
 
     [graph] = (workdir / "artifacts/Transform/transform_graph").iterdir()
     files = [file for split in ("train", "val") for file in _examples(workdir, split)]
-    started = time.perf_counter()
-    trainer_data.count_examples(files)
     size = InputSize(side, side, "stretch")
-    for _ in trainer_data.raw_pairs(files, tft.TFTransformOutput(str(graph)), size, 3).batch(_BATCH):
-        pass
-    return time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as root:
+        started = time.perf_counter()
+        count = trainer_data.count_examples(files)
+        pairs = trainer_data.raw_pairs(files, tft.TFTransformOutput(str(graph)), size, 3)
+        batches = pairs.batch(_BATCH).as_numpy_iterator()
+        EqualPictures(batches, count, (side, side, 3), Path(root, "pixels"))
+        return time.perf_counter() - started
 
 
 def _bare_input(workdir: Path, data: Path, side: int) -> float:
@@ -159,7 +162,7 @@ def _examples(workdir: Path, split: str) -> list[str]:
 
 
 _LOOPS: Final[Mapping[str, Callable[[Path, Path, int], float]]] = {
-    FIRST_EPOCH: _read_once,
+    TRAINER_INPUT: _trainer_input,
     BARE_INPUT: _bare_input,
     KERAS_INPUT: _keras_input,
     BARE_EVALUATION: _bare_evaluation,

@@ -20,8 +20,8 @@ from typing import Final
 from benchmarks.one_stage import (
     BARE_EVALUATION,
     BARE_INPUT,
-    FIRST_EPOCH,
     KERAS_INPUT,
+    TRAINER_INPUT,
     Cost,
     NotMeasuredError,
     measure,
@@ -34,7 +34,7 @@ _TO_PIXELS: Final = (
     "CuratedSchema",
     "ExampleValidator",
     "Transform",
-    FIRST_EPOCH,
+    TRAINER_INPUT,
 )
 """The way from the files to the pixels that the Trainer reads."""
 _BEHIND: Final = ("Trainer", "Baseline", BARE_EVALUATION, "Evaluator", "ServingCheck", "Pusher", "Report")

@@ -127,9 +127,8 @@ def fit_trainer(network: keras.Model, batches: Any, steps: int) -> EpochTimer:
 
 def trainer_batches(settings: TrainerSettings, pictures: Pictures, steps: int, augmented: bool = True) -> Any:
     """Returns at least ``steps`` batches as the Trainer would train on, their pixels cached."""
-    import tensorflow as tf
-
     from components.trainer.data import augmentation, training_batches, window_batches
+    from components.trainer.pictures import EqualPictures
 
     batch = settings.training.batch_size
     augment = augmentation(settings.augmentation) if augmented else None
@@ -137,10 +136,10 @@ def trainer_batches(settings: TrainerSettings, pictures: Pictures, steps: int, a
         return window_batches(
             draw_windows(settings), range(1), steps_per_epoch=steps, batch_size=batch, augment=augment
         )
+    kept = EqualPictures([pictures], len(pictures.images), pictures.images.shape[1:], None)
     return training_batches(
-        tf.data.Dataset.from_tensor_slices(tuple(pictures)).cache(),
-        range(-(-steps * batch // len(pictures.images))),
-        buffer=len(pictures.images),
+        kept,
+        range(-(-steps * batch // len(kept))),
         batch_size=batch,
         drop_remainder=True,
         seed=0,
@@ -150,7 +149,8 @@ def trainer_batches(settings: TrainerSettings, pictures: Pictures, steps: int, a
 
 def draw_windows(settings: TrainerSettings) -> Any:
     """Returns the windows of 16 pictures between the network's size and four times its sides."""
-    from components.trainer.windows import Picture, RandomWindows
+    from components.trainer.pictures import Picture
+    from components.trainer.windows import RandomWindows
 
     random = np.random.default_rng(0)
     pictures = []

@@ -333,7 +333,7 @@ def test_a_stage_is_measured_in_a_process_of_its_own_on_the_cores_that_are_named
     cost = one_stage.measure(one_stage.BARE_INPUT, recipe, tmp_path, [0])
     assert cost.seconds > 0 and cost.peak_bytes > 50 * 2**20
     with pytest.raises(one_stage.NotMeasuredError, match="No such file or directory"):
-        one_stage.measure(one_stage.FIRST_EPOCH, recipe, tmp_path, [0])
+        one_stage.measure(one_stage.TRAINER_INPUT, recipe, tmp_path, [0])
 
 
 def test_what_was_measured_before_a_stage_failed_is_kept(

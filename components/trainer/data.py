@@ -1,7 +1,8 @@
-"""The input pipeline: from the splits' TFRecords to batches of uint8 pixels, cached after the first epoch."""
+"""The input pipeline: from the splits' TFRecords to batches of uint8 pixels, decoded once for all epochs."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from components.errors import StageError
 from components.imaging.reading import InputSize
 from components.trainer.config import Constants, TrainerSettings
 from components.trainer.distribution import full_batches, replica_batches
+from components.trainer.pictures import EqualPictures, Picture, keep, pair_bytes
 from components.trainer.training_config import AugmentationConfig
-from components.trainer.windows import Picture, RandomWindows, cut_of_grid, grid, keep
+from components.trainer.windows import RandomWindows, cut_of_grid, grid
 from models.augmentation import RandomAugmentation
 
 logger = logging.getLogger(__name__)
@@ -23,11 +25,12 @@ logger = logging.getLogger(__name__)
 Pair = tuple[tf.Tensor, tf.Tensor]
 """An image and its class ids, or a batch of both."""
 Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Pair]
+"""Changes images [N, H, W, channels] and masks [N, H, W] by a seed, int64 []."""
 
 _DECODE_BATCH = 4
 """Examples a call of the transform graph: enough to hide the call, few enough to fill every core."""
-_SHUFFLE_BYTES = 2**27
-"""Decoded pixels that the shuffle buffer may hold; ingestion has dealt the examples out at random already."""
+_KEPT_AT_ONCE = 16
+"""Decoded pictures that are put where all are kept: enough to hide the call."""
 _SHOWN = 4
 """Pairs that are drawn after each epoch."""
 _FOR_STATISTICS = 64
@@ -35,7 +38,7 @@ _FOR_STATISTICS = 64
 
 
 class Examples:
-    """The splits ``train`` and ``val``, decoded once and cached for all epochs.
+    """The splits ``train`` and ``val``, decoded once for all epochs.
 
     With ``transform.resize: native`` an example is a window: of training at a random place of a picture, of
     validation one of those that cover the pictures side by side.
@@ -129,30 +132,26 @@ class _Pictures:
         self, settings: TrainerSettings, decoded: Decoded, counts: Mapping[str, int], directory: Path
     ):
         training = settings.training
-        pair_bytes = decoded_bytes(1, settings.input_size, settings.channels)
-        in_memory = pair_bytes * sum(counts.values()) <= training.cache_bytes
-        if not in_memory:
-            logger.info("more decoded pixels than training.cache_bytes: they are cached on disk")
+        shape = (settings.input_size.height, settings.input_size.width, settings.channels)
+        in_memory = pair_bytes(*shape) * sum(counts.values()) <= training.cache_bytes
 
-        def kept(split: str) -> tf.data.Dataset:
-            return cached(decoded(split), counts[split], None if in_memory else directory / split)
+        def kept(split: str) -> EqualPictures:
+            batches = decoded(split).batch(_KEPT_AT_ONCE).as_numpy_iterator()
+            return EqualPictures(batches, counts[split], shape, None if in_memory else directory / split)
 
         self._training = training
         self._train = kept("train")
-        self._shuffle_buffer = min(counts["train"], _SHUFFLE_BYTES // pair_bytes)
         self._augment = augmentation(settings.augmentation)
-        self.count = counts["train"]
-        self.val = kept("val") if counts["val"] else None
-        # Not from the cache: it would take the first few for the whole.
-        self.shown = decoded("val" if counts["val"] else "train").take(_SHOWN)
-        some = min(counts["train"], _FOR_STATISTICS)
-        self.for_statistics = cached(decoded("train").take(some), some, None)
+        self.count = len(self._train)
+        train = whole_pairs(self._train)
+        self.val = whole_pairs(kept("val")) if counts["val"] else None
+        self.shown = (self.val or train).take(_SHOWN)
+        self.for_statistics = train.take(_FOR_STATISTICS)
 
     def batches(self, epochs: range, drop_remainder: bool) -> tf.data.Dataset:
         return training_batches(
             self._train,
             epochs,
-            buffer=self._shuffle_buffer,
             batch_size=self._training.batch_size,
             drop_remainder=drop_remainder,
             seed=self._training.seed,
@@ -270,62 +269,39 @@ def _decode_batch(size: InputSize) -> int:
     return 1 if size.method == "native" else _DECODE_BATCH
 
 
-def decoded_bytes(count: int, size: InputSize, channels: int) -> int:
-    """Returns what the pixels and class ids of ``count`` examples take."""
-    return count * size.height * size.width * (channels + 1)
-
-
-def cached(pairs: tf.data.Dataset, count: int, directory: Path | None) -> tf.data.Dataset:
-    """Keeps ``count`` decoded pairs after the first epoch: in ``directory``, or in memory without one."""
-    # Unbatching has lost the number of examples; Keras wants to know how long an epoch is.
-    pairs = pairs.apply(tf.data.experimental.assert_cardinality(count))
-    if directory is None:
-        return pairs.cache()
-    directory.mkdir(parents=True)
-    return pairs.cache(str(directory / "cache"))
-
-
 def training_batches(
-    pairs: tf.data.Dataset,
+    pictures: EqualPictures,
     epochs: range,
     *,
-    buffer: int,
     batch_size: int,
     drop_remainder: bool,
     seed: int,
     augment: Augment | None = None,
 ) -> tf.data.Dataset:
-    """Returns the batches of ``epochs`` one after the other: shuffled, augmented.
+    """Returns the batches of ``epochs`` one after the other: all pictures in a new order each, augmented.
 
     What is in a batch follows from ``seed``, the epoch's number and the batch's place in the epoch alone, so
     a training that goes on after some epochs sees what it would have seen without the interruption.
 
     Args:
-        pairs: cached pairs of image and mask.
+        pictures: at least one.
         epochs: the numbers of the epochs, in order.
-        buffer: pairs that may be held for shuffling.
-        batch_size: pairs a batch.
+        batch_size: pictures a batch.
         drop_remainder: leave out what does not fill a batch.
         seed: of the order and of ``augment``.
-        augment: called with images [N, H, W, channels], masks [N, H, W] and a seed, int64 [].
+        augment: changes a batch.
     """
+    # Two, as batches are read ahead into the next epoch.
+    order = lru_cache(maxsize=2)(
+        lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(pictures))
+    )
 
-    def batches(epoch: tf.Tensor) -> tf.data.Dataset:
-        # Of this function's graph alone: shuffling cannot combine a global seed with one that is a tensor.
-        tf.random.set_seed(None)
-        order = pairs.shuffle(
-            max(1, buffer), seed=_random_word(seed, epoch, 0), reshuffle_each_iteration=False
-        )
-        batched = order.batch(batch_size, drop_remainder, tf.data.AUTOTUNE)
-        if augment is None:
-            return batched
-        return tf.data.Dataset.zip(batched, tf.data.Dataset.counter(1)).map(
-            lambda pair, batch: augment(pair[0], pair[1], _random_word(seed, epoch, batch)), tf.data.AUTOTUNE
-        )
+    def read(epoch: int, place: int) -> tuple[np.ndarray, np.ndarray]:
+        return pictures.read(order(epoch)[place * batch_size : (place + 1) * batch_size])
 
-    # The cache lies outside of the function, so it is filled once and not anew in each epoch.
-    numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
-    return numbers.flat_map(batches).prefetch(tf.data.AUTOTUNE)
+    steps = len(pictures) // batch_size if drop_remainder else -(-len(pictures) // batch_size)
+    shape = (batch_size if drop_remainder else None, *pictures.shape)
+    return _batches(read, shape, epochs, steps_per_epoch=steps, seed=seed, augment=augment)
 
 
 def window_batches(
@@ -352,20 +328,54 @@ def window_batches(
             "transform.height and width"
         )
 
-    def cut(step: int) -> tuple[np.ndarray, np.ndarray]:
+    def cut(epoch: int, place: int) -> tuple[np.ndarray, np.ndarray]:
+        step = epoch * steps_per_epoch + place
         return windows.cut(range(step * batch_size, (step + 1) * batch_size), frame)
 
+    return _batches(
+        cut,
+        (batch_size, *frame, windows.channels),
+        epochs,
+        steps_per_epoch=steps_per_epoch,
+        seed=windows.seed,
+        augment=None if augment is None else partial(augment, window=window),
+    )
+
+
+def _batches(
+    read: Callable[[int, int], tuple[np.ndarray, np.ndarray]],
+    shape: tuple[int | None, ...],
+    epochs: range,
+    *,
+    steps_per_epoch: int,
+    seed: int,
+    augment: Augment | None,
+) -> tf.data.Dataset:
+    """Returns the batches that ``read`` makes of an epoch's number and a place in it, several at a time.
+
+    ``shape`` is that of their images.
+    """
+
     def batch(step: tf.Tensor) -> Pair:
-        images, masks = tf.numpy_function(cut, [step], (tf.uint8, tf.uint8), stateful=False)
-        images = tf.ensure_shape(images, [batch_size, *frame, windows.channels])
-        masks = tf.ensure_shape(masks, [batch_size, *frame])
+        epoch, place = step // steps_per_epoch, step % steps_per_epoch
+        images, masks = _numpy_pair(read, [epoch, place], shape)
         if augment is None:
             return images, masks
-        epoch, place = step // steps_per_epoch, step % steps_per_epoch
-        return augment(images, masks, _random_word(windows.seed, epoch, 1 + place), window)
+        return augment(images, masks, _random_word(seed, epoch, 1 + place))
 
     steps = tf.data.Dataset.range(epochs.start * steps_per_epoch, epochs.stop * steps_per_epoch)
     return steps.map(batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def whole_pairs(pictures: EqualPictures) -> tf.data.Dataset:
+    """Returns pictures as pairs, in their order."""
+
+    def read(number: int) -> tuple[np.ndarray, np.ndarray]:
+        images, class_ids = pictures.read(np.array([number]))
+        return images[0], class_ids[0]
+
+    numbers = tf.data.Dataset.range(len(pictures))
+    return numbers.map(lambda number: _numpy_pair(read, [number], pictures.shape), tf.data.AUTOTUNE)
 
 
 def grid_pairs(pictures: Sequence[Picture], size: InputSize, at_most: int) -> tf.data.Dataset:
@@ -377,12 +387,9 @@ def grid_pairs(pictures: Sequence[Picture], size: InputSize, at_most: int) -> tf
         place = places[index * len(places) // number]
         return cut_of_grid(pictures[place.picture], place, size.height, size.width)
 
-    def pair(index: tf.Tensor) -> Pair:
-        image, class_ids = tf.numpy_function(cut, [index], (tf.uint8, tf.uint8), stateful=False)
-        image = tf.ensure_shape(image, [size.height, size.width, pictures[0].image.shape[-1]])
-        return image, tf.ensure_shape(class_ids, [size.height, size.width])
-
-    return tf.data.Dataset.range(number).map(pair, tf.data.AUTOTUNE)
+    shape = (size.height, size.width, pictures[0].image.shape[-1])
+    numbers = tf.data.Dataset.range(number)
+    return numbers.map(lambda index: _numpy_pair(cut, [index], shape), tf.data.AUTOTUNE)
 
 
 def statistics_batches(pairs: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
@@ -395,7 +402,17 @@ def statistics_batches(pairs: tf.data.Dataset, batch_size: int) -> tf.data.Datas
     return pairs.map(lambda image, class_ids: image).batch(count // number, drop_remainder=True)
 
 
-def _random_word(seed: int, epoch: tf.Tensor, position: tf.Tensor | int) -> tf.Tensor:
+def _numpy_pair(
+    read: Callable[..., tuple[np.ndarray, np.ndarray]],
+    numbers: list[tf.Tensor],
+    shape: tuple[int | None, ...],
+) -> Pair:
+    """Returns what ``read`` makes of ``numbers`` outside of TensorFlow; ``shape`` is that of images."""
+    image, class_ids = tf.numpy_function(read, numbers, (tf.uint8, tf.uint8), stateful=False)
+    return tf.ensure_shape(image, shape), tf.ensure_shape(class_ids, shape[:-1])
+
+
+def _random_word(seed: int, epoch: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """Returns an int64 [] that looks random and is a function of its arguments."""
     key = tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int64), epoch]), position)
     return tf.random.stateless_uniform([], key, minval=None, maxval=None, dtype=tf.int64)

@@ -114,8 +114,8 @@ class TrainingConfig(Settings):
     jit_compile: bool | None = None
     """Compile steps with XLA; null decides by the hardware."""
     cache_bytes: int = Field(default=4 * 2**30, ge=0)
-    """Decoded uint8 pixels of train and val are kept in memory after the first epoch if they take no more
-    than this, otherwise on disk."""
+    """Decoded uint8 pixels of train and val are kept in memory if they take no more than this, otherwise on
+    disk."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Initial weights, shuffling, augmentation and dropout."""
 

@@ -1,38 +1,25 @@
-"""Windows of pictures of any size: how pictures are kept, where windows lie, and how they are cut.
+"""Windows of pictures of any size: where they lie, and how they are cut.
 
-Pictures are kept decoded, as uint8 in memory or in one file that is mapped into it, so cutting is copying and
-a batch may mix any of them. Windows are numbered; where each lies follows from the seed and its number alone,
-so they can be cut in parallel and, after an interruption, again.
+Pictures are decoded, so cutting is copying and a batch may mix any of them. Windows are numbered; where each
+lies follows from the seed and its number alone, so they can be cut in parallel and, after an interruption,
+again.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from components.dataset.features import IGNORE_LABEL
-from components.errors import StageError
-
-logger = logging.getLogger(__name__)
+from components.trainer.pictures import Picture
 
 _POSITIONS = 64
 """Of each class in each picture that are kept for windows around them, 4 bytes each: a picture of ten classes
 has 2.5 KiB of them, 100,000 such pictures have 256 MB."""
 _BLOCK_PIXELS = 2**22
 """Searched for classes at once, which takes 8 bytes a pixel."""
-
-
-class Picture(NamedTuple):
-    """A picture, or a window of one."""
-
-    image: np.ndarray
-    """uint8 [height, width, channels]"""
-    class_ids: np.ndarray
-    """uint8 [height, width]"""
 
 
 class Place(NamedTuple):
@@ -43,52 +30,6 @@ class Place(NamedTuple):
     top: int
     """Of the window, in the picture's pixels; negative where the picture is smaller. Likewise"""
     left: int
-
-
-def keep(pairs: Iterable[tuple[np.ndarray, np.ndarray]], budget: int, file: Path) -> list[Picture]:
-    """Keeps images and class ids in memory if they take no more than ``budget`` bytes, otherwise in ``file``.
-
-    Raises:
-        StageError: the disk is full.
-    """
-    shapes, held, size = [], [], 0
-    written = None
-    try:
-        for image, class_ids in pairs:
-            shapes.append(image.shape)
-            held += [np.ascontiguousarray(image), np.ascontiguousarray(class_ids)]
-            size += image.nbytes + class_ids.nbytes
-            if written is None and size > budget:
-                logger.info("more decoded pixels than training.cache_bytes: they are kept on disk")
-                file.parent.mkdir(parents=True, exist_ok=True)
-                written = file.open("wb")
-            if written is not None:
-                for part in held:
-                    written.write(part.data)
-                held.clear()
-    except OSError as error:
-        raise StageError(
-            f"decoded pixels cannot be kept in {file}: {error.strerror}; make room there, or raise "
-            "training.cache_bytes to keep them in memory"
-        ) from None
-    finally:
-        if written is not None:
-            written.close()
-    if written is None:
-        return [Picture(*pair) for pair in zip(held[::2], held[1::2], strict=True)]
-    return _mapped(file, shapes)
-
-
-def _mapped(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[Picture]:
-    pixels = np.asarray(np.memmap(file, np.uint8, mode="r"))
-    pictures, begin = [], 0
-    for height, width, channels in shapes:
-        middle = begin + height * width * channels
-        end = middle + height * width
-        image = pixels[begin:middle].reshape(height, width, channels)
-        pictures.append(Picture(image, pixels[middle:end].reshape(height, width)))
-        begin = end
-    return pictures
 
 
 def cut(picture: Picture, top: int, left: int, height: int, width: int) -> Picture:

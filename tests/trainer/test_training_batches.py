@@ -1,6 +1,7 @@
 """What a training sees in which epoch, whoever asks for it and when."""
 
-from itertools import chain
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +9,35 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer.data import Pair, cached, training_batches
+from components.errors import StageError
+from components.trainer.data import Pair, training_batches, whole_pairs
+from components.trainer.pictures import EqualPictures
 
 COUNT = 10
 
 
-@pytest.fixture(params=["memory", "disk"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
-    return tmp_path / "pixels" if request.param == "disk" else None
+def pairs(count: int = COUNT) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images 2 x 3 that show their own number, with masks of it."""
+    for number in range(count):
+        yield np.full((2, 3, 3), number, np.uint8), np.full((2, 3), number, np.uint8)
 
 
-def numbered(count: int = COUNT) -> tf.data.Dataset:
-    """Images 2 x 2 that show their own number, with masks of it."""
-    numbers = tf.data.Dataset.range(count).map(lambda number: tf.cast(number, tf.uint8))
-    return numbers.map(lambda number: (tf.fill([2, 2, 3], number), tf.fill([2, 2], number)))
+def batched(count: int = COUNT) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same in batches of three, and what is left."""
+    numbers = iter(pairs(count))
+    while batch := list(islice(numbers, 3)):
+        images, masks = zip(*batch, strict=True)
+        yield np.stack(images), np.stack(masks)
 
 
-def batches(pairs: tf.data.Dataset, epochs: range, **options: Any) -> list[list[int]]:
-    defaults: dict[str, Any] = {"buffer": COUNT, "batch_size": 4, "drop_remainder": False, "seed": 0}
+def numbered(file: Path | None = None) -> EqualPictures:
+    return EqualPictures(batched(), COUNT, (2, 3, 3), file)
+
+
+def batches(pictures: EqualPictures, epochs: range, **options: Any) -> list[list[int]]:
+    defaults: dict[str, Any] = {"batch_size": 4, "drop_remainder": False, "seed": 0}
     result = []
-    for images, masks in training_batches(pairs, epochs, **defaults | options).as_numpy_iterator():
+    for images, masks in training_batches(pictures, epochs, **defaults | options).as_numpy_iterator():
         np.testing.assert_array_equal(images[..., 0], masks)
         result.append(images[:, 0, 0, 0].tolist())
     return result
@@ -45,26 +55,36 @@ def test_every_epoch_has_every_pair_once_in_an_order_of_its_own() -> None:
 def test_an_epoch_is_the_same_whether_others_came_before_it_or_not() -> None:
     options: dict[str, Any] = {"augment": add_random_number}
     whole = batches(numbered(), range(4), **options)
-    # As another training in this process may have left it; shuffling must not mind.
-    tf.random.set_seed(7)
     assert batches(numbered(), range(2, 4), **options) == whole[len(whole) // 2 :]
 
 
-def test_pairs_are_decoded_once_for_all_epochs_and_phases(place: Path | None) -> None:
-    decoded = []
+def test_batches_are_the_same_from_memory_and_from_disk(tmp_path: Path) -> None:
+    on_disk = numbered(tmp_path / "pixels" / "train")
+    assert batches(on_disk, range(3)) == batches(numbered(), range(3))
+    seen = list(whole_pairs(on_disk).as_numpy_iterator())
+    for (image, class_ids), (expected, expected_ids) in zip(seen, pairs(), strict=True):
+        np.testing.assert_array_equal(image, expected)
+        np.testing.assert_array_equal(class_ids, expected_ids)
 
-    def decode(number: int) -> int:
-        decoded.append(int(number))
-        return number
 
-    def count(image: tf.Tensor, mask: tf.Tensor) -> Pair:
-        with tf.control_dependencies([tf.py_function(decode, [mask[0, 0]], tf.uint8)]):
-            return tf.identity(image), mask
+def test_a_file_that_has_lost_pixels_ends_the_training(tmp_path: Path) -> None:
+    file = tmp_path / "train"
+    pictures = numbered(file)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(tf.errors.UnknownError, match="has lost pixels"):
+        batches(pictures, range(1))
 
-    pairs = cached(numbered().map(count), COUNT, place)
-    batches(pairs, range(3))
-    batches(pairs, range(3, 5))
-    assert sorted(decoded) == list(range(COUNT))
+
+@pytest.mark.parametrize("there", [COUNT - 1, 0])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_fewer_pictures_than_were_counted_are_no_dataset(there: int, on_disk: bool, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{there} pictures in place of {COUNT}"):
+        EqualPictures(batched(there), COUNT, (2, 3, 3), tmp_path / "train" if on_disk else None)
+
+
+def test_a_full_disk_is_said_in_a_line() -> None:
+    with pytest.raises(StageError, match="kept in /dev/full: No space left on device; make room there"):
+        EqualPictures(batched(), COUNT, (2, 3, 3), Path("/dev/full"))
 
 
 def test_each_batch_is_augmented_with_a_seed_of_its_own() -> None:

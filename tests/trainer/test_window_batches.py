@@ -17,8 +17,9 @@ from components.trainer.data import Examples, grid_pairs, window_batches
 from components.trainer.model_config import ModelConfig
 from components.trainer.network import build_network, compile_network
 from components.trainer.optimizers import build_optimizer, phases
+from components.trainer.pictures import Picture
 from components.trainer.training_config import AugmentationConfig, TrainingConfig
-from components.trainer.windows import Picture, RandomWindows
+from components.trainer.windows import RandomWindows
 from models.augmentation import RandomAugmentation
 
 SIZE = InputSize(8, 12, "native")

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import StageError
-from components.trainer.windows import Picture, Place, RandomWindows, cut, cut_of_grid, grid, keep
+from components.trainer.pictures import Picture, keep
+from components.trainer.windows import Place, RandomWindows, cut, cut_of_grid, grid
 
 SHAPES = [(30, 40), (1, 1), (1, 5000), (7, 9), (64, 5)]
 
