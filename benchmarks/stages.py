@@ -1,11 +1,12 @@
 """What an image costs in each stage of a run, against bare loops that do as much, and the memory it takes.
 
-    python -m benchmarks.stages PETS_DIRECTORY [--sizes 600 6000] [--cores 1 2]
+    python -m benchmarks.stages PETS_DIRECTORY [--sizes 600 6000] [--cores 1 2] [--rounds 1] [--to_pixels]
 
 The Oxford-IIIT Pets are repeated under other names, as links, a quarter of them for testing. What an image
 costs is the difference between the largest and the smallest dataset over the difference in images, so that
 start-up does not count; with one size, all of it over the images. Memory is a stage's highest, size by size.
-The network is tiny: it costs next to nothing beside what brings images to it and masks from it.
+The network is tiny: it costs next to nothing beside what brings images to it and masks from it. Each is
+measured ``--rounds`` times, of which the median counts; ``--to_pixels`` ends before the Trainer.
 
 Rows come as they are measured. Where a stage fails those behind it are left out, and the exit status is 1.
 """
@@ -14,7 +15,9 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from benchmarks.one_stage import (
@@ -62,19 +65,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("pets", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=(600, 6000))
     parser.add_argument("--cores", type=int, nargs="+", default=(1, 2))
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--to_pixels", action="store_true")
     args = parser.parse_args(argv)
     sizes = sorted(args.sizes)
     complete = True
     with tempfile.TemporaryDirectory() as root:
         for size in sizes:
             repeat_pets(args.pets, Path(root, f"pets-{size}"), size, test=size // _TEST_SHARE)
-        bare = _row(BARE_INPUT, Path(root), sizes, 1)
+        bare = _row(BARE_INPUT, Path(root), sizes, 1, args.rounds)
         for cores in args.cores:
-            _row(KERAS_INPUT, Path(root), sizes, cores)
+            _row(KERAS_INPUT, Path(root), sizes, cores, args.rounds)
             costs: dict[str, float] = {}
             try:
-                for stage in (*_TO_PIXELS, *_BEHIND):
-                    costs[stage] = _row(stage, Path(root), sizes, cores)
+                for stage in _TO_PIXELS if args.to_pixels else (*_TO_PIXELS, *_BEHIND):
+                    costs[stage] = _row(stage, Path(root), sizes, cores, args.rounds)
             except NotMeasuredError as error:
                 print(f"not measured: {error}", flush=True)
                 complete = False
@@ -82,12 +87,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if complete else 1
 
 
-def _row(stage: str, root: Path, sizes: Sequence[int], cores: int) -> float:
+def _row(stage: str, root: Path, sizes: Sequence[int], cores: int, rounds: int) -> float:
     """Measures and prints a row; returns its milliseconds an image."""
     costs: list[Cost] = []
     for size in sizes:
         arguments = ("pets_unet", str(root / f"pets-{size}"), *_SETTINGS, f"beam.workers={cores}")
-        costs.append(measure(stage, arguments, root / f"run-{cores}-{size}", range(cores)))
+        measured = [
+            measure(stage, arguments, root / f"run-{number}-{cores}-{size}", range(cores))
+            for number in range(rounds)
+        ]
+        costs.append(Cost(*(median(values) for values in zip(*map(astuple, measured), strict=True))))
     first, last = costs[0], costs[-1]
     images, seconds = sizes[-1], last.seconds
     if len(sizes) > 1:

@@ -342,16 +342,19 @@ def test_what_was_measured_before_a_stage_failed_is_kept(
     def measure(stage: str, arguments: object, workdir: Path, cores: range) -> one_stage.Cost:
         if stage == "Transform" and len(cores) == 1:
             raise one_stage.NotMeasuredError("no space left")
-        return one_stage.Cost(seconds=len(cores) * int(workdir.name.split("-")[-1]), peak_bytes=2**20)
+        _, number, _, images = workdir.name.split("-")
+        return one_stage.Cost(seconds=len(cores) * int(images) * 2 ** (int(number) - 1), peak_bytes=2**20)
 
     monkeypatch.setattr(stages, "measure", measure)
     monkeypatch.setattr(stages, "repeat_pets", lambda *_, **__: None)
-    assert stages.main([str(tmp_path), "--sizes", "10", "30"]) == 1
+    assert stages.main([str(tmp_path), "--sizes", "10", "30", "--rounds", "3"]) == 1
     lines = capsys.readouterr().out.splitlines()
     place = lines.index("not measured: no space left")
     assert "ExampleValidator" in lines[place - 1] and "1000.00 ms an image, 1 → 1 MiB" in lines[place - 1]
     assert lines[place + 1].startswith("2 cores  keras") and "2000.00 ms an image" in lines[place + 1]
     assert lines[-1] == "2 cores  Evaluator 1.00 × the bare loop"
+    stages.main([str(tmp_path), "--cores", "2", "--to_pixels"])
+    assert "to the Trainer's pixels" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_how_long_one_waits_is_said_in_medians(
