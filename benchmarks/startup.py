@@ -3,8 +3,8 @@
     python -m benchmarks.startup [--rounds 3] [--set KEY=VALUE]
 
 For ``--help``; for the first byte that ``pipeline.predict`` sends to a server; in a run of ``shapes``, for
-the first stage, the first epoch, the server that tries the model, and the end; and for a rerun in which
-every stage is cached.
+the first stage, the first training step, the first epoch, the server that tries the model, and the end; and
+for a rerun in which every stage is cached.
 """
 
 import argparse
@@ -71,9 +71,9 @@ def run_waits(*arguments: str) -> dict[str, float]:
                 case {"event": "stage_started", "number": number}:
                     if number == 1:
                         waits["the first stage begins after"] = now
-                case {"event": "progress"}:
-                    # The first step is somewhere before: nobody waits for what is not shown.
-                    waits.setdefault("the first epoch is over after", now)
+                case {"event": "progress", "step": step, "steps": steps}:
+                    reached = "epoch is over" if step == steps else "training step is done"
+                    waits.setdefault(f"the first {reached} after", now)
                 case {
                     "event": "finished",
                     "exit_code": 0,

@@ -1,14 +1,23 @@
 """TensorFlow, TFX and Beam imported in less time."""
 
 import gc
+import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import Final
 
 OPTIONAL_TO_KERAS: Final = ("jax", "sklearn")
 """What Keras imports where it finds it, for its other backends and for wrappers."""
+ONLY_FOR_OTHERS: Final = (
+    *("IPython", "matplotlib", "scipy"),
+    *("apache_beam.io.gcp.bigquery", "apache_beam.io.gcp.gcsfilesystem", "google.cloud.dataflow"),
+    *("apitools", "bson", "oauth2client", "pymongo"),
+)
+"""What Beam, TensorFlow and Keras, the old and the new one, import where they find it: for notebooks, for
+clouds and databases, and for augmentation in NumPy."""
 
 
 @contextmanager
@@ -48,3 +57,37 @@ def without_init(package: str) -> None:
         if (spec := importlib.util.find_spec(package)) is None:
             raise ModuleNotFoundError(f"no module named {package!r}", name=package)
         sys.modules[package] = importlib.util.module_from_spec(spec)
+
+
+def postpone_init(package: str) -> None:
+    """Has a package's ``__init__`` run when somebody asks the package for what is no module of it.
+
+    Until then its modules are imported without it, and without what that imports.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    if package in sys.modules:
+        return
+    without_init(package)
+    module = sys.modules[package]
+    assert module.__spec__ is not None and module.__spec__.loader is not None
+    run = module.__spec__.loader.exec_module
+    lock, begun = RLock(), False
+
+    def find(name: str) -> object:
+        nonlocal begun
+        # Those tools ask for that look through all modules.
+        if not name.startswith("__"):
+            with lock:
+                if not begun and importlib.util.find_spec(f"{package}.{name}"):
+                    return importlib.import_module(f"{package}.{name}")
+                # What it imports itself asks for more.
+                if not begun:
+                    begun = True
+                    run(module)
+                if name in vars(module):
+                    return vars(module)[name]
+        raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=module)
+
+    vars(module)["__getattr__"] = find

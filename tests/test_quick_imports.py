@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,10 @@ def _says(program: str) -> str:
     return done.stdout.strip()
 
 
-_HEAD = "import gc, importlib.util, sys\nfrom components.imports import quick_imports, without_init\n"
+_HEAD = (
+    "import gc, importlib.util, sys\n"
+    "from components.imports import postpone_init, quick_imports, without_init\n"
+)
 
 
 def test_a_package_is_absent_within_and_there_afterwards() -> None:
@@ -87,3 +91,48 @@ def test_after_an_import_that_fails_all_is_as_before(collects: bool) -> None:
         "    print(gc.isenabled(), 'colorsys' in sys.modules)\n"
     )
     assert _says(program) == f"{collects} False"
+
+
+def test_a_package_is_whole_when_it_is_asked_for_what_is_no_module_of_it(tmp_path: Path) -> None:
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "__init__.py").write_text("print('opened')\nfrom shop import apples\nprice = apples.price\n")
+    (package / "apples.py").write_text("price = 3\n")
+    (package / "pears.py").write_text("price = 4\n")
+    program = (
+        f"{_HEAD}"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "postpone_init('shop')\n"
+        "from shop import pears\n"
+        "import shop\n"
+        "print(pears.price, shop.pears is pears, hasattr(shop, '__iter__'), 'shop.apples' in sys.modules)\n"
+        "print(shop.price, shop.pears is pears, hasattr(shop, 'plums'))\n"
+        "postpone_init('shop')\n"
+        "print(shop.price)\n"
+        "postpone_init('no_such_package')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split("\n") == ["4 True False False", "opened", "3 True False", "3", ""]
+    assert "ModuleNotFoundError" in done.stderr
+
+
+def test_what_only_executing_a_stage_takes_is_not_imported_before_and_whole_then() -> None:
+    program = (
+        "import sys\n"
+        "from pipeline.local.run import import_tfx\n"
+        "import_tfx()\n"
+        "heavy = {'components.evaluator.executor', 'components.trainer.run_fn', 'kubernetes', 'nltk'}\n"
+        "heavy |= {'IPython', 'google.cloud.bigquery', 'google.cloud.storage', 'matplotlib', 'scipy.stats'}\n"
+        "print(heavy & set(sys.modules))\n"
+        "from components.evaluator.component import Evaluator\n"
+        "from components.trainer.component import Trainer\n"
+        "print([stage.EXECUTOR_SPEC.executor_class.__module__ for stage in (Evaluator, Trainer)])\n"
+        "import tensorflow_model_analysis as tfma\n"
+        "import matplotlib, scipy\n"
+        "print(tfma.EvalConfig.__name__, tfma.ExtractEvaluateAndWriteResults.__name__)\n"
+    )
+    assert _says(program).split("\n") == [
+        "set()",
+        "['components.evaluator.executor', 'components.trainer.executor']",
+        "EvalConfig ExtractEvaluateAndWriteResults",
+    ]

@@ -65,21 +65,23 @@ def render_comparison(comparison: Comparison) -> str:
     )
 
 
-def write_page(data: ReportData, directory: Path, artifacts: Mapping[str, "Artifact"]) -> Path:
+def write_page(data: ReportData, directory: Path, artifacts: Mapping[str, "Artifact"], *before: Path) -> Path:
     """Writes ``index.html``, with ``splits.csv`` beside it, and returns its path.
 
     Args:
         data: what the page shows.
         directory: where to.
         artifacts: those of the stages that are done, by output key.
+        before: directories that get the same first.
     """
-    # Of the newest run there is one page, which may have no such list.
-    (directory / SPLITS_FILE).unlink(missing_ok=True)
-    if "ingestion" in artifacts and (splits := Path(artifacts["ingestion"].uri, SPLITS_FILE)).exists():
-        shutil.copyfile(splits, directory / SPLITS_FILE)
-    page = directory / PAGE_FILE
-    write_whole(page, render(data))
-    return page
+    rendered = render(data)
+    for folder in (*before, directory):
+        # Of the newest run there is one page, which may have no such list.
+        (folder / SPLITS_FILE).unlink(missing_ok=True)
+        if "ingestion" in artifacts and (splits := Path(artifacts["ingestion"].uri, SPLITS_FILE)).exists():
+            shutil.copyfile(splits, folder / SPLITS_FILE)
+        write_whole(folder / PAGE_FILE, rendered)
+    return directory / PAGE_FILE
 
 
 def _curves(trainings: Sequence[tuple[str, TrainingHistory | None]]) -> list[tuple[str, str]]:

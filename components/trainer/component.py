@@ -1,66 +1,20 @@
 """The Trainer component: TFX's own, with the settings that people change from run to run set apart."""
 
-from typing import Any, Final
+from typing import Final
 
 from tfx import types
-from tfx.components.trainer.executor import GenericExecutor
-from tfx.components.trainer.fn_args_utils import FnArgs
-from tfx.dsl.components.base import base_component, executor_spec
+from tfx.dsl.components.base import base_component
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import trainer_pb2
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 
-from components.run_parameters import (
-    DATA_PATH,
-    EPOCHS,
-    LEARNING_RATE,
-    settings_of_any_run,
-    settings_of_run,
-)
+from components.named_executor import NamedExecutor
+from components.run_parameters import DATA_PATH, EPOCHS, LEARNING_RATE, settings_of_any_run
 from components.serving.config import ServingLimits
-from components.trainer import run_fn
 from components.trainer.config import TrainerSettings
-from components.trainer.distribution import is_chief
 
 SETTINGS_KEY: Final = "settings"
 LIMITS_KEY: Final = "limits"
-
-
-class TrainerExecutor(GenericExecutor):
-    """TFX's executor, whose ``run_fn`` is given the settings with this run's own values.
-
-    Processes that train together (``TF_CONFIG``) each run it with the same arguments.
-    """
-
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Trains; see ``run_fn``.
-
-        Raises:
-            StageError: this run's number of epochs or learning rate is impossible.
-        """
-        if is_chief():
-            super().Do(input_dict, output_dict, exec_properties)
-        else:
-            # TFX's own would miss the model, which the chief alone exports.
-            run_fn.run_fn(self._GetFnArgs(input_dict, output_dict, exec_properties))
-
-    def _GetFnArgs(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> FnArgs:
-        fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
-        fn_args.custom_config = {
-            SETTINGS_KEY: settings_of_run(TrainerSettings, exec_properties[SETTINGS_KEY], exec_properties),
-            LIMITS_KEY: ServingLimits.model_validate_json(exec_properties[LIMITS_KEY]),
-        }
-        return fn_args
 
 
 class TrainerSpec(standard_component_specs.TrainerSpec):
@@ -91,7 +45,7 @@ class Trainer(base_component.BaseComponent):
     """
 
     SPEC_CLASS = TrainerSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(TrainerExecutor)
+    EXECUTOR_SPEC = NamedExecutor("components.trainer.executor.Executor")
 
     def __init__(
         self,
@@ -107,7 +61,7 @@ class Trainer(base_component.BaseComponent):
         spec = TrainerSpec(
             examples=examples,
             transform_graph=transform_graph,
-            run_fn=f"{run_fn.__name__}.run_fn",
+            run_fn="components.trainer.run_fn.run_fn",
             train_args=trainer_pb2.TrainArgs(splits=["train"]),
             eval_args=trainer_pb2.EvalArgs(splits=["val"]),
             settings=settings_of_any_run(settings.model_dump(mode="json")),

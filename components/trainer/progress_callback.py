@@ -1,4 +1,4 @@
-"""The Keras callback that logs each epoch and tells how far a training is."""
+"""The Keras callback that logs the first step and each epoch, and tells how far a training is."""
 
 import logging
 import math
@@ -46,7 +46,7 @@ class _Steps:
 
 
 class Progress(keras.callbacks.Callback):
-    """Logs each epoch, and adds ``seconds`` and ``learning_rate`` to what it measured.
+    """Logs the first step and each epoch, and adds ``seconds`` and ``learning_rate`` to what one measured.
 
     Ends a training that has diverged.
     """
@@ -75,6 +75,14 @@ class Progress(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         now = time.perf_counter()
         self._training.begin(batch, now)
+        if batch == 1 and self._compiles:
+            self._progress = progress = self._within_epoch(batch, now)
+            logger.info(
+                "training has begun: the first of %d steps an epoch took %.1f s",
+                progress.steps,
+                now - self._begun,
+                extra={RECORD_ATTRIBUTE: progress},
+            )
         if now - self._last_tick >= _TICK_SECONDS and ticks.isEnabledFor(logging.DEBUG):
             self._last_tick = now
             self._progress = self._within_epoch(batch, now)

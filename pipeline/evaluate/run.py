@@ -19,7 +19,8 @@ from tfx.types import Artifact, artifact_utils, channel_utils, standard_artifact
 from components.bucket import is_remote, path_of
 from components.dataset.artifacts import IngestionReportArtifact
 from components.errors import StageError
-from components.evaluator.component import SPLIT, Evaluator, EvaluatorExecutor
+from components.evaluator.component import SPLIT, Evaluator
+from components.evaluator.executor import Executor as EvaluatorExecutor
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.executor import Executor as IngestionExecutor

@@ -92,7 +92,7 @@ def _pushed_line(summary: RunSummary) -> Line:
     version = summary.pushed_version
     if summary.pushed_now:
         said = f"Pushed version {version}"
-    # The report tells of this run, so it is made anew whatever else is reused.
+    # Another commit is another report, and no other model.
     elif all(stage.cached for stage in summary.stages if stage.name != "Report"):
         said = f"Nothing has changed, version {version} stays"
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from components.imports import OPTIONAL_TO_KERAS, quick_imports
+from components.imports import ONLY_FOR_OTHERS, OPTIONAL_TO_KERAS, postpone_init, quick_imports
 from components.report.run_summary import INTERRUPTED, RunSummary, Stage, summarize
 from pipeline.config import Recipe
 from pipeline.failures import explain_failure, rejected_files
@@ -29,6 +29,20 @@ logger = logging.getLogger(__name__)
 def new_run_id() -> str:
     """Returns an id that no other run of a work directory has: the local time, as people look for it."""
     return datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+
+
+def import_tfx() -> None:
+    """Imports what composing a pipeline and looking for cached answers take, and no more.
+
+    What a stage needs besides is imported where it has something to execute.
+    """
+    with quick_imports(*OPTIONAL_TO_KERAS, *ONLY_FOR_OTHERS):
+        # All components of TFX, with Kubernetes' client and Keras's tuner: needed by none of ours.
+        postpone_init("tfx.components")
+        # A second of statistics and of metrics for texts, and only the Evaluator's executor needs it.
+        postpone_init("tensorflow_model_analysis")
+        import pipeline.create_pipeline
+        import pipeline.local.stages  # noqa: F401
 
 
 @dataclass(frozen=True)
@@ -168,9 +182,9 @@ class LocalRun:
 
     def _run_stages(self) -> None:
         # Seconds of imports, needed by nothing that comes before.
-        with quick_imports(*OPTIONAL_TO_KERAS):
-            from pipeline.create_pipeline import create_pipeline
-            from pipeline.local.stages import fail_abandoned_executions, stages_of
+        import_tfx()
+        from pipeline.create_pipeline import create_pipeline
+        from pipeline.local.stages import fail_abandoned_executions, stages_of
 
         fail_abandoned_executions(self._workdir.metadata, self._workdir.artifacts)
         pipeline = create_pipeline(

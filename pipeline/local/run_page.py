@@ -55,5 +55,4 @@ def write_report(
     for folder in (past, newest):
         folder.mkdir(parents=True, exist_ok=True)
     data.save(past)
-    write_page(data, past, artifacts)
-    return write_page(data, newest, artifacts)
+    return write_page(data, newest, artifacts, past)

@@ -7,15 +7,21 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
-from tfx.orchestration.portable import beam_executor_operator, runtime_parameter_utils
+from tfx.orchestration.portable import (
+    base_executor_operator,
+    beam_executor_operator,
+    python_executor_operator,
+    runtime_parameter_utils,
+)
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import executable_spec_pb2
 
@@ -27,6 +33,11 @@ _PROCESS: Final = Path("/proc/self")
 _RESET_PEAK: Final = "5"
 """What ``clear_refs`` takes for: the peak of the resident set is what it is now (proc_pid_clear_refs(5))."""
 _MEGABYTE: Final = 1e6
+_OPERATORS: Final = {
+    executable_spec_pb2.BeamExecutableSpec: beam_executor_operator.BeamExecutorOperator,
+    executable_spec_pb2.PythonClassExecutableSpec: python_executor_operator.PythonExecutorOperator,
+}
+"""What runs executors of either kind."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,9 @@ class Stage:
             pipeline_runtime_spec=self._pipeline.runtime_spec,
             executor_spec=runner_utils.extract_executor_spec(self._deployment, self.name),
             custom_driver_spec=runner_utils.extract_custom_driver_spec(self._deployment, self.name),
-            custom_executor_operators={executable_spec_pb2.BeamExecutableSpec: self._beam_operator},
+            custom_executor_operators=dict.fromkeys(
+                _OPERATORS, partial(_LateOperator, beam_pipeline_args=self._beam_pipeline_args)
+            ),
         ).launch()
         with metadata.Metadata(self._connection) as store:
             [execution] = store.store.get_executions_by_id([execution_info.execution_id])
@@ -89,15 +102,26 @@ class Stage:
             memory_mb=peak_memory_mb() if measures_memory and not cached else None,
         )
 
-    def _beam_operator(
-        self, executor_spec: Any, platform_config: Any
-    ) -> beam_executor_operator.BeamExecutorOperator:
-        """Adds Beam's arguments as late as here, behind the cache: who does the work changes no result."""
-        spec = executable_spec_pb2.BeamExecutableSpec()
-        spec.CopyFrom(executor_spec)
-        for argument in self._beam_pipeline_args:
-            spec.beam_pipeline_args_placeholders.add().value.string_value = argument
-        return beam_executor_operator.BeamExecutorOperator(spec, platform_config)
+
+class _LateOperator(base_executor_operator.BaseExecutorOperator):
+    """TFX's operator, made when there is something to execute: it imports the executor."""
+
+    SUPPORTED_EXECUTOR_SPEC_TYPE: ClassVar = list(_OPERATORS)
+    SUPPORTED_PLATFORM_CONFIG_TYPE: ClassVar[list[type]] = []
+
+    def __init__(self, executor_spec: Any, platform_config: Any, beam_pipeline_args: Sequence[str]):
+        super().__init__(executor_spec, platform_config)
+        self._beam_pipeline_args = beam_pipeline_args
+
+    def run_executor(self, execution_info: Any) -> Any:
+        spec = type(self._executor_spec)()
+        spec.CopyFrom(self._executor_spec)
+        if isinstance(spec, executable_spec_pb2.BeamExecutableSpec):
+            # As late as here, behind the cache: who does the work changes no result.
+            for argument in self._beam_pipeline_args:
+                spec.beam_pipeline_args_placeholders.add().value.string_value = argument
+        operator = _OPERATORS[type(spec)](spec)
+        return operator.with_execution_watcher(self._execution_watcher_address).run_executor(execution_info)
 
 
 def stages_of(pipeline: Pipeline, run_id: str, beam_pipeline_args: Sequence[str] = ()) -> list[Stage]:

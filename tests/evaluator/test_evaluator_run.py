@@ -16,8 +16,9 @@ from components.dataset.contracts import EVALUATION_FILE, LABELS_FILE, Evaluatio
 from components.dataset.features import IMAGE_ENCODED, IMAGE_FILENAME, MASK_ENCODED
 from components.dataset.labels import LabelSet
 from components.errors import StageError
-from components.evaluator.component import Evaluator, EvaluatorExecutor
+from components.evaluator.component import Evaluator
 from components.evaluator.config import EvaluationConfig
+from components.evaluator.executor import Executor as EvaluatorExecutor
 from components.imaging.reading import InputSize
 from components.metrics.ceiling import restored_target
 from pipeline.beam_config import BeamConfig

@@ -53,7 +53,7 @@ def test_the_gate_knows_the_baseline_and_comes_before_the_push(
 def test_who_does_the_work_is_no_part_of_what_the_cache_compares(tmp_path: Path) -> None:
     one, two = (stages(tmp_path, f"beam.workers={workers}") for workers in (1, 2))
     for left, right in zip(one, two, strict=True):
-        # The Report shows the whole recipe, and is never answered from the cache.
+        # The Report shows the whole recipe.
         assert left._node == right._node or left.name == "Report"
         assert left._deployment == right._deployment
 

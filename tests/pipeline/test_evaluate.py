@@ -19,7 +19,8 @@ from tiny_export import LABELS, export_tiny_model
 
 from components.dataset.artifacts import IngestionReportArtifact
 from components.dataset.contracts import EVALUATION_FILE, LABELS_FILE, Evaluation
-from components.evaluator.component import Evaluator, EvaluatorExecutor
+from components.evaluator.component import Evaluator
+from components.evaluator.executor import Executor as EvaluatorExecutor
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.executor import Executor as IngestionExecutor
 from components.report.data import ReportData

@@ -20,8 +20,9 @@ from windows_by_hand import Network, by_hand
 from components.baseline.executor import Executor as BaselineExecutor
 from components.dataset.contracts import EVALUATION_FILE, LABELS_FILE, SERVING_CHECK_FILE, Evaluation
 from components.dataset.contracts import ServingCheck as ServingReport
-from components.evaluator.component import Evaluator, EvaluatorExecutor
+from components.evaluator.component import Evaluator
 from components.evaluator.config import EvaluationConfig
+from components.evaluator.executor import Executor as EvaluatorExecutor
 from components.imaging import sliding_window
 from components.imaging.reading import RGB, InputSize
 from components.imaging.resize import resize_image

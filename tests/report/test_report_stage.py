@@ -21,6 +21,7 @@ from components.fingerprint import source_fingerprint
 from components.metrics.confusion import count_pixels, margins
 from components.metrics.table import MEAN_IOU, METRICS, class_iou
 from components.report import executor
+from components.report import lineage as lineage_module
 from components.report.component import Driver
 from components.report.data import ReportData
 
@@ -212,6 +213,13 @@ def test_a_refused_model_gets_a_page_with_the_reasons(
     assert data.summary.reasons == ("mean IoU is too low",)
 
 
-def test_no_execution_is_answered_from_the_cache() -> None:
+def test_an_execution_is_answered_from_the_cache_until_code_commit_or_libraries_are_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     driver = Driver(metadata_handle=None)
-    assert driver.token({}, {}) != driver.token({}, {})
+    before = driver.token({}, {})
+    assert driver.token({}, {}) == before
+    for name in ("source_fingerprint", "git_commit", "version"):
+        with monkeypatch.context() as changed:
+            changed.setattr(lineage_module, name, lambda *_: "another")
+            assert driver.token({}, {}) != before

@@ -11,8 +11,9 @@ from tfx.components.util import udf_utils
 from tfx.types import standard_artifacts
 
 from components.errors import StageError
-from components.trainer import component, run_fn
+from components.trainer import run_fn
 from components.trainer.config import TrainerSettings
+from components.trainer.executor import Executor
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def run(directory: Path, epochs: int = 7, training: Any = None) -> None:
     }
     inputs = {name: artifacts[name] for name in ("examples", "transform_graph")}
     outputs = {name: artifacts[name] for name in ("model", "model_run")}
-    component.TrainerExecutor(GenericExecutor.Context()).Do(inputs, outputs, properties)
+    Executor(GenericExecutor.Context()).Do(inputs, outputs, properties)
 
 
 def test_the_runs_own_values_are_trained_with_and_recorded(tmp_path: Path, trained: list[FnArgs]) -> None:

@@ -80,7 +80,7 @@ def test_an_epoch_is_a_line_with_all_that_was_measured(
 ) -> None:
     caplog.set_level(logging.INFO, "components.trainer.progress_callback")
     train_epoch(callback, clock, 0)
-    [record] = caplog.records
+    _, record = caplog.records
     assert record.getMessage() == (
         "epoch 1/4: loss 0.5000, val mean IoU 0.250 (at input size), 10 images/s, 45 s left"
     )
@@ -92,7 +92,24 @@ def test_the_last_epoch_leaves_no_time(
 ) -> None:
     caplog.set_level(logging.INFO, "components.trainer.progress_callback")
     train_epoch(callback, clock, 3)
-    assert caplog.messages == ["epoch 4/4: loss 0.5000, val mean IoU 0.250 (at input size), 10 images/s"]
+    assert caplog.messages[1:] == ["epoch 4/4: loss 0.5000, val mean IoU 0.250 (at input size), 10 images/s"]
+
+
+def test_that_the_training_has_begun_is_said_once_when_its_first_step_is_done(
+    callback: Progress, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "components.trainer.progress_callback")
+    callback.on_epoch_begin(0)
+    callback.on_train_batch_begin(0)
+    assert not caplog.records
+    clock.now += 2.5
+    callback.on_train_batch_begin(1)
+    [record] = caplog.records
+    assert record.getMessage() == "training has begun: the first of 10 steps an epoch took 2.5 s"
+    assert getattr(record, RECORD_ATTRIBUTE) == TrainingProgress(1, 4, 1, 10, None, None, None, None)
+    for epoch in range(2):
+        train_epoch(callback, clock, epoch)
+    assert [message.partition(" ")[0] for message in caplog.messages[2:]] == ["epoch", "epoch"]
 
 
 def test_in_the_first_epoch_the_time_left_comes_from_its_steps_but_the_first_which_compiles(
@@ -110,10 +127,10 @@ def test_what_compiles_in_the_first_epoch_counts_neither_in_the_time_left_nor_in
 ) -> None:
     caplog.set_level(logging.INFO, "components.trainer.progress_callback")
     train_epoch(callback, clock, 0, first_step=60.0, first_validated=30.0)
-    assert caplog.messages[0].endswith("10 images/s, 45 s left")
+    assert caplog.messages[1].endswith("10 images/s, 45 s left")
     # Whatever is slow later is no compilation.
     train_epoch(callback, clock, 1, first_step=11.0)
-    assert caplog.messages[1].endswith("5 images/s, 50 s left")
+    assert caplog.messages[2].endswith("5 images/s, 50 s left")
 
 
 def test_an_epoch_of_one_step_is_all_that_is_known_of_the_others(
