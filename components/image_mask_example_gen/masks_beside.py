@@ -5,6 +5,7 @@ one alone is in Python at a time. Masks are the larger part of it, and need no T
 is there in half a second, takes some 60 MB, and writes nothing but its answers.
 """
 
+import os
 import pickle
 import signal
 import subprocess
@@ -136,7 +137,9 @@ def main() -> None:
     """Answers on standard output what standard input asks: first comes a reader, then lists of entries."""
     # Who asked may be gone.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    questions, answers = sys.stdin.buffer, sys.stdout.buffer
+    questions, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # What a library prints would be taken for an answer.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     reader: MaskReader = pickle.load(questions)
     with suppress(EOFError):
         while True:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -238,3 +239,16 @@ def test_they_end_with_the_process_that_holds_them(
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_what_is_printed_meanwhile_is_no_answer(
+    reader: MaskReader, entries: list[Entry], capfd: pytest.CaptureFixture[str]
+) -> None:
+    prints: Any = SimpleNamespace(open_mask=print)
+    with (
+        MasksBeside(replace(reader, layout=prints)) as beside,
+        pytest.raises(AttributeError, match="'NoneType' object has no attribute 'height'"),
+        beside.reading(entries[:1]) as masks,
+    ):
+        next(masks)
+    assert entries[0].mask in capfd.readouterr().err

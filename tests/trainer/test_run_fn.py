@@ -39,6 +39,7 @@ from components.trainer.network import with_test_time_augmentation
 from components.trainer.progress_callback import Progress
 from components.trainer.run_fn import run_fn
 from components.trainer.training_config import AugmentationConfig, TrainingConfig
+from models.folded_normalization import fold_batch_normalization
 
 LABELS = LabelSet(names=("ground", "disc"))
 
@@ -329,7 +330,7 @@ def test_fine_tuning_is_a_second_phase_that_survives_kills_stops_by_itself_and_m
     measured = Checkpoints.on_epoch_end
 
     def scored(self: Checkpoints, epoch: int, logs: Mapping[str, Any]) -> None:
-        weights.append(self.model.get_weights())
+        weights.append(fold_batch_normalization(self.model).get_weights())
         measured(self, epoch, {**logs, f"val_{IOU}": scores[epoch]})
 
     monkeypatch.setattr(Checkpoints, "on_epoch_end", scored)
