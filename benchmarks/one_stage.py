@@ -72,8 +72,9 @@ def _trainer_input(workdir: Path, data: Path, side: int) -> float:
         started = time.perf_counter()
         count = trainer_data.count_examples(files)
         pairs = trainer_data.raw_pairs(files, tft.TFTransformOutput(str(graph)), size, 3)
-        batches = pairs.batch(_BATCH).as_numpy_iterator()
-        EqualPictures(batches, count, (side, side, 3), Path(root, "pixels"))
+        EqualPictures(
+            pairs.batch(_BATCH).as_numpy_iterator, count, (side, side, 3), Path(root, "pixels")
+        ).fill()
         return time.perf_counter() - started
 
 

@@ -136,7 +136,8 @@ def trainer_batches(settings: TrainerSettings, pictures: Pictures, steps: int, a
         return window_batches(
             draw_windows(settings), range(1), steps_per_epoch=steps, batch_size=batch, augment=augment
         )
-    kept = EqualPictures([pictures], len(pictures.images), pictures.images.shape[1:], None)
+    kept = EqualPictures(lambda: [pictures], len(pictures.images), pictures.images.shape[1:], None)
+    kept.fill()
     return training_batches(
         kept,
         range(-(-steps * batch // len(kept))),

@@ -62,7 +62,8 @@ def without_init(package: str) -> None:
 def postpone_init(package: str) -> None:
     """Has a package's ``__init__`` run when somebody asks the package for what is no module of it.
 
-    Until then its modules are imported without it, and without what that imports.
+    Until then its modules are imported without it, and without what that imports. One thread should ask:
+    another that imports what ``__init__`` does might wait for it, and it for that.
 
     Raises:
         ModuleNotFoundError: it is not installed.

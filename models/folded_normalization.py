@@ -64,9 +64,10 @@ def _folds(model: keras.Model) -> Iterator[tuple[keras.Layer, keras.layers.Batch
         if not isinstance(operation, keras.layers.BatchNormalization) or len(operation._inbound_nodes) > 1:
             continue
         tensor = operation.input
-        maker = makers[id(tensor)]
+        maker = makers.get(id(tensor))
         if (
-            type(maker) in _CONVOLUTIONS
+            maker is not None
+            and type(maker) in _CONVOLUTIONS
             and readers[id(tensor)] == 1
             and len(maker._inbound_nodes) == 1
             and maker.activation is keras.activations.linear

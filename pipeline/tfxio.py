@@ -11,6 +11,8 @@ from tfx_bsl.tfxio import record_based_tfxio
 _ONE_IS_ENOUGH: Final = [1]
 _BATCH_BYTES: Final = 20 << 20
 """Of the records of a batch, as TFX has it where it counts bytes."""
+_BATCH_RECORDS: Final = 1000
+"""At most, as TFX has it where it counts records."""
 _EVALUATOR_BATCH_BYTES: Final = 4 << 20
 """Of one that the Evaluator reads. It predicts few images at once anyhow, and each of its threads has a batch
 several times over: as records, as their features, as a column and as an array."""
@@ -32,7 +34,7 @@ def configure_tfxio() -> None:
 def batch_records(
     records: beam.PCollection, batch_size: int | None, telemetry_descriptors: Sequence[str] | None
 ) -> beam.PCollection:
-    """Batches records to some megabytes, and one that is larger by itself.
+    """Batches records to some megabytes, a thousand at most, and one that is larger by itself.
 
     Args:
         records: serialised Examples.
@@ -43,8 +45,8 @@ def batch_records(
     return records | "BatchElements" >> beam.BatchElements(
         min_batch_size=size,
         max_batch_size=size,
-        # Before a record larger than a batch Beam would hand on a batch of none.
-        element_size_fn=lambda record: min(len(record), size),
+        # Before one larger than a batch Beam would hand on a batch of none.
+        element_size_fn=lambda record: min(max(len(record), size // _BATCH_RECORDS), size),
     )
 
 

@@ -58,6 +58,10 @@ class MasksBeside:
         for process in self._all:
             process.kill()
             process.wait()
+            for pipe in (process.stdin, process.stdout):
+                # What it was not told any more is of no use to anybody.
+                with suppress(BrokenPipeError):
+                    _pipe(pipe).close()
 
     @contextmanager
     def reading(self, entries: Sequence[Entry]) -> Iterator[Iterator[ReadMask]]:
@@ -126,10 +130,11 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 def _ended(process: subprocess.Popen[bytes]) -> StageError:
     status = process.wait()
-    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    if status > 0:
+        return StageError(f"a process that reads masks ended with status {status}; the log has its error")
     return StageError(
-        f"a process that reads masks {how}; give the stage more memory, or one worker, which needs no such "
-        "process (--set beam.workers=1)"
+        f"a process that reads masks was killed by {signal.Signals(-status).name}; give the stage more "
+        "memory, or one worker, which needs no such process (--set beam.workers=1)"
     )
 
 

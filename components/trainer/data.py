@@ -1,9 +1,10 @@
 """The input pipeline: from the splits' TFRecords to batches of uint8 pixels, decoded once for all epochs."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +16,7 @@ from components.errors import StageError
 from components.imaging.reading import InputSize
 from components.trainer.config import Constants, TrainerSettings
 from components.trainer.distribution import full_batches, replica_batches
-from components.trainer.pictures import EqualPictures, Picture, keep, pair_bytes
+from components.trainer.pictures import KEPT_ON_DISK, EqualPictures, Picture, keep, pair_bytes
 from components.trainer.training_config import AugmentationConfig
 from components.trainer.windows import RandomWindows, cut_of_grid, grid
 from models.augmentation import RandomAugmentation
@@ -38,7 +39,7 @@ _FOR_STATISTICS = 64
 
 
 class Examples:
-    """The splits ``train`` and ``val``, decoded once for all epochs.
+    """The splits ``train`` and ``val``, decoded once for all epochs, when the first of these begins.
 
     With ``transform.resize: native`` an example is a window: of training at a random place of a picture, of
     validation one of those that cover the pictures side by side.
@@ -135,20 +136,28 @@ class _Pictures:
         shape = (settings.input_size.height, settings.input_size.width, settings.channels)
         in_memory = pair_bytes(*shape) * sum(counts.values()) <= training.cache_bytes
 
+        if not in_memory:
+            logger.info(KEPT_ON_DISK)
+
         def kept(split: str) -> EqualPictures:
-            batches = decoded(split).batch(_KEPT_AT_ONCE).as_numpy_iterator()
+            def batches() -> Iterator[Any]:
+                return decoded(split).batch(_KEPT_AT_ONCE).as_numpy_iterator()
+
             return EqualPictures(batches, counts[split], shape, None if in_memory else directory / split)
 
         self._training = training
-        self._train = kept("train")
+        self._train, self._val = kept("train"), kept("val")
         self._augment = augmentation(settings.augmentation)
         self.count = len(self._train)
         train = whole_pairs(self._train)
-        self.val = whole_pairs(kept("val")) if counts["val"] else None
-        self.shown = (self.val or train).take(_SHOWN)
+        self.val = whole_pairs(self._val) if counts["val"] else None
+        # Decoded a second time: where nothing is left to train, they are all that is wanted.
+        self.shown = decoded("val" if counts["val"] else "train").take(_SHOWN)
         self.for_statistics = train.take(_FOR_STATISTICS)
 
     def batches(self, epochs: range, drop_remainder: bool) -> tf.data.Dataset:
+        self._train.fill()
+        self._val.fill()
         return training_batches(
             self._train,
             epochs,

@@ -2,16 +2,18 @@
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
 from components.errors import StageError
 
 logger = logging.getLogger(__name__)
+
+KEPT_ON_DISK: Final = "more decoded pixels than training.cache_bytes: they are kept on disk"
 
 
 class Picture(NamedTuple):
@@ -28,46 +30,58 @@ Pairs = Iterable[tuple[np.ndarray, np.ndarray]]
 
 
 class EqualPictures:
-    """Pictures of one size, by number.
+    """Pictures of one size, by number, decoded when ``fill`` is called.
 
     They lie in one array, or one behind the other in a file. That is read anew for each batch and not mapped:
     what the process holds is the same however many there are, and the system keeps of the file what it has
     memory for.
 
     Args:
-        batches: images and class ids, as of ``read``.
+        batches: gives images and class ids, as of ``read``.
         count: the number of pictures.
         shape: height, width and channels of each.
         file: where they are kept; None keeps them in memory.
-
-    Raises:
-        StageError: the disk is full.
-        ValueError: there are more or fewer than ``count``.
     """
 
-    def __init__(self, batches: Pairs, count: int, shape: tuple[int, int, int], file: Path | None):
+    def __init__(
+        self, batches: Callable[[], Pairs], count: int, shape: tuple[int, int, int], file: Path | None
+    ):
         self.shape = shape
-        self._count, self._file = count, file
+        self._batches, self._count, self._file = batches, count, file
         self._bytes = pair_bytes(*shape)
-        self._rows = np.empty((0 if file else count, self._bytes), np.uint8)
-        filled = 0
-        with _writing(file) if file else nullcontext() as output:
-            for images, class_ids in batches:
-                # An image and its class ids are a row.
-                rows = np.concatenate([part.reshape(len(part), -1) for part in (images, class_ids)], axis=1)
-                if output is None:
-                    self._rows[filled : filled + len(rows)] = rows
-                else:
-                    output.write(rows.data)
-                filled += len(rows)
-        if filled != count:
-            raise ValueError(f"{filled} pictures in place of {count}")
+        self._rows: np.ndarray | None = None
+        """Of an image and its class ids each; none where they are in the file."""
 
     def __len__(self) -> int:
         return self._count
 
+    def fill(self) -> None:
+        """Decodes the pictures, unless that is done.
+
+        Raises:
+            StageError: the disk is full.
+            ValueError: there are more or fewer pictures than there should be.
+        """
+        if self._rows is not None:
+            return
+        kept = np.empty((0 if self._file else self._count, self._bytes), np.uint8)
+        filled = 0
+        with _writing(self._file) if self._file else nullcontext() as output:
+            for images, class_ids in self._batches():
+                rows = np.concatenate([part.reshape(len(part), -1) for part in (images, class_ids)], axis=1)
+                if output is None:
+                    kept[filled : filled + len(rows)] = rows
+                else:
+                    output.write(rows.data)
+                filled += len(rows)
+        if filled != self._count:
+            raise ValueError(f"{filled} pictures in place of {self._count}")
+        self._rows = kept
+
     def read(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns uint8 images [N, height, width, channels] and uint8 class ids [N, height, width]."""
+        if self._rows is None:
+            raise ValueError("no pictures yet")
         rows = self._rows[numbers] if self._file is None else self._read_rows(self._file, numbers)
         middle, number = math.prod(self.shape), len(rows)
         images, class_ids = rows[:, :middle], rows[:, middle:]
@@ -104,6 +118,7 @@ def keep(pairs: Pairs, budget: int, file: Path) -> list[Picture]:
             held += [np.ascontiguousarray(image), np.ascontiguousarray(class_ids)]
             size += image.nbytes + class_ids.nbytes
             if written is None and size > budget:
+                logger.info(KEPT_ON_DISK)
                 written = stack.enter_context(_writing(file))
             if written is not None:
                 for part in held:
@@ -116,7 +131,6 @@ def keep(pairs: Pairs, budget: int, file: Path) -> list[Picture]:
 
 @contextmanager
 def _writing(file: Path) -> Iterator[BinaryIO]:
-    logger.info("more decoded pixels than training.cache_bytes: they are kept on disk")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("wb") as written:

@@ -78,7 +78,7 @@ class Progress(keras.callbacks.Callback):
         if batch == 1 and self._compiles:
             self._progress = progress = self._within_epoch(batch, now)
             logger.info(
-                "training has begun: the first of %d steps an epoch took %.1f s",
+                "the first of %d steps an epoch took %.1f s",
                 progress.steps,
                 now - self._begun,
                 extra={RECORD_ATTRIBUTE: progress},

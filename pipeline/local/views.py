@@ -222,7 +222,8 @@ class JsonView(View):
     Every object has ``event``:
 
     - ``stage_started``: ``stage``, ``number``, ``count``
-    - ``progress``: ``stage`` and the fields of ``TrainingProgress``, after the first step and each epoch
+    - ``progress``: ``stage`` and the fields of ``TrainingProgress``, after a phase's first step and each
+      epoch
     - ``stage_finished``: ``stage``, ``seconds``, ``cached``, ``memory_mb``; a stage that fails never finishes
     - ``finished``: ``exit_code``, ``log``, ``summary`` as in ``summary.json``; always the last
     """

@@ -98,6 +98,10 @@ def with_an_activation(x: Any) -> Any:
     return normalised(layers.Conv2D(4, 3, activation="relu")(x))
 
 
+def first_of_all(x: Any) -> Any:
+    return keras.Sequential([layers.BatchNormalization(), layers.Conv2D(4, 3)])(x)
+
+
 def over_rows(x: Any) -> Any:
     return normalised(layers.Conv2D(4, 3)(x), axis=1)
 
@@ -106,7 +110,7 @@ def over_rows(x: Any) -> Any:
     "body",
     [
         *(needed_twice, given_out, seen_by_a_network, used_twice, norm_used_twice),
-        *(with_an_activation, over_rows),
+        *(with_an_activation, over_rows, first_of_all),
     ],
 )
 def test_a_normalisation_that_no_convolution_can_take_over_stays(body: Any) -> None:

@@ -113,6 +113,18 @@ def test_the_evaluator_has_images_of_some_megabytes_one_by_one(
         assert_that(rows, equal_to(batches))
 
 
+def test_small_records_come_a_thousand_at_most(examples: Artifact) -> None:
+    feature = tf.train.Feature(int64_list=tf.train.Int64List(value=[7]))
+    record = tf.train.Example(features=tf.train.Features(feature={"key": feature})).SerializeToString()
+    with tf.io.TFRecordWriter(f"{examples.uri}/Split-train/data_tfrecord-00000-of-00003") as writer:
+        for _ in range(1200):
+            writer.write(record)
+    source = tfxio_utils.get_split_tfxio([examples], "train", telemetry_descriptors=["Transform"])
+    with beam.Pipeline(argv=BeamConfig(workers=1).pipeline_args()) as pipeline:
+        rows = pipeline | source.BeamSource() | beam.Map(lambda batch: batch.num_rows)
+        assert_that(rows | beam.CombineGlobally(max), equal_to([1000]))
+
+
 def test_a_pattern_that_matches_nothing_is_named(examples: Artifact) -> None:
     examples.split_names = artifact_utils.encode_split_names(["val"])
     source = tfxio_utils.get_split_tfxio([examples], "val", telemetry_descriptors=["test"])

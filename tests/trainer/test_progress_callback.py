@@ -105,7 +105,7 @@ def test_that_the_training_has_begun_is_said_once_when_its_first_step_is_done(
     clock.now += 2.5
     callback.on_train_batch_begin(1)
     [record] = caplog.records
-    assert record.getMessage() == "training has begun: the first of 10 steps an epoch took 2.5 s"
+    assert record.getMessage() == "the first of 10 steps an epoch took 2.5 s"
     assert getattr(record, RECORD_ATTRIBUTE) == TrainingProgress(1, 4, 1, 10, None, None, None, None)
     for epoch in range(2):
         train_epoch(callback, clock, epoch)

@@ -31,7 +31,9 @@ def batched(count: int = COUNT) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def numbered(file: Path | None = None) -> EqualPictures:
-    return EqualPictures(batched(), COUNT, (2, 3, 3), file)
+    pictures = EqualPictures(batched, COUNT, (2, 3, 3), file)
+    pictures.fill()
+    return pictures
 
 
 def batches(pictures: EqualPictures, epochs: range, **options: Any) -> list[list[int]]:
@@ -79,12 +81,14 @@ def test_a_file_that_has_lost_pixels_ends_the_training(tmp_path: Path) -> None:
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_fewer_pictures_than_were_counted_are_no_dataset(there: int, on_disk: bool, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{there} pictures in place of {COUNT}"):
-        EqualPictures(batched(there), COUNT, (2, 3, 3), tmp_path / "train" if on_disk else None)
+        EqualPictures(
+            lambda: batched(there), COUNT, (2, 3, 3), tmp_path / "train" if on_disk else None
+        ).fill()
 
 
 def test_a_full_disk_is_said_in_a_line() -> None:
     with pytest.raises(StageError, match="kept in /dev/full: No space left on device; make room there"):
-        EqualPictures(batched(), COUNT, (2, 3, 3), Path("/dev/full"))
+        EqualPictures(batched, COUNT, (2, 3, 3), Path("/dev/full")).fill()
 
 
 def test_each_batch_is_augmented_with_a_seed_of_its_own() -> None:

@@ -183,6 +183,17 @@ def test_an_epoch_is_a_number_of_windows_in_whole_batches(
     assert [image.shape for image, _ in made.shown] == [(8, 12, 3)] * 4
 
 
+def test_whole_pictures_are_decoded_when_the_first_epoch_begins(examples: Any, tmp_path: Path) -> None:
+    pictures = [picture(8, 12, seed) for seed in range(6)]
+    made, _ = examples(pictures, pictures[:2], size=InputSize(8, 12, "stretch"), cache_bytes=0)
+    assert len(made.shown) == 2 and not (tmp_path / "pixels").exists()
+    batches = list(made.train(range(1)).as_numpy_iterator())
+    assert sorted(file.name for file in (tmp_path / "pixels").iterdir()) == ["train", "val"]
+    seen = np.concatenate([masks for _, masks in batches])
+    assert sorted(map(bytes, seen)) == sorted(each.class_ids.tobytes() for each in pictures)
+    assert np.array_equal(next(made.val.as_numpy_iterator())[0], [each.image for each in pictures[:2]])
+
+
 def test_a_batch_that_devices_cannot_share_is_refused(examples: Any) -> None:
     with pytest.raises(StageError, match="batch_size 4 does not suit 3 devices"):
         examples([picture(40, 50)], [], 3)
