@@ -50,8 +50,8 @@ _CHAIN: Final = 10
 """Kills, each of a run that goes on after the one before, until one is left alone."""
 _TRIES: Final = "ServingCheck"
 """The stage that starts a server."""
-_EACH_RUN: Final = "Report"
-"""The stage that is never taken from the cache."""
+_TELLS_OF_ALL: Final = "Report"
+"""The stage that is done again where the serving check's verdict is another, or has its time anew."""
 _START: Final = "before the first stage"
 _BETWEEN: Final = "between two stages, or summing up"
 _END: Final = "the end"
@@ -265,7 +265,7 @@ class Trials:
 
         Of a run that hung, it says that, too.
         """
-        again = self._done & run.executed - {_EACH_RUN}
+        again = self._done & run.executed - {_TELLS_OF_ALL}
         self._done |= run.done
         hung = [f"it hung, and was killed after {_RUN_SECONDS} s"] if run.hung else []
         return [*hung, *(f"{stage} was done, and ran again" for stage in sorted(again))]
