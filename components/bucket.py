@@ -132,7 +132,9 @@ class BucketPath(PosixPath):
 _Item = TypeVar("_Item")
 
 
-def reading_ahead(items: Iterable[_Item], files: Callable[[_Item], Iterable[Path]]) -> Iterator[_Item]:
+def reading_ahead(
+    items: Iterable[_Item], files: Callable[[_Item], Iterable[Path]]
+) -> Generator[_Item, None, None]:
     """Yields items, while those of their files that are in a bucket are on their way some items before.
 
     A request is answered after tens of milliseconds, most of a small object's time. For what finds no room to

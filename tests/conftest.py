@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 from warm_process import begin_by_fork
 from xdist.remote import Producer
@@ -24,6 +25,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from components.dataset import features
 from components.imports import quick_imports
+
+# Nothing here is about an example's milliseconds, which a busy machine multiplies.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 _SHARED_CASES = _SHARED_DATA.parent / "cases"

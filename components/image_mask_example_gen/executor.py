@@ -7,7 +7,7 @@ import pickle
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from itertools import repeat
 from pathlib import Path
@@ -109,10 +109,14 @@ class WriteShard(beam.DoFn):
         partial = f"{self._scratch}/{uuid.uuid4().hex}"
         outcome: Outcome = []
         in_bucket = isinstance(self._reader.masks.root, BucketPath)
-        reading = self._beside.reading(shard.entries) if self._beside else nullcontext(repeat(None))
-        with tf.io.TFRecordWriter(partial) as writer, reading as masks:
+        with (
+            tf.io.TFRecordWriter(partial) as writer,
+            self._beside.reading(shard.entries) if self._beside else nullcontext(repeat(None)) as masks,
             # A local file is there at once, and to ask for it takes a tenth of what its image takes.
-            entries = reading_ahead(shard.entries, self._reader.files) if in_bucket else shard.entries
+            closing(reading_ahead(shard.entries, self._reader.files))
+            if in_bucket
+            else nullcontext(shard.entries) as entries,
+        ):
             # The entries first: where they end, no mask is waited for.
             for entry, mask in zip(entries, masks, strict=False):
                 result = self._reader.read(entry, mask)
