@@ -1,6 +1,7 @@
 """The input pipeline: from the splits' TFRecords to batches of uint8 pixels, decoded once for all epochs."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -256,8 +257,7 @@ def raw_pairs(
     def transform(examples: tf.Tensor) -> Pair:
         return _unpack(layer(_parse_raw(examples)), size, channels)
 
-    records = tf.data.TFRecordDataset(list(files))
-    return records.batch(_decode_batch(size)).map(transform, tf.data.AUTOTUNE).unbatch()
+    return _on_every_core(tf.data.TFRecordDataset(list(files)), transform, size)
 
 
 def materialized_pairs(files: Sequence[str], size: InputSize, channels: int) -> tf.data.Dataset:
@@ -269,13 +269,19 @@ def materialized_pairs(files: Sequence[str], size: InputSize, channels: int) -> 
     def parse(examples: tf.Tensor) -> Pair:
         return _unpack(tf.io.parse_example(examples, specification), size, channels)
 
-    records = tf.data.TFRecordDataset(list(files), compression_type="GZIP")
-    return records.batch(_decode_batch(size)).map(parse, tf.data.AUTOTUNE).unbatch()
+    return _on_every_core(tf.data.TFRecordDataset(list(files), compression_type="GZIP"), parse, size)
 
 
-def _decode_batch(size: InputSize) -> int:
+def _on_every_core(
+    records: tf.data.Dataset, decode: Callable[[tf.Tensor], Pair], size: InputSize
+) -> tf.data.Dataset:
+    """Decodes serialised examples, several a call, in their order."""
     # Pictures of their own sizes make no batch.
-    return 1 if size.method == "native" else _DECODE_BATCH
+    batches = records.batch(1 if size.method == "native" else _DECODE_BATCH)
+    options = tf.data.Options()
+    # On one core what tunes tf.data often sleeps while nothing runs, as long again as all of the decoding.
+    options.autotune.enabled = False
+    return batches.map(decode, len(os.sched_getaffinity(0))).unbatch().with_options(options)
 
 
 def training_batches(
