@@ -7,16 +7,16 @@ For each recipe, with pictures of noise at the recipe's input size (speed does n
 with ``transform.resize=native`` of one to four times its sides:
 
 - ``tensors``: the network fitted on one batch that lies in memory, images a second;
-- ``trainer``: the same through the Trainer's input pipeline after its first epoch, so that cached pixels are
-  shuffled and batched, or windows cut from them, and augmented; ``ratio`` is the one over the other, and
-  ``work`` the same in processor time, which other programs on the machine do not disturb, but which only
-  counts where processors train;
+- ``trainer``: the same through the Trainer's input pipeline, which reads decoded pictures in a random
+  order, or cuts windows from them, and augments; ``ratio`` is the one over the other, and ``work`` the same
+  in processor time, which other programs on the machine do not disturb, but which only counts where
+  processors train;
 - ``input``: that pipeline alone, nothing trained;
 - ``augm.``: the processor time that augmentation adds to the pipeline, over that of a training step. Where
   the processor also trains, this is what a run pays; where an accelerator trains, it runs beside.
 
 ``--precision`` repeats ``tensors`` in other number formats. ``tensors`` and ``trainer`` take turns, as often
-as ``--rounds`` says; the first epoch of every turn, in which things are compiled and cached, does not count.
+as ``--rounds`` says; the first epoch of every turn, in which things are compiled, does not count.
 
 Without TensorFlow (``KERAS_BACKEND=jax`` or ``torch``), ``tensors`` alone is measured, on NumPy arrays.
 """
