@@ -79,9 +79,12 @@ class Engine:
     def configured(cls, directory: Path) -> "Engine":
         """Writes the configuration; the machine's own stays as it is."""
         containers, storage = directory / "containers.conf", directory / "storage.conf"
+        # What tidies a container away would read the machine's own configuration of storage, differ about the
+        # driver and fail unheard; podman then takes 20 seconds to see that the container has ended.
         containers.write_text(
             '[containers]\nnetns = "host"\ndefault_ulimits = ["nofile=20000:20000", "nproc=30000:30000"]\n'
             '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+            f'conmon_env_vars = ["CONTAINERS_STORAGE_CONF={storage}"]\n'
         )
         storage.write_text(
             '[storage]\ndriver = "overlay"\nrunroot = "/run/containers/storage"\n'
