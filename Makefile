@@ -19,7 +19,14 @@ FIND_PYTHON := for candidate in "$${PYTHON:-}" python3.11 python3 python; do \
 		"or name it: make PYTHON=/path/to/python3.11" >&2; exit 1
 export PYTHON ?=
 
-TARGET ?= cpu
+LOCK_cpu := requirements/cpu.lock
+LOCK_gpu := requirements/gpu.lock
+STAMP_cpu := $(VENV)/installed.sha256
+STAMP_gpu := $(VENV)/installed-gpu.sha256
+# Where TARGET does not say what for, .venv stays what it was made for, at first the CPU; an image is for the CPU.
+MADE_FOR := $(or $(TARGET),$(if $(wildcard $(STAMP_gpu)),gpu,cpu))
+IMAGE_FOR := $(or $(TARGET),cpu)
+STAMP := $(or $(STAMP_$(MADE_FOR)),$(error TARGET=$(TARGET): there are cpu and gpu))
 # What looks at packages; it is in no environment that it looks at.
 TOOLS := .cache/tools
 # Prints how old each lock is, which is when it was committed; nothing where nobody can say, as without a history.
@@ -28,9 +35,7 @@ LOCK_AGES := now="$$(date +%s)"; for lock in requirements/*.lock; do \
 		if [ -n "$$then" ]; then \
 			echo "$$lock is of $$(date -d "@$$then" +%F), $$(( (now - then) / 86400 )) days old"; fi; done
 
-LOCK_cpu := requirements/cpu.lock
-LOCK_gpu := requirements/gpu.lock
-IMAGE ?= tfx-image-segmentation:$(TARGET)
+IMAGE ?= tfx-image-segmentation:$(IMAGE_FOR)
 # What replaces the digests in the Dockerfile for one build: BASE_IMAGES="BUILDER_IMAGE=… PYTHON_IMAGE=…
 # SERVING_IMAGE=…".
 BASE_IMAGES ?=
@@ -57,11 +62,11 @@ COMPILE := $(UV) pip compile --quiet --python-version 3.11 --python-platform x86
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
 
-setup: $(VENV)/installed.sha256 ## Install into .venv what the pipeline needs.
+setup: $(STAMP) ## Install into .venv what the pipeline needs (TARGET=gpu for an NVIDIA GPU, with CUDA's libraries).
 
 setup-dev: $(VENV)/installed-dev.sha256 ## The same, and what tests and checks need.
 
-run: setup ## Train, evaluate and push a model (ARGS="--recipe NAME ..." for another recipe).
+run: setup ## Train, evaluate and push a model (ARGS="--recipe NAME ..." for another recipe; TARGET=gpu as for setup).
 	@$(BIN)/python -m pipeline.run_local $(ARGS)
 
 test: lint ## Run all checks and all tests.
@@ -101,7 +106,7 @@ image: ## Build the container image (TARGET=gpu, IMAGE=NAME:TAG; base images, in
 	if [ -n "$$(git status --porcelain 2> /dev/null)" ]; then revision+=-dirty; fi; \
 	case "$$("$$engine" --version)" in podman*) times="--timestamp $$SOURCE_DATE_EPOCH";; *) times=;; esac; \
 	"$$engine" build --tag $(IMAGE) $$times --build-arg SOURCE_DATE_EPOCH="$$SOURCE_DATE_EPOCH" \
-		--build-arg LOCK=$(or $(LOCK_$(TARGET)),$(error TARGET=$(TARGET): there are cpu and gpu)) \
+		--build-arg LOCK=$(LOCK_$(IMAGE_FOR)) \
 		$(BASE_IMAGES:%=--build-arg %) $(PIP_CONF:%=--secret id=pip_conf,src=%) \
 		$(CA_BUNDLE:%=--secret id=ca,src=% --build-arg PIP_CERT=/run/secrets/ca) \
 		--build-arg REVISION="$$revision" .
@@ -111,17 +116,18 @@ clean: ## Remove .venv and caches; work directories stay.
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp holds its lock's hash and is written last: an interrupted installation does not count, and
-# a lock that only looks newer (a fresh checkout) installs nothing.
-$(VENV)/installed.sha256: requirements/cpu.lock
+# a lock that only looks newer (a fresh checkout) installs nothing. --clear takes all stamps along: an
+# environment is for the CPU or for GPUs, never half of each.
+$(STAMP): $(LOCK_$(MADE_FOR))
 	@if ! sha256sum --check --status $@ 2>/dev/null; then \
 		python="$$($(FIND_PYTHON))"; \
 		echo "Installing into $(VENV) (a few minutes, once) ..."; \
 		"$$python" -m venv --clear $(VENV); \
-		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/cpu.lock; \
-		sha256sum requirements/cpu.lock > $@; \
+		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $<; \
+		sha256sum $< > $@; \
 	fi; touch $@
 
-$(VENV)/installed-dev.sha256: $(VENV)/installed.sha256 requirements/dev.lock
+$(VENV)/installed-dev.sha256: $(STAMP) requirements/dev.lock
 	@if ! sha256sum --check --status $@ 2>/dev/null; then \
 		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/dev.lock; \
 		sha256sum requirements/dev.lock > $@; \

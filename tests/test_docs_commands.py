@@ -25,6 +25,7 @@ from pipeline.local.workdir import WorkDir
 _NOT_RUN_HERE = {
     ". .venv/bin/activate": "changes the reader's own shell",
     "make run": "installs, and trains for minutes; tests/end_to_end runs the same command line",
+    "make run TARGET=gpu": "the same; tests/pipeline/test_makefile.py has a stand-in for Python",
     "make test": "is what runs this",
     "make lint": "comes before the tests",
     "make docs": "tests/test_docs.py builds the site",

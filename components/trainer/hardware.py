@@ -1,5 +1,6 @@
-"""The dtype policy and XLA compilation where the recipe leaves them to the hardware."""
+"""What a training runs on, and the dtype policy and XLA compilation where the recipe leaves them to it."""
 
+import os
 from typing import Literal
 
 import tensorflow as tf
@@ -31,6 +32,18 @@ def _fastest_precision() -> Literal["none", "float16", "bfloat16"]:
     if capability >= _BFLOAT16:
         return "bfloat16"
     return "float16" if capability >= _FLOAT16 else "none"
+
+
+def devices() -> str:
+    """Says what this process trains on, such as ``2 GPUs (NVIDIA A100)`` or ``the CPU, 8 cores``."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        cores = len(os.sched_getaffinity(0))
+        return f"the CPU, {cores} core{'s' * (cores != 1)}"
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    # In their order, each once; GPUs of other makers have none.
+    names = ", ".join(dict.fromkeys(gpu["device_name"] for gpu in details if "device_name" in gpu))
+    return f"{len(gpus)} GPU{'s' * (len(gpus) != 1)}" + (f" ({names})" if names else "")
 
 
 def compiles_steps(training: TrainingConfig) -> bool:

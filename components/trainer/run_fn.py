@@ -15,7 +15,7 @@ from components.trainer.data import Examples, read_constants
 from components.trainer.directory import PIXELS, training_directory
 from components.trainer.distribution import is_chief, replicated, training_strategy
 from components.trainer.export import export
-from components.trainer.hardware import compiles_steps, training_policy
+from components.trainer.hardware import compiles_steps, devices, training_policy
 from components.trainer.network import (
     DropoutByEpoch,
     build_network,
@@ -78,6 +78,7 @@ def run_fn(fn_args: FnArgs) -> None:
             network = build_network(settings, constants, training_policy(training))
         network = replicated(network, strategy)
         logger.info("%s parameters, %d training examples", f"{network.count_params():,}", examples.count)
+        logger.info("training on %s", devices())
         with strategy.scope():
             train(network, settings, constants, examples, checkpoints, record)
         if not is_chief():

@@ -16,7 +16,9 @@ _PYTHON = """#!/bin/bash
 echo "$*" >> {calls}
 case "$*" in
   "-c "*) exit {version_check} ;;
-  "-m venv"*) rm -rf "${{@: -1}}"; mkdir -p "${{@: -1}}/bin"; cp "$0" "${{@: -1}}/bin/python" ;;
+  "-m venv"*)
+    [ "$3" != --clear ] || rm -rf "${{@: -1}}"
+    mkdir -p "${{@: -1}}/bin"; cp "$0" "${{@: -1}}/bin/python" ;;
   "-m pip install"*) [ ! -e {broken_network} ] ;;
 esac
 """
@@ -30,7 +32,8 @@ class Clone:
         self.root.mkdir()
         shutil.copy(_REPOSITORY / "Makefile", self.root)
         (self.root / "requirements").mkdir()
-        for name in ("requirements/cpu.lock", "requirements/dev.lock", "requirements/tools.lock"):
+        for name in ("cpu", "gpu", "dev", "tools"):
+            name = f"requirements/{name}.lock"
             (self.root / name).write_text(f"# {name}\n")
         self.broken_network = root / "broken"
         self._calls = root / "calls"
@@ -98,6 +101,42 @@ def test_a_changed_lock_is_installed_and_a_touched_one_is_not(clone: Clone) -> N
     assert clone.installed == ["requirements/cpu.lock", "requirements/dev.lock"]
 
 
+def test_a_gpu_is_set_up_by_its_own_lock_and_stays_so_until_told_otherwise(clone: Clone) -> None:
+    clone.make("setup", "TARGET=gpu")
+    assert clone.installed == ["requirements/gpu.lock"]
+    for targets in (["run"], ["run", "TARGET=gpu"]):
+        assert clone.make(*targets).returncode == 0
+        assert clone.installed == []
+    clone.make("setup-dev")
+    assert clone.installed == ["requirements/dev.lock"]
+
+
+def test_switching_between_cpu_and_gpu_leaves_nothing_of_the_other(clone: Clone) -> None:
+    clone.make("setup-dev")
+    left = clone.root / ".venv/lib"
+    for target in ("gpu", "cpu"):
+        left.touch()
+        clone.make("setup-dev", f"TARGET={target}")
+        assert clone.installed == [f"requirements/{target}.lock", "requirements/dev.lock"]
+        assert not left.exists()
+        assert clone.make("setup-dev").returncode == 0 and clone.installed == []
+
+
+def test_a_switch_that_broke_off_is_not_taken_for_complete(clone: Clone) -> None:
+    clone.make("setup")
+    clone.broken_network.touch()
+    assert clone.make("setup", "TARGET=gpu").returncode != 0
+    clone.broken_network.unlink()
+    assert clone.make("run", "TARGET=gpu").returncode == 0
+    assert clone.installed == ["requirements/gpu.lock"]
+
+
+def test_an_unknown_target_installs_nothing(clone: Clone) -> None:
+    result = clone.make("setup", "TARGET=tpu")
+    assert result.returncode != 0 and "TARGET=tpu: there are cpu and gpu" in result.stderr
+    assert clone.installed == []
+
+
 def test_an_installation_that_broke_off_is_not_taken_for_complete(clone: Clone) -> None:
     clone.broken_network.touch()
     assert clone.make("run").returncode != 0
@@ -159,7 +198,7 @@ def test_an_audit_asks_about_every_lock_strictly_and_names_those_at_fault(commit
     assert result.returncode != 0
     asked = [line for line in result.stdout.splitlines() if line.startswith("asked: ")]
     assert [line.split("--requirement ")[1] for line in asked] == [
-        f"requirements/{name}.lock -s osv" for name in ("cpu", "dev", "tools")
+        f"requirements/{name}.lock -s osv" for name in ("cpu", "dev", "gpu", "tools")
     ]
     assert all("--strict --require-hashes --disable-pip" in line for line in asked)
     assert "not without fault: requirements/dev.lock\n" in result.stderr

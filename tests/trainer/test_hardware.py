@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from components.errors import StageError
-from components.trainer.hardware import compiles_steps, training_policy
+from components.trainer.hardware import compiles_steps, devices, training_policy
 from components.trainer.training_config import TrainingConfig
 
 SetUp = Callable[..., None]
@@ -62,6 +62,30 @@ def test_a_wanted_precision_is_taken_on_any_hardware(
 ) -> None:
     has_gpus(*gpus)
     assert training_policy(TrainingConfig(mixed_precision=wanted)) == policy
+
+
+@pytest.mark.parametrize(
+    ("gpus", "said"),
+    [
+        ([AMPERE], "1 GPU (A100)"),
+        ([AMPERE, AMPERE], "2 GPUs (A100)"),
+        ([TURING, AMPERE, TURING], "3 GPUs (T4, A100)"),
+        ([OTHER_MAKER], "1 GPU (MI300X)"),
+        ([{}, {}], "2 GPUs"),
+    ],
+)
+def test_the_gpus_that_train_are_named(has_gpus: SetUp, gpus: list[dict[str, Any]], said: str) -> None:
+    has_gpus(*gpus)
+    assert devices() == said
+
+
+@pytest.mark.parametrize(("cores", "said"), [({3}, "the CPU, 1 core"), ({0, 5}, "the CPU, 2 cores")])
+def test_without_a_gpu_the_cores_that_may_be_used_are_counted(
+    has_gpus: SetUp, monkeypatch: pytest.MonkeyPatch, cores: set[int], said: str
+) -> None:
+    has_gpus()
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: cores)
+    assert devices() == said
 
 
 class TwoReplicas:
