@@ -79,7 +79,7 @@ lint: setup-dev ## Check format, style and types.
 
 docs: setup-dev ## Build the documentation into build/site, the recipe reference anew.
 	@$(BIN)/python -m docs.recipe_reference --output docs/recipe-reference.md
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock: $(UV) ## Resolve requirements/*.in anew into requirements/*.lock; says first how old those are.
 	@$(LOCK_AGES)
