@@ -31,6 +31,14 @@ def draw_dataset(root: Path, config: ShapesConfig) -> None:
             Image.fromarray(pixels).save(root / path, quality=_JPEG_QUALITY, compress_level=1)
 
 
+def draw_unseen(folder: Path, config: ShapesConfig, count: int) -> None:
+    """Draws images that are in no split: those that would come next. They replace ones of the same names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        image, _ = draw_example(config.seed, config.num_images + number)
+        Image.fromarray(image).save(folder / f"{number + 1}.jpg", quality=_JPEG_QUALITY)
+
+
 def draw_example(seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws one picture; which one depends on seed and index alone.
 

@@ -46,7 +46,7 @@ def last_lines(ended: Ended, recipe: Recipe, workdir: WorkDir, log: Path) -> Ite
     yield Line("")
     yield from _places(ended, workdir, log)
     yield Line("")
-    yield from (Line(text, copied=_is_command(text)) for text in _next_lines(summary, recipe))
+    yield from (Line(text, copied=_is_command(text)) for text in _next_lines(summary, recipe, workdir))
 
 
 def result_lines(summary: RunSummary) -> Iterator[str]:
@@ -114,7 +114,7 @@ def _places(ended: Ended, workdir: WorkDir, log: Path) -> Iterator[Line]:
     yield Line(f"Log:     {short_path(log)}", copied=True)
 
 
-def _next_lines(summary: RunSummary, recipe: Recipe) -> Iterator[str]:
+def _next_lines(summary: RunSummary, recipe: Recipe, workdir: WorkDir) -> Iterator[str]:
     match summary.outcome:
         case "failed":
             yield "Next: mend what is said above and run the same command again; it goes on from there."
@@ -134,7 +134,7 @@ def _next_lines(summary: RunSummary, recipe: Recipe) -> Iterator[str]:
             else:
                 yield "Next: mend what is said above; more data or epochs (--set training.epochs=N) may help."
         case "pushed":
-            yield from _next_after_push(summary, recipe)
+            yield from _next_after_push(summary, recipe, workdir)
 
 
 def _untrained(summary: RunSummary, recipe: Recipe) -> list[str]:
@@ -142,14 +142,16 @@ def _untrained(summary: RunSummary, recipe: Recipe) -> list[str]:
     return [name for name in summary.untrained_classes if name not in allowed]
 
 
-def _next_after_push(summary: RunSummary, recipe: Recipe) -> Iterator[str]:
+def _next_after_push(summary: RunSummary, recipe: Recipe, workdir: WorkDir) -> Iterator[str]:
     python, name = shlex.quote(short_path(Path(sys.executable))), summary.model_name
     base = shlex.quote(short_path(Path(summary.serving_dir)))
     yield "Next: serve it, and ask it for masks:"
     yield f"  {python} -m pipeline.serve --model_name {name} --model_base_path {base}"
     asking = f"--server localhost:8500 --model {name} --output masks --overlay"
-    yield f"  {python} -m pipeline.predict IMAGE {asking}"
-    if recipe.dataset.root is None:
+    is_drawn = recipe.dataset.root is None
+    images = shlex.quote(short_path(workdir.drawn)) if is_drawn and workdir.drawn.is_dir() else "IMAGE"
+    yield f"  {python} -m pipeline.predict {images} {asking}"
+    if is_drawn:
         yield "Or: your own images and masks, see README.md:"
         yield f"  {python} -m pipeline.run_local --recipe FILE.yaml --data DIR"
     else:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _REPORT: Final = "Report"
 """The stage that makes the page. It is the last one: whether a model was pushed is decided before it."""
 
+_DRAWN: Final = 4
+"""Pictures to ask a model of the drawn dataset for."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -97,6 +100,8 @@ class LocalRun:
             reported = any(stage.name == _REPORT for stage in self._done)
             failure, obstacle, interrupted = None, None if reported else failure, False
         summary, obstacle = self._report(self._sum_up(failure, rejected), obstacle)
+        if summary.outcome == "pushed" and self._recipe.dataset.root is None:
+            self._draw_pictures()
         return Ended(summary, interrupted, obstacle, self._kept)
 
     def _sum_up(self, failure: str | None, rejected: Sequence[Mapping[str, Any]]) -> RunSummary:
@@ -179,6 +184,18 @@ class LocalRun:
             logger.exception("The report was not finished")
             return summary, self._explain(error)
         return reported, obstacle
+
+    def _draw_pictures(self) -> None:
+        """Draws pictures that the model has not seen: of anybody's own it would know nothing.
+
+        The run is over: without them the last lines ask for an image.
+        """
+        from components.image_mask_example_gen.shapes import draw_unseen
+
+        try:
+            draw_unseen(self._workdir.drawn, self._recipe.dataset.shapes, _DRAWN)
+        except (Exception, KeyboardInterrupt):
+            logger.exception("No pictures to ask the model for were drawn")
 
     def _run_stages(self) -> None:
         # Seconds of imports, needed by nothing that comes before.

@@ -36,7 +36,8 @@ class WorkDir:
 
     ``artifacts/`` and ``metadata.sqlite`` are TFX's, ``checkpoints/`` the Trainer's, ``serving/``
     what a model server reads, ``logs/`` one file a run, ``history/`` one folder a run with its
-    ``summary.json`` and page; ``summary.json`` and ``report/`` beside them are the newest run's.
+    ``summary.json`` and page; ``summary.json`` and ``report/`` beside them are the newest run's. ``drawn/``
+    has pictures to ask a model of the drawn dataset for.
     """
 
     def __init__(self, root: Path):
@@ -47,6 +48,7 @@ class WorkDir:
         self.summary = self.root / SUMMARY
         self.history = self.root / "history"
         self.report = self.root / "report" / "index.html"
+        self.drawn = self.root / "drawn"
         self._temporary: Path | None = None
 
     def serving(self, model_name: str) -> Path:

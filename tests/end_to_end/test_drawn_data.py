@@ -122,6 +122,9 @@ def test_a_run_ends_in_a_pushed_model_and_says_where(pushed: Finished) -> None:
     assert (version / "saved_model.pb").exists() and str(version) in pushed.output
     assert sum(summary["examples"][split] for split in ("train", "val", "test")) == 60
     assert summary["metrics"]["examples"] == summary["examples"]["test"]
+    drawn = pushed.workdir / "drawn"
+    assert f"pipeline.predict {drawn} --server" in pushed.output
+    assert [path.name for path in sorted(drawn.iterdir())] == [f"{number}.jpg" for number in range(1, 5)]
 
 
 def test_a_rerun_with_nothing_changed_reuses_every_stage_and_pushes_nothing(pushed: Finished) -> None:

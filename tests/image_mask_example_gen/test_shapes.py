@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from components.image_mask_example_gen.config import DatasetConfig, ShapesConfig
-from components.image_mask_example_gen.shapes import BOUNDARY, draw_dataset, draw_example
+from components.image_mask_example_gen.shapes import BOUNDARY, draw_dataset, draw_example, draw_unseen
 
 
 def test_a_picture_depends_on_seed_and_index_only() -> None:
@@ -29,6 +29,15 @@ def test_color_alone_does_not_tell_the_classes() -> None:
     pixels = {c: np.concatenate([image[mask == c] for image, mask in pictures]) for c in range(1, BOUNDARY)}
     means = np.array([colors.mean(axis=0) for colors in pixels.values()])
     assert np.ptp(means, axis=0).max() < 25 < min(colors.std() for colors in pixels.values())
+
+
+def test_pictures_that_are_in_no_split_are_drawn_over_those_of_an_earlier_run(tmp_path: Path) -> None:
+    draw_dataset(tmp_path, ShapesConfig(num_images=6))
+    dataset = [path.read_bytes() for path in sorted(tmp_path.glob("images/*.jpg"))]
+    for _ in range(2):
+        draw_unseen(tmp_path / "drawn", ShapesConfig(num_images=4), 2)
+    drawn = [path.read_bytes() for path in sorted(tmp_path.glob("drawn/*"))]
+    assert drawn == dataset[4:]
 
 
 def test_as_many_images_and_masks_are_drawn_as_the_settings_ask_for(tmp_path: Path) -> None:

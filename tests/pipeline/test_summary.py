@@ -164,6 +164,12 @@ def test_a_pushed_model_comes_with_what_was_measured_and_the_commands_that_use_i
     ]
 
 
+def test_a_model_of_the_drawn_dataset_is_asked_for_pictures_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "drawn").mkdir()
+    _, lines = summary_and_lines(tmp_path, {}, pushed=True)
+    assert [line for line in lines if f"-m pipeline.predict {tmp_path}/drawn --server localhost:8500" in line]
+
+
 def test_a_serving_check_that_refuses_gives_reasons_and_does_not_send_for_more_data(
     tmp_path: Path,
 ) -> None:
