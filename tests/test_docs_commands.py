@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from documented import DOCS, PAGES, README, REPOSITORY, blocks, name, python_commands, shell_lines, words
 from PIL import Image
 
@@ -87,13 +88,27 @@ def understood(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, list[str]], ar
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory in which a reader types, with the files that the pages speak of."""
+    """The directory in which a reader types, with the files that the pages speak of.
+
+    Copies of recipes have the blocks that their page shows.
+    """
     monkeypatch.chdir(tmp_path)
     [text] = [text for text in blocks(DOCS / "own-data.md", "yaml") if "description:" in text]
     for recipe in ("street.yaml", "my.yaml"):
         Path(recipe).write_text(text)
     Path("mobilenet_v2.weights.h5").touch()
+    for page in PAGES:
+        for line in filter(_copies_a_recipe, shell_lines(page)):
+            _, recipe, copy = words(line)
+            blocks_of_page = (yaml.safe_load(text) for text in blocks(page, "yaml"))
+            replaced = {key: block for texts in blocks_of_page for key, block in texts.items()}
+            original = yaml.safe_load((REPOSITORY / recipe).read_text())
+            Path(copy).write_text(yaml.safe_dump(original | replaced))
     return tmp_path
+
+
+def _copies_a_recipe(line: str) -> bool:
+    return line.startswith("cp pipeline/recipes/")
 
 
 def _commands() -> Iterator[Any]:
@@ -121,7 +136,11 @@ def test_an_option_that_does_not_exist_is_found_out(
 
 
 def _other_lines(page: Path) -> list[str]:
-    return [shlex.join(words(line)) for line in shell_lines(page) if not line.startswith("python -m ")]
+    return [
+        shlex.join(words(line))
+        for line in shell_lines(page)
+        if not line.startswith("python -m ") and not _copies_a_recipe(line)
+    ]
 
 
 _OWN_PAGES = [page for page in PAGES if name(page) not in _OTHER_TESTS]
