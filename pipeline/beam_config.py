@@ -76,8 +76,8 @@ class BeamConfig(Settings):
     runner: Runner = "FnApiRunner"
     """Beam's runner. FnApiRunner works within the stage's own process, the others hand work to a cluster."""
     workers: int | None = Field(default=None, ge=1)
-    """How many work at once, of Dataflow at most. Null: FnApiRunner takes one a core, Flink what its cluster
-    is set to, Dataflow what it thinks best."""
+    """How many work at once, of Dataflow at most. Null: FnApiRunner takes one for each core that it may use,
+    Flink what its cluster is set to, Dataflow what it thinks best."""
     job_endpoint: _Address | None = None
     """HOST:PORT of a Beam job service, such as the job server of Flink or Spark, or Prism."""
     flink_master: (
@@ -117,7 +117,7 @@ class BeamConfig(Settings):
     def _runner_args(self) -> Iterator[str]:
         yield f"--runner={self.runner}"
         if not self.is_remote:
-            workers = self.workers or os.cpu_count() or 1
+            workers = self.workers or len(os.sched_getaffinity(0))
             yield f"--direct_running_mode={'in_memory' if workers == 1 else 'multi_threading'}"
             yield f"--direct_num_workers={workers}"
             return

@@ -173,7 +173,7 @@ def find_shared_pictures(
     for pair in pairs:
         by_sketch[pair.facts.sketch].append(pair)
     alike = [pair for group in by_sketch.values() if _in_several(group) for pair in group]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         digests = pool.map(pixel_digest, [pair.entry for pair in alike])
     same: dict[bytes, list[WrittenPair]] = defaultdict(list)
     for pair, digest in zip(alike, digests, strict=True):

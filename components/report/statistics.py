@@ -46,7 +46,7 @@ def dataset_statistics(split_dirs: Mapping[str, Path]) -> DatasetStatistics:
 def _read_all(examples: Iterable[Example]) -> Iterator[_Seen]:
     remaining = iter(examples)
     # Hashing leaves Python's lock to others.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         while some := list(islice(remaining, _AT_ONCE)):
             yield from pool.map(_read, some)
 

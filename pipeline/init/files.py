@@ -29,7 +29,7 @@ from components.imaging.deep import is_deep_png
 from components.imaging.exif import swaps_sides
 from pipeline.init import InitError
 
-_THREADS: Final = min(8, os.cpu_count() or 1)
+_THREADS: Final = min(8, len(os.sched_getaffinity(0)))
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _AT_ONCE: Final = 1000

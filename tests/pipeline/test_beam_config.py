@@ -29,8 +29,12 @@ def problems_of(block: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_beam_works_in_this_process_with_a_worker_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+def test_beam_works_in_this_process_with_a_worker_for_each_core_that_it_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As Slurm, taskset and --cpuset-cpus leave some of a machine's.
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, *range(8, 15)})
     assert BeamConfig().pipeline_args() == [
         "--runner=FnApiRunner",
         "--direct_running_mode=multi_threading",
