@@ -94,7 +94,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """
     monkeypatch.chdir(tmp_path)
     [text] = [text for text in blocks(DOCS / "own-data.md", "yaml") if "description:" in text]
-    for recipe in ("street.yaml", "my.yaml"):
+    for recipe in ("street.yaml", "my.yaml", "pets_tfds.yaml"):
         Path(recipe).write_text(text)
     Path("mobilenet_v2.weights.h5").touch()
     for page in PAGES:
