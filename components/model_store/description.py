@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.dataset.contracts import LABELS_FILE
-from components.imaging.reading import InputSize
+from components.imaging.reading import Bands, InputSize, ValueRange
 from components.model_store.store import MODEL_FILE
 
 EVALUATE: Final = "evaluate"
@@ -25,6 +25,23 @@ def pixel_limit(model_dir: Path) -> int | None:
 def reads_upright(model_dir: Path) -> bool:
     """Whether the model turns pictures as EXIF says; masks of one that does not lie as pixels are stored."""
     return described(model_dir, "recipe", "dataset", "exif") == "upright"
+
+
+def bands(model_dir: Path) -> Bands | None:
+    """Returns the bands that the model reads by number; None for one that reads luma, RGB or alpha.
+
+    Models of earlier code, which do not say what they read, know of no lists of bands.
+    """
+    channels = described(model_dir, "recipe", "transform", "channels")
+    return tuple(channels) if isinstance(channels, list) else None
+
+
+def value_range(model_dir: Path) -> ValueRange | None:
+    """Returns the values of deep pictures that become 0 and 255 for the model; None for the upper 8 bits."""
+    match described(model_dir, "recipe", "dataset", "value_range"):
+        case [float() | int() as low, float() | int() as high]:
+            return float(low), float(high)
+    return None
 
 
 def input_size(model_dir: Path) -> InputSize | None:

@@ -19,9 +19,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from components.imaging.reading import Bands
 from components.imports import OPTIONAL_TO_KERAS, quick_imports
 from components.model_store import store
-from components.model_store.description import class_names, described, pixel_limit, reads_upright
+from components.model_store.description import (
+    bands,
+    class_names,
+    described,
+    pixel_limit,
+    reads_upright,
+    value_range,
+)
 from components.report.run_summary import RunSummary
 from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
@@ -113,20 +121,29 @@ def check_model(model: Path, recipe: Recipe) -> None:
             f"{model} takes the pixels of an image with an EXIF orientation as {exif}, the recipe does not: "
             f"--set dataset.exif={exif}"
         )
-    channels, read = described(model, "recipe", "transform", "channels"), recipe.transform.channels
-    if isinstance(channels, list) or (channels is not None and recipe.transform.bands is not None):
-        wanted = read if isinstance(read, int) else list(read)
-        if channels != wanted:
-            raise ValueError(
-                f"{model} reads the bands {channels} and recipe {recipe.name} {wanted}: "
-                f"--set transform.channels='{channels}'"
-            )
+    if (read := bands(model)) != recipe.transform.bands:
+        channels = described(model, "recipe", "transform", "channels") or 3
+        raise ValueError(
+            f"{model} reads {_listed(read)} and recipe {recipe.name} {_listed(recipe.transform.bands)}: "
+            f"--set transform.channels='{channels}'"
+        )
+    # What ingestion makes of floats is all that a model gets of them.
+    if (values := value_range(model)) != recipe.dataset.value_range:
+        kept = "null" if values is None else f"'{list(values)}'"
+        raise ValueError(
+            f"{model} and recipe {recipe.name} take other values of pictures of more than 8 bits for 0 and "
+            f"255: --set dataset.value_range={kept}"
+        )
     limit, largest = pixel_limit(model), recipe.dataset.max_pixels
     if limit is not None and limit < largest:
         raise ValueError(
             f"{model} refuses images of more than {limit} pixels, and dataset.max_pixels lets in {largest}: "
             f"--set dataset.max_pixels={limit}"
         )
+
+
+def _listed(numbers: Bands | None) -> str:
+    return "no list of bands" if numbers is None else f"the bands {list(numbers)}"
 
 
 def _evaluate(recipe: Recipe, model: Path, output: Path, signals: interrupt.Interrupt) -> int:

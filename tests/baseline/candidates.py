@@ -14,6 +14,8 @@ def write_candidate(
     signatures: Sequence[str] = ("serving_default", "evaluate"),
     max_pixels: int = 100,
     exif: str | None = None,
+    channels: int | list[int] = 3,
+    value_range: list[float] | None = None,
 ) -> Path:
     """Writes what Baseline and Pusher look at in a model: its signatures, its classes and some bytes."""
     header = saved_model_pb2.SavedModel(saved_model_schema_version=1)
@@ -28,7 +30,10 @@ def write_candidate(
         labels = {
             "labels": {"names": list(classes)},
             "limits": {"max_pixels": max_pixels},
-            "recipe": {"dataset": {"max_pixels": 80, "exif": exif}},
+            "recipe": {
+                "dataset": {"max_pixels": 80, "exif": exif, "value_range": value_range},
+                "transform": {"channels": channels},
+            },
         }
         (model_dir / "assets.extra" / "labels.json").write_text(json.dumps(labels))
     return model_dir

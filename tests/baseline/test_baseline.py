@@ -74,6 +74,11 @@ def test_the_newest_version_is_the_baseline(candidate: Path, serving_dir: Path, 
         ({"signatures": ("serving_default",)}, "no signature 'evaluate'"),
         ({"max_pixels": 79}, "refuses images of more than 79 pixels, and there may be some of 80 now"),
         ({"exif": "upright"}, "turns images as EXIF says and the other does not"),
+        ({"channels": [1, 2, 3]}, "it reads the bands [1, 2, 3], and the candidate no list of bands"),
+        (
+            {"value_range": [0, 4095]},
+            "it takes the values 0 to 4095 of pictures of more than 8 bits, and the candidate the upper 8",
+        ),
     ],
 )
 def test_a_version_that_cannot_be_compared_is_left_out_and_said_so(
@@ -92,6 +97,26 @@ def test_a_version_that_cannot_be_compared_is_left_out_and_said_so(
     assert reason in caplog.text
     assert baseline.get_string_custom_property("incomparable_version") == str(number)
     assert reason in baseline.get_string_custom_property("obstacle")
+
+
+@pytest.mark.parametrize(
+    ("served", "now", "comparable"),
+    [
+        ({"channels": [1, 2, 3]}, {"channels": [4, 3, 2]}, False),
+        ({"channels": 3}, {"channels": [1, 2, 3]}, False),
+        ({"channels": [4, 3, 2]}, {"channels": [4, 3, 2]}, True),
+        # Each makes its own of the files' bytes.
+        ({"channels": 1}, {"channels": 3}, True),
+        ({"value_range": [0, 1]}, {"value_range": [0, 2]}, False),
+        ({"value_range": [0, 1]}, {"value_range": [0.0, 1.0]}, True),
+    ],
+)
+def test_models_are_compared_where_the_examples_of_one_are_those_of_the_other(
+    serving_dir: Path, tmp_path: Path, served: dict[str, Any], now: dict[str, Any], comparable: bool
+) -> None:
+    push(tmp_path, serving_dir, "served", **served)
+    candidate = write_candidate(tmp_path / "candidate" / "Format-Serving", "candidate", **now)
+    assert (run(candidate, serving_dir).get_string_custom_property("obstacle") == "") is comparable
 
 
 def test_the_token_changes_with_the_newest_version_and_with_its_bytes(

@@ -470,15 +470,25 @@ def test_a_model_is_scored_on_the_bands_that_it_reads(tmp_path: Path) -> None:
     draw_bands(tmp_path, 6, "uint16", planarconfig="contig")
     recipe = init(tmp_path)
     labels = recipe.dataset.label_set()
-    description = {
+    description: dict[str, Any] = {
         "labels": {"names": labels.names},
-        "recipe": {"transform": {"channels": [1, 2, 3]}},
+        "recipe": {
+            "dataset": recipe.dataset.model_dump(mode="json"),
+            "transform": {"channels": [1, 2, 3]},
+        },
     }
     (tmp_path / LABELS_FILE).parent.mkdir()
     (tmp_path / LABELS_FILE).write_text(json.dumps(description))
     with pytest.raises(ValueError, match=r"reads the bands \[1, 2, 3\] .* --set transform\.channels="):
         check_model(tmp_path, recipe)
-    check_model(tmp_path, load_recipe(str(tmp_path / "my.yaml"), overrides=["transform.channels=[1, 2, 3]"]))
+    bands = "transform.channels=[1, 2, 3]"
+    check_model(tmp_path, load_recipe(str(tmp_path / "my.yaml"), overrides=[bands]))
+    description["recipe"]["dataset"]["value_range"] = [0, 4095.5]
+    (tmp_path / LABELS_FILE).write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=r"--set dataset\.value_range='\[0\.0, 4095\.5\]'"):
+        check_model(tmp_path, load_recipe(str(tmp_path / "my.yaml"), overrides=[bands]))
+    as_read = [bands, "dataset.value_range=[0.0, 4095.5]"]
+    check_model(tmp_path, load_recipe(str(tmp_path / "my.yaml"), overrides=as_read))
 
 
 def test_a_band_that_no_image_has_is_refused(tmp_path: Path) -> None:

@@ -268,6 +268,16 @@ def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cau
             "takes the pixels of an image with an EXIF orientation as stored, the recipe does not: "
             "--set dataset.exif=stored",
         ),
+        (
+            "tiny",
+            ["--set", "transform.channels=[4, 3, 2]"],
+            "reads no list of bands and recipe tiny the bands [4, 3, 2]: --set transform.channels='3'",
+        ),
+        (
+            "tiny",
+            ["--set", "dataset.value_range=[0, 4095]"],
+            "take other values of pictures of more than 8 bits for 0 and 255: --set dataset.value_range=null",
+        ),
         ("tiny", ["--set", "evaluation.min_mean_ius=1"], "min_mean_iou"),
     ],
 )
