@@ -6,8 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 _LIBRARIES = (
-    *("apache-beam", "keras", "numpy", "pillow", "scipy", "tensorflow", "tensorflow-data-validation"),
-    *("tensorflow-model-analysis", "tensorflow-transform", "tfx"),
+    *("apache-beam", "imagecodecs", "keras", "numpy", "pillow", "pycocotools", "tensorflow"),
+    *("tensorflow-data-validation", "tensorflow-datasets", "tensorflow-model-analysis"),
+    *("tensorflow-transform", "tfx", "tifffile"),
 )
 """Those whose versions can change what a stage produces."""
 

@@ -10,8 +10,10 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import transform_pb2
 
 import components
+import components.baseline
 import components.dataset
 import components.evaluator
+import components.example_validator
 import components.image_mask_example_gen
 import components.imaging
 import components.metrics
@@ -85,6 +87,7 @@ def create_pipeline(
         statistics=statistics_gen.outputs["statistics"],
         schema=schema.outputs["schema"],
         exclude_splits=["val"] if recipe.dataset.splits.val == 0 else [],
+        code_fingerprint=source_fingerprint(components.example_validator, components.dataset),
     )
 
     # One graph from bytes to pixels for training, evaluation and serving, with what it learns from `train`.
@@ -127,7 +130,11 @@ def create_pipeline(
     )
 
     # What the candidate has to beat: the model being served right now, if any.
-    baseline = Baseline(model=trainer.outputs["model"], serving_dir=parameters.serving_dir)
+    baseline = Baseline(
+        model=trainer.outputs["model"],
+        serving_dir=parameters.serving_dir,
+        code_fingerprint=source_fingerprint(components.baseline, components.model_store, components.dataset),
+    )
 
     # The gate. Only here is `test` looked at, at every mask's original resolution.
     evaluator = Evaluator(

@@ -1,9 +1,16 @@
 """The fingerprint: what invalidates a stage's cache and what does not."""
 
+import ast
 import shutil
+import sys
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+from documented import REPOSITORY
+
+from components import fingerprint
 from components.fingerprint import source_fingerprint
 
 
@@ -11,6 +18,34 @@ def package(path: Path) -> ModuleType:
     module = ModuleType("stage")
     module.__path__ = [str(path)]
     return module
+
+
+def test_another_version_of_a_library_that_reads_pictures_is_another_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ingestion and the graph import of what does not come with Python."""
+    imported = {
+        name.split(".")[0]
+        for room in ("image_mask_example_gen", "imaging", "dataset")
+        for path in (REPOSITORY / "components" / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in _imported(node)
+    }
+    without_effect = {"components", "google", "matplotlib", "pydantic"}
+    foreign = imported - sys.stdlib_module_names - without_effect
+    assert {"PIL", "tifffile", "imagecodecs", "pycocotools", "numpy", "tensorflow"} <= foreign
+    before = source_fingerprint(package(tmp_path))
+    for module in sorted(foreign):
+        versions = dict.fromkeys(packages_distributions()[module], "another")
+        with monkeypatch.context() as patched:
+            patched.setattr(fingerprint, "version", lambda name, new=versions: new.get(name) or version(name))
+            assert source_fingerprint(package(tmp_path)) != before, module
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [each.name for each in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
 
 
 def test_it_follows_the_sources_and_nothing_else(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The Baseline component."""
 
+from typing import Final
+
 from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
@@ -7,6 +9,8 @@ from tfx.types import component_spec, standard_artifacts, standard_component_spe
 
 from components.baseline.driver import SERVING_DIR_KEY, Driver
 from components.baseline.executor import BASELINE_MODEL_KEY, Executor
+
+CODE_FINGERPRINT_KEY: Final = "code_fingerprint"
 
 
 class BaselineSpec(component_spec.ComponentSpec):
@@ -19,7 +23,8 @@ class BaselineSpec(component_spec.ComponentSpec):
         BASELINE_MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model)
     }
     PARAMETERS = {  # noqa: RUF012
-        SERVING_DIR_KEY: component_spec.ExecutionParameter(type=str)
+        SERVING_DIR_KEY: component_spec.ExecutionParameter(type=str),
+        CODE_FINGERPRINT_KEY: component_spec.ExecutionParameter(type=str),
     }
 
 
@@ -37,16 +42,20 @@ class Baseline(base_component.BaseComponent):
     Args:
         model: the candidate.
         serving_dir: the directory a model server watches, ``serving/<model_name>``.
+        code_fingerprint: a digest of the code that says what can be compared; a new one looks anew.
     """
 
     SPEC_CLASS = BaselineSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, model: types.BaseChannel, serving_dir: str | RuntimeParameter) -> None:
+    def __init__(
+        self, model: types.BaseChannel, serving_dir: str | RuntimeParameter, code_fingerprint: str = ""
+    ) -> None:
         spec = BaselineSpec(
             model=model,
             serving_dir=serving_dir,
+            code_fingerprint=code_fingerprint,
             baseline_model=types.Channel(type=standard_artifacts.Model),
         )
         super().__init__(spec=spec)

@@ -1,20 +1,29 @@
 """The ExampleValidator component: TFX's own, which also fails the run when it finds anomalies."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx import types
 from tfx.components.example_validator import executor as tfx_executor
 from tfx.components.example_validator import labels
-from tfx.components.example_validator.component import ExampleValidator as TfxExampleValidator
-from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base import base_component, executor_spec
 from tfx.dsl.io import fileio
 from tfx.proto.orchestration import execution_result_pb2
-from tfx.types import Artifact, artifact_utils, standard_component_specs
-from tfx.utils import writer_utils
+from tfx.types import (
+    Artifact,
+    artifact_utils,
+    component_spec,
+    standard_artifacts,
+    standard_component_specs,
+)
+from tfx.utils import json_utils, writer_utils
 
 from components.dataset.contracts import STATISTICS_ENVIRONMENT
 from components.errors import StageError
+
+CODE_FINGERPRINT_KEY: Final = "code_fingerprint"
 
 
 class Executor(tfx_executor.Executor):
@@ -61,7 +70,39 @@ class Executor(tfx_executor.Executor):
         return anomalies
 
 
-class ExampleValidator(TfxExampleValidator):
-    """TFX's ExampleValidator with anomalies that stop the pipeline."""
+class ExampleValidatorSpec(standard_component_specs.ExampleValidatorSpec):
+    """What TFX's ExampleValidator has, and a digest of the code."""
 
+    PARAMETERS = standard_component_specs.ExampleValidatorSpec.PARAMETERS | {
+        CODE_FINGERPRINT_KEY: component_spec.ExecutionParameter(type=str)
+    }
+
+
+class ExampleValidator(base_component.BaseComponent):
+    """TFX's ExampleValidator with anomalies that stop the pipeline; its output is ``anomalies``, as TFX's.
+
+    Args:
+        statistics: of all splits.
+        schema: what they have to be.
+        exclude_splits: names of those that are not validated.
+        code_fingerprint: a digest of the code that validates; a new one validates anew.
+    """
+
+    SPEC_CLASS = ExampleValidatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        statistics: types.BaseChannel,
+        schema: types.BaseChannel,
+        exclude_splits: Sequence[str] = (),
+        code_fingerprint: str = "",
+    ) -> None:
+        spec = ExampleValidatorSpec(
+            statistics=statistics,
+            schema=schema,
+            exclude_splits=json_utils.dumps(list(exclude_splits)),
+            code_fingerprint=code_fingerprint,
+            anomalies=types.Channel(type=standard_artifacts.ExampleAnomalies),
+        )
+        super().__init__(spec=spec)

@@ -50,6 +50,25 @@ def test_the_gate_knows_the_baseline_and_comes_before_the_push(
     assert "Baseline" in upstream["Evaluator"]
 
 
+@pytest.mark.parametrize(
+    "stage",
+    [
+        *("ImageMaskExampleGen", "ExampleValidator", "Transform", "Trainer"),
+        *("Baseline", "Evaluator", "ServingCheck"),
+    ],
+)
+def test_other_code_of_a_stage_is_no_cached_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    def node() -> Any:
+        return next(each._node for each in stages(tmp_path) if each.name == stage)
+
+    before = node()
+    assert node() == before
+    monkeypatch.setattr(create_pipeline_module, "source_fingerprint", lambda *packages: "other code")
+    assert node() != before
+
+
 def test_who_does_the_work_is_no_part_of_what_the_cache_compares(tmp_path: Path) -> None:
     one, two = (stages(tmp_path, f"beam.workers={workers}") for workers in (1, 2))
     for left, right in zip(one, two, strict=True):
