@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -54,7 +54,7 @@ def plan_ingestion(config: DatasetConfig, root: Path) -> Plan:
     """
     declared = declare(_paired(config, root), config.splits, root)
     scan = _limited(declared.scan, config)
-    splits = assign_splits(scan.entries, config.grouped_splits)
+    splits = assign_splits(scan.entries, config.grouped_splits, declared.origins)
     for split in declared.origins:
         if not splits[split]:
             raise StageError(f"dataset.limit {config.limit} leaves {split} no pair; raise it")
@@ -139,7 +139,9 @@ def _shards(split: str, entries: Sequence[Entry]) -> list[Shard]:
     ]
 
 
-def assign_splits(entries: Sequence[Entry], config: SplitConfig) -> dict[str, list[Entry]]:
+def assign_splits(
+    entries: Sequence[Entry], config: SplitConfig, declared: Collection[str] = ()
+) -> dict[str, list[Entry]]:
     """Returns the entries of each of train, val and test.
 
     What is declared as val or test stays it; where neither is, shares of the rest are drawn. Groups (single
@@ -151,6 +153,7 @@ def assign_splits(entries: Sequence[Entry], config: SplitConfig) -> dict[str, li
     Args:
       entries: As `declare` returns them.
       config: The shares.
+      declared: Splits of which no share is drawn, though none of the entries be in them.
 
     Raises:
       StageError: too few groups to give every split one.
@@ -163,7 +166,7 @@ def assign_splits(entries: Sequence[Entry], config: SplitConfig) -> dict[str, li
     wanted = {
         split: share
         for split, share in shares.items()
-        if isinstance(share, float) and share > 0 and not splits[split]
+        if isinstance(share, float) and share > 0 and not splits[split] and split not in declared
     }
 
     groups = _ranked_groups(rest, config)

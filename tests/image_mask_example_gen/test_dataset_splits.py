@@ -1,5 +1,6 @@
 """Division into train, val and test."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import StageError
+from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.layouts.layout import Entry, Scan
-from components.image_mask_example_gen.plan import assign_splits, split_origins
+from components.image_mask_example_gen.plan import assign_splits, plan_ingestion, split_origins
 from components.image_mask_example_gen.report import Reason, Rejection
 from components.image_mask_example_gen.splits import SplitConfig, declare
 
@@ -52,6 +54,21 @@ def test_frames_of_one_video_stay_together() -> None:
     ]
     assert all(len(splits) == 1 for splits in clips)
     assert set(split.values()) == {"train", "val", "test"}
+
+
+def test_no_share_is_drawn_for_a_declared_split_that_a_limit_empties(tmp_path: Path) -> None:
+    for number in range(40):
+        name = f"{'test' if number == 7 else 'train'}/{number}"
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.jpg").touch()
+        content = {"imagePath": f"{number}.jpg", "imageHeight": 9, "imageWidth": 9, "shapes": []}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    config = DatasetConfig(layout="labelme", root=str(tmp_path), classes=("background", "a"), limit=5)
+    with pytest.raises(StageError, match="limit 5 leaves test no pair; raise it"):
+        plan_ingestion(config, tmp_path)
+    with_share = SplitConfig(val=0.2, test=0.2)
+    assert assign_splits(entries(20), with_share, {"test"})["test"] == []
+    assert assign_splits(entries(20), with_share, {"val"})["test"] != []
 
 
 def test_a_key_without_the_group_s_part_stands_alone() -> None:
