@@ -397,7 +397,7 @@ class MergedMask:
             covered = raw.any(axis=-1) if raw.ndim == 3 else raw != 0
             if part.value is not None:
                 _check_binary(part, raw, covered)
-                raw = np.full(raw.shape[:2], part.value, np.uint8)
+                raw = np.full(raw.shape[:2], part.value, np.min_scalar_type(part.value))
             if merged is None:
                 merged = np.zeros_like(raw)
             elif merged.ndim != raw.ndim:

@@ -249,6 +249,17 @@ def test_a_mask_for_each_class_makes_the_classes(tmp_path: Path, caplog: pytest.
     assert result.notes == ("images have a mask file of each class, but square in 2 of 3",)
 
 
+def test_more_masks_than_a_byte_counts_keep_their_classes_where_they_are_merged(tmp_path: Path) -> None:
+    draw(tmp_path / "i/a.png", LEFT)
+    names = [f"kind{number}" for number in range(300)]
+    for name, pixels in (("kind43", LEFT), ("kind299", RIGHT)):
+        draw(tmp_path / f"m/{name}/a.png", pixels)
+    masks = {name: f"m/{name}/*.png" for name in names}
+    merged = dict.fromkeys(names[1:-1], "kind0")
+    found = class_ids(folder(tmp_path, "i/*.png", masks, classes=names, merge_classes=merged, ignore_label=0))
+    np.testing.assert_array_equal(found["a"], np.where(LEFT, 0, np.where(RIGHT, 1, features.IGNORE_LABEL)))
+
+
 def test_a_class_without_a_name_is_ignored_and_so_is_what_no_mask_covers_if_asked_for(tmp_path: Path) -> None:
     draw(tmp_path / "i/a.png", LEFT)
     draw(tmp_path / "m/a_left.png", LEFT)

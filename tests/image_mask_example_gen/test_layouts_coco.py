@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+from pydantic import ValidationError
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
@@ -203,6 +204,17 @@ def test_one_picture_in_two_lists_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"images/1.jpg is in train.json#1 and in val.json#1"):
         config(tmp_path).source.scan(tmp_path)
     assert list(entries(config(tmp_path, masks="val.json"))) == ["images/1"]
+
+
+@pytest.mark.parametrize("layout", ["coco", "labelme"])
+def test_more_names_than_a_drawn_mask_tells_apart_are_refused_though_they_are_merged(
+    tmp_path: Path, layout: str
+) -> None:
+    names = [f"kind{number}" for number in range(256)]
+    keys = {"layout": layout, "merge_classes": dict.fromkeys(names[2:], "kind0")}
+    assert len(config(tmp_path, **keys | {"classes": names[:-1], "merge_classes": {}}).source.classes) == 256
+    with pytest.raises(ValidationError, match="has 256 names, and a drawn mask tells 255"):
+        config(tmp_path, classes=names, **keys)
 
 
 def test_a_class_that_no_list_has_is_refused(tmp_path: Path) -> None:

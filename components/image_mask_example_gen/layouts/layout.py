@@ -264,7 +264,15 @@ def classes_by_name(names: Sequence[str]) -> tuple[tuple[RawClass, ...], tuple[s
     """Returns classes, and which of them are meant, where masks are drawn from names.
 
     The raw values are the names' places; `IGNORED` is what has another name, or none and is no background.
+
+    Raises:
+      ValueError: there are more names than a byte of a drawn mask tells apart.
     """
+    if len(names) > IGNORED:
+        raise ValueError(
+            f"dataset.classes has {len(names)} names, and a drawn mask tells {IGNORED} apart, those that "
+            "dataset.merge_classes merges among them; what has a name that is left out counts nowhere"
+        )
     named = tuple(RawClass(name, value) for value, name in enumerate(names))
     return (*named, RawClass("(ignored)", IGNORED)) if named else (), tuple(names)
 
