@@ -131,7 +131,7 @@ def trainer_batches(settings: TrainerSettings, pictures: Pictures, steps: int, a
     from components.trainer.pictures import EqualPictures
 
     batch = settings.training.batch_size
-    augment = augmentation(settings.augmentation) if augmented else None
+    augment = augmentation(settings.augmentation, settings.reading) if augmented else None
     if settings.input_size.method == "native":
         return window_batches(
             draw_windows(settings), range(1), steps_per_epoch=steps, batch_size=batch, augment=augment

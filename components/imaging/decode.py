@@ -184,7 +184,7 @@ def _decode_stored(encoded: tf.Tensor, reading: Reading) -> tf.Tensor:
     if reading.bands is not None:
         return _decode_stack(encoded, len(reading.bands), reading.value_range)
     # Asked for 1 or 4 channels itself, TensorFlow refuses some formats.
-    decode, channels = (_decode_rgba, 4) if reading.channels == 4 else (_decode_rgb, 3)
+    decode, channels = (_decode_rgba, 4) if reading.has_alpha else (_decode_rgb, 3)
     value_range = reading.value_range
     if value_range is None:
         image = decode(encoded)

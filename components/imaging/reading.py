@@ -82,6 +82,11 @@ class Reading:
             check_ascending(self.value_range)
 
     @property
+    def has_alpha(self) -> bool:
+        """Whether the last channel is alpha; of four bands each is one."""
+        return self.channels == 4 and self.bands is None
+
+    @property
     def upright(self) -> bool:
         return self.exif == "upright"
 

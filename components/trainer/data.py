@@ -14,7 +14,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.dataset import features, transformed
 from components.errors import StageError
-from components.imaging.reading import InputSize
+from components.imaging.reading import InputSize, Reading
 from components.trainer.config import Constants, TrainerSettings
 from components.trainer.distribution import full_batches, replica_batches
 from components.trainer.pictures import KEPT_ON_DISK, EqualPictures, Picture, keep, pair_bytes
@@ -148,7 +148,7 @@ class _Pictures:
 
         self._training = training
         self._train, self._val = kept("train"), kept("val")
-        self._augment = augmentation(settings.augmentation)
+        self._augment = augmentation(settings.augmentation, settings.reading)
         self.count = len(self._train)
         train = whole_pairs(self._train)
         self.val = whole_pairs(self._val) if counts["val"] else None
@@ -190,7 +190,7 @@ class _Windows:
             seed=training.seed,
         )
         self._batch_size = training.batch_size
-        self._augment = augmentation(settings.augmentation)
+        self._augment = augmentation(settings.augmentation, settings.reading)
         wanted = training.windows_per_epoch or self._windows.covering
         self.count = -(-wanted // self._batch_size) * self._batch_size
         logger.info("%d windows an epoch, of %d training pictures", self.count, len(train))
@@ -212,9 +212,11 @@ class _Windows:
         )
 
 
-def augmentation(config: AugmentationConfig) -> RandomAugmentation | None:
-    """Returns what changes batches at random, or None where nothing does."""
-    augment = RandomAugmentation(**config.model_dump(), ignore_label=features.IGNORE_LABEL)
+def augmentation(config: AugmentationConfig, reading: Reading) -> RandomAugmentation | None:
+    """Returns what changes batches at random, of pictures that are read so, or None where nothing does."""
+    augment = RandomAugmentation(
+        **config.model_dump(), has_alpha=reading.has_alpha, ignore_label=features.IGNORE_LABEL
+    )
     return None if augment.is_identity else augment
 
 

@@ -315,7 +315,7 @@ def _write_warmup_requests(path: Path, size: InputSize, reading: Reading) -> Non
         encoded = tf.io.encode_png(tf.reshape(pixels, [-1, size.width, 1]))
     else:
         # JPEG, the likeliest format, has no fourth channel.
-        encoded = (tf.io.encode_png if reading.channels == 4 else tf.io.encode_jpeg)(pixels[0])
+        encoded = (tf.io.encode_png if reading.has_alpha else tf.io.encode_jpeg)(pixels[0])
     requests = {
         "serving_default": {"image_bytes": tf.make_tensor_proto([encoded.numpy()])},
         "serving_pixels": {"images": tf.make_tensor_proto(pixels)},

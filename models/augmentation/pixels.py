@@ -32,9 +32,9 @@ def color_matrix(contrast: Any, saturation: Any, hue: Any) -> Any:
     return contrast * (grey + saturation * colour)
 
 
-def split_alpha(images: Any) -> tuple[Any, Any | None]:
-    """Returns the colours of images (N, H, W, channels), and alpha (N, H, W, 1) where there are 4."""
-    return (images[..., :3], images[..., 3:]) if images.shape[-1] == 4 else (images, None)
+def split_alpha(images: Any, has_alpha: bool) -> tuple[Any, Any | None]:
+    """Returns the colours of images (N, H, W, channels), and alpha (N, H, W, 1), the last, if any."""
+    return (images[..., :-1], images[..., -1:]) if has_alpha else (images, None)
 
 
 def join_alpha(colors: Any, alpha: Any | None) -> Any:

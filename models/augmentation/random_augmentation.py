@@ -46,7 +46,7 @@ class RandomAugmentation:
 
     All moves of a pair but pure flips and quarter turns, which are exact, are one resampling: bilinear in the
     image, the nearest pixel in the mask. Where nothing of the original is seen, the image shows the grey of
-    its own mean and the mask ``ignore_label``. Alpha, the fourth of four channels, moves along but is no
+    its own mean and the mask ``ignore_label``. Alpha, where the last channel is it, moves along but is no
     colour; outside it is 0. Colours change after that, linear changes in one matrix, then gamma, blur and
     noise. Strengths of 0 cost nothing.
 
@@ -66,6 +66,7 @@ class RandomAugmentation:
         gamma: intensities (0 to 1) are raised to a power drawn log-uniformly in [1 / (1 + gamma), 1 + gamma].
         blur: largest standard deviation of the Gaussian, pixels.
         noise: largest standard deviation of normal noise, share of the full range.
+        has_alpha: the last channel is alpha; otherwise all of them are colours, or bands.
         ignore_label: the class id that counts nowhere; the masks' dtype must hold it.
 
     Example:
@@ -85,6 +86,7 @@ class RandomAugmentation:
     gamma: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
+    has_alpha: bool = False
     ignore_label: int = 255
 
     def __post_init__(self) -> None:
@@ -169,13 +171,13 @@ class RandomAugmentation:
         elif window is not None:
             images, masks = look_up(images, masks, self._matrix(draws, window, about_centre=True), *window)
 
-        colors, alpha = split_alpha(ops.cast(images, "float32"))
+        colors, alpha = split_alpha(ops.cast(images, "float32"), self.has_alpha)
         means = ops.mean(colors, axis=(1, 2, 3))
         # From here on 0 stands for the image's mean: the centre of contrast, and the ground of moved images.
         values = join_alpha(_add(colors, -means), alpha)
         if self._resamples and window is None:
             values, masks = resample(values, masks, self._matrix(draws, values.shape[1:3]), self.ignore_label)
-        colors, alpha = split_alpha(values)
+        colors, alpha = split_alpha(values, self.has_alpha)
         colors = self._degrade(self._change_colors(colors, means, draws), draws, seed)
         values = join_alpha(colors, alpha)
         return ops.cast(ops.round(ops.clip(values, 0.0, 255.0)), "uint8"), masks

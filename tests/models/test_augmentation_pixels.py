@@ -71,7 +71,7 @@ def test_all_linear_changes_together_equal_one_after_the_other(seed: int) -> Non
     np.testing.assert_array_equal(same_masks, masks)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 6])
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
 def test_contrast_brightness_and_gamma_work_for_any_number_of_channels(channels: int) -> None:
     images, masks = batch(channels)
     augment = RandomAugmentation(brightness=0.2, contrast=0.4, gamma=0.8)
@@ -128,7 +128,7 @@ def test_alpha_is_no_color(strengths: dict[str, Any]) -> None:
     images = rng.integers(0, 256, (4, 6, 5, 4)).astype(np.uint8)
     images[..., 3] = 255
     masks = np.zeros((4, 6, 5), np.uint8)
-    changed, _ = RandomAugmentation(**strengths)(images, masks, seed=3)
+    changed, _ = RandomAugmentation(**strengths, has_alpha=True)(images, masks, seed=3)
     np.testing.assert_array_equal(np.asarray(changed)[..., 3], 255)
     of_colors, _ = RandomAugmentation(**strengths)(images[..., :3], masks, seed=3)
     np.testing.assert_array_equal(np.asarray(changed)[..., :3], of_colors)
@@ -137,9 +137,25 @@ def test_alpha_is_no_color(strengths: dict[str, Any]) -> None:
 def test_a_flat_image_with_alpha_stays_flat_and_what_lies_outside_is_transparent() -> None:
     images = np.full((1, 9, 9, 4), 60, np.uint8)
     images[..., 3] = 255
-    changed, masks = RandomAugmentation(rotate=45.0, contrast=0.5)(
+    changed, masks = RandomAugmentation(rotate=45.0, contrast=0.5, has_alpha=True)(
         images, np.zeros((1, 9, 9), np.uint8), seed=1
     )
     np.testing.assert_array_equal(np.asarray(changed)[..., :3], 60)
     alpha, outside = np.asarray(changed)[..., 3], np.asarray(masks) == 255
     assert outside.any() and (alpha[outside] < 255).all()
+
+
+@pytest.mark.parametrize(
+    "strengths", [{"brightness": 0.5}, {"contrast": 0.5}, {"gamma": 1.0}, {"noise": 0.2}, {"blur": 2.0}]
+)
+def test_a_fourth_band_changes_as_the_others_do(strengths: dict[str, Any]) -> None:
+    images, masks = batch(4)
+    changed = np.asarray(RandomAugmentation(**strengths)(images, masks, seed=3)[0])
+    assert (changed != images).any(axis=(0, 1, 2)).all()
+
+
+def test_outside_of_a_picture_of_four_bands_each_is_the_mean() -> None:
+    images = np.full((1, 9, 9, 4), 60, np.uint8)
+    changed, masks = RandomAugmentation(rotate=45.0)(images, np.zeros((1, 9, 9), np.uint8), seed=1)
+    assert (np.asarray(masks) == 255).any()
+    np.testing.assert_array_equal(np.asarray(changed), 60)

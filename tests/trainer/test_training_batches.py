@@ -10,8 +10,10 @@ import pytest
 import tensorflow as tf
 
 from components.errors import StageError
-from components.trainer.data import Pair, training_batches, whole_pairs
+from components.imaging.reading import Reading
+from components.trainer.data import Pair, augmentation, training_batches, whole_pairs
 from components.trainer.pictures import EqualPictures
+from components.trainer.training_config import AugmentationConfig
 
 COUNT = 10
 
@@ -105,6 +107,18 @@ def test_each_batch_is_augmented_with_a_seed_of_its_own() -> None:
     batches(numbered(), range(3), augment=augment)
     assert len(set(seeds)) == len(seeds) == 9
     assert len({seed & 0xFFFFFFFF for seed in seeds}) == 9
+
+
+@pytest.mark.parametrize(
+    ("reading", "is_changed"), [(Reading(4), False), (Reading(4, bands=(1, 2, 3, 4)), True)]
+)
+def test_a_fourth_channel_is_alpha_unless_bands_are_read(reading: Reading, is_changed: bool) -> None:
+    augment = augmentation(AugmentationConfig(brightness=0.5), reading)
+    assert augment is not None
+    images = np.full((1, 4, 4, 4), 100, np.uint8)
+    changed, _ = augment(images, images[..., 0], 0)
+    assert (np.asarray(changed)[..., :3] != 100).all()
+    assert (np.asarray(changed)[..., 3] != 100).all() == is_changed
 
 
 def test_a_remainder_is_left_out_where_devices_must_share_evenly() -> None:
