@@ -77,7 +77,10 @@ def create_pipeline(
     statistics_gen = StatisticsGen(
         examples=example_gen.outputs["examples"],
         stats_options=tfdv.StatsOptions(
-            schema=statistics_schema(curated), experimental_filter_read_paths=True
+            schema=statistics_schema(curated),
+            experimental_filter_read_paths=True,
+            # In one pass with all others; exact up to a thousand values of a feature.
+            use_sketch_based_topk_uniques=True,
         ),
     )
     schema = CuratedSchema(curated)

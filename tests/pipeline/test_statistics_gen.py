@@ -99,3 +99,14 @@ def test_a_feature_that_is_missing_altogether_is_still_an_anomaly(tmp_path: Path
     curated = curated_schema([SPECIES, BREED], max_pixels=1000, num_classes=2)
     anomalies = tfdv.validate_statistics(found, curated, environment=STATISTICS_ENVIRONMENT)
     assert set(anomalies.anomaly_info) == {SPECIES}
+
+
+def test_one_unexpected_value_among_thousands_is_an_anomaly(tmp_path: Path) -> None:
+    """Although values are counted in a sketch."""
+    whole: Values = {**SCALARS, **REST, SPECIES: [b"cat"], BREED: [b"sphynx"]}
+    odd = example({**whole, features.IMAGE_FORMAT: [b"gif"]})
+    found = statistics(tmp_path, *[example(whole)] * 1500, odd, *[example(whole)] * 1500)
+    curated = curated_schema([SPECIES, BREED], max_pixels=1000, num_classes=2)
+    anomalies = tfdv.validate_statistics(found, curated, environment=STATISTICS_ENVIRONMENT)
+    assert set(anomalies.anomaly_info) == {features.IMAGE_FORMAT}
+    assert "gif" in anomalies.anomaly_info[features.IMAGE_FORMAT].description
