@@ -5,7 +5,8 @@
 
 MODEL_BASE_PATH is a served model's directory, such as ``runs/pets_unet/serving/pets``; IMAGES a directory of
 JPEG or PNG files. Both sides answer ``serving_default``, JPEG bytes in, PNG bytes out, for the same images in
-turn, and take turns themselves, as often as ``--rounds`` says; each figure is the median round.
+turn, and take turns themselves, as often as ``--rounds`` says; each figure is the median round. How much
+longer one client waits is the median of pairs: an image asked of the server, and the same one in process.
 
 - ``network``: pixels of the network's own size, so that nothing is decoded or resized, where it has one;
 - ``in process``: one image after the other, and batches of 1 to 32; a batch's ms are those of all of it;
@@ -143,12 +144,34 @@ def compare(args: argparse.Namespace, client: SegmentationClient, images: Sequen
     for clients in args.clients:
         rows[_clients(clients)] = partial(one_by_one, ask, images, clients, args.requests)
     measured: dict[str, list[Load]] = defaultdict(list)
+    pairs: list[tuple[float, float]] = []
     try:
         for _ in range(args.rounds):
             for name, row in rows.items():
                 measured[name].append(row())
+            pairs += in_pairs(ask, alone, images, args.requests)
     finally:
         print_table({name: median_load(loads) for name, loads in measured.items()})
+    longer = median(asked - called for asked, called in pairs)
+    share = longer / median(called for _, called in pairs)
+    print(f"one client waits {longer:.2f} ms longer, {share:.1%}, the median of {len(pairs)} pairs")
+
+
+def in_pairs(
+    ask: Callable[[bytes], object], alone: Callable[[bytes], object], images: Sequence[bytes], requests: int
+) -> list[tuple[float, float]]:
+    """Returns the milliseconds of calls of ``ask`` and, side by side, of ``alone`` with the same image."""
+    taken = []
+    for number, image in enumerate(islice(cycle(images), requests)):
+        # Whoever comes first finds what the other one has left in the caches.
+        calls = (ask, alone) if number % 2 == 0 else (alone, ask)
+        milliseconds = {}
+        for call in calls:
+            began = time.perf_counter()
+            call(image)
+            milliseconds[call] = 1000 * (time.perf_counter() - began)
+        taken.append((milliseconds[ask], milliseconds[alone]))
+    return taken
 
 
 def _clients(number: int) -> str:
@@ -168,9 +191,6 @@ def print_table(loads: Mapping[str, Load]) -> None:
         print(f"{name:24} {load.rate:9.1f} {ratio:>6} {load.p50:8.1f} {load.p99:8.1f}")
     if NETWORK in loads and ALONE in loads:
         print(f"a picture in process takes {loads[ALONE].p50 / loads[NETWORK].p50:.2f} × the network's time")
-    if _clients(1) in loads:
-        overhead = loads[_clients(1)].p50 - loads[ALONE].p50
-        print(f"one client waits {overhead:.2f} ms longer, {overhead / loads[ALONE].p50:.1%}")
 
 
 def soak(client: SegmentationClient, images: Sequence[bytes], requests: int, pid: int) -> None:
