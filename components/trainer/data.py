@@ -373,6 +373,8 @@ def _batches(
     ``shape`` is that of their images.
     """
 
+    # Nothing branches on a tensor in Python here, either.
+    @tf.autograph.experimental.do_not_convert
     def batch(step: tf.Tensor) -> Pair:
         epoch, place = step // steps_per_epoch, step % steps_per_epoch
         images, masks = _numpy_pair(read, [epoch, place], shape)
