@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Iterable
+import tracemalloc
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,7 @@ def test_shards_hold_every_pair_once(tmp_path: Path) -> None:
 
 _NEW_DATASET = """
 import sys
+import tracemalloc
 from components.image_mask_example_gen import layouts
 from components.image_mask_example_gen.layouts.layout import Layout, RawClass, files_by_stem, pair_files
 
@@ -239,3 +241,18 @@ def test_two_wildcards_in_an_images_name_are_no_reason_to_pair_by_the_first() ->
     files += [f"masks/{n}_{m}/{part}.png" for n in "12" for m in "12" for part in "123"]
     scan = Folder("images/*_[0-9].png", "masks/*/*.png", ()).scan_listed(files)
     assert [(entry.image, len(entry.parts)) for entry in scan.entries] == [(file, 3) for file in files[:4]]
+
+
+def test_a_fingerprint_of_many_files_takes_no_more_memory_than_to_find_them(tmp_path: Path) -> None:
+    touch(tmp_path, [f"{folder}/{number:05}.png" for folder in "im" for number in range(2000)])
+    config = DatasetConfig(layout="folder", root=str(tmp_path), images="i/*", masks="m/*", classes=("a", "b"))
+
+    def peak(ask: Callable[[], object]) -> int:
+        ask()
+        tracemalloc.start()
+        ask()
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert peak(lambda: fingerprint_inputs(config)) < 1.3 * peak(lambda: config.source.scan(tmp_path))
