@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -188,7 +188,8 @@ class Executor(BaseBeamExecutor):
             shared_pictures=shared,
         )
         with fileio.open(f"{ingestion.uri}/{SPLITS_FILE}", "wb") as file:
-            file.write(_splits_csv(written))
+            for row in _splits_csv(written):
+                file.write(row)
         with fileio.open(f"{ingestion.uri}/{INGESTION_FILE}", "w") as file:
             file.write(report.model_dump_json(indent=1))
 
@@ -236,13 +237,13 @@ def _masks_beside(plan: Plan, masks: MaskReader, options: PipelineOptions) -> It
         yield beside
 
 
-def _splits_csv(written: Sequence[WrittenPair]) -> bytes:
+def _splits_csv(written: Sequence[WrittenPair]) -> Iterator[bytes]:
     """A row an Example, sorted by file; names are the bytes that the file system has."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("file", "split"))
-    writer.writerows(sorted((pair.entry.image, pair.split) for pair in written))
-    return table.getvalue().encode("utf-8", "surrogateescape")
+    rows = sorted((pair.entry.image, pair.split) for pair in written)
+    for row in chain([("file", "split")], rows):
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(row)
+        yield line.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _write_entries(scratch: str, shards: Sequence[Shard]) -> list[ShardPlace]:

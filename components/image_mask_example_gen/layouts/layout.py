@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from components.bucket import BucketPath, path_of
 from components.errors import StageError, printable
-from components.folders import scan_folder
+from components.folders import scan_folder, split_suffix
 from components.image_mask_example_gen.report import Reason, Rejection
 from components.image_mask_example_gen.suffixes import UNREAD_PICTURES
 from components.imaging.palette import Color
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MaskValues = Literal["index", "alpha", "pages"]
 """What a mask's raw values are where they are not what its pixels show."""
+
+Attributes = tuple[tuple[str, str], ...]
+"""Names and values of features."""
 
 BACKGROUND: Final = "background"
 """The class of what no annotation covers, where masks are drawn from names."""
@@ -75,7 +78,7 @@ class Entry:
     """Where it is merged from several files, the first of them."""
     official_split: str | None = None
     """``train``, ``val``, ``trainval`` or ``test`` where the dataset has official lists."""
-    attributes: tuple[tuple[str, str], ...] = ()
+    attributes: Attributes = ()
     """Feature names and values, for slicing."""
     parts: tuple[MaskPart, ...] = ()
     """The files that the mask is merged from, later over earlier; empty where it is a file as it stands."""
@@ -224,7 +227,7 @@ def files_by_stem(root: Path, folder: str, suffix: str | tuple[str, ...]) -> lis
     file of an archive) are no input files.
     """
     return sorted(
-        (PurePosixPath(item.name).stem, f"{folder}/{item.name}")
+        (split_suffix(item.name)[0], f"{folder}/{item.name}")
         for item in scan_folder(root / folder)
         if not item.name.startswith(".")
         and item.name.lower().endswith(suffix)

@@ -9,6 +9,7 @@ from pathlib import Path
 from components.dataset.features import ATTRIBUTE_PREFIX
 from components.errors import StageError
 from components.image_mask_example_gen.layouts.layout import (
+    Attributes,
     Entry,
     Layout,
     RawClass,
@@ -46,10 +47,14 @@ class OxfordIiitPet(Layout):
         pairs = pair_files(files_by_stem(root, _IMAGES, ".jpg"), files_by_stem(root, _TRIMAPS, ".png"))
         listed = _read_lists(root)
         entries, rejected = [], list(pairs.rejected)
+        # Of maybe a million pairs each of the few different ones is kept once.
+        known: dict[Attributes, Attributes] = {}
         for pair in pairs.entries:
             if pair.key in listed:
                 split, species = listed[pair.key]
-                entries.append(replace(pair, official_split=split, attributes=_attributes(pair, species)))
+                attributes = _attributes(pair, species)
+                attributes = known.setdefault(attributes, attributes)
+                entries.append(replace(pair, official_split=split, attributes=attributes))
             else:
                 found = f"in neither of {' and '.join(self.files)}; its mask {pair.mask} stays aside as well"
                 rejected.append(Rejection(pair.image, Reason.UNLISTED, found))
@@ -61,7 +66,7 @@ class OxfordIiitPet(Layout):
         return Scan(entries, rejected, sorted([*pairs.files, *self.files]))
 
 
-def _attributes(pair: Entry, species: str) -> tuple[tuple[str, str], ...]:
+def _attributes(pair: Entry, species: str) -> Attributes:
     # Names are "<breed>_<number>"; breeds have underscores of their own.
     breed = pair.key.rpartition("_")[0]
     return ((_SPECIES_FEATURE, species), (_BREED_FEATURE, breed))
