@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +20,7 @@ from components.bucket import BucketPath
 from components.errors import StageError
 from components.folders import open_file
 from components.image_mask_example_gen.report import Reason
-from components.imaging.deep import write_png
+from components.imaging.deep import read_png, write_png
 from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
 from components.imaging.reading import JPEG_SIGNATURE, MOST_PIXELS, MOST_SCANS, PNG_SIGNATURE, START_OF_SCAN
 from components.pillow import Image
@@ -46,7 +46,7 @@ _BYTES_OF_PIXEL = 16
 
 _BREAKS_OFF = (Reason.TRUNCATED, "which end before the picture does")
 
-_PNG_HEADER_END = 33
+_PNG_DEPTH, _PNG_HEADER_END = 24, 33
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 """The chunk that ends a file: length, name and checksum."""
 
@@ -353,6 +353,30 @@ def decode(data: bytes, picture: Image.Image, mode: str | None = None) -> Image.
             raise damage(data, "")
         picture.load()
         return picture.convert(mode) if mode else picture
+
+
+def decode_gray(data: bytes, picture: Image.Image) -> np.ndarray:
+    """Decodes a picture whose mode is ``L``, as `decode` does; 8-bit PNGs in two thirds of the time.
+
+    Args:
+      data: The file.
+      picture: The same, opened.
+
+    Returns:
+      uint8 [height, width].
+
+    Raises:
+      InputRejectedError: the file is damaged.
+    """
+    is_plain = picture.format == "PNG" and data[_PNG_DEPTH] == _BYTE and getattr(picture, "n_frames", 1) == 1
+    if is_plain and find_defect(data) is None:
+        # libpng takes nothing that Pillow refuses; what is wrong says Pillow.
+        with suppress(ValueError):
+            pixels = read_png(data)
+            # With a transparent colour there is alpha, too.
+            if pixels.shape == (picture.height, picture.width):
+                return pixels
+    return np.asarray(decode(data, picture))
 
 
 def as_png(data: bytes, picture: Image.Image, max_pixels: int) -> bytes:

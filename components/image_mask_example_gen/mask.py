@@ -14,6 +14,7 @@ from components.image_mask_example_gen.files import (
     InputRejectedError,
     check_pixels,
     decode,
+    decode_gray,
     open_picture,
     read_file,
     read_picture,
@@ -119,7 +120,9 @@ class PictureMask:
             )
         if mode == "F":
             return whole_numbers(np.asarray(decode(self._data, self._picture)), "pixels")
-        if mode in ("1", "L", "LA", "P") or mode.startswith("I"):
+        if mode == "L":
+            return self._unstretched(decode_gray(self._data, self._picture))
+        if mode in ("1", "LA", "P") or mode.startswith("I"):
             picture = decode(self._data, self._picture)
             pixels = np.asarray(picture.getchannel("L") if mode == "LA" else picture)
             if mode == "P" and self._values != "index":

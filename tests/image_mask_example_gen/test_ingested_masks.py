@@ -21,7 +21,7 @@ from scipy.sparse import csc_matrix
 from components.image_mask_example_gen import class_mask
 from components.image_mask_example_gen.class_mask import count_classes, encode_mask
 from components.image_mask_example_gen.config import RawLabel
-from components.image_mask_example_gen.files import InputRejectedError
+from components.image_mask_example_gen.files import InputRejectedError, decode_gray
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.mask import Mask, open_mask
 from components.image_mask_example_gen.report import Reason
@@ -239,6 +239,21 @@ def test_pixels_are_counted_by_class_and_ignored_ones_left_out(class_ids: np.nda
         patch.setattr(class_mask, "_COUNTED_AT_ONCE", 9)
         assert count_classes(class_ids, 255) == counts
     assert count_classes(class_ids, 2) == counts[:2]
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20)), st.booleans())
+def test_gray_pngs_are_decoded_as_pillow_does(pixels: np.ndarray, has_transparency: bool) -> None:
+    picture = Image.fromarray(pixels)
+    data = save(picture, transparency=0) if has_transparency else save(picture)
+    np.testing.assert_array_equal(decode_gray(data, Image.open(io.BytesIO(data))), pixels)
+
+
+@pytest.mark.parametrize("end", [-1, -40, 60])
+def test_a_gray_png_that_is_cut_is_rejected(end: int) -> None:
+    data = save(Image.fromarray(np.random.default_rng(0).integers(0, 9, (30, 30), np.uint8)))[:end]
+    with pytest.raises(InputRejectedError) as caught:
+        decode_gray(data, Image.open(io.BytesIO(data)))
+    assert caught.value.reason is Reason.TRUNCATED
 
 
 def test_one_channel_of_16_bits_keeps_them() -> None:
