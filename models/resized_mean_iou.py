@@ -1,5 +1,6 @@
 """The Keras metric that chooses the checkpoint: mean IoU at the network's input size."""
 
+import math
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ class ResizedMeanIoU(keras.metrics.Metric):
     Masks are compared as resized for the network, so the number is near, but not equal to, the mean
     IoU at original resolution by which models are judged; hence its name. One confusion matrix is
     summed over everything seen since the last reset; the mean is over the classes that occur in the truth
-    or in the predictions, 0 while nothing was counted.
+    or in the predictions, NaN while nothing was counted.
 
     Update it with ``y_true``, integer class ids (N, H, W), and ``y_pred``, logits (N, H, W, C).
 
@@ -61,7 +62,8 @@ class ResizedMeanIoU(keras.metrics.Metric):
         present = union > 0
         iou = ops.where(present, intersection / ops.where(present, union, 1.0), 0.0)
         classes = ops.sum(ops.cast(present, "float64"))
-        return ops.cast(ops.sum(iou) / ops.maximum(classes, 1.0), self.dtype)
+        mean = ops.where(classes > 0, ops.sum(iou) / ops.maximum(classes, 1.0), math.nan)
+        return ops.cast(mean, self.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"num_classes": self.num_classes, "ignore_label": self.ignore_label}

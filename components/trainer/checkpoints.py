@@ -49,12 +49,32 @@ class History:
     def _best(self, indices: Sequence[int]) -> int:
         if _VAL_IOU not in self.epochs[indices[-1]]:
             return indices[-1]
-        return max(indices, key=lambda index: (self._score(index), -index))
+        return max(indices, key=lambda index: (self.epochs[index][_VAL_IOU], -index))
 
-    def _score(self, index: int) -> float:
-        """The IoU on val; what is no number is worse than any."""
-        value = self.epochs[index][_VAL_IOU]
-        return value if math.isfinite(value) else -math.inf
+
+class LeavesOutUncounted(keras.callbacks.Callback):
+    """Takes an IoU of no pixel, which is no number, out of what an epoch measured.
+
+    Belongs before all that reads it. Where no pixel of val counts, that is as if there were no val split: no
+    epoch is better than another, which is said once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_said = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {} if logs is None else logs
+        for name in (IOU, _VAL_IOU):
+            if name in logs and not math.isfinite(logs[name]):
+                del logs[name]
+                if name == _VAL_IOU and not self._is_said:
+                    self._is_said = True
+                    logger.warning(
+                        "no pixel of the val split counts, all are to be ignored: the last epoch is "
+                        "exported, not the best one, and no training ends early; give it masks that say "
+                        "something, or set dataset.splits.val to 0"
+                    )
 
 
 class _InMemory(io.BytesIO):

@@ -9,7 +9,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.serving.config import ServingLimits
 from components.trainer.batch_statistics import PopulationStatistics
-from components.trainer.checkpoints import Checkpoints
+from components.trainer.checkpoints import Checkpoints, LeavesOutUncounted
 from components.trainer.config import Constants, TrainerSettings, untrained_classes
 from components.trainer.data import Examples, read_constants
 from components.trainer.directory import PIXELS, training_directory
@@ -116,6 +116,7 @@ def train(
     """
     training = settings.training
     planned = phases(training)
+    leaves_out_uncounted = LeavesOutUncounted()
     for phase in planned:
         if checkpoints.last_phase > phase.number:
             continue
@@ -145,6 +146,7 @@ def train(
                 DropoutByEpoch(training.seed),
                 ValidateAveragedWeights(),
                 PopulationStatistics(examples.for_statistics),
+                leaves_out_uncounted,
                 Progress(last_epoch, examples.count),
                 record,
                 checkpoints,

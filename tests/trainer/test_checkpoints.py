@@ -316,14 +316,6 @@ def test_the_best_epoch_is_the_first_highest_and_patience_counts_from_it(
     assert (watched.best_epoch, watched.has_stalled(1)) == (best, stalled)
 
 
-@pytest.mark.parametrize("none", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_no_number_is_never_best(none: float) -> None:
-    assert history([none, 0.3, none]).best_epoch == 1
-    assert history([0.3, none, none]).best_epoch == 0
-    watched = history([none, none], patience=1)
-    assert (watched.best_epoch, watched.has_stalled(1)) == (0, True)
-
-
 def test_patience_begins_anew_with_each_phase_and_the_best_is_the_best_of_all() -> None:
     watched = history([0.5, 0.4, 0.3], [0.1, 0.2], patience=2)
     assert (watched.has_stalled(1), watched.has_stalled(2)) == (True, False)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -469,6 +470,29 @@ def test_classes_without_a_training_pixel_are_named_before_the_training_and_kept
     assert warned.startswith("the training split has no pixel of disc: no number of epochs can teach ")
     assert any(message.startswith("epoch 1/50") for message in later)
     assert history(stalled.directory)["untrained_classes"] == ["disc"]
+
+
+def test_a_val_split_without_a_pixel_that_counts_chooses_no_epoch_which_is_said_once(
+    train: Train, transform_run: TransformRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(transform_run.examples, tmp_path / "examples")
+    blank = [
+        replace(pair, class_ids=np.full_like(pair.class_ids, 255)) for pair in transform_run.pairs["val"]
+    ]
+    [file] = (tmp_path / "examples/Split-val").iterdir()
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for pair in blank:
+            writer.write(pair.example("blank"))
+    with caplog.at_level(logging.INFO, logger="components.trainer"):
+        directory = train(
+            data=replace(transform_run, examples=tmp_path / "examples"), epochs=3, early_stopping_patience=1
+        )
+    recorded = json.loads((directory / "run/history.json").read_text(), parse_constant=pytest.fail)
+    assert recorded["best_epoch"] == len(recorded["epochs"]) == 3
+    assert all(IOU in epoch and f"val_{IOU}" not in epoch for epoch in recorded["epochs"])
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [message[:50] for message in warned] == ["no pixel of the val split counts, all are to be ig"]
+    assert "val mean IoU" not in caplog.text and "exporting epoch 3 of 3" in caplog.text
 
 
 def test_divergence_is_said_in_plain_words(train: Train) -> None:
