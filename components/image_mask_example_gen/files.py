@@ -22,7 +22,14 @@ from components.folders import open_file
 from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import read_png, write_png
 from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
-from components.imaging.reading import JPEG_SIGNATURE, MOST_PIXELS, MOST_SCANS, PNG_SIGNATURE, START_OF_SCAN
+from components.imaging.reading import (
+    JPEG_SIGNATURE,
+    MAX_SIDE,
+    MOST_PIXELS,
+    MOST_SCANS,
+    PNG_SIGNATURE,
+    START_OF_SCAN,
+)
 from components.pillow import Image
 
 if TYPE_CHECKING:
@@ -241,12 +248,16 @@ def check_bytes(page: "TiffPage", max_pixels: int) -> None:
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Raises InputRejectedError for no pixels, or more than ``max_pixels``."""
+    """Raises InputRejectedError for no pixels, more than ``max_pixels``, or more than `MAX_SIDE` a side."""
     if not (0 < width <= ANY_SIZE and 0 < height <= ANY_SIZE):
         # Lists may say numbers of thousands of digits, which nobody can print.
         raise InputRejectedError(Reason.NOT_DECODABLE, "width or height is no number of pixels")
     if width * height > max_pixels:
         raise _too_many_pixels(width * height, max_pixels, f"{width} x {height} = ")
+    if max(width, height) > MAX_SIDE:
+        raise InputRejectedError(
+            Reason.TOO_MANY_PIXELS, f"{width} x {height} pixels; no model takes more than {MAX_SIDE:,} a side"
+        )
 
 
 def _too_many_pixels(count: int, max_pixels: int, product: str = "") -> InputRejectedError:

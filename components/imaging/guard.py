@@ -10,10 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from components.imaging.reading import JPEG_SIGNATURE, MOST_SCANS, PNG_SIGNATURE, START_OF_SCAN
-
-MAX_SIDE = 2**17
-"""Pixels. What is computed a row at a time, the logits of 255 classes, then stays under 128 MiB."""
+from components.imaging.reading import JPEG_SIGNATURE, MAX_SIDE, MOST_SCANS, PNG_SIGNATURE, START_OF_SCAN
 
 _GIF = b"GIF8"
 _BMP = b"BM"

@@ -23,6 +23,10 @@ MOST_SCANS: Final = 100
 MOST_PIXELS: Final = (1 << 29) - 1
 """Of a picture that TensorFlow decodes as PNG (its ``decode_image_op.cc``), and so of any."""
 
+MAX_SIDE: Final = 1 << 17
+"""Pixels of a picture that a served model takes. What is computed a row at a time, the logits of 255
+classes, then stays under 128 MiB."""
+
 
 class InputSize(NamedTuple):
     """The network's input, and how a picture is brought to it."""

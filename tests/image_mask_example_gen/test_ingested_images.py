@@ -13,6 +13,7 @@ from PIL import Image
 from components.image_mask_example_gen.files import InputRejectedError, find_defect
 from components.image_mask_example_gen.image import EncodedImage, read_image
 from components.image_mask_example_gen.report import Reason
+from components.imaging.reading import MAX_SIDE
 
 MAX_PIXELS = 10**7
 
@@ -132,6 +133,15 @@ def test_a_png_is_whole_to_its_last_byte_and_whatever_follows_it() -> None:
     for length in range(8, len(data)):
         defect = find_defect(data[:length])
         assert defect and defect[0] is Reason.TRUNCATED, length
+
+
+def test_a_side_that_no_served_model_takes_is_refused_though_the_pixels_are_few() -> None:
+    longest = Image.new("1", (MAX_SIDE, 1))
+    assert check(save(longest, "PNG"))
+    with pytest.raises(InputRejectedError) as caught:
+        check(save(longest.resize((1, MAX_SIDE + 1)), "PNG"))
+    assert caught.value.reason is Reason.TOO_MANY_PIXELS
+    assert caught.value.found == "1 x 131073 pixels; no model takes more than 131,072 a side"
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "GIF", "TIFF", "BMP"])

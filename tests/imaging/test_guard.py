@@ -13,7 +13,8 @@ import tensorflow as tf
 from PIL import Image
 
 from components.imaging.decode import decode_image
-from components.imaging.guard import MAX_SIDE, admit_images, admit_pixels, map_images
+from components.imaging.guard import admit_images, admit_pixels, map_images
+from components.imaging.reading import MAX_SIDE
 
 MAX_PIXELS = 10_000
 
