@@ -3,7 +3,6 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -75,8 +74,11 @@ def plan_evaluation(config: DatasetConfig, root: Path, learnt: Callable[[Entry],
       StageError: there are no pairs, two have the same name, or none is left.
     """
     scan = _paired(config, root)
-    with suppress(StageError):
+    try:
         scan = declare(scan, config.splits, root).scan
+    except StageError as error:
+        why = f"not divided as the recipe declares, so that none is set aside: {error}"
+        scan = replace(scan, notes=(*scan.notes, why))
     scan = _limited(scan, config)
     entries = [entry for entry in scan.entries if not learnt(entry)]
     if not entries:

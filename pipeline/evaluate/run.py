@@ -123,6 +123,9 @@ class _Work:
         dataset = self._recipe.dataset
 
         def plan(config: DatasetConfig, root: Path) -> Plan:
+            if config.limit is not None and not learnt.is_from(dataset):
+                logger.info("dataset.limit %d is for the folder that the model learnt from", config.limit)
+                config = config.model_copy(update={"limit": None})
             return plan_evaluation(config, root, learnt.of(dataset))
 
         component = ImageMaskExampleGen(
@@ -179,6 +182,7 @@ class _Learnt:
         self._left_out = 0
         self._obstacle = ""
         self._root: str | None = None
+        self._place: Hashable = None
         self._images = self._of_model(described(model, "recipe", "dataset"))
         self._by_size: defaultdict[int, list[str]] = defaultdict(list)
         for path in self._images:
@@ -203,6 +207,10 @@ class _Learnt:
 
         return learnt
 
+    def is_from(self, dataset: DatasetConfig) -> bool:
+        """Whether the model learnt from this folder."""
+        return self._place == _place(dataset)
+
     def tell(self) -> None:
         """Says how many there were, or why nobody knows."""
         if self._obstacle:
@@ -225,7 +233,7 @@ class _Learnt:
             return frozenset()
         try:
             config = DatasetConfig.model_validate_json(json.dumps(settings))
-            self._root = config.root
+            self._root, self._place = config.root, _place(config)
             with opened_root(config) as folder:
                 plan = plan_ingestion(config, folder)
         except (ValueError, OSError, StageError) as error:
@@ -240,6 +248,13 @@ class _Learnt:
 
 def _content(path: str) -> bytes:
     return blake2b(Path(path).read_bytes(), digest_size=16).digest()
+
+
+def _place(dataset: DatasetConfig) -> Hashable:
+    """What two settings share that mean the same folder."""
+    if dataset.root is None:
+        return dataset.shapes
+    return dataset.root if is_remote(dataset.root) else os.path.realpath(dataset.root)
 
 
 def _image(dataset: DatasetConfig, entry: Entry) -> Hashable:

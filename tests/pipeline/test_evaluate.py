@@ -214,6 +214,32 @@ def test_on_its_own_folder_a_model_is_scored_as_in_its_run_on_what_it_did_not_le
     assert (home / "both.html").read_text().count("Evaluated: it would pass the gate") == 2
 
 
+def test_a_limit_and_declared_splits_are_for_the_folder_that_they_were_written_for(
+    home: Path, evaluate: Evaluate
+) -> None:
+    recipe = yaml.safe_load(Path("tiny.yaml").read_text())
+    recipe["dataset"] |= {"limit": 10, "splits": {"test": {"pattern": "01[0-9].png"}}}
+    Path("tiny.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False))
+    say_what_it_learnt_from(home, load_recipe("tiny.yaml").dataset.model_dump(mode="json"))
+    of_other = evaluate("--data", "other").out
+    assert "On 7 test images" in of_other
+    assert (
+        "not divided as the recipe declares, so that none is set aside: dataset.splits.test: no pair"
+        in of_other
+    )
+
+    of_copy = evaluate("--data", "own/../own").out
+    assert "dataset.limit" not in of_copy and 0 < _scored(of_copy) < 10
+    draw_pairs(home / "many", 12, seed=3)
+    of_many = evaluate("--data", "many").out
+    assert "dataset.limit 10 is for the folder that the model learnt from" in of_many
+    assert _scored(of_many) == 12
+
+
+def _scored(out: str) -> int:
+    return int(out.partition("On ")[2].partition(" test images")[0])
+
+
 def test_links_to_what_the_model_learnt_from_and_copies_are_left_out_too_and_a_missed_threshold_ends_with_3(
     home: Path, evaluate: Evaluate
 ) -> None:
