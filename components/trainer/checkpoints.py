@@ -24,6 +24,9 @@ IOU = "iou_at_input_size"
 """Name of `ResizedMeanIoU` in the history; with ``val_`` before it, of its value on the val split."""
 _VAL_IOU = f"val_{IOU}"
 
+STATE_FILE = "state.json"
+"""Of a training's directory: which epochs are done, and what files they need."""
+
 Epoch = dict[str, float]
 
 
@@ -106,7 +109,7 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         self._phase = 1
         self._directory = directory
-        self._state_file = directory / "state.json"
+        self._state_file = directory / STATE_FILE
         self.history = History([], patience)
         self._digests: dict[str, str] = {}
         """SHA-256 of the files that the state is of, by name."""

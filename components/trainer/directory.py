@@ -4,17 +4,21 @@ import fcntl
 import hashlib
 import logging
 import math
+import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.errors import StageError
+from components.trainer.checkpoints import STATE_FILE
 from components.trainer.config import Constants, TrainerSettings
 from components.trainer.distribution import is_chief
 from components.trainer.hardware import training_policy
@@ -25,6 +29,8 @@ _TRAINING = re.compile(r"training-[0-9a-f]{16}(\.damaged)?")
 """A training's directory, or what `Checkpoints` has put aside."""
 _KEPT_TRAININGS = 3
 """Checkpoints of other settings or data that wait to be gone on with."""
+_CLEANING_SECONDS = 5.0
+"""More than it takes to remove a training's files."""
 _BLOCK_BYTES = 1 << 20
 
 logger = logging.getLogger(__name__)
@@ -51,15 +57,13 @@ def training_directory(fn_args: FnArgs, settings: TrainerSettings, constants: Co
             return
         kept = Path(settings.checkpoint_dir, settings.name, _name(fn_args, settings, constants))
         if not is_chief():
-            copy = Path(temporary) / kept.name
-            if kept.exists():
-                shutil.copytree(kept, copy, ignore=shutil.ignore_patterns(PIXELS))
-            copy.mkdir(exist_ok=True)
-            yield copy
+            yield _copied(kept, Path(temporary, kept.name))
             return
-        kept.mkdir(parents=True, exist_ok=True)
-        with _locked(kept):
-            kept.touch()
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(kept, wait_seconds=_CLEANING_SECONDS):
+            # Not before: until it is locked, another run may remove it as outdated.
+            kept.mkdir(exist_ok=True)
+            os.utime(kept)
             _remove_outdated(kept.parent)
             # A killed training could not take its pixels along, and half a cache is none.
             shutil.rmtree(kept / PIXELS, ignore_errors=True)
@@ -69,25 +73,57 @@ def training_directory(fn_args: FnArgs, settings: TrainerSettings, constants: Co
                 shutil.rmtree(kept / PIXELS, ignore_errors=True)
 
 
+def _copied(kept: Path, copy: Path) -> Path:
+    """Copies what a training has kept, if anything; returns the copy, which is there.
+
+    The chief may put it aside meanwhile, for it is damaged: nothing is to be gone on with then.
+
+    Raises:
+        StageError: it is there, and cannot be copied.
+    """
+    try:
+        if kept.exists():
+            shutil.copytree(kept, copy, ignore=shutil.ignore_patterns(PIXELS))
+    except (OSError, shutil.Error) as error:
+        if (kept / STATE_FILE).exists():
+            raise StageError(f"the checkpoint in {kept} cannot be copied: {error}") from error
+        shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(exist_ok=True)
+    return copy
+
+
 @contextmanager
-def _locked(kept: Path) -> Iterator[None]:
+def _locked(kept: Path, wait_seconds: float = 0.0) -> Iterator[None]:
     """Keeps others out; the lock ends with the process, however that ends.
+
+    A run that removes outdated trainings has it for a moment; one that trains, for hours.
 
     It lies beside the directory, which may be removed and made again, and which NFS would not remove with an
     open file in it.
     """
     with (kept.parent / f".{kept.name}.lock").open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(
-                f"another run is at work on the same training, in {kept}; wait for it, or end it"
-            ) from None
+            until = time.monotonic() + wait_seconds
+            while not _is_taken(file):
+                if time.monotonic() >= until:
+                    raise StageError(
+                        f"another run is at work on the same training, in {kept}; wait for it, or end it"
+                    )
+                time.sleep(0.05)
         except OSError as error:
             raise StageError(
                 f"{kept.parent} cannot be locked: {error.strerror}; keep checkpoints on a disk that can"
             ) from None
         yield
+
+
+def _is_taken(file: IO[str]) -> bool:
+    """Takes a file's lock if nobody has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _name(fn_args: FnArgs, settings: TrainerSettings, constants: Constants) -> str:

@@ -1,8 +1,11 @@
 """Where a training's checkpoints lie, and what else may lie there."""
 
+import fcntl
 import json
 import os
 import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import pytest
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.errors import StageError
+from components.trainer import directory as directory_module
+from components.trainer.checkpoints import STATE_FILE
 from components.trainer.config import Constants, TrainerSettings
 from components.trainer.directory import PIXELS, training_directory
 
@@ -66,7 +71,10 @@ def test_the_same_training_finds_its_place_again_without_the_pixels(tmp_path: Pa
     assert [path.name for path in directory.iterdir()] == ["state.json"]
 
 
-def test_two_runs_never_work_on_one_training(tmp_path: Path, fn_args: FnArgs) -> None:
+def test_two_runs_never_work_on_one_training(
+    tmp_path: Path, fn_args: FnArgs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory_module, "_CLEANING_SECONDS", 0.1)
     with training_directory(fn_args, settings(tmp_path), CONSTANTS) as directory:
         (directory / PIXELS).mkdir()
         with (
@@ -146,3 +154,61 @@ def test_an_old_training_that_is_at_work_stays(tmp_path: Path, fn_args: FnArgs) 
         assert oldest.exists()
     place(settings(tmp_path, training={"epochs": 6}), fn_args)
     assert not oldest.exists()
+
+
+def test_a_training_that_another_run_removes_before_it_is_locked_is_begun_anew(
+    tmp_path: Path, fn_args: FnArgs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outdated, flock = place(settings(tmp_path), fn_args), fcntl.flock
+
+    def removed_meanwhile(file: Any, operation: int) -> None:
+        shutil.rmtree(outdated)
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
+    with training_directory(fn_args, settings(tmp_path), CONSTANTS) as directory:
+        assert directory == outdated and directory.is_dir()
+
+
+def test_a_training_that_another_run_is_removing_is_waited_for(tmp_path: Path, fn_args: FnArgs) -> None:
+    outdated = place(settings(tmp_path), fn_args)
+    with (outdated.parent / f".{outdated.name}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        cleaned = threading.Timer(0.3, lambda: fcntl.flock(file, fcntl.LOCK_UN))
+        cleaned.start()
+        assert place(settings(tmp_path), fn_args) == outdated
+        cleaned.join()
+
+
+def test_a_worker_starts_from_nothing_where_the_chief_puts_a_damaged_checkpoint_aside_meanwhile(
+    tmp_path: Path, fn_args: FnArgs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = place(settings(tmp_path), fn_args)
+    for name in (STATE_FILE, "epoch-0001.npz"):
+        (kept / name).touch()
+    monkeypatch.setattr(directory_module, "is_chief", lambda: False)
+    with training_directory(fn_args, settings(tmp_path), CONSTANTS) as copy:
+        assert {path.name for path in copy.iterdir()} == {STATE_FILE, "epoch-0001.npz"}
+
+    # Called when what there is to copy is listed.
+    def put_aside(*patterns: str) -> Callable[[str, list[str]], set[str]]:
+        def ignored(folder: str, names: list[str]) -> set[str]:
+            (kept / STATE_FILE).unlink()
+            return set()
+
+        return ignored
+
+    monkeypatch.setattr(shutil, "ignore_patterns", put_aside)
+    with training_directory(fn_args, settings(tmp_path), CONSTANTS) as copy:
+        assert list(copy.iterdir()) == []
+
+
+def test_a_worker_that_cannot_copy_a_checkpoint_says_so(
+    tmp_path: Path, fn_args: FnArgs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = place(settings(tmp_path), fn_args)
+    (kept / STATE_FILE).touch()
+    (kept / "epoch-0001.npz").symlink_to("nowhere")
+    monkeypatch.setattr(directory_module, "is_chief", lambda: False)
+    with pytest.raises(StageError, match=r"the checkpoint in .* cannot be copied: .*nowhere|epoch-0001"):
+        place(settings(tmp_path), fn_args)
