@@ -24,7 +24,7 @@ from components.report.data import ReportData, ReportedClass, SliceSample
 from components.report.gallery import gallery
 from components.report.lineage import lineage
 from components.report.page import write_page
-from components.report.predictions import Predictions, predict_split
+from components.report.predictions import Candidate, Predictions, predict_split
 from components.report.run_summary import summarize
 from components.report.statistics import dataset_statistics
 from components.run_parameters import recipe_of_run
@@ -100,7 +100,8 @@ def with_examples(
         split: Path(artifact_utils.get_split_uri([examples], split))
         for split in artifact_utils.decode_split_names(examples.split_names)
     }
-    predictions = predict_split(model_dir, split_dirs[_TEST], labels.num_classes)
+    candidate = Candidate(model_dir)
+    predictions = predict_split(candidate, split_dirs[_TEST], labels.num_classes)
     dataset, channels = known.recipe["dataset"], known.recipe["transform"]["channels"]
     reading = Reading(
         bands=tuple(channels) if isinstance(channels, list) else None,
@@ -110,7 +111,7 @@ def with_examples(
     return _with_intervals(known, predictions).model_copy(
         update={
             "statistics": dataset_statistics(split_dirs),
-            "gallery": gallery(split_dirs[_TEST], predictions, labels, reading),
+            "gallery": gallery(split_dirs[_TEST], candidate, predictions, labels, reading),
         }
     )
 

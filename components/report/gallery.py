@@ -22,7 +22,7 @@ from components.metrics.table import MEAN_IOU
 from components.pillow import Image
 from components.report.data import GalleryItem
 from components.report.examples import Example, read_split
-from components.report.predictions import Predictions
+from components.report.predictions import Candidate, Predictions
 
 _EACH: Final = 4
 """Worst, median and best ones."""
@@ -43,19 +43,19 @@ WRONG_COLOR: Final[Color] = (213, 94, 0)
 
 
 def gallery(
-    split_dir: Path, predictions: Predictions, labels: LabelSet, reading: Reading
+    split_dir: Path, candidate: Candidate, predictions: Predictions, labels: LabelSet, reading: Reading
 ) -> tuple[GalleryItem, ...]:
     """Returns the chosen examples of a split, worst first; ``reading`` is how the model reads images."""
     ious = MEAN_IOU(predictions.margins).tolist()
     chosen = choose(ious, [image.name for image in predictions.images], predictions.margins)
-    examples = {index: example for index, example in enumerate(read_split(split_dir)) if index in chosen}
+    examples = (example for index, example in enumerate(read_split(split_dir)) if index in chosen)
+    shown = dict(zip(sorted(chosen), candidate.masks(examples), strict=True))
     order = sorted(chosen, key=lambda index: (math.isnan(ious[index]), ious[index], index))
     items: tuple[GalleryItem, ...] = ()
     for side in _SIDES:
         items = tuple(
             _item(
-                examples[index],
-                predictions.images[index].mask,
+                *shown[index],
                 ious[index],
                 chosen[index],
                 labels,

@@ -35,11 +35,11 @@ def dataset_statistics(split_dirs: Mapping[str, Path]) -> DatasetStatistics:
     splits = []
     digest = hashlib.sha256()
     for split, directory in split_dirs.items():
-        examples = []
+        sums = _Sums()
         for item in _read_all(read_split(directory)):
-            examples.append((item.size, item.class_pixels))
+            sums.add(item)
             digest.update(f"{split}\0".encode() + item.record)
-        splits.append(_split(split, examples))
+        splits.append(sums.split(split))
     return DatasetStatistics(splits=tuple(splits), fingerprint=digest.hexdigest())
 
 
@@ -57,23 +57,36 @@ def _read(example: Example) -> _Seen:
     )
 
 
-def _split(name: str, examples: list[tuple[tuple[int, int], tuple[int, ...]]]) -> Split:
-    if not examples:
-        return Split(name=name, examples=0)
-    sizes = Counter(size for size, _ in examples)
-    by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
-    class_pixels = np.array([pixels for _, pixels in examples])
-    all_pixels = sum(width * height * images for (width, height), images in sizes.items())
-    return Split(
-        name=name,
-        examples=len(examples),
-        sizes=tuple(
-            SizeCount(width=width, height=height, images=images)
-            for (width, height), images in sizes.most_common(_SHOWN_SIZES)
-        ),
-        smallest=by_area[0],
-        largest=by_area[-1],
-        class_pixels=tuple(class_pixels.sum(axis=0).tolist()),
-        ignored_pixels=all_pixels - int(class_pixels.sum()),
-        class_images=tuple((class_pixels > 0).sum(axis=0).tolist()),
-    )
+class _Sums:
+    """Over a split's Examples, so that none of them is kept."""
+
+    def __init__(self) -> None:
+        self._sizes: Counter[tuple[int, int]] = Counter()
+        # Of one class until the first Example says how many there are.
+        self._class_pixels = self._class_images = np.zeros(1, np.int64)
+
+    def add(self, seen: _Seen) -> None:
+        pixels = np.array(seen.class_pixels, np.int64)
+        self._sizes[seen.size] += 1
+        self._class_pixels = self._class_pixels + pixels
+        self._class_images = self._class_images + (pixels > 0)
+
+    def split(self, name: str) -> Split:
+        sizes = self._sizes
+        if not sizes:
+            return Split(name=name, examples=0)
+        by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+        all_pixels = sum(width * height * images for (width, height), images in sizes.items())
+        return Split(
+            name=name,
+            examples=sizes.total(),
+            sizes=tuple(
+                SizeCount(width=width, height=height, images=images)
+                for (width, height), images in sizes.most_common(_SHOWN_SIZES)
+            ),
+            smallest=by_area[0],
+            largest=by_area[-1],
+            class_pixels=tuple(self._class_pixels.tolist()),
+            ignored_pixels=all_pixels - int(self._class_pixels.sum()),
+            class_images=tuple(self._class_images.tolist()),
+        )
