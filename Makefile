@@ -23,8 +23,14 @@ LOCK_cpu := requirements/cpu.lock
 LOCK_gpu := requirements/gpu.lock
 STAMP_cpu := $(VENV)/installed.sha256
 STAMP_gpu := $(VENV)/installed-gpu.sha256
+# There from an installation's first moment, so that one that broke off is not gone on with for the CPU.
+FOR_GPU := $(VENV)/for-gpu
+# In the environment it is somebody else's.
+ifneq ($(origin TARGET),command line)
+TARGET :=
+endif
 # Where TARGET does not say what for, .venv stays what it was made for, at first the CPU; an image is for the CPU.
-MADE_FOR := $(or $(TARGET),$(if $(wildcard $(STAMP_gpu)),gpu,cpu))
+MADE_FOR := $(or $(TARGET),$(if $(wildcard $(FOR_GPU)),gpu,cpu))
 IMAGE_FOR := $(or $(TARGET),cpu)
 STAMP := $(or $(STAMP_$(MADE_FOR)),$(error TARGET=$(TARGET): there are cpu and gpu))
 # What looks at packages; it is in no environment that it looks at.
@@ -123,6 +129,7 @@ $(STAMP): $(LOCK_$(MADE_FOR))
 		python="$$($(FIND_PYTHON))"; \
 		echo "Installing into $(VENV) (a few minutes, once) ..."; \
 		"$$python" -m venv --clear $(VENV); \
+		$(if $(filter gpu,$(MADE_FOR)),touch $(FOR_GPU);) \
 		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $<; \
 		sha256sum $< > $@; \
 	fi; touch $@

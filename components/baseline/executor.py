@@ -102,7 +102,7 @@ def _obstacle(served_dir: Path, candidate_dir: Path) -> str:
         return "its classes are not the same"
     if reads_upright(served_dir) != reads_upright(candidate_dir):
         return "one of the two turns images as EXIF says and the other does not (dataset.exif)"
-    # The Examples hold the bands that the candidate reads, in its order, and any as many are taken for them.
+    # The Examples hold the candidate's bands in its order, and a model takes any equal number for its own.
     if (served_bands := bands(served_dir)) != (bands_now := bands(candidate_dir)):
         return (
             f"it reads {_as_bands(served_bands)}, and the candidate {_as_bands(bands_now)} "

@@ -381,7 +381,7 @@ def decode_gray(data: bytes, picture: Image.Image) -> np.ndarray:
     """
     is_plain = picture.format == "PNG" and data[_PNG_DEPTH] == _BYTE and getattr(picture, "n_frames", 1) == 1
     if is_plain and find_defect(data) is None:
-        # libpng takes nothing that Pillow refuses; what is wrong says Pillow.
+        # What is wrong with the pixels is Pillow's to say, or to overlook.
         with suppress(ValueError):
             pixels = read_png(data)
             # With a transparent colour there is alpha, too.

@@ -77,7 +77,7 @@ def plan_evaluation(config: DatasetConfig, root: Path, learnt: Callable[[Entry],
     try:
         scan = declare(scan, config.splits, root).scan
     except StageError as error:
-        why = f"not divided as the recipe declares, so that none is set aside: {error}"
+        why = f"not divided as the recipe declares, so no pair is set aside: {error}"
         scan = replace(scan, notes=(*scan.notes, why))
     scan = _limited(scan, config)
     entries = [entry for entry in scan.entries if not learnt(entry)]

@@ -203,6 +203,8 @@ def declare(scan: Scan, config: SplitConfig, root: Path) -> Declared:
     for name, split in declared.items():
         if not present[name]:
             raise StageError(f"dataset.splits.{name}: no pair of image and mask is in it ({split})")
+    # An official split all of which a declaration has claimed is none: a share is drawn in its place.
+    origins = {name: origin for name, origin in origins.items() if name in declared or present[name]}
     rejected = [_if_wanted(item, members, splits, "train" in declared) for item in scan.rejected]
     divided = replace(scan, entries=entries, rejected=[*rejected, *aside, *members.missing])
     return Declared(divided, origins)

@@ -1,5 +1,6 @@
 """Pixels of more than 8 bits: how they become the 8 that a network sees. TensorFlow is not needed."""
 
+import logging
 from collections.abc import Iterable
 from typing import Final
 
@@ -12,6 +13,9 @@ _PERCENTILES: Final = (0.1, 99.9)
 """A few hot or dead pixels must not decide."""
 _USUAL_BITS: Final = (8, 10, 12, 14, 16)
 _DEPTH: Final = slice(24, 25)
+
+# libpng's warnings, of a colour profile that does not fit for example, name no file, and pixels are as good.
+logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
 
 
 def is_deep_png(encoded: bytes) -> bool:

@@ -373,7 +373,7 @@ def _batches(
     ``shape`` is that of their images.
     """
 
-    # Nothing branches on a tensor in Python here, either.
+    # AutoGraph would rewrite the augmentation, though nothing branches on a tensor in Python.
     @tf.autograph.experimental.do_not_convert
     def batch(step: tf.Tensor) -> Pair:
         epoch, place = step // steps_per_epoch, step % steps_per_epoch

@@ -85,11 +85,19 @@ def _copied(kept: Path, copy: Path) -> Path:
         if kept.exists():
             shutil.copytree(kept, copy, ignore=shutil.ignore_patterns(PIXELS))
     except (OSError, shutil.Error) as error:
-        if (kept / STATE_FILE).exists():
+        if _is_there(kept / STATE_FILE):
             raise StageError(f"the checkpoint in {kept} cannot be copied: {error}") from error
         shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(exist_ok=True)
     return copy
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file is there, or nobody can say."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 @contextmanager
@@ -104,7 +112,7 @@ def _locked(kept: Path, wait_seconds: float = 0.0) -> Iterator[None]:
     with (kept.parent / f".{kept.name}.lock").open("a") as file:
         try:
             until = time.monotonic() + wait_seconds
-            while not _is_taken(file):
+            while not _take(file):
                 if time.monotonic() >= until:
                     raise StageError(
                         f"another run is at work on the same training, in {kept}; wait for it, or end it"
@@ -117,8 +125,8 @@ def _locked(kept: Path, wait_seconds: float = 0.0) -> Iterator[None]:
         yield
 
 
-def _is_taken(file: IO[str]) -> bool:
-    """Takes a file's lock if nobody has it."""
+def _take(file: IO[str]) -> bool:
+    """Takes a file's lock if nobody has it, and returns whether it did."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

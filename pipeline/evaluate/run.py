@@ -123,8 +123,11 @@ class _Work:
         dataset = self._recipe.dataset
 
         def plan(config: DatasetConfig, root: Path) -> Plan:
-            if config.limit is not None and not learnt.is_from(dataset):
-                logger.info("dataset.limit %d is for the folder that the model learnt from", config.limit)
+            if config.limit is not None and learnt.is_from_another(dataset):
+                logger.info(
+                    "dataset.limit %d is for the folder that the model learnt from; this one counts whole",
+                    config.limit,
+                )
                 config = config.model_copy(update={"limit": None})
             return plan_evaluation(config, root, learnt.of(dataset))
 
@@ -207,9 +210,9 @@ class _Learnt:
 
         return learnt
 
-    def is_from(self, dataset: DatasetConfig) -> bool:
-        """Whether the model learnt from this folder."""
-        return self._place == _place(dataset)
+    def is_from_another(self, dataset: DatasetConfig) -> bool:
+        """Whether the model is known to have learnt from another folder than this one."""
+        return self._place is not None and self._place != _place(dataset)
 
     def tell(self) -> None:
         """Says how many there were, or why nobody knows."""

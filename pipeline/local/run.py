@@ -1,6 +1,7 @@
 """One run of a recipe in a work directory, whatever comes of it summed up and reported."""
 
 import logging
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -196,6 +197,7 @@ class LocalRun:
             draw_unseen(self._workdir.drawn, self._recipe.dataset.shapes, _DRAWN)
         except (Exception, KeyboardInterrupt):
             logger.exception("No pictures to ask the model for were drawn")
+            shutil.rmtree(self._workdir.drawn, ignore_errors=True)
 
     def _run_stages(self) -> None:
         # Seconds of imports, needed by nothing that comes before.

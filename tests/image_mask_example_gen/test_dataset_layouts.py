@@ -198,7 +198,6 @@ def test_shards_hold_every_pair_once(tmp_path: Path) -> None:
 
 _NEW_DATASET = """
 import sys
-import tracemalloc
 from components.image_mask_example_gen import layouts
 from components.image_mask_example_gen.layouts.layout import Layout, RawClass, files_by_stem, pair_files
 

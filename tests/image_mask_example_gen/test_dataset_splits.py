@@ -137,6 +137,15 @@ def test_folders_are_kept_and_the_rest_is_set_aside(tmp_path: Path) -> None:
     assert origins["train"] == "folder images/train"
 
 
+def test_a_share_is_drawn_where_a_declaration_claims_all_of_an_official_split(tmp_path: Path) -> None:
+    official = {f"{split}/{number}": split for split in ("train", "val", "test") for number in range(10)}
+    config = SplitConfig.model_validate({"train": {"folder": ["images/train", "images/val"]}, "val": 0.2})
+    declared = declare(Scan(pairs(*official, official=official), []), config, tmp_path)
+    assert set(declared.origins) == {"train", "test"}
+    found = assign_splits(declared.scan.entries, config, declared.origins)
+    assert {split: len(members) for split, members in found.items()} == {"train": 16, "val": 4, "test": 10}
+
+
 def test_a_folder_is_no_beginning_of_a_name(tmp_path: Path) -> None:
     found = [*pairs("train_extra/1", "train/1", "train/2")]
     split, aside, _ = divided(tmp_path, found, train={"folder": "images/train"}, val=0.0, test=0.5)

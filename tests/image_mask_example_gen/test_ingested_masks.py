@@ -14,11 +14,11 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageCms
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
-from components.image_mask_example_gen import class_mask
+from components.image_mask_example_gen import class_mask, files
 from components.image_mask_example_gen.class_mask import count_classes, encode_mask
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.files import InputRejectedError, decode_gray
@@ -246,6 +246,29 @@ def test_gray_pngs_are_decoded_as_pillow_does(pixels: np.ndarray, has_transparen
     picture = Image.fromarray(pixels)
     data = save(picture, transparency=0) if has_transparency else save(picture)
     np.testing.assert_array_equal(decode_gray(data, Image.open(io.BytesIO(data))), pixels)
+
+
+def test_a_gray_png_needs_no_pillow_and_its_odd_profile_no_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # What Pillow writes when a picture in colours becomes gray.
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = save(Image.fromarray(IDS), icc_profile=profile)
+    monkeypatch.setattr(files, "decode", None)
+    np.testing.assert_array_equal(decode_gray(data, Image.open(io.BytesIO(data))), IDS)
+    assert caplog.text == ""
+
+
+def test_a_gray_png_with_less_pixels_than_it_says_is_rejected_as_by_pillow() -> None:
+    """Each chunk whole and with its right checksum."""
+    head, body = (3).to_bytes(4, "big") * 2 + b"\x08\0\0\0\0", zlib.compress(b"\0abc\0de")
+    chunks = ((b"IHDR", head), (b"IDAT", body), (b"IEND", b""))
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+        for kind, content in chunks
+    )
+    with pytest.raises(InputRejectedError):
+        decode_gray(data, Image.open(io.BytesIO(data)))
 
 
 @pytest.mark.parametrize("end", [-1, -40, 60])

@@ -224,7 +224,7 @@ def test_a_limit_and_declared_splits_are_for_the_folder_that_they_were_written_f
     of_other = evaluate("--data", "other").out
     assert "On 7 test images" in of_other
     assert (
-        "not divided as the recipe declares, so that none is set aside: dataset.splits.test: no pair"
+        "not divided as the recipe declares, so no pair is set aside: dataset.splits.test: no pair"
         in of_other
     )
 
