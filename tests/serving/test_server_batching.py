@@ -20,7 +20,7 @@ SLOW = 0.5
 class Clients:
     """A batcher, a model that doubles its input, refuses negative values and can be held up, and clients.
 
-    A batch that begins with 0 or `SLOW` is held up until it may be answered.
+    A batch that begins with 0 or `SLOW` is held up until it may be answered; one of no rows is refused.
     """
 
     def __init__(self) -> None:
@@ -32,6 +32,8 @@ class Clients:
         self.pool = ThreadPoolExecutor(32)
 
     def execute(self, inputs: Tensors) -> Tensors:
+        if not inputs["x"].size:
+            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "no rows")
         values = inputs["x"].reshape(len(inputs["x"]), -1)[:, 0].tolist()
         self.batches.append(values)
         self.running.release()
@@ -129,14 +131,15 @@ def test_other_shapes_and_other_signatures_are_never_merged(
     assert clients.merged() == [[1], [2], [3], [4]]
 
 
-def test_a_bad_request_fails_alone(clients: Clients) -> None:
+@pytest.mark.parametrize(("values", "said"), [((-1,), "negative"), ((), "no rows")])
+def test_a_bad_request_fails_alone(clients: Clients, values: tuple[float, ...], said: str) -> None:
     clients.hold()
-    good, bad = clients.submit(1), clients.submit(-1)
+    good, bad = clients.submit(1), clients.submit(*values)
     others = [clients.submit(value) for value in (2, 3)]
     clients.wait_for(4)
     clients.may_answer.set()
     assert [request.result(30)[0, 0] for request in (good, *others)] == [2, 4, 6]
-    assert refused(lambda: bad.result(30), grpc.StatusCode.INVALID_ARGUMENT) == "negative"
+    assert refused(lambda: bad.result(30), grpc.StatusCode.INVALID_ARGUMENT) == said
 
 
 def test_what_comes_while_a_batch_is_run_again_one_by_one_waits_for_none_that_has_its_answer(

@@ -77,7 +77,9 @@ class Batcher:
         if len(sizes) != 1 or () in sizes:
             raise invalid(f"a batch needs inputs with the same dimension 0; theirs are {sorted(sizes)}")
         shapes = frozenset((name, array.dtype.str, array.shape[1:]) for name, array in inputs.items())
-        request = _Request((signature, shapes), inputs, sizes.pop()[0], execute)
+        (rows,) = sizes.pop()
+        # Merged with others, a request of no rows would be answered, which the model refuses alone.
+        request = _Request((signature, shapes, rows > 0), inputs, rows, execute)
         with self._changed:
             if self._waiting >= MAX_WAITING:
                 raise ServingError(
