@@ -83,13 +83,7 @@ def read_file(path: Path) -> bytes:
       StageError: it is in a bucket and cannot be read, which says nothing of the file.
     """
     try:
-        with open_file(path) as file:
-            # Asked for as much as may come, Python would take the memory for it before it reads.
-            size = file.seek(0, os.SEEK_END)
-            if size > MAX_FILE_BYTES:
-                raise InputRejectedError(Reason.NOT_DECODABLE, "more than 1 GiB, which no Example can hold")
-            file.seek(0)
-            data = file.read(size)
+        data = read_bytes(path, "Example")
     except OSError as error:
         if isinstance(path, BucketPath):
             # No damage of one file: the plan has it from the store's own list.
@@ -98,6 +92,26 @@ def read_file(path: Path) -> bytes:
     if not data:
         raise InputRejectedError(Reason.EMPTY_FILE, "0 bytes")
     return data
+
+
+def read_bytes(path: Path, holder: str) -> bytes:
+    """Reads a whole file into memory of its size.
+
+    Args:
+      path: The file.
+      holder: What its bytes are for, which cannot hold more than `MAX_FILE_BYTES`.
+
+    Raises:
+      InputRejectedError: it is larger.
+      OSError: it cannot be read.
+    """
+    with open_file(path) as file:
+        # Asked for as much as may come, Python would take the memory for it before it reads.
+        size = file.seek(0, os.SEEK_END)
+        if size > MAX_FILE_BYTES:
+            raise InputRejectedError(Reason.NOT_DECODABLE, f"more than 1 GiB, which no {holder} can hold")
+        file.seek(0)
+        return file.read(size)
 
 
 def read_picture(path: Path, max_pixels: int) -> tuple[bytes, Image.Image]:

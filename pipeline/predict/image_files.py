@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 from components.image_mask_example_gen.bands import encode_bands
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
-    MAX_FILE_BYTES,
     InputRejectedError,
     as_png,
     open_image,
@@ -104,8 +103,6 @@ def sent_bytes(data: bytes, reading: Reading = RGB) -> bytes:
     """
     if not data:
         raise InputRejectedError(Reason.EMPTY_FILE, "0 bytes")
-    if len(data) > MAX_FILE_BYTES:
-        raise InputRejectedError(Reason.NOT_DECODABLE, "more than 1 GiB, which no request can hold")
     try:
         with rejecting_damage(data):
             return _sent_bytes(data, reading)

@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from components.errors import printable
-from components.folders import open_file
-from components.image_mask_example_gen.files import MAX_FILE_BYTES, InputRejectedError
+from components.image_mask_example_gen.files import InputRejectedError, read_bytes
 from components.imaging.drawing import overlay, with_palette, with_raw_values
 from components.imaging.reading import Reading
 from components.serving.client import Labels, Prediction, SegmentationClient
@@ -129,9 +128,7 @@ class _Run:
     def _read(self, images: Sequence[ImageFile], reading: Reading) -> Iterator[bytes]:
         for image in images:
             try:
-                with open_file(image.path) as file:
-                    data = file.read(MAX_FILE_BYTES + 1)
-                encoded = sent_bytes(data, reading)
+                encoded = sent_bytes(read_bytes(image.path, "request"), reading)
             except OSError as error:
                 self._fail(image, error.strerror or str(error))
                 continue

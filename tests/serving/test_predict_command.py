@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from fake_server import (
 )
 from PIL import Image
 
-from components.image_mask_example_gen.files import InputRejectedError
+from components.image_mask_example_gen.files import MAX_FILE_BYTES, InputRejectedError
 from components.imaging.drawing import read_class_ids
 from pipeline.predict.__main__ import main
 from pipeline.predict.image_files import ImageFile, sent_bytes
@@ -294,15 +295,25 @@ def test_a_failed_file_is_named_and_the_others_go_on(
     (folder / "broken.png").write_bytes(b"text")
     (folder / "half.png").write_bytes(picture(5)[:20])
     (folder / "gone.png").symlink_to("nowhere")
-    run = predict(server, "photos", "--output", "masks", "--batch-size", "10")
+    (folder / "huge.png").touch()
+    os.truncate(folder / "huge.png", MAX_FILE_BYTES + 1)
+    tracemalloc.start()
+    try:
+        run = predict(server, "photos", "--output", "masks", "--batch-size", "10")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Neither for the huge one nor for each of the others a gigabyte.
+    assert peak < MAX_FILE_BYTES >> 4
     assert run.returncode == 1
     _, *failed, summary = run.stderr
     assert sorted(failed) == [
         "photos/broken.png: no image format known here; it begins with b'text'",
         "photos/gone.png: No such file or directory",
         "photos/half.png: INVALID_ARGUMENT: Unknown image file format. One of JPEG, PNG, GIF, BMP required.",
+        "photos/huge.png: more than 1 GiB, which no request can hold",
     ]
-    assert summary.startswith("3 of 6 images answered")
+    assert summary.startswith("3 of 7 images answered")
     assert len(files_below(folder.parent / "masks")) == 3
 
 
