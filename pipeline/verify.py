@@ -48,18 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(base: Path, key: str) -> int:
-    versions, refused = store.versions(base), 0
-    if not versions:
+    loaded, refused = store.loaded_by_some_server(base), 0
+    if not loaded:
         print(f"no version under {base}", file=sys.stderr)
         return _REFUSED
-    for number in versions:
+    for version in loaded:
         try:
-            signing.verify(base / str(number), key)
+            signing.verify(version, key)
         except (signing.SigningError, FileNotFoundError) as error:
             refused += 1
             print(error, file=sys.stderr)
         else:
-            print(f"version {number} is what was signed")
+            print(f"version {version.name} is what was signed")
     return _REFUSED if refused else 0
 
 

@@ -100,6 +100,20 @@ def versions(base: Path) -> list[int]:
     return [number for number in _numbers(base) if (base / str(number) / MODEL_FILE).is_file()]
 
 
+def loaded_by_some_server(base: Path) -> list[Path]:
+    """Returns what a server may take for a version under ``base``, by number: more than `versions` does.
+
+    That is each directory whose name is digits: a server passes over leading zeros, and loads other files
+    than `MODEL_FILE` (``saved_model.pbtxt``).
+    """
+    found = (path for path in base.iterdir() if path.name.isascii() and path.name.isdecimal())
+    return sorted(
+        (path for path in found if path.is_dir()),
+        # Of any length: Python makes no number of thousands of digits.
+        key=lambda path: (len(path.name.lstrip("0")), path.name.lstrip("0"), path.name),
+    )
+
+
 def newest(base: Path) -> Version | None:
     """Returns the version that a server answers with by default: the highest number, None without any."""
     numbers = versions(base)

@@ -168,6 +168,17 @@ def test_every_version_is_checked_and_the_status_says_whether_all_are_right(
     unsigned = push(base, None)
     assert verify.main(command) == 1
     assert f"{unsigned} is not signed: it has no assets.extra/model.sig" in capsys.readouterr().err
+    # What only some server loads: by leading zeros, or of a text.
+    (zeros := base / f"0{unsigned.name}").mkdir()
+    unsigned.rename(text := base / "5")
+    (text / "saved_model.pb").rename(text / "saved_model.pbtxt")
+    (base / ".withdrawn-6").mkdir()
+    (base / "6").touch()
+    assert verify.main(command) == 1
+    assert [line.partition(" is not signed")[0] for line in capsys.readouterr().err.splitlines()] == [
+        str(text),
+        str(zeros),
+    ]
     assert verify.main([str(base), "--key", str(base / "none.pub")]) == 2
 
 
