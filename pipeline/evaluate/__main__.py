@@ -59,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = find_model(args.model, WorkDir(Path("runs", recipe.name)))
         check_model(model, recipe)
         args.output.mkdir(parents=True, exist_ok=True)
+        log = args.output / _LOG
+        log.unlink(missing_ok=True)
+        log.touch()
     except OSError as error:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         return USAGE
@@ -68,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return interrupt.EXIT_CODE
-    return _evaluate(recipe, model, args.output, signals)
+    return _evaluate(recipe, model, args.output, log, signals)
 
 
 def find_model(named: str, workdir: WorkDir) -> Path:
@@ -146,9 +149,7 @@ def _listed(numbers: Bands | None) -> str:
     return "no list of bands" if numbers is None else f"the bands {list(numbers)}"
 
 
-def _evaluate(recipe: Recipe, model: Path, output: Path, signals: interrupt.Interrupt) -> int:
-    log = output / _LOG
-    log.unlink(missing_ok=True)
+def _evaluate(recipe: Recipe, model: Path, output: Path, log: Path, signals: interrupt.Interrupt) -> int:
     with output_diverted(log) as stream, view_for(stream, "normal", os.environ) as view:
         view.run_starts(recipe.name, short_path(output))
         try:

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator
@@ -35,6 +34,7 @@ from components.report.lineage import lineage
 from components.report.page import write_page
 from components.report.run_summary import RunSummary, summarize
 from pipeline.config import Recipe
+from pipeline.evaluate.scratch import scratch
 from pipeline.local.stages import StageResult, forget_peak_memory, peak_memory_mb
 from pipeline.local.views import View
 from pipeline.tfxio import configure_tfxio
@@ -64,11 +64,8 @@ def evaluate(recipe: Recipe, model: Path, output: Path, view: View) -> RunSummar
     started_at, clock = datetime.now().astimezone(), time.monotonic()
     configure_tfxio()
     view.stages_follow(_STAGES)
-    # Beside the page, not in the system's temporary folder, which may be too small for a dataset.
-    with tempfile.TemporaryDirectory(
-        dir=output, prefix=".evaluation-", ignore_cleanup_errors=True
-    ) as scratch:
-        work = _Work(recipe, Path(scratch))
+    with scratch(output) as folder:
+        work = _Work(recipe, folder)
         with _stage(view, _STAGES[0]):
             work.read_pairs(_Learnt(model))
         with _stage(view, _STAGES[1]):

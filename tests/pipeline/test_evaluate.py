@@ -28,6 +28,7 @@ from components.serving.config import ServingLimits
 from pipeline import report
 from pipeline.config import load_recipe
 from pipeline.evaluate.__main__ import find_model, main
+from pipeline.evaluate.scratch import scratch
 from pipeline.local.workdir import WorkDir
 
 DARK, BRIGHT = LABELS.names
@@ -305,6 +306,7 @@ def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cau
             "take other values of pictures of more than 8 bits for 0 and 255: --set dataset.value_range=null",
         ),
         ("tiny", ["--set", "evaluation.min_mean_ius=1"], "min_mean_iou"),
+        ("tiny", ["--output", "/proc"], "/proc/evaluation.log: No such file or directory"),
     ],
 )
 def test_a_mistake_ends_with_2_and_a_line_before_anything_is_written(
@@ -314,6 +316,23 @@ def test_a_mistake_ends_with_2_and_a_line_before_anything_is_written(
     assert (done.code, done.out) == (2, "")
     assert said in done.err and done.err.count("\n") == 1
     assert not (home / "evaluation").exists()
+
+
+def test_what_an_evaluation_that_was_killed_has_left_goes_with_the_next_but_not_what_one_works_in(
+    tmp_path: Path,
+) -> None:
+    (remains := tmp_path / ".evaluation-killed").mkdir()
+    (remains / "examples").touch()
+    with scratch(tmp_path) as folder:
+        assert not remains.exists()
+        remains.mkdir()
+        with scratch(tmp_path) as other:
+            assert folder.is_dir() and remains.is_dir() and other != folder
+        with scratch(tmp_path):
+            assert folder.is_dir()
+    assert list(tmp_path.iterdir()) == [remains]
+    with scratch(tmp_path):
+        assert not remains.exists()
 
 
 @pytest.mark.parametrize("named", ["tiny", "runs/tiny/serving/tiny", "runs/tiny/serving/tiny/3"])
