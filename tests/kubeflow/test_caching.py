@@ -173,12 +173,14 @@ def test_who_does_the_work_and_for_how_long_at_most_is_no_reason_to_do_it_again(
     page = {"Report"}
     done_otherwise = (engine, shared, "beam.workers=7", "kubeflow.defaults.timeout_seconds=600")
     assert executed(run(overrides=done_otherwise)) == page
-    # Their number is a matter of the model.
+    # The number of devices that train is a matter of the model.
     trained = {"Trainer", "Baseline", "Evaluator", "ServingCheck", "Pusher", "Report"}
     several = "kubeflow.stages.Trainer.machines=2"
     assert executed(run(overrides=(several, shared))) == trained
     limits = "kubeflow.stages.Trainer={machines: 2, memory_limit: 48Gi, timeout_seconds: 600}"
     assert executed(run(overrides=(limits, f"{shared}/other"))) == page
+    # So are the devices of one: by default a GPU.
+    assert executed(run(overrides=("kubeflow.stages.Trainer.gpus=4",))) == trained
 
 
 def test_what_is_served_is_looked_at_in_every_run(run: RunPackage, serving: Path, tmp_path: Path) -> None:

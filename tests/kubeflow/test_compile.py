@@ -295,6 +295,7 @@ def test_without_an_image_nothing_is_compiled() -> None:
         compile_pipeline(recipe_of("shapes"), image="", pipeline_root=ROOT)
 
 
+TRAINER = "kubeflow.stages.Trainer"
 MACHINES = (
     "kubeflow.stages.Trainer={machines: 2, gpus: 4, memory_limit: 64Gi}",
     "kubeflow.shared_dir=/data/shared",
@@ -305,26 +306,30 @@ def test_machines_train_in_place_of_the_trainers_task() -> None:
     recipe = recipe_of("shapes", *MACHINES)
     package = compiled(recipe)
     assert violations(package.spec, recipe.kubeflow) == []
-    assert "--training_machines=2" in container_args(package.spec, "Trainer")
-    pod, *shared = options_of(package.spec, "Trainer")
+    machines, pod, *shared = options_of(package.spec, "Trainer")
+    assert machines == "--training_machines=2"
     assert json.loads(pod.removeprefix("--training_pod=")) == worker_pod(recipe.kubeflow, IMAGE)
     assert shared == ["--shared_dir=/data/shared", "--shared_seconds=86400"]
     deployment = json_format.MessageToDict(package.spec.deployment_spec)
     label = package.spec.components["Trainer"].executor_label
     resources = deployment["executors"][label]["container"]["resources"]
     assert "accelerator" not in resources and resources["resourceMemoryLimit"] == "8Gi"
-    others = [*container_args(package.spec, "Evaluator"), *options_of(package.spec, "Evaluator")]
+    others = options_of(package.spec, "Evaluator")
     assert not [argument for argument in others if "training_" in argument]
 
 
 def test_one_machine_needs_no_job(shapes: PipelineSpec) -> None:
     assert options_of(shapes, "Trainer") == []
-    assert not [argument for argument in container_args(shapes, "Trainer") if "training_" in argument]
 
 
-def test_stages_behind_know_how_many_have_trained() -> None:
-    """The cache would answer them with what was made of the model of one."""
-    one, two = (compiled(recipe_of("shapes", *overrides)).spec for overrides in ((), MACHINES))
+@pytest.mark.parametrize(
+    "others", [MACHINES, (f"{TRAINER}.gpus=4",), (f"{TRAINER}.gpu_resource=amd.com/gpu",)]
+)
+def test_stages_behind_know_on_what_devices_was_trained(others: tuple[str, ...]) -> None:
+    """The cache would answer them with what was made of the model of others."""
+    one, two = (compiled(recipe_of("shapes", *overrides)).spec for overrides in ((), others))
+    of_trainer = [spec.root.dag.tasks["Trainer"].inputs.parameters["lineage_devices"] for spec in (one, two)]
+    assert of_trainer[0] != of_trainer[1]
     for name in ("Baseline", "Evaluator", "ServingCheck", "Pusher", "Report"):
         lineages = [spec.root.dag.tasks[name].inputs.parameters["lineage"] for spec in (one, two)]
         assert lineages[0] != lineages[1], name

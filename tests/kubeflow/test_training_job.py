@@ -291,6 +291,10 @@ def test_a_training_goes_on_while_the_api_server_is_away(
             [SHARED, "training.batch_size=18", "kubeflow.stages.Trainer.gpus=4"],
             ("training.batch_size is 18", "8 devices on 2 machines"),
         ),
+        (
+            ["kubeflow.stages.Trainer={machines: 1, gpus: 3}", "training.batch_size=16"],
+            ("training.batch_size is 16", "3 devices on one machine", "a multiple of 3"),
+        ),
         ([SHARED, "training.jit_compile=true"], ("training.jit_compile is true", "set it to null")),
         (
             [SHARED, "kubeflow.defaults.machines=2"],

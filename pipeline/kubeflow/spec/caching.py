@@ -2,10 +2,11 @@
 
 The key (``GenerateCacheKey`` in the backend's ``v2/cacheutils/cache.go``) is made of image, arguments,
 parameters, and the names of claims and input artifacts. What lies below a path or is being served it does not
-know, and an artifact's name is its id in ML Metadata or, on backends without that, the output's key, which is
-``model`` for every model. So two small tasks read what no key holds, every run anew, and give it on as
-parameters; and each stage has besides, as parameters that begin with `LINEAGE`, whatever the tasks before it
-depend on. Equal keys then mean equal inputs on every backend.
+know, nor on what devices a model is trained; and an artifact's name is its id in ML Metadata or, on backends
+without that, the output's key, which is ``model`` for every model. So two small tasks read what no key holds,
+every run anew, and give it on as parameters; the Trainer has its devices as one; and each stage has besides,
+as parameters that begin with `LINEAGE`, whatever the tasks before it depend on. Equal keys then mean equal
+inputs on every backend.
 """
 
 import hashlib
@@ -39,15 +40,17 @@ _READER: Final = "ImageMaskExampleGen"
 _BASELINE: Final = "Baseline"
 _SERVING_CHECK: Final = "ServingCheck"
 _PUSHER: Final = "Pusher"
+_TRAINER: Final = "Trainer"
 
 
-def complete_cache_keys(spec: PipelineSpec, image: str, command: Sequence[str]) -> None:
+def complete_cache_keys(spec: PipelineSpec, image: str, command: Sequence[str], devices: str) -> None:
     """Adds the two tasks and the stages' lineage.
 
     Args:
         spec: as TFX has compiled it, changed in place.
         image: of all containers.
         command: of all containers.
+        devices: the Trainer's: another number or kind makes another model.
     """
     container = PipelineDeploymentConfig.PipelineContainerSpec(image=image, command=command)
     read = (DATASET_KEY, DATA_PATH)
@@ -59,6 +62,7 @@ def complete_cache_keys(spec: PipelineSpec, image: str, command: Sequence[str]) 
     _give(spec, SERVED_TASK, PUSH_TOKEN_KEY, _PUSHER)
     # The token is new in every run until the model is served: a check that refused it is made again.
     _give(spec, SERVED_TASK, PUSH_TOKEN_KEY, _SERVING_CHECK, f"{LINEAGE}_{PUSH_TOKEN_KEY}")
+    _add_parameter(spec, _TRAINER, f"{LINEAGE}_devices", _constant(devices))
     _hand_lineage_down(spec)
 
 
@@ -117,10 +121,8 @@ def _hand_lineage_down(spec: PipelineSpec) -> None:
             for source in own[ancestor].values():
                 if source.WhichOneof("kind") != "runtime_value" and source not in own[name].values():
                     _add_parameter(spec, name, _lineage_name(source), source)
-        digest = TaskInputsSpec.InputParameterSpec()
         text = json.dumps(constants, sort_keys=True).encode()
-        digest.runtime_value.constant.string_value = hashlib.sha256(text).hexdigest()
-        _add_parameter(spec, name, LINEAGE, digest)
+        _add_parameter(spec, name, LINEAGE, _constant(hashlib.sha256(text).hexdigest()))
 
 
 def _lineage_name(source: TaskInputsSpec.InputParameterSpec) -> str:
@@ -135,8 +137,14 @@ def _constants(spec: PipelineSpec, task: PipelineTaskSpec) -> Iterator[object]:
     label = spec.components[task.component_ref.name].executor_label
     yield json_format.MessageToDict(spec.deployment_spec["executors"][label])
     for key, source in sorted(task.inputs.parameters.items()):
-        if source.WhichOneof("kind") == "runtime_value" and not key.startswith(LINEAGE):
+        if source.WhichOneof("kind") == "runtime_value" and key != LINEAGE:
             yield [key, json_format.MessageToDict(source)]
+
+
+def _constant(text: str) -> TaskInputsSpec.InputParameterSpec:
+    source = TaskInputsSpec.InputParameterSpec()
+    source.runtime_value.constant.string_value = text
+    return source
 
 
 def _add_parameter(

@@ -30,12 +30,7 @@ from pipeline.kubeflow.entrypoint import OPTIONS_VARIABLE
 from pipeline.kubeflow.spec.caching import complete_cache_keys
 from pipeline.kubeflow.spec.compatibility import Target, containers, make_compatible, open_deployment
 from pipeline.kubeflow.spec.dataset_importer import import_dataset
-from pipeline.kubeflow.spec.machines import (
-    count_machines,
-    machine_options,
-    machine_problems,
-    shared_options,
-)
+from pipeline.kubeflow.spec.machines import devices, machine_options, machine_problems, shared_options
 from pipeline.kubeflow.spec.package import Package
 from pipeline.kubeflow.spec.platform import build_platform_spec
 from pipeline.kubeflow_config import SIGNING_DIR, names_digest
@@ -82,9 +77,8 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
     ]:
         raise RecipeError(problems)
     spec = compile_for_vertex(pipeline, image)
-    count_machines(spec, recipe.kubeflow)
     if recipe.kubeflow.cache and can_be_cached(recipe, image):
-        complete_cache_keys(spec, image, COMMAND)
+        complete_cache_keys(spec, image, COMMAND, devices(recipe.kubeflow))
     make_compatible(spec, Target(image, COMMAND, pipeline_root, defaults, recipe.kubeflow))
     options = {"Trainer": machine_options(recipe.kubeflow, image)}
     for component in pipeline.components:

@@ -1,34 +1,31 @@
-"""Machines that train in the place of the Trainer's task, where the recipe asks for several."""
+"""What the Trainer trains on: its devices, and machines in the place of its task where there are several."""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
-
 from pipeline.config import Recipe
-from pipeline.kubeflow.spec.compatibility import containers, open_deployment
 from pipeline.kubeflow.spec.platform import shared_memory
 from pipeline.kubeflow_config import KubeflowConfig, names_digest
 
 
 def machine_problems(recipe: Recipe, image: str) -> Iterator[str]:
-    """Yields what keeps several machines from training together.
+    """Yields what keeps several devices or machines from training together.
 
     Args:
-        recipe: asks for several machines, or not.
+        recipe: asks for several, or not.
         image: of all containers.
     """
     machines, training = _machines(recipe.kubeflow), recipe.training
+    number, _ = _devices(recipe.kubeflow)
+    if training.batch_size % number:
+        where = "one machine" if machines == 1 else f"{machines} machines"
+        yield (
+            f"training.batch_size is {training.batch_size}, but kubeflow.stages.Trainer has {number} "
+            f"devices on {where}, which share each batch; take a multiple of {number}"
+        )
     if machines == 1:
         return
-    gpus = recipe.kubeflow.stage("Trainer").gpus or 0
-    devices = machines * max(1, gpus)
-    if training.batch_size % devices:
-        yield (
-            f"training.batch_size is {training.batch_size}, but kubeflow.stages.Trainer has {devices} "
-            f"devices on {machines} machines, which share each batch; take a multiple of {devices}"
-        )
     if training.jit_compile:
         yield (
             f"training.jit_compile is true, but XLA cannot compile a step that {machines} machines share "
@@ -41,35 +38,30 @@ def machine_problems(recipe: Recipe, image: str) -> Iterator[str]:
         )
 
 
-def count_machines(spec: PipelineSpec, config: KubeflowConfig) -> None:
-    """Tells the Trainer's task how many machines are to train in its place, if there are several.
+def devices(config: KubeflowConfig) -> str:
+    """Returns on what a model is trained, as far as it bears on the model: how many devices, and which.
 
-    Before anything is made of the containers' arguments: a model that several machines have trained is not
-    quite that of one, so that stages behind must hear of it, too.
-
-    Args:
-        spec: as TFX has compiled it, changed in place.
-        config: says how many.
+    On how many machines they are does not: the devices of all share each batch in the same way.
     """
-    machines = _machines(config)
-    if machines == 1:
-        return
-    with open_deployment(spec) as deployment:
-        for name, container in containers(spec, deployment):
-            if name == "Trainer":
-                container.args.append(f"--training_machines={machines}")
+    number, kind = _devices(config)
+    return f"{number} of {kind}"
 
 
 def machine_options(config: KubeflowConfig, image: str) -> list[str]:
-    """Returns what the Trainer's task must know of these machines besides, none where there is but one.
+    """Returns what the Trainer's task must know of the machines in its place, nothing where it is alone.
 
     Args:
-        config: says what each asks for.
+        config: says how many, and what each asks for.
         image: of all containers.
     """
-    if _machines(config) == 1:
+    machines = _machines(config)
+    if machines == 1:
         return []
-    return [f"--training_pod={json.dumps(worker_pod(config, image))}", *shared_options(config, "Trainer")]
+    return [
+        f"--training_machines={machines}",
+        f"--training_pod={json.dumps(worker_pod(config, image))}",
+        *shared_options(config, "Trainer"),
+    ]
 
 
 def shared_options(config: KubeflowConfig, stage: str) -> list[str]:
@@ -80,6 +72,11 @@ def shared_options(config: KubeflowConfig, stage: str) -> list[str]:
 
 def _machines(config: KubeflowConfig) -> int:
     return config.stage("Trainer").machines or 1
+
+
+def _devices(config: KubeflowConfig) -> tuple[int, str]:
+    stage = config.stage("Trainer")
+    return _machines(config) * max(1, stage.gpus or 0), str(stage.gpu_resource) if stage.gpus else "cpu"
 
 
 def worker_pod(config: KubeflowConfig, image: str) -> dict[str, Any]:
