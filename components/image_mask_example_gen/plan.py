@@ -200,17 +200,20 @@ def _end_of_split(groups: Sequence[Sequence[Entry]], start: int, last: int, targ
     return end
 
 
+def group_of(key: str, config: SplitConfig) -> str | None:
+    """Returns the name of the group that a key is in; None where it stands alone."""
+    match = None if config.group is None else re.search(config.group, key)
+    return None if match is None else match.group(1 if match.re.groups else 0)
+
+
 def _ranked_groups(entries: Sequence[Entry], config: SplitConfig) -> list[list[Entry]]:
-    pattern = re.compile(config.group) if config.group is not None else None
     groups: dict[str, list[Entry]] = defaultdict(list)
-    unmatched = 0
     for entry in entries:
-        match = pattern.search(entry.key) if pattern else None
-        unmatched += match is None
-        name = None if match is None else match.group(1 if match.re.groups else 0)
-        # A key without a group stands alone; the NUL keeps it apart from any group's name.
+        name = group_of(entry.key, config)
+        # The NUL keeps a key that stands alone apart from any group's name.
         groups[f"\0{entry.key}" if name is None else name].append(entry)
-    if pattern and entries and unmatched == len(entries):
+    pattern = config.group
+    if pattern is not None and entries and not any(re.search(pattern, entry.key) for entry in entries):
         raise StageError(
             f"dataset.splits.group {config.group!r} matches none of the {len(entries)} keys, "
             f"such as {entries[0].key!r}."

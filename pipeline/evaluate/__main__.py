@@ -4,11 +4,12 @@
     python -m pipeline.evaluate --model runs/my/serving/my/3 --recipe my.yaml --data DIR            a version
 
 All pairs of the folder are scored, each at its mask's own size, but those files that the model learnt from:
-what its own settings put into train or val. Without --data that leaves the test split of the recipe's folder.
-The recipe says how files and masks are read, and what the gate asks for; its classes must be the model's.
+what its own settings put into train or val, and what shares a group with these. Without --data that leaves
+the test split of the recipe's folder. The recipe says how files and masks are read, and what the gate asks
+for; its classes must be the model's.
 
 Ends with 0 if the model would pass the gate, 3 if not, 1 if the evaluation failed, 2 if the command, the
-recipe, the model or the data path is wrong, 130 if it was interrupted.
+recipe, the model or the data path is wrong or --output cannot be written to, 130 if it was interrupted.
 """
 
 import argparse

@@ -25,7 +25,8 @@ from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.executor import Executor as IngestionExecutor
 from components.image_mask_example_gen.inputs import opened_root
 from components.image_mask_example_gen.layouts.layout import Entry
-from components.image_mask_example_gen.plan import Plan, plan_evaluation, plan_ingestion
+from components.image_mask_example_gen.plan import Plan, group_of, plan_evaluation, plan_ingestion
+from components.image_mask_example_gen.splits import SplitConfig
 from components.model_store.description import EVALUATE, can_be_evaluated, described
 from components.model_store.store import SERVING_FORMAT, content_fingerprint
 from components.report.data import ReportData
@@ -176,13 +177,20 @@ def _artifact(kind: type[Artifact], folder: Path) -> Artifact:
 class _Learnt:
     """Which pairs a model learnt from: those that its own settings, applied to its folder as it is now, put
     into train or val, and copies of their images' files, byte for byte, wherever they are.
+
+    Others of that folder that are of the same groups count as well, unless the settings put them into test:
+    ``dataset.limit`` picks single pairs, and the next frame of a video is nothing new to the model.
     """
 
     def __init__(self, model: Path):
-        self._left_out = 0
+        self._left_out = self._related = 0
         self._obstacle = ""
         self._root: str | None = None
         self._place: Hashable = None
+        self._splits = SplitConfig()
+        self._groups: frozenset[str] = frozenset()
+        self._tested: frozenset[Hashable] = frozenset()
+        """Images that the settings put into test, or declare to be of it."""
         self._images = self._of_model(described(model, "recipe", "dataset"))
         self._by_size: defaultdict[int, list[str]] = defaultdict(list)
         for path in self._images:
@@ -199,11 +207,17 @@ class _Learnt:
                 f"a copy is known by its bytes where both are files, and {buckets[0]} is a bucket"
             )
 
+        groups = frozenset() if self.is_from_another(dataset) else self._groups
+
         def learnt(entry: Entry) -> bool:
             image = _image(dataset, entry)
             is_known = image in self._images or self._has_copy(image)
             self._left_out += is_known
-            return is_known
+            is_related = not is_known and (
+                image not in self._tested and group_of(entry.key, self._splits) in groups
+            )
+            self._related += is_related
+            return is_known or is_related
 
         return learnt
 
@@ -216,7 +230,12 @@ class _Learnt:
         if self._obstacle:
             logger.warning("it is not known whether the model learnt from these pairs: %s", self._obstacle)
         elif self._left_out:
-            logger.info("%d pairs left out, which the model learnt from: its train and val", self._left_out)
+            of_groups = f"; and {self._related} more of their groups (dataset.splits.group)"
+            logger.info(
+                "%d pairs left out, which the model learnt from: its train and val%s",
+                self._left_out,
+                of_groups if self._related else "",
+            )
 
     def _has_copy(self, image: Hashable) -> bool:
         """Whether one of them is this file by another name; only files of its size are read."""
@@ -236,14 +255,30 @@ class _Learnt:
             self._root, self._place = config.root, _place(config)
             with opened_root(config) as folder:
                 plan = plan_ingestion(config, folder)
+                self._note_groups(config, folder, plan)
         except (ValueError, OSError, StageError) as error:
             first_line, *_ = str(error).splitlines()
             root = settings.get("root") if isinstance(settings, dict) else None
             self._obstacle = f"{root or 'its dataset'} cannot be divided as it was then ({first_line})"
             return frozenset()
-        return frozenset(
-            _image(config, entry) for shard in plan.shards if shard.split != SPLIT for entry in shard.entries
-        )
+        return frozenset(_image(config, entry) for entry in _learnt_from(plan))
+
+    def _note_groups(self, config: DatasetConfig, folder: Path, plan: Plan) -> None:
+        self._splits = config.grouped_splits
+        names = (group_of(entry.key, self._splits) for entry in _learnt_from(plan))
+        self._groups = frozenset(name for name in names if name is not None)
+        if not self._groups:
+            return
+        tested = [entry for shard in plan.shards if shard.split == SPLIT for entry in shard.entries]
+        if config.limit is not None:
+            whole = plan_ingestion(config.model_copy(update={"limit": None}), folder)
+            declared = (entry for shard in whole.shards for entry in shard.entries)
+            tested += [entry for entry in declared if entry.official_split == SPLIT]
+        self._tested = frozenset(_image(config, entry) for entry in tested)
+
+
+def _learnt_from(plan: Plan) -> Iterator[Entry]:
+    return (entry for shard in plan.shards if shard.split != SPLIT for entry in shard.entries)
 
 
 def _content(path: str) -> bytes:

@@ -23,6 +23,7 @@ from components.evaluator.component import Evaluator
 from components.evaluator.executor import Executor as EvaluatorExecutor
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.executor import Executor as IngestionExecutor
+from components.image_mask_example_gen.plan import plan_ingestion
 from components.report.data import ReportData
 from components.serving.config import ServingLimits
 from pipeline import report
@@ -235,6 +236,34 @@ def test_a_limit_and_declared_splits_are_for_the_folder_that_they_were_written_f
     of_many = evaluate("--data", "many").out
     assert "dataset.limit 10 is for the folder that the model learnt from" in of_many
     assert _scored(of_many) == 12
+
+
+def test_what_a_limit_left_of_a_group_that_the_model_learnt_from_is_left_out_unless_it_is_declared_as_test(
+    home: Path, evaluate: Evaluate
+) -> None:
+    learnt_with = {"limit": 10, "splits": {"group": "([0-9])$", "test": {"pattern": "00[0-3].png"}}}
+    text = Path("tiny.yaml").read_text()
+    recipe = yaml.safe_load(text)
+    recipe["dataset"] |= learnt_with
+    Path("tiny.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False))
+    settings = load_recipe("tiny.yaml").dataset
+    plan = plan_ingestion(settings, Path("own"))
+    placed = {shard.split: {entry.key for entry in shard.entries} for shard in plan.shards}
+    known = placed["train"] | placed["val"]
+    say_what_it_learnt_from(home, settings.model_dump(mode="json"))
+    Path("tiny.yaml").write_text(text)
+
+    out = evaluate().out
+    declared, groups = {"000", "001", "002", "003"}, {key[-1] for key in known}
+    frames = {f"{number:03}" for number in range(20)} - known - declared
+    related = {key for key in frames if key[-1] in groups}
+    assert placed["test"] < declared and related and any(key[-1] in groups for key in declared)
+    lines = (home / "evaluation/splits.csv").read_text().splitlines()
+    assert sorted(lines[1:]) == sorted(f"images/{key}.png,test" for key in (frames - related) | declared)
+    assert (
+        f"{len(known)} pairs left out, which the model learnt from: its train and val; and {len(related)} "
+        "more of their groups (dataset.splits.group)" in out
+    )
 
 
 def _scored(out: str) -> int:
