@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 
 from components.settings import Settings
 from pipeline.kubernetes_types import (
-    ClaimName,
     CpuQuantity,
     DnsName,
     FolderPath,
@@ -24,6 +23,7 @@ from pipeline.kubernetes_types import (
     ResourceName,
     SecretKey,
     SubPath,
+    VolumeName,
     parse_quantity,
 )
 
@@ -74,7 +74,7 @@ class Toleration(Settings):
 class Volume(Settings):
     """A persistent volume claim that every stage's pods mount."""
 
-    claim: ClaimName
+    claim: VolumeName
     """Name of the PersistentVolumeClaim, in the namespace in which the pipeline runs."""
     mount_path: MountPath
     """Where the pods see it, an absolute path."""
@@ -169,7 +169,7 @@ class KubeflowConfig(Settings):
     )
     """What every stage mounts: the data comes from one of them, the models go to another."""
     secrets: tuple[SecretVariable, ...] = Field(default=(), strict=False)
-    signing_secret: DnsName | None = None
+    signing_secret: VolumeName | None = None
     """Name of the Secret with the key of ``serving.signing_key``. The Pusher alone has its values, as files
     in ``/etc/model-signing``."""
     copy_bucket: bool = True
@@ -234,6 +234,11 @@ class KubeflowConfig(Settings):
             yield (
                 "kubeflow.volumes mounts one claim twice, and KFP calls a pod's volumes after their claims; "
                 "mount it once, where both places lie under it"
+            )
+        if self.signing_secret in {volume.claim for volume in self.volumes}:
+            yield (
+                f"kubeflow.signing_secret is {self.signing_secret}, and so is a claim of kubeflow.volumes, but "
+                "KFP calls a pod's volumes after both; give the Secret another name"
             )
         for key in ("serving_root", "checkpoint_dir", "shared_dir"):
             path = getattr(self, key)

@@ -7,6 +7,14 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator
 
 _MEBIBYTE: Final = 2**20
+SHARED_MEMORY: Final = "shared-memory"
+"""The volume that the GPUs of a pod share."""
+_TAKEN_VOLUMES: Final = (
+    *(SHARED_MEMORY, "kfp-launcher", "ca-bundle", "gcs-scratch", "s3-scratch", "minio-scratch"),
+    *("dot-local-scratch", "dot-cache-scratch", "dot-config-scratch"),
+    *("var-run-argo", "tmp-dir-argo", "input-artifacts"),
+)
+"""This project's own, KFP's (that function, too) and Argo's (``workflow/controller/workflowpod.go``)."""
 _KFPS_OWN_MOUNTS: Final = ("/s3", "/gcs", "/minio", "/.local", "/.cache", "/.config", "/kfp-launcher")
 """Of ``addContainerExecutorTemplate`` in the backend's ``v2/compiler/argocompiler/container.go``."""
 
@@ -62,11 +70,11 @@ def matching(pattern: str, requirement: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _outside_of(taken: tuple[str, ...]) -> Callable[[str], str]:
-    def check(path: str) -> str:
-        if path in taken:
-            raise ValueError("KFP mounts something of its own there; choose another path")
-        return path
+def _outside_of(taken: tuple[str, ...], requirement: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text in taken:
+            raise ValueError(requirement)
+        return text
 
     return check
 
@@ -83,14 +91,22 @@ DnsName = Annotated[
     ),
 ]
 """The name of a Kubernetes object."""
-ClaimName = Annotated[
+VolumeName = Annotated[
     str,
     matching(
         r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
-        "KFP calls a pod's volume after its claim, so a claim's name is up to 63 lower-case letters, digits "
-        "and hyphens",
+        "KFP calls a pod's volume after its claim or Secret, so that one's name is up to 63 lower-case "
+        "letters, digits and hyphens",
+    ),
+    AfterValidator(
+        _outside_of(
+            _TAKEN_VOLUMES,
+            "KFP calls a pod's volume after its claim or Secret, and another volume of pods is called so; "
+            "choose another name",
+        )
     ),
 ]
+"""The name of a claim or Secret that is mounted."""
 SecretKey = Annotated[
     str, matching(r"[-._a-zA-Z0-9]{1,253}", "a Secret's keys are of letters, digits and - _ . only")
 ]
@@ -116,7 +132,12 @@ FolderPath = Annotated[
     ),
 ]
 """A folder as the containers see it."""
-MountPath = Annotated[FolderPath, AfterValidator(_outside_of(_KFPS_OWN_MOUNTS))]
+MountPath = Annotated[
+    FolderPath,
+    AfterValidator(
+        _outside_of(_KFPS_OWN_MOUNTS, "KFP mounts something of its own there; choose another path")
+    ),
+]
 SubPath = Annotated[
     str,
     matching(

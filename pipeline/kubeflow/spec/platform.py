@@ -17,6 +17,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
 )
 
 from pipeline.kubeflow_config import SIGNING_DIR, KubeflowConfig, SecretVariable, StageConfig, Toleration
+from pipeline.kubernetes_types import SHARED_MEMORY
 
 _KUBERNETES: Final = "kubernetes"
 
@@ -103,4 +104,4 @@ def shared_memory(stage: StageConfig) -> list[kubernetes.EmptyDirMount]:
     # advise instead (github.com/kubeflow/pipelines/issues/9893).
     if (stage.gpus or 0) < 2:
         return []
-    return [kubernetes.EmptyDirMount(volume_name="shared-memory", mount_path="/dev/shm", medium="Memory")]
+    return [kubernetes.EmptyDirMount(volume_name=SHARED_MEMORY, mount_path="/dev/shm", medium="Memory")]
