@@ -16,6 +16,7 @@ its sources (github.com/kubeflow/pipelines, backend/src):
 - apiserver/server/pipeline_upload_server.go: uploads come as a form's ``uploadfile``, and a version's name
   may exist once (409).
 - apiserver/server/api_converter.go, ``toModelJob``: limits of recurring runs.
+- apiserver/list/list.go: a list comes in pages, the oldest first, each with the token of the next.
 """
 
 import base64
@@ -240,7 +241,11 @@ class FakeKfp:
         return {"data": base64.b64encode(_one(logs, node).encode()).decode()}
 
     def _list_recurring(self, request: Request) -> Any:
-        return api.V2beta1ListRecurringRunsResponse(recurring_runs=_found(request, self.recurring))
+        found = _found(request, self.recurring) or []
+        begin, size = int(request.args.get("page_token") or 0), int(request.args.get("page_size") or 20)
+        rest = str(begin + size) if len(found) > begin + size else None
+        page = found[begin : begin + size] or None
+        return api.V2beta1ListRecurringRunsResponse(recurring_runs=page, next_page_token=rest)
 
     def _create_recurring(self, request: Request) -> Any:
         job = _read(api.V2beta1RecurringRun, request)

@@ -1,5 +1,6 @@
 """The command as a person meets it: compiling and submitting."""
 
+import copy
 import os
 import re
 import subprocess
@@ -184,6 +185,12 @@ def test_a_recurring_run_is_not_made_twice(command: Command, fake: FakeKfp) -> N
 
     assert finished.code == 2 and len(fake.recurring) == 1
     assert "recurring-1" in finished.err and "--cron-name" in finished.err
+
+    # Those that were stopped fill the first page of the list.
+    stopped = copy.copy(fake.recurring["recurring-1"])
+    stopped.status = "DISABLED"
+    fake.recurring = {f"stopped-{number}": stopped for number in range(10)} | fake.recurring
+    assert command(*submission(fake, "--cron", "@hourly")).code == 2 and len(fake.recurring) == 11
 
 
 def test_a_recurring_run_that_was_stopped_makes_room_for_another(command: Command, fake: FakeKfp) -> None:

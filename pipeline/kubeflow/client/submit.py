@@ -4,16 +4,17 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kfp_server_api import V2beta1Pipeline
+from kfp_server_api import V2beta1Pipeline, V2beta1RecurringRun
 
 from pipeline.kubeflow.client.backend import Backend
 from pipeline.kubeflow.client.errors import ConnectionProblem
 from pipeline.kubeflow.client.options import Schedule
+from pipeline.kubeflow.client.transport import BoundedClient
 
 _DIGEST_DIGITS = 12
 
@@ -109,10 +110,8 @@ def schedule(backend: Backend, version: Version, settings: RunSettings, when: Sc
     """
     client = backend.client
     with backend.explained():
-        found = client.list_recurring_runs(
-            experiment_id=settings.experiment_id, filter=_named(settings.name)
-        ).recurring_runs
-        running = [job for job in found or () if job.status != "DISABLED"]
+        found = _recurring_runs(client, settings)
+        running = [job for job in found if job.status != "DISABLED"]
         if running:
             raise ConnectionProblem(
                 f"there is a recurring run {settings.name} already ({running[0].recurring_run_id}), and both "
@@ -127,6 +126,19 @@ def schedule(backend: Backend, version: Version, settings: RunSettings, when: Sc
             no_catchup=not when.catchup,
         )
     return str(job.recurring_run_id)
+
+
+def _recurring_runs(client: BoundedClient, settings: RunSettings) -> Iterator[V2beta1RecurringRun]:
+    """Yields all of the experiment and name, the disabled ones included; the API lists ten at a time."""
+    token = ""
+    while True:
+        page = client.list_recurring_runs(
+            page_token=token, experiment_id=settings.experiment_id, filter=_named(settings.name)
+        )
+        yield from page.recurring_runs or ()
+        token = page.next_page_token or ""
+        if not token:
+            return
 
 
 def account_warning(version: str, account: str | None) -> str | None:
