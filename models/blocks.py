@@ -213,7 +213,9 @@ class _BilinearDoubling(keras.layers.UpSampling2D):
 
     def call(self, inputs: Any) -> Any:
         if None not in inputs.shape[1:3]:
-            return super().call(inputs)
+            # In half precision XLA refuses the gradient, which TensorFlow gives it in float32.
+            doubled = super().call(keras.ops.cast(inputs, "float32"))
+            return keras.ops.cast(doubled, inputs.dtype)
         # Each pixel twice, then a quarter of either neighbour: the same to the last bits.
         rows = keras.ops.repeat(inputs, 2, axis=1)
         above, below = rows[:, :1], rows[:, -1:]

@@ -106,6 +106,18 @@ def test_mixed_precision_leaves_normalisation_and_logits_in_float32(mixed_precis
     assert model.get_layer("encoder1_1_conv").compute_dtype == "bfloat16"
 
 
+@pytest.mark.parametrize("upsampling", ["transposed", "resize", "bilinear", "pix2pix"])
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="XLA compiles TensorFlow's steps")
+def test_every_way_up_trains_compiled_in_half_precision(
+    upsampling: Upsampling, mixed_precision: None
+) -> None:
+    # As on a GPU, where that is the default; XLA checks formats before it asks for a device.
+    model = unet((8, 8, 3), 2, filters=2, depth=2, upsampling=upsampling, head_convolution=False)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=True)
+    loss = model.train_on_batch(np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8), np.uint8))
+    assert np.isfinite(loss)
+
+
 def test_dropout_follows_the_two_deepest_levels_only() -> None:
     names = [layer.name for layer in unet((16, 16, 3), 2, filters=2, depth=4, dropout=0.2).layers]
     assert [name for name in names if "dropout" in name] == ["encoder3_dropout", "encoder4_dropout"]
