@@ -43,7 +43,7 @@ LOCK_AGES := now="$$(date +%s)"; for lock in requirements/*.lock; do \
 
 IMAGE ?= tfx-image-segmentation:$(IMAGE_FOR)
 # What replaces the digests in the Dockerfile for one build: BASE_IMAGES="BUILDER_IMAGE=… PYTHON_IMAGE=…
-# SERVING_IMAGE=…".
+# SERVING_IMAGE=… BEAM_IMAGE=…".
 BASE_IMAGES ?=
 # Where packages come from, if not from PyPI: pip's configuration file, and the certificates of whoever signs.
 PIP_CONF ?=

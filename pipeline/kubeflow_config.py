@@ -114,9 +114,10 @@ class StageConfig(Settings):
     """Labels that a node must have to run its pods."""
     tolerations: tuple[Toleration, ...] | None = Field(default=None, strict=False)
     retries: int | None = Field(default=None, ge=0)
-    """How often a failed pod is started again; one that was deleted is not."""
+    """How often a failed pod is started again, also one that took too long; one that was deleted is not."""
     timeout_seconds: int | None = Field(default=None, ge=1)
-    """A pod that takes longer is stopped, and counts as failed."""
+    """A pod that takes longer is stopped, and counts as failed: the next of ``retries`` begins anew, with as
+    much time."""
     machines: int | None = Field(default=None, ge=1, le=1000)
     """Of the Trainer: how many train together, by a job of a training operator's, each with the CPUs, memory
     and GPUs that are said here; docs/scale.md says what it takes."""
@@ -237,8 +238,8 @@ class KubeflowConfig(Settings):
             )
         if self.signing_secret in {volume.claim for volume in self.volumes}:
             yield (
-                f"kubeflow.signing_secret is {self.signing_secret}, and so is a claim of kubeflow.volumes, but "
-                "KFP calls a pod's volumes after both; give the Secret another name"
+                f"kubeflow.signing_secret is {self.signing_secret}, and so is a claim of kubeflow.volumes, "
+                "but KFP calls a pod's volumes after both; give the Secret another name"
             )
         for key in ("serving_root", "checkpoint_dir", "shared_dir"):
             path = getattr(self, key)

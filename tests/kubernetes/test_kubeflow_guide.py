@@ -152,6 +152,13 @@ def test_the_digests_are_filled_in_by_the_command_shown(tmp_path: Path, asks: st
     assert dict(images) == {name: hashlib.sha256(name.encode()).hexdigest() for name, _ in images}
 
 
+def test_all_base_images_can_be_others() -> None:
+    images = re.findall(r"^ARG (\w+_IMAGE)=", (REPOSITORY / "Dockerfile").read_text(), flags=re.MULTILINE)
+    given = f'BASE_IMAGES="{" ".join(f"{image}=…" for image in images)}"'
+    assert given in GUIDE
+    assert given in (REPOSITORY / "Makefile").read_text().replace("\n# ", " ")
+
+
 def test_the_secret_has_the_keys_that_the_launcher_looks_for() -> None:
     [arguments] = commands("kubectl -n segmentation-pipeline create secret generic")
     config = yaml.safe_load((PIPELINE / "object-store/launcher-config.yaml").read_text())

@@ -236,6 +236,9 @@ def restrict_caching(spec: PipelineSpec, target: Target) -> None:
 def set_retries(spec: PipelineSpec, target: Target) -> None:
     """Says how often a failed pod is started again, which is at once.
 
+    Failed is also one past its ``timeout_seconds`` (``inferFailedReason`` in Argo's ``operator.go``), and a
+    policy that says nothing else takes failed ones, not deleted ones (``RetryPolicyActual``).
+
     All four fields are needed (``getTaskRetryParameters`` in ``v2/compiler/argocompiler/container.go``): one
     that is missing becomes 0. The longest duration is none of a pause but of all attempts together, waiting
     for nodes included, from the start of the first: after it Argo starts no other, and stops one that runs
