@@ -17,14 +17,17 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from components.dataset.contracts import write_whole
+from components.dataset.contracts import SPLITS_FILE, write_whole
 from components.files import flush, sha256
 from components.report.run_summary import RunSummary
 
 SUMMARY: Final = "summary.json"
 _TEMPORARY: Final = "segmentation-run-"
-_HALF_WRITTEN: Final = re.compile(r"\.(summary\.json|report\.json|index\.html|\.metadata\.sha256)\.\d+")
-"""What `write_whole` calls a file until it is one."""
+_HALF_WRITTEN: Final = re.compile(
+    r"\.(summary\.json|report\.json|index\.html|\.metadata\.sha256)\.\d+"
+    r"|\.(summary\.json|index\.html|splits\.csv)\.deleting"
+)
+"""What `write_whole` and `delete_run` call a file until it is one."""
 
 
 class WorkDirError(Exception):
@@ -290,7 +293,7 @@ def delete_run(run: PastRun) -> list[Path]:
     """Removes what only this run has: its folder of the history and its log. Returns what is gone.
 
     Artifacts and served versions stay, whichever run made them: others reuse them from the cache. Where the
-    newest run goes, ``summary.json`` and ``report/index.html`` become those of the run before.
+    newest run goes, ``summary.json`` and what ``report/`` holds become those of the run before.
     """
     gone = []
     folder = run.workdir.past(run.run_id)
@@ -308,8 +311,9 @@ def delete_run(run: PastRun) -> list[Path]:
         remaining, _ = past_runs(run.workdir)
         before = next((other.path for other in remaining if other.run_id != run.run_id), None)
         gone += _replace(run.workdir.summary, before)
-        # The page of a run lies beside its summary, and has the newest one's name.
-        gone += _replace(run.workdir.report, before.with_name(run.workdir.report.name) if before else None)
+        # What belongs to a run's page lies beside its summary, under the newest one's names.
+        for page in (run.workdir.report, run.workdir.report.with_name(SPLITS_FILE)):
+            gone += _replace(page, before.with_name(page.name) if before else None)
     return gone
 
 

@@ -407,7 +407,7 @@ def test_what_killed_runs_leave_half_written_goes_with_the_next_one(run: Run, tm
     own = folder / ".gitignore"
     own.touch()
     half_written = [
-        *(workdir / name for name in (".summary.json.7", "..metadata.sha256.7")),
+        *(workdir / name for name in (".summary.json.7", "..metadata.sha256.7", ".summary.json.deleting")),
         *(folder / name for name in (".index.html.7", ".report.json.7")),
     ]
     for path in half_written:

@@ -43,6 +43,7 @@ class Runs:
         for directory, page in ((folder, folder / "index.html"), (root, report)):
             page.parent.mkdir(exist_ok=True)
             page.write_text(run_id)
+            page.with_name("splits.csv").write_text(run_id)
             text = json.dumps({**summary, "report": str(page)}, ensure_ascii=False)
             (directory / "summary.json").write_text(text, encoding="utf-8", errors="backslashreplace")
         (root / "logs").mkdir(exist_ok=True)
@@ -189,9 +190,9 @@ def test_where_the_newest_run_is_deleted_the_one_before_is_the_newest(runs: Runs
     runs.add(NEW)
     runs("delete", NEW, "--yes")
     assert json.loads((root / "summary.json").read_text())["run_id"] == OLD
-    assert (root / "report" / "index.html").read_text() == OLD
+    assert [path.read_text() for path in (root / "report").iterdir()] == [OLD, OLD]
     runs("delete", OLD, "--yes")
-    assert not (root / "summary.json").exists() and not (root / "report" / "index.html").exists()
+    assert not (root / "summary.json").exists() and not list((root / "report").iterdir())
     assert "  no runs" in runs().out
 
 
