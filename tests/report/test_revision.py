@@ -34,13 +34,18 @@ def code(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_checkout_names_its_commit_and_whether_files_differ_from_it(code: Path) -> None:
+@pytest.mark.parametrize("code_file", ["other.py", "templates/page.html.j2"])
+def test_a_checkout_names_its_commit_and_whether_code_differs_from_it(code: Path, code_file: str) -> None:
     git(code, "init", "--quiet")
     git(code, "add", "revision.py")
     git(code, "commit", "--quiet", "--message=code")
     head = git(code, "rev-parse", "HEAD")
+    for result in ("my.yaml", "comparison.html", "evaluation/index.html", "data/images/a.png"):
+        (code / result).parent.mkdir(parents=True, exist_ok=True)
+        (code / result).touch()
     assert commit_of(code) == head
-    (code / "other.py").touch()
+    (code / code_file).parent.mkdir(exist_ok=True)
+    (code / code_file).touch()
     assert commit_of(code) == f"{head} and changes"
 
 
