@@ -43,8 +43,25 @@ class Comparison:
     @property
     def same_data(self) -> bool | None:
         """Whether both saw the same Examples in the same splits; None where that is not known."""
-        left, right = (run.statistics.fingerprint if run.statistics else "" for _, run in self.runs)
-        return left == right if left and right else None
+        return _same(*(run.statistics.fingerprint if run.statistics else "" for _, run in self.runs))
+
+    @property
+    def same_test(self) -> bool | None:
+        """Whether both were evaluated on the same Examples; None where that is not known.
+
+        Files of earlier code say it only where all splits are the same.
+        """
+        return self.same_data or self._same_split("test")
+
+    @property
+    def same_learnt(self) -> bool | None:
+        """Whether train and val are the same in both; None where that is not known, as of a second look."""
+        same = [self._same_split(split) for split in ("train", "val")]
+        return False if False in same else self.same_data or (None if None in same else True)
+
+    def _same_split(self, name: str) -> bool | None:
+        found = (run.statistics.splits if run.statistics else () for _, run in self.runs)
+        return _same(*(next((split.fingerprint for split in of if split.name == name), "") for of in found))
 
     @property
     def metrics(self) -> tuple[tuple[MetricRow | None, MetricRow | None], ...]:
@@ -85,6 +102,11 @@ class Comparison:
     def origins(self) -> tuple[Setting, ...]:
         """Versions, fingerprints and the like that differ."""
         return tuple(_differing(*(run.lineage.model_dump() for _, run in self.runs)))
+
+
+def _same(left: str, right: str) -> bool | None:
+    """Whether two digests are one; None where either is unknown."""
+    return left == right if left and right else None
 
 
 def _same_image(one: GalleryItem, other: GalleryItem) -> bool:

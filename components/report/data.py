@@ -97,6 +97,8 @@ class Split(Record):
     ignored_pixels: int = 0
     class_images: tuple[int, ...] = ()
     """Images in which each class occurs."""
+    fingerprint: str = ""
+    """A digest of its Examples; earlier code wrote none."""
 
 
 class DatasetStatistics(Record):

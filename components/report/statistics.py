@@ -35,11 +35,12 @@ def dataset_statistics(split_dirs: Mapping[str, Path]) -> DatasetStatistics:
     splits = []
     digest = hashlib.sha256()
     for split, directory in split_dirs.items():
-        sums = _Sums()
+        sums, of_split = _Sums(), hashlib.sha256()
         for item in _read_all(read_split(directory)):
             sums.add(item)
+            of_split.update(item.record)
             digest.update(f"{split}\0".encode() + item.record)
-        splits.append(sums.split(split))
+        splits.append(sums.split(split).model_copy(update={"fingerprint": of_split.hexdigest()}))
     return DatasetStatistics(splits=tuple(splits), fingerprint=digest.hexdigest())
 
 

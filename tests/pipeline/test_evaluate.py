@@ -19,12 +19,15 @@ from tiny_export import LABELS, export_tiny_model
 
 from components.dataset.artifacts import IngestionReportArtifact
 from components.dataset.contracts import EVALUATION_FILE, LABELS_FILE, Evaluation
+from components.dataset.features import SPLITS
 from components.evaluator.component import Evaluator
 from components.evaluator.executor import Executor as EvaluatorExecutor
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.image_mask_example_gen.executor import Executor as IngestionExecutor
 from components.image_mask_example_gen.plan import plan_ingestion
+from components.report.comparison import Comparison
 from components.report.data import ReportData
+from components.report.statistics import dataset_statistics
 from components.serving.config import ServingLimits
 from pipeline import report
 from pipeline.config import load_recipe
@@ -214,6 +217,10 @@ def test_on_its_own_folder_a_model_is_scored_as_in_its_run_on_what_it_did_not_le
 
     assert report.main(["--compare", "again", "again/report.json", "--output", "both.html"]) == 0
     assert (home / "both.html").read_text().count("Evaluated: it would pass the gate") == 2
+    of_splits = {split: home / f"run/examples/Split-{split}" for split in SPLITS}
+    run = found.model_copy(update={"statistics": dataset_statistics(of_splits)})
+    pair = Comparison(run, found)
+    assert (pair.same_data, pair.same_test, pair.same_learnt) == (False, True, None)
 
 
 def test_a_limit_and_declared_splits_are_for_the_folder_that_they_were_written_for(

@@ -20,7 +20,7 @@ from components.imaging import curves
 from components.metrics.table import METRICS
 from components.report import confusions
 from components.report.comparison import Comparison
-from components.report.data import DatasetStatistics, Lineage, ReportData, ReportedClass
+from components.report.data import DatasetStatistics, Lineage, ReportData, ReportedClass, Split
 from components.report.gallery import most_bytes
 from components.report.page import render, render_comparison
 
@@ -331,6 +331,39 @@ def test_classes_of_unlike_runs_are_all_listed_the_first_run_s_first() -> None:
     assert pairs[-1].left is None and pairs[-1].color == (1, 2, 3)
 
 
-def test_runs_on_other_data_are_compared_with_a_warning() -> None:
-    other = known_run(statistics=DatasetStatistics(fingerprint="other"))
-    assert "did not see the same examples" in Page(render_comparison(Comparison(known_run(), other))).text
+ALL = {"train": "a", "val": "b", "test": "c"}
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "said"),
+    [
+        (ALL, ALL, "Both saw the same examples, in the same splits."),
+        (
+            ALL,
+            {"test": "c"},
+            "Both were evaluated on the same examples. It is not known whether they learnt from the same.",
+        ),
+        (ALL, ALL | {"val": "x"}, "but they did not learn from the same: train or val differs."),
+        (ALL, {"test": "x"}, "their metrics are of different test splits. Metrics"),
+        (ALL, ALL | {"train": "x", "test": "x"}, "different test splits. Train or val differs, too."),
+        # Earlier code knew the whole alone.
+        (dict.fromkeys(ALL, ""), dict.fromkeys(ALL, ""), "Both saw the same examples, in the same splits."),
+        (ALL, {"test": ""}, "The two did not see the same examples: their metrics are of different test"),
+        (ALL, {}, "It is not known whether both were evaluated on the same examples."),
+    ],
+)
+def test_a_comparison_says_first_whether_test_was_the_same_and_then_what_was_learnt_from(
+    left: dict[str, str], right: dict[str, str], said: str
+) -> None:
+    runs = (
+        known_run(
+            statistics=DatasetStatistics(
+                splits=tuple(
+                    Split(name=name, examples=1, fingerprint=each) for name, each in digests.items()
+                ),
+                fingerprint=str(digests) if digests else "",
+            )
+        )
+        for digests in (left, right)
+    )
+    assert said in Page(render_comparison(Comparison(*runs))).text
