@@ -190,7 +190,7 @@ def _seconds(stage: str, workdir: Path, recipe_name: str, data: str, *changes: s
         metadata_path=str(workdir / "metadata.sqlite"),
         checkpoint_dir=str(workdir / "checkpoints"),
     )
-    stages = stages_of(pipeline, "benchmark", recipe.beam.pipeline_args())
+    stages = stages_of(pipeline, "benchmark", recipe.beam_args)
     [wanted] = [each for each in stages if each.name == stage]
     started = time.perf_counter()
     wanted.run()

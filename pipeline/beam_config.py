@@ -58,6 +58,10 @@ _SAID_BY_KEYS: Final = {
 ``--spark_master_url``, and ``--flink_master`` alone, would start ``java -jar``, which the image does not
 have: a job service beside the cluster takes its place."""
 
+USEFUL_THREADS: Final = {"StatisticsGen": 1, "Transform": 1, "Evaluator": 2}
+"""Of the default runner's, in stages that spend their time in Python, where one is at a time, or in
+TensorFlow, which has threads of its own. Each builds the stage's program for itself, which takes a second."""
+
 _ENVIRONMENT_CONFIG: Final = {
     "EXTERNAL": "the worker pool's HOST:PORT as the cluster's machines see it, such as localhost:50000",
     "PROCESS": "the command that starts a worker there, such as /opt/apache/beam/boot",
@@ -76,8 +80,10 @@ class BeamConfig(Settings):
     runner: Runner = "FnApiRunner"
     """Beam's runner. FnApiRunner works within the stage's own process, the others hand work to a cluster."""
     workers: int | None = Field(default=None, ge=1)
-    """How many work at once, of Dataflow at most. Null: FnApiRunner takes one for each core that it may use,
-    Flink what its cluster is set to, Dataflow what it thinks best."""
+    """How many work at once, of FnApiRunner and Dataflow at most. Null: FnApiRunner takes one for each core
+    that it may use, Flink what its cluster is set to, Dataflow what it thinks best. Whatever it says,
+    FnApiRunner takes one for StatisticsGen and Transform and two for the Evaluator, which more would slow
+    down; but Transform has all where it materializes."""
     job_endpoint: _Address | None = None
     """HOST:PORT of a Beam job service, such as the job server of Flink or Spark, or Prism."""
     flink_master: (
@@ -106,18 +112,24 @@ class BeamConfig(Settings):
         """Whether other machines may do the work, which see nothing that lies on this one's own disk."""
         return self.runner != "FnApiRunner"
 
-    def pipeline_args(self) -> list[str]:
-        """Returns the command line that Beam understands."""
+    def pipeline_args(self, cores: int | None = None, useful: int | None = None) -> list[str]:
+        """Returns the command line that Beam understands.
+
+        Args:
+            cores: what a stage may use, for the default runner; None takes those of this process.
+            useful: how many threads of it are of use.
+        """
         # Without an image named, TFX packs itself into an archive, anew in every stage, which workers install
         # over their own (`make_beam_dependency_flags` in tfx/utils/dependency_utils.py).
         has_image = self.environment_type == "DOCKER" or self.runner == "DataflowRunner"
         image = self.environment_config if has_image else "none"
-        return [*self._runner_args(), f"--sdk_container_image={image}", *self.options]
+        return [*self._runner_args(cores, useful), f"--sdk_container_image={image}", *self.options]
 
-    def _runner_args(self) -> Iterator[str]:
+    def _runner_args(self, cores: int | None, useful: int | None) -> Iterator[str]:
         yield f"--runner={self.runner}"
         if not self.is_remote:
-            workers = self.workers or len(os.sched_getaffinity(0))
+            workers = self.workers or cores or len(os.sched_getaffinity(0))
+            workers = min(workers, useful or workers)
             yield f"--direct_running_mode={'in_memory' if workers == 1 else 'multi_threading'}"
             yield f"--direct_num_workers={workers}"
             return

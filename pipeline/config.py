@@ -25,7 +25,7 @@ from components.trainer.model_config import ModelConfig
 from components.trainer.training_config import AugmentationConfig, TrainingConfig
 from components.transform.config import TransformConfig
 from models.options import ENCODER_PIXELS, IMAGENET
-from pipeline.beam_config import BeamConfig
+from pipeline.beam_config import USEFUL_THREADS, BeamConfig
 from pipeline.kubeflow_config import DATASET_URI, KubeflowConfig
 from pipeline.recipe_errors import RecipeError, explain, shown, suggestion
 from pipeline.recipe_yaml import load_yaml
@@ -84,6 +84,14 @@ class Recipe(Settings):
             exif=self.dataset.exif,
             value_range=self.dataset.value_range,
         )
+
+    def beam_args(self, stage: str, cores: int | None = None) -> list[str]:
+        """Returns Beam's command line for a stage; ``cores`` as in ``BeamConfig.pipeline_args``."""
+        useful = USEFUL_THREADS.get(stage)
+        if stage == "Transform" and self.transform.materialize:
+            # TensorFlow resizes all pictures there, and no thread holds the others up.
+            useful = None
+        return self.beam.pipeline_args(cores, useful)
 
     def trainer_settings(
         self, *, checkpoint_dir: str | None = None, code_fingerprint: str = ""

@@ -132,7 +132,7 @@ class _Work:
         component = ImageMaskExampleGen(
             dataset, self.labels, dataset.root or "", bands=self._recipe.transform.bands
         )
-        IngestionExecutor(self._context(), plan).Do(
+        IngestionExecutor(self._context("ImageMaskExampleGen"), plan).Do(
             {},
             {"examples": [self.examples], "ingestion": [self.ingestion]},
             dict(component.exec_properties),
@@ -155,15 +155,15 @@ class _Work:
             min_mean_iou=config.min_mean_iou,
         )
         blessing = _artifact(standard_artifacts.ModelBlessing, self._folder / "blessing")
-        EvaluatorExecutor(self._context()).Do(
+        EvaluatorExecutor(self._context("Evaluator")).Do(
             {"examples": [self.examples], "model": [candidate]},
             {"evaluation": [self.evaluation], "blessing": [blessing]},
             dict(component.exec_properties),
         )
 
-    def _context(self) -> BaseBeamExecutor.Context:
+    def _context(self, stage: str) -> BaseBeamExecutor.Context:
         return BaseBeamExecutor.Context(
-            beam_pipeline_args=self._recipe.beam.pipeline_args(), tmp_dir=str(self._folder / "tmp")
+            beam_pipeline_args=self._recipe.beam_args(stage), tmp_dir=str(self._folder / "tmp")
         )
 
 

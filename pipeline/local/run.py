@@ -214,7 +214,7 @@ class LocalRun:
             metadata_path=str(self._workdir.metadata),
             checkpoint_dir=str(self._workdir.checkpoints),
         )
-        stages = stages_of(pipeline, self._run_id, self._recipe.beam.pipeline_args())
+        stages = stages_of(pipeline, self._run_id, self._recipe.beam_args)
         self._view.stages_follow([stage.name for stage in stages])
         for stage in stages:
             self._doing = stage.name

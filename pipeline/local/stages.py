@@ -5,7 +5,7 @@ TFX's own LocalDagRunner does the same, but says neither when a stage starts nor
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,8 @@ _PROCESS: Final = Path("/proc/self")
 _RESET_PEAK: Final = "5"
 """What ``clear_refs`` takes for: the peak of the resident set is what it is now (proc_pid_clear_refs(5))."""
 _MEGABYTE: Final = 1e6
+BeamArgs = Callable[[str], Sequence[str]]
+"""Gives Beam's command line by a stage's name."""
 _OPERATORS: Final = {
     executable_spec_pb2.BeamExecutableSpec: beam_executor_operator.BeamExecutorOperator,
     executable_spec_pb2.PythonClassExecutableSpec: python_executor_operator.PythonExecutorOperator,
@@ -58,15 +60,13 @@ class StageResult:
 class Stage:
     """One node of a compiled pipeline, ready to run."""
 
-    def __init__(
-        self, node: Any, pipeline: Any, deployment: Any, connection: Any, beam_pipeline_args: Sequence[str]
-    ):
+    def __init__(self, node: Any, pipeline: Any, deployment: Any, connection: Any, beam_args: BeamArgs):
         self.name: str = node.node_info.id
         self._node = node
         self._pipeline = pipeline
         self._deployment = deployment
         self._connection = connection
-        self._beam_pipeline_args = beam_pipeline_args
+        self._beam_args = beam_args
 
     def run(self) -> StageResult:
         """Runs the stage, or takes the outputs of an equal earlier execution from the cache.
@@ -84,7 +84,7 @@ class Stage:
             executor_spec=runner_utils.extract_executor_spec(self._deployment, self.name),
             custom_driver_spec=runner_utils.extract_custom_driver_spec(self._deployment, self.name),
             custom_executor_operators=dict.fromkeys(
-                _OPERATORS, partial(_LateOperator, beam_pipeline_args=self._beam_pipeline_args)
+                _OPERATORS, partial(_LateOperator, beam_pipeline_args=self._beam_args(self.name))
             ),
         ).launch()
         with metadata.Metadata(self._connection) as store:
@@ -124,13 +124,13 @@ class _LateOperator(base_executor_operator.BaseExecutorOperator):
         return operator.with_execution_watcher(self._execution_watcher_address).run_executor(execution_info)
 
 
-def stages_of(pipeline: Pipeline, run_id: str, beam_pipeline_args: Sequence[str] = ()) -> list[Stage]:
+def stages_of(pipeline: Pipeline, run_id: str, beam_args: BeamArgs = lambda _: ()) -> list[Stage]:
     """Compiles a pipeline for a new run and returns its stages in the order they must run.
 
     Args:
         pipeline: what to run.
         run_id: no other run of the pipeline has it.
-        beam_pipeline_args: for the stages that work with Beam; not part of what the cache compares.
+        beam_args: gives Beam's command line for a stage; not part of what the cache compares.
     """
     configure_tfxio()
     compiled = compiler.Compiler().compile(pipeline)
@@ -140,10 +140,7 @@ def stages_of(pipeline: Pipeline, run_id: str, beam_pipeline_args: Sequence[str]
     deployment = runner_utils.extract_local_deployment_config(compiled)
     connection_config = deployment.metadata_connection_config
     connection = getattr(connection_config, connection_config.WhichOneof("connection_config"))
-    return [
-        Stage(node.pipeline_node, compiled, deployment, connection, beam_pipeline_args)
-        for node in compiled.nodes
-    ]
+    return [Stage(node.pipeline_node, compiled, deployment, connection, beam_args) for node in compiled.nodes]
 
 
 def fail_abandoned_executions(metadata_path: Path, artifacts: Path) -> None:

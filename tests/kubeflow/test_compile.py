@@ -178,12 +178,13 @@ def test_stages_ask_for_what_the_recipe_says() -> None:
 
 
 def test_beam_works_in_the_pod_with_the_cpus_of_its_limit() -> None:
-    recipe = recipe_of("shapes", "kubeflow.stages.Transform.cpu_limit=6500m")
-    assert "--direct_num_workers=6" in beam_options(recipe, "Transform", ROOT)
+    ingestion = "ImageMaskExampleGen"
+    recipe = recipe_of("shapes", f"kubeflow.stages.{ingestion}.cpu_limit=6500m")
+    assert "--direct_num_workers=6" in beam_options(recipe, ingestion, ROOT)
     assert "--direct_num_workers=2" in beam_options(recipe, "Evaluator", ROOT)
     recipe = recipe_of("shapes", "kubeflow.defaults={cpu_request: 100m, cpu_limit: 500m}")
     assert "--direct_num_workers=1" in beam_options(recipe, "Evaluator", ROOT)
-    assert "--direct_num_workers=3" in beam_options(recipe_of("shapes", "beam.workers=3"), "Evaluator", ROOT)
+    assert "--direct_num_workers=3" in beam_options(recipe_of("shapes", "beam.workers=3"), ingestion, ROOT)
 
 
 DATAFLOW = (

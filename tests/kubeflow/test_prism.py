@@ -139,7 +139,7 @@ def stages(folder: Path, recipe: Recipe, beam: BeamConfig) -> list[Stage]:
         checkpoint_dir=None,
         metadata_path=str(folder / "metadata.sqlite"),
     )
-    return stages_of(pipeline, uuid.uuid4().hex, beam.pipeline_args())
+    return stages_of(pipeline, uuid.uuid4().hex, lambda _: beam.pipeline_args())
 
 
 def run(stage: Stage, engine: Engine) -> None:

@@ -49,6 +49,31 @@ def test_beam_works_in_this_process_with_a_worker_for_each_core_that_it_may_use(
     ]
 
 
+@pytest.mark.parametrize("workers", ["null", "8"])
+def test_stages_that_more_threads_would_slow_down_have_few(
+    workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+
+    def threads(stage: str, *changes: str) -> str:
+        recipe = load_recipe("shapes", overrides=[f"beam.workers={workers}", *changes])
+        [number] = [arg for arg in recipe.beam_args(stage) if arg.startswith("--direct_num_workers=")]
+        return number.removeprefix("--direct_num_workers=")
+
+    assert [threads(stage) for stage in ("ImageMaskExampleGen", "Evaluator")] == ["8", "2"]
+    assert [threads(stage) for stage in ("StatisticsGen", "Transform")] == ["1", "1"]
+    assert threads("Transform", "transform.materialize=true") == "8"
+    assert threads("Evaluator", "beam.workers=1") == "1"
+
+
+FLINK = "runner: FlinkRunner, job_endpoint: 'h:1', environment_type: LOOPBACK, workers: 8"
+
+
+def test_an_engine_has_its_own_number_of_workers_in_every_stage() -> None:
+    recipe = load_recipe("shapes", overrides=[f"beam={{{FLINK}}}"])
+    assert all("--parallelism=8" in recipe.beam_args(stage) for stage in ("StatisticsGen", "Evaluator"))
+
+
 def test_flink_gets_the_job_without_java_on_this_side() -> None:
     beam = BeamConfig(runner="FlinkRunner", flink_master="http://flink:8081", workers=8, **EXTERNAL)
     assert beam.pipeline_args() == [

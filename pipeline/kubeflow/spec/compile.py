@@ -141,16 +141,15 @@ def works_in_bucket(recipe: Recipe, pipeline_root: str) -> bool:
 def beam_options(recipe: Recipe, stage_name: str, pipeline_root: str) -> list[str]:
     """Returns Beam's command line for a stage, and with an engine what the entrypoint needs besides.
 
-    In the pod, where ``beam.workers`` does not say otherwise, one worker for each CPU that it may use: the
-    machine that compiles has another number of them.
+    In the pod, where ``beam.workers`` does not say otherwise, at most a worker for each CPU that it may use:
+    the machine that compiles has another number of them.
     """
     if works_in_bucket(recipe, pipeline_root):
-        return [*recipe.beam.pipeline_args(), "--in_bucket"]
+        return [*recipe.beam_args(stage_name), "--in_bucket"]
     if recipe.beam.is_remote:
-        return [*recipe.beam.pipeline_args(), *shared_options(recipe.kubeflow, stage_name)]
+        return [*recipe.beam_args(stage_name), *shared_options(recipe.kubeflow, stage_name)]
     cpus = int(parse_quantity(str(recipe.kubeflow.stage(stage_name).cpu_limit)))
-    workers = recipe.beam.workers or max(1, cpus)
-    return recipe.beam.model_copy(update={"workers": workers}).pipeline_args()
+    return recipe.beam_args(stage_name, max(1, cpus))
 
 
 def _hand_over(spec: PipelineSpec, options: Mapping[str, Sequence[str]]) -> None:
