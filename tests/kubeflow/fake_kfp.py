@@ -16,6 +16,8 @@ its sources (github.com/kubeflow/pipelines, backend/src):
 - apiserver/server/pipeline_upload_server.go: uploads come as a form's ``uploadfile``, and a version's name
   may exist once (409).
 - apiserver/server/api_converter.go, ``toModelJob``: limits of recurring runs.
+- apiserver/resource/resource_manager.go, ``authorizeServiceAccount``, from 2.18 on: a run's account must be
+  on a list (400) and the caller's to use (403). Behind its last colon the first has words of its own here.
 - apiserver/list/list.go: a list comes in pages, the oldest first, each with the token of the next.
 """
 
@@ -94,6 +96,10 @@ class FakeKfp:
         self.cookie: str | None = None
         """The Cookie header that it wants."""
         self.multi_user = False
+        self.allowed_accounts: Sequence[str] | None = None
+        """ALLOWEDSERVICEACCOUNTS; None is a backend before 2.18, which takes any."""
+        self.usable_accounts: Sequence[str] | None = None
+        """Those on which the caller has the verb use, of several users; None is not asked."""
         self.health: dict[str, str] = {"commit_sha": "4a3592c", "tag_name": "2.17.0"}
         self.logs: dict[str, str] = {}
         """What stages have written, as far as it was archived."""
@@ -218,7 +224,7 @@ class FakeKfp:
 
     def _create_run(self, request: Request) -> Any:
         run = _read(api.V2beta1Run, request)
-        self._check(run)
+        self._check(run, "run")
         run.run_id = f"run-{len(self.runs) + 1}"
         self.runs[run.run_id] = run
         return run
@@ -249,21 +255,31 @@ class FakeKfp:
 
     def _create_recurring(self, request: Request) -> Any:
         job = _read(api.V2beta1RecurringRun, request)
-        self._check(job)
+        self._check(job, "recurring run")
         if not 1 <= int(job.max_concurrency) <= 10:
             raise Refusal(400, "Max concurrency of a recurring run must be at least 1 and at most 10")
         job.recurring_run_id = f"recurring-{len(self.recurring) + 1}"
         self.recurring[job.recurring_run_id] = job
         return job
 
-    def _check(self, run: Any) -> None:
-        """Refuses a run whose experiment, version or parameters do not exist."""
+    def _check(self, run: Any, kind: str) -> None:
+        """Refuses a run for an experiment, version or parameter that is not there, or for its account."""
         _one(self.experiments, run.experiment_id)
         version = _one(self.versions, run.pipeline_version_reference["pipeline_version_id"])
         known = version.pipeline_spec["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
         for name in run.runtime_config["parameters"]:
             if name not in known:
                 raise Refusal(400, f"parameter {name} is not in the pipeline's input definitions")
+        account = run.service_account
+        if account in (None, "pipeline-runner"):
+            return
+        refused = f"Failed to create a {kind} due to service account authorization error"
+        if self.allowed_accounts is not None and account not in self.allowed_accounts:
+            raise Refusal(400, f"{refused}: Invalid input error: {account} is not allowed")
+        if self.usable_accounts is not None and account not in self.usable_accounts:
+            asked = f"&ResourceAttributes{{Verb:use,Resource:serviceaccounts,Name:{account},}}"
+            reason = f"User 'somebody' is not authorized with reason:  (request: {asked})"
+            raise Refusal(403, f"{refused}: PermissionDenied: {reason}: Unauthorized access")
 
 
 @contextmanager

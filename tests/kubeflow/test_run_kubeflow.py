@@ -178,6 +178,21 @@ def test_a_backend_that_takes_another_account_for_recurring_runs_is_told_of(
     assert "Warning" not in once.out and "Warning" not in as_told.out
 
 
+@pytest.mark.parametrize("schedule", [[], ["--cron", "@daily"]])
+def test_a_backend_that_refuses_the_account_is_told_of_with_what_lets_it_have_it(
+    command: Command, fake: FakeKfp, schedule: list[str]
+) -> None:
+    fake.allowed_accounts, fake.usable_accounts = [], []
+    unlisted = command(*submission(fake, *schedule))
+    fake.allowed_accounts = ["segmentation-pipeline"]
+    unusable = command(*submission(fake, *schedule))
+    kubeflows = command(*submission(fake, *schedule, "--set", "kubeflow.service_account=null"))
+    assert (unlisted.code, unusable.code, kubeflows.code) == (2, 2, 0)
+    assert "ALLOWEDSERVICEACCOUNTS of the deployment ml-pipeline" in unlisted.err
+    assert "the verb use on serviceaccounts of that name" in unusable.err
+    assert "kubeflow.service_account to null" in unlisted.err
+
+
 def test_a_recurring_run_is_not_made_twice(command: Command, fake: FakeKfp) -> None:
     assert command(*submission(fake, "--cron", "@daily")).code == 0
 

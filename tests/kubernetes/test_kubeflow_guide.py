@@ -122,6 +122,14 @@ def test_the_backend_that_is_installed_runs_recurring_runs_as_they_ask() -> None
     assert account_warning(release, KubeflowConfig().service_account) is None
 
 
+def test_newer_backends_are_told_of_the_account_of_runs() -> None:
+    [allowed] = re.findall(r"ALLOWEDSERVICEACCOUNTS=(\S+)", SHELL)
+    assert allowed == KubeflowConfig().service_account
+    [binding] = commands("kubectl -n segmentation-pipeline create rolebinding submitters")
+    role = yaml.safe_load((PIPELINE / "overlays/production/submitter.yaml").read_text())
+    assert f"--role={role['metadata']['name']}" in binding
+
+
 def test_workflows_are_deleted_before_the_claims_that_their_pods_hold() -> None:
     before, _, _ = SHELL.partition("kubectl delete -k kubernetes/pipeline/storage/")
     assert f'serviceAccountName=="{KubeflowConfig().service_account}"' in before

@@ -111,7 +111,10 @@ def test_the_account_of_runs_is_the_recipes_and_has_the_role(variant: str) -> No
     account = overlay(variant).the("ServiceAccount")["metadata"]
     assert account["name"] == KubeflowConfig().service_account
     binding = overlay(variant).the("RoleBinding")
-    assert binding["roleRef"]["name"] == overlay(variant).the("Role")["metadata"]["name"]
+    assert (
+        binding["roleRef"]["name"]
+        == overlay(variant).the("Role", KubeflowConfig().service_account)["metadata"]["name"]
+    )
     assert binding["subjects"] == [
         {"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}
     ]
@@ -120,15 +123,24 @@ def test_the_account_of_runs_is_the_recipes_and_has_the_role(variant: str) -> No
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_account_has_only_the_rights_of_a_runs_own_machinery(variant: str) -> None:
     assert not {item["kind"] for item in overlay(variant).objects} & {"ClusterRole", "ClusterRoleBinding"}
-    rights = list(rules(overlay(variant).the("Role")))
+    rights = list(rules(overlay(variant).the("Role", KubeflowConfig().service_account)))
     assert ("argoproj.io", "workflowtaskresults", "create", ()) in rights
     assert ("argoproj.io", "workflowtaskresults", "patch", ()) in rights
-    assert "*" not in "".join(strings(overlay(variant).the("Role")["rules"]))
+    assert "*" not in "".join(
+        strings(overlay(variant).the("Role", KubeflowConfig().service_account)["rules"])
+    )
     for group, resource, verb, names in rights:
         if group == "":
             assert verb == "get" and (names or resource == "pods"), f"{verb} {resource} without a name"
         else:
             assert group == "argoproj.io" and resource.startswith("workflowtask")
+
+
+def test_who_submits_may_use_the_account_of_runs_and_no_other_where_there_are_several_users() -> None:
+    account = KubeflowConfig().service_account
+    role = overlay("production").the("Role", f"{account}-submitter")
+    assert list(rules(role)) == [("", "serviceaccounts", "use", (account,))]
+    assert len(overlay("minimal").of_kind("Role")) == 1
 
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
@@ -165,7 +177,9 @@ def test_the_launcher_may_read_all_that_its_configuration_names() -> None:
     assert providers.keys() <= {"s3", "gs", "minio"}
     readable = {
         (resource, name)
-        for _, resource, verb, names in rules(overlay("production").the("Role"))
+        for _, resource, verb, names in rules(
+            overlay("production").the("Role", KubeflowConfig().service_account)
+        )
         for name in names
         if verb == "get"
     }

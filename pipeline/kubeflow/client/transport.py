@@ -27,6 +27,13 @@ TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and to wait for an answer."""
 _LONGEST_MESSAGE = 400
 _WEB_PAGE = "what answers is a web page, not the API of Kubeflow Pipelines"
+_ACCOUNT_REFUSED: Final = "service account authorization error"
+"""What backends from 2.18 on say, among other things (``apiserver/resource/resource_manager.go``)."""
+_ACCOUNT_REMEDIES: Final = {
+    400: "add its name to ALLOWEDSERVICEACCOUNTS of the deployment ml-pipeline (docs/kubeflow.md, step 1)",
+    403: "give whoever submits the verb use on serviceaccounts of that name (docs/kubeflow.md, step 2)",
+}
+"""By the status: the account is not on the backend's list, or the caller may not use it."""
 _LOST: Final[dict[str, bool]] = {"may_pass": True, "perhaps_done": True}
 """Of a request that was sent, and whose answer did not come."""
 
@@ -168,6 +175,11 @@ def _refusal(error: ApiException, access: Access, address: str) -> ConnectionPro
     if status == 0:
         return ConnectionProblem(f"{address}: {_tls(error.reason)}")
     numbered = f"{status} {_phrase(status)}"
+    if _ACCOUNT_REFUSED in said and status in _ACCOUNT_REMEDIES:
+        return ConnectionProblem(
+            f"{address} refuses the run's account ({numbered}): {said}; {_ACCOUNT_REMEDIES[status]}, or set "
+            "kubeflow.service_account to null, for Kubeflow's own"
+        )
     match status:
         case 401:
             return Unauthenticated(
