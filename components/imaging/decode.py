@@ -242,9 +242,19 @@ def _decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
 
 def _decode_rgba(encoded: tf.Tensor) -> tf.Tensor:
     is_png = _begins_with(encoded, PNG_SIGNATURE)
-    return tf.cond(
-        is_png, lambda: tf.io.decode_png(encoded, channels=4), lambda: _opaque(_decode_rgb(encoded))
-    )
+    return tf.cond(is_png, lambda: _decode_rgba_png(encoded), lambda: _opaque(_decode_rgb(encoded)))
+
+
+def _decode_rgba_png(encoded: tf.Tensor) -> tf.Tensor:
+    image = tf.io.decode_png(encoded, channels=4)
+
+    def of_few_bits() -> tf.Tensor:
+        # Where such a PNG has no alpha, TensorFlow fills in the most that its bits can say.
+        has_alpha = tf.shape(tf.io.decode_png(encoded))[2] % 2 == 0
+        return tf.cond(has_alpha, lambda: image, lambda: _opaque(image[:, :, :3]))
+
+    bits = tf.io.decode_raw(tf.strings.substr(encoded, 24, 1), tf.uint8)[0]
+    return tf.cond(bits < 8, of_few_bits, lambda: image)
 
 
 def _opaque(rgb: tf.Tensor) -> tf.Tensor:

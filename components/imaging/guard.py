@@ -16,6 +16,8 @@ _GIF = b"GIF8"
 _BMP = b"BM"
 _HEADER = 26
 """Bytes, enough for the sizes that PNG and BMP have in fixed places."""
+_BMP_HEADER = 34
+"""Bytes, up to the way a BMP is compressed."""
 _SIDE_BY_SIDE = 10
 """``tf.map_fn``'s own default; it is what small images are worked on at once, given the threads."""
 
@@ -41,7 +43,8 @@ def admit_images(image_bytes: tf.Tensor, max_pixels: int, bands: int | None = No
         tf.errors.InvalidArgumentError: when it runs, naming the first image with more than
             ``max_pixels`` pixels or a side of more than ``MAX_SIDE``, or in no such format. A GIF is
             none: TensorFlow would decode all of its frames, at a size that no header bounds. Likewise
-            a JPEG of more than ``MOST_SCANS`` scans, and what is no stack of so many bands.
+            a JPEG of more than ``MOST_SCANS`` scans, a BMP that TensorFlow misreads, and what is no
+            stack of so many bands.
     """
     is_jpeg, is_png, is_gif, is_bmp = (
         tf.equal(tf.strings.substr(image_bytes, 0, len(magic)), magic)
@@ -57,6 +60,14 @@ def admit_images(image_bytes: tf.Tensor, max_pixels: int, bands: int | None = No
     scans = tf.strings.split(tf.where(is_jpeg, image_bytes, ""), START_OF_SCAN).row_lengths() - 1
     few = scans <= MOST_SCANS
     known.append(_require_all(few, " is a JPEG of ", scans, f" scans; at most {MOST_SCANS} are decoded"))
+    read_right = tf.cond(
+        tf.reduce_any(is_bmp), lambda: ~is_bmp | _is_read_right(image_bytes), lambda: tf.ones_like(is_bmp)
+    )
+    known.append(
+        _require_all(
+            read_right, " is a BMP with a palette or compressed, which is not read here; save it as PNG"
+        )
+    )
     with tf.control_dependencies(known):
         jpeg_size = _jpeg_sizes(image_bytes, is_jpeg)
     header = tf.io.decode_raw(tf.strings.substr(image_bytes, 0, _HEADER), tf.uint8, fixed_length=_HEADER)
@@ -184,6 +195,28 @@ def _bmp_sizes(header: tf.Tensor) -> tf.Tensor:
     # Both are signed: a negative height stands for rows from top to bottom.
     sizes = tf.stack([_integers(header[:, 18:22]), _integers(header[:, 22:26])], axis=1)
     return tf.minimum(sizes, 2**32 - sizes)
+
+
+def _is_read_right(bmp: tf.Tensor) -> tf.Tensor:
+    """Whether BMPs, string [N], are what TensorFlow takes them for, bool [N].
+
+    Of 8 bits a pixel it takes these for gray, palette or not, and for a byte each, compressed or not.
+    """
+    header = tf.io.decode_raw(tf.strings.substr(bmp, 0, _BMP_HEADER), tf.uint8, fixed_length=_BMP_HEADER)
+    begin = 14 + _integers(header[:, 14:18])
+    colors = (_integers(header[:, 10:14]) - begin) // 4
+    place = tf.minimum(begin, tf.cast(tf.strings.length(bmp), tf.int64))
+    palette = tf.io.decode_raw(
+        tf.strings.substr(bmp, place, tf.fill(tf.shape(place), tf.constant(1024, tf.int64))),
+        tf.uint8,
+        fixed_length=1024,
+    )
+    number = tf.range(256, dtype=tf.int64)
+    blue_green_red = tf.cast(tf.reshape(palette, [-1, 256, 4])[:, :, :3], tf.int64)
+    is_gray = tf.reduce_all(blue_green_red == number[:, tf.newaxis], axis=2)
+    all_gray = tf.reduce_all(is_gray | (number >= colors[:, tf.newaxis]), axis=1)
+    has_8_bits = tf.equal(header[:, 28], 8)
+    return ~has_8_bits | (all_gray & tf.equal(_integers(header[:, 30:34]), 0))
 
 
 def _integers(digits: tf.Tensor) -> tf.Tensor:

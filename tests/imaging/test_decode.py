@@ -84,6 +84,27 @@ def test_alpha_is_a_pngs_own_or_opaque(mode: str, file_format: str) -> None:
     np.testing.assert_array_equal(alpha, expected)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("transparency", [None, 1])
+def test_a_png_with_a_palette_of_any_bits_is_opaque_but_where_it_says_otherwise(
+    bits: int, transparency: int | None
+) -> None:
+    image = random_image("RGB").quantize(2**bits)
+    options = {} if transparency is None else {"transparency": transparency}
+    file = encoded(image, "PNG", bits=bits, **options)
+    assert file[24] == bits
+    rgba = decode_image(tf.constant(file), Reading(channels=4)).numpy()
+    np.testing.assert_array_equal(rgba[..., :3], np.asarray(image.convert("RGB")))
+    is_transparent = np.asarray(image) == transparency
+    np.testing.assert_array_equal(rgba[..., 3], np.where(is_transparent, 0, 255))
+
+
+def test_a_png_of_black_and_white_is_opaque() -> None:
+    file = encoded(random_image("L").convert("1"), "PNG")
+    assert file[24] == 1
+    assert (decode_image(tf.constant(file), Reading(channels=4)).numpy()[..., 3] == 255).all()
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_the_transparent_colour_of_a_png_becomes_alpha(mode: str) -> None:
     image = random_image(mode)

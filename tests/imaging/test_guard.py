@@ -68,7 +68,27 @@ ORDINARY = {
     "PNG": encoded("RGBA", "PNG"),
     "BMP": encoded("RGB", "BMP"),
     "BMP from top to bottom": claiming("BMP", 7, -5),
+    "gray BMP": encoded("L", "BMP"),
 }
+
+
+def compressed_bmp() -> bytes:
+    data = bytearray(ORDINARY["gray BMP"])
+    data[30] = 1  # Run lengths, biCompression in Microsoft's BITMAPINFOHEADER.
+    return bytes(data)
+
+
+@pytest.mark.parametrize("data", [encoded("P", "BMP"), compressed_bmp()], ids=["palette", "compressed"])
+def test_a_bmp_that_tensorflow_would_misread_is_refused(data: bytes) -> None:
+    assert "image 1 is a BMP with a palette or compressed" in refusal(ORDINARY["gray BMP"], data)
+
+
+@pytest.mark.parametrize("length", [2, 20, 54, 60, 150])
+def test_a_bmp_that_breaks_off_is_refused_as_any_other(length: int) -> None:
+    for name in ("gray BMP", "BMP"):
+        data = ORDINARY[name][:length]
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode_image(admit(tf.constant([data]))[0])
 
 
 @pytest.mark.parametrize("name", ORDINARY)
