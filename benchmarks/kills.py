@@ -11,28 +11,33 @@ that found nothing to kill is shown as missed and not counted.
 """
 
 import argparse
-import json
-import os
 import random
-import re
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 
 import psutil
 
+from benchmarks.disturbed import (
+    END,
+    MODEL,
+    START,
+    Disturbed,
+    Run,
+    is_there,
+    marked,
+    newest_artifact,
+    tiny_run,
+)
 from components.model_store import store
 
 Victim = Literal["run", "all", "child"]
@@ -40,48 +45,16 @@ Victim = Literal["run", "all", "child"]
 
 ENDS_SECONDS: Final = 10
 """By then nothing that a killed run has started is there any more."""
-_RUN_SECONDS: Final = 600
 _ANSWER_SECONDS: Final = 20
 """A server looks for new versions every second."""
 _CHILD_SECONDS: Final = 60
-_MARK: Final = "KILLED_RUN"
-"""Variable of a run's environment, which all that it starts inherits."""
 _CHAIN: Final = 10
 """Kills, each of a run that goes on after the one before, until one is left alone."""
 _TRIES: Final = "ServingCheck"
 """The stage that starts a server."""
 _TELLS_OF_ALL: Final = "Report"
 """The stage that is done again where the serving check's verdict is another, or has its time anew."""
-_START: Final = "before the first stage"
 _BETWEEN: Final = "between two stages, or summing up"
-_END: Final = "the end"
-"""Where all stages are done."""
-_ACTIVE_EXECUTIONS: Final = "SELECT count(*) FROM Execution WHERE last_known_state IN (1, 2)"
-"""New or running, as ML Metadata counts its states."""
-_CHANGING: Final = (
-    (re.compile(r"\d{8}-\d{6}-\d{6}"), "RUN"),
-    (re.compile(r"(?<=/)\d+(?=/)"), "N"),
-    (re.compile(r"events\.out\.tfevents\..*"), "EVENTS"),
-)
-"""What differs in the names of files of two equal runs."""
-_KEPT: Final = re.compile(
-    r"logs/RUN\.log|history/RUN/.*|.*/EVENTS|artifacts/(Report/report|ServingCheck/infra_blessing)/N/.*"
-)
-"""Files that a killed run may leave: what it wrote is true, and people want to read it."""
-
-_TINY: Final = (
-    "dataset.shapes.num_images=40",
-    "transform.height=32",
-    "transform.width=32",
-    "model.filters=4",
-    "model.depth=2",
-    "training.epochs=4",
-    "training.learning_rate=0.01",
-    "evaluation.min_mean_iou=0.0",
-    "evaluation.max_regression=null",
-    'evaluation.allow_unmeasured_classes=["disc", "square", "triangle", "boundary"]',
-)
-_MODEL: Final = "shapes"
 
 
 @dataclass(frozen=True)
@@ -89,23 +62,12 @@ class Kill:
     """When to kill what."""
 
     place: str
-    """A stage's name, or `_END`."""
+    """A stage's name, or `END`."""
     before: bool
     """Not in the stage but on the way to it."""
     fraction: float
     """How far through the place, of the time that the undisturbed run took there."""
     victim: Victim
-
-
-@dataclass
-class Undisturbed:
-    """What a run does that is left alone."""
-
-    stages: list[str] = field(default_factory=list)
-    seconds: dict[tuple[str, bool], float] = field(default_factory=dict)
-    """In each place, and on the way to it."""
-    result: Any = None
-    files: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -122,77 +84,7 @@ class Row:
     broken: tuple[str, ...]
 
 
-class Run:
-    """A run, followed by the events that ``--json`` prints; one that hangs is killed, and what it started."""
-
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]):
-        self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
-        self._process = subprocess.Popen(
-            command,
-            env={**os.environ, **environment, _MARK: self.mark},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.where = _START
-        self.reasons = ""
-        self.done: set[str] = set()
-        self.executed: set[str] = set()
-        """Those done that did not come from the cache."""
-        self.hung = False
-        self._limit = threading.Timer(_RUN_SECONDS, self._end)
-        self._limit.daemon = True
-        self._limit.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._limit.cancel()
-        self._process.kill()
-        self._process.wait()
-
-    def _end(self) -> None:
-        self.hung = True
-        self._process.kill()
-        # They may hold the pipe that the events come through.
-        for process in _marked(self.mark):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def wait(self) -> int:
-        """Returns the exit status, negative for a signal."""
-        return self._process.wait()
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """Yields what the run says, until it ends."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with suppress(json.JSONDecodeError):
-                event = json.loads(line)
-                self._follow(event)
-                yield event
-
-    def _follow(self, event: Mapping[str, Any]) -> None:
-        match event["event"]:
-            case "stage_started":
-                self.where = f"in {event['stage']}"
-            case "stage_finished":
-                self.where = f"after {event['stage']}"
-                self.done.add(event["stage"])
-                if not event["cached"]:
-                    self.executed.add(event["stage"])
-            case "finished":
-                summary = event["summary"] or {}
-                self.where = f"ended, {summary.get('outcome', 'interrupted')}"
-                self.reasons = "; ".join(summary.get("reasons", ()))
-
-
-class Trials:
+class Trials(Disturbed):
     """Kills runs of a command and holds them to an undisturbed one.
 
     Args:
@@ -211,29 +103,22 @@ class Trials:
         result: Callable[[], Any],
         promises: Callable[[], Iterator[str]],
     ):
-        self._command = command
-        self._workdir = workdir
-        self._before = scratch / "before"
-        self._temporary = scratch / "tmp"
-        self._result = result
+        super().__init__(command, workdir, scratch, result)
         self._promises = promises
         self._done: set[str] = set()
-        self.undisturbed = self._run_undisturbed()
 
     def chain(self, kills: Sequence[Kill]) -> Iterator[Row]:
         """Kills runs in the order in which they come by, then lets one finish; yields what came of each."""
         self._done.clear()
-        _mirror(self._before, self._workdir)
-        shutil.rmtree(self._temporary)
-        self._temporary.mkdir()
-        stages = [*self.undisturbed.stages, _END]
+        self.go_back(self.before)
+        stages = [*self.undisturbed.stages, END]
         for kill in sorted(kills, key=lambda kill: (stages.index(kill.place), not kill.before)):
             yield self.kill(kill)
         yield self._finish()
 
     def kill(self, kill: Kill) -> Row:
         """Kills a run, and says what is not as promised."""
-        with self._start() as run:
+        with self.start() as run:
             hit = self._kill(run, kill)
             status, where = run.wait(), run.where
         seconds, left = _processes_end(run.mark)
@@ -248,7 +133,7 @@ class Trials:
 
     def _finish(self) -> Row:
         started = time.monotonic()
-        with self._start() as run:
+        with self.start() as run:
             for _ in run.events():
                 pass
             status = run.wait()
@@ -257,7 +142,7 @@ class Trials:
         if status:
             broken.append(f"it ended with status {status}: {run.reasons}")
         else:
-            broken += self._unlike_undisturbed()
+            broken += self.unlike_undisturbed()
         return Row(None, run.where, False, seconds, tuple(broken))
 
     def _run_again(self, run: Run) -> list[str]:
@@ -267,20 +152,8 @@ class Trials:
         """
         again = self._done & run.executed - {_TELLS_OF_ALL}
         self._done |= run.done
-        hung = [f"it hung, and was killed after {_RUN_SECONDS} s"] if run.hung else []
+        hung = ["it hung, and was killed"] if run.hung else []
         return [*hung, *(f"{stage} was done, and ran again" for stage in sorted(again))]
-
-    def _unlike_undisturbed(self) -> Iterator[str]:
-        result, expected = self._result(), self.undisturbed.result
-        yield from (f"another result: {name}" for name in expected if result[name] != expected[name])
-        files = self._files()
-        for file, count in (files - self.undisturbed.files).items():
-            if not _KEPT.fullmatch(file):
-                yield f"left behind: {file}" + (f" ({count} times)" if count > 1 else "")
-        for file in self.undisturbed.files - files:
-            yield f"missing: {file}"
-        if active := _active_executions(self._workdir):
-            yield f"{active} executions are still running, says metadata.sqlite"
 
     def _kill(self, run: Run, kill: Kill) -> bool:
         """Kills what is to be killed when it is time; tells whether anything was there."""
@@ -301,48 +174,14 @@ class Trials:
 
     def _reached(self, event: Mapping[str, Any]) -> tuple[str, bool] | None:
         """The place that begins with an event."""
-        stages = [*self.undisturbed.stages, _END]
+        stages = [*self.undisturbed.stages, END]
         match event["event"]:
             case "stage_started":
                 return event["stage"], False
             case "stage_finished":
                 following = stages[stages.index(event["stage"]) + 1]
-                return following, following != _END
+                return following, following != END
         return None
-
-    def _run_undisturbed(self) -> Undisturbed:
-        self._temporary.mkdir()
-        _mirror(self._workdir, self._before)
-        found = Undisturbed()
-        last, begin = "", time.monotonic()
-        with self._start() as run:
-            for event in run.events():
-                if event["event"] in ("stage_started", "stage_finished", "finished"):
-                    name, now = event.get("stage", _END), time.monotonic()
-                    found.seconds[name, name not in (last, _END)] = now - begin
-                    last, begin = name, now
-                if event["event"] == "stage_started":
-                    found.stages.append(name)
-            if status := run.wait():
-                raise RuntimeError(f"the undisturbed run ended with status {status}: {run.reasons}")
-        found.result, found.files = self._result(), self._files()
-        return found
-
-    def _start(self) -> Run:
-        return Run(self._command, {"TMPDIR": str(self._temporary)})
-
-    def _files(self) -> Counter[str]:
-        """How many files there are of each name, in the work directory and where temporary ones go."""
-        found: Counter[str] = Counter()
-        for root, prefix in ((self._workdir, ""), (self._temporary, "$TMPDIR/")):
-            for path in root.rglob("*"):
-                # A temporary directory counts even when it is empty.
-                if path.is_file() or (prefix and path.is_dir()):
-                    name = prefix + path.relative_to(root).as_posix()
-                    for pattern, word in _CHANGING:
-                        name = pattern.sub(word, name)
-                    found[name] += 1
-        return found
 
 
 def _send(run: Run, victim: Victim) -> bool:
@@ -350,7 +189,7 @@ def _send(run: Run, victim: Victim) -> bool:
     there = False
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(run.pid)
-        there = _is_there(process)
+        there = is_there(process)
         children = process.children(recursive=True) if victim == "all" else []
         for doomed in (process, *children):
             with suppress(psutil.NoSuchProcess):
@@ -367,10 +206,10 @@ def _kill_a_child(pid: int, waits: float) -> bool:
     end = time.monotonic() + _CHILD_SECONDS
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
-        while _is_there(parent) and time.monotonic() < end:
+        while is_there(parent) and time.monotonic() < end:
             if children := parent.children():
                 time.sleep(waits)
-                living = [child for child in children if _is_there(child)]
+                living = [child for child in children if is_there(child)]
                 for child in living:
                     child.kill()
                 return bool(living)
@@ -378,49 +217,14 @@ def _kill_a_child(pid: int, waits: float) -> bool:
     return False
 
 
-def _is_there(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def _processes_end(mark: str) -> tuple[float, list[str]]:
     """Waits for what has a mark in its environment; returns how long, and what is there after that."""
     started = time.monotonic()
-    while left := list(_marked(mark)):
+    while left := list(marked(mark)):
         if time.monotonic() - started > ENDS_SECONDS:
             break
         time.sleep(0.05)
     return time.monotonic() - started, [str(process) for process in left]
-
-
-def _marked(mark: str) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if process.environ().get(_MARK) == mark and _is_there(process):
-                yield process
-
-
-def _active_executions(workdir: Path) -> int:
-    with sqlite3.connect(workdir / "metadata.sqlite") as connection:
-        [count] = connection.execute(_ACTIVE_EXECUTIONS).fetchone()
-    connection.close()
-    return count
-
-
-def _mirror(source: Path, target: Path) -> None:
-    """Makes a directory like another one; what is alike in both stays: a server may have it open."""
-    wanted = {path.name for path in source.iterdir()} if source.exists() else set()
-    target.mkdir(exist_ok=True)
-    for path in target.iterdir():
-        if path.name not in wanted:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    for name in wanted:
-        if (source / name).is_dir():
-            _mirror(source / name, target / name)
-        elif not (target / name).exists() or (target / name).read_bytes() != (source / name).read_bytes():
-            shutil.copy2(source / name, target / name)
 
 
 def plan(stages: Sequence[str], kills: int, seed: int) -> list[Kill]:
@@ -429,7 +233,7 @@ def plan(stages: Sequence[str], kills: int, seed: int) -> list[Kill]:
     places: list[tuple[str, bool, bool]] = [
         *(2 * [(stage, False, False) for stage in stages]),
         *((stage, True, False) for stage in stages),
-        (_END, False, False),
+        (END, False, False),
         *(3 * [(_TRIES, False, True)]),
         *(3 * [("Pusher", False, False)]),
     ]
@@ -449,9 +253,9 @@ class Served:
         from components.serving.process import ServerProcess
         from components.serving.server.options import ServerOptions
 
-        self._base = workdir / "serving" / _MODEL
+        self._base = workdir / "serving" / MODEL
         self._pictures = pictures
-        self._options = ServerOptions(port=0, model_name=_MODEL, model_base_path=str(self._base))
+        self._options = ServerOptions(port=0, model_name=MODEL, model_base_path=str(self._base))
         self._server_process = ServerProcess
         self._seen = self._listed()
         # It goes on through all trials: what it sees is what a server in production sees.
@@ -505,14 +309,10 @@ class Served:
     def _ask(self, target: str) -> tuple[int, Any]:
         from components.serving.client import SegmentationClient
 
-        with SegmentationClient(target, _MODEL) as client:
+        with SegmentationClient(target, MODEL) as client:
             answers = client.predict(self._pictures)
         shares = [(answer.mask_bytes, answer.class_fraction.tobytes()) for answer in answers]
         return answers[0].version, shares
-
-
-def _newest(workdir: Path, artifact: str) -> Path:
-    return max(workdir.glob(f"artifacts/{artifact}/*"), key=lambda path: int(path.name))
 
 
 def _pictures() -> list[bytes]:
@@ -553,7 +353,7 @@ def _table(rows: Sequence[Row], stages: Sequence[str]) -> Iterator[str]:
 
 
 def _place(row: Row, stages: Sequence[str]) -> str:
-    if row.where == _START:
+    if row.where == START:
         return "its start"
     # What a child was killed in goes on.
     stage = _TRIES if row.kill and row.kill.victim == "child" else row.where.removeprefix("in ")
@@ -571,18 +371,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         workdir, scratch = Path(folder, "work"), Path(folder, "scratch")
         scratch.mkdir()
-        command = [sys.executable, "-m", "pipeline.run_local", "--workdir", str(workdir), "--json"]
-        command += [f"--set={change}" for change in _TINY]
+        command = tiny_run(workdir)
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
         with Served(workdir, _pictures()) as served:
 
             def result() -> dict[str, Any]:
                 return {
                     "the Examples": store.content_fingerprint(
-                        _newest(workdir, "ImageMaskExampleGen/examples")
+                        newest_artifact(workdir, "ImageMaskExampleGen/examples")
                     ),
                     "the evaluation": Path(
-                        _newest(workdir, "Evaluator/evaluation"), "evaluation.json"
+                        newest_artifact(workdir, "Evaluator/evaluation"), "evaluation.json"
                     ).read_text(),
                     "the served masks": served.result(),
                 }
