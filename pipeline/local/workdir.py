@@ -180,6 +180,8 @@ class WorkDir:
         note = self.root / ".metadata.sha256"
         try:
             if self.metadata.exists():
+                # SQLite would be content with reading it, and the first stage would fail.
+                self.metadata.open("r+b").close()
                 self._check_metadata(note)
             # From now on it changes, and a note that came back after a power cut would be wrong.
             note.unlink(missing_ok=True)
