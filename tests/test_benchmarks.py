@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from warm_process import WarmProcess, WarmSubprocess
 
 from benchmarks import (
     disturbed,
+    full_disks,
     fuzz,
     init,
     kills,
@@ -242,6 +244,57 @@ def test_killed_runs_are_held_to_an_undisturbed_one(tmp_path: Path, monkeypatch:
     trials.undisturbed.files["serving/shapes/7/saved_model.pb"] += 1
     [unlike] = trials.chain([])
     assert unlike.broken == ("another result: the count", "missing: serving/shapes/7/saved_model.pb")
+
+
+class MountingSubprocess(WarmSubprocess):
+    """Begins with TFX imported unless the command has mounts of its own."""
+
+    @staticmethod
+    def Popen(command: list[str], **options: Any) -> Any:  # type: ignore[override]
+        start = subprocess.Popen if command[0] == "unshare" else WarmSubprocess.Popen
+        return start(command, **options)
+
+
+@pytest.mark.skipif(bool(full_disks.obstacle()), reason=full_disks.obstacle())
+def test_runs_on_disks_that_cannot_be_written_are_held_to_an_undisturbed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disturbed, "subprocess", MountingSubprocess)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    toy = str(Path(__file__).with_name("pipeline") / "toy_pipeline.py")
+    workdir, scratch = tmp_path / "work", tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, toy, "--workdir", str(workdir), "--json"]
+    assert WarmProcess(command[1:]).wait() == 0
+    trials = full_disks.Trials([*command, "--set=training.epochs=7"], workdir, scratch, dict)
+    there = {place.name: place for place in full_disks.places(workdir, trials.temporary, ["Numbers"])}
+
+    row = trials.meet(there["metadata.sqlite"], "read-only", last=True)
+    assert (row.status, row.broken) == (2, ())
+    assert row.said.startswith(f"cannot work with {workdir}/metadata.sqlite: Read-only file system")
+    assert list(full_disks._table([row]))[2:] == ["| metadata.sqlite | 2 | not measured | not measured |"]
+
+    trials.undisturbed.files["serving/shapes/7/saved_model.pb"] += 1
+    unlike = trials.meet(there["logs"], "read-only", last=True)
+    assert unlike.broken == ("missing: serving/shapes/7/saved_model.pb",)
+
+
+@pytest.mark.skipif(bool(full_disks.obstacle()), reason=full_disks.obstacle())
+@pytest.mark.parametrize(("trouble", "written"), [("full", 0), ("some room", 2), ("read-only", 0)])
+def test_what_is_in_the_place_of_a_directory_has_as_much_room_as_is_said(
+    trouble: full_disks.Trouble, written: int, tmp_path: Path
+) -> None:
+    place, disk = tmp_path / "place", tmp_path / "disk"
+    for folder in (place, disk):
+        folder.mkdir()
+    (place / "earlier").write_text("earlier")
+    pages = 'cat "$1/earlier"; for page in 1 2 3; do head -c 4096 /dev/zero > "$1/$page"; done'
+    command = [*full_disks.mounted(place, trouble, disk), "sh", "-c", pages, "sh", str(place)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.stdout == "earlier" and ended.returncode
+    found = {path.name: path.stat().st_size for path in place.iterdir()}
+    assert found.pop("earlier") == 7 and sum(found.values()) == written * 4096
+    assert not list(disk.iterdir())
 
 
 @pytest.mark.slow
