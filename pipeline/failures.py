@@ -65,8 +65,11 @@ def explain_failure(error: BaseException, places: Iterable[Path] = ()) -> str:
 
 
 def _free(places: Iterable[Path]) -> str:
-    """Says what is left of each disk that the places are on."""
-    disks = {place.stat().st_dev: place for place in (*places, Path(tempfile.gettempdir())) if place.exists()}
+    """Says what is left of each disk that the places are on, by the first place there."""
+    disks: dict[int, Path] = {}
+    for place in (*places, Path(tempfile.gettempdir())):
+        if place.exists():
+            disks.setdefault(place.stat().st_dev, place)
     return ", ".join(f"{shutil.disk_usage(place).free / 1e6:,.0f} MB in {place}" for place in disks.values())
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import shutil
 import traceback
 import zlib
@@ -187,6 +188,12 @@ def test_where_the_machine_is_at_a_limit_what_helps_is_said(
 ) -> None:
     said = explain_failure(error, [Path("/")])
     assert said.startswith(cause) and remedy in said.partition("; ")[2] and "\n" not in said
+
+
+def test_what_is_left_of_a_disk_is_said_of_the_first_place_on_it(tmp_path: Path) -> None:
+    (tmp_path / "history").mkdir()
+    said = explain_failure(OSError(28, "No space left on device"), [tmp_path, tmp_path / "history"])
+    assert re.search(rf"free now: [\d,]+ MB in {tmp_path}(, |$)", said) and "history" not in said
 
 
 def test_a_damaged_record_is_known_by_the_words_of_who_reads_it() -> None:
