@@ -8,9 +8,9 @@ image already, otherwise the embedded server, which is for development and tests
 alone and takes requests of up to 64 MiB. --backend docker pulls an image that is missing. The other two are
 given all flags of tensorflow_model_server as they stand, the embedded server has only those listed below.
 
-Ends with 0 once a signal has stopped it and the requests in flight are answered, with 1 if it cannot serve
-or the newest version is not what was pushed, and with 2 if a flag is wrong. tensorflow_model_server and
-docker take this process's place, and end with statuses of their own.
+Ends with 0 once a signal has stopped it and the requests in flight are answered, with 1 if it cannot serve,
+the newest version is not what was pushed or requests were dropped, and with 2 if a flag is wrong.
+tensorflow_model_server and docker take this process's place, and end with statuses of their own.
 """
 
 import os

@@ -257,6 +257,7 @@ def test_what_a_limit_left_of_a_group_that_the_model_learnt_from_is_left_out_unl
     plan = plan_ingestion(settings, Path("own"))
     placed = {shard.split: {entry.key for entry in shard.entries} for shard in plan.shards}
     known = placed["train"] | placed["val"]
+    assert not {key[-1] for key in placed["train"]} & {key[-1] for key in placed["val"]}
     say_what_it_learnt_from(home, settings.model_dump(mode="json"))
     Path("tiny.yaml").write_text(text)
 
