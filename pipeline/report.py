@@ -21,12 +21,10 @@ from components.dataset.contracts import write_whole
 from components.report.comparison import Comparison
 from components.report.data import DATA_FILE, ReportData
 from pipeline import interrupt
-from pipeline.local.workdir import WorkDir
+from pipeline.local.workdir import WORKDIRS, WorkDir
 from pipeline.terminal import open_missing_streams, show
 
 USAGE: Final = 2
-_ALL: Final = Path("runs")
-"""Where ``pipeline.run_local`` makes work directories unless it is told otherwise."""
 
 
 class _UsageError(Exception):
@@ -97,7 +95,7 @@ def _load(run: str, workdir: Path | None) -> ReportData:
 
 def _find(run: str, workdir: Path | None) -> Path:
     """The file or folder that a run's id or path stands for."""
-    workdirs = [workdir] if workdir else sorted(path for path in _ALL.glob("*") if os.path.isdir(path))
+    workdirs = [workdir] if workdir else sorted(path for path in WORKDIRS.glob("*") if os.path.isdir(path))
     if run not in (".", "..") and "/" not in run:
         for directory in workdirs:
             past = WorkDir(directory).past(run)
@@ -106,7 +104,7 @@ def _find(run: str, workdir: Path | None) -> Path:
                 return past
     if os.path.exists(run):
         return Path(run)
-    where = str(workdir) if workdir else f"the work directories in {_ALL}/"
+    where = str(workdir) if workdir else f"the work directories in {WORKDIRS}/"
     raise _UsageError(
         f"no run {run!r} in {where}, and no such file; `python -m pipeline.runs` lists the runs"
     )

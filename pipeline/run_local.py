@@ -20,7 +20,7 @@ from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
 from pipeline.local.last_lines import last_lines
 from pipeline.local.run import LocalRun, new_run_id
 from pipeline.local.views import Ending, Line, Mode, Tone, view_for
-from pipeline.local.workdir import WorkDir, WorkDirError
+from pipeline.local.workdir import WORKDIRS, WorkDir, WorkDirError
 from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import open_missing_streams, output_diverted, short_path, show
 
@@ -60,7 +60,7 @@ def _command(args: argparse.Namespace, signals: interrupt.Interrupt) -> int:
     except (RecipeError, ValueError) as error:
         print(error, file=sys.stderr)
         return USAGE
-    workdir = WorkDir(args.workdir or Path("runs", recipe.name))
+    workdir = WorkDir(args.workdir or WORKDIRS / recipe.name)
     try:
         with workdir.locked(), workdir.sound_metadata():
             return _run(recipe, workdir, args.mode, signals)

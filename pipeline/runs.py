@@ -7,7 +7,7 @@
 
 Deleted is what only that run has: its folder in history/ with summary and report, and its log. Kept are
 artifacts/, metadata.sqlite, checkpoints/ and serving/: other runs reuse them, and served versions are served.
-Where the newest run is deleted, summary.json and report/index.html become those of the run before.
+Where the newest run is deleted, summary.json and report/ become those of the run before.
 
 Ends with 0, or 2 if the command is wrong, there is no such run, or it cannot be deleted; 130 after Ctrl-C
 or SIGTERM.
@@ -25,12 +25,19 @@ from components.durations import duration
 from components.report.run_summary import Stage
 from pipeline import interrupt
 from pipeline.local.last_lines import result_lines
-from pipeline.local.workdir import PastRun, WorkDir, WorkDirError, delete_run, is_workdir, nearest, past_runs
+from pipeline.local.workdir import (
+    WORKDIRS,
+    PastRun,
+    WorkDir,
+    WorkDirError,
+    delete_run,
+    is_workdir,
+    nearest,
+    past_runs,
+)
 from pipeline.terminal import leave_stdout, open_missing_streams, short_path
 
 USAGE: Final = 2
-_ALL: Final = Path("runs")
-"""Where ``pipeline.run_local`` makes work directories unless it is told otherwise."""
 _COLUMNS: Final = ("RUN", "STARTED", "RECIPE", "VERDICT", "VERSION", "MEAN IOU", "TOOK")
 
 
@@ -71,11 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _workdirs(named: Path | None) -> list[WorkDir]:
     if named is None:
-        found = sorted(path for path in _ALL.glob("*") if is_workdir(path))
+        found = sorted(path for path in WORKDIRS.glob("*") if is_workdir(path))
         return [WorkDir(path) for path in found]
     if not named.is_dir():
         raise _UsageError(
-            f"there is no work directory {named}; without --workdir, all below {_ALL}/ are listed"
+            f"there is no work directory {named}; without --workdir, all below {WORKDIRS}/ are listed"
         )
     return [WorkDir(named)]
 
@@ -108,7 +115,7 @@ def _list(runs: dict[WorkDir, list[PastRun]], as_json: bool) -> None:
                 print(json.dumps(_entry(run)))
         return
     if not runs:
-        print(f"There are no runs below {_ALL}/ yet; python -m pipeline.run_local makes one.")
+        print(f"There are no runs below {WORKDIRS}/ yet; python -m pipeline.run_local makes one.")
     for number, (workdir, found) in enumerate(runs.items()):
         print(f"{'' if number == 0 else chr(10)}{short_path(workdir.root)}")
         if found:
@@ -237,7 +244,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=argparse.SUPPRESS,
         metavar="DIR",
-        help=f"one work directory; default: all below {_ALL}/",
+        help=f"one work directory; default: all below {WORKDIRS}/",
     )
     shared.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="write one JSON object a line"

@@ -12,16 +12,17 @@ from tfx.utils import path_utils
 from components.baseline.driver import SERVING_DIR_KEY, resolve_token
 from components.dataset.contracts import INCOMPARABLE_VERSION, OBSTACLE, VERSION
 from components.errors import StageError
-from components.imaging.reading import Bands, ValueRange
+from components.imaging.reading import ValueRange
 from components.model_store import store
 from components.model_store.description import (
     EVALUATE,
+    ExampleTraits,
+    Mismatch,
     bands,
+    bands_in_words,
     can_be_evaluated,
-    class_names,
-    described,
+    mismatch,
     pixel_limit,
-    reads_upright,
     value_range,
 )
 
@@ -95,42 +96,34 @@ def _served_version(token: str, candidate_dir: Path, serving_dir: Path) -> store
 
 def _obstacle(served_dir: Path, candidate_dir: Path) -> str:
     """Why the two models cannot be compared; empty if they can."""
-    served_classes = class_names(served_dir)
-    if served_classes is None:
-        return "it does not say what its classes are"
-    if served_classes != class_names(candidate_dir):
-        return "its classes are not the same"
-    if reads_upright(served_dir) != reads_upright(candidate_dir):
-        return "one of the two turns images as EXIF says and the other does not (dataset.exif)"
-    # The Examples hold the candidate's bands in its order, and a model takes any equal number for its own.
-    if (served_bands := bands(served_dir)) != (bands_now := bands(candidate_dir)):
-        return (
-            f"it reads {_as_bands(served_bands)}, and the candidate {_as_bands(bands_now)} "
-            "(transform.channels)"
-        )
-    # Of floats and of 32 bits, ingestion has written the 8 bits of the candidate's range: all that is left of
-    # them. Neither model says whether there are any.
-    if (served_range := value_range(served_dir)) != (range_now := value_range(candidate_dir)):
-        return (
-            f"it takes {_as_range(served_range)} of pictures of more than 8 bits, and the candidate "
-            f"{_as_range(range_now)} (dataset.value_range)"
-        )
-    largest, limit = _largest_image(candidate_dir), pixel_limit(served_dir)
-    if largest is not None and limit is not None and limit < largest:
-        return f"it refuses images of more than {limit:,} pixels, and there may be some of {largest:,} now"
+    now = ExampleTraits.made_for(candidate_dir)
+    match mismatch(served_dir, now):
+        case Mismatch.UNKNOWN_CLASSES:
+            return "it does not say what its classes are"
+        case Mismatch.CLASSES:
+            return "its classes are not the same"
+        case Mismatch.EXIF:
+            return "one of the two turns images as EXIF says and the other does not (dataset.exif)"
+        case Mismatch.BANDS:
+            return (
+                f"it reads {bands_in_words(bands(served_dir))}, and the candidate "
+                f"{bands_in_words(now.bands)} (transform.channels)"
+            )
+        case Mismatch.VALUE_RANGE:
+            # Neither model says whether there are any such pictures.
+            return (
+                f"it takes {_as_range(value_range(served_dir))} of pictures of more than 8 bits, and the "
+                f"candidate {_as_range(now.value_range)} (dataset.value_range)"
+            )
+        case Mismatch.MAX_PIXELS:
+            return (
+                f"it refuses images of more than {pixel_limit(served_dir):,} pixels, and there may be some "
+                f"of {now.largest:,} now"
+            )
     if not can_be_evaluated(served_dir):
         return f"it has no signature {EVALUATE!r}"
     return ""
 
 
-def _as_bands(numbers: Bands | None) -> str:
-    return "no list of bands" if numbers is None else f"the bands {list(numbers)}"
-
-
 def _as_range(values: ValueRange | None) -> str:
     return "the upper 8 of 16 bits" if values is None else f"the values {values[0]:g} to {values[1]:g}"
-
-
-def _largest_image(model_dir: Path) -> int | None:
-    """What the recipe that a model was made from lets in, pixels; None where the model does not say."""
-    return described(model_dir, "recipe", "dataset", "max_pixels")

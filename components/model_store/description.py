@@ -1,8 +1,10 @@
 """What a SavedModel says of itself, in the description that the Trainer's export writes and by signatures."""
 
 import json
+from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from components.dataset.contracts import LABELS_FILE
 from components.imaging.reading import Bands, InputSize, ValueRange
@@ -57,6 +59,64 @@ def input_size(model_dir: Path) -> InputSize | None:
         )
     except (KeyError, TypeError):
         return None
+
+
+@dataclass(frozen=True)
+class ExampleTraits:
+    """What a model must agree with, for its masks of Examples to be compared with theirs."""
+
+    class_names: list[str] | None
+    upright: bool
+    bands: Bands | None
+    value_range: ValueRange | None
+    largest: int | None
+    """Pixels that an image may have at most; None where nobody knows."""
+
+    @classmethod
+    def made_for(cls, model_dir: Path) -> Self:
+        """Those of the Examples that a model was trained on, as far as it says."""
+        return cls(
+            class_names(model_dir),
+            reads_upright(model_dir),
+            bands(model_dir),
+            value_range(model_dir),
+            described(model_dir, "recipe", "dataset", "max_pixels"),
+        )
+
+
+class Mismatch(Enum):
+    """What keeps a model from being asked about Examples, in the order in which it is looked for."""
+
+    UNKNOWN_CLASSES = auto()
+    """The model does not say what its classes are."""
+    CLASSES = auto()
+    EXIF = auto()
+    BANDS = auto()
+    """A model takes any equal number of bands for its own."""
+    VALUE_RANGE = auto()
+    """Of floats and of 32 bits, ingestion has written 8 bits: all that is left of them."""
+    MAX_PIXELS = auto()
+    """There may be images that the model refuses."""
+
+
+def mismatch(model_dir: Path, examples: ExampleTraits) -> Mismatch | None:
+    """Returns the first reason why a model cannot be asked about Examples; None where it can."""
+    names, limit = class_names(model_dir), pixel_limit(model_dir)
+    too_large = examples.largest is not None and limit is not None and limit < examples.largest
+    reasons = {
+        Mismatch.UNKNOWN_CLASSES: names is None,
+        Mismatch.CLASSES: names != examples.class_names,
+        Mismatch.EXIF: reads_upright(model_dir) != examples.upright,
+        Mismatch.BANDS: bands(model_dir) != examples.bands,
+        Mismatch.VALUE_RANGE: value_range(model_dir) != examples.value_range,
+        Mismatch.MAX_PIXELS: too_large,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def bands_in_words(numbers: Bands | None) -> str:
+    """Says what `bands` returns."""
+    return "no list of bands" if numbers is None else f"the bands {list(numbers)}"
 
 
 def described(model_dir: Path, *keys: str) -> Any:

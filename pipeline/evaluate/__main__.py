@@ -20,13 +20,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from components.imaging.reading import Bands
 from components.imports import OPTIONAL_TO_KERAS, quick_imports
 from components.model_store import store
 from components.model_store.description import (
+    ExampleTraits,
+    Mismatch,
     bands,
+    bands_in_words,
     class_names,
     described,
+    mismatch,
     pixel_limit,
     reads_upright,
     value_range,
@@ -37,7 +40,7 @@ from pipeline.config import Recipe, load_recipe
 from pipeline.failures import explain_failure
 from pipeline.local.last_lines import result_lines
 from pipeline.local.views import Ending, Line, Tone, view_for
-from pipeline.local.workdir import WorkDir
+from pipeline.local.workdir import WORKDIRS, WorkDir
 from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import open_missing_streams, output_diverted, short_path
 
@@ -57,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         recipe = load_recipe(args.recipe, args.data, args.set)
         recipe.dataset.check_root()
-        model = find_model(args.model, WorkDir(Path("runs", recipe.name)))
+        model = find_model(args.model, WorkDir(WORKDIRS / recipe.name))
         check_model(model, recipe)
         args.output.mkdir(parents=True, exist_ok=True)
         log = args.output / _LOG
@@ -109,45 +112,53 @@ def check_model(model: Path, recipe: Recipe) -> None:
     """
     if what := store.damage(model):
         raise ValueError(what)
-    names, expected = class_names(model), list(recipe.dataset.label_set().names)
-    if names is None:
-        raise ValueError(
-            f"{model} does not say what its classes are, so that no recipe can be held against it"
-        )
-    if names != expected:
-        raise ValueError(
-            f"the classes differ: {model} has {', '.join(names)}; recipe {recipe.name} has "
-            f"{', '.join(expected)}. Names and order must agree: mend dataset.classes or dataset.label_values"
-        )
-    exif = "upright" if reads_upright(model) else "stored"
-    if (exif == "upright") != (recipe.dataset.exif == "upright"):
-        raise ValueError(
-            f"{model} takes the pixels of an image with an EXIF orientation as {exif}, the recipe does not: "
-            f"--set dataset.exif={exif}"
-        )
-    if (read := bands(model)) != recipe.transform.bands:
-        channels = described(model, "recipe", "transform", "channels") or 3
-        raise ValueError(
-            f"{model} reads {_listed(read)} and recipe {recipe.name} {_listed(recipe.transform.bands)}: "
-            f"--set transform.channels='{channels}'"
-        )
-    # What ingestion makes of floats is all that a model gets of them.
-    if (values := value_range(model)) != recipe.dataset.value_range:
-        kept = "null" if values is None else f"'{list(values)}'"
-        raise ValueError(
-            f"{model} and recipe {recipe.name} take other values of pictures of more than 8 bits for 0 and "
-            f"255: --set dataset.value_range={kept}"
-        )
-    limit, largest = pixel_limit(model), recipe.dataset.max_pixels
-    if limit is not None and limit < largest:
-        raise ValueError(
-            f"{model} refuses images of more than {limit} pixels, and dataset.max_pixels lets in {largest}: "
-            f"--set dataset.max_pixels={limit}"
-        )
+    dataset = recipe.dataset
+    expected = ExampleTraits(
+        list(dataset.label_set().names),
+        dataset.exif == "upright",
+        recipe.transform.bands,
+        dataset.value_range,
+        dataset.max_pixels,
+    )
+    if (found := mismatch(model, expected)) is not None:
+        raise ValueError(_in_words(found, model, recipe.name, expected))
 
 
-def _listed(numbers: Bands | None) -> str:
-    return "no list of bands" if numbers is None else f"the bands {list(numbers)}"
+def _in_words(found: Mismatch, model: Path, recipe: str, expected: ExampleTraits) -> str:
+    match found:
+        case Mismatch.UNKNOWN_CLASSES:
+            return f"{model} does not say what its classes are, so that no recipe can be held against it"
+        case Mismatch.CLASSES:
+            return (
+                f"the classes differ: {model} has {', '.join(class_names(model) or ())}; recipe {recipe} has "
+                f"{', '.join(expected.class_names or ())}. Names and order must agree: mend dataset.classes "
+                "or dataset.label_values"
+            )
+        case Mismatch.EXIF:
+            exif = "upright" if reads_upright(model) else "stored"
+            return (
+                f"{model} takes the pixels of an image with an EXIF orientation as {exif}, the recipe does "
+                f"not: --set dataset.exif={exif}"
+            )
+        case Mismatch.BANDS:
+            channels = described(model, "recipe", "transform", "channels") or 3
+            return (
+                f"{model} reads {bands_in_words(bands(model))} and recipe {recipe} "
+                f"{bands_in_words(expected.bands)}: --set transform.channels='{channels}'"
+            )
+        case Mismatch.VALUE_RANGE:
+            values = value_range(model)
+            kept = "null" if values is None else f"'{list(values)}'"
+            return (
+                f"{model} and recipe {recipe} take other values of pictures of more than 8 bits for 0 and "
+                f"255: --set dataset.value_range={kept}"
+            )
+        case Mismatch.MAX_PIXELS:
+            limit = pixel_limit(model)
+            return (
+                f"{model} refuses images of more than {limit} pixels, and dataset.max_pixels lets in "
+                f"{expected.largest}: --set dataset.max_pixels={limit}"
+            )
 
 
 def _evaluate(recipe: Recipe, model: Path, output: Path, log: Path, signals: interrupt.Interrupt) -> int:

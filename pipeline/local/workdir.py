@@ -21,6 +21,8 @@ from components.dataset.contracts import SPLITS_FILE, write_whole
 from components.files import flush, sha256
 from components.report.run_summary import RunSummary
 
+WORKDIRS: Final = Path("runs")
+"""Where ``pipeline.run_local`` makes work directories, named after recipes, unless it is told otherwise."""
 SUMMARY: Final = "summary.json"
 _TEMPORARY: Final = "segmentation-run-"
 _HALF_WRITTEN: Final = re.compile(
