@@ -112,6 +112,9 @@ def _known_kind(details: ErrorDetails, path: str, keys: tuple[str, ...]) -> str 
     match details["type"]:
         case "extra_forbidden":
             return f"unknown key {path} (value {shown(value)}){_successor(path) or _nearest_key(path, keys)}"
+        case "missing" if isinstance(number := details["loc"][-1], int):
+            whole = path.rpartition(".")[0]
+            return f"{whole} is {shown(value)}: item {number + 1} is missing"
         case "missing":
             return f"{path} is missing; add it to the recipe or give --set {path}=VALUE"
         case "literal_error":

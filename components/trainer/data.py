@@ -42,6 +42,8 @@ _FOR_STATISTICS = 64
 class Examples:
     """The splits ``train`` and ``val``, decoded once for all epochs, when the first of these begins.
 
+    With ``native`` they are decoded at once, as their sizes say how many windows an epoch has.
+
     With ``transform.resize: native`` an example is a window: of training at a random place of a picture, of
     validation one of those that cover the pictures side by side.
 

@@ -305,14 +305,19 @@ def export(
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }
     (directory / LABELS_FILE).write_text(json.dumps(description, indent=2) + "\n")
-    _write_warmup_requests(assets / "tf_serving_warmup_requests", size, reading)
+    _write_warmup_requests(assets / "tf_serving_warmup_requests", size, reading, limits.max_pixels)
 
 
-def _write_warmup_requests(path: Path, size: InputSize, reading: Reading) -> None:
-    """One request a signature, on a grey picture: the first real one must not pay for TensorFlow's start."""
-    pixels = tf.fill([1, size.height, size.width, reading.channels], tf.constant(128, tf.uint8))
+def _write_warmup_requests(path: Path, size: InputSize, reading: Reading, max_pixels: int) -> None:
+    """One request a signature, on a grey picture: the first real one must not pay for TensorFlow's start.
+
+    It is of the network's size, or of the part of it that the model accepts.
+    """
+    width = min(size.width, max_pixels)
+    height = min(size.height, max_pixels // width)
+    pixels = tf.fill([1, height, width, reading.channels], tf.constant(128, tf.uint8))
     if reading.bands is not None:
-        encoded = tf.io.encode_png(tf.reshape(pixels, [-1, size.width, 1]))
+        encoded = tf.io.encode_png(tf.reshape(pixels, [-1, width, 1]))
     else:
         # JPEG, the likeliest format, has no fourth channel.
         encoded = (tf.io.encode_png if reading.has_alpha else tf.io.encode_jpeg)(pixels[0])

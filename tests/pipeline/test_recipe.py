@@ -72,6 +72,12 @@ def test_pictures_that_could_not_be_packed_at_their_own_size_are_refused() -> No
     assert "would take 2.50 GB at transform.scale 1 in 50 channels" in problem
 
 
+def test_of_a_list_that_is_too_short_the_missing_item_is_named() -> None:
+    assert problems_of("augmentation.scale_crop=[0.5]") == [
+        "augmentation.scale_crop is [0.5]: item 2 is missing"
+    ]
+
+
 def test_a_name_is_as_long_as_a_pipeline_s_may_be() -> None:
     assert load_recipe("shapes", overrides=["name=" + 63 * "a"]).name == 63 * "a"
     [problem] = problems_of("name=" + 64 * "a")

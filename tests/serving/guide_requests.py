@@ -111,6 +111,7 @@ REFUSED = {
     "an empty file, a text, noise, a GIF, TIFF or WebP": [
         _images(file) for file in (b"", b"text", _NOISE, _image("GIF"), _image("TIFF"), _image("WEBP"))
     ],
+    "a BMP with a palette": [_images(_image("BMP", "P"))],
     "a JPEG, PNG or BMP that breaks off": [
         _images(_first_half(_image(file_format))) for file_format in ("JPEG", "PNG", "BMP")
     ],

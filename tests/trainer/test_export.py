@@ -18,6 +18,7 @@ from conftest import Pair, png_bytes
 from PIL import Image
 from pydantic import ValidationError
 from tensorflow.python.autograph.impl import api
+from tensorflow_serving.apis import prediction_log_pb2
 from tiny_export import LABELS, export_tiny_model
 
 from components.evaluator.extractors import _MAX_BATCH_SIZE
@@ -67,6 +68,16 @@ def test_without_python_objects_as_in_tensorflow_serving_the_answers_are_the_sam
         answer = session.run(outputs, {signature.inputs["image_bytes"].name: images})
     assert answer["mask_bytes"].tolist() == expected["mask_bytes"].numpy().tolist()
     assert answer["class_fraction"].tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
+def test_a_model_accepts_its_own_warm_up_however_few_pixels_it_accepts(tmp_path: Path) -> None:
+    directory = export_tiny_model(tmp_path, ServingLimits(max_pixels=20))
+    signatures = tf.saved_model.load(str(directory)).signatures
+    [file] = directory.rglob("tf_serving_warmup_requests")
+    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
+        signatures[request.model_spec.signature_name](**inputs)
 
 
 def test_no_signature_is_rewritten_by_autograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
