@@ -64,6 +64,9 @@ class Executor(tfx_pusher.Executor):
             served = _already_served(model_dir, base, key)
         except signing.SigningError as error:
             raise StageError(f"serving.signing_key: {error}") from None
+        # The artifact outlives the version, which a later push may remove. Before the push: where the disk is
+        # full, nothing is served of which the run then says that the Pusher failed.
+        store.link_tree(model_dir, Path(pushed_model.uri))
         if served:
             version = served.number
             logger.info("version %d is this model already", version)
@@ -92,8 +95,6 @@ class Executor(tfx_pusher.Executor):
             logger.info("removed old versions: %s", ", ".join(map(str, removed)))
 
         pushed_model.set_int_custom_property(ALREADY_SERVED, int(served is not None))
-        # The artifact outlives the version, which a later push may remove.
-        store.link_tree(model_dir, Path(pushed_model.uri))
         self._MarkPushed(
             pushed_model, pushed_destination=str(base / str(version)), pushed_version=str(version)
         )

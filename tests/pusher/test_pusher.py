@@ -99,6 +99,15 @@ def test_the_artifact_still_holds_the_model_when_the_version_is_gone(
     assert (Path(pushed.uri) / "saved_model.pb").read_text() == "weights"
 
 
+def test_a_run_that_cannot_write_the_artifact_serves_nothing_that_it_does_not_tell_of(
+    tmp_path: Path, serving_dir: Path
+) -> None:
+    (tmp_path / "pushed-weights/saved_model.pb").mkdir(parents=True)
+    with pytest.raises(store.shutil.Error, match="Is a directory"):
+        push(tmp_path, serving_dir)
+    assert store.newest(serving_dir) is None
+
+
 @pytest.mark.parametrize(
     ("blessed", "serves", "reason"),
     [
