@@ -116,26 +116,21 @@ def obstacle() -> str:
 
 
 def places(workdir: Path, temporary: Path, stages: Sequence[str]) -> Iterator[Place]:
-    """Yields where a run writes, in the order in which it comes by."""
+    """Yields where a run writes, in the order in which it comes by: what is done is not done again."""
     yield Place("all of it", workdir, full=(1, 2), read_only=(2,))
-    yield Place("TMPDIR", temporary, full=(1, 2), read_only=(2,))
-    yield Place("metadata.sqlite", workdir / "metadata.sqlite", read_only=(2,))
     for stage in stages:
-        folder = workdir / "artifacts" / stage
         match stage:
             case "Trainer":
                 yield Place("checkpoints", workdir / "checkpoints")
-                yield Place(stage, folder)
-            case "Baseline":
-                # They leave links, which take no room.
-                yield Place(stage, folder, full=(0,))
             case "Pusher":
                 yield Place("serving", workdir / "serving")
-                yield Place(stage, folder, full=(0,))
-            case "Report":
-                yield Place(stage, folder, full=(0,), read_only=(0,))
-            case _:
-                yield Place(stage, folder)
+        # Pushed is pushed, whatever becomes of the page.
+        statuses = (0,) if stage == "Report" else (1,)
+        yield Place(stage, workdir / "artifacts" / stage, statuses, statuses)
+        if stage == stages[0]:
+            yield Place("metadata.sqlite", workdir / "metadata.sqlite", read_only=(2,))
+            # Python takes another place where it cannot write a file there.
+            yield Place("TMPDIR", temporary, full=(0, 1), read_only=(0,))
     yield Place("history", workdir / "history")
     yield Place("report", workdir / "report", full=(0,), read_only=(0,))
     yield Place("logs", workdir / "logs", full=(0,), read_only=(2,))
