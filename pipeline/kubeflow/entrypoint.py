@@ -9,13 +9,15 @@
     python -m pipeline.kubeflow.entrypoint --worker DIR                    trains together with other machines
 
 INPUT is the task's ExecutorInput, which the backend's launcher puts where the package says {{$}}. The
-variable STAGE_OPTIONS is a JSON list of further options, Beam's among them, that bear on no result.
+variable STAGE_OPTIONS is a list of further options, Beam's among them, that bear on no result: JSON in
+base64, from an annotation of the pod.
 The log goes to standard output. Ends with 0 if the stage is done, 1 if it failed, 2 if the command is wrong,
 143 at once after SIGTERM (130 after SIGINT); what a stage has started ends with it, the other machines of a
 training included.
 """
 
 import argparse
+import base64
 import json
 import logging
 import os
@@ -36,6 +38,7 @@ from pipeline.kubeflow.training import follow, worker
 from pipeline.kubeflow.uris import local_path
 
 OPTIONS_VARIABLE: Final = "STAGE_OPTIONS"
+OPTIONS_ANNOTATION: Final = "segmentation-stage-options"
 _PUSHED_MODEL: Final = "pushed_model"
 
 _EXECUTOR_FLAGS: Final = (
@@ -51,8 +54,15 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     given = sys.argv[1:] if argv is None else argv
-    options = json.loads(os.environ.get(OPTIONS_VARIABLE, "[]"))
-    args, beam_args = _parser().parse_known_args([*given, *options])
+    parser = _parser()
+    try:
+        options = unpack_options(os.environ.get(OPTIONS_VARIABLE))
+    except ValueError as error:
+        parser.error(
+            f"{OPTIONS_VARIABLE} is not what the package says in the annotation {OPTIONS_ANNOTATION}, a JSON "
+            f"list in base64: {error}"
+        )
+    args, beam_args = parser.parse_known_args([*given, *options])
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -74,6 +84,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"failed: {line}", file=sys.stderr)
         return 1
     return 0
+
+
+def pack_options(options: Sequence[str]) -> str:
+    """Returns options as a text in which no template language finds a tag of its own."""
+    return base64.b64encode(json.dumps(options).encode()).decode("ascii")
+
+
+def unpack_options(text: str | None) -> list[str]:
+    """Returns what `pack_options` has packed, nothing of None.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    if text is None:
+        return []
+    options: list[str] = json.loads(base64.b64decode(text, validate=True))
+    return options
 
 
 def announcement(executor_input: str) -> str:

@@ -44,6 +44,13 @@ def is_complete(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
         yield "no defaultPipelineRoot"
 
 
+def containers_have_no_variables(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
+    # Backends newer than 2.17 count them in the cache's key: getFingerPrint in v2/driver/cache.go.
+    for label, executor in json_format.MessageToDict(spec.deployment_spec)["executors"].items():
+        if executor.get("container", {}).get("env"):
+            yield label
+
+
 def names_suit_argo(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[str]:
     for name in (*spec.root.dag.tasks, *spec.components):
         if not re.fullmatch(r"[a-zA-Z0-9][-a-zA-Z0-9]*", name):
@@ -258,6 +265,7 @@ def a_push_is_announced(spec: PipelineSpec, config: KubeflowConfig) -> Iterator[
 
 RULES: tuple[Rule, ...] = (
     is_complete,
+    containers_have_no_variables,
     names_suit_argo,
     references_exist,
     inputs_are_given,

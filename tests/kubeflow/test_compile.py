@@ -8,10 +8,12 @@ import pytest
 import yaml
 from google.protobuf import json_format
 from kfp import components
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineDeploymentConfig, PipelineSpec, PlatformSpec
 from spec_rules import violations
 
 from pipeline.config import Recipe, list_recipes, load_recipe
+from pipeline.kubeflow.entrypoint import unpack_options
 from pipeline.kubeflow.spec.caching import DATA_TASK, SERVED_TASK
 from pipeline.kubeflow.spec.compile import beam_options, compile_pipeline, pipeline_name
 from pipeline.kubeflow.spec.machines import worker_pod
@@ -53,11 +55,28 @@ def container_args(spec: PipelineSpec, stage: str) -> list[str]:
     return list(container_of(spec, stage).args)
 
 
-def options_of(spec: PipelineSpec, stage: str) -> list[str]:
-    """What the environment adds to these."""
-    values = {variable.name: variable.value for variable in container_of(spec, stage).env}
-    options: list[str] = json.loads(values.get("STAGE_OPTIONS", "[]"))
-    return options
+def options_of(package: Package, stage: str) -> list[str]:
+    """What a variable that shows an annotation of the pod adds to these."""
+    executors = package.platform.platforms["kubernetes"].deployment_spec.executors
+    config = json_format.ParseDict(
+        json_format.MessageToDict(executors[package.spec.components[stage].executor_label]),
+        KubernetesExecutorConfig(),
+    )
+    if not config.field_path_as_env:
+        return []
+    [variable] = config.field_path_as_env
+    [(key, value)] = config.pod_metadata.annotations.items()
+    assert (variable.name, variable.field_path) == ("STAGE_OPTIONS", f"metadata.annotations['{key}']")
+    return unpack_options(value)
+
+
+def stages_with(option: str, package: Package) -> set[str]:
+    """The stages that have an option that begins so."""
+    return {
+        name
+        for name in package.spec.components
+        if any(each.startswith(option) for each in options_of(package, name))
+    }
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -204,19 +223,19 @@ def test_an_engine_works_on_the_shared_folder_in_the_stages_that_have_beam() -> 
         "kubeflow.shared_dir=/data/shared",
         "kubeflow.stages.Transform={cpu_limit: 6, timeout_seconds: 600}",
     )
-    spec = compiled(recipe).spec
-    assert violations(spec, recipe.kubeflow) == []
-    args = options_of(spec, "Transform")
+    package = compiled(recipe)
+    assert violations(package.spec, recipe.kubeflow) == []
+    args = options_of(package, "Transform")
     assert {"--shared_dir=/data/shared", "--shared_seconds=600", "--runner=FlinkRunner"} <= {*args}
     # Flink's own affair: the pod's processors do nothing.
     assert not [arg for arg in args if arg.startswith("--parallelism")]
-    lending = {name for name in spec.components if "--shared_dir=/data/shared" in options_of(spec, name)}
+    lending = stages_with("--shared_dir=/data/shared", package)
     assert lending == {"ImageMaskExampleGen", "StatisticsGen", "Transform", "Evaluator"}
 
 
 def test_without_an_engine_nothing_is_lent() -> None:
     recipe = recipe_of("shapes", "kubeflow.shared_dir=/data/shared")
-    assert "--shared_dir" not in compiled(recipe).to_yaml()
+    assert stages_with("--shared_dir", compiled(recipe)) == set()
 
 
 @pytest.mark.parametrize(
@@ -248,11 +267,11 @@ BUCKET = "gs://bucket/pipelines"
 def test_an_engine_works_in_the_bucket_in_the_stages_that_have_beam(engine: str) -> None:
     overrides = [engine, "kubeflow.copy_bucket=false"]
     recipe = load_recipe("pets_unet", "gs://bucket/pets", overrides, runs_here=False)
-    spec = compile_pipeline(recipe, image=IMAGE, pipeline_root=BUCKET).spec
-    assert violations(spec, recipe.kubeflow) == []
-    in_bucket = {name for name in spec.components if "--in_bucket" in options_of(spec, name)}
+    package = compile_pipeline(recipe, image=IMAGE, pipeline_root=BUCKET)
+    assert violations(package.spec, recipe.kubeflow) == []
+    in_bucket = stages_with("--in_bucket", package)
     assert in_bucket == {"ImageMaskExampleGen", "StatisticsGen", "Transform", "Evaluator"}
-    assert "--shared_dir" not in json.dumps(json_format.MessageToDict(spec.deployment_spec))
+    assert stages_with("--shared_dir", package) == set()
 
 
 def test_the_shared_folder_is_taken_where_there_is_one_unless_the_workers_mount_nothing() -> None:
@@ -307,7 +326,7 @@ def test_machines_train_in_place_of_the_trainers_task() -> None:
     recipe = recipe_of("shapes", *MACHINES)
     package = compiled(recipe)
     assert violations(package.spec, recipe.kubeflow) == []
-    machines, pod, *shared = options_of(package.spec, "Trainer")
+    machines, pod, *shared = options_of(package, "Trainer")
     assert machines == "--training_machines=2"
     assert json.loads(pod.removeprefix("--training_pod=")) == worker_pod(recipe.kubeflow, IMAGE)
     assert shared == ["--shared_dir=/data/shared", "--shared_seconds=86400"]
@@ -315,12 +334,12 @@ def test_machines_train_in_place_of_the_trainers_task() -> None:
     label = package.spec.components["Trainer"].executor_label
     resources = deployment["executors"][label]["container"]["resources"]
     assert "accelerator" not in resources and resources["resourceMemoryLimit"] == "8Gi"
-    others = options_of(package.spec, "Evaluator")
+    others = options_of(package, "Evaluator")
     assert not [argument for argument in others if "training_" in argument]
 
 
-def test_one_machine_needs_no_job(shapes: PipelineSpec) -> None:
-    assert options_of(shapes, "Trainer") == []
+def test_one_machine_needs_no_job(packages: dict[str, Package]) -> None:
+    assert options_of(packages["shapes"], "Trainer") == []
 
 
 @pytest.mark.parametrize(

@@ -210,9 +210,10 @@ def test_a_failed_task_leaves_its_log_and_nothing_else(run: RunToy) -> None:
     assert failed.state is State.FAILED and failed.outputs.keys() == {"executor-logs"}
 
 
-def test_the_environment_is_no_part_of_the_caches_key(run: RunToy) -> None:
+def test_a_containers_own_variables_are_part_of_the_caches_key(run: RunToy) -> None:
     run(caches=True, environment={"A": "1"})
-    assert run(caches=True, environment={"A": "2"})["Make"].state is State.CACHED
+    assert run(caches=True, environment={"A": "1"})["Make"].state is State.CACHED
+    assert run(caches=True, environment={"A": "2"})["Make"].state is State.SUCCEEDED
 
 
 def test_null_in_metadata_is_refused(run: RunToy) -> None:

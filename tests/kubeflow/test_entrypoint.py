@@ -1,5 +1,6 @@
 """The container command, given what the launcher gives and read as the launcher reads."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -130,6 +131,18 @@ def test_the_executor_gets_artifacts_of_the_declared_classes_on_its_own_disk(
     }
     assert seen["uris"] == {key: f"{roots}/s3/bucket/run/{key}" for key in seen["uris"]}
     assert all(seen["directories"])
+
+
+@pytest.mark.parametrize("text", ["", "[]", base64.b64encode(b"{").decode()])
+def test_options_that_did_not_arrive_are_not_taken_for_none(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kubernetes fills the variable with nothing where there is no such annotation."""
+    monkeypatch.setenv("STAGE_OPTIONS", text)
+    with pytest.raises(SystemExit) as ended:
+        entrypoint.main(["--announce_pushed_model", "{}"])
+    assert ended.value.code == 2
+    assert "STAGE_OPTIONS is not what the package says in the annotation" in capsys.readouterr().err
 
 
 def test_doubles_become_the_whole_numbers_that_they_were_and_lineage_is_the_caches_alone(roots: Path) -> None:

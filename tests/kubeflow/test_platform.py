@@ -70,7 +70,7 @@ def test_every_executor_is_listed_and_read_back() -> None:
     for name in ("Trainer", "model-pushed"):
         spec.root.dag.tasks[name].component_ref.name = name
         spec.components[name].executor_label = f"{name}_executor"
-    executors = build_platform_spec(spec, config).platforms["kubernetes"].deployment_spec.executors
+    executors = build_platform_spec(spec, config, {}).platforms["kubernetes"].deployment_spec.executors
     assert set(executors) == {"Trainer_executor", "model-pushed_executor"}
     for name in ("Trainer", "model-pushed"):
         values = json_format.MessageToDict(executors[f"{name}_executor"])
@@ -85,7 +85,7 @@ def test_the_pusher_alone_has_the_key_that_signs() -> None:
     for name in ("Trainer", "Pusher"):
         spec.root.dag.tasks[name].component_ref.name = name
         spec.components[name].executor_label = name
-    executors = build_platform_spec(spec, config).platforms["kubernetes"].deployment_spec.executors
+    executors = build_platform_spec(spec, config, {}).platforms["kubernetes"].deployment_spec.executors
     read = {
         name: json_format.ParseDict(
             json_format.MessageToDict(executors[name]), kubernetes.KubernetesExecutorConfig()

@@ -201,8 +201,8 @@ def together(run: TransformRun, recipe: Recipe, tmp_path_factory: pytest.TempPat
         patched.setattr(uris, "_LOCAL_ROOTS", {"s3://": f"{root}/s3/"})
         arguments, output_file = task_arguments(package, run, root)
         label = package.spec.components["Trainer"].executor_label
-        for variable in package.containers[label].env:
-            patched.setenv(variable.name, variable.value)
+        for name, value in package.environment(label).items():
+            patched.setenv(name, value)
         for dying, status in ((True, 1), (False, 0)):
             cluster.dying = dying
             with (root / "out").open("w") as out:

@@ -1,9 +1,8 @@
 """From a recipe to a package that open-source Kubeflow Pipelines runs."""
 
 import dataclasses
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Final
@@ -26,9 +25,8 @@ from models.options import IMAGENET
 from pipeline.config import Recipe
 from pipeline.create_pipeline import create_pipeline
 from pipeline.kubeflow import in_bucket
-from pipeline.kubeflow.entrypoint import OPTIONS_VARIABLE
 from pipeline.kubeflow.spec.caching import complete_cache_keys
-from pipeline.kubeflow.spec.compatibility import Target, containers, make_compatible, open_deployment
+from pipeline.kubeflow.spec.compatibility import Target, make_compatible
 from pipeline.kubeflow.spec.dataset_importer import import_dataset
 from pipeline.kubeflow.spec.machines import devices, machine_options, machine_problems, shared_options
 from pipeline.kubeflow.spec.package import Package
@@ -84,8 +82,7 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
     for component in pipeline.components:
         if isinstance(component, BaseBeamComponent):
             options[component.id] = beam_options(recipe, component.id, pipeline_root)
-    _hand_over(spec, options)
-    platform = build_platform_spec(spec, recipe.kubeflow)
+    platform = build_platform_spec(spec, recipe.kubeflow, options)
     if launcher_copies_data(recipe):
         # Last: what the others give every task is for containers, and an importer is none.
         import_dataset(spec)
@@ -150,19 +147,6 @@ def beam_options(recipe: Recipe, stage_name: str, pipeline_root: str) -> list[st
         return [*recipe.beam_args(stage_name), *shared_options(recipe.kubeflow, stage_name)]
     cpus = int(parse_quantity(str(recipe.kubeflow.stage(stage_name).cpu_limit)))
     return recipe.beam_args(stage_name, max(1, cpus))
-
-
-def _hand_over(spec: PipelineSpec, options: Mapping[str, Sequence[str]]) -> None:
-    """Gives stages options that bear on no result: by the environment, of which the cache's key has nothing.
-
-    Args:
-        spec: changed in place, and complete but for these.
-        options: by stage.
-    """
-    with open_deployment(spec) as deployment:
-        for name, container in containers(spec, deployment):
-            if given := options.get(name):
-                container.env.add(name=OPTIONS_VARIABLE, value=json.dumps(given))
 
 
 def _engine_problems(recipe: Recipe, pipeline_root: str) -> Iterator[str]:

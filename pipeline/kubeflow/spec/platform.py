@@ -3,7 +3,7 @@
 TFX cannot say any of it. The backend reads it in ``backend/src/v2/driver/k8s.go``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from google.protobuf import json_format
@@ -16,18 +16,26 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
     ValueOrRuntimeParameter,
 )
 
+from pipeline.kubeflow.entrypoint import OPTIONS_ANNOTATION, OPTIONS_VARIABLE, pack_options
 from pipeline.kubeflow_config import SIGNING_DIR, KubeflowConfig, SecretVariable, StageConfig, Toleration
 from pipeline.kubernetes_types import SHARED_MEMORY
 
 _KUBERNETES: Final = "kubernetes"
 
 
-def build_platform_spec(spec: PipelineSpec, config: KubeflowConfig) -> PlatformSpec:
+def build_platform_spec(
+    spec: PipelineSpec, config: KubeflowConfig, options: Mapping[str, Sequence[str]]
+) -> PlatformSpec:
     """Returns the Kubernetes part for every executor of a pipeline.
+
+    Options of a stage that bear on no result come by an annotation of its pod and a variable that shows it:
+    of these no key of the backend's cache has anything, while newer ones count a container's own variables
+    (``getFingerPrint`` in ``v2/driver/cache.go``).
 
     Args:
         spec: the compatible pipeline; its tasks bear the names of the stages.
         config: the recipe's ``kubeflow`` block.
+        options: by stage.
     """
     platform = PlatformSpec()
     executors = platform.platforms[_KUBERNETES].deployment_spec.executors
@@ -38,6 +46,10 @@ def build_platform_spec(spec: PipelineSpec, config: KubeflowConfig) -> PlatformS
             asked.secret_as_volume.add(
                 secret_name=secret, secret_name_parameter=_constant(secret), mount_path=SIGNING_DIR
             )
+        if given := options.get(name):
+            asked.pod_metadata.annotations[OPTIONS_ANNOTATION] = pack_options(given)
+            shown = f"metadata.annotations['{OPTIONS_ANNOTATION}']"
+            asked.field_path_as_env.add(name=OPTIONS_VARIABLE, field_path=shown)
         executors[label].update(json_format.MessageToDict(asked))
     return platform
 

@@ -110,8 +110,7 @@ class Cluster:
             mount.mount_path: self._claims[_claim(mount)] / mount.sub_path
             for mount in package.kubernetes[label].pvc_mount
         }
-        environment = {variable.name: variable.value for variable in package.containers[label].env}
-        # extendPodSpecPatch in driver/k8s.go.
+        environment = package.environment(label)
         for secret in package.kubernetes[label].secret_as_env:
             for each in secret.key_to_env:
                 environment[each.env_var] = self._secrets[secret.secret_name][each.secret_key]

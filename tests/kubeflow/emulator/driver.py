@@ -153,7 +153,8 @@ def local_path(uri: str) -> str:
 def fingerprint(executor_input: ExecutorInput, container: Container, claims: list[str]) -> str:
     """The key of the cache (``getFingerPrint`` in ``driver/cache.go``, ``cacheutils/cache.go``).
 
-    Of input artifacts their ids count, not what they hold; of volumes their names; the environment does not.
+    Of input artifacts their ids count, not what they hold; of volumes their names; of the environment what
+    the container itself has, as in backends newer than 2.17, nothing of what the second document adds.
     """
     outputs = json_format.MessageToDict(executor_input.outputs).get("artifacts", {})
     for members in outputs.values():
@@ -174,6 +175,7 @@ def fingerprint(executor_input: ExecutorInput, container: Container, claims: lis
             "image": container.image,
             "cmdArgs": [*container.command, *container.args],
             "pvcNames": sorted(set(claims)),
+            "env": {variable.name: variable.value for variable in container.env},
         },
     }
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

@@ -24,6 +24,17 @@ class LoadedPackage:
     kubernetes: dict[str, KubernetesExecutorConfig]
     """By executor label."""
 
+    def environment(self, label: str) -> dict[str, str]:
+        """Variables of an executor's container, but for secrets (extendPodSpecPatch in ``driver/k8s.go``).
+
+        What fields of the pod show is, of these, its annotations (``argocompiler/container.go``).
+        """
+        config = self.kubernetes[label]
+        annotations = {f"metadata.annotations['{k}']": v for k, v in config.pod_metadata.annotations.items()}
+        return {variable.name: variable.value for variable in self.containers[label].env} | {
+            shown.name: annotations[shown.field_path] for shown in config.field_path_as_env
+        }
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Takes nothing that the protos do not know."""
