@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import takewhile
@@ -259,9 +259,9 @@ class _Members:
             yield from filter(_path_test(split), (*(each.image for each in self._entries), *self._unpaired))
         elif split.list is not None:
             for path in split.list:
-                yield from self._listed(path, listed_names(self._root, path, f"{key}.list"))
+                yield from self._listed(path, listed_names(self._root, path, f"{key}.list", self._names))
         else:
-            yield from self._listed(str(split.csv), _table_rows(self._root, split, key))
+            yield from self._listed(str(split.csv), _table_rows(self._root, split, key, self._names))
 
     def wants(self, item: Rejection, splits: dict[str, str]) -> bool:
         """Whether a split asks for an unpaired file; no path of an image tells that of a mask."""
@@ -269,7 +269,7 @@ class _Members:
 
     def _listed(self, path: str, lines: Iterable["Line"]) -> Iterator[str]:
         for number, spellings in lines:
-            found = next(filter(None, map(self._names.find, spellings)), [])
+            found = self._names.find_first(spellings)
             if len(found) > 1:
                 raise StageError(
                     f"{path}, line {number}: {printable(spellings[0])!r} names {len(found)} pairs, "
@@ -295,6 +295,8 @@ class PairNames:
     def __init__(self, entries: Sequence[Entry], unpaired: Sequence[str] = ()):
         self._files: dict[str, dict[str, set[str]]] = {}
         """By the name in lower case: the images and how their pairs may be called, suffixes left out."""
+        self._folders: set[str] = set()
+        """Names in lower case of the folders that hold any of them."""
         for entry in entries:
             for called in (*map(_stemmed, map(_slashed, (entry.image, entry.mask))), _slashed(entry.key)):
                 self._add(entry.image, called)
@@ -302,25 +304,45 @@ class PairNames:
             self._add(file, _stemmed(_slashed(file)))
 
     def _add(self, file: str, called: str) -> None:
-        name = called.rpartition("/")[2].casefold()
+        folder, _, name = called.casefold().rpartition("/")
         self._files.setdefault(name, {}).setdefault(file, set()).add(called)
+        self._folders.update(folder.split("/") if folder else ())
 
     def find(self, name: str) -> list[str]:
         """Returns the images (of unpaired masks: these) that agree with most of the name's last parts.
 
-        Upper and lower case count only where nothing else tells two of them apart.
+        Upper and lower case count only where nothing else tells two of them apart. A name with a folder that
+        the data has is that of no file in another: where ``val/1.png`` is missing, ``train/1.png`` is not it.
         """
         name = _slashed(name)
         for called in (name, _stemmed(name)):
-            if files := self._files.get(called.rpartition("/")[2].casefold()):
-                if len(files) == 1:
-                    return list(files)
+            files = {
+                file: others
+                for file, others in self._files.get(called.rpartition("/")[2].casefold(), {}).items()
+                if not self._lies_elsewhere(called, others)
+            }
+            if len(files) == 1:
+                return list(files)
+            if files:
                 agreeing = {
                     file: max(_agreement(called, other) for other in others) for file, others in files.items()
                 }
                 most = max(agreeing.values())
                 return [file for file, count in agreeing.items() if count == most]
         return []
+
+    def find_first(self, spellings: Iterable[str]) -> list[str]:
+        """Returns what the first of some spellings finds that finds anything."""
+        return next(filter(None, map(self.find, spellings)), [])
+
+    def _lies_elsewhere(self, name: str, others: Collection[str]) -> bool:
+        """Whether a folder that a name has, and a pair has not, is one of the data's others."""
+        if "/" not in name:
+            return False
+        own = {folder for other in others for folder in other.casefold().split("/")[:-1]}
+        parts = name.casefold().split("/")
+        agreeing = max(_agreement(name, other)[0] for other in others)
+        return any(part in self._folders and part not in own for part in parts[:-agreeing])
 
 
 def _slashed(path: str) -> str:
@@ -343,16 +365,16 @@ Line = tuple[int, Sequence[str]]
 """Number of a line, and what may be the name in it, the likeliest first."""
 
 
-def listed_names(root: Path, path: str, key: str) -> Iterator[Line]:
+def listed_names(root: Path, path: str, key: str, names: PairNames) -> Iterator[Line]:
     """Yields the lines of a list, comments and empty ones left out; the first of a table may be its headings.
 
     Raises:
       StageError: it cannot be read.
+      AmbiguousColumnsError: it is a table, and two of its columns name pairs, and not the same.
     """
     text = read_declaration(root, path, key)
     if is_table(path):
-        rows = enumerate(read_table(text), start=1)
-        yield from ((number, cells) for number, row in rows if (cells := _likeliest(row)))
+        yield from table_names(path, read_table(text), names)
         return
     for number, line in enumerate(text.splitlines(), start=1):
         if (line := line.strip()) and not line.startswith("#"):
@@ -361,11 +383,12 @@ def listed_names(root: Path, path: str, key: str) -> Iterator[Line]:
             yield number, tuple(text.strip("\"'") for text in (line, *columns))
 
 
-def _table_rows(root: Path, split: DeclaredSplit, key: str) -> Iterator[Line]:
+def _table_rows(root: Path, split: DeclaredSplit, key: str, names: PairNames) -> Iterator[Line]:
     """Yields the rows of a split's table, as ``list`` has lines.
 
     Raises:
       StageError: it cannot be read, has no such column, or no such value in it.
+      AmbiguousColumnsError: two of its columns name pairs, and not the same.
     """
     rows = read_table(read_declaration(root, str(split.csv), f"{key}.csv"))
     headings = rows[0] if rows else []
@@ -375,28 +398,130 @@ def _table_rows(root: Path, split: DeclaredSplit, key: str) -> Iterator[Line]:
             f"{', '.join(headings) or 'none'}"
         )
     place = headings.index(str(split.column))
-    count = 0
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) > place and row[place].strip() in (split.value or ()):
-            count += 1
-            yield number, _likeliest(row[:place] + row[place + 1 :])
-    if not count:
+    chosen = {
+        number
+        for number, row in enumerate(rows[1:], start=2)
+        if len(row) > place and row[place].strip() in (split.value or ())
+    }
+    if not chosen:
         values = sorted({row[place].strip() for row in rows[1:] if len(row) > place})
         raise StageError(
             f"{key}.value: {' or '.join(split.value or ())} stands nowhere in the column {split.column} of "
             f"{split.csv}; there is {', '.join(values[:5]) or 'nothing'}"
         )
+    for number, cells in table_names(str(split.csv), rows, names, place):
+        if number in chosen:
+            yield number, cells
+
+
+class AmbiguousColumnsError(StageError):
+    """Two columns of a table name pairs, and not the same."""
+
+
+def table_names(
+    path: str, rows: Sequence[Sequence[str]], names: PairNames, split_column: int | None = None
+) -> list[Line]:
+    """Returns the rows of a table with the cells of the columns that name its pairs.
+
+    One choice holds for the whole table: in a single row, the number of a row or patient may be the name of
+    another row's pair. Names of files go before numbers, and these before a column without heading, as
+    pandas numbers rows.
+
+    Args:
+      path: the table, for messages.
+      rows: its cells, the headings first, where it has any.
+      names: what the pairs may be called.
+      split_column: the column that says the split, where one does; the first row holds headings then.
+
+    Raises:
+      AmbiguousColumnsError: two columns fit, and name different pairs in a row.
+    """
+    first = 0 if split_column is None else 1
+    cells = [[cell.strip() for cell in row] for row in rows]
+    columns = [
+        _Column.of(place, cells[first:], names)
+        for place in range(max(map(len, cells), default=0))
+        if place != split_column
+    ]
+    headings = cells[0] if cells else []
+    chosen = _likeliest([column for column in columns if column.pairs], headings)
+    for column in chosen[1:]:
+        if column.contradicts(chosen[0]):
+            one, other = (_called(each.place, headings, names) for each in sorted((chosen[0], column)))
+            raise AmbiguousColumnsError(
+                f"{path}: column {one} and column {other} both name pairs, and not the same in each row; "
+                "leave the one that tells the file, or write its names with their suffix"
+            )
+    places = [column.place for column in chosen or sorted(columns, key=lambda column: not column.has_words)]
+    lines = (
+        (number, tuple(row[place] for place in places if len(row) > place and row[place]))
+        for number, row in enumerate(cells[first:], start=first + 1)
+    )
+    return [line for line in lines if line[1]]
+
+
+class _Column(NamedTuple):
+    """What the cells of a column name."""
+
+    place: int
+    found: list[list[str]]
+    """Of each row, the pairs that its cell may mean."""
+    has_words: bool
+    """Whether most of its cells are more than numbers."""
+
+    @classmethod
+    def of(cls, place: int, rows: Sequence[Sequence[str]], names: PairNames) -> Self:
+        cells = [row[place] if len(row) > place else "" for row in rows]
+        words = sum(re.search(r"[^\d.,+-]", cell) is not None for cell in cells)
+        return cls(place, list(map(names.find, cells)), 2 * words > sum(map(bool, cells)))
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs that it names, each counted once."""
+        return len({image for found in self.found for image in found})
+
+    @property
+    def clear(self) -> int:
+        """The number of rows in which it names one pair."""
+        return sum(len(found) == 1 for found in self.found)
+
+    def fits(self, most: int) -> bool:
+        """Whether it may be the one of names, where another column names ``most`` pairs."""
+        named = sum(map(bool, self.found))
+        return 2 * self.pairs >= (min(most, named) if self.has_words else most)
+
+    def contradicts(self, other: Self) -> bool:
+        """Whether both name pairs in some row, and none that is the same."""
+        return any(
+            one and two and not set(one) & set(two) for one, two in zip(self.found, other.found, strict=True)
+        )
+
+
+def _likeliest(columns: Sequence[_Column], headings: Sequence[str]) -> list[_Column]:
+    """The columns that may name the pairs of a table, the best first."""
+    most = max((column.pairs for column in columns), default=0)
+
+    def rank(column: _Column) -> int:
+        heading = headings[column.place] if len(headings) > column.place else ""
+        return 0 if column.has_words else 1 if heading and not heading.startswith("Unnamed:") else 2
+
+    fitting = [column for column in columns if column.fits(most)]
+    best = min(map(rank, fitting), default=0)
+    return sorted(
+        (column for column in fitting if rank(column) == best),
+        key=lambda column: (-column.clear, -column.pairs, column.place),
+    )
+
+
+def _called(place: int, headings: Sequence[str], names: PairNames) -> str:
+    """A column's heading, or its number where it has none."""
+    heading = headings[place] if len(headings) > place else ""
+    return printable(heading) if heading and not names.find(heading) else str(place + 1)
 
 
 def is_table(path: str) -> bool:
     """Whether a file's name says that it has rows of cells."""
     return path.lower().endswith(TABLES)
-
-
-def _likeliest(cells: Sequence[str]) -> tuple[str, ...]:
-    """What may be a name in a row: names of files before the numbers of rows, which may be names, too."""
-    filled = filter(None, map(str.strip, cells))
-    return tuple(sorted(filled, key=lambda cell: re.search(r"[^\d.,+-]", cell) is None))
 
 
 def read_table(text: str) -> list[list[str]]:

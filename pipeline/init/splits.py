@@ -19,10 +19,13 @@ from components.image_mask_example_gen.report import Reason, Rejection
 from components.image_mask_example_gen.split_names import SPELLINGS, split_name
 from components.image_mask_example_gen.splits import (
     TABLES,
+    AmbiguousColumnsError,
+    Line,
     PairNames,
     listed_names,
     read_declaration,
     read_table,
+    table_names,
 )
 from pipeline.init import InitError
 from pipeline.init.files import absolute, some
@@ -98,16 +101,20 @@ def find_splits(root: Path, entries: Sequence[Entry], unpaired: Sequence[Rejecti
         InitError: folders named like splits cannot be kept apart, or leave nothing to train on.
     """
     alone = [item.file for item in unpaired if item.reason is Reason.IMAGE_WITHOUT_MASK]
-    sources = [
-        source
-        for find in (_in_folders, _in_lists, _in_tables, _in_names)
-        if (source := find(root, entries, alone)) is not None
-    ]
+    unused: list[str] = []
+    found = (
+        _in_folders(root, entries, alone),
+        _in_lists(root, entries, alone, unused),
+        _in_tables(root, entries, alone, unused),
+        _in_names(entries),
+    )
+    sources = [source for source in found if source is not None]
     if not sources:
-        return FoundSplits({}, (*_unread(root), *_above(root, entries, alone)))
+        return FoundSplits({}, (*dict.fromkeys(unused), *_unread(root), *_above(root, entries, alone)))
     chosen, *others = sources
     chosen = next(filter(None, (_with_val(chosen, other) for other in others)), chosen)
     keys, notes = _keys(chosen)
+    notes += dict.fromkeys(unused)
     notes += [
         f"{other.kind} divide these pairs otherwise than {chosen.kind}, which are taken; say the others in "
         "dataset.splits if they are right"
@@ -238,8 +245,9 @@ def _one_or_all(items: Sequence[str]) -> str | list[str]:
 
 
 def _in_lists(
-    root: Path, entries: Sequence[Entry], alone: Sequence[str], *, beside: bool = False
+    root: Path, entries: Sequence[Entry], alone: Sequence[str], unused: list[str], *, beside: bool = False
 ) -> _Source | None:
+    """Looks for lists; why one is not used is added to ``unused``."""
     groups: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for path in _files(root, _LISTS, beside):
         if found := split_name(PurePosixPath(path).stem):
@@ -256,9 +264,14 @@ def _in_lists(
     for key in sorted(groups, key=likely)[:_MOST_FILES]:
         splits: dict[str, _Split] = {}
         listed = spoken_of = 0
+        try:
+            lines_of = {path: _lines(root, path, names) for paths in groups[key].values() for path in paths}
+        except AmbiguousColumnsError as error:
+            unused.append(f"not used for the splits: {error}")
+            continue
         for split, paths in groups[key].items():
-            lines = [spellings for path in paths for spellings in _lines(root, path)]
-            images = [image for spellings in lines for image in _first_found(names, spellings)]
+            lines = [spellings for path in paths for _, spellings in lines_of[path]]
+            images = [image for spellings in lines for image in names.find_first(spellings)]
             if members := pairs.intersection(images):
                 splits[split] = _Split({"list": _one_or_all(paths)}, members)
                 listed, spoken_of = listed + len(lines), spoken_of + len(images)
@@ -273,20 +286,19 @@ def _in_lists(
     return best[1] if best else None
 
 
-def _lines(root: Path, path: str) -> list[Sequence[str]]:
+def _lines(root: Path, path: str, names: PairNames) -> list[Line]:
     try:
-        return [spellings for _, spellings in listed_names(root, path, path)]
+        return list(listed_names(root, path, path, names))
+    except AmbiguousColumnsError:
+        raise
     except StageError:
         return []
 
 
-def _first_found(names: PairNames, spellings: Sequence[str]) -> list[str]:
-    return next(filter(None, map(names.find, spellings)), [])
-
-
 def _in_tables(
-    root: Path, entries: Sequence[Entry], alone: Sequence[str], *, beside: bool = False
+    root: Path, entries: Sequence[Entry], alone: Sequence[str], unused: list[str], *, beside: bool = False
 ) -> _Source | None:
+    """Looks for a table; why one is not used is added to ``unused``."""
     names, pairs = None, frozenset(entry.image for entry in entries)
     for path in islice(_files(root, TABLES, beside), _MOST_FILES):
         try:
@@ -294,17 +306,21 @@ def _in_tables(
         except StageError:
             continue
         for column, heading in enumerate(rows[0] if rows else ()):
-            cells = [(row[column].strip(), row) for row in rows[1:] if len(row) > column]
-            values = Counter(value for value, _ in cells)
+            cells = {n: row[column].strip() for n, row in enumerate(rows[1:], 2) if len(row) > column}
+            values = Counter(cells.values())
             spelt = _spelt(heading, list(islice(values, _MOST_VALUES + 1)))
             if len(values) > _MOST_VALUES or not _tells_apart([spelt.get(value) for value in values]):
                 continue
             names = names or PairNames(entries, alone)
             members: dict[str, set[str]] = defaultdict(set)
-            for value, row in cells:
-                others = [cell.strip() for place, cell in enumerate(row) if place != column and cell.strip()]
-                if value in spelt:
-                    members[spelt[value]].update(_first_found(names, others))
+            try:
+                lines = table_names(path, rows, names, column)
+            except AmbiguousColumnsError as error:
+                unused.append(f"not used for the splits: {error}")
+                continue
+            for number, others in lines:
+                if (split := spelt.get(cells.get(number, ""))) is not None:
+                    members[split].update(names.find_first(others))
             kept = {split: of for split, images in members.items() if (of := pairs.intersection(images))}
             if len(frozenset().union(*kept.values())) < _FITS * len(pairs):
                 continue
@@ -326,7 +342,7 @@ def _spelt(heading: str, values: Sequence[str]) -> dict[str, str]:
     return {value: found[0] for value in values if (found := split_name(value)) and found[2] == "{}"}
 
 
-def _in_names(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _Source | None:
+def _in_names(entries: Sequence[Entry]) -> _Source | None:
     found: dict[str, tuple[str, str, str]] = {}
     for entry in entries:
         if (name := split_name(PurePosixPath(entry.image).stem)) is None:
@@ -353,7 +369,7 @@ def _in_names(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> _So
 def _above(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> Iterator[str]:
     """Says which lists or tables outside of the data divide it: a recipe names files under its root."""
     for find in (_in_lists, _in_tables):
-        if source := find(root.parent, entries, alone, beside=True):
+        if source := find(root.parent, entries, alone, [], beside=True):
             named = {path for each in source.splits.values() for path in _paths(each.declaration)}
             shown = some(sorted(str(root.parent / path) for path in named))
             yield f"{shown} seem to divide these pairs, and are not used: move them into {root} to keep that"

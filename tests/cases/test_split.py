@@ -315,6 +315,7 @@ def test_lists_that_overlap_stop_the_command(tmp_path: Path, capsys: pytest.Capt
         ("split\tmask", "{w}\t{n}.png", ("TRAIN", "VALID", "TEST")),
         # The number of the row is the name of another file.
         (",file,split", "{row},{n}.jpg,{w}", ("train", "val", "test")),
+        (",id,split", "{row},{n},{w}", ("train", "val", "test")),
     ],
 )
 def test_a_table_with_a_column_of_splits_divides_it(
@@ -330,6 +331,19 @@ def test_a_table_with_a_column_of_splits_divides_it(
     (root / "meta.csv").write_text("\n".join([heading, *rows]) + "\n")
     recipe = init(root / "images", root / "masks", tmp_path / "r.yaml")
     assert planned(recipe) == {"train": images(*TRAIN), "val": images(*VAL), "test": images(*TEST)}
+
+
+def test_a_table_in_which_two_columns_may_be_the_names_is_said_and_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    draw(root, [(f"images/{number}.jpg", f"masks/{number}.png") for number in range(12)])
+    rows = [f"{number * 5 % 12},{number},{'test' if number in TEST else 'train'}" for number in range(12)]
+    (root / "meta.csv").write_text("\n".join(["patient,image,split", *rows]))
+    recipe = init(root / "images", root / "masks", tmp_path / "r.yaml")
+    assert not recipe.dataset.splits.declared
+    said = capsys.readouterr().out
+    assert said.count("not used for the splits: meta.csv: column patient and column image both") == 1
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,26 @@ def test_the_folder_tells_files_of_one_name_apart(tmp_path: Path) -> None:
         divided(tmp_path, pairs("train/1", "val/1", "val/2"), test={"list": "test.txt"})
 
 
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("images/val/1.jpg", None),
+        ("/data/val/images/1.jpg", None),
+        ("images/VAL/2.jpg", "val/2"),
+        ("elsewhere/1.jpg", "train/1"),
+        ("train/images/1.jpg", "train/1"),
+    ],
+)
+def test_a_file_that_is_missing_in_a_folder_is_not_found_in_another(
+    tmp_path: Path, line: str, found: str | None
+) -> None:
+    (tmp_path / "test.txt").write_text(f"{line}\nval/3.jpg")
+    names = pairs("train/1", "train/2", "val/2", "val/3")
+    split, aside, _ = divided(tmp_path, names, test={"list": "test.txt"}, val=0.0)
+    assert {key for key, name in split.items() if name == "test"} == {"val/3"} | ({found} - {None})
+    assert aside == ({} if found else {line: Reason.LISTED_ONLY})
+
+
 def test_the_case_of_letters_tells_files_apart_where_nothing_else_does(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("IMG")
     split, _, _ = divided(tmp_path, pairs("img", "IMG", "other"), test={"list": "test.txt"}, val=0.0)
@@ -243,6 +263,51 @@ def test_a_table_may_declare_splits(tmp_path: Path, separator: str) -> None:
     split, aside, origins = divided(tmp_path, pairs("a", "b", "c", "d"), **splits)
     assert split == {"a": "train", "b": "val", "c": "test", "d": "train"} and not aside
     assert origins["test"] == "split.csv, set = hold or out"
+
+
+NUMBERS = [str(number) for number in range(12)]
+TESTED = {"0", "1", "2"}
+
+
+def table(root: Path, heading: str, row: str) -> dict[str, Any]:
+    """Writes a table of pairs whose names are numbers, in an order of its own; returns its declaration."""
+    rows = [
+        row.format(i=place, n=number, twin=(int(number) + 5) % 12, s="test" if number in TESTED else "rest")
+        for place, number in enumerate(sorted(NUMBERS, key=lambda name: int(name) * 7 % 12))
+    ]
+    (root / "meta.csv").write_text("\n".join([heading, *rows]))
+    return {"csv": "meta.csv", "column": "split", "value": "test"}
+
+
+@pytest.mark.parametrize(
+    ("heading", "row"),
+    [
+        (",id,split", "{i},{n},{s}"),
+        ("Unnamed: 0,split,id", "{i},{s},{n}"),
+        ("patient,file,split", "{twin},{n}.png,{s}"),
+        ("image,mask,split", "{n},{n}_mask.png,{s}"),
+        ("few,image,split", "3,{n},{s}"),
+    ],
+)
+def test_one_column_of_a_table_names_the_pairs_of_all_its_rows(
+    tmp_path: Path, heading: str, row: str
+) -> None:
+    split, aside, _ = divided(tmp_path, pairs(*NUMBERS), test=table(tmp_path, heading, row), val=0.0)
+    assert {key for key, name in split.items() if name == "test"} == TESTED and not aside
+
+
+def test_a_name_that_is_missing_is_not_looked_for_in_another_column(tmp_path: Path) -> None:
+    rows = table(tmp_path, "patient,file,split", "{twin},{n}.png,{s}")
+    split, aside, _ = divided(tmp_path, pairs(*NUMBERS[1:]), test=rows, val=0.0)
+    assert {key for key, name in split.items() if name == "test"} == {"1", "2"}
+    assert aside == {"0.png": Reason.LISTED_ONLY}
+
+
+def test_a_table_in_which_two_columns_may_be_the_names_is_refused(tmp_path: Path) -> None:
+    declared = {"test": table(tmp_path, "patient,image,split", "{twin},{n},{s}")}
+    for splits in (declared, {"test": {"list": "meta.csv"}}):
+        with pytest.raises(StageError, match=r"meta\.csv: column patient and column image both name pairs"):
+            divided(tmp_path, pairs(*NUMBERS), **splits)
 
 
 @pytest.mark.parametrize(
