@@ -1,7 +1,7 @@
 """COCO's JSON: every form of a segment, the order of overlap, images where tools put them, hostile lists."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.drawn_masks import _decompressed
 from components.image_mask_example_gen.files import InputRejectedError
+from components.image_mask_example_gen.inputs import fingerprint_contents, fingerprint_inputs
 from components.image_mask_example_gen.layouts.layout import IGNORED, Entry
 from components.image_mask_example_gen.report import Reason
 
@@ -198,6 +199,50 @@ def test_what_has_no_image_is_rejected_and_what_no_list_has_is_set_aside(tmp_pat
     ]
 
 
+@pytest.mark.parametrize("missing", ["5.jpg", "9.jpg", "val/9.jpg"])
+def test_an_image_that_is_missing_in_a_split_s_folder_is_not_found_in_another_s(
+    tmp_path: Path, missing: str
+) -> None:
+    train = [f"{number}.jpg" for number in range(6)]
+    write(
+        tmp_path,
+        "annotations/instances_train.json",
+        coco_list([record(number, name) for number, name in enumerate(train)], []),
+        *(f"train/{name}" for name in (*train, "9.jpg")),
+    )
+    val = coco_list([record(1, "0.jpg"), record(2, missing)], [])
+    write(tmp_path, "annotations/instances_val.json", val, "val/0.jpg")
+    scan = config(tmp_path).source.scan(tmp_path)
+    assert [entry.image for entry in scan.entries if entry.official_split == "val"] == ["val/0.jpg"]
+    assert {item.file: item.reason for item in scan.rejected} == {
+        "annotations/instances_val.json#2": Reason.MASK_WITHOUT_IMAGE,
+        "train/9.jpg": Reason.UNLISTED,
+    }
+
+
+def test_lists_of_splits_may_share_a_folder_named_after_one(tmp_path: Path) -> None:
+    for split, name in (("train", "1.jpg"), ("val", "2.jpg")):
+        write(tmp_path, f"{split}.json", coco_list([record(1, name)], []), f"train/{name}")
+    scan = config(tmp_path).source.scan(tmp_path)
+    assert {entry.image: entry.official_split for entry in scan.entries} == {
+        "train/1.jpg": "train",
+        "train/2.jpg": "val",
+    }
+
+
+def test_pictures_whose_names_differ_in_the_suffix_alone_are_two(tmp_path: Path) -> None:
+    names = ["a.jpg", "a.png", "b.jpg", "c.png", "c.png.jpg"]
+    write(tmp_path, "a.json", coco_list([record(i, name) for i, name in enumerate(names)], []), *names)
+    found = entries(config(tmp_path))
+    assert {key: entry.image for key, entry in found.items()} == {
+        "a.jpg": "a.jpg",
+        "a.png": "a.png",
+        "b": "b.jpg",
+        "c": "c.png",
+        "c.png.jpg": "c.png.jpg",
+    }
+
+
 def test_one_picture_in_two_lists_is_refused(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write(tmp_path, f"{split}.json", coco_list([record(1, "1.jpg")], []), "images/1.jpg")
@@ -241,6 +286,21 @@ def test_panoptic_segments_have_their_category_and_crowds_and_void_count_nowhere
     expected = np.repeat([0, 1, IGNORED, IGNORED], 10)[:, np.newaxis]
     np.testing.assert_array_equal(found, np.broadcast_to(expected, found.shape))
     assert "annotations/panoptic_val2017/x.png" in config(tmp_path).source.scan(tmp_path).files
+
+
+@pytest.mark.parametrize("fingerprint", [fingerprint_inputs, fingerprint_contents])
+def test_a_missing_panoptic_picture_rejects_its_pair_and_does_not_end_the_run(
+    tmp_path: Path, fingerprint: Callable[[DatasetConfig], str]
+) -> None:
+    annotation = {"image_id": 1, "file_name": "x.png", "segments_info": [{"id": 1, "category_id": 3}]}
+    content = {"images": [record(1, "x.jpg")], "annotations": [annotation], "categories": CATEGORIES}
+    write(tmp_path, "panoptic.json", content, "x.jpg")
+    dataset = config(tmp_path)
+    missing = fingerprint(dataset)
+    with pytest.raises(InputRejectedError, match="No such file"):
+        mask_of(dataset, "x")
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "x.png")
+    assert fingerprint(dataset) != missing
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """TensorFlow Datasets: a prepared set is read record by record, with its own splits, and not downloaded."""
 
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from tiny_tfds import COUNTS, NAMES, TinyPets, Unnamed, picture, prepare
 
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.image import read_image
+from components.image_mask_example_gen.inputs import fingerprint_inputs
 from components.image_mask_example_gen.layouts.layout import Options, Scan
 from components.image_mask_example_gen.layouts.tfds import Tfds
 from components.image_mask_example_gen.report import Reason
@@ -89,10 +92,6 @@ def test_what_is_not_prepared_is_named(data_dir: Path, keys: dict[str, Any], com
 
 
 def test_a_cut_file_rejects_the_records_that_it_lost(data_dir: Path, tmp_path: Path) -> None:
-    from shutil import copytree
-
-    from components.image_mask_example_gen.files import InputRejectedError
-
     copytree(data_dir, tmp_path / "cut")
     for file in (tmp_path / "cut/tiny_pets/3.2.0").glob("*test*"):
         file.write_bytes(file.read_bytes()[:-10])
@@ -104,3 +103,16 @@ def test_a_cut_file_rejects_the_records_that_it_lost(data_dir: Path, tmp_path: P
         except InputRejectedError:
             lost += 1
     assert 1 <= lost <= COUNTS["test"]
+
+
+def test_a_missing_file_rejects_its_records_and_does_not_end_the_run(data_dir: Path, tmp_path: Path) -> None:
+    copytree(data_dir, tmp_path / "cut")
+    for file in (tmp_path / "cut/tiny_pets/3.2.0").glob("*test*"):
+        file.unlink()
+    dataset = config(tmp_path / "cut")
+    assert fingerprint_inputs(dataset) != fingerprint_inputs(config(data_dir))
+    lost = [entry for entry in scan(dataset).entries if entry.official_split == "test"]
+    for entry in lost:
+        with pytest.raises(InputRejectedError, match="No such file"):
+            read_image(dataset.source.image_file(tmp_path / "cut", entry), 10**6)
+    assert len(lost) == COUNTS["test"]

@@ -6,13 +6,15 @@ CVPR 2019.
 
 import re
 from array import array
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from components.bucket import BucketPath
+from components.dataset.features import SPLITS
 from components.errors import StageError
 from components.folders import files_below, scan_folder
 from components.image_mask_example_gen.layouts.file_pattern import FilePattern
@@ -129,6 +131,7 @@ class Coco(Layout):
     def scan(self, root: Path) -> Scan:
         """Finds each image of each list. Pictures beside them that no list has are set aside."""
         entries: dict[str, Entry] = {}
+        """By image."""
         rejected: list[Rejection] = []
         lists = self.lists(root)
         files = set(lists)
@@ -146,13 +149,12 @@ class Coco(Layout):
                     found = f"its image {name!r} is in none of the folders where one would look"
                     rejected.append(Rejection(mask, Reason.MASK_WITHOUT_IMAGE, found))
                     continue
-                key = str(PurePosixPath(image).with_suffix(""))
-                if key in entries:
+                if image in entries:
                     raise StageError(
-                        f"{image} is in {entries[key].mask} and in {mask}; a picture has one mask: "
+                        f"{image} is in {entries[image].mask} and in {mask}; a picture has one mask: "
                         "remove one, or choose lists: dataset.masks, such as annotations/instances_*.json"
                     )
-                entries[key] = Entry(key, image, mask, split)
+                entries[image] = Entry(image, image, mask, split)
                 files.add(image)
                 folders.add(PurePosixPath(image).parent.as_posix())
                 if picture := annotations.pictures.get(number):
@@ -167,7 +169,7 @@ class Coco(Layout):
         for folder in sorted(folders):
             for image in sorted(finder.pictures(folder) - files):
                 rejected.append(Rejection(image, Reason.UNLISTED, f"in none of {', '.join(lists)}"))
-        return Scan([entries[key] for key in sorted(entries)], rejected, sorted(files))
+        return Scan(_keyed(entries), rejected, sorted(files))
 
     def open_mask(self, root: Path, entry: Entry, max_pixels: int) -> "Mask":
         """Opens the annotations of an image; a list is read once a process."""
@@ -192,6 +194,17 @@ class Coco(Layout):
             return SegmentsMask(height, width, segments, shown, background)
         panoptic = PictureMask(root / _panoptic_file(root, path, picture), max_pixels)
         return SegmentsMask(panoptic.height, panoptic.width, segments, shown, background, panoptic)
+
+
+def _keyed(entries: Mapping[str, Entry]) -> list[Entry]:
+    """Gives each image's entry its key: its path, without the suffix where that leaves it one of its own."""
+    stems = {image: str(PurePosixPath(image).with_suffix("")) for image in entries}
+    taken = Counter([*stems.values(), *stems])
+    keyed = (
+        replace(entry, key=stems[image] if taken[stems[image]] == 1 else image)
+        for image, entry in entries.items()
+    )
+    return sorted(keyed, key=lambda entry: entry.key)
 
 
 def _load(root: Path, path: str) -> Annotations:
@@ -315,6 +328,7 @@ class _Finder:
     def __init__(self, root: Path):
         self._root = root
         self._listed: dict[str, set[str]] = {}
+        self._folders: dict[str, list[PurePosixPath]] = {}
         self._last: dict[str, PurePosixPath] = {}
 
     def find(self, name: str, path: str, split: str | None) -> str | None:
@@ -326,7 +340,9 @@ class _Finder:
           split: The list's split.
         """
         last = self._last.get(path)
-        folders = self._folders(path, split)
+        if path not in self._folders:
+            self._folders[path] = self._folders_of(path, split)
+        folders = self._folders[path]
         for base in folders if last is None else (last, *folders):
             if (found := path_below(base, name)) and self._is_there(found):
                 self._last[path] = base
@@ -342,13 +358,21 @@ class _Finder:
         start = "" if folder == "." else f"{folder}/"
         return {start + name for name in names if PurePosixPath(name).suffix.lower() in PICTURES}
 
-    def _folders(self, path: str, split: str | None) -> list[PurePosixPath]:
+    def _folders_of(self, path: str, split: str | None) -> list[PurePosixPath]:
+        """Where a list's images may lie: not with those of another split, where its own have a folder."""
         listed = PurePosixPath(path)
+        bases = dict.fromkeys((listed.parent, listed.parent.parent, PurePosixPath(".")))
         # instances_train2017.json is about train2017.
         subject = listed.stem.partition("_")[2] or listed.stem
         own = [name for name in (subject, split) if name]
-        names = [*own, *(f"images/{name}" for name in own), *_FOLDERS]
-        bases = dict.fromkeys((listed.parent, listed.parent.parent, PurePosixPath(".")))
+        own += [f"images/{name}" for name in own]
+        others: set[str] = set()
+        if split in SPLITS and (
+            innermost_split(listed.parent.parts) == split
+            or any(self._names((base / name).as_posix()) for base in bases for name in own)
+        ):
+            others = set(SPLITS) - {split}
+        names = [*own, *(name for name in _FOLDERS if name not in others)]
         return [base / name for base in bases for name in ("", *names)]
 
     def _is_there(self, path: str) -> bool:
