@@ -3,6 +3,7 @@
 Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective", IJCV 2015.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -87,7 +88,8 @@ class Voc(Layout):
         """
         masks = _PNG_MASKS if (root / _PNG_MASKS).is_dir() else _MASKS
         pairs = pair_files(files_by_stem(root, _IMAGES, tuple(PICTURES)), files_by_stem(root, masks, ".png"))
-        lists, listed = _read_lists(root)
+        known = {pair.key for pair in pairs.entries} | {Path(item.file).stem for item in pairs.rejected}
+        lists, listed = _read_lists(root, known)
         entries = []
         rejected = []
         for item in pairs.rejected:
@@ -101,7 +103,6 @@ class Voc(Layout):
                 rejected.append(Rejection(pair.image, Reason.UNLISTED, found))
             else:
                 entries.append(replace(pair, official_split=listed.get(pair.key)))
-        known = {pair.key for pair in pairs.entries} | {Path(item.file).stem for item in pairs.rejected}
         for key in sorted(listed.keys() - known):
             if listed[key] != "test":
                 found = f"listed as {listed[key]}, and there is neither image nor mask"
@@ -109,7 +110,7 @@ class Voc(Layout):
         return Scan(entries, rejected, sorted([*pairs.files, *lists]))
 
 
-def _read_lists(root: Path) -> tuple[list[str], dict[str, str]]:
+def _read_lists(root: Path, known: Collection[str]) -> tuple[list[str], dict[str, str]]:
     """Returns the lists there are, and the split of each name in them."""
     lists: list[str] = []
     listed: dict[str, str] = {}
@@ -118,15 +119,18 @@ def _read_lists(root: Path) -> tuple[list[str], dict[str, str]]:
         if not (root / path).is_file():
             continue
         lists.append(path)
-        names = []
-        for line in (root / path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines():
-            # Lists of other tasks have a second column, and some tools write whole paths.
-            if fields := line.split():
-                names.append(Path(fields[0]).stem if "/" in fields[0] else fields[0])
-        for name in names:
+        lines = (root / path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        for name in dict.fromkeys(_listed_name(line, known) for line in lines if line.strip()):
             if split != "trainval" and name in listed:
                 raise StageError(
                     f"{path}: {name} is in {_LISTS}/{listed[name]}.txt, too; a picture has one split"
                 )
             listed.setdefault(name, split)
     return lists, listed
+
+
+def _listed_name(line: str, known: Collection[str]) -> str:
+    """Returns what a line names: all of it, or its first column, as lists of other tasks have two."""
+    # Some tools write whole paths.
+    names = [Path(text).stem if "/" in text else text for text in (line.strip(), line.split()[0])]
+    return next((name for name in names if name in known), names[0])
