@@ -30,6 +30,8 @@ from components.imaging.reading import RGB, Reading
 
 _FIRST_ROWS = 8
 """Of a JPEG these cost hardly more than one pixel."""
+_OF_8_BITS = 257
+"""What 8 bits are multiplied by to become 16."""
 
 
 @dataclass(frozen=True)
@@ -89,28 +91,23 @@ def _read(data: bytes, max_pixels: int, reading: Reading) -> EncodedImage:
     orientation = stored_orientation(data, picture)
     height, width, left_out = picture.height, picture.width, 0
     if kept := _format_to_keep(data, picture):
-        kind, rows = kept
+        kind, decoded = kept
         data = with_orientation(data, orientation) if kind == "png" else data
     else:
         left_out = bands_left_out(picture)
         data = as_png(data, picture, max_pixels)
-        decoded = _decode(data)
-        if decoded is None:
+        again = _decode(data)
+        if again is None:
             raise InputRejectedError(
                 Reason.NOT_DECODABLE, "TensorFlow does not decode it, not even re-encoded as PNG"
             )
-        kind, rows, (height, width) = "png", _first_rows(decoded), decoded.shape[:2]
-    return EncodedImage(data, kind, height, width, rows, orientation, _used_range(data), left_out)
-
-
-def _used_range(data: bytes) -> tuple[float, float] | None:
-    if not is_deep_png(data):
-        return None
-    return used_range(tf.io.decode_png(data, channels=3, dtype=tf.uint16).numpy())
+        kind, decoded, (height, width) = "png", again, again.shape[:2]
+    used = used_range(decoded) if decoded.dtype == np.uint16 else None
+    return EncodedImage(data, kind, height, width, _first_rows(decoded), orientation, used, left_out)
 
 
 def _format_to_keep(data: bytes, picture: Image.Image) -> tuple[str, np.ndarray] | None:
-    """The format that stays as it is and the first rows; None where the bytes will not do.
+    """The format that stays as it is, and its pixels or first rows; None where the bytes will not do.
 
     JPEGs, the bulk of most datasets, are not decoded: their structure is walked and the first rows asked for,
     which finds what libjpeg would refuse at a tenth of the cost.
@@ -119,16 +116,16 @@ def _format_to_keep(data: bytes, picture: Image.Image) -> tuple[str, np.ndarray]
         case "JPEG" | "MPO":
             rows = _top_of_whole_jpeg(data, picture)
             pixels = _decode(data) if rows is None else rows
-            return ("jpeg", _first_rows(pixels)) if pixels is not None else None
+            return ("jpeg", pixels) if pixels is not None else None
         case "PNG":
             pixels = _decode(data)
             if pixels is None or pixels.shape[:2] != (picture.height, picture.width):
                 return None
-            return "png", _first_rows(pixels)
+            return "png", pixels
         case "BMP":
             # TensorFlow misreads a palette.
             pixels = np.asarray(decode(data, picture, "RGB"))
-            return ("bmp", _first_rows(pixels)) if np.array_equal(_decode(data), pixels) else None
+            return ("bmp", pixels) if np.array_equal(_decode(data), pixels) else None
     return None
 
 
@@ -155,12 +152,17 @@ def _first_rows(pixels: np.ndarray) -> np.ndarray:
 
 
 def _digest(shape: tuple[int, ...], pixels: np.ndarray) -> bytes:
+    if pixels.dtype == np.uint16 and not (pixels % _OF_8_BITS).any():
+        # The same picture saved with 8 bits has the same digest.
+        pixels = (pixels // _OF_8_BITS).astype(np.uint8)
     return blake2b(str(shape[:2]).encode() + pixels.tobytes(), digest_size=16).digest()
 
 
 def _decode(data: bytes) -> np.ndarray | None:
-    """uint8 [height, width, 3] as training and serving will see it, None if TensorFlow cannot."""
+    """[height, width, 3] as TensorFlow decodes it, None if it cannot: uint16 of a PNG that has 16 bits."""
     try:
+        if is_deep_png(data):
+            return tf.io.decode_png(data, channels=3, dtype=tf.uint16).numpy()
         return tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
     except tf.errors.OpError:
         return None

@@ -77,6 +77,24 @@ def test_the_same_pixels_are_found_whatever_their_files_are(
     assert "train images/train/0.png = test images/test/copy.bmp" in caplog.text
 
 
+def test_of_16_bits_all_are_compared_whatever_the_file_s_format(root: Path) -> None:
+    dark = np.random.default_rng(9).integers(0, 256, (3, *SIZE)).astype(np.uint16)
+    for name, pixels in (
+        ("train/dark.png", dark[0]),
+        ("val/darker.tif", dark[1]),
+        ("test/darkest.png", dark[2]),
+    ):
+        save(root, name, pixels)
+    save(root, "test/copy.tif", dark[0])
+    gray = (picture(7)[..., 0] // 2).astype(np.uint8)
+    save(root, "train/gray.bmp", gray)
+    save(root, "val/deep.png", gray.astype(np.uint16) * 257)
+    assert shared(root, value_range=[0, 255]) == [
+        ["train images/train/dark.png", "test images/test/copy.tif"],
+        ["train images/train/gray.bmp", "val images/val/deep.png"],
+    ]
+
+
 def test_pictures_that_begin_alike_and_copies_within_a_split_are_none(root: Path) -> None:
     other = picture(0)
     other[-1, -1, 0] ^= 1
