@@ -1,11 +1,12 @@
 """The recipe's ``dataset`` part: where images and masks lie and what the masks mean."""
 
+from collections import Counter
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
-from components.dataset.labels import LabelSet
+from components.dataset.labels import MAX_CLASSES, LabelSet
 from components.image_mask_example_gen.layouts import DATASETS
 from components.image_mask_example_gen.layouts.file_pattern import FilePattern
 from components.image_mask_example_gen.layouts.folder import Folder
@@ -293,6 +294,7 @@ class DatasetConfig(Settings):
                 "dataset.ignore_label and dataset.label_values must both be numbers or both be colours"
             )
         self._check_merged()
+        self._check_names()
         self.label_set()
         names, ignored = self.raw_labels()
         if self.ignore_label is not None and self.ignore_label in names:
@@ -313,6 +315,25 @@ class DatasetConfig(Settings):
                         f"dataset.merge_classes: {': '.join(pair)}: there is no class {name!r} to merge; "
                         f"choose from {', '.join(sorted(choice))}"
                     )
+
+    def _check_names(self) -> None:
+        """Says in the recipe's words what `LabelSet` would say in its own."""
+        names = [raw.name for raw in self._chosen_classes()]
+        if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
+            shown = ", ".join(map(repr, repeated))
+            raise ValueError(f"dataset.classes: {shown} is given more than once; names must differ")
+        if 2 <= len(names) <= MAX_CLASSES:
+            return
+        key = "classes"
+        if self.classes is None and (self.label_values is not None or isinstance(self.masks, dict)):
+            key = "masks" if self.label_values is None else "label_values"
+        few = f"dataset.{key} names {', '.join(map(repr, names)) or 'no class'}"
+        many = f"dataset.{key} names {len(names)} classes"
+        merged = ", those that dataset.merge_classes merges left out" if self.merge_classes else ""
+        said = few if len(names) < 2 else many
+        raise ValueError(
+            f"{said}{merged}; there must be at least 2, background among them, and at most {MAX_CLASSES}"
+        )
 
     def _check_tolerance(self, labels: dict[RawLabel, str]) -> None:
         for (one, name), (two, other) in combinations(labels.items(), 2) if self.label_tolerance else ():

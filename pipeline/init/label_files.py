@@ -49,6 +49,7 @@ _THREE: Final = rf"[\[(]?\s*{_NUMBER}(?:\s*[\s,;]\s*{_NUMBER}){{2}}\s*[\])]?"
 _HEX: Final = r"(?:#|0x)[0-9a-fA-F]{6}"
 _BEFORE = re.compile(rf"({_THREE}|{_HEX}|{_NUMBER})[\s,;:]+(\D.*)")
 _AFTER = re.compile(rf"(.*?)(?:[\s,;:]+({_THREE}|{_HEX})|\s*[,;:\t]\s*({_NUMBER}))")
+_BLANK_AND_NUMBER = re.compile(rf"(.*\S)\s+({_NUMBER})")
 _CVAT = re.compile(r"([^:]+):(\d+,\d+,\d+):[^:]*:[^:]*")
 _THREE_NUMBERS = re.compile(rf"(?<!\d){_NUMBER}(?:\s*[\s,;]\s*{_NUMBER}){{2}}(?!\d)")
 _ONE_MORE_NUMBER = re.compile(r"[,;:\t]\s*\d+$")
@@ -246,6 +247,8 @@ def _from_lines(text: str) -> ClassNames:
     if (table := _table(lines)) is not None:
         return _checked(_from_rows(table))
     found = [_line(line) for line in lines]
+    if all(item[1:] == (None, None) for item in found):
+        found = _ending_in_values(lines) or found
     for name, *raws in found:
         if _THREE_NUMBERS.search(name) or (raws != [None, None] and _ONE_MORE_NUMBER.search(name)):
             raise InitError(f"{name!r} is more than a name and its value or colour")
@@ -261,6 +264,18 @@ def _from_lines(text: str) -> ClassNames:
         _check_one_column(lines)
         return _checked(ClassNames(tuple(lines)))
     return _checked(_put_together(names, [value for _, value, _ in found], [color for *_, color in found]))
+
+
+def _ending_in_values(lines: Sequence[str]) -> list[tuple[str, int | None, Color | None]]:
+    """Names and values where each line is ``road 7``; empty where the numbers may be parts of names.
+
+    They may where names or numbers repeat, as in ``zone 1`` and ``zone 2``, or in ``road 1`` and ``roof 1``.
+    """
+    found = [(match[1], _whole(match[2])) for line in lines if (match := _BLANK_AND_NUMBER.fullmatch(line))]
+    names, values = {name for name, _ in found}, {value for _, value in found}
+    if len(lines) < 2 or None in values or not len(names) == len(values) == len(lines):
+        return []
+    return [(name, value, None) for name, value in found]
 
 
 def _check_one_column(lines: Sequence[str]) -> None:

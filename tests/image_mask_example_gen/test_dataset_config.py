@@ -30,8 +30,21 @@ FOLDER: dict[str, Any] = {
         (FOLDER, "dataset.classes"),
         (FOLDER | {"classes": ["a", "b"], "images": "/etc/*"}, "under dataset.root"),
         (FOLDER | {"classes": ["a", "b"], "masks": "../m/*"}, "under dataset.root"),
-        (FOLDER | {"classes": ["a"]}, "at least 2"),
-        (FOLDER | {"classes": ["a", "b", "a"]}, "'a'"),
+        (
+            FOLDER | {"classes": ["road"]},
+            "dataset.classes names 'road'; there must be at least 2, background",
+        ),
+        (FOLDER | {"classes": []}, "dataset.classes names no class; there must be at least 2"),
+        (
+            FOLDER | {"classes": [str(number) for number in range(256)]},
+            "dataset.classes names 256 classes; there must be at least 2, background among them, and at",
+        ),
+        (FOLDER | {"label_values": {"road": 7}}, "dataset.label_values names 'road'; there must be"),
+        (FOLDER | {"classes": ["a", "b", "a"]}, "dataset.classes: 'a' is given more than once"),
+        (
+            FOLDER | {"classes": ["a", "b"], "merge_classes": {"b": "a"}},
+            "names 'a', those that dataset.merge_classes merges left out; there must be at least 2",
+        ),
         (FOLDER | {"classes": ["a", "b"], "ignore_label": 1}, "is the class 'b'"),
         (FOLDER | {"classes": ["a", "b"], "ignore_label": [0, 0, 0]}, "both be colours"),
         (

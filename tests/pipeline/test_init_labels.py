@@ -403,6 +403,23 @@ def test_a_file_may_hold_names_alone(tmp_path: Path, name: str, text: str) -> No
     assert read_label_file(written(tmp_path / name, text)) == ClassNames(("road", "zone 1", "zone 2"))
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("building 2\nsky 0\ntraffic light 11\n", {"building": 2, "sky": 0, "traffic light": 11}),
+        ("zone 1\nzone 2\n", None),
+        ("road 1\nroof 1\n", None),
+        ("road 1\nroof 99999\n", None),
+        ("road 1\n", None),
+    ],
+)
+def test_a_number_after_a_blank_is_a_value_where_names_and_numbers_all_differ(
+    tmp_path: Path, text: str, values: dict[str, int] | None
+) -> None:
+    read = read_label_file(written(tmp_path / "a.txt", text))
+    assert read == ClassNames(tuple(values or text.splitlines()), values)
+
+
 def told(path: Path) -> dict[str, RawLabel]:
     """Values where a label file tells them, else colours; the names are theirs."""
     read = read_label_file(path)
