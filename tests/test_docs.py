@@ -10,6 +10,7 @@ import yaml
 from documented import DOCS, PAGES, README, REPOSITORY, blocks, name
 
 from components.image_mask_example_gen.report import Reason
+from components.image_mask_example_gen.split_names import SPELLINGS
 from docs.recipe_reference import main, reference
 from pipeline.config import load_recipe
 
@@ -57,6 +58,11 @@ def test_the_recipe_for_own_data_is_valid(tmp_path: Path) -> None:
     whole["dataset"] |= own["dataset"]
     path.write_text(yaml.safe_dump(whole | {"evaluation": {}}))
     assert set(load_recipe(str(path)).dataset.splits.declared) == {"train", "val", "test"}
+
+
+def test_every_word_that_names_a_split_is_listed_and_no_other() -> None:
+    [listed] = re.findall(r"Known words are ([^.]*)\.", (DOCS / "own-data.md").read_text())
+    assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(SPELLINGS)
 
 
 def test_every_reason_for_a_rejected_file_is_explained_and_no_other() -> None:

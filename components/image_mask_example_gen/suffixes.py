@@ -14,20 +14,6 @@ UNREAD_PICTURES: Final = frozenset(
     {".heic", ".heif", ".hif", ".avif", ".jxl"}
     | {".psd", ".xcf", ".tga", ".exr", ".hdr", ".svg", ".eps", ".pcx"}
     | {".raw", ".cr2", ".cr3", ".crw", ".dng", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"}
-    | {
-        ".pcx",
-        ".dcm",
-        ".nii",
-        ".nrrd",
-        ".mha",
-        ".mhd",
-        ".npy",
-        ".npz",
-        ".svs",
-        ".ndpi",
-        ".czi",
-        ".sid",
-        ".ecw",
-    }
+    | {".dcm", ".nii", ".nrrd", ".mha", ".mhd", ".npy", ".npz", ".svs", ".ndpi", ".czi", ".sid", ".ecw"}
 )
 """Suffixes, in lower case, of pictures that nothing here reads: to be named, not passed by."""

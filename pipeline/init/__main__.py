@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted, nothing was written", file=sys.stderr)
         return interrupt.EXIT_CODE
     except OSError as error:
-        print(f"{parser.prog}: {error.filename}: {error.strerror}", file=sys.stderr)
+        # Of a write that fails, Python does not say the file.
+        print(f"{parser.prog}: {error.filename or args.output}: {error.strerror}", file=sys.stderr)
         return USAGE
     show("\n".join(report))
     return 0

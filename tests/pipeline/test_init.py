@@ -1,5 +1,7 @@
 """The init command: from two folders to a recipe that runs as it is."""
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -299,6 +301,18 @@ def test_folders_that_are_missing_or_hold_nothing_are_named(
 def test_two_pairs_are_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw_folders(tmp_path, save_gray, names=["a", "b"])
     assert refused_folders(capsys, tmp_path).startswith("2 usable pairs")
+
+
+def test_a_write_that_fails_is_told_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_folders(tmp_path, save_gray)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    assert refused_folders(capsys, tmp_path) == f"{tmp_path / 'my.yaml'}: File too large"
 
 
 @pytest.mark.parametrize(
