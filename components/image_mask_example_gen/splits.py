@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple, Self
 
@@ -245,6 +245,8 @@ class _Members:
         self._entries = scan.entries
         self._unpaired = [item.file for item in scan.rejected if item.reason in _UNPAIRED]
         self._by_path = False
+        self._tables: dict[tuple[str, int], list[Line]] = {}
+        """By path and column of the split, the rows of a table."""
         self.missing: list[Rejection] = []
         """Names in lists that no file has."""
 
@@ -261,7 +263,7 @@ class _Members:
             for path in split.list:
                 yield from self._listed(path, listed_names(self._root, path, f"{key}.list", self._names))
         else:
-            yield from self._listed(str(split.csv), _table_rows(self._root, split, key, self._names))
+            yield from self._listed(str(split.csv), self._table_rows(split, key))
 
     def wants(self, item: Rejection, splits: dict[str, str]) -> bool:
         """Whether a split asks for an unpaired file; no path of an image tells that of a mask."""
@@ -279,6 +281,37 @@ class _Members:
                 where = f"{path}, line {number}; no file has this name"
                 self.missing.append(Rejection(spellings[0], Reason.LISTED_ONLY, where))
             yield from found
+
+    def _table_rows(self, split: DeclaredSplit, key: str) -> Iterator["Line"]:
+        """Yields the rows of a split's table, as ``list`` has lines.
+
+        Raises:
+          StageError: it cannot be read, has no such column, or no such value in it.
+          AmbiguousColumnsError: two of its columns name pairs, and not the same.
+        """
+        path = str(split.csv)
+        rows = read_table(read_declaration(self._root, path, f"{key}.csv"))
+        headings = rows[0] if rows else []
+        if split.column not in headings:
+            raise StageError(
+                f"{key}.column: {path} has no column {split.column!r}; it has {', '.join(headings) or 'none'}"
+            )
+        place = headings.index(str(split.column))
+        chosen = {
+            number
+            for number, row in enumerate(rows[1:], start=2)
+            if len(row) > place and row[place].strip() in (split.value or ())
+        }
+        if not chosen:
+            values = sorted({row[place].strip() for row in rows[1:] if len(row) > place})
+            raise StageError(
+                f"{key}.value: {' or '.join(split.value or ())} stands nowhere in the column {split.column} "
+                f"of {path}; there is {', '.join(values[:5]) or 'nothing'}"
+            )
+        # Three splits of one table are one choice of its column.
+        if (path, place) not in self._tables:
+            self._tables[path, place] = table_names(path, rows, self._names, place)
+        yield from (line for line in self._tables[path, place] if line[0] in chosen)
 
 
 def _path_test(split: DeclaredSplit) -> Callable[[str], bool]:
@@ -337,7 +370,7 @@ class PairNames:
 
     def _lies_elsewhere(self, name: str, others: Collection[str]) -> bool:
         """Whether a folder that a name has, and a pair has not, is one of the data's others."""
-        if "/" not in name:
+        if "/" not in name or name in others:
             return False
         own = {folder for other in others for folder in other.casefold().split("/")[:-1]}
         parts = name.casefold().split("/")
@@ -381,37 +414,6 @@ def listed_names(root: Path, path: str, key: str, names: PairNames) -> Iterator[
             # Names may have blanks, and a line may have columns.
             columns = [column for column in re.split(r"[\s,;]+", line) if column]
             yield number, tuple(text.strip("\"'") for text in (line, *columns))
-
-
-def _table_rows(root: Path, split: DeclaredSplit, key: str, names: PairNames) -> Iterator[Line]:
-    """Yields the rows of a split's table, as ``list`` has lines.
-
-    Raises:
-      StageError: it cannot be read, has no such column, or no such value in it.
-      AmbiguousColumnsError: two of its columns name pairs, and not the same.
-    """
-    rows = read_table(read_declaration(root, str(split.csv), f"{key}.csv"))
-    headings = rows[0] if rows else []
-    if split.column not in headings:
-        raise StageError(
-            f"{key}.column: {split.csv} has no column {split.column!r}; it has "
-            f"{', '.join(headings) or 'none'}"
-        )
-    place = headings.index(str(split.column))
-    chosen = {
-        number
-        for number, row in enumerate(rows[1:], start=2)
-        if len(row) > place and row[place].strip() in (split.value or ())
-    }
-    if not chosen:
-        values = sorted({row[place].strip() for row in rows[1:] if len(row) > place})
-        raise StageError(
-            f"{key}.value: {' or '.join(split.value or ())} stands nowhere in the column {split.column} of "
-            f"{split.csv}; there is {', '.join(values[:5]) or 'nothing'}"
-        )
-    for number, cells in table_names(str(split.csv), rows, names, place):
-        if number in chosen:
-            yield number, cells
 
 
 class AmbiguousColumnsError(StageError):
@@ -460,6 +462,9 @@ def table_names(
     return [line for line in lines if line[1]]
 
 
+_NO_NUMBER: Final = re.compile(r"[^\d.,+-]")
+
+
 class _Column(NamedTuple):
     """What the cells of a column name."""
 
@@ -469,26 +474,30 @@ class _Column(NamedTuple):
     has_words: bool
     """Whether most of its cells are more than numbers."""
 
+    pairs: int
+    """The number of pairs that it names, each counted once."""
+    named: int
+    """The number of rows in which it names any."""
+    clear: int
+    """Likewise one alone."""
+
     @classmethod
     def of(cls, place: int, rows: Sequence[Sequence[str]], names: PairNames) -> Self:
         cells = [row[place] if len(row) > place else "" for row in rows]
-        words = sum(re.search(r"[^\d.,+-]", cell) is not None for cell in cells)
-        return cls(place, list(map(names.find, cells)), 2 * words > sum(map(bool, cells)))
-
-    @property
-    def pairs(self) -> int:
-        """The number of pairs that it names, each counted once."""
-        return len({image for found in self.found for image in found})
-
-    @property
-    def clear(self) -> int:
-        """The number of rows in which it names one pair."""
-        return sum(len(found) == 1 for found in self.found)
+        words = sum(map(bool, map(_NO_NUMBER.search, cells)))
+        found = list(map(names.find, cells))
+        return cls(
+            place,
+            found,
+            has_words=2 * words > sum(map(bool, cells)),
+            pairs=len(set(chain.from_iterable(found))),
+            named=sum(map(bool, found)),
+            clear=sum(len(each) == 1 for each in found),
+        )
 
     def fits(self, most: int) -> bool:
         """Whether it may be the one of names, where another column names ``most`` pairs."""
-        named = sum(map(bool, self.found))
-        return 2 * self.pairs >= (min(most, named) if self.has_words else most)
+        return 2 * self.pairs >= (min(most, self.named) if self.has_words else most)
 
     def contradicts(self, other: Self) -> bool:
         """Whether both name pairs in some row, and none that is the same."""
