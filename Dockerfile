@@ -62,12 +62,14 @@ COPY ${LOCK} packages.lock
 COPY requirements/signing.lock .
 # What nobody loads goes: headers and what else is for compiling, libclang, stubs, the packages' own tests (h5py
 # imports its), Google's APIs that neither Beam's file system nor its Dataflow runner imports, and symbols; not those of
-# the libraries that wheels bring along in *.libs, which patchelf has moved things in, nor of NVIDIA's.
+# the libraries that wheels bring along in *.libs, which patchelf has moved things in, nor of NVIDIA's. cuSOLVER is linked
+# to where TensorFlow looks for it; without it no GPU would be used (tensorflow/tensorflow#112973).
 RUN --mount=type=secret,id=pip_conf --mount=type=secret,id=ca \
     set -eu; \
     pip --python /opt/venv/bin/python install --no-compile --no-deps --require-hashes --no-build-isolation \
         -r packages.lock -r signing.lock; \
     cd /opt/venv/lib/python3.11/site-packages; \
+    if [ -d nvidia/cusolver ]; then ln -s ../../cusolver/lib/libcusolver.so.11 nvidia/cusparse/lib/; fi; \
     rm -rf tensorflow/include clang; \
     for api in bigtable datastore dlp kms language monitoring recommendationengine secretmanager spanner sql \
             videointelligence vision; do rm -rf google/cloud/${api}*; done; \

@@ -33,6 +33,9 @@ endif
 MADE_FOR := $(or $(TARGET),$(if $(wildcard $(FOR_GPU)),gpu,cpu))
 IMAGE_FOR := $(or $(TARGET),cpu)
 STAMP := $(or $(STAMP_$(MADE_FOR)),$(error TARGET=$(TARGET): there are cpu and gpu))
+# TensorFlow 2.21's wheel looks for cuSOLVER everywhere but where its package lies, and then uses no GPU at all
+# (tensorflow/tensorflow#112973); cuSPARSE's folder is among those.
+LINK_CUSOLVER := ln -sf ../../cusolver/lib/libcusolver.so.11 $(VENV)/lib/python3.11/site-packages/nvidia/cusparse/lib/
 # What looks at packages; it is in no environment that it looks at.
 TOOLS := .cache/tools
 # Prints how old each lock is, which is when it was committed; nothing where nobody can say, as without a history.
@@ -131,6 +134,7 @@ $(STAMP): $(LOCK_$(MADE_FOR))
 		"$$python" -m venv --clear $(VENV); \
 		$(if $(filter gpu,$(MADE_FOR)),touch $(FOR_GPU);) \
 		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $<; \
+		$(if $(filter gpu,$(MADE_FOR)),$(LINK_CUSOLVER);) \
 		sha256sum $< > $@; \
 	fi; touch $@
 

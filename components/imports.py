@@ -3,6 +3,7 @@
 import gc
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,10 +28,13 @@ def quick_imports(*absent: str) -> Iterator[None]:
     Some ten thousand modules make objects by the million and next to no garbage, which the collector looks
     for again and again: while they are imported, and in each full pass afterwards.
 
+    TensorFlow is told to take of a GPU what it needs, not all at once: a server and a run may share one.
+
     Args:
         absent: what others import where they find it, and what nobody here uses of them. What has been
             imported before, stays.
     """
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     hidden = [name for name in absent if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     collecting = gc.isenabled()

@@ -20,6 +20,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Set before anything imports TensorFlow: its start-up chatter would bury a failing test's message.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Of what happens without a GPU the tests tell; two of them at once would each take all of one.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     begin_by_fork()
 

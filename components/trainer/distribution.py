@@ -160,8 +160,7 @@ class _ReplicatedModel(keras.Model):
 class _CommonLossScale(keras.optimizers.LossScaleOptimizer):
     """Leaves a step out, on all replicas, if the gradients of any of them overflow.
 
-    Keras 3.15 asks the first replica for all, and adds the others' infinite gradients to the weights; or, on
-    GPUs, each for itself, so that those that go on would wait for the others' gradients for ever.
+    Keras 3.15 asks the first replica for all, and adds the others' infinite gradients to the weights.
     """
 
     def check_finite(self, grads: Sequence[tf.Tensor | None]) -> tf.Tensor:

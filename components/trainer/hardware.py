@@ -1,6 +1,7 @@
 """What a training runs on, and the dtype policy and XLA compilation where the recipe leaves them to it."""
 
 import os
+from importlib.util import find_spec
 from typing import Literal
 
 import tensorflow as tf
@@ -12,6 +13,9 @@ _FLOAT16 = (7, 0)
 """The first compute capability of NVIDIA's whose tensor cores multiply float16."""
 _BFLOAT16 = (8, 0)
 """The first whose tensor cores multiply bfloat16, as fast."""
+_BLACKWELL = (10, 0)
+"""The first for which XLA of TensorFlow 2.21, made with CUDA 12.5, writes code that ends the process
+(tensorflow/tensorflow#111958)."""
 
 
 def training_policy(training: TrainingConfig) -> str:
@@ -25,13 +29,17 @@ def training_policy(training: TrainingConfig) -> str:
 
 
 def _fastest_precision() -> Literal["none", "float16", "bfloat16"]:
-    gpus = tf.config.list_physical_devices("GPU")
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-    # GPUs of other makers have none.
-    capability = min((gpu.get("compute_capability", (0, 0)) for gpu in details), default=(0, 0))
+    capability = min(_capabilities(), default=(0, 0))
     if capability >= _BFLOAT16:
         return "bfloat16"
     return "float16" if capability >= _FLOAT16 else "none"
+
+
+def _capabilities() -> list[tuple[int, int]]:
+    gpus = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    # GPUs of other makers have none.
+    return [gpu.get("compute_capability", (0, 0)) for gpu in details]
 
 
 def devices() -> str:
@@ -39,7 +47,11 @@ def devices() -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         cores = len(os.sched_getaffinity(0))
-        return f"the CPU, {cores} core{'s' * (cores != 1)}"
+        idle = find_spec("nvidia") is not None
+        return (
+            f"the CPU, {cores} core{'s' * (cores != 1)}"
+            + "; CUDA's libraries are installed, but TensorFlow finds no GPU" * idle
+        )
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     # In their order, each once; GPUs of other makers have none.
     names = ", ".join(dict.fromkeys(gpu["device_name"] for gpu in details if "device_name" in gpu))
@@ -49,7 +61,8 @@ def devices() -> str:
 def compiles_steps(training: TrainingConfig) -> bool:
     """Whether XLA compiles the steps: as wanted, else where the strategy in force has one device, a GPU.
 
-    It pays on accelerators; on a CPU, TensorFlow's own kernels train U-Nets three times as fast.
+    It pays on accelerators, of NVIDIA's up to compute capability 9. On a CPU, TensorFlow's own kernels train
+    U-Nets three times as fast.
 
     Raises:
         StageError: it is wanted on several devices.
@@ -61,5 +74,6 @@ def compiles_steps(training: TrainingConfig) -> bool:
             "set it to null"
         )
     if training.jit_compile is None:
-        return replicas == 1 and bool(tf.config.list_physical_devices("GPU"))
+        capabilities = _capabilities()
+        return replicas == 1 and bool(capabilities) and max(capabilities) < _BLACKWELL
     return training.jit_compile

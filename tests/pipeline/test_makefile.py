@@ -1,8 +1,11 @@
 """Set-up: installs once, completely, with the right Python. A stand-in for Python notes what it is asked."""
 
+import _ctypes
+import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,25 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 LOCKS = sorted(f"requirements/{path.name}" for path in (_REPOSITORY / "requirements").glob("*.lock"))
 LOCKS_IN_ORDER = [f"requirements/{name}.lock" for name in ("cpu", "gpu", "signing", "dev", "tools")]
 """Each is resolved after those that constrain it."""
+_PACKAGES = "lib/python3.11/site-packages"
+_CUDA = {
+    "cublas": ("libcublas.so.12", "libcublasLt.so.12"),
+    "cuda_runtime": ("libcudart.so.12",),
+    "cudnn": ("libcudnn.so.9",),
+    "cufft": ("libcufft.so.11",),
+    "cusolver": ("libcusolver.so.11",),
+    "cusparse": ("libcusparse.so.12",),
+}
+"""The libraries that TensorFlow opens before it looks for GPUs, by package."""
+_OPEN_CUDA = """
+import ctypes, sys
+framework = ctypes.CDLL(sys.argv[1] + "/libtensorflow_framework.so.2", ctypes.RTLD_GLOBAL)
+ctypes.CDLL(sys.argv[1] + "/libtensorflow_cc.so.2", ctypes.RTLD_GLOBAL)
+status = (ctypes.c_uint64 * 8)()
+# tsl::internal::DsoLoader::MaybeTryDlopenGPULibraries(), whose absl::Status is 1 where all is well.
+framework._ZN3tsl8internal9DsoLoader26MaybeTryDlopenGPULibrariesEv(status)
+sys.exit(status[0] != 1)
+"""
 _PYTHON = """#!/bin/bash
 echo "$*" >> {calls}
 case "$*" in
@@ -19,6 +41,7 @@ case "$*" in
   "-m venv"*)
     [ "$3" != --clear ] || rm -rf "${{@: -1}}"
     mkdir -p "${{@: -1}}/bin"; cp "$0" "${{@: -1}}/bin/python" ;;
+  "-m pip install"*gpu.lock) [ ! -e {broken_network} ] && mkdir -p .venv/{packages}/nvidia/cusparse/lib ;;
   "-m pip install"*) [ ! -e {broken_network} ] ;;
 esac
 """
@@ -39,7 +62,20 @@ class Clone:
         self._calls = root / "calls"
         self._bin = root / "bin"
         self._bin.mkdir()
-        for tool in ("bash", "sha256sum", "touch", "rm", "mkdir", "cp", "grep", "sed", "awk", "find", "env"):
+        for tool in (
+            "bash",
+            "sha256sum",
+            "touch",
+            "rm",
+            "ln",
+            "mkdir",
+            "cp",
+            "grep",
+            "sed",
+            "awk",
+            "find",
+            "env",
+        ):
             (self._bin / tool).symlink_to(shutil.which(tool) or pytest.skip(f"no {tool}"))
         python = self._bin / "python3"
         python.write_text(
@@ -47,6 +83,7 @@ class Clone:
                 calls=self._calls,
                 version_check=0 if python_is_3_11 else 1,
                 broken_network=self.broken_network,
+                packages=_PACKAGES,
             )
         )
         python.chmod(0o755)
@@ -111,9 +148,31 @@ def test_a_gpu_is_set_up_by_its_own_lock_and_stays_so_until_told_otherwise(clone
     assert clone.installed == ["requirements/dev.lock"]
 
 
+def test_tensorflow_finds_all_of_cudas_libraries_after_a_set_up_for_gpus(clone: Clone) -> None:
+    """The libraries are stand-ins; who looks for them, and where, is TensorFlow."""
+    spec = importlib.util.find_spec("tensorflow")
+    assert spec is not None and spec.origin is not None
+    installed = Path(spec.origin).parent
+    assert clone.make("setup", "TARGET=gpu").returncode == 0
+    packages = clone.root / ".venv" / _PACKAGES
+    (packages / "tensorflow").mkdir()
+    for name in ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2"):
+        (packages / "tensorflow" / name).symlink_to(installed / name)
+    for package, libraries in _CUDA.items():
+        (packages / "nvidia" / package / "lib").mkdir(parents=True, exist_ok=True)
+        for library in libraries:
+            (packages / "nvidia" / package / "lib" / library).symlink_to(_ctypes.__file__)
+    opened = [sys.executable, "-c", _OPEN_CUDA, str(packages / "tensorflow")]
+    assert subprocess.run(opened, capture_output=True, timeout=60).returncode == 0
+    (packages / "nvidia/cusparse/lib/libcusolver.so.11").unlink()
+    assert subprocess.run(opened, capture_output=True, timeout=60).returncode == 1, (
+        "the link is not needed any more"
+    )
+
+
 def test_switching_between_cpu_and_gpu_leaves_nothing_of_the_other(clone: Clone) -> None:
     clone.make("setup-dev")
-    left = clone.root / ".venv/lib"
+    left = clone.root / ".venv/left"
     for target in ("gpu", "cpu"):
         left.touch()
         clone.make("setup-dev", f"TARGET={target}")
