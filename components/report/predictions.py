@@ -55,15 +55,16 @@ class Predictions:
 def predict_split(candidate: Candidate, split_dir: Path, num_classes: int) -> Predictions:
     """Asks the candidate for the masks of a split, and counts."""
     images: list[SegmentedImage] = []
-    rows: list[Margins] = []
+    rows: list[list[list[int]]] = []
     total = np.zeros((num_classes, num_classes), np.int64)
     for example, mask in candidate.masks(read_split(split_dir)):
         confusion = count_pixels(decode_mask(example.mask), decode_mask(mask), num_classes, IGNORE_LABEL)
         total += confusion
-        rows.append(margins(confusion))
+        # Not as arrays: such small ones would lie among pixels, in memory that then cannot be given back.
+        rows.append([margin.tolist() for margin in margins(confusion)])
         images.append(SegmentedImage(example.name, example.attributes))
-    stacked = (np.stack(parts) for parts in zip(*rows, strict=True))
-    return Predictions(tuple(images), Margins(*stacked), total)
+    per_image = np.array(rows, np.int64).reshape(len(rows), len(Margins._fields), num_classes)
+    return Predictions(tuple(images), Margins(*per_image.swapaxes(0, 1)), total)
 
 
 def _batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
