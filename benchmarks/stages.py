@@ -91,7 +91,7 @@ def _row(stage: str, root: Path, sizes: Sequence[int], cores: int, rounds: int) 
     """Measures and prints a row; returns its milliseconds an image."""
     costs: list[Cost] = []
     for size in sizes:
-        arguments = ("pets_unet", str(root / f"pets-{size}"), *_SETTINGS, f"beam.workers={cores}")
+        arguments = ("pets_unet", str(root / f"pets-{size}"), *_SETTINGS)
         measured = [
             measure(stage, arguments, root / f"run-{number}-{cores}-{size}", range(cores))
             for number in range(rounds)

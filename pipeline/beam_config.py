@@ -81,9 +81,8 @@ class BeamConfig(Settings):
     """Beam's runner. FnApiRunner works within the stage's own process, the others hand work to a cluster."""
     workers: int | None = Field(default=None, ge=1)
     """How many work at once, of FnApiRunner and Dataflow at most. Null: FnApiRunner takes one for each core
-    that it may use, Flink what its cluster is set to, Dataflow what it thinks best. Whatever it says,
-    FnApiRunner takes one for StatisticsGen and Transform and two for the Evaluator, which more would slow
-    down; but Transform has all where it materializes."""
+    that it may use, but one for StatisticsGen, for Transform unless it materializes, and two for the
+    Evaluator; Flink what its cluster is set to, Dataflow what it thinks best."""
     job_endpoint: _Address | None = None
     """HOST:PORT of a Beam job service, such as the job server of Flink or Spark, or Prism."""
     flink_master: (
@@ -117,7 +116,7 @@ class BeamConfig(Settings):
 
         Args:
             cores: what a stage may use, for the default runner; None takes those of this process.
-            useful: how many threads of it are of use.
+            useful: how many threads of it are of use; counts where ``workers`` is None.
         """
         # Without an image named, TFX packs itself into an archive, anew in every stage, which workers install
         # over their own (`make_beam_dependency_flags` in tfx/utils/dependency_utils.py).
@@ -128,8 +127,8 @@ class BeamConfig(Settings):
     def _runner_args(self, cores: int | None, useful: int | None) -> Iterator[str]:
         yield f"--runner={self.runner}"
         if not self.is_remote:
-            workers = self.workers or cores or len(os.sched_getaffinity(0))
-            workers = min(workers, useful or workers)
+            cores = cores or len(os.sched_getaffinity(0))
+            workers = self.workers or min(cores, useful or cores)
             yield f"--direct_running_mode={'in_memory' if workers == 1 else 'multi_threading'}"
             yield f"--direct_num_workers={workers}"
             return

@@ -22,7 +22,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
 IGNORED = (REPOSITORY / ".dockerignore").read_text()
 PACKAGES = ("components", "models", "pipeline")
-LOCKS = dict(re.findall(r"^LOCK_(\w+) := (\S+)$", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
+MAKEFILE = (REPOSITORY / "Makefile").read_text()
+LOCKS = dict(re.findall(r"^LOCK_(\w+) := (\S+)$", MAKEFILE, flags=re.MULTILINE))
 PLACEHOLDER = "sha256:" + "0" * 64
 
 
@@ -373,3 +374,9 @@ def test_the_revision_of_an_image_does_not_hide_a_changed_tree(tmp_path: Path) -
     assert re.fullmatch("[0-9a-f]{40}", commit)
     (source / "components.py").touch()
     assert revision_built(source, tmp_path / "bin") == f"{commit}-dirty"
+
+
+def test_the_image_links_cusolver_as_setup_does() -> None:
+    """TensorFlow finds it there and nowhere else, and uses no GPU without it; test_makefile.py shows that."""
+    linked = re.search(r"^LINK_CUSOLVER := ln -sf (\S+) \S+/site-packages/(\S+)$", MAKEFILE, re.MULTILINE)
+    assert linked and f"ln -s {linked[1]} {linked[2]};" in DOCKERFILE

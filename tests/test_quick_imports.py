@@ -136,3 +136,14 @@ def test_what_only_executing_a_stage_takes_is_not_imported_before_and_whole_then
         "['components.evaluator.executor', 'components.trainer.executor']",
         "EvalConfig ExtractEvaluateAndWriteResults",
     ]
+
+
+@pytest.mark.parametrize(("given", "counts"), [(None, "true"), ("false", "false")])
+def test_of_a_gpu_is_taken_what_is_needed_unless_somebody_says_otherwise(
+    given: str | None, counts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+    if given is not None:
+        monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", given)
+    program = f"{_HEAD}import os\nwith quick_imports():\n    print(os.environ['TF_FORCE_GPU_ALLOW_GROWTH'])"
+    assert _says(program) == counts

@@ -28,6 +28,8 @@ from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import is_deep_png, read_png, used_range
 from components.imaging.reading import RGB, Reading
 
+_BMP_BITS = 28
+"""Place of the bits a pixel in a BMP."""
 _FIRST_ROWS = 8
 """Of a JPEG these cost hardly more than one pixel."""
 _OF_8_BITS = 257
@@ -123,7 +125,9 @@ def _format_to_keep(data: bytes, picture: Image.Image) -> tuple[str, np.ndarray]
                 return None
             return "png", pixels
         case "BMP":
-            # TensorFlow misreads a palette.
+            # Of 8 bits a pixel a served model refuses those with a palette, which TensorFlow misreads.
+            if data[_BMP_BITS] == 8:
+                return None
             pixels = np.asarray(decode(data, picture, "RGB"))
             return ("bmp", pixels) if np.array_equal(_decode(data), pixels) else None
     return None

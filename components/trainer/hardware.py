@@ -47,7 +47,8 @@ def devices() -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         cores = len(os.sched_getaffinity(0))
-        idle = find_spec("nvidia") is not None
+        wanted = os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+        idle = wanted and find_spec("nvidia") is not None
         return (
             f"the CPU, {cores} core{'s' * (cores != 1)}"
             + "; CUDA's libraries are installed, but TensorFlow finds no GPU" * idle

@@ -112,7 +112,8 @@ class TrainingConfig(Settings):
     """Number format of the network's activations; null decides by the GPUs: bfloat16 from compute capability
     8.0 on, float16 from 7.0 on. It is 32 bits on CPUs, where bfloat16 pays with AVX512-BF16 or AMX only."""
     jit_compile: bool | None = None
-    """Compile steps with XLA; null does for one GPU, of NVIDIA's up to compute capability 9."""
+    """Compile steps with XLA; null does for one GPU, but not for NVIDIA's from compute capability
+    10 on."""
     cache_bytes: int = Field(default=4 * 2**30, ge=0)
     """Decoded uint8 pixels of train and val are kept in memory if they take no more than this, otherwise on
     disk."""

@@ -32,6 +32,13 @@ def save(image: Image.Image, file_format: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def one_colour() -> Image.Image:
+    """Black, in a palette of colours: TensorFlow takes its pixels for what they are."""
+    image = Image.new("P", (7, 5))
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    return image
+
+
 def check(data: bytes) -> EncodedImage:
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
@@ -59,6 +66,7 @@ KEPT = {
 }
 REENCODED = {
     "palette bmp": save(picture("P"), "BMP"),
+    "bmp of one colour, with a palette": save(one_colour(), "BMP"),
     "1-bit bmp": save(picture("1"), "BMP"),
     "gif": save(picture("P"), "GIF"),
     "animated gif": save(picture("P"), "GIF", save_all=True, append_images=[picture("P").rotate(180)]),

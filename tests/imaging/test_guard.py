@@ -61,6 +61,24 @@ def claiming(file_format: str, width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def short_palette(colors: int) -> bytes:
+    """A gray BMP with fewer colours than 256, and pixels of these alone."""
+    data = bytearray(encoded("L", "BMP"))
+    begin = int.from_bytes(data[10:14], "little")
+    pixels = bytes(value % colors for value in data[begin:])
+    data[10:14] = (54 + 4 * colors).to_bytes(4, "little")
+    data[46:50] = colors.to_bytes(4, "little")
+    return bytes(data[: 54 + 4 * colors]) + pixels
+
+
+def longer_header(size: int) -> bytes:
+    """A gray BMP as later versions of its header have it: 124 bytes of the fifth, say, not 40."""
+    data = bytearray(encoded("L", "BMP"))
+    begin = int.from_bytes(data[10:14], "little") + size - 40
+    data[10:14], data[14:18] = begin.to_bytes(4, "little"), size.to_bytes(4, "little")
+    return bytes(data[:54]) + bytes(size - 40) + bytes(data[54:])
+
+
 ORDINARY = {
     "JPEG": encoded("RGB", "JPEG"),
     "progressive JPEG": encoded("RGB", "JPEG", progressive=True),
@@ -69,6 +87,8 @@ ORDINARY = {
     "BMP": encoded("RGB", "BMP"),
     "BMP from top to bottom": claiming("BMP", 7, -5),
     "gray BMP": encoded("L", "BMP"),
+    "gray BMP of 16 colours": short_palette(16),
+    "gray BMP with a longer header": longer_header(124),
 }
 
 

@@ -343,7 +343,13 @@ def test_one_machine_needs_no_job(packages: dict[str, Package]) -> None:
 
 
 @pytest.mark.parametrize(
-    "others", [MACHINES, (f"{TRAINER}.gpus=4",), (f"{TRAINER}.gpu_resource=amd.com/gpu",)]
+    "others",
+    [
+        MACHINES,
+        (f"{TRAINER}.gpus=4",),
+        (f"{TRAINER}.gpu_resource=amd.com/gpu",),
+        (f"{TRAINER}.node_selector={{nvidia.com/gpu.product: Tesla-T4}}",),
+    ],
 )
 def test_stages_behind_know_on_what_devices_was_trained(others: tuple[str, ...]) -> None:
     """The cache would answer them with what was made of the model of others."""

@@ -408,9 +408,11 @@ def test_what_killed_runs_leave_half_written_goes_with_the_next_one(run: Run, tm
     own.touch()
     half_written = [
         *(workdir / name for name in (".summary.json.7", "..metadata.sha256.7", ".summary.json.deleting")),
+        *(workdir / "report" / f".{name}.deleting" for name in ("index.html", "splits.csv")),
         *(folder / name for name in (".index.html.7", ".report.json.7")),
     ]
     for path in half_written:
+        path.parent.mkdir(exist_ok=True)
         path.touch()
     # Of the first one, what it leaves is gone by now.
     assert len(list(workdir.glob("artifacts/Worker/model/*/begun"))) == 1

@@ -22,6 +22,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tiny_export import LABELS, export_tiny_model
 
 from components.evaluator.extractors import _MAX_BATCH_SIZE
+from components.imaging.reading import RGB, Reading
 from components.serving.config import ServingLimits
 
 IMAGE = np.full((12, 10, 3), 200, np.uint8)
@@ -70,8 +71,15 @@ def test_without_python_objects_as_in_tensorflow_serving_the_answers_are_the_sam
     assert answer["class_fraction"].tolist() == [[0.0, 1.0], [1.0, 0.0]]
 
 
-def test_a_model_accepts_its_own_warm_up_however_few_pixels_it_accepts(tmp_path: Path) -> None:
-    directory = export_tiny_model(tmp_path, ServingLimits(max_pixels=20))
+@pytest.mark.parametrize(
+    ("max_pixels", "reading"),
+    [(3, RGB), (20, Reading(channels=2, bands=(1, 2)))],
+    ids=["less than a row", "bands"],
+)
+def test_a_model_accepts_its_own_warm_up_however_few_pixels_it_accepts(
+    tmp_path: Path, max_pixels: int, reading: Reading
+) -> None:
+    directory = export_tiny_model(tmp_path, ServingLimits(max_pixels=max_pixels), reading)
     signatures = tf.saved_model.load(str(directory)).signatures
     [file] = directory.rglob("tf_serving_warmup_requests")
     for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():

@@ -12,9 +12,15 @@ from components.trainer.training_config import TrainingConfig
 
 SetUp = Callable[..., None]
 
-BLACKWELL, AMPERE, TURING, PASCAL = (
+BLACKWELL, HOPPER, AMPERE, TURING, PASCAL = (
     {"device_name": name, "compute_capability": capability}
-    for name, capability in (("RTX 5090", (12, 0)), ("A100", (8, 0)), ("T4", (7, 5)), ("P100", (6, 0)))
+    for name, capability in (
+        ("B200", (10, 0)),
+        ("H100", (9, 0)),
+        ("A100", (8, 0)),
+        ("T4", (7, 5)),
+        ("P100", (6, 0)),
+    )
 )
 OTHER_MAKER: dict[str, Any] = {"device_name": "MI300X"}
 
@@ -96,14 +102,18 @@ def test_cudas_libraries_without_a_gpu_are_told_of(has_gpus: SetUp, monkeypatch:
     has_gpus()
     assert "CUDA" not in devices()
     monkeypatch.setattr("components.trainer.hardware.find_spec", lambda package: package == "nvidia")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert "CUDA" not in devices()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert devices().endswith("; CUDA's libraries are installed, but TensorFlow finds no GPU")
 
 
 def test_steps_are_compiled_for_a_single_gpu_alone(has_gpus: SetUp, monkeypatch: pytest.MonkeyPatch) -> None:
     has_gpus()
     assert not compiles_steps(TrainingConfig())
-    has_gpus(AMPERE)
-    assert compiles_steps(TrainingConfig())
+    for gpu in (AMPERE, HOPPER):
+        has_gpus(gpu)
+        assert compiles_steps(TrainingConfig())
     has_gpus(OTHER_MAKER)
     assert compiles_steps(TrainingConfig())
     has_gpus(BLACKWELL)

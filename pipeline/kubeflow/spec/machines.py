@@ -41,10 +41,15 @@ def machine_problems(recipe: Recipe, image: str) -> Iterator[str]:
 def devices(config: KubeflowConfig) -> str:
     """Returns on what a model is trained, as far as it bears on the model: how many devices, and which.
 
-    On how many machines they are does not: the devices of all share each batch in the same way.
+    On how many machines they are does not: the devices of all share each batch in the same way. What kind of
+    GPU it is, which may decide the precision, the resource's name seldom tells, but a selector of nodes.
     """
     number, kind = _devices(config)
-    return f"{number} of {kind}"
+    stage = config.stage("Trainer")
+    nodes = (
+        f" on {json.dumps(stage.node_selector, sort_keys=True)}" if stage.gpus and stage.node_selector else ""
+    )
+    return f"{number} of {kind}{nodes}"
 
 
 def machine_options(config: KubeflowConfig, image: str) -> list[str]:
