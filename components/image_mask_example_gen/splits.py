@@ -4,11 +4,11 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import chain, takewhile
-from pathlib import Path
+from itertools import chain, combinations, takewhile
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, NamedTuple, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag, field_validator, model_validator
@@ -329,23 +329,23 @@ class PairNames:
         self._files: dict[str, dict[str, set[str]]] = {}
         """By the name in lower case: the images and how their pairs may be called, suffixes left out."""
         self._folders: set[str] = set()
-        """Names in lower case of the folders that hold any of them."""
+        """Folders in lower case that hold any pair, at whatever depth."""
         for entry in entries:
             for called in (*map(_stemmed, map(_slashed, (entry.image, entry.mask))), _slashed(entry.key)):
                 self._add(entry.image, called)
+                self._folders.update(map(str, PurePosixPath(called.casefold()).parents))
         for file in unpaired:
             self._add(file, _stemmed(_slashed(file)))
 
     def _add(self, file: str, called: str) -> None:
-        folder, _, name = called.casefold().rpartition("/")
+        name = called.casefold().rpartition("/")[2]
         self._files.setdefault(name, {}).setdefault(file, set()).add(called)
-        self._folders.update(folder.split("/") if folder else ())
 
     def find(self, name: str) -> list[str]:
         """Returns the images (of unpaired masks: these) that agree with most of the name's last parts.
 
-        Upper and lower case count only where nothing else tells two of them apart. A name with a folder that
-        the data has is that of no file in another: where ``val/1.png`` is missing, ``train/1.png`` is not it.
+        Upper and lower case count only where nothing else tells two of them apart. A name with a folder
+        beside a pair's own is not that pair's: where ``val/1.png`` is missing, ``train/1.png`` is not it.
         """
         name = _slashed(name)
         for called in (name, _stemmed(name)):
@@ -369,13 +369,14 @@ class PairNames:
         return next(filter(None, map(self.find, spellings)), [])
 
     def _lies_elsewhere(self, name: str, others: Collection[str]) -> bool:
-        """Whether a folder that a name has, and a pair has not, is one of the data's others."""
-        if "/" not in name or name in others:
-            return False
-        own = {folder for other in others for folder in other.casefold().split("/")[:-1]}
-        parts = name.casefold().split("/")
-        agreeing = max(_agreement(name, other)[0] for other in others)
-        return any(part in self._folders and part not in own for part in parts[:-agreeing])
+        """Whether the name has a folder that lies beside a pair's own, and is none of its own."""
+        paths = [other.casefold().split("/") for other in others]
+        agreeing = [_agreement(name, other)[0] for other in others]
+        most = max(agreeing)
+        foreign = set(name.casefold().split("/")[:-most]).difference(*(path[:-1] for path in paths))
+        ends = zip(paths, agreeing, strict=True)
+        above = [path[: -most - 1] for path, count in ends if count == most < len(path)]
+        return any("/".join([*outer, folder]) in self._folders for outer in above for folder in foreign)
 
 
 def _slashed(path: str) -> str:
@@ -383,8 +384,13 @@ def _slashed(path: str) -> str:
 
 
 def _stemmed(path: str) -> str:
+    """Leaves out a suffix; the decimals of a number are none."""
     stem, dot, suffix = path.rpartition(".")
-    return stem if dot and "/" not in suffix and stem and not stem.endswith("/") else path
+    has_suffix = dot and "/" not in suffix and stem and not stem.endswith("/") and not _NUMBER.fullmatch(path)
+    return stem if has_suffix else path
+
+
+_NUMBER: Final = re.compile(r"[\d.,+-]+(?:e[+-]?\d+)?", re.IGNORECASE)
 
 
 def _agreement(one: str, other: str) -> tuple[int, int]:
@@ -426,8 +432,7 @@ def table_names(
     """Returns the rows of a table with the cells of the columns that name its pairs.
 
     One choice holds for the whole table: in a single row, the number of a row or patient may be the name of
-    another row's pair. Names of files go before numbers, and these before a column without heading, as
-    pandas numbers rows.
+    another row's pair. A column that names less than half as many pairs as another does so by accident.
 
     Args:
       path: the table, for messages.
@@ -440,21 +445,27 @@ def table_names(
     """
     first = 0 if split_column is None else 1
     cells = [[cell.strip() for cell in row] for row in rows]
+    headings = cells[0] if cells else []
+    named: dict[str, str | None] = {}
+    for cell in set(chain.from_iterable(cells[first:])):
+        # What several pairs share tells none of them: image.png in each case's folder.
+        found = names.find(cell)
+        named[cell] = found[0] if len(found) == 1 else None
     columns = [
-        _Column.of(place, cells[first:], names)
+        _Column.of(place, cells, first, named)
         for place in range(max(map(len, cells), default=0))
         if place != split_column
     ]
-    headings = cells[0] if cells else []
-    chosen = _likeliest([column for column in columns if column.pairs], headings)
-    for column in chosen[1:]:
-        if column.contradicts(chosen[0]):
-            one, other = (_called(each.place, headings, names) for each in sorted((chosen[0], column)))
+    chosen = _likeliest(columns)
+    for one, other in combinations(chosen, 2):
+        if one.contradicts(other):
+            called = (_called(each.place, headings, names) for each in (one, other))
             raise AmbiguousColumnsError(
-                f"{path}: column {one} and column {other} both name pairs, and not the same in each row; "
-                "leave the one that tells the file, or write its names with their suffix"
+                f"{path}: column {next(called)} and column {next(called)} both name pairs, and not the same "
+                "in each row; leave the one that tells the file, or write its names with their suffix"
             )
-    places = [column.place for column in chosen or sorted(columns, key=lambda column: not column.has_words)]
+    chosen = chosen or sorted(columns, key=lambda column: not column.has_words)
+    places = [column.place for column in chosen]
     lines = (
         (number, tuple(row[place] for place in places if len(row) > place and row[place]))
         for number, row in enumerate(cells[first:], start=first + 1)
@@ -462,64 +473,59 @@ def table_names(
     return [line for line in lines if line[1]]
 
 
-_NO_NUMBER: Final = re.compile(r"[^\d.,+-]")
-
-
 class _Column(NamedTuple):
     """What the cells of a column name."""
 
     place: int
-    found: list[list[str]]
-    """Of each row, the pairs that its cell may mean."""
-    has_words: bool
-    """Whether most of its cells are more than numbers."""
-
+    found: list[str | None]
+    """Of each row, the pair that its cell means."""
     pairs: int
     """The number of pairs that it names, each counted once."""
-    named: int
-    """The number of rows in which it names any."""
-    clear: int
-    """Likewise one alone."""
+    has_words: bool
+    """Whether most of its cells are more than numbers."""
+    has_heading: bool
+    has_blanks: bool
 
     @classmethod
-    def of(cls, place: int, rows: Sequence[Sequence[str]], names: PairNames) -> Self:
+    def of(
+        cls, place: int, rows: Sequence[Sequence[str]], first: int, named: Mapping[str, str | None]
+    ) -> Self:
         cells = [row[place] if len(row) > place else "" for row in rows]
-        words = sum(map(bool, map(_NO_NUMBER.search, cells)))
-        found = list(map(names.find, cells))
+        filled = [cell for cell in cells[first:] if cell]
+        found = [named[cell] if cell else None for cell in cells[first:]]
         return cls(
             place,
             found,
-            has_words=2 * words > sum(map(bool, cells)),
-            pairs=len(set(chain.from_iterable(found))),
-            named=sum(map(bool, found)),
-            clear=sum(len(each) == 1 for each in found),
+            pairs=len(set(filter(None, found))),
+            has_words=2 * sum(not _NUMBER.fullmatch(cell) for cell in filled) > len(filled),
+            has_heading=bool(cells[0]) and not cells[0].startswith("Unnamed:"),
+            # A heading may be blank, and an empty line has no cells.
+            has_blanks=not all(cell for cell, row in zip(cells[1:], rows[1:], strict=True) if any(row)),
         )
 
-    def fits(self, most: int) -> bool:
-        """Whether it may be the one of names, where another column names ``most`` pairs."""
-        return 2 * self.pairs >= (min(most, self.named) if self.has_words else most)
+    @property
+    def repeats(self) -> bool:
+        """Whether it names a pair in two rows."""
+        return self.pairs < sum(map(bool, self.found))
 
     def contradicts(self, other: Self) -> bool:
-        """Whether both name pairs in some row, and none that is the same."""
-        return any(
-            one and two and not set(one) & set(two) for one, two in zip(self.found, other.found, strict=True)
-        )
+        """Whether both name a pair in some row, and not the same."""
+        return any(one and two and one != two for one, two in zip(self.found, other.found, strict=True))
 
 
-def _likeliest(columns: Sequence[_Column], headings: Sequence[str]) -> list[_Column]:
-    """The columns that may name the pairs of a table, the best first."""
+def _likeliest(columns: Sequence[_Column]) -> list[_Column]:
+    """The columns that may name the pairs of a table."""
     most = max((column.pairs for column in columns), default=0)
-
-    def rank(column: _Column) -> int:
-        heading = headings[column.place] if len(headings) > column.place else ""
-        return 0 if column.has_words else 1 if heading and not heading.startswith("Unnamed:") else 2
-
-    fitting = [column for column in columns if column.fits(most)]
-    best = min(map(rank, fitting), default=0)
-    return sorted(
-        (column for column in fitting if rank(column) == best),
-        key=lambda column: (-column.clear, -column.pairs, column.place),
+    likely = [column for column in columns if column.pairs and 2 * column.pairs >= most]
+    marks: tuple[Callable[[_Column], bool], ...] = (
+        lambda column: column.has_words or column.has_heading,  # pandas numbers rows without one.
+        lambda column: not column.has_blanks,  # Unlike what only some pairs have: a duplicate, a predecessor.
+        lambda column: column.has_words,
+        lambda column: not column.repeats,  # Unlike ages and counts.
     )
+    for mark in marks:
+        likely = list(filter(mark, likely)) or likely
+    return likely
 
 
 def _called(place: int, headings: Sequence[str], names: PairNames) -> str:

@@ -14,7 +14,7 @@ from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.layouts.layout import Entry, Scan
 from components.image_mask_example_gen.plan import assign_splits, plan_ingestion, split_origins
 from components.image_mask_example_gen.report import Reason, Rejection
-from components.image_mask_example_gen.splits import SplitConfig, declare
+from components.image_mask_example_gen.splits import PairNames, SplitConfig, declare
 
 
 def entries(count: int) -> list[Entry]:
@@ -212,6 +212,16 @@ def test_a_file_that_is_missing_in_a_folder_is_not_found_in_another(
     assert aside == ({} if found else {line: Reason.LISTED_ONLY})
 
 
+@pytest.mark.parametrize("line", ["/home/me/test/project/images/3.jpg", "/home/me/masks/images/3.jpg"])
+def test_a_folder_that_is_not_beside_the_pair_s_own_does_not_speak_against_it(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "test.txt").write_text(line)
+    unlabelled = [Rejection("test/900.jpg", Reason.IMAGE_WITHOUT_MASK, "no mask")]
+    split, _, _ = divided(tmp_path, Scan(pairs("2", "3"), unlabelled), test={"list": "test.txt"}, val=0.0)
+    assert split == {"2": "train", "3": "test"}
+
+
 def test_the_case_of_letters_tells_files_apart_where_nothing_else_does(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("IMG")
     split, _, _ = divided(tmp_path, pairs("img", "IMG", "other"), test={"list": "test.txt"}, val=0.0)
@@ -272,10 +282,19 @@ TESTED = {"0", "1", "2"}
 def table(root: Path, heading: str, row: str) -> dict[str, Any]:
     """Writes a table of pairs whose names are numbers, in an order of its own; returns its declaration."""
     rows = [
-        row.format(i=place, n=number, twin=(int(number) + 5) % 12, s="test" if number in TESTED else "rest")
+        row.format(
+            i=place,
+            n=number,
+            twin=(int(number) + 5) % 12,
+            count=int(number) * 7 % 9,
+            seven="7.jpg" if number == "5" else "",
+            before=f"{int(number) - 1}.jpg" if int(number) else "",
+            url=f"https://x.org/{7 if number == '9' else 5000 + int(number)}.jpg",
+            s="test" if number in TESTED else "rest",
+        )
         for place, number in enumerate(sorted(NUMBERS, key=lambda name: int(name) * 7 % 12))
     ]
-    (root / "meta.csv").write_text("\n".join([heading, *rows]))
+    (root / "meta.csv").write_text("\n".join([heading, *rows, ""]))
     return {"csv": "meta.csv", "column": "split", "value": "test"}
 
 
@@ -287,6 +306,13 @@ def table(root: Path, heading: str, row: str) -> dict[str, Any]:
         ("patient,file,split", "{twin},{n}.png,{s}"),
         ("image,mask,split", "{n},{n}_mask.png,{s}"),
         ("few,image,split", "3,{n},{s}"),
+        ("id,duplicate_of,split", "{n},{seven},{s}"),
+        ("image,source,split", "{n},{url},{s}"),
+        ("image,duplicate_of,split", "{n}.jpg,{seven},{s}"),
+        ("previous,frame,split", "{before},{n}.jpg,{s}"),
+        ("age,image,split", "{count},{n},{s}"),
+        ("area,image,split", "{twin}.37,{n},{s}"),
+        ("area,image,split", "{twin}.5e+0,{n},{s}"),
     ],
 )
 def test_one_column_of_a_table_names_the_pairs_of_all_its_rows(
@@ -294,6 +320,27 @@ def test_one_column_of_a_table_names_the_pairs_of_all_its_rows(
 ) -> None:
     split, aside, _ = divided(tmp_path, pairs(*NUMBERS), test=table(tmp_path, heading, row), val=0.0)
     assert {key for key, name in split.items() if name == "test"} == TESTED and not aside
+
+
+def test_a_name_that_all_folders_have_tells_no_pair_and_is_looked_up_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [f"case_{number}" for number in range(20)]
+    found = [Entry(case, f"cases/{case}/image.png", f"cases/{case}/mask.png") for case in cases]
+    rows = [f"image.png,{case},{'test' if case == 'case_3' else 'rest'}" for case in cases]
+    (tmp_path / "meta.csv").write_text("\n".join(["file,case,split", *rows]))
+    asked: list[str] = []
+    find = PairNames.find
+
+    def noted(self: PairNames, name: str) -> list[str]:
+        asked.append(name)
+        return find(self, name)
+
+    monkeypatch.setattr(PairNames, "find", noted)
+    test = {"csv": "meta.csv", "column": "split", "value": "test"}
+    split, _, _ = divided(tmp_path, found, test=test, val=0.0)
+    assert [key for key, name in split.items() if name == "test"] == ["case_3"]
+    assert asked.count("image.png") == 1
 
 
 def test_a_name_that_is_missing_is_not_looked_for_in_another_column(tmp_path: Path) -> None:
