@@ -193,15 +193,15 @@ def test_going_back_to_an_earlier_model_pushes_it_as_the_newest(workplace: Workp
 def test_a_run_killed_right_after_the_push_does_not_push_twice(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    link_tree = store.link_tree
+    prune = store.prune
 
-    def killed(source: Path, target: Path) -> None:
+    def killed(base: Path, keep: int) -> list[int]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "link_tree", killed)
+    monkeypatch.setattr(store, "prune", killed)
     with pytest.raises(KeyboardInterrupt):
         workplace.run("one")
-    monkeypatch.setattr(store, "link_tree", link_tree)
+    monkeypatch.setattr(store, "prune", prune)
     (pushed,) = store.versions(workplace.serving_dir)
     assert workplace.run("one") == ALL_CACHED | {"Pusher": "COMPLETE"}
     assert store.versions(workplace.serving_dir) == [pushed]

@@ -81,7 +81,8 @@ def scalars(directory: Path) -> dict[str, list[int]]:
         for event in tf.compat.v1.train.summary_iterator(str(file)):
             for value in event.summary.value:
                 found.setdefault(value.tag, []).append(event.step)
-    return found
+    # Names of files of one second end in numbers of a process and a writer, which do not sort as texts.
+    return {tag: sorted(steps) for tag, steps in found.items()}
 
 
 def test_an_interrupted_training_leaves_the_record_of_all_its_epochs(tmp_path: Path) -> None:
