@@ -82,7 +82,9 @@ def plan_evaluation(config: DatasetConfig, root: Path, learnt: Callable[[Entry],
     scan = _limited(scan, config)
     entries = [entry for entry in scan.entries if not learnt(entry)]
     if not entries:
-        raise StageError(f"{root}: the model learnt from all {len(scan.entries)} pairs; give others")
+        raise StageError(
+            f"{root}: the model learnt from all {len(scan.entries)} pairs, or from their groups; give others"
+        )
     rejected = scan.rejected if len(entries) == len(scan.entries) else []
     return Plan({"test": len(entries)}, {}, tuple(_shards("test", entries)), tuple(rejected), scan.notes)
 

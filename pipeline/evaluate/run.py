@@ -26,7 +26,7 @@ from components.image_mask_example_gen.executor import Executor as IngestionExec
 from components.image_mask_example_gen.inputs import opened_root
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.plan import Plan, group_of, plan_evaluation, plan_ingestion
-from components.image_mask_example_gen.splits import SplitConfig
+from components.image_mask_example_gen.splits import declare
 from components.model_store.description import EVALUATE, can_be_evaluated, described
 from components.model_store.store import SERVING_FORMAT, content_fingerprint
 from components.report.data import ReportData
@@ -178,8 +178,8 @@ class _Learnt:
     """Which pairs a model learnt from: those that its own settings, applied to its folder as it is now, put
     into train or val, and copies of their images' files, byte for byte, wherever they are.
 
-    Others of that folder that are of the same groups count as well, unless the settings put them into test:
-    ``dataset.limit`` picks single pairs, and the next frame of a video is nothing new to the model.
+    Others that these settings find there, of the same groups, count as well, unless the settings put them
+    into test: ``dataset.limit`` picks single pairs, and the next frame of a video is nothing new to it.
     """
 
     def __init__(self, model: Path):
@@ -187,10 +187,8 @@ class _Learnt:
         self._obstacle = ""
         self._root: str | None = None
         self._place: Hashable = None
-        self._splits = SplitConfig()
-        self._groups: frozenset[str] = frozenset()
-        self._tested: frozenset[Hashable] = frozenset()
-        """Images that the settings put into test, or declare to be of it."""
+        self._relatives: frozenset[Hashable] = frozenset()
+        """Images of the groups that it learnt from, but for those of test."""
         self._images = self._of_model(described(model, "recipe", "dataset"))
         self._by_size: defaultdict[int, list[str]] = defaultdict(list)
         for path in self._images:
@@ -207,15 +205,11 @@ class _Learnt:
                 f"a copy is known by its bytes where both are files, and {buckets[0]} is a bucket"
             )
 
-        groups = frozenset() if self.is_from_another(dataset) else self._groups
-
         def learnt(entry: Entry) -> bool:
             image = _image(dataset, entry)
             is_known = image in self._images or self._has_copy(image)
             self._left_out += is_known
-            is_related = not is_known and (
-                image not in self._tested and group_of(entry.key, self._splits) in groups
-            )
+            is_related = not is_known and image in self._relatives
             self._related += is_related
             return is_known or is_related
 
@@ -229,12 +223,12 @@ class _Learnt:
         """Says how many there were, or why nobody knows."""
         if self._obstacle:
             logger.warning("it is not known whether the model learnt from these pairs: %s", self._obstacle)
-        elif self._left_out:
-            of_groups = f"; and {self._related} more of their groups (dataset.splits.group)"
+        elif self._left_out or self._related:
+            more = f"; and {self._related} more of their groups (dataset.splits.group)"
             logger.info(
                 "%d pairs left out, which the model learnt from: its train and val%s",
                 self._left_out,
-                of_groups if self._related else "",
+                more if self._related else "",
             )
 
     def _has_copy(self, image: Hashable) -> bool:
@@ -255,7 +249,7 @@ class _Learnt:
             self._root, self._place = config.root, _place(config)
             with opened_root(config) as folder:
                 plan = plan_ingestion(config, folder)
-                self._note_groups(config, folder, plan)
+                self._relatives = _relatives(config, folder, plan)
         except (ValueError, OSError, StageError) as error:
             first_line, *_ = str(error).splitlines()
             root = settings.get("root") if isinstance(settings, dict) else None
@@ -263,18 +257,18 @@ class _Learnt:
             return frozenset()
         return frozenset(_image(config, entry) for entry in _learnt_from(plan))
 
-    def _note_groups(self, config: DatasetConfig, folder: Path, plan: Plan) -> None:
-        self._splits = config.grouped_splits
-        names = (group_of(entry.key, self._splits) for entry in _learnt_from(plan))
-        self._groups = frozenset(name for name in names if name is not None)
-        if not self._groups:
-            return
-        tested = [entry for shard in plan.shards if shard.split == SPLIT for entry in shard.entries]
-        if config.limit is not None:
-            whole = plan_ingestion(config.model_copy(update={"limit": None}), folder)
-            declared = (entry for shard in whole.shards for entry in shard.entries)
-            tested += [entry for entry in declared if entry.official_split == SPLIT]
-        self._tested = frozenset(_image(config, entry) for entry in tested)
+
+def _relatives(config: DatasetConfig, folder: Path, plan: Plan) -> frozenset[Hashable]:
+    """The images of all groups in train and val, but for those in test or declared to be of it."""
+    splits = config.grouped_splits
+    groups = {group_of(entry.key, splits) for entry in _learnt_from(plan)} - {None}
+    if not groups:
+        return frozenset()
+    scan = config.source.scan(folder)
+    tested = [entry for shard in plan.shards if shard.split == SPLIT for entry in shard.entries]
+    tested += [e for e in declare(scan, config.splits, folder).scan.entries if e.official_split == SPLIT]
+    related = (entry for entry in scan.entries if group_of(entry.key, splits) in groups)
+    return frozenset(_image(config, e) for e in related) - {_image(config, e) for e in tested}
 
 
 def _learnt_from(plan: Plan) -> Iterator[Entry]:

@@ -273,6 +273,16 @@ def test_what_a_limit_left_of_a_group_that_the_model_learnt_from_is_left_out_unl
         "more of their groups (dataset.splits.group)" in out
     )
 
+    # Pictures that another recipe calls alike are others; the same ones are known by other names, too.
+    draw_pairs(home / "own/new", 7, seed=3)
+    for kind in ("images", "masks"):
+        for key in related:
+            (home / "own/new" / kind / f"own{key}.png").symlink_to(home / "own" / kind / f"{key}.png")
+    patterns = [f"dataset.{kind}=new/{kind}/*.png" for kind in ("images", "masks")]
+    out = evaluate("--set", patterns[0], "--set", patterns[1]).out
+    assert _scored(out) == 7
+    assert f"0 pairs left out, which the model learnt from: its train and val; and {len(related)} more" in out
+
 
 def _scored(out: str) -> int:
     return int(out.partition("On ")[2].partition(" test images")[0])
