@@ -57,7 +57,11 @@ class Comparison:
     def same_learnt(self) -> bool | None:
         """Whether train and val are the same in both; None where that is not known, as of a second look."""
         same = [self._same_split(split) for split in ("train", "val")]
-        return False if False in same else self.same_data or (None if None in same else True)
+        splits = [run.statistics.splits if run.statistics else () for _, run in self.runs]
+        # All that two second looks saw may be the same: they have a test split alone.
+        if self.same_data and all(any(split.name == "train" for split in of) for of in splits):
+            return True
+        return False if False in same else None if None in same else True
 
     def _same_split(self, name: str) -> bool | None:
         found = (run.statistics.splits if run.statistics else () for _, run in self.runs)

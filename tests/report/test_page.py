@@ -307,6 +307,21 @@ def test_a_comparison_shows_what_the_resize_leaves_where_it_is_known() -> None:
     assert "hatched" not in render_comparison(Comparison(known_run(), known_run()))
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("train", "test"), "Both saw the same examples, in the same splits."),
+        (("test",), "It is not known whether they learnt from the same."),
+    ],
+)
+def test_a_comparison_says_that_both_learnt_from_the_same_only_where_there_is_a_train_split(
+    names: tuple[str, ...], said: str
+) -> None:
+    splits = tuple(Split(name=name, examples=1) for name in names)
+    run = known_run(statistics=DatasetStatistics(splits=splits, fingerprint="x"))
+    assert said in Page(render_comparison(Comparison(run, run))).text
+
+
 def test_a_comparison_has_the_epochs_of_both() -> None:
     other = known_run(history=TrainingHistory(best_epoch=1, epochs=({"loss": 1.0},)))
     page = Page(render_comparison(Comparison(known_run(), other)))
