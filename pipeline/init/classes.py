@@ -107,6 +107,19 @@ def leave_out_absent(found: RawLabels, labels: Labels) -> Labels:
     return replace(labels, values=present, left_out=absent, doubts=(*labels.doubts, note))
 
 
+def as_meant(given: ClassNames, found: RawLabels) -> ClassNames:
+    """Takes numbers at the ends of names for parts of these where they are not the values of the masks.
+
+    They are where the masks hold them all, or most of what the masks hold beside 0 and void is among them.
+    """
+    if not given.lines or given.values is None or found.in_colors:
+        return given
+    values, held = set(given.values.values()), set(found.values)
+    others = held - {0, *_customary(found)}
+    fit = values <= held or (values & held and 2 * len(others - values) < max(len(others), 1))
+    return given if fit else ClassNames(given.lines)
+
+
 def label_class_masks(found: RawLabels, names: tuple[str, ...], given: ClassNames | None) -> Labels:
     """Says which classes masks hold that are merged of a file for each.
 

@@ -9,7 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any, Final
@@ -67,6 +67,8 @@ class ClassNames:
     """The colour of each name, where the file tells it."""
     zero_is_background: bool = False
     """Whether the tool that wrote the file leaves 0 to what no object covers."""
+    lines: tuple[str, ...] = field(default=(), compare=False)
+    """The names where the values are none but parts of them: ``grade 2`` and ``stage 3``."""
 
     @property
     def told(self) -> bool:
@@ -247,8 +249,10 @@ def _from_lines(text: str) -> ClassNames:
     if (table := _table(lines)) is not None:
         return _checked(_from_rows(table))
     found = [_line(line) for line in lines]
-    if all(item[1:] == (None, None) for item in found):
-        found = _ending_in_values(lines) or found
+    if all(item[1:] == (None, None) for item in found) and (with_values := _ending_in_values(lines)):
+        return replace(
+            _checked(_put_together(*map(list, zip(*with_values, strict=True)))), lines=tuple(lines)
+        )
     for name, *raws in found:
         if _THREE_NUMBERS.search(name) or (raws != [None, None] and _ONE_MORE_NUMBER.search(name)):
             raise InitError(f"{name!r} is more than a name and its value or colour")

@@ -12,7 +12,7 @@ from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
 from components.image_mask_example_gen.mask import Palette
 from components.imaging.palette import Color
 from pipeline.init import InitError
-from pipeline.init.classes import Labels, propose_labels, some_named
+from pipeline.init.classes import Labels, as_meant, propose_labels, some_named
 from pipeline.init.inspection import Inspection
 from pipeline.init.label_files import SUFFIXES, ClassNames, read_label_file
 from pipeline.init.label_values import RawLabels
@@ -47,7 +47,7 @@ def name_classes(inspection: Inspection, given: ClassNames | None, folders: tupl
     """
     found, palette = inspection.labels, _shared_palette(inspection)
     try:
-        labels = None if given is None else propose_labels(found, given, palette)
+        labels = None if given is None else propose_labels(found, as_meant(given, found), palette)
     except InitError as error:
         raise InitError(f"--classes: {error}") from None
     masks = folders[1]
@@ -82,7 +82,7 @@ def _labels_from_files(found: RawLabels, folders: Sequence[Path], palette: Palet
     for path in _files(folders):
         given = None
         try:
-            given = read_label_file(path)
+            given = as_meant(read_label_file(path), found)
             if found.in_colors and not given.told:
                 raise InitError("it tells no colours, and the masks hold colours")
             fitting.append(_Candidate(path, given, propose_labels(found, given, palette)))

@@ -269,6 +269,15 @@ def test_a_label_file_of_other_masks_is_said_and_left(tmp_path: Path, capsys: Ca
     assert "classes.txt is not used" in said
 
 
+def test_numbers_at_the_ends_of_names_that_no_mask_holds_are_parts_of_them(tmp_path: Path) -> None:
+    images, masks = draw(tmp_path / "data")
+    names = ["Boeing 747", "Airbus 320", "Cessna 172"]
+    file = tmp_path / "data" / "classes.txt"
+    file.write_text("\n".join(names))
+    for args in ((), ("--classes", str(file))):
+        assert list(meaning(init(images, masks, *args))[0].values()) == names
+
+
 def test_of_two_label_files_that_disagree_one_is_taken_and_said(tmp_path: Path, capsys: Capture) -> None:
     images, masks = draw(tmp_path / "data")
     (tmp_path / "data" / "_classes.csv").write_text("Pixel Value,Class\n0,background\n1,square\n2,disc\n")

@@ -21,7 +21,7 @@ from scipy.io import savemat
 from components.image_mask_example_gen.config import DatasetConfig, RawLabel
 from components.image_mask_example_gen.plan import stable_rank
 from pipeline.init import InitError
-from pipeline.init.classes import Labels, propose_labels
+from pipeline.init.classes import Labels, as_meant, propose_labels
 from pipeline.init.label_files import SUFFIXES, ClassNames, read_class_names, read_label_file
 from pipeline.init.label_values import RawLabels, read_raw_labels
 from pipeline.init.voids import looks_void
@@ -418,6 +418,26 @@ def test_a_number_after_a_blank_is_a_value_where_names_and_numbers_all_differ(
 ) -> None:
     read = read_label_file(written(tmp_path / "a.txt", text))
     assert read == ClassNames(tuple(values or text.splitlines()), values)
+
+
+@pytest.mark.parametrize(
+    ("text", "held", "names"),
+    [
+        ("Boeing 747\nAirbus 320\nCessna 172\n", (0, 1, 2), ("Boeing 747", "Airbus 320", "Cessna 172")),
+        ("Boeing 747\nAirbus 320\n", (0, 255), ("Boeing 747", "Airbus 320")),
+        ("grade 2\nstage 3\n", (0, 1, 2), ("grade 2", "stage 3")),
+        ("grade 2\nstage 3\n", (0, 2, 3), ("grade", "stage")),
+        ("building 2\nsky 0\nroad 1\n", (0, 1, 255), ("building", "sky", "road")),
+        ("road 1\nsky 2\ncar 4\ntram 9\n", (0, 1, 2, 3, 4), ("road", "sky", "car", "tram")),
+        ("road 7\nsky 8\n", (0, 1, 2, 3, 7, 8), ("road", "sky")),
+    ],
+)
+def test_a_number_at_the_end_is_part_of_the_name_where_masks_do_not_hold_such_values(
+    tmp_path: Path, text: str, held: tuple[int, ...], names: tuple[str, ...]
+) -> None:
+    given = as_meant(read_label_file(written(tmp_path / "a.txt", text)), holding(*held))
+    assert given.names == names and given.told == (names[0] not in text.splitlines())
+    propose_labels(holding(*held), given)
 
 
 def told(path: Path) -> dict[str, RawLabel]:
