@@ -324,9 +324,7 @@ class DatasetConfig(Settings):
             raise ValueError(f"dataset.classes: {shown} is given more than once; names must differ")
         if 2 <= len(names) <= MAX_CLASSES:
             return
-        key = "classes"
-        if self.classes is None and (self.label_values is not None or isinstance(self.masks, dict)):
-            key = "masks" if self.label_values is None else "label_values"
+        key = "label_values" if self.classes is None and self.label_values is not None else "classes"
         few = f"dataset.{key} names {', '.join(map(repr, names)) or 'no class'}"
         many = f"dataset.{key} names {len(names)} classes"
         merged = ", those that dataset.merge_classes merges left out" if self.merge_classes else ""

@@ -40,6 +40,8 @@ FOLDER: dict[str, Any] = {
             "dataset.classes names 256 classes; there must be at least 2, background among them, and at",
         ),
         (FOLDER | {"label_values": {"road": 7}}, "dataset.label_values names 'road'; there must be"),
+        (FOLDER | {"masks": {"road": "m/*.png"}}, "layout folder needs dataset.classes"),
+        (FOLDER | {"masks": {"road": "m/*.png"}, "classes": ["road"]}, "dataset.classes names 'road'; there"),
         (FOLDER | {"classes": ["a", "b", "a"]}, "dataset.classes: 'a' is given more than once"),
         (
             FOLDER | {"classes": ["a", "b"], "merge_classes": {"b": "a"}},

@@ -220,6 +220,26 @@ def test_an_image_that_is_missing_in_a_split_s_folder_is_not_found_in_another_s(
     }
 
 
+def test_a_list_in_its_split_s_folder_has_its_images_there(tmp_path: Path) -> None:
+    for split, there in (("train", ["1.jpg", "2.jpg"]), ("valid", ["3.jpg"])):
+        listed = coco_list([record(number, name) for number, name in enumerate(("2.jpg", *there[:1]))], [])
+        write(tmp_path, f"{split}/_annotations.coco.json", listed, *(f"{split}/{name}" for name in there))
+    scan = config(tmp_path).source.scan(tmp_path)
+    assert {entry.image: entry.official_split for entry in scan.entries} == {
+        "train/1.jpg": "train",
+        "train/2.jpg": "train",
+        "valid/3.jpg": "val",
+    }
+    assert [item.file for item in scan.rejected] == ["valid/_annotations.coco.json#0"]
+
+
+def test_a_split_s_folder_without_pictures_holds_none_of_its_images(tmp_path: Path) -> None:
+    write(tmp_path, "annotations/instances_val.json", coco_list([record(1, "1.jpg")], []), "train/1.jpg")
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val/readme.txt").touch()
+    assert [entry.image for entry in config(tmp_path).source.scan(tmp_path).entries] == ["train/1.jpg"]
+
+
 def test_lists_of_splits_may_share_a_folder_named_after_one(tmp_path: Path) -> None:
     for split, name in (("train", "1.jpg"), ("val", "2.jpg")):
         write(tmp_path, f"{split}.json", coco_list([record(1, name)], []), f"train/{name}")

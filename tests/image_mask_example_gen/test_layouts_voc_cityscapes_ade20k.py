@@ -92,14 +92,18 @@ def test_a_name_in_two_of_vocs_lists_is_refused(tmp_path: Path) -> None:
 def test_names_in_vocs_lists_may_have_blanks_columns_and_repeats(tmp_path: Path) -> None:
     voc_tree(tmp_path, train=["scan 1", "scan 2", "b", "c"], val=["scan 3"])
     lists = tmp_path / "ImageSets/Segmentation"
-    (lists / "train.txt").write_text("scan 1\n/old/JPEGImages/scan 2.jpg\nb -1\nb  1\n\nc\nscan 8\n")
+    (lists / "train.txt").write_text(
+        "scan 1\n/old/JPEGImages/scan 2.jpg\nb -1\nb  1\n\nc\nscan 8\nd -1\ne\t0\n"
+    )
     (lists / "val.txt").write_text("scan 3\nscan 9\n")
     scan = config("voc", tmp_path).source.scan(tmp_path)
     assert {entry.key: entry.official_split for entry in scan.entries} == {
         **dict.fromkeys(("scan 1", "scan 2", "b", "c"), "train"),
         "scan 3": "val",
     }
-    assert [item.file for item in scan.rejected] == ["JPEGImages/scan 8.jpg", "JPEGImages/scan 9.jpg"]
+    assert [item.file for item in scan.rejected] == [
+        f"JPEGImages/{name}.jpg" for name in ("d", "e", "scan 8", "scan 9")
+    ]
 
 
 def test_voc_has_21_classes_in_its_colours_and_255_is_void(tmp_path: Path) -> None:

@@ -369,7 +369,7 @@ class _Finder:
         others: set[str] = set()
         if split in SPLITS and (
             innermost_split(listed.parent.parts) == split
-            or any(self._names((base / name).as_posix()) for base in bases for name in own)
+            or any(self.pictures((base / name).as_posix()) for base in bases for name in own)
         ):
             others = set(SPLITS) - {split}
         names = [*own, *(name for name in _FOLDERS if name not in others)]

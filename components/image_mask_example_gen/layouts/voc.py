@@ -131,6 +131,9 @@ def _read_lists(root: Path, known: Collection[str]) -> tuple[list[str], dict[str
 
 def _listed_name(line: str, known: Collection[str]) -> str:
     """Returns what a line names: all of it, or its first column, as lists of other tasks have two."""
+    first, *more = line.split()
     # Some tools write whole paths.
-    names = [Path(text).stem if "/" in text else text for text in (line.strip(), line.split()[0])]
-    return next((name for name in names if name in known), names[0])
+    names = [Path(text).stem if "/" in text else text for text in (line.strip(), first)]
+    # Of VOC's other tasks: not there, there, difficult.
+    unknown = names[more in (["-1"], ["0"], ["1"])]
+    return next((name for name in names if name in known), unknown)
