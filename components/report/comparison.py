@@ -57,9 +57,10 @@ class Comparison:
     def same_learnt(self) -> bool | None:
         """Whether train and val are the same in both; None where that is not known, as of a second look."""
         same = [self._same_split(split) for split in ("train", "val")]
-        splits = [run.statistics.splits if run.statistics else () for _, run in self.runs]
+        _, run = self.runs[0]
+        splits = run.statistics.splits if run.statistics else ()
         # All that two second looks saw may be the same: they have a test split alone.
-        if self.same_data and all(any(split.name == "train" for split in of) for of in splits):
+        if self.same_data and any(split.name == "train" for split in splits):
             return True
         return False if False in same else None if None in same else True
 
