@@ -7,11 +7,12 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -52,10 +53,20 @@ _TINY: Final = (
 )
 
 
-def tiny_run(workdir: Path) -> list[str]:
-    """Returns the command of a run of seconds, which prints its events."""
-    command = [sys.executable, "-m", "pipeline.run_local", "--workdir", str(workdir), "--json"]
-    return [*command, *(f"--set={change}" for change in _TINY)]
+@contextmanager
+def served_run(prefix: str) -> Iterator[tuple[Path, Path, list[str]]]:
+    """Has a run of seconds push a version.
+
+    Yields:
+        Its work directory, an empty folder, and its command, which prints its events.
+    """
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        workdir, scratch = Path(folder, "work"), Path(folder, "scratch")
+        scratch.mkdir()
+        command = [sys.executable, "-m", "pipeline.run_local", "--workdir", str(workdir), "--json"]
+        command += [f"--set={change}" for change in _TINY]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        yield workdir, scratch, command
 
 
 def newest_artifact(workdir: Path, artifact: str) -> Path:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from benchmarks.disturbed import MODEL, Disturbed, newest_artifact, tiny_run
+from benchmarks.disturbed import MODEL, Disturbed, newest_artifact, served_run
 from components.model_store import store
 from components.report.run_summary import RunSummary
 
@@ -243,11 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     rows: list[Row] = []
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="full-disks-") as folder:
-        workdir, scratch = Path(folder, "work"), Path(folder, "scratch")
-        scratch.mkdir()
-        command = tiny_run(workdir)
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    with served_run("full-disks-") as (workdir, scratch, command):
         # The pictures have no part in it, so it would be cached.
         shutil.rmtree(workdir / "artifacts/CuratedSchema/schema")
 

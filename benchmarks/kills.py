@@ -13,7 +13,6 @@ that found nothing to kill is shown as missed and not counted.
 import argparse
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,7 +35,7 @@ from benchmarks.disturbed import (
     is_there,
     marked,
     newest_artifact,
-    tiny_run,
+    served_run,
 )
 from components.model_store import store
 
@@ -368,36 +367,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     rows: list[Row] = []
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        workdir, scratch = Path(folder, "work"), Path(folder, "scratch")
-        scratch.mkdir()
-        command = tiny_run(workdir)
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-        with Served(workdir, _pictures()) as served:
+    with served_run("kills-") as (workdir, scratch, command), Served(workdir, _pictures()) as served:
 
-            def result() -> dict[str, Any]:
-                return {
-                    "the Examples": store.content_fingerprint(
-                        newest_artifact(workdir, "ImageMaskExampleGen/examples")
-                    ),
-                    "the evaluation": Path(
-                        newest_artifact(workdir, "Evaluator/evaluation"), "evaluation.json"
-                    ).read_text(),
-                    "the served masks": served.result(),
-                }
+        def result() -> dict[str, Any]:
+            return {
+                "the Examples": store.content_fingerprint(
+                    newest_artifact(workdir, "ImageMaskExampleGen/examples")
+                ),
+                "the evaluation": Path(
+                    newest_artifact(workdir, "Evaluator/evaluation"), "evaluation.json"
+                ).read_text(),
+                "the served masks": served.result(),
+            }
 
-            other_pictures = [*command, "--set=dataset.shapes.seed=1"]
-            trials = Trials(other_pictures, workdir, scratch, result, served.promises)
-            planned = plan(trials.undisturbed.stages, args.kills, args.seed)
-            for first in range(0, len(planned), _CHAIN):
-                try:
-                    for row in trials.chain(planned[first : first + _CHAIN]):
-                        rows.append(row)
-                        _show(row)
-                except Exception:
-                    # The chains to come do not depend on this one.
-                    traceback.print_exc()
-                    failed += 1
+        other_pictures = [*command, "--set=dataset.shapes.seed=1"]
+        trials = Trials(other_pictures, workdir, scratch, result, served.promises)
+        planned = plan(trials.undisturbed.stages, args.kills, args.seed)
+        for first in range(0, len(planned), _CHAIN):
+            try:
+                for row in trials.chain(planned[first : first + _CHAIN]):
+                    rows.append(row)
+                    _show(row)
+            except Exception:
+                # The chains to come do not depend on this one.
+                traceback.print_exc()
+                failed += 1
     print("\n".join(_table(rows, trials.undisturbed.stages)))
     broken = failed + sum(bool(row.broken) for row in rows)
     hits = [row for row in rows if row.kill and row.hit]
