@@ -6,9 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+import grpc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -17,11 +19,13 @@ from components.image_mask_example_gen.files import InputRejectedError, read_byt
 from components.imaging.drawing import overlay, with_palette, with_raw_values
 from components.imaging.reading import Reading
 from components.serving.client import Labels, Prediction, SegmentationClient
-from components.serving.failures import ServingClientError
+from components.serving.failures import ModelUnavailableError, ServingClientError
 from pipeline.predict.image_files import ImageFile, sent_bytes
 from pipeline.predict.result_files import Record, ResultFiles, is_out_of_space
 
 _CONSOLE: Final = Console(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False)
+_REPEATS: Final = 4
+"""Of one image, until the version that answers is one that reads it as it was sent."""
 
 
 class Values(StrEnum):
@@ -76,6 +80,21 @@ def predict_files(
     return run.answered == len(images)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """An image whose answer is awaited."""
+
+    image: ImageFile
+    encoded: bytes
+    """What was sent."""
+    reading: Reading
+    """How the version reads images that it was encoded for."""
+
+    def suits(self, reading: Reading) -> bool:
+        """Whether a version that reads so was sent what it takes; orientations it applies by itself."""
+        return (reading.bands, reading.value_range) == (self.reading.bands, self.reading.value_range)
+
+
 class _Run:
     """The state of a run."""
 
@@ -93,7 +112,11 @@ class _Run:
         self._record = Record(None)
         self._one_more_done = one_more_done
         self._labels: dict[int, Labels] = {}
-        self._asked: deque[tuple[ImageFile, bytes]] = deque()
+        self._guessed: set[int] = set()
+        """Versions that answered and did not say their classes."""
+        self._reading = Reading()
+        """How the version reads images that answered last."""
+        self._asked: deque[_Asked] = deque()
         self._started = time.monotonic()
 
     def predict(self, images: Sequence[ImageFile], concurrency: int, batch_size: int) -> None:
@@ -105,41 +128,84 @@ class _Run:
                 f"{self._client.model.name} (version {labels.version}) does not say its data's own label "
                 "values: it was exported before they were kept; leave --values raw out, or train it anew"
             )
+        self._reading = labels.reading
         with self._results.open_record() as self._record:
-            encoded_images = self._read(images, labels.reading)
             for answer in self._client.predict_many(
-                encoded_images, concurrency=concurrency, batch_size=batch_size
+                self._read(images), concurrency=concurrency, batch_size=batch_size
             ):
-                image, encoded = self._asked.popleft()
-                if isinstance(answer, ServingClientError):
-                    self._fail(image, str(answer))
-                else:
-                    self._keep(image, encoded, answer)
+                self._settle(self._asked.popleft(), answer)
 
     def summary(self, count: int) -> str:
         """One line on how it went."""
         seconds = time.monotonic() - self._started
-        versions = ", ".join(map(str, sorted(self._labels))) or "none"
+        versions = ", ".join(map(str, sorted(self._guessed | self._labels.keys()))) or "none"
         return (
             f"{self.answered} of {count} images answered by {self._client.model.name} (version {versions}) "
             f"in {seconds:.1f} s; masks in {self._results.output}"
         )
 
-    def _read(self, images: Sequence[ImageFile], reading: Reading) -> Iterator[bytes]:
+    def _read(self, images: Sequence[ImageFile]) -> Iterator[bytes]:
         for image in images:
-            try:
-                encoded = sent_bytes(read_bytes(image.path, "request"), reading)
-            except OSError as error:
-                self._fail(image, error.strerror or str(error))
-                continue
-            except InputRejectedError as rejected:
-                self._fail(image, rejected.found)
-                continue
-            # The picture is wanted again only to be drawn on.
-            self._asked.append((image, encoded if self._results.overlays else b""))
-            yield encoded
+            if asked := self._encode(image):
+                # The picture is wanted again only to be drawn on.
+                self._asked.append(asked if self._results.overlays else replace(asked, encoded=b""))
+                yield asked.encoded
 
-    def _keep(self, image: ImageFile, encoded: bytes, prediction: Prediction) -> None:
+    def _encode(self, image: ImageFile) -> _Asked | None:
+        """Returns what is sent of an image; None where it has failed."""
+        try:
+            encoded = sent_bytes(read_bytes(image.path, "request"), self._reading)
+        except OSError as error:
+            self._fail(image, error.strerror or str(error))
+        except InputRejectedError as rejected:
+            self._fail(image, rejected.found)
+        else:
+            return _Asked(image, encoded, self._reading)
+        return None
+
+    def _settle(
+        self, asked: _Asked, answer: Prediction | ServingClientError, repeats: int = _REPEATS
+    ) -> None:
+        """Keeps an answer or says why there is none; asks again where the version reads images otherwise.
+
+        A version that takes over finds requests on their way that were made for the one before.
+        """
+        reading = self._reading_behind(answer)
+        if reading is not None and not asked.suits(reading):
+            self._reading = reading
+            if not repeats:
+                self._fail(
+                    asked.image, "versions that read other bands or values answer in turn: give --version"
+                )
+            elif again := self._encode(asked.image):
+                self._settle(again, self._ask(again.encoded), repeats - 1)
+        elif isinstance(answer, ServingClientError):
+            self._fail(asked.image, str(answer))
+        else:
+            self._keep(asked, answer)
+
+    def _reading_behind(self, answer: Prediction | ServingClientError) -> Reading | None:
+        """How the version reads images that gave this answer; None where that cannot be known."""
+        if isinstance(answer, Prediction):
+            return self._labels_of(answer.version).reading
+        if answer.code is not grpc.StatusCode.INVALID_ARGUMENT or self._client.model.version is not None:
+            return None
+        # Who reads bands refuses a photograph, without saying which version it is.
+        try:
+            return self._client.labels().reading
+        except ServingClientError:
+            return None
+
+    def _ask(self, encoded: bytes) -> Prediction | ServingClientError:
+        try:
+            return self._client.predict([encoded])[0]
+        except ModelUnavailableError:
+            raise
+        except ServingClientError as error:
+            return error
+
+    def _keep(self, asked: _Asked, prediction: Prediction) -> None:
+        image = asked.image
         labels = self._labels_of(prediction.version).covering(len(prediction.class_fraction))
         fractions = [float(fraction) for fraction in prediction.class_fraction]
         mask = prediction.mask_bytes
@@ -147,7 +213,7 @@ class _Run:
             self._results.write_mask(image, self._valued(mask, labels))
             if self._results.overlays:
                 picture = overlay(
-                    encoded,
+                    asked.encoded,
                     mask,
                     labels.names,
                     labels.colors,
@@ -188,9 +254,16 @@ class _Run:
         if version not in self._labels:
             try:
                 self._labels[version] = self._client.labels(version)
-            except ServingClientError:
-                # Gone already; the classes it answered with are most likely those of the one before.
-                self._labels[version] = self._labels[max(self._labels)]
+            except ServingClientError as error:
+                # Gone already, or with another server of the same name, which may be asked the next time.
+                guess = self._labels[max(self._labels)]
+                if version not in self._guessed:
+                    self._guessed.add(version)
+                    _say(
+                        f"version {version} answered and does not say its classes; those of version "
+                        f"{guess.version} are taken for them ({error})"
+                    )
+                return guess
         return self._labels[version]
 
     def _fail(self, image: ImageFile, reason: str) -> None:

@@ -2,7 +2,7 @@
 
 import io
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +39,14 @@ def expected_class_ids(encoded: bytes) -> np.ndarray:
         return class_ids_of(np.array(image.convert("RGB")))
 
 
+def _first_of(encoded: bytes, bands: int) -> bytes:
+    with Image.open(io.BytesIO(encoded)) as image:
+        stack = np.array(image)
+    if stack.ndim != 2 or len(stack) % bands:
+        raise OSError("no bands")
+    return png(stack[: len(stack) // bands])
+
+
 @dataclass
 class FakeServer:
     """Serves versions of one model; what it should do wrong is set while it runs."""
@@ -48,6 +56,10 @@ class FakeServer:
     has_labels: bool = True
     raw_values: Sequence[Sequence[int]] = RAW_VALUES
     """Empty as of models that earlier code exported."""
+    bands: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """By version: those that it reads, one below the other in a gray PNG, the first for red."""
+    shy_versions: Sequence[int] = ()
+    """Gone when they are asked for their classes."""
     num_classes: int = NUM_CLASSES
     labels: dict[str, int] = field(default_factory=dict)
     credentials: grpc.ServerCredentials | None = None
@@ -100,6 +112,8 @@ class FakeServer:
         spec = request.model_spec
         version = self._version(spec, context)
         if spec.signature_name == "labels":
+            if version in self.shy_versions:
+                context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found for request")
             return self._labels_answer(version)
         with self._counted(request):
             self._leaving.wait(self.seconds)
@@ -124,6 +138,8 @@ class FakeServer:
             )
         for encoded in from_tensor_proto(request.inputs["image_bytes"]):
             try:
+                if bands := self.bands.get(version):
+                    encoded = _first_of(encoded, len(bands))
                 class_ids = expected_class_ids(encoded)
             except (UnidentifiedImageError, OSError):
                 context.abort(
@@ -143,7 +159,8 @@ class FakeServer:
     def _labels_answer(self, version: int) -> Any:
         names = np.array([[name.encode() for name in NAMES]], object)
         raw_values = {"raw_values": np.array([self.raw_values], np.int32)} if self.raw_values else {}
-        return _answer(version, names=names, colors=np.array([COLORS], np.uint8), **raw_values)
+        bands = {"bands": np.array([self.bands[version]], np.int32)} if version in self.bands else {}
+        return _answer(version, names=names, colors=np.array([COLORS], np.uint8), **raw_values, **bands)
 
     def _metadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         response = GET_MODEL_METADATA.response_class()

@@ -576,7 +576,12 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_no_half_file(folder: Path) -
     assert all(name.endswith(".png") and not name.startswith(".") for name in done)
 
 
-def test_a_new_version_may_take_over_on_the_way(folder: Path, predict: Predict) -> None:
+@pytest.mark.parametrize(
+    "bands", [{}, {4: (3, 1)}, {3: (3, 1)}, {3: (1, 2), 4: (3, 2)}], ids=["alike", "to", "from", "other"]
+)
+def test_a_new_version_may_take_over_on_the_way_and_read_other_bands(
+    bands: dict[int, tuple[int, ...]], folder: Path, predict: Predict
+) -> None:
     for number in range(40):
         (folder / f"{number}.png").write_bytes(picture(number))
 
@@ -585,14 +590,56 @@ def test_a_new_version_may_take_over_on_the_way(folder: Path, predict: Predict) 
             time.sleep(0.01)
         server.versions = [3, 4]
 
-    with running(FakeServer(seconds=0.02)) as server:
+    with running(FakeServer(seconds=0.02, bands=bands)) as server:
         pushing = threading.Thread(target=push, args=[server])
         pushing.start()
-        run = predict(server, "photos", "--output", "masks", "--json", "-")
+        run = predict(server, "photos", "--output", "masks", "--json", "-", "--overlay")
         pushing.join()
     assert run.stderr[-1].startswith("43 of 43 images answered by pets (version 3, 4) in ")
     records = [json.loads(line) for line in run.stdout.splitlines()]
     assert {record["version"] for record in records} == {3, 4}
+    for record in records:
+        with Image.open(folder.parent / record["file"]) as image:
+            red = bands.get(record["version"], (1,))[0] - 1
+            expected = class_ids_of(np.roll(np.array(image.convert("RGB")), -red, axis=-1))
+        mask = read_class_ids((folder.parent / record["mask"]).read_bytes())
+        assert np.array_equal(mask, expected), record
+
+
+def test_the_classes_of_a_version_that_is_gone_are_guessed_aloud(
+    server: FakeServer, folder: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def push(image: ImageFile, *_: object) -> bytes:
+        monkeypatch.setattr(server, "versions", [3, 4])
+        return picture(0)
+
+    monkeypatch.setattr(server, "shy_versions", [4])
+    monkeypatch.setattr("pipeline.predict.run.read_bytes", push)
+    run = predict(server, "photos", "--output", "masks")
+    said, summary = run.stderr[1:]
+    assert said == (
+        "version 4 answered and does not say its classes; those of version 3 are taken for them "
+        f"({server.address} does not serve model 'pets' version 4; its versions: 4 AVAILABLE, 3 AVAILABLE)"
+    )
+    assert summary.startswith("3 of 3 images answered by pets (version 3, 4) in ")
+
+
+def test_versions_that_take_turns_and_read_other_bands_are_not_asked_for_ever(
+    folder: Path, predict: Predict
+) -> None:
+    class Turning(FakeServer):
+        def _version(self, spec: Any, context: grpc.ServicerContext) -> int:
+            if spec.HasField("version"):
+                return super()._version(spec, context)
+            self.versions = self.versions[::-1]
+            return self.versions[0]
+
+    with running(Turning(versions=(3, 4), bands={3: (1, 2), 4: (2, 1)})) as server:
+        run = predict(server, "photos/a.png", "--output", "masks")
+    failed, summary = run.stderr
+    assert failed == ("photos/a.png: versions that read other bands or values answer in turn: give --version")
+    assert len(server.requests) == 5
+    assert summary.startswith("0 of 1 images answered")
 
 
 def test_help_needs_neither_grpc_nor_tensorflow() -> None:
