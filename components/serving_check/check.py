@@ -14,9 +14,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from components.dataset.contracts import Memory, ServingCheck
+from components.serving import MAX_MESSAGE_BYTES
 from components.serving.backends import BINARY, Backend
 from components.serving.config import ServingCheckConfig
 from components.serving.process import ServerProcess, ServerProcessError
+from components.serving.server import servable
 from components.serving.server.options import ServerOptions
 from components.serving_check.examples import with_expected_masks
 from components.serving_check.trial import try_out
@@ -25,6 +27,12 @@ _MODEL_NAME: Final = "candidate"
 _MEGABYTE: Final = 1e6
 _WITHOUT_GPUS: Final = {"CUDA_VISIBLE_DEVICES": "-1"}
 _VERSION_SECONDS: Final = 60
+_REQUEST_BYTES: Final = {
+    Backend.EMBEDDED: servable.MAX_MESSAGE_BYTES,
+    # It takes more, the client does not send more.
+    Backend.TENSORFLOW_MODEL_SERVER: MAX_MESSAGE_BYTES,
+}
+_NAMED: Final = 3
 _WARMED_UP: Final = ("serving_default", "serving_pixels")
 _WARMUP_FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")
 
@@ -68,7 +76,18 @@ def check_model(
     backend, server_name = found_backend(), found_server()
     reasons = list(_missing_warmup_requests(model_dir))
     with tf.device("CPU:0"):
-        expected = with_expected_masks(model_dir, examples)
+        expected = with_expected_masks(model_dir, examples, _REQUEST_BYTES[backend])
+    if expected.too_large:
+        first = ", ".join(expected.too_large[:_NAMED])
+        and_more = " …" if len(expected.too_large) > _NAMED else ""
+        remedy = f"; {BINARY} on PATH takes larger ones" if backend is Backend.EMBEDDED else ""
+        not_tried = (
+            f"{len(expected.too_large)} of {len(examples)} test images do not fit into a request of "
+            f"{_REQUEST_BYTES[backend]:,} bytes ({first}{and_more}){remedy}"
+        )
+        if not expected.singles:
+            return ServingCheck(server=server_name, reasons=(*reasons, f"it could not be tried: {not_tried}"))
+        logger.warning("not tried: %s", not_tried)
     with tempfile.TemporaryDirectory(prefix="serving-check-") as base:
         Path(base, "1").symlink_to(model_dir.absolute(), target_is_directory=True)
         options = ServerOptions(

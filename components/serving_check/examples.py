@@ -17,6 +17,8 @@ SPLIT = "test"
 """What the Evaluator has looked at, too."""
 
 _BATCH = 8
+_OVERHEAD = 1 << 16
+"""Bytes of a request besides its images; far fewer are needed."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Examples:
     """To be sent one by one."""
     batch: list[CheckedExample]
     """To be sent at once: some of the same, with what ``evaluate`` gives for them at once."""
+    too_large: list[str]
+    """Names of those that no request can hold."""
 
 
 def read_examples(split_dir: Path, count: int) -> list[bytes]:
@@ -45,27 +49,45 @@ def read_examples(split_dir: Path, count: int) -> list[bytes]:
     return list(tf.data.TFRecordDataset(files).take(count).as_numpy_iterator())
 
 
-def with_expected_masks(model_dir: Path, examples: Sequence[bytes]) -> Examples:
+def with_expected_masks(model_dir: Path, examples: Sequence[bytes], request_bytes: int) -> Examples:
     """Asks the model itself, in this process, through ``evaluate``: the signature that the Evaluator calls.
 
     The Evaluator keeps numbers, no masks; so they are computed once more.
+
+    Args:
+        model_dir: the SavedModel.
+        examples: serialised.
+        request_bytes: the largest request that the server takes.
     """
     model = tf.saved_model.load(str(model_dir))
     evaluate = model.signatures["evaluate"]
+    room = request_bytes - _OVERHEAD
 
-    def checked(*serialized: bytes) -> list[CheckedExample]:
+    def checked(serialized: Sequence[bytes]) -> list[CheckedExample]:
         masks = evaluate(examples=tf.constant(serialized))["mask_bytes"].numpy()
-        return [_checked(example, mask) for example, mask in zip(serialized, masks, strict=True)]
+        return [
+            CheckedExample(*_name_and_image(example), mask)
+            for example, mask in zip(serialized, masks, strict=True)
+        ]
 
-    return Examples([checked(example)[0] for example in examples], checked(*examples[:_BATCH]))
+    singles, batch, too_large = [], [], []
+    for example in examples:
+        name, image = _name_and_image(example)
+        if len(image) > room:
+            too_large.append(name)
+            continue
+        singles += checked([example])
+        if len(singles) <= _BATCH and sum(len(each.image) for each in singles) <= room:
+            batch.append(example)
+    return Examples(singles, checked(batch) if batch else [], too_large)
 
 
-def _checked(serialized: bytes, mask: bytes) -> CheckedExample:
+def _name_and_image(serialized: bytes) -> tuple[str, bytes]:
     values = tf.train.Example.FromString(serialized).features.feature
     name, image = (
         values[key].bytes_list.value[0] for key in (features.IMAGE_FILENAME, features.IMAGE_ENCODED)
     )
-    return CheckedExample(name.decode("utf-8", "replace"), image, mask)
+    return name.decode("utf-8", "replace"), image
 
 
 def difference(mask: bytes, expected: bytes) -> str:

@@ -4,8 +4,10 @@ import json
 import logging
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ from components.serving.config import ServingCheckConfig, ServingLimits
 from components.serving.process import ServerProcessError
 from components.serving.server.options import ServerOptions
 from components.serving.server.server import ModelServer
-from components.serving_check import check, executor
+from components.serving_check import check, executor, trial
 from components.serving_check.check import peak_resident
+from components.serving_check.examples import Examples
 from components.serving_check.executor import Executor
 from components.serving_check.trial import Findings
 
@@ -168,6 +171,49 @@ def test_all_that_speaks_against_a_push_is_said_at_once(
     assert Path(verdict.uri, "INFRA_NOT_BLESSED").exists()
 
 
+def padded(name: str, megabytes: int) -> bytes:
+    """A serialised Example whose small PNG holds so many bytes that are no pixels."""
+    pair = Pair(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8))
+    chunk = b"paDD" + bytes(1_000_000)
+    filling = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    header = 33  # signature and IHDR
+    example = tf.train.Example.FromString(pair.example(name))
+    image = example.features.feature["image/encoded"].bytes_list.value
+    image[0] = image[0][:header] + megabytes * filling + image[0][header:]
+    return example.SerializeToString()
+
+
+def test_images_fill_requests_up_to_what_the_server_takes(
+    tmp_path: Path,
+    model_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(check, "ServerProcess", ServerOfThisProcess)
+    monkeypatch.setattr(trial, "_TIMED_SECONDS", 0.0)
+    examples = [padded(f"{number}.png", 9) for number in range(8)]
+    with caplog.at_level(logging.WARNING, logger="components.serving_check"):
+        report = check.check_model(
+            model_dir, [padded("huge.png", 68), *examples], ServingCheckConfig(), tmp_path / "log"
+        )
+    assert report.reasons == ()
+    assert report.masks == 8 + 7
+    assert (
+        "not tried: 1 of 9 test images do not fit into a request of 67,108,864 bytes (huge.png); "
+        "tensorflow_model_server on PATH takes larger ones"
+    ) in caplog.text
+
+
+def test_a_model_of_which_no_image_can_be_sent_is_refused_with_the_remedy(
+    check_with: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "with_expected_masks", lambda *_: Examples([], [], ["x.png"]))
+    assert check_with().reasons == (
+        "it could not be tried: 1 of 1 test images do not fit into a request of 67,108,864 bytes (x.png); "
+        "tensorflow_model_server on PATH takes larger ones",
+    )
+
+
 def test_a_model_that_the_evaluator_did_not_approve_is_not_served(
     tmp_path: Path, model_dir: Path, examples_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +247,7 @@ class FakeProcess:
 def check_with(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(check, "ServerProcess", FakeProcess)
     # Nobody is asked for a mask.
-    monkeypatch.setattr(check, "with_expected_masks", lambda *_: None)
+    monkeypatch.setattr(check, "with_expected_masks", lambda *_: Examples([], [], []))
 
     def report() -> ServingCheck:
         example = Pair(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)).example("x.png")

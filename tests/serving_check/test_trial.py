@@ -72,7 +72,7 @@ def describe(model_dir: Path, names: list[str]) -> None:
 def findings_on(script: Script, tmp_path: Path, signatures: list[str] = SIGNATURES) -> Findings:
     describe(tmp_path, NAMES)
     with scripted_server(signatures, NAMES, script) as address:
-        return try_out(address, "m", tmp_path, Examples(EXAMPLES, EXAMPLES[:2]))
+        return try_out(address, "m", tmp_path, Examples(EXAMPLES, EXAMPLES[:2], []))
 
 
 def test_nothing_is_said_against_a_server_that_does_all_it_must(script: Script, tmp_path: Path) -> None:
@@ -200,12 +200,12 @@ def test_other_class_names_are_named(script: Script, tmp_path: Path, monkeypatch
     monkeypatch.setitem(globals(), "NAMES", ["disc", "ground"])
     describe(tmp_path, ["ground", "disc"])
     with scripted_server(SIGNATURES, NAMES, script) as address:
-        findings = try_out(address, "m", tmp_path, Examples(EXAMPLES, EXAMPLES[:2]))
+        findings = try_out(address, "m", tmp_path, Examples(EXAMPLES, EXAMPLES[:2], []))
     assert findings.reasons == ["the server names the classes disc, ground, not ground, disc"]
 
 
 def test_no_server_at_all_is_one_reason(script: Script, tmp_path: Path) -> None:
     describe(tmp_path, NAMES)
-    findings = try_out("127.0.0.1:9", "m", tmp_path, Examples(EXAMPLES, EXAMPLES[:2]))
+    findings = try_out("127.0.0.1:9", "m", tmp_path, Examples(EXAMPLES, EXAMPLES[:2], []))
     assert len(findings.reasons) == 1
     assert findings.reasons[0].startswith("the server did not answer when asked what it serves: ")
