@@ -69,7 +69,7 @@ def test_the_placeholder_for_the_image_stands_where_the_guide_says() -> None:
         for path in SERVING.rglob("*.yaml")
         if "sha256:" in path.read_text() or "tensorflow/serving:" in path.read_text()
     }
-    assert places == {"base/kustomization.yaml", "overlays/gpu/kustomization.yaml"}
+    assert places == {f"overlays/{overlay}/kustomization.yaml" for overlay in ("cpu", "gpu")}
     assert all(f"`{place}`" in GUIDE for place in places)
 
 

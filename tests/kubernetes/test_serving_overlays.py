@@ -1,10 +1,12 @@
 """What sets the overlays apart: policy and labels of the model, batching, roll-outs, GPUs."""
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 from known_server import BATCHING_PARAMETERS
-from manifests import SERVING, build, builder
+from manifests import OVERLAYS, SERVING, build, builder
 
 pytestmark = pytest.mark.skipif(builder() is None, reason="neither kubectl nor kustomize is installed")
 
@@ -53,3 +55,17 @@ def test_gpu_batches_within_its_limits() -> None:
 
 def test_cpu_does_not_batch() -> None:
     assert not {"enable_batching", "batching_parameters_file"} & build(SERVING / "overlays/cpu").flags.keys()
+
+
+def test_each_overlay_has_the_image_that_was_pinned_for_it_in_a_mirror_too(tmp_path: Path) -> None:
+    tree = shutil.copytree(SERVING, tmp_path / "serving")
+    # As `kustomize edit set image` leaves the entry, at each place where the guide says that one is.
+    zeros = f"digest: sha256:{'0' * 64}"
+    pinned: dict[str, str] = {}
+    for path in sorted(tree.rglob("kustomization.yaml")):
+        if zeros in (text := path.read_text()):
+            mirror, digest = f"mirror/{path.parent.name}", f"sha256:{len(pinned) + 1:064}"
+            path.write_text(text.replace(zeros, f"newName: {mirror}\n    digest: {digest}"))
+            pinned[path.parent.name] = f"{mirror}@{digest}"
+    images = {overlay: build(tree / "overlays" / overlay).container["image"] for overlay in OVERLAYS}
+    assert images == {overlay: pinned.get(overlay, pinned.get("cpu")) for overlay in OVERLAYS}
