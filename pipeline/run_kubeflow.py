@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
 from pipeline.kubeflow.client import options
-from pipeline.kubeflow.client.errors import ConnectionProblem, NotFound, UsageError, WaitedTooLong
+from pipeline.kubeflow.client.errors import ConnectionProblem, Forbidden, NotFound, UsageError, WaitedTooLong
 from pipeline.kubeflow.client.parameters import parameter_values
 from pipeline.kubeflow_config import MODEL_PUSHED, names_digest
 from pipeline.recipe_errors import RecipeError
@@ -182,14 +182,22 @@ def _conclude(backend: "Backend", run: Any, stages: Collection[str], say: Say) -
             for line in failed.values():
                 say(line)
     told: list[str] = []
+    withheld = False
     for stage in asked:
         for node in waiting.nodes(run, stage):
-            with suppress(ConnectionProblem):
+            try:
                 told += [f"  {stage}: {line}" for line in backend.told(run.run_id, node)]
+            except Forbidden:
+                withheld = True
+            except ConnectionProblem:
+                pass
     for line in told:
         say(line)
     if outcome is waiting.Outcome.REJECTED and not told:
-        say("  The reasons are on the Report stage's page; what the cache answered has no log here")
+        cached = "" if withheld else "; what the cache answered has no log here"
+        say(f"  The reasons are on the Report stage's page{cached}")
+    if withheld:
+        say("  This Kubeflow hands out no logs; where it serves several users, none does from 2.15.0 on")
     if asked:
         say("From the Pods' logs, while they are there; without the grep, all of them:")
         say(f"  {backend.log_command(run.run_id, asked)}")

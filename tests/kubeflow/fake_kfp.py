@@ -8,7 +8,8 @@ its sources (github.com/kubeflow/pipelines, backend/src):
 - v2/component/launcher_v2.go (``CreateExecutionCache``) and api_converter.go, ``toModelTask``: a stage that
   may be cached adds a row of its own, without name and state, which the API then leaves out.
 - apiserver/server/run_artifact_server.go: the log of a node, if Argo has archived it; in 2.16 of exactly that
-  node (a stage's ``executor``, which has its last attempt's), in 2.17 of what is below it, too.
+  node (a stage's ``executor``, which has its last attempt's), in 2.17 of what is below it, too. With several
+  users it is refused to all of them: the handler passes on no header that says who asks (auth/util.go).
 - apiserver/main.go: the state of health with the release, ``unknown`` in images that others have built;
   frontend/server/handlers/healthz.ts gives it another name.
 - v2/compiler/argocompiler/{dag,container}.go: a task X is the nodes ``X-driver`` and ``X``, in the latter one
@@ -243,6 +244,8 @@ class FakeKfp:
 
     def _read_log(self, request: Request, run_id: str, node: str) -> Any:
         _one(self.runs, run_id)
+        if self.multi_user:
+            raise Refusal(403, "Failed to authorize the request: User identity is empty")
         logs = {_executor(stage): log for stage, log in self.logs.items()}
         return {"data": base64.b64encode(_one(logs, node).encode()).decode()}
 

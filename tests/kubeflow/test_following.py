@@ -92,6 +92,22 @@ def test_the_reasons_of_a_refusal_are_told_without_the_rest_of_the_log(
     assert "launcher" not in finished.out and "no class is lost" not in finished.out
 
 
+@pytest.mark.parametrize(("step", "asked"), [(REFUSED, "Evaluator|ServingCheck"), (PUSHED, "model-pushed")])
+def test_where_several_users_get_no_logs_that_is_said_and_the_way_to_the_pods(
+    command: Command, fake: FakeKfp, step: Step, asked: str
+) -> None:
+    fake.script, fake.multi_user = [step], True
+    fake.logs = {"Evaluator": "FAILED  mean IoU 0.1 is below 0.3", "model-pushed": "pushed: version 7"}
+
+    finished = command(*submission(fake, "--wait", "--namespace", "team"))
+
+    no_logs, *_, command_line = finished.out.splitlines()[-3:]
+    assert "hands out no logs; where it serves several users" in no_logs
+    assert "the cache answered" not in finished.out
+    assert ("Report stage" in finished.out) == (step is REFUSED)
+    assert command_line.startswith("  kubectl -n team get pods ") and f"({asked})" in command_line
+
+
 @pytest.mark.parametrize(
     ("step", "line"),
     [

@@ -47,7 +47,11 @@ class Backend:
     def told(self, run_id: str, node: str) -> list[str]:
         """Returns what a node of a run's workflow says of how it ended, in the log that Argo has archived.
 
+        Where Kubeflow serves several users, it refuses this to all of them from 2.15.0 on: what answers there
+        (``apiserver/server/run_artifact_server.go``) hands on none of the headers that say who asks.
+
         Raises:
+            Forbidden: nobody may read it, or not who asks.
             ConnectionProblem: it was not archived, or cannot be read.
         """
         with self.explained():

@@ -20,6 +20,10 @@ class Unauthenticated(ConnectionProblem):
     """The backend does not know who asks."""
 
 
+class Forbidden(ConnectionProblem):
+    """The backend refuses this to whoever asks."""
+
+
 class NotFound(ConnectionProblem):
     """The backend does not have what was asked for."""
 

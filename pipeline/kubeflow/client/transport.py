@@ -21,7 +21,7 @@ from kfp.client.client import KF_PIPELINES_ENDPOINT_ENV
 from kfp_server_api import ApiException, V2beta1GetHealthzResponse
 from kfp_server_api.rest import RESTClientObject
 
-from pipeline.kubeflow.client.errors import ConnectionProblem, NotFound, Unauthenticated
+from pipeline.kubeflow.client.errors import ConnectionProblem, Forbidden, NotFound, Unauthenticated
 
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and to wait for an answer."""
@@ -186,7 +186,7 @@ def _refusal(error: ApiException, access: Access, address: str) -> ConnectionPro
                 f"{address} does not know who asks ({numbered}); {_who(access)}", may_pass=True
             )
         case 403:
-            return ConnectionProblem(f"{address} does not allow this ({numbered}): {said}")
+            return Forbidden(f"{address} does not allow this ({numbered}): {said}")
         case 404:
             return NotFound(f"{address} does not have it ({numbered}): {said}")
         case 429:
