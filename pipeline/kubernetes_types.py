@@ -127,8 +127,10 @@ LabelValue = Annotated[
 FolderPath = Annotated[
     str,
     matching(
-        r"(?!.*/\.\.?(/|$))/[^:]*[^:/]",
-        "give an absolute path other than /, without . and .. and without a slash at its end",
+        # In ``shared_dir`` stages read what matches ``PATH/…/*``.
+        r"(?!.*/\.\.?(/|$))(?!.*[*?\[\\])/[^:]*[^:/]",
+        "give an absolute path other than /, without . and .., without * ? [ and \\ "
+        "and without a slash at its end",
     ),
 ]
 """A folder as the containers see it."""

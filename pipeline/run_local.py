@@ -11,7 +11,9 @@ the command, the recipe or the data path is wrong, 130 if it was interrupted.
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from components.model_store import signing
@@ -20,7 +22,7 @@ from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
 from pipeline.local.last_lines import last_lines
 from pipeline.local.run import LocalRun, new_run_id
 from pipeline.local.views import Ending, Line, Mode, Tone, view_for
-from pipeline.local.workdir import WORKDIRS, WorkDir, WorkDirError
+from pipeline.local.workdir import WORKDIRS, WorkDir, WorkDirError, check_place
 from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import open_missing_streams, output_diverted, short_path, show
 
@@ -62,6 +64,11 @@ def _command(args: argparse.Namespace, signals: interrupt.Interrupt) -> int:
         return USAGE
     workdir = WorkDir(args.workdir or WORKDIRS / recipe.name)
     try:
+        check_place(workdir.root, "choose another --workdir")
+        # That there is none at all is said where it is needed.
+        with suppress(FileNotFoundError):
+            # The serving check loads a copy of the model from there.
+            check_place(Path(tempfile.gettempdir()), "name another place for temporary files in TMPDIR")
         with workdir.locked(), workdir.sound_metadata():
             return _run(recipe, workdir, args.mode, signals)
     except WorkDirError as error:

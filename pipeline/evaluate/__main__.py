@@ -40,7 +40,7 @@ from pipeline.config import Recipe, load_recipe
 from pipeline.failures import explain_failure
 from pipeline.local.last_lines import result_lines
 from pipeline.local.views import Ending, Line, Tone, view_for
-from pipeline.local.workdir import WORKDIRS, WorkDir
+from pipeline.local.workdir import WORKDIRS, WorkDir, WorkDirError, check_place
 from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import open_missing_streams, output_diverted, short_path
 
@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         recipe = load_recipe(args.recipe, args.data, args.set)
         recipe.dataset.check_root()
         model = find_model(args.model, WorkDir(WORKDIRS / recipe.name))
+        check_place(model, "name the model by another path")
         check_model(model, recipe)
+        check_place(args.output, "choose another --output")
         args.output.mkdir(parents=True, exist_ok=True)
         log = args.output / _LOG
         log.unlink(missing_ok=True)
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         return USAGE
-    except (RecipeError, ValueError) as error:
+    except (RecipeError, ValueError, WorkDirError) as error:
         print(error, file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from components.dataset.contracts import SPLITS_FILE, write_whole
+from components.errors import printable
 from components.files import flush, sha256
 from components.report.run_summary import RunSummary
 
@@ -32,8 +33,37 @@ _HALF_WRITTEN: Final = re.compile(
 """What `write_whole` and `delete_run` call a file until it is one."""
 
 
+_NO_UTF8: Final = re.compile("[\ud800-\udfff]")
+"""A byte of a file's name that Python could not decode."""
+_PATTERN: Final = re.compile(r"[*?\[\\]")
+"""What TensorFlow and Beam take for a pattern, or for a sign before one. Beam has no way to quote it."""
+
+
 class WorkDirError(Exception):
     """The directory cannot be worked in; the message says why."""
+
+
+def check_place(place: Path, remedy: str) -> None:
+    """Looks whether stages can work with a directory, wherever it lies: all of its path counts.
+
+    They hand ``PLACE/…/*`` to TensorFlow and Beam, which would find other directories' files as well where
+    the place itself looks like a pattern, or none; and its name as text, which must be UTF-8.
+
+    Args:
+        place: need not exist.
+        remedy: what the user may do instead, to end the message.
+
+    Raises:
+        WorkDirError: they cannot.
+    """
+    path = str(place.absolute())
+    if found := _PATTERN.search(path):
+        why = f"TensorFlow and Beam take {found[0]} in a path for a part of a pattern, and find other files"
+    elif found := _NO_UTF8.search(path):
+        why = f"{printable(found[0])} in it is not UTF-8"
+    else:
+        return
+    raise WorkDirError(f"cannot work with {printable(path)}: {why}; {remedy}")
 
 
 class WorkDir:

@@ -48,6 +48,7 @@ def test_a_stage_says_less_and_less_general_things_last() -> None:
         ("stages.Trainer.tolerations=[{operator: Equal}]", ("tolerations.0", "needs a key")),
         ("serving_root=/models", ("kubeflow.serving_root is /models", "/data, /serving")),
         ("checkpoint_dir=/servings", ("kubeflow.checkpoint_dir is /servings", "would be lost")),
+        ("shared_dir=/data/u*", ("kubeflow.shared_dir is '/data/u*'", "without * ? [ and")),
         ("shared_dir=/shared", ("kubeflow.shared_dir is /shared", "/data, /serving", "would be lost")),
         (
             "volumes=[{claim: a, mount_path: /serving}, {claim: b, mount_path: /serving}]",

@@ -292,6 +292,7 @@ def test_an_interrupt_while_a_run_is_started_does_not_say_that_there_is_none(
         (["--pipeline-root", "/tmp/root"], "s3://BUCKET"),
         (["--pipeline-root", "s3://bucket/my root"], "s3://BUCKET"),
         (["--pipeline-root", "s3://bucket/root?region=x"], "s3://BUCKET"),
+        (["--pipeline-root", "s3://bucket/root[1]"], "without * ? [ and"),
         (["--image", "seg 1"], "kubeflow.image is 'seg 1'"),
         (["--token-file", "a", "--cookies-file", "b"], "not allowed with"),
         (["--experiment", ""], "it is empty"),

@@ -353,12 +353,15 @@ def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cau
             "take other values of pictures of more than 8 bits for 0 and 255: --set dataset.value_range=null",
         ),
         ("tiny", ["--set", "evaluation.min_mean_ius=1"], "min_mean_iou"),
+        ("tiny", ["--output", "evaluation/u?"], "evaluation/u?: TensorFlow and Beam take ? in a path for a"),
+        ("[1]", [], "/[1]/3: TensorFlow and Beam take [ in a path for a part of a pattern"),
         ("tiny", ["--output", "/proc"], "/proc/evaluation.log: No such file or directory"),
     ],
 )
 def test_a_mistake_ends_with_2_and_a_line_before_anything_is_written(
     home: Path, evaluate: Evaluate, model: str, args: list[str], said: str
 ) -> None:
+    (home / "[1]").symlink_to(home / "runs/tiny/serving/tiny")
     done = evaluate(*args, model=model)
     assert (done.code, done.out) == (2, "")
     assert said in done.err and done.err.count("\n") == 1

@@ -455,6 +455,41 @@ def test_a_mistake_in_the_command_ends_with_2_before_anything_is_created(
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("u?", "TensorFlow and Beam take ? in a path for a part of a pattern, and find other files"),
+        ("[1]/work", "TensorFlow and Beam take [ in a path for a part of a pattern, and find other files"),
+        ("a\\b*", "TensorFlow and Beam take \\ in a path for a part of a pattern, and find other files"),
+        (os.fsdecode(b"caf\xe9"), "\\xe9 in it is not UTF-8"),
+    ],
+    ids=["question mark", "bracket", "backslash", "no UTF-8"],
+)
+def test_a_path_that_stages_would_take_for_another_is_refused_and_nothing_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, why: str
+) -> None:
+    """They hand ``WORKDIR/…/*`` to TensorFlow and Beam: ``u?`` would read what is in ``u1`` as well."""
+    monkeypatch.chdir(tmp_path)
+    shown = f"{tmp_path}/{name}".replace("\udce9", "\\xe9")
+    assert main(["--workdir", name]) == 2
+    assert capfd.readouterr() == ("", f"cannot work with {shown}: {why}; choose another --workdir\n")
+    assert not list(tmp_path.iterdir())
+
+    # The current directory and TMPDIR count, too.
+    elsewhere = tmp_path / name
+    elsewhere.mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    assert main([]) == 2
+    said = f"cannot work with {shown}/runs/shapes: {why}; choose another --workdir\n"
+    assert capfd.readouterr() == ("", said)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(elsewhere))
+        assert main(["--workdir", str(tmp_path / "work")]) == 2
+    said = f"cannot work with {shown}: {why}; name another place for temporary files in TMPDIR\n"
+    assert capfd.readouterr() == ("", said)
+    assert not list(elsewhere.iterdir()) and not (tmp_path / "work").exists()
+
+
 def test_an_unknown_option_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--reciep", "shapes"])

@@ -15,8 +15,9 @@ from pipeline.config import DEFAULT_RECIPE
 from pipeline.kubeflow.client.parameters import PARAMETER_KEYS
 
 COMMAND = "python -m pipeline.run_kubeflow"
-_PIPELINE_ROOT = re.compile(r"(s3|gs|minio)://[^/?#\s]+(/[^?#\s]*)?")
-"""What Kubeflow's launcher reads and writes."""
+_PIPELINE_ROOT = re.compile(r"(s3|gs|minio)://[^/?#\s*\[\\]+(/[^?#\s*\[\\]*)?")
+"""What Kubeflow's launcher reads and writes, and stages read: these take ``*``, ``[`` and a backslash for a
+pattern."""
 MAX_CONCURRENCY = range(1, 11)
 """What the backend accepts (its ``toModelJob``)."""
 
@@ -269,7 +270,7 @@ def _uri(text: str) -> str:
     if _PIPELINE_ROOT.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(
             f"{text!r} should name a bucket of an object store, and a folder in it: s3://BUCKET/PATH, "
-            "gs://BUCKET/PATH or minio://BUCKET/PATH"
+            "gs://BUCKET/PATH or minio://BUCKET/PATH, without * ? [ and \\"
         )
     return text.rstrip("/")
 
