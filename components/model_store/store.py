@@ -100,6 +100,19 @@ def versions(base: Path) -> list[int]:
     return [number for number in _numbers(base) if (base / str(number) / MODEL_FILE).is_file()]
 
 
+def version_number(name: str) -> int | None:
+    """Returns the version that a server takes a directory of this name for; None for what is none.
+
+    Leading zeros count for nothing.
+    """
+    if not (name.isascii() and name.isdecimal()):
+        return None
+    digits = name.lstrip("0") or "0"
+    # Python makes no number of thousands of digits.
+    number = int(digits) if len(digits) <= len(str(_HIGHEST)) else _HIGHEST + 1
+    return number if number <= _HIGHEST else None
+
+
 def loaded_by_some_server(base: Path) -> list[Path]:
     """Returns what a server may take for a version under ``base``, by number: more than `versions` does.
 
@@ -328,8 +341,8 @@ def _numbers(base: Path) -> list[int]:
     if not base.is_dir():
         return []
     names = (path.name for path in base.iterdir())
-    numbers = (int(name) for name in names if name.isascii() and name.isdecimal() and name == str(int(name)))
-    return sorted(number for number in numbers if number < _HIGHEST)
+    numbers = {name: number for name in names if (number := version_number(name)) is not None}
+    return sorted(number for name, number in numbers.items() if name == str(number) and number < _HIGHEST)
 
 
 def _rename_to_next_version(model: Path, base: Path) -> int:

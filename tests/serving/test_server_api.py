@@ -394,6 +394,8 @@ def test_numbers_are_nested_lists_and_the_name_of_a_single_output_is_left_out(se
         ("POST", "/v1/models/pets:regress", {}, 501, "(--backend docker)"),
         ("GET", "/monitoring/prometheus/metrics", None, 501, "take /monitoring/ over REST; TensorFlow"),
         ("POST", f"/v1/models/pets/versions/{'9' * 5000}:predict", {}, 400, "Malformed request"),
+        ("POST", f"/v1/models/pets/versions/{2**63}:predict", {}, 400, "Malformed request"),
+        ("GET", f"/v1/models/pets/versions/{2**63 - 2}", None, 404, f"version {2**63 - 2} of model pets"),
         ("GET", "/index.html", None, 400, "Malformed request"),
         ("POST", _PREDICT, b"", 400, "JSON Parse error"),
         ("POST", _PREDICT, b"instances = [1]", 400, "JSON Parse error"),

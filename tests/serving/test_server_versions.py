@@ -1,5 +1,6 @@
 """Versions that come, go, and do not load, and the server around them: what it waits for and what ends it."""
 
+import errno
 import gc
 import shutil
 import socket
@@ -7,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from tensorflow_serving.apis import (
 
 from components.model_store import signing
 from components.model_store.store import publish
+from components.serving.server import __main__ as server_main
 from components.serving.server.errors import ServingError, one_line
 from components.serving.server.options import OptionsError, ServerOptions
 from components.serving.server.servable import WARMUP_FILE, Servable
@@ -104,10 +107,15 @@ def _refused(call: Callable[[], Any], code: grpc.StatusCode) -> str:
 
 
 def test_versions_are_directories_with_numbers_for_names(tmp_path: Path) -> None:
-    for name in ("1", "0002", "-3", "4.tmp", "v5", ".6", " 7", "9" * 30, "٣"):
+    highest = str(2**63 - 1)
+    for name in ("1", "0002", highest, str(2**63), "-3", "4.tmp", "v5", ".6", " 7", "9" * 30, "٣"):
         (tmp_path / name).mkdir()
     (tmp_path / "8").write_text("a file")
-    assert find_versions(tmp_path) == {1: tmp_path / "1", 2: tmp_path / "0002"}
+    assert find_versions(tmp_path) == {
+        1: tmp_path / "1",
+        2: tmp_path / "0002",
+        2**63 - 1: tmp_path / highest,
+    }
 
 
 def test_the_newest_version_answers_and_after_a_rollback_the_next_lower_one(models: _Models) -> None:
@@ -175,6 +183,41 @@ def test_a_version_in_use_is_unloaded_when_it_comes_back(models: _Models) -> Non
         assert pushing.is_alive() and not vars(old)["is_closed"]
     pushing.join(_SECONDS)
     assert vars(old)["is_closed"] and models.states()[1] == "END"
+
+
+def test_an_old_version_is_unloaded_also_where_nobody_can_be_told(
+    models: _Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(line: str) -> None:
+        raise OSError(errno.ENOSPC, line)
+
+    models.push(1)
+    with models.model.lend(_PETS) as old:
+        pass
+    monkeypatch.setattr(models.model, "_announce", fail)
+    with pytest.raises(OSError, match="pets version"):
+        models.push(2)
+    assert vars(old)["is_closed"] and models.states() == {2: "AVAILABLE", 1: "END"}
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_cannot_be_printed_keeps_the_server_from_nothing(
+    monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    with Path("/dev/full").open("w") as full:
+        if closed:
+            full.close()
+        monkeypatch.setattr("sys.stdout", full)
+        server_main._say("Stopping")
+        end: Callable[[int], None] = server_main._end
+        end(0)
+        assert ended == [0]
+        monkeypatch.undo()
+        with suppress(OSError):
+            # What it holds would be written once more.
+            full.close()
 
 
 def test_a_base_path_that_goes_away_takes_no_model_with_it_and_is_said_once(
@@ -325,12 +368,10 @@ def _server(base: Path, announce: Callable[[str], None] = lambda line: None, **f
     return ModelServer(ServerOptions(model_name="pets", model_base_path=str(base), **flags), announce)
 
 
-def _predict(channel: grpc.Channel) -> Any:
+def _predict(channel: grpc.Channel, seconds: float = _SECONDS) -> Any:
     inputs = {"image_bytes": tf.make_tensor_proto([encoded(image())])}
     request = predict_pb2.PredictRequest(model_spec={"name": "pets"}, inputs=inputs)
-    return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(
-        request, timeout=_SECONDS
-    )
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(request, timeout=seconds)
 
 
 def test_a_server_without_a_version_waits_with_its_port_closed(tmp_path: Path) -> None:
@@ -390,6 +431,18 @@ def test_requests_unanswered_at_the_deadline_are_dropped_and_said_to_be(tmp_path
         time.sleep(0.4)
         assert not server.stop(grace=0.3)
         assert grpc.StatusCode.OK not in {call.code() for call in calls}
+
+
+def test_a_request_that_its_client_gave_up_holds_no_server_up(tmp_path: Path) -> None:
+    write_model(tmp_path / "1", seconds=2.0)
+    server = _server(tmp_path, enable_model_warmup=False)
+    server.start()
+    with channel_to(server) as channel:
+        call = _predict(channel, seconds=0.3)
+        assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    started = time.monotonic()
+    assert server.stop(grace=0.3)
+    assert time.monotonic() - started < 1.3
 
 
 def test_a_load_that_outlasts_the_drain_is_no_dropped_request(tmp_path: Path) -> None:

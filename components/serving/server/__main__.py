@@ -16,8 +16,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Final, NoReturn
+from contextlib import contextmanager, suppress
+from typing import Final, NoReturn, TextIO
 
 from components.imports import quick_imports, without_init
 from components.serving.server.options import USAGE, OptionsError, ServerOptions, parse_options
@@ -53,12 +53,12 @@ def serve(options: ServerOptions) -> int:
             from components.serving.server.server import ModelServer, StartError
         server = ModelServer(options, _say)
     except OptionsError as error:
-        print(error, file=sys.stderr)
+        _say(str(error), sys.stderr)
         return USAGE
     try:
         server.start()
     except StartError as error:
-        print(error, file=sys.stderr)
+        _say(str(error), sys.stderr)
         server.stop(grace=0)
         return FAILED
     ready.set()
@@ -67,7 +67,7 @@ def serve(options: ServerOptions) -> int:
     _say("Stopping: answering the requests in flight")
     drained = server.stop()
     if not drained:
-        print("Requests were still in flight and have been dropped", file=sys.stderr)
+        _say("Requests were still in flight and have been dropped", sys.stderr)
     return _end(STOPPED if drained else FAILED)
 
 
@@ -83,13 +83,16 @@ def _obey_signals(ready: threading.Event, stopping: threading.Event) -> None:
 
 def _end(status: int) -> NoReturn:
     # Taking TensorFlow's interpreter apart takes seconds, and threads that are still at work would keep it.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
     os._exit(status)
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
+def _say(line: str, stream: TextIO | None = None) -> None:
+    """Prints a line where that can be done: a full disk or a closed pipe must keep nobody from answers."""
+    with suppress(OSError, ValueError):
+        print(line, file=stream, flush=True)
 
 
 @contextmanager

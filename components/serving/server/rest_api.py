@@ -27,6 +27,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.framework import dtypes
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
+from components.model_store.store import version_number
 from components.serving.messages import SIGNATURE_DEF
 from components.serving.server import grpc_api
 from components.serving.server.batching import Tensors
@@ -34,7 +35,7 @@ from components.serving.server.errors import ServingError, invalid
 from components.serving.server.servable import DEFAULT_SIGNATURE, MAX_MESSAGE_BYTES
 from components.serving.server.versions import ServedModel
 
-_MODEL: Final = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18}))?"
+_MODEL: Final = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]+))?"
 _PREDICT_PATH: Final = re.compile(_MODEL + ":predict")
 _MODEL_PATH: Final = re.compile(_MODEL + "(?P<metadata>/metadata)?")
 _ELSEWHERE: Final = re.compile(
@@ -216,7 +217,10 @@ class _Handler(BaseHTTPRequestHandler):
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(match["name"]))
     if match["version"]:
-        spec.version.value = int(match["version"])
+        number = version_number(match["version"])
+        if number is None:
+            raise invalid("Malformed request: a version is a number below 2^63")
+        spec.version.value = number
     return spec
 
 

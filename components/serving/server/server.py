@@ -105,6 +105,9 @@ class ModelServer:
     def stop(self, grace: float = DRAIN_SECONDS) -> bool:
         """Says NOT_SERVING, takes no more requests, finishes those in flight and unloads the model.
 
+        A model that still computes after ``grace`` seconds, for a client that has gone, stays in memory: the
+        process is to end.
+
         Returns:
             Whether every request was answered within ``grace`` seconds.
         """
@@ -121,7 +124,8 @@ class ModelServer:
             # A load that takes longer than that is nobody's request.
             self._poller.join(_LATER_SECONDS)
         if answered and not self._poller.is_alive():
-            self._model.close()
+            # gRPC calls a request done whose client has given up, and its model computes on.
+            self._model.close(max(0.0, end - time.monotonic()))
         return answered
 
     def _open_ports(self) -> None:

@@ -1,20 +1,17 @@
 """The model that is served: its newest version, until a newer one is loaded and warm."""
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
+from components.model_store.store import version_number
 from components.serving.server.errors import ServingError, invalid, one_line
 from components.serving.server.servable import Servable
-
-_VERSION: Final = re.compile(r"[0-9]{1,18}")
 
 logger = logging.getLogger(__name__)
 Status = get_model_status_pb2.ModelVersionStatus
@@ -86,9 +83,13 @@ class ServedModel:
         elif newest not in self._failed and not (self._current and self._current.version == newest):
             self._load_and_serve(newest, found[newest])
 
-    def close(self) -> None:
-        """Unloads the version that is served, once its requests are answered; `poll` must not run."""
-        self._serve(None)
+    def close(self, seconds: float) -> None:
+        """Unloads the version that is served, once its requests are answered; `poll` must not run.
+
+        Args:
+            seconds: how long that may take; where a request still computes then, it stays in memory.
+        """
+        self._serve(None, seconds)
 
     @contextmanager
     def lend(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
@@ -150,7 +151,7 @@ class ServedModel:
         else:
             self._serve(servable)
 
-    def _serve(self, servable: Servable | None) -> None:
+    def _serve(self, servable: Servable | None, seconds: float | None = None) -> None:
         """Has a version answer from now on, and unloads the one before after its last request."""
         with self._changed:
             old, self._current = self._current, servable
@@ -159,15 +160,22 @@ class ServedModel:
                 self._set(servable.version, Status.AVAILABLE)
             if old:
                 self._set(old.version, Status.UNLOADING)
-        if servable:
-            self._announce(f"Loaded {self.name} version {servable.version}")
-        if old:
-            with self._changed:
-                self._changed.wait_for(lambda: not self._uses[old])
-                del self._uses[old]
-            old.close()
-            self._set(old.version, Status.END)
-            self._announce(f"{self.name} version {old.version} unloaded")
+        try:
+            if servable:
+                self._announce(f"Loaded {self.name} version {servable.version}")
+        finally:
+            # Whoever is told may fail: what nobody asks any more must not stay in memory for that.
+            if old:
+                self._unload(old, seconds)
+
+    def _unload(self, old: Servable, seconds: float | None) -> None:
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._uses[old], seconds):
+                return
+            del self._uses[old]
+        old.close()
+        self._set(old.version, Status.END)
+        self._announce(f"{self.name} version {old.version} unloaded")
 
     def _set(self, number: int, state: int, error: ServingError | None = None) -> None:
         status = Status(version=number, state=state)
@@ -193,7 +201,7 @@ def find_versions(base_path: Path) -> dict[int, Path]:
         OSError: ``base_path`` cannot be read.
     """
     return {
-        int(path.name): path
+        number: path
         for path in sorted(base_path.iterdir())
-        if _VERSION.fullmatch(path.name) and path.is_dir()
+        if (number := version_number(path.name)) is not None and path.is_dir()
     }
