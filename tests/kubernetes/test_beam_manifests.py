@@ -83,6 +83,11 @@ def test_pods_are_restricted_and_run_as_the_user_of_the_claim() -> None:
         assert "/tmp" in mounts and len(set(mounts)) == len(mounts)
 
 
+def test_istio_leaves_the_pods_alone_as_it_does_those_of_runs() -> None:
+    for pod in pods().values():
+        assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+
+
 def test_workers_see_the_claim_where_the_stages_see_it_and_share_it_with_them() -> None:
     [data] = [volume for volume in KubeflowConfig().volumes if volume.mount_path == "/data"]
     shared = recipe_in_the_docs()["kubeflow"]["shared_dir"]

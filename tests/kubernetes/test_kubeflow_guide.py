@@ -130,6 +130,11 @@ def test_newer_backends_are_told_of_the_account_of_runs() -> None:
     assert f"--role={role['metadata']['name']}" in binding
 
 
+def test_istio_leaves_the_pod_for_uploads_alone() -> None:
+    [options] = re.findall(r"^kubectl -n NAMESPACE run upload (.*) --overrides=", SHELL, flags=re.MULTILINE)
+    assert "--labels=sidecar.istio.io/inject=false" in options.split()
+
+
 def test_workflows_are_deleted_before_the_claims_that_their_pods_hold() -> None:
     before, _, _ = SHELL.partition("kubectl delete -k kubernetes/pipeline/storage/")
     assert f'serviceAccountName=="{KubeflowConfig().service_account}"' in before
