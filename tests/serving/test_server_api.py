@@ -556,9 +556,35 @@ def test_a_body_that_comes_byte_by_byte_is_given_up(
     assert b" 400 " in answer
 
 
-def test_no_client_can_fill_the_log(server: ModelServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither one that breaks off nor one that sends no message."""
+def test_an_answer_may_take_longer_than_a_connection_may_idle(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_api._Handler, "timeout", 0.3)
+    monkeypatch.setattr(rest_api._Handler, "_answer", lambda self: {"predictions": ["x" * 9_000_000]})
+    received = 0
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        raw.settimeout(_SECONDS)
+        raw.connect(("127.0.0.1", server.rest_port or 0))
+        raw.sendall(b"GET /v1/models/pets HTTP/1.1\r\n\r\n")
+        while part := raw.recv(1 << 18, socket.MSG_WAITALL):
+            received += len(part)
+            time.sleep(0.02)
+    assert received > 9_000_000
+
+
+def test_no_client_can_fill_the_log(
+    server: ModelServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one that breaks off or stalls nor one that sends no message."""
     head = f"POST {_PREDICT} HTTP/1.1\r\nContent-Length: 1000\r\n\r\n".encode()
+    with monkeypatch.context() as quick:
+        quick.setattr(rest_api._Handler, "timeout", 0.2)
+        for length in (1000, MAX_MESSAGE_BYTES + 1):
+            with socket.create_connection(("127.0.0.1", server.rest_port or 0), _SECONDS) as raw:
+                raw.sendall(head.replace(b"1000", str(length).encode()) + b"x")
+                answer = raw.makefile("rb").read()
+            assert (b" 400 " if length == 1000 else b" 413 ") in answer
     with socket.create_connection(("127.0.0.1", server.rest_port or 0), _SECONDS) as raw:
         # Closed so, the connection is reset.
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -42,7 +42,12 @@ _ELSEWHERE: Final = re.compile(
     r"/v1/models/[^/:]+(?:/versions/\d+)?(?P<what>/labels/|:classify|:regress)|/monitoring/"
 )
 _IDLE_SECONDS: Final = 10
-"""A connection on which nothing arrives for so long is closed; its thread would wait for ever."""
+"""A connection on which nothing arrives for so long is closed; its thread would wait for ever.
+
+So is one whose client takes less of an answer than a piece in that time.
+"""
+_PIECE_BYTES: Final = 1 << 16
+"""Of an answer: a socket's time limit is that of all that one call sends."""
 _REQUEST_SECONDS: Final = 60
 """What has not arrived as a whole by then is cut off, however steadily it trickles in."""
 _MAX_REFUSED: Final = 1 << 30
@@ -106,6 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         """Begins to wait for the connection's request."""
         super().setup()
+        # The system would let the sender wait until a third of a buffer of megabytes is free.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIECE_BYTES)
         self._late = threading.Timer(_REQUEST_SECONDS, self._cut_off)
         self._late.daemon = True
         self._late.start()
@@ -169,14 +176,17 @@ class _Handler(BaseHTTPRequestHandler):
         if not (length.isdecimal() and len(length) <= _LONGEST_NUMBER):
             raise invalid(f"Content-Length {length[:20]!r} is no number")
         if int(length) > MAX_MESSAGE_BYTES:
-            for _ in range(min(int(length), _MAX_REFUSED) >> 16):
-                self.rfile.read(1 << 16)
+            with suppress(TimeoutError):
+                for _ in range(min(int(length), _MAX_REFUSED) >> 16):
+                    self.rfile.read(1 << 16)
             raise ServingError(
                 _TOO_LARGE,
                 f"the request is larger than {MAX_MESSAGE_BYTES} bytes; TensorFlow Serving takes larger ones "
                 "(--backend docker)",
             )
-        body = self.rfile.read(int(length))
+        body = b""
+        with suppress(TimeoutError):
+            body = self.rfile.read(int(length))
         if len(body) < int(length):
             raise invalid("the request's body ends before its Content-Length")
         return body
@@ -211,7 +221,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            for begin in range(0, len(body), _PIECE_BYTES):
+                self.wfile.write(body[begin : begin + _PIECE_BYTES])
 
 
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
