@@ -4,9 +4,12 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from components.errors import StageError
+from components.folders import files_below
 from components.image_mask_example_gen.bands import encode_bands
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
@@ -55,14 +58,15 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), *, leave_o
     first wildcard. So no two images share a name.
 
     Args:
-        arguments: files; folders, searched through for `PICTURES`, hidden files passed by; patterns, with
-            ``**`` for folders at any depth.
+        arguments: files; folders, searched through for `PICTURES`, links followed and hidden files passed
+            by; patterns, with ``**`` for folders at any depth.
         listed: names of further files, which need not exist: whoever reads them will notice.
-        leave_out: a folder in which neither folders nor patterns look for images: the one for results. A
-            pattern that begins in it means what it says.
+        leave_out: a folder in which neither folders nor patterns look for images: the one for results. One
+            that begins in it means what it says.
 
     Raises:
-        ValueError: an argument that names nothing, or `leave_out` itself.
+        OSError: a folder below one that is named cannot be read.
+        ValueError: an argument that names nothing, or `leave_out` itself; links that multiply.
     """
     paths: dict[str, Path] = {}
     passed_over: list[Path] = []
@@ -163,15 +167,20 @@ def _expand(argument: str, leave_out: Path) -> tuple[Path, list[Path], list[Path
 
 
 def _files_below(folder: Path, leave_out: Path) -> Iterator[Path]:
-    for directory, folders, files in os.walk(folder):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and not _is_same(Path(directory, name), leave_out)
-        )
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield Path(directory, name)
+    """The files that ingestion would find there, links followed, but those of earlier results."""
+
+    @cache
+    def holds_results(subfolder: str) -> bool:
+        return _is_in(folder / subfolder, leave_out)
+
+    # One that begins among the results means what it says.
+    looks_everywhere = holds_results("")
+    try:
+        for name in files_below(folder):
+            if looks_everywhere or not holds_results(os.path.dirname(name)):
+                yield folder / name
+    except StageError as error:
+        raise ValueError(str(error)) from None
 
 
 def _is_same(folder: Path, other: Path) -> bool:

@@ -123,6 +123,37 @@ def test_a_folder_gives_a_mask_for_each_image_in_the_same_place(
             assert np.array_equal(np.array(shown.convert("RGB")), np.array(COLORS, np.uint8)[expected])
 
 
+def test_a_folder_is_searched_as_ingestion_does_past_links_but_not_past_what_it_may_not_read(
+    server: FakeServer, folder: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = folder.parent / "elsewhere"
+    (elsewhere / "masks").mkdir(parents=True)
+    (elsewhere / "c.png").write_bytes(picture(3))
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "sub/round").symlink_to(folder)
+    for existing in ("refuse", "replace"):
+        # Results of the first are below a link of the second.
+        run = predict(server, "photos", "--output", "photos/linked/masks", "--existing", existing)
+        assert run.returncode == 0
+        assert run.stderr[-1].startswith("4 of 4 images answered")
+    masks = ["a.jpg.png", "a.png.png", "linked/c.png.png", "sub/b.PNG.png"]
+    assert files_below(elsewhere / "masks") == masks
+
+    scandir, requests = os.scandir, len(server.requests)
+
+    def refuse(path: Any) -> Any:
+        # Not by permissions, which do not hold for the superuser.
+        if Path(path) == Path("photos/sub"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    run = predict(server, "photos", "--output", "masks")
+    assert run.returncode == 2
+    assert run.stderr == ["python -m pipeline.predict: photos/sub: Permission denied"]
+    assert len(server.requests) == requests
+
+
 def test_raw_masks_are_the_servers_bytes(server: FakeServer, folder: Path, predict: Predict) -> None:
     predict(server, "photos/a.jpg", "--output", "masks", "--raw")
     expected = png(expected_class_ids((folder / "a.jpg").read_bytes()))
