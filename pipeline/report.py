@@ -33,7 +33,6 @@ class _UsageError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
-    open_missing_streams()
     args = _parser().parse_args(argv)
     # A path may hold what an encoding cannot say.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -111,5 +110,7 @@ def _find(run: str, workdir: Path | None) -> Path:
 
 
 if __name__ == "__main__":
+    # First: a pipe for signals would get the descriptor of a stream that is missing.
+    open_missing_streams()
     interrupt.Interrupt()
     sys.exit(main())

@@ -28,7 +28,7 @@ from pipeline.kubeflow.client.errors import ConnectionProblem, Forbidden, NotFou
 from pipeline.kubeflow.client.parameters import parameter_values
 from pipeline.kubeflow_config import MODEL_PUSHED, names_digest
 from pipeline.recipe_errors import RecipeError
-from pipeline.terminal import output_diverted
+from pipeline.terminal import open_missing_streams, output_diverted
 
 if TYPE_CHECKING:
     from pipeline.kubeflow.client.backend import Backend
@@ -43,6 +43,7 @@ Say = Callable[[str], None]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    open_missing_streams()
     args = options.parse(__doc__, None if argv is None else list(argv))
     interrupt.Interrupt()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

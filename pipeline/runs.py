@@ -47,7 +47,6 @@ class _UsageError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
-    open_missing_streams()
     args = _parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         # A path may hold what an encoding cannot say.
@@ -266,5 +265,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # First: a pipe for signals would get the descriptor of a stream that is missing.
+    open_missing_streams()
     interrupt.Interrupt()
     sys.exit(main())

@@ -28,6 +28,7 @@ from components.serving.server.options import (
     check_base_path,
     read_options,
 )
+from pipeline.terminal import open_missing_streams
 
 _FAILED = 1
 _REMOTE = "://"
@@ -35,6 +36,7 @@ _REMOTE = "://"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status, unless another program takes over."""
+    open_missing_streams()
     parser = argument_parser("python -m pipeline.serve", __doc__ or "")
     parser.add_argument(
         "--backend",

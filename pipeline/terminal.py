@@ -104,4 +104,6 @@ def open_missing_streams() -> None:
             if null != descriptor:
                 os.dup2(null, descriptor)
                 os.close(null)
+            # A child process would otherwise take a file that it opens for its stderr.
+            os.set_inheritable(descriptor, True)
             setattr(sys, name, os.fdopen(descriptor, "w"))

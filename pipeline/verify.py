@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from components.model_store import signing, store
+from pipeline.terminal import open_missing_streams
 
 USAGE: Final = 2
 _REFUSED: Final = 1
@@ -29,6 +30,7 @@ _REFUSED: Final = 1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
+    open_missing_streams()
     args = _parser().parse_args(argv)
     try:
         signing.check_public_key(args.key)

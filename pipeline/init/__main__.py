@@ -27,7 +27,7 @@ from components.errors import StageError
 from components.image_mask_example_gen.layouts import DATASETS
 from pipeline import interrupt
 from pipeline.init import InitError
-from pipeline.terminal import output_diverted, show
+from pipeline.terminal import open_missing_streams, output_diverted, show
 
 USAGE: Final = 2
 _RECIPE_SUFFIXES: Final = (".yaml", ".yml")
@@ -126,5 +126,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # First: a pipe for signals would get the descriptor of a stream that is missing.
+    open_missing_streams()
     interrupt.Interrupt()
     sys.exit(main())

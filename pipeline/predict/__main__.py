@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from components import serving
 from components.errors import printable
 from pipeline import interrupt
-from pipeline.terminal import leave_stdout
+from pipeline.terminal import leave_stdout, open_missing_streams
 
 if TYPE_CHECKING:
     from components.serving.client import SegmentationClient
@@ -40,6 +40,7 @@ _NAMED = 5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    open_missing_streams()
     parser = _parser()
     args = parser.parse_args(argv)
     interrupt.Interrupt()

@@ -1,0 +1,45 @@
+"""``pipeline.terminal``: streams that are missing, and paths as one would type them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict nothing.jpg --server localhost:1 --model m --output o",
+        "serve --model_name m --model_base_path /nowhere",
+        "verify /nowhere --key /nowhere",
+        "init --data /nowhere",
+        "runs --workdir /nowhere",
+        "report --compare a b",
+        "run_kubeflow compile --recipe nobody --pipeline-root s3://b/p --output p.yaml",
+    ],
+    ids=lambda command: str(command).split()[0],
+)
+def test_a_mistake_ends_with_2_where_nobody_hears_of_it(command: str, tmp_path: Path) -> None:
+    """By a new interpreter: it is at its start that Python looks for its streams."""
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m pipeline.{command} 2>&-"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(_REPOSITORY)},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_child_process_has_the_streams_that_were_missing() -> None:
+    program = (
+        "import subprocess, pipeline.terminal as t\n"
+        "t.open_missing_streams()\n"
+        "subprocess.run(['sh', '-c', 'echo heard by nobody >&2'], check=True)"
+    )
+    subprocess.run(["sh", "-c", f'exec {sys.executable} -c "{program}" 2>&-'], cwd=_REPOSITORY, check=True)
