@@ -83,7 +83,9 @@ class Volume(Settings):
 
 
 class SecretVariable(Settings):
-    """An environment variable of every stage that a Secret's key fills."""
+    """An environment variable that a Secret's key fills, of the containers that read the data (ingestion and
+    data-fingerprint) and of those that work in a pipeline root in ``gs://`` themselves.
+    """
 
     secret: DnsName
     """Name of the Secret, in the namespace in which the pipeline runs."""

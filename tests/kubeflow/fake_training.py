@@ -251,7 +251,7 @@ def environment(made: Object, index: int, machines: int) -> dict[str, str]:
     """
     [container] = pod_template(made)["spec"]["containers"]
     found: dict[str, str] = {}
-    for variable in container["env"]:
+    for variable in container.get("env", []):
         if "valueFrom" in variable:
             path = variable["valueFrom"]["fieldRef"]["fieldPath"]
             assert path == "metadata.annotations['batch.kubernetes.io/job-completion-index']"

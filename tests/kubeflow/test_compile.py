@@ -261,16 +261,31 @@ def test_an_engine_that_cannot_do_a_pod_s_work_is_refused(overrides: list[str], 
 
 
 BUCKET = "gs://bucket/pipelines"
+SECRET = "kubeflow.secrets=[{secret: google, key: path, variable: GOOGLE_APPLICATION_CREDENTIALS}]"
+
+
+def stages_with_the_secret(package: Package) -> set[str]:
+    executors = package.platform.platforms["kubernetes"].deployment_spec.executors
+    labels = {label for label, values in executors.items() if values.fields.get("secretAsEnv")}
+    spec = package.spec
+    components = {name: task.component_ref.name for name, task in spec.root.dag.tasks.items()}
+    return {task for task, name in components.items() if spec.components[name].executor_label in labels}
+
+
+def test_only_those_who_read_the_data_have_the_secrets_of_a_run_without_an_engine() -> None:
+    package = compile_pipeline(recipe_of("pets_unet", SECRET), image=IMAGE, pipeline_root=BUCKET)
+    assert stages_with_the_secret(package) == {"ImageMaskExampleGen", DATA_TASK}
 
 
 @pytest.mark.parametrize("engine", [DATAFLOW, ENGINE])
 def test_an_engine_works_in_the_bucket_in_the_stages_that_have_beam(engine: str) -> None:
-    overrides = [engine, "kubeflow.copy_bucket=false"]
+    overrides = [engine, "kubeflow.copy_bucket=false", SECRET]
     recipe = load_recipe("pets_unet", "gs://bucket/pets", overrides, runs_here=False)
     package = compile_pipeline(recipe, image=IMAGE, pipeline_root=BUCKET)
     assert violations(package.spec, recipe.kubeflow) == []
     in_bucket = stages_with("--in_bucket", package)
     assert in_bucket == {"ImageMaskExampleGen", "StatisticsGen", "Transform", "Evaluator"}
+    assert stages_with_the_secret(package) == {*in_bucket, DATA_TASK}
     assert stages_with("--shared_dir", package) == set()
 
 

@@ -1,5 +1,7 @@
 """The package's second document: what pods ask of Kubernetes."""
 
+from collections.abc import Sequence
+
 from google.protobuf import json_format
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
@@ -26,11 +28,29 @@ def test_claims_are_mounted_by_both_of_their_names() -> None:
         assert mount.pvc_name_parameter.runtime_value.constant.string_value == claim
 
 
-def test_secrets_fill_environment_variables() -> None:
-    config = config_of("Trainer", "secrets=[{secret: hub, key: token, variable: HUB_TOKEN}]")
-    [secret] = config.secret_as_env
-    assert secret.secret_name == secret.secret_name_parameter.runtime_value.constant.string_value == "hub"
-    assert [(pair.secret_key, pair.env_var) for pair in secret.key_to_env] == [("token", "HUB_TOKEN")]
+def executors_of(
+    *names: str, overrides: Sequence[str] = ()
+) -> dict[str, kubernetes.KubernetesExecutorConfig]:
+    """What the containers of tasks get, of which an ingestion alone opens buckets."""
+    spec = PipelineSpec()
+    for name in names:
+        spec.root.dag.tasks[name].component_ref.name = name
+        spec.components[name].executor_label = name
+    config = load_recipe("shapes", overrides=overrides).kubeflow
+    platform = build_platform_spec(spec, config, {}, {"ImageMaskExampleGen"})
+    return {
+        name: json_format.ParseDict(json_format.MessageToDict(values), kubernetes.KubernetesExecutorConfig())
+        for name, values in platform.platforms["kubernetes"].deployment_spec.executors.items()
+    }
+
+
+def test_secrets_fill_environment_variables_of_those_who_open_buckets() -> None:
+    overrides = ["kubeflow.secrets=[{secret: store, key: id, variable: AWS_ACCESS_KEY_ID}]"]
+    executors = executors_of("ImageMaskExampleGen", "Trainer", overrides=overrides)
+    [secret] = executors["ImageMaskExampleGen"].secret_as_env
+    assert secret.secret_name == secret.secret_name_parameter.runtime_value.constant.string_value == "store"
+    assert [(pair.secret_key, pair.env_var) for pair in secret.key_to_env] == [("id", "AWS_ACCESS_KEY_ID")]
+    assert not executors["Trainer"].secret_as_env
 
 
 def test_images_are_pulled_as_the_recipe_says() -> None:
@@ -70,7 +90,7 @@ def test_every_executor_is_listed_and_read_back() -> None:
     for name in ("Trainer", "model-pushed"):
         spec.root.dag.tasks[name].component_ref.name = name
         spec.components[name].executor_label = f"{name}_executor"
-    executors = build_platform_spec(spec, config, {}).platforms["kubernetes"].deployment_spec.executors
+    executors = build_platform_spec(spec, config, {}, ()).platforms["kubernetes"].deployment_spec.executors
     assert set(executors) == {"Trainer_executor", "model-pushed_executor"}
     for name in ("Trainer", "model-pushed"):
         values = json_format.MessageToDict(executors[f"{name}_executor"])
@@ -80,19 +100,8 @@ def test_every_executor_is_listed_and_read_back() -> None:
 
 def test_the_pusher_alone_has_the_key_that_signs() -> None:
     overrides = ["kubeflow.signing_secret=key", "serving.signing_key=/etc/model-signing/a.pem"]
-    config = load_recipe("shapes", overrides=overrides).kubeflow
-    spec = PipelineSpec()
-    for name in ("Trainer", "Pusher"):
-        spec.root.dag.tasks[name].component_ref.name = name
-        spec.components[name].executor_label = name
-    executors = build_platform_spec(spec, config, {}).platforms["kubernetes"].deployment_spec.executors
-    read = {
-        name: json_format.ParseDict(
-            json_format.MessageToDict(executors[name]), kubernetes.KubernetesExecutorConfig()
-        )
-        for name in executors
-    }
-    [secret] = read["Pusher"].secret_as_volume
+    executors = executors_of("Trainer", "Pusher", overrides=overrides)
+    [secret] = executors["Pusher"].secret_as_volume
     assert secret.mount_path == "/etc/model-signing"
     assert secret.secret_name == secret.secret_name_parameter.runtime_value.constant.string_value == "key"
-    assert not read["Trainer"].secret_as_volume
+    assert not executors["Trainer"].secret_as_volume

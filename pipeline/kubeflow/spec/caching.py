@@ -32,11 +32,12 @@ LINEAGE: Final = "lineage"
 """Parameters that begin so are for the cache alone; no stage hears of them."""
 DATA_TASK: Final = "data-fingerprint"
 SERVED_TASK: Final = "served-fingerprint"
+READER: Final = "ImageMaskExampleGen"
+"""The stage that reads the data."""
 
 _DATA_FLAG: Final = "--fingerprint_data"
 _SERVED_FLAG: Final = "--fingerprint_served"
 _MODEL_KEY: Final = "model"
-_READER: Final = "ImageMaskExampleGen"
 _BASELINE: Final = "Baseline"
 _SERVING_CHECK: Final = "ServingCheck"
 _PUSHER: Final = "Pusher"
@@ -54,8 +55,8 @@ def complete_cache_keys(spec: PipelineSpec, image: str, command: Sequence[str], 
     """
     container = PipelineDeploymentConfig.PipelineContainerSpec(image=image, command=command)
     read = (DATASET_KEY, DATA_PATH)
-    _add_task(spec, container, DATA_TASK, _DATA_FLAG, _READER, read, (), (FINGERPRINT_KEY,))
-    _give(spec, DATA_TASK, FINGERPRINT_KEY, _READER)
+    _add_task(spec, container, DATA_TASK, _DATA_FLAG, READER, read, (), (FINGERPRINT_KEY,))
+    _give(spec, DATA_TASK, FINGERPRINT_KEY, READER)
     answers = (SERVED_MODEL_KEY, PUSH_TOKEN_KEY)
     _add_task(spec, container, SERVED_TASK, _SERVED_FLAG, _BASELINE, (SERVING_DIR,), (_MODEL_KEY,), answers)
     _give(spec, SERVED_TASK, SERVED_MODEL_KEY, _BASELINE)

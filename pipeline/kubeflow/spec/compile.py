@@ -25,7 +25,7 @@ from models.options import IMAGENET
 from pipeline.config import Recipe
 from pipeline.create_pipeline import create_pipeline
 from pipeline.kubeflow import in_bucket
-from pipeline.kubeflow.spec.caching import complete_cache_keys
+from pipeline.kubeflow.spec.caching import DATA_TASK, READER, complete_cache_keys
 from pipeline.kubeflow.spec.compatibility import Target, make_compatible
 from pipeline.kubeflow.spec.dataset_importer import import_dataset
 from pipeline.kubeflow.spec.machines import devices, machine_options, machine_problems, shared_options
@@ -78,11 +78,11 @@ def compile_pipeline(recipe: Recipe, *, image: str, pipeline_root: str) -> Packa
     if recipe.kubeflow.cache and can_be_cached(recipe, image):
         complete_cache_keys(spec, image, COMMAND, devices(recipe.kubeflow))
     make_compatible(spec, Target(image, COMMAND, pipeline_root, defaults, recipe.kubeflow))
-    options = {"Trainer": machine_options(recipe.kubeflow, image)}
-    for component in pipeline.components:
-        if isinstance(component, BaseBeamComponent):
-            options[component.id] = beam_options(recipe, component.id, pipeline_root)
-    platform = build_platform_spec(spec, recipe.kubeflow, options)
+    with_beam = [each.id for each in pipeline.components if isinstance(each, BaseBeamComponent)]
+    options = {stage: beam_options(recipe, stage, pipeline_root) for stage in with_beam}
+    options["Trainer"] = machine_options(recipe.kubeflow, image)
+    opening_buckets = {READER, DATA_TASK, *(with_beam if works_in_bucket(recipe, pipeline_root) else ())}
+    platform = build_platform_spec(spec, recipe.kubeflow, options, opening_buckets)
     if launcher_copies_data(recipe):
         # Last: what the others give every task is for containers, and an importer is none.
         import_dataset(spec)

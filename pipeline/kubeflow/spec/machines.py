@@ -111,10 +111,6 @@ def worker_pod(config: KubeflowConfig, image: str) -> dict[str, Any]:
         "name": "worker",
         "image": image,
         "imagePullPolicy": config.image_pull_policy,
-        "env": [
-            {"name": each.variable, "valueFrom": {"secretKeyRef": {"name": each.secret, "key": each.key}}}
-            for each in config.secrets
-        ],
         "resources": {
             "requests": {"cpu": stage.cpu_request, "memory": stage.memory_request},
             "limits": limits,

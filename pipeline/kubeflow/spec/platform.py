@@ -3,7 +3,7 @@
 TFX cannot say any of it. The backend reads it in ``backend/src/v2/driver/k8s.go``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from google.protobuf import json_format
@@ -24,7 +24,10 @@ _KUBERNETES: Final = "kubernetes"
 
 
 def build_platform_spec(
-    spec: PipelineSpec, config: KubeflowConfig, options: Mapping[str, Sequence[str]]
+    spec: PipelineSpec,
+    config: KubeflowConfig,
+    options: Mapping[str, Sequence[str]],
+    opening_buckets: Collection[str],
 ) -> PlatformSpec:
     """Returns the Kubernetes part for every executor of a pipeline.
 
@@ -32,10 +35,14 @@ def build_platform_spec(
     of these no key of the backend's cache has anything, while newer ones count a container's own variables
     (``getFingerPrint`` in ``v2/driver/cache.go``).
 
+    The variables of ``secrets`` are for those who open a bucket, and for nobody else: the backend's launcher
+    runs in the same container, where ``AWS_ENDPOINT_URL_S3`` and its like bear on its own client, too.
+
     Args:
         spec: the compatible pipeline; its tasks bear the names of the stages.
         config: the recipe's ``kubeflow`` block.
         options: by stage.
+        opening_buckets: the tasks whose containers read or write objects themselves.
     """
     platform = PlatformSpec()
     executors = platform.platforms[_KUBERNETES].deployment_spec.executors
@@ -46,6 +53,8 @@ def build_platform_spec(
             asked.secret_as_volume.add(
                 secret_name=secret, secret_name_parameter=_constant(secret), mount_path=SIGNING_DIR
             )
+        if name in opening_buckets:
+            asked.secret_as_env.extend(_secrets(config.secrets))
         if given := options.get(name):
             asked.pod_metadata.annotations[OPTIONS_ANNOTATION] = pack_options(given)
             shown = f"metadata.annotations['{OPTIONS_ANNOTATION}']"
@@ -76,7 +85,6 @@ def executor_config(config: KubeflowConfig, stage: StageConfig) -> kubernetes.Ku
         ],
         node_selector=kubernetes.NodeSelector(labels=stage.node_selector) if stage.node_selector else None,
         tolerations=map(_toleration, stage.tolerations or ()),
-        secret_as_env=_secrets(config.secrets),
         image_pull_secret=[
             kubernetes.ImagePullSecret(secret_name=name, secret_name_parameter=_constant(name))
             for name in config.image_pull_secrets

@@ -166,7 +166,7 @@ class Job:
         task = '"task": {"type": "worker", "index": $(WORKER_INDEX)}'
         [container] = pod["spec"]["containers"]
         container["name"] = "node"
-        container["env"] += [
+        container["env"] = [
             {"name": "WORKER_INDEX", "valueFrom": {"fieldRef": {"fieldPath": index}}},
             {"name": "TF_CONFIG", "value": f'{{"cluster": {json.dumps({"worker": members})}, {task}}}'},
         ]
