@@ -111,8 +111,10 @@ class LocalRun:
         except Exception as error:
             logger.exception("Summing up did not finish")
             failure = failure or f"Summing up failed: {self._explain(error)}"
-            # Without the artifacts, one of which may be what cannot be read.
-            summary = self._summary({}, failure, rejected)
+            # Without the files of the artifacts, one of which may be what cannot be read. What is served by
+            # now is in properties alone, and must be told of.
+            known = {key: found for key, found in self._artifacts.items() if key == "pushed_model"}
+            summary = self._summary(known, failure, rejected)
         try:
             self._workdir.keep(summary)
         except OSError as error:

@@ -146,21 +146,23 @@ def test_a_name_that_is_not_utf8_spoils_neither_terminal_nor_log_nor_summary(
     assert "Logging error" not in log.read_text(encoding="utf-8")
 
 
-def test_an_artifact_that_cannot_be_summed_up_ends_with_1_and_one_line(
+def test_a_record_that_cannot_be_summed_up_ends_with_1_and_one_line_and_what_was_pushed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def garbled(artifacts: Mapping[str, Any], **known: Any) -> RunSummary:
-        if artifacts:
+        if "model" in artifacts:
             raise ValueError("the report is garbled")
         return summarize(artifacts, **known)
 
     monkeypatch.setattr(run_module, "summarize", garbled)
     finished = run(tmp_path)
     assert finished.code == 1
-    assert "Summing up failed: ValueError: the report is garbled" in finished.out.splitlines()
+    lines = finished.out.splitlines()
+    assert "Summing up failed: ValueError: the report is garbled" in lines
+    assert f"Pushed version 7: {tmp_path}/serving/shapes/7" in lines
     assert "Traceback" not in finished.out + finished.err
     summary = summary_of(tmp_path)
-    assert summary["outcome"] == "failed"
+    assert (summary["outcome"], summary["pushed_version"], summary["pushed_now"]) == ("failed", 7, True)
     assert [stage["name"] for stage in summary["stages"]] == ["Numbers", "Worker", "Pusher"]
 
 
