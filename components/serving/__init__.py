@@ -6,9 +6,9 @@ What the client asks for where it is not told stands here, where reading it need
 from typing import Final
 
 TIMEOUT: Final = 60.0
-"""Seconds that a server which is there may take to answer."""
+"""Seconds that a request may take, to which patience is added."""
 PATIENCE: Final = 60.0
-"""Seconds more for a server that is away or overloaded."""
+"""Seconds more, in which a server that is away or overloaded is waited for and asked again."""
 CONCURRENCY: Final = 4
 """Requests under way at once."""
 MAX_MESSAGE_BYTES: Final = 256 * 1024**2

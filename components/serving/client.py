@@ -115,8 +115,9 @@ class SegmentationClient:
             model: the name under which the model is served.
             version: which version to ask; the latest by default.
             label: the version's label, such as ``stable``, instead of its number.
-            timeout: seconds that a server which is there may take to answer.
-            patience: seconds more for one that is away or overloaded; 0 for no waiting and no repeating.
+            timeout: seconds that a request may take, to which ``patience`` is added.
+            patience: seconds more, in which a server that is away or overloaded is waited for and asked
+                again; a slow one has them, too. 0 for no waiting and no repeating.
             tls: the files of an encrypted connection; None for plain text.
             max_message_bytes: the largest request and the largest answer.
 

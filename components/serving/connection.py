@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,9 @@ _RECONNECT: Final = {
     # How long one attempt to connect may take.
     "grpc.min_reconnect_backoff_ms": 5000,
 }
+
+_REASON_SECONDS: Final = 6.0
+"""For finding out why there was no answer: more than one attempt to connect may take."""
 
 _AWAY: Final = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
@@ -90,7 +94,8 @@ class Connection:
     """Calls of one server's methods; safe to share between threads.
 
     Asking for a mask twice does no harm, so a request waits for a server that cannot be reached, and is
-    repeated where it is stopping or overloaded.
+    repeated where it is stopping or overloaded. gRPC does not tell such a server from one that is slow: each
+    may take ``timeout`` and ``patience`` together.
     """
 
     def __init__(
@@ -125,18 +130,18 @@ class Connection:
         if (size := request.ByteSize()) > self._max_message_bytes:
             # gRPC says the same, but only after it has repeated the request.
             raise too_large("request", size, self._max_message_bytes)
+        end = time.monotonic() + self._timeout + self._patience
         if not self._has_greeted:
             self._greet(model)
+        left = max(0.0, end - time.monotonic())
         try:
-            return self._stub(method)(
-                request, timeout=self._timeout + self._patience, wait_for_ready=self._patience > 0
-            )
+            return self._stub(method)(request, timeout=left, wait_for_ready=self._patience > 0)
         except grpc.RpcError as error:
             raise self._explained(error, model) from None
 
     def _greet(self, model: ModelSpec) -> None:
         """Waits for the server before the first request, and says why: gRPC would wait in silence."""
-        failure = self._failure_to_connect(model)
+        failure = self._failure_to_connect(model, self._timeout)
         if failure:
             if not failure.transient or not self._patience:
                 raise failure
@@ -157,13 +162,13 @@ class Connection:
         if connectivity in (_AWAY, grpc.ChannelConnectivity.READY):
             self._is_away = connectivity is _AWAY
 
-    def _failure_to_connect(self, model: ModelSpec) -> ServingClientError | None:
+    def _failure_to_connect(self, model: ModelSpec, seconds: float) -> ServingClientError | None:
         """Says why the server cannot be reached; a call that neither waits nor is repeated tells."""
         try:
-            self._status(model, self._timeout)
+            self._status(model, seconds)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE:
-                return explain(error, self.address, model, self._timeout)
+                return explain(error, self.address, model, seconds)
         return None
 
     def _status(self, model: ModelSpec, timeout: float, wait_for_ready: bool = False) -> Any:
@@ -174,7 +179,7 @@ class Connection:
     def _explained(self, error: grpc.RpcError, model: ModelSpec) -> ServingClientError:
         waited = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self._patience > 0
         # Either the server was away or it was slow.
-        if waited and (away := self._failure_to_connect(model)):
+        if waited and (away := self._failure_to_connect(model, min(self._timeout, _REASON_SECONDS))):
             return away
         failure = explain(error, self.address, model, self._timeout + self._patience)
         if failure.code is grpc.StatusCode.NOT_FOUND:

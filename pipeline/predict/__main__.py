@@ -217,14 +217,15 @@ def _parser() -> argparse.ArgumentParser:
         type=_number(float, 0.001),
         default=serving.TIMEOUT,
         metavar="S",
-        help="seconds that a server may take to answer; default: %(default)g",
+        help="seconds that a request may take, to which --patience is added; default: %(default)g",
     )
     requests.add_argument(
         "--patience",
         type=_number(float, 0),
         default=serving.PATIENCE,
         metavar="S",
-        help="seconds more while the server is away or overloaded; default: %(default)g",
+        help="seconds more, in which a server that is away or overloaded is waited for and asked again; 0 "
+        "does neither; default: %(default)g",
     )
     requests.add_argument(
         "--max-message-bytes",

@@ -68,6 +68,8 @@ class FakeServer:
     """The model's own limit of a request."""
     seconds: float = 0.0
     """How long an answer takes."""
+    status_seconds: float = 0.0
+    """How long that on its versions takes."""
     failures: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
     """Answered to the next predictions instead."""
     port: int = 0
@@ -176,6 +178,7 @@ class FakeServer:
         return response
 
     def _status(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._leaving.wait(self.status_seconds)
         if request.model_spec.name != self.name:
             message = f"Could not find any versions of model {request.model_spec.name}"
             context.abort(grpc.StatusCode.NOT_FOUND, message)

@@ -79,8 +79,8 @@ def test_every_module_key_file_and_heading_named_is_there() -> None:
         ("over gRPC {:,} more may wait", grpc_api.MAX_WAITING),
         ("of at most {} images", batching.MAX_ROWS),
         ("nobody, and {:,} may wait", batching.MAX_WAITING),
-        ("overloaded `--patience` seconds ({:g}) more", PATIENCE),
-        ("has `--timeout` ({:g}) seconds", TIMEOUT),
+        ("and `--patience` ({:g}) seconds together", PATIENCE),
+        ("may take `--timeout` ({:g}) and", TIMEOUT),
         ("requests in flight have {:g} s", DRAIN_SECONDS),
     ],
 )
