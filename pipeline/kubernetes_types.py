@@ -10,13 +10,19 @@ _MEBIBYTE: Final = 2**20
 SHARED_MEMORY: Final = "shared-memory"
 """The volume that the GPUs of a pod share."""
 _TAKEN_VOLUMES: Final = (
-    *(SHARED_MEMORY, "kfp-launcher", "ca-bundle", "gcs-scratch", "s3-scratch", "minio-scratch"),
+    *(SHARED_MEMORY, "kfp-launcher", "gcs-scratch", "s3-scratch", "minio-scratch"),
     *("dot-local-scratch", "dot-cache-scratch", "dot-config-scratch"),
-    *("var-run-argo", "tmp-dir-argo", "input-artifacts"),
+    # The certificates of a cluster's own authority, as 2.16 and newer, 2.15 and older backends call them.
+    *("custom-ca", "ca-secret", "ca-bundle"),
+    *("var-run-argo", "tmp-dir-argo", "input-artifacts", "argo-env-config"),
 )
-"""This project's own, KFP's (that function, too) and Argo's (``workflow/controller/workflowpod.go``)."""
-_KFPS_OWN_MOUNTS: Final = ("/s3", "/gcs", "/minio", "/.local", "/.cache", "/.config", "/kfp-launcher")
-"""Of ``addContainerExecutorTemplate`` in the backend's ``v2/compiler/argocompiler/container.go``."""
+"""This project's own, KFP's (as its mounts) and Argo's (``workflow/controller/workflowpod.go``)."""
+_TAKEN_MOUNTS: Final = (
+    *("/s3", "/gcs", "/minio", "/.local", "/.cache", "/.config", "/kfp-launcher", "/kfp/certs"),
+    *("/var/run/argo", "/argo/config"),
+)
+"""KFP's (``addContainerExecutorTemplate`` and ``ConfigureCustomCABundle`` in the backend's
+``v2/compiler/argocompiler/{container,common}.go``) and Argo's."""
 
 
 _QUANTITY: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([a-zA-Z]*)")
@@ -137,7 +143,7 @@ FolderPath = Annotated[
 MountPath = Annotated[
     FolderPath,
     AfterValidator(
-        _outside_of(_KFPS_OWN_MOUNTS, "KFP mounts something of its own there; choose another path")
+        _outside_of(_TAKEN_MOUNTS, "KFP or Argo mounts something of its own there; choose another path")
     ),
 ]
 SubPath = Annotated[

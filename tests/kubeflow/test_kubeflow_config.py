@@ -59,8 +59,10 @@ def test_a_stage_says_less_and_less_general_things_last() -> None:
             ("kubeflow.volumes", "one claim twice"),
         ),
         ("volumes=[{claim: my.claim, mount_path: /serving}]", ("kubeflow.volumes.0.claim", "'my.claim'")),
-        ("volumes=[{claim: shared-memory, mount_path: /serving}]", ("'shared-memory'", "another volume")),
-        ("volumes=[{claim: kfp-launcher, mount_path: /serving}]", ("'kfp-launcher'", "another volume")),
+        *(
+            (f"volumes=[{{claim: {name}, mount_path: /serving}}]", (f"'{name}'", "another volume"))
+            for name in ("shared-memory", "kfp-launcher", "custom-ca", "ca-secret", "argo-env-config")
+        ),
         ("signing_secret=model.signing", ("kubeflow.signing_secret is 'model.signing'", "63 lower-case")),
         (f"signing_secret={'a' * 64}", ("kubeflow.signing_secret", "63 lower-case")),
         (
@@ -68,7 +70,10 @@ def test_a_stage_says_less_and_less_general_things_last() -> None:
             ("kubeflow.signing_secret is segmentation-data", "another name"),
         ),
         ("volumes=[{claim: a, mount_path: serving}]", ("kubeflow.volumes.0.mount_path", "absolute")),
-        ("volumes=[{claim: a, mount_path: /s3}]", ("kubeflow.volumes.0.mount_path", "KFP mounts")),
+        *(
+            (f"volumes=[{{claim: a, mount_path: {path}}}]", ("kubeflow.volumes.0.mount_path", "Argo mounts"))
+            for path in ("/s3", "/kfp/certs", "/argo/config", "/var/run/argo")
+        ),
         ("volumes=[{claim: a, mount_path: /serving, sub_path: ../b}]", ("sub_path", "without ..")),
         ("serving_root=/serving/../data", ("kubeflow.serving_root", "without . and ..")),
         ("stages.Trainer.cpu_limit=0", ("kubeflow.stages.Trainer.cpu_limit is 0", "above 0")),
