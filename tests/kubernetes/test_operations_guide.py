@@ -73,6 +73,29 @@ def test_the_placeholder_for_the_image_stands_where_the_guide_says() -> None:
     assert all(f"`{place}`" in GUIDE for place in places)
 
 
+@needs_kustomize
+def test_what_cpu_has_and_gpu_has_not_is_deleted_on_the_way() -> None:
+    def kept(overlay: str) -> set[tuple[str, str]]:
+        # A ConfigMap that nobody mounts any more does nothing.
+        objects = build(SERVING / "overlays" / overlay).objects
+        return {(item["kind"], item["metadata"]["name"]) for item in objects if item["kind"] != "ConfigMap"}
+
+    [(kind, name)] = kept("cpu") - kept("gpu")
+    assert kind == "HorizontalPodAutoscaler" and f"`kubectl -n segmentation delete hpa {name}`" in GUIDE
+
+
+def test_the_claim_to_fill_in_place_of_a_read_only_one_can_be_written() -> None:
+    storage = REPOSITORY / "kubernetes/pipeline/storage/production"
+    volumes = {
+        volume["spec"]["claimRef"]["name"]: volume["spec"]
+        for volume in yaml.safe_load_all((storage / "volumes.yaml").read_text())
+    }
+    [read_only] = re.findall(r'"persistentVolumeClaim": \{"claimName": "([\w-]+)"', GUIDE)
+    [(claim, namespace)] = re.findall(r"is the claim `([\w-]+)` in the namespace\s+`([\w-]+)`", GUIDE)
+    assert volumes[claim]["claimRef"]["namespace"] == namespace
+    assert volumes[claim]["nfs"] | {"readOnly": True} == volumes[read_only]["nfs"]
+
+
 def test_the_sidecar_that_verifies_models_fits_the_servers_pods() -> None:
     """That of docs/supply-chain.md."""
     deployment = yaml.safe_load((SERVING / "base/deployment.yaml").read_text())
