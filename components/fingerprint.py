@@ -1,7 +1,9 @@
 """A digest of the code: for the keys of TFX's cache, which see no code, and for the report."""
 
 import hashlib
+from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
@@ -13,18 +15,31 @@ _LIBRARIES = (
 """Those whose versions can change what a stage produces."""
 
 
-def source_fingerprint(*packages: ModuleType) -> str:
-    """Returns a digest of the packages' sources and of the libraries' versions.
+def source_fingerprint(*sources: ModuleType) -> str:
+    """Returns a digest of sources and of the libraries' versions.
 
     It changes with any of them, but not with where they lie.
+
+    Args:
+        sources: packages, of which all modules count, and single modules. The modules right under
+            ``components`` count always, as every stage shares some of them.
     """
     digest = hashlib.sha256()
     for library in _LIBRARIES:
         digest.update(f"{library}=={version(library)}\n".encode())
-    for package in packages:
-        for root in map(Path, package.__path__):
-            for path in sorted(root.rglob("*.py")):
-                name = f"{package.__name__}/{path.relative_to(root).as_posix()}"
-                content = path.read_bytes()
-                digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    for name, path in chain(_files_of("components", Path(__file__).parent, "*.py"), *map(_files, sources)):
+        content = path.read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
+
+
+def _files(source: ModuleType) -> Iterator[tuple[str, Path]]:
+    if not hasattr(source, "__path__"):
+        yield f"{source.__name__}.py", Path(str(source.__file__))
+    for root in getattr(source, "__path__", ()):
+        yield from _files_of(source.__name__, Path(root), "**/*.py")
+
+
+def _files_of(package: str, root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+    """Files of a package with names that do not change with where they lie."""
+    return ((f"{package}/{path.relative_to(root).as_posix()}", path) for path in sorted(root.glob(pattern)))

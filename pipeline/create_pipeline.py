@@ -19,6 +19,7 @@ import components.imaging
 import components.metrics
 import components.model_store
 import components.serving
+import components.serving.config
 import components.serving_check
 import components.trainer
 import components.transform
@@ -123,7 +124,12 @@ def create_pipeline(
         settings=recipe.trainer_settings(
             checkpoint_dir=checkpoint_dir,
             code_fingerprint=source_fingerprint(
-                components.trainer, components.transform, components.imaging, components.dataset, models
+                components.trainer,
+                components.transform,
+                components.imaging,
+                components.dataset,
+                components.serving.config,
+                models,
             ),
         ),
         limits=recipe.serving.part(ServingLimits),
@@ -136,7 +142,9 @@ def create_pipeline(
     baseline = Baseline(
         model=trainer.outputs["model"],
         serving_dir=parameters.serving_dir,
-        code_fingerprint=source_fingerprint(components.baseline, components.model_store, components.dataset),
+        code_fingerprint=source_fingerprint(
+            components.baseline, components.model_store, components.imaging, components.dataset
+        ),
     )
 
     # The gate. Only here is `test` looked at, at every mask's original resolution.
@@ -162,7 +170,13 @@ def create_pipeline(
         model_blessing=evaluator.outputs["blessing"],
         examples=example_gen.outputs["examples"],
         config=recipe.serving.part(ServingCheckConfig),
-        code_fingerprint=source_fingerprint(components.serving_check, components.serving, components.dataset),
+        code_fingerprint=source_fingerprint(
+            components.serving_check,
+            components.serving,
+            components.model_store,
+            components.imaging,
+            components.dataset,
+        ),
     )
 
     # Atomic and monotonic: a server never sees half a version, nor an older one as the newest.

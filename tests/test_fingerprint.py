@@ -2,6 +2,7 @@
 
 import ast
 import shutil
+import subprocess
 import sys
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -69,3 +70,27 @@ def test_it_follows_the_sources_and_nothing_else(tmp_path: Path) -> None:
     (source / "inner" / "code.py").rename(source / "inner" / "moved.py")
     seen.add(source_fingerprint(package(source)))
     assert len(seen) == 3
+
+
+def test_it_follows_single_modules_and_what_all_stages_share(tmp_path: Path) -> None:
+    """In copies of the code, by interpreters of their own: which of them is imported is decided once."""
+    program = (
+        "import components.image_mask_example_gen as stage, components.durations as one\n"
+        "from components.fingerprint import source_fingerprint as of\n"
+        "print(of(stage), of(one), of())"
+    )
+
+    def fingerprints(**changed: str) -> list[str]:
+        copy = tmp_path / ("-".join(changed) or "first")
+        shutil.copytree(REPOSITORY / "components", copy / "components")
+        for name, text in changed.items():
+            path = copy / "components" / f"{name}.py"
+            path.write_text(path.read_text() + text)
+        done = subprocess.run([sys.executable, "-c", program], cwd=copy, capture_output=True, check=True)
+        return done.stdout.decode().split()
+
+    first = fingerprints()
+    assert len(set(first)) == 3
+    assert fingerprints(folders="") == first
+    changed = fingerprints(folders="# new\n", durations="# new\n")
+    assert not set(changed) & set(first)

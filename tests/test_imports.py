@@ -1,7 +1,7 @@
 """Which folder may import which: arrows run pipeline → components → models, and no stage knows another."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,39 @@ def test_a_stage_never_imports_another_stages_folder() -> None:
         for parts in imports(path)
         if parts[0] == "components" and len(parts) > 1 and parts[1] in stages - {folder}
     ]
+
+
+def file_of(parts: Sequence[str]) -> Path | None:
+    """The file of a module, or of the one that a name is imported from."""
+    for length in range(len(parts), 0, -1):
+        path = REPOSITORY.joinpath(*parts[:length])
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def test_whatever_a_stage_imports_counts_in_its_fingerprint() -> None:
+    """Else new code of it would leave the stage's results in the cache."""
+    nodes = ast.walk(ast.parse((REPOSITORY / "pipeline/create_pipeline.py").read_text()))
+    calls = [node for node in nodes if isinstance(node, ast.Call) and "source_f" in ast.unparse(node.func)]
+    assert len(calls) == 7
+    for call in calls:
+        counted = [REPOSITORY.joinpath(*ast.unparse(source).split(".")) for source in call.args]
+        reached: set[Path] = set()
+        ahead = list(counted[0].rglob("*.py"))
+        while ahead:
+            if (path := ahead.pop()) not in reached:
+                reached.add(path)
+                ahead += [file for parts in imports(path) if (file := file_of(parts))]
+        assert len(reached) > 3
+        counted += [place.with_suffix(".py") for place in counted]
+        missing = [
+            str(path.relative_to(REPOSITORY))
+            for path in reached
+            if path.parent != REPOSITORY / "components" and not any(map(path.is_relative_to, counted))
+        ]
+        assert not missing, ast.unparse(call)
 
 
 def test_nothing_imports_all_of_tfx() -> None:
