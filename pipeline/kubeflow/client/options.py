@@ -40,7 +40,7 @@ class Schedule:
     max_concurrency: int = 1
     """Runs that may be under way at once."""
     catchup: bool = False
-    """Whether times that were missed are made up for."""
+    """Whether all times that were missed are made up for, and not only the latest."""
 
 
 def parse(description: str | None, argv: list[str] | None) -> argparse.Namespace:
