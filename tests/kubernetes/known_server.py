@@ -3,6 +3,7 @@
 Taken from TensorFlow Serving's sources; nothing here asks a running server.
 """
 
+import re
 from typing import Final
 
 FLAGS: Final = {
@@ -64,3 +65,25 @@ SERIES: Final = {
     },
 }
 """Every series that the server exports and the manifests may ask for, with its labels."""
+
+
+def takes_probes_for_requests(expression: str) -> bool:
+    """Whether PromQL counts the GETs of REST that probes send, too (http_server.cc, ProcessRequest).
+
+    They are OK in request_count, and in request_latency have an empty API; only predictions have one.
+    """
+    found = re.findall(r":tensorflow:serving:request_(count|latency)\w*(?:\{([^}]*)\})?(.)", expression + " ")
+    for series, labels, behind in found:
+        # What names a series, and asks for no number.
+        if behind not in "[":
+            continue
+        if series == "latency" and 'API=~"[Pp]redict"' not in labels:
+            return True
+        if series == "count":
+            matched = re.search(r'status(=|=~|!=|!~)"([^"]*)"', labels)
+            if matched is None:
+                return True
+            is_ok = bool(re.fullmatch(matched[2], "OK"))
+            if is_ok != matched[1].startswith("!"):
+                return True
+    return False

@@ -7,7 +7,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from documented import DOCS, blocks
-from known_server import SERIES
+from known_server import SERIES, takes_probes_for_requests
 from manifests import SERVING, build, builder
 
 from components.serving.config import ServingConfig
@@ -42,6 +42,10 @@ def test_addresses_are_those_of_the_services() -> None:
 def test_queries_ask_only_for_series_that_exist() -> None:
     series = set(re.findall(r"(:tensorflow:[\w:]+|container_\w+)\{?", GUIDE))
     assert series and series <= SERIES.keys() | CLUSTER_SERIES
+
+
+def test_no_query_takes_a_probe_for_a_request() -> None:
+    assert not takes_probes_for_requests(GUIDE)
 
 
 def test_every_file_and_folder_named_is_there() -> None:

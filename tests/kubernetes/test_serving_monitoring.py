@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from known_server import SERIES
+from known_server import SERIES, takes_probes_for_requests
 from manifests import OVERLAYS, SERVING, Manifests, build, builder, strings
 
 pytestmark = pytest.mark.skipif(builder() is None, reason="neither kubectl nor kustomize is installed")
@@ -59,6 +59,10 @@ def test_quantiles_keep_the_bucket_label_and_counters_are_rated(server: Manifest
         for name in (":tensorflow:serving:request_count", ":tensorflow:serving:request_latency_bucket"):
             if name in expression and not expression.startswith("label_values"):
                 assert f"rate({name}" in expression, expression
+
+
+def test_no_probe_is_taken_for_a_request(server: Manifests) -> None:
+    assert [asked for asked in _expressions(server) if takes_probes_for_requests(asked)] == []
 
 
 def test_expressions_are_balanced(server: Manifests) -> None:
@@ -116,7 +120,7 @@ def test_alerts_have_what_the_operator_and_people_need(server: Manifests) -> Non
     [group] = rule_object["spec"]["groups"]
     assert group.keys() == {"name", "rules"}
     names = [rule["alert"] for rule in group["rules"]]
-    assert len(set(names)) == len(names) == 4
+    assert len(set(names)) == len(names) == 5
     for rule in group["rules"]:
         assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"}
         assert rule["labels"]["severity"] in {"critical", "warning"}
