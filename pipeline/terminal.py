@@ -12,8 +12,14 @@ from typing import TextIO
 
 
 def short_path(path: Path) -> str:
-    """The path as one would type it here."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    """The path as one would type it here, where no command takes it for an option."""
+    try:
+        here = Path.cwd()
+    except OSError:
+        # It was removed while the command ran.
+        return str(path)
+    short = str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return f"./{short}" if short.startswith("-") else short
 
 
 def show(text: str) -> None:

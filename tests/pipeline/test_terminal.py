@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.terminal import short_path
+
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -43,3 +45,22 @@ def test_a_child_process_has_the_streams_that_were_missing() -> None:
         "subprocess.run(['sh', '-c', 'echo heard by nobody >&2'], check=True)"
     )
     subprocess.run(["sh", "-c", f'exec {sys.executable} -c "{program}" 2>&-'], cwd=_REPOSITORY, check=True)
+
+
+def test_a_path_is_as_one_would_type_it_and_never_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert short_path(tmp_path / "runs/shapes") == "runs/shapes"
+    assert short_path(tmp_path / "-x/serving") == "./-x/serving"
+    assert short_path(Path("-x")) == "./-x"
+    assert short_path(tmp_path.parent / "-x") == str(tmp_path.parent / "-x")
+
+
+def test_a_path_is_whole_where_the_current_directory_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    assert short_path(here / "runs") == str(here / "runs")
