@@ -133,6 +133,8 @@ class LiveView(View):
         if self._running.number and self._running.doing:
             took = duration(time.monotonic() - self._running.since)
             self._close_stage(Text(self._glyphs.failed, "bold red"), took)
+        # None is to come any more.
+        self._stages = ()
         self._running = _Running("Writing the report")
 
     def run_ends(self, ending: Ending) -> None:

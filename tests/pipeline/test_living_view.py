@@ -172,6 +172,18 @@ def test_a_failed_stage_is_marked_and_keeps_what_it_said() -> None:
     assert rows[2:] == ["    600 pairs", "ImageMaskExampleGen failed: bad luck"]
 
 
+def test_while_the_report_is_written_no_stage_is_to_come() -> None:
+    terminal = Terminal(80)
+    with showing(terminal) as view:
+        view.stage_starts(STAGES[0])
+        view.stage_ends(stage(STAGES[0]))
+        view.stages_are_over()
+        assert isinstance(view, LiveView)
+        [row] = view._draw().renderables
+        assert "Writing the report" in str(row)
+    terminal.close()
+
+
 def test_no_color_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
     colored = Terminal(80)
     with showing(colored) as view:
