@@ -50,19 +50,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(base: Path, key: str) -> int:
-    loaded, refused = store.loaded_by_some_server(base), 0
+    try:
+        loaded, refused = store.loaded_by_some_server(base), 0
+    except OSError as error:
+        print(_unreadable(error, base), file=sys.stderr)
+        return _REFUSED
     if not loaded:
         print(f"no version under {base}", file=sys.stderr)
         return _REFUSED
     for version in loaded:
         try:
             signing.verify(version, key)
-        except (signing.SigningError, FileNotFoundError) as error:
+        except signing.SigningError as error:
             refused += 1
             print(error, file=sys.stderr)
+        except OSError as error:
+            refused += 1
+            print(_unreadable(error, version), file=sys.stderr)
         else:
             print(f"version {version.name} is what was signed")
     return _REFUSED if refused else 0
+
+
+def _unreadable(error: OSError, place: Path) -> str:
+    return f"{error.filename or place} cannot be read: {error.strerror or error}"
 
 
 def _follow(follower: signing.Follower, seconds: float) -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -180,6 +180,34 @@ def test_every_version_is_checked_and_the_status_says_whether_all_are_right(
         str(zeros),
     ]
     assert verify.main([str(base), "--key", str(base / "none.pub")]) == 2
+
+
+def test_a_version_that_may_not_be_read_is_a_line_and_the_others_are_checked(
+    base: Path, keys: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, signed = push(base, keys[0]), push(base, keys[0])
+    is_file, iterdir = Path.is_file, Path.iterdir
+
+    def refuse(path: Path) -> bool:
+        # Not by permissions, which do not hold for the superuser.
+        if path.is_relative_to(closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert verify.main([str(base), "--key", keys[1]]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == f"version {signed.name} is what was signed\n"
+    assert printed.err == f"{closed}/assets.extra/model.sig cannot be read: Permission denied\n"
+
+    def refuse_all(path: Path) -> Iterator[Path]:
+        if path == base:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse_all)
+    assert verify.main([str(base), "--key", keys[1]]) == 1
+    assert capsys.readouterr() == ("", f"{base} cannot be read: Permission denied\n")
 
 
 def test_a_server_sees_only_versions_that_are_what_was_signed(
