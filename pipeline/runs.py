@@ -199,12 +199,22 @@ def _memory(stage: Stage) -> str:
 
 
 def _places(run: PastRun) -> Iterator[tuple[str, Path]]:
-    if run.summary.pushed_version is not None:
-        yield "Model:", Path(run.summary.serving_dir, str(run.summary.pushed_version))
-    if run.summary.report:
-        yield "Report:", Path(run.summary.report)
+    summary = run.summary
+    if summary.pushed_version is not None:
+        version = str(summary.pushed_version)
+        here = run.workdir.serving(summary.model_name) / version
+        yield "Model:", _first_there(here, Path(summary.serving_dir, version))
+    if summary.report:
+        newest = run.path == run.workdir.summary
+        here = run.workdir.report if newest else run.path.with_name(Path(summary.report).name)
+        yield "Report:", _first_there(here, Path(summary.report))
     yield "Summary:", run.path
     yield "Log:", run.log
+
+
+def _first_there(here: Path, told: Path) -> Path:
+    """Where it lies: a work directory may have been moved since its summaries told of places."""
+    return here if here.exists() else told
 
 
 def _delete(run: PastRun, sure: bool, as_json: bool) -> None:

@@ -137,7 +137,8 @@ class WorkDir:
         try:
             (self.root / "logs").mkdir(parents=True, exist_ok=True)
             # Python opens files close-on-exec, so a child process cannot outlive the run with its lock.
-            file = (self.root / ".lock").open("a+")
+            # It names a directory, as `os.fsencode` writes it.
+            file = (self.root / ".lock").open("a+", encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise WorkDirError(f"cannot work in {self.root}: {error}; choose another --workdir") from None
         with file:
@@ -320,7 +321,8 @@ def _age(run: PastRun) -> tuple[float, str]:
 def is_workdir(path: Path) -> bool:
     """Tells whether runs have left anything in a directory."""
     workdir = WorkDir(path)
-    return workdir.summary.is_file() or workdir.history.is_dir()
+    # Not Path's own: of what may not be looked into, as a disk's lost+found, they raise.
+    return os.path.isfile(workdir.summary) or os.path.isdir(workdir.history)
 
 
 def delete_run(run: PastRun) -> list[Path]:

@@ -29,7 +29,7 @@ from components.report.run_summary import RunSummary, summarize
 from pipeline import run_local
 from pipeline.local import run as run_module
 from pipeline.local import stages
-from pipeline.local.workdir import WorkDir
+from pipeline.local.workdir import WorkDir, WorkDirError
 from pipeline.run_local import main
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -430,6 +430,23 @@ def test_what_killed_runs_leave_half_written_goes_with_the_next_one(run: Run, tm
         states = dict(store.execute("SELECT last_known_state, count(*) FROM Execution GROUP BY 1"))
     complete, failed, cached = 3, 4, 5
     assert states == {complete: 3, failed: 2, cached: 2}
+
+
+def test_the_name_of_a_directory_for_temporary_files_need_not_be_utf8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is refused there, but not the deletion of one."""
+    (elsewhere := tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    workdir = WorkDir(tmp_path / "work")
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    with workdir.locked():
+        with pytest.raises(WorkDirError, match=f"another run .process {os.getpid()}. is at work"):
+            WorkDir(workdir.root).locked().__enter__()
+        # As if it were killed.
+        remains = Path(shutil.copytree(tempfile.gettempdir(), elsewhere / "copy"))
+    remains.rename(left := Path(os.fsdecode((workdir.root / ".lock").read_bytes()).splitlines()[2]))
+    with workdir.locked():
+        assert not left.exists()
 
 
 def test_a_copy_of_a_work_directory_leaves_the_temporary_files_of_the_run_in_it_alone(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +150,39 @@ def test_show_has_verdict_metrics_stages_and_places_and_says_what_is_gone(runs: 
     assert "Model:   runs/shapes/serving/shapes/7 (no longer there)" in out
     assert f"Report:  {folder.relative_to(runs.root)}/index.html\n" in out
     assert f"Log:     runs/shapes/logs/{OLD}.log\n" in out
+
+
+def test_show_finds_model_and_report_in_a_work_directory_that_was_moved(runs: Runs) -> None:
+    runs.add(OLD)
+    Path("runs/shapes/serving/shapes/7").mkdir(parents=True)
+    Path("runs/shapes").rename("runs/moved")
+    out = runs("show", OLD).out
+    assert "Model:   runs/moved/serving/shapes/7\n" in out
+    assert f"Report:  runs/moved/history/{OLD}/index.html\n" in out
+    # Of earlier versions, which kept the newest run alone.
+    shutil.rmtree("runs/moved/history")
+    assert "Report:  runs/moved/report/index.html\n" in runs("show", OLD).out
+    Path("runs/moved/report/index.html").unlink()
+    assert "Report:  runs/shapes/report/index.html (no longer there)\n" in runs("show", OLD).out
+
+
+def test_a_folder_that_may_not_be_looked_into_hides_no_other(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.add(OLD)
+    Path("runs/lost+found").mkdir()
+    stat = os.stat
+
+    def refuse(path: Any, **options: Any) -> os.stat_result:
+        # Not by permissions, which do not hold for the superuser.
+        if "lost+found/" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    listed = runs()
+    assert (listed.code, listed.err) == (0, "")
+    assert OLD in listed.out and "lost+found" not in listed.out
 
 
 def test_show_as_json_is_the_summary_and_its_places(runs: Runs) -> None:
