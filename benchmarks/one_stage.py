@@ -35,6 +35,8 @@ class Cost:
     """What was taken, imports and start-up excluded from the time but not from the memory."""
 
     seconds: float
+    processor_seconds: float
+    """Of all its threads, and of the processes that it had."""
     peak_bytes: int
 
 
@@ -58,7 +60,13 @@ def measure(stage: str, arguments: Sequence[str], workdir: Path, cores: Sequence
     return Cost(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _trainer_input(workdir: Path, data: Path, side: int) -> float:
+def _now() -> np.ndarray:
+    """float64 [2], seconds: by the clock, and by the processor, with processes that have ended."""
+    spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return np.array([time.perf_counter(), sum(each.ru_utime + each.ru_stime for each in spent)])
+
+
+def _trainer_input(workdir: Path, data: Path, side: int) -> np.ndarray:
     import tensorflow_transform as tft
 
     from components.imaging.reading import InputSize
@@ -69,16 +77,16 @@ def _trainer_input(workdir: Path, data: Path, side: int) -> float:
     files = [file for split in ("train", "val") for file in _examples(workdir, split)]
     size = InputSize(side, side, "stretch")
     with tempfile.TemporaryDirectory() as root:
-        started = time.perf_counter()
+        started = _now()
         count = trainer_data.count_examples(files)
         pairs = trainer_data.raw_pairs(files, tft.TFTransformOutput(str(graph)), size, 3)
         EqualPictures(
             pairs.batch(_BATCH).as_numpy_iterator, count, (side, side, 3), Path(root, "pixels")
         ).fill()
-        return time.perf_counter() - started
+        return _now() - started
 
 
-def _bare_input(workdir: Path, data: Path, side: int) -> float:
+def _bare_input(workdir: Path, data: Path, side: int) -> np.ndarray:
     """What one writes without this project: TensorFlow's own operations, a file after the other.
 
     There is no code of ours in it, so that what we save there does not make the bare loop faster too.
@@ -98,15 +106,15 @@ def _bare_input(workdir: Path, data: Path, side: int) -> float:
     images = sorted((data / "images").iterdir())
     pixels(*read(images[0]))
     with tempfile.TemporaryDirectory() as directory:
-        started = time.perf_counter()
+        started = _now()
         with tf.io.TFRecordWriter(f"{directory}/pixels") as writer:
             for path in images:
                 image, mask = pixels(*read(path))
                 writer.write(image.numpy().tobytes() + mask.numpy().tobytes())
-        return time.perf_counter() - started
+        return _now() - started
 
 
-def _keras_input(workdir: Path, data: Path, side: int) -> float:
+def _keras_input(workdir: Path, data: Path, side: int) -> np.ndarray:
     """What a first notebook does: images and masks as two datasets of Keras, zipped; nothing is checked."""
     import tensorflow as tf
     from keras.utils import image_dataset_from_directory
@@ -124,15 +132,15 @@ def _keras_input(workdir: Path, data: Path, side: int) -> float:
             verbose=False,
         )
 
-    started = time.perf_counter()
+    started = _now()
     images = pictures("images", "rgb", "bilinear")
     masks = pictures("annotations/trimaps", "grayscale", "nearest")
     for _ in tf.data.Dataset.zip((images, masks)):
         pass
-    return time.perf_counter() - started
+    return _now() - started
 
 
-def _bare_evaluation(workdir: Path, data: Path, side: int) -> float:
+def _bare_evaluation(workdir: Path, data: Path, side: int) -> np.ndarray:
     """Predictions and a confusion matrix over the test split: batches of Examples, both PNGs decoded."""
     import tensorflow as tf
     from PIL import Image
@@ -145,7 +153,7 @@ def _bare_evaluation(workdir: Path, data: Path, side: int) -> float:
     confusion = np.zeros((3, 3), np.int64)
     records = tf.data.TFRecordDataset(_examples(workdir, "test"))
     evaluate(examples=next(iter(records.batch(_BATCH))))
-    started = time.perf_counter()
+    started = _now()
     for examples in records.batch(_BATCH).prefetch(2):
         predicted = evaluate(examples=examples)["mask_bytes"].numpy()
         truth = tf.io.parse_example(examples, specification)[features.MASK_ENCODED].numpy()
@@ -154,7 +162,7 @@ def _bare_evaluation(workdir: Path, data: Path, side: int) -> float:
             counted = true_ids < 3
             cells = true_ids[counted].astype(np.int64) * 3 + predicted_ids[counted]
             confusion += np.bincount(cells, minlength=9).reshape(3, 3)
-    return time.perf_counter() - started
+    return _now() - started
 
 
 def _examples(workdir: Path, split: str) -> list[str]:
@@ -162,16 +170,16 @@ def _examples(workdir: Path, split: str) -> list[str]:
     return sorted(map(str, found))
 
 
-_LOOPS: Final[Mapping[str, Callable[[Path, Path, int], float]]] = {
+_LOOPS: Final[Mapping[str, Callable[[Path, Path, int], np.ndarray]]] = {
     TRAINER_INPUT: _trainer_input,
     BARE_INPUT: _bare_input,
     KERAS_INPUT: _keras_input,
     BARE_EVALUATION: _bare_evaluation,
 }
-"""Each takes the work directory, the dataset's folder and the pixels a side, and returns its seconds."""
+"""Each takes the work directory, the dataset's folder and the pixels a side, and returns what it took."""
 
 
-def _seconds(stage: str, workdir: Path, recipe_name: str, data: str, *changes: str) -> float:
+def _seconds(stage: str, workdir: Path, recipe_name: str, data: str, *changes: str) -> np.ndarray:
     from pipeline.config import load_recipe
 
     recipe = load_recipe(recipe_name, data, changes)
@@ -192,9 +200,9 @@ def _seconds(stage: str, workdir: Path, recipe_name: str, data: str, *changes: s
     )
     stages = stages_of(pipeline, "benchmark", recipe.beam_args)
     [wanted] = [each for each in stages if each.name == stage]
-    started = time.perf_counter()
+    started = _now()
     wanted.run()
-    return time.perf_counter() - started
+    return _now() - started
 
 
 def main(stage: str, cores: str, workdir: str, *arguments: str) -> None:
@@ -205,9 +213,9 @@ def main(stage: str, cores: str, workdir: str, *arguments: str) -> None:
 
         tf.config.threading.set_inter_op_parallelism_threads(1)
         tf.config.threading.set_intra_op_parallelism_threads(1)
-    seconds = _seconds(stage, Path(workdir), *arguments)
+    seconds, processor_seconds = _seconds(stage, Path(workdir), *arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps(asdict(Cost(seconds, peak))))
+    print(json.dumps(asdict(Cost(seconds, processor_seconds, peak))))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 The Oxford-IIIT Pets are repeated under other names, as links, a quarter of them for testing. What an image
 costs is the difference between the largest and the smallest dataset over the difference in images, so that
-start-up does not count; with one size, all of it over the images. Memory is a stage's highest, size by size.
+start-up does not count; with one size, all of it over the images. Processor time is that of all threads, and
+says how fast a stage could be at best, were no core ever to wait. Memory is a stage's highest, size by size.
 The network is tiny: it costs next to nothing beside what brings images to it and masks from it. Each is
 measured ``--rounds`` times, of which the median counts; ``--to_pixels`` ends before the Trainer.
 
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 from benchmarks.one_stage import (
     BARE_EVALUATION,
@@ -73,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as root:
         for size in sizes:
             repeat_pets(args.pets, Path(root, f"pets-{size}"), size, test=size // _TEST_SHARE)
-        bare = _row(BARE_INPUT, Path(root), sizes, 1, args.rounds)
+        bare = _row(BARE_INPUT, Path(root), sizes, 1, args.rounds).clock
         for cores in args.cores:
             _row(KERAS_INPUT, Path(root), sizes, cores, args.rounds)
-            costs: dict[str, float] = {}
+            costs: dict[str, _Milliseconds] = {}
             try:
                 for stage in _TO_PIXELS if args.to_pixels else (*_TO_PIXELS, *_BEHIND):
                     costs[stage] = _row(stage, Path(root), sizes, cores, args.rounds)
@@ -87,8 +88,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if complete else 1
 
 
-def _row(stage: str, root: Path, sizes: Sequence[int], cores: int, rounds: int) -> float:
-    """Measures and prints a row; returns its milliseconds an image."""
+class _Milliseconds(NamedTuple):
+    """What an image takes."""
+
+    clock: float
+    processor: float
+
+
+def _row(stage: str, root: Path, sizes: Sequence[int], cores: int, rounds: int) -> _Milliseconds:
+    """Measures and prints a row."""
     costs: list[Cost] = []
     for size in sizes:
         arguments = ("pets_unet", str(root / f"pets-{size}"), *_SETTINGS)
@@ -98,29 +106,33 @@ def _row(stage: str, root: Path, sizes: Sequence[int], cores: int, rounds: int) 
         ]
         costs.append(Cost(*(median(values) for values in zip(*map(astuple, measured), strict=True))))
     first, last = costs[0], costs[-1]
-    images, seconds = sizes[-1], last.seconds
+    images, clock, processor = sizes[-1], last.seconds, last.processor_seconds
     if len(sizes) > 1:
-        images, seconds = images - sizes[0], seconds - first.seconds
-    milliseconds = 1000 * seconds / (images / _TEST_SHARE if stage in _TESTED else images)
+        images, clock = images - sizes[0], clock - first.seconds
+        processor -= first.processor_seconds
+    counted = images / _TEST_SHARE if stage in _TESTED else images
+    milliseconds = _Milliseconds(1000 * clock / counted, 1000 * processor / counted)
     peaks = " → ".join(f"{cost.peak_bytes / 2**20:.0f}" for cost in costs)
     growth = last.peak_bytes / first.peak_bytes - 1
     print(
-        f"{cores} core{'s' if cores > 1 else ' '}  {stage:42} {milliseconds:7.2f} ms an image, "
-        f"{peaks} MiB ({growth:+.0%})",
+        f"{cores} core{'s' if cores > 1 else ' '}  {stage:42} {milliseconds.clock:7.2f} ms an image, "
+        f"{milliseconds.processor:.2f} by the processor, {peaks} MiB ({growth:+.0%})",
         flush=True,
     )
     return milliseconds
 
 
-def _ratios(costs: Mapping[str, float], bare: float, cores: int) -> None:
+def _ratios(costs: Mapping[str, _Milliseconds], bare: float, cores: int) -> None:
     on = f"{cores} core{'s' if cores > 1 else ' '}  "
     if all(stage in costs for stage in _TO_PIXELS):
-        together = sum(costs[stage] for stage in _TO_PIXELS)
+        clock, processor = map(sum, zip(*(costs[stage] for stage in _TO_PIXELS), strict=True))
         print(
-            f"{on}to the Trainer's pixels {together:.2f} ms an image, {together / bare:.2f} × the bare loop"
+            f"{on}to the Trainer's pixels {clock:.2f} ms an image, {clock / bare:.2f} × the bare loop; "
+            f"{processor / cores:.2f} ms were no core to wait"
         )
     if "Evaluator" in costs:
-        print(f"{on}Evaluator {costs['Evaluator'] / costs[BARE_EVALUATION]:.2f} × the bare loop", flush=True)
+        ratio = costs["Evaluator"].clock / costs[BARE_EVALUATION].clock
+        print(f"{on}Evaluator {ratio:.2f} × the bare loop", flush=True)
 
 
 if __name__ == "__main__":
