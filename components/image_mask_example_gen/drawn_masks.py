@@ -74,12 +74,11 @@ class SegmentsMask:
             runs = _runs(segment.shape, self.height, self.width, work)
             area = sum(end - start for start, end in runs)
             _count(work, 0, area)
-            # Crowds first, then by size; sorting keeps the order of what is equal.
-            drawn.append((not segment.crowd, -area, place, runs))
+            drawn.append((-area, place, runs))
         # A column after the other, as COCO counts.
         flat = np.full(self.width * self.height, self.background, np.uint8)
-        for is_single, _, place, runs in sorted(drawn, key=lambda item: item[:3]):
-            value = self.values[self.segments[place].category] if is_single else IGNORED
+        for _, place, runs in sorted(drawn, key=lambda item: item[:2]):
+            value = self.values[self.segments[place].category]
             for start, end in runs:
                 flat[start:end] = value
         return flat.reshape((self.height, self.width), order="F")
@@ -89,8 +88,7 @@ class SegmentsMask:
         ids = colors[..., 0] + 256 * colors[..., 1] + 65_536 * colors[..., 2]
         found, places = np.unique(ids, return_inverse=True)
         values = {0: self.background} | {
-            segment.shape: IGNORED if segment.crowd else self.values[segment.category]
-            for segment in self.segments
+            segment.shape: self.values[segment.category] for segment in self.segments
         }
         if unknown := [int(id) for id in found if id not in values]:
             raise InputRejectedError(

@@ -154,7 +154,10 @@ def _coco(root: Path, masks: str | None) -> _Own:
     layout = Coco(Options(masks=masks))
     used, unused = layout.categories(root)
     lists = ", ".join(layout.lists(root))
-    notes = [f"masks are drawn from {lists}: smaller objects over larger, crowds ignored"]
+    notes = [f"masks are drawn from {lists}: smaller objects over larger"]
+    if crowds := layout.crowds(root):
+        counted = some([f"{count} of {name}" for name, count in crowds.most_common()], _SHOWN)
+        notes.append(f"marked as crowds (iscrowd), and drawn as other objects are: {counted}")
     if unused:
         notes.append(f"categories without any annotation, left out: {some(unused, _SHOWN, counted=True)}")
     return {"classes": list(used)}, tuple(notes)

@@ -220,6 +220,26 @@ def test_coco_lists_are_drawn_and_divided_as_they_are(
     assert set().union(*found.values()) == everything
 
 
+def test_brush_masks_that_a_list_calls_crowds_are_classes_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, path = tmp_path / "set", "annotations/instances_default.json"
+    coco_set(root, {path: [f"images/default/{number}.jpg" for number in range(12)]})
+    content = json.loads((root / path).read_text())
+    for annotation in content["annotations"]:
+        if annotation["category_id"] == 2:
+            runs = [2 * 48 + 2, *[20, 28] * 19, 20]
+            runs += [48 * 64 - sum(runs)]
+            annotation |= {"iscrowd": 1, "segmentation": {"size": [48, 64], "counts": runs}}
+    (root / path).write_text(json.dumps(content))
+    recipe = init(tmp_path, "--images", root / "images/default", "--masks", root / "annotations")
+    said = capsys.readouterr().out
+    assert "marked as crowds (iscrowd), and drawn as other objects are: 12 of cup" in said
+    assert "in no mask" not in said and recipe.dataset.classes == ("background", "table", "cup")
+    ids = next(iter(class_ids(recipe.dataset).values()))
+    assert (ids[5, 5], ids[30, 30]) == (2, 1)
+
+
 def test_one_coco_list_can_be_named_as_the_masks(tmp_path: Path) -> None:
     coco_set(tmp_path / "set", OFFICIAL)
     chosen = tmp_path / "set/annotations/instances_train2017.json"

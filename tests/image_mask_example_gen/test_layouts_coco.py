@@ -102,8 +102,8 @@ def test_masks_are_what_pycocotools_draws_larger_first(tmp_path: Path) -> None:
     for number in range(12):
         drawn = [(each, coco.annToMask(each).astype(bool)) for each in coco.imgToAnns[number]]
         expected = np.zeros((HEIGHT, WIDTH), np.uint8)
-        for each, inside in sorted(drawn, key=lambda item: (not item[0]["iscrowd"], -item[1].sum())):
-            expected[inside] = IGNORED if each["iscrowd"] else values[each["category_id"]]
+        for each, inside in sorted(drawn, key=lambda item: -item[1].sum()):
+            expected[inside] = values[each["category_id"]]
         np.testing.assert_array_equal(mask_of(dataset, f"{number:03d}"), expected)
 
 
@@ -122,6 +122,14 @@ def test_a_cup_on_a_table_stays_a_cup_in_any_order(tmp_path: Path) -> None:
     found = one_image(tmp_path, cup, table)
     assert found[10, 10] == 2 and found[30, 30] == 1 and found[39, 55] == 0
     np.testing.assert_array_equal(found, one_image(tmp_path, table, cup))
+
+
+def test_a_brush_mask_that_is_called_a_crowd_is_of_its_category(tmp_path: Path) -> None:
+    table = segment(1, 3, [[0.0, 0.0, 50.0, 0.0, 50.0, 38.0, 0.0, 38.0]])
+    encoded = coco_mask.merge(coco_mask.frPyObjects(SQUARE, HEIGHT, WIDTH))
+    brush = {"size": encoded["size"], "counts": encoded["counts"].decode()}
+    found = one_image(tmp_path, segment(1, 7, brush, iscrowd=1), table)
+    assert found[10, 10] == 2 and found[30, 30] == 1
 
 
 def test_without_a_background_class_what_no_segment_covers_counts_nowhere(tmp_path: Path) -> None:
@@ -288,7 +296,7 @@ def test_a_class_that_no_list_has_is_refused(tmp_path: Path) -> None:
         config(tmp_path, classes=("background", "plate")).source.scan(tmp_path)
 
 
-def test_panoptic_segments_have_their_category_and_crowds_and_void_count_nowhere(tmp_path: Path) -> None:
+def test_panoptic_segments_and_crowds_have_their_category_and_void_counts_nowhere(tmp_path: Path) -> None:
     ids = np.zeros((HEIGHT, WIDTH), np.int64)
     ids[:10], ids[10:20], ids[20:30] = 70_000, 300, 12
     colors = np.stack([ids % 256, ids // 256 % 256, ids // 65_536], axis=-1).astype(np.uint8)
@@ -303,7 +311,7 @@ def test_panoptic_segments_have_their_category_and_crowds_and_void_count_nowhere
     (tmp_path / "annotations/panoptic_val2017").mkdir()
     Image.fromarray(colors).save(tmp_path / "annotations/panoptic_val2017/x.png")
     found = mask_of(config(tmp_path, classes=("table", "cup")), "val2017/x")
-    expected = np.repeat([0, 1, IGNORED, IGNORED], 10)[:, np.newaxis]
+    expected = np.repeat([0, 1, 1, IGNORED], 10)[:, np.newaxis]
     np.testing.assert_array_equal(found, np.broadcast_to(expected, found.shape))
     assert "annotations/panoptic_val2017/x.png" in config(tmp_path).source.scan(tmp_path).files
 

@@ -73,7 +73,8 @@ class Coco(Layout):
     """Categories by name, in the order of their ids; what no annotation covers is background.
 
     Larger segments are drawn first and smaller ones over them, so that a cup on a table stays a cup; of equal
-    ones the later in the list wins. Crowds count nowhere, but for what a single object covers of them.
+    ones the later in the list wins. A crowd is drawn as any other segment: a crowd of people is people, and
+    CVAT and Datumaro call every brush mask a crowd, the small one on a large polygon, too.
     """
 
     name = "coco"
@@ -127,6 +128,16 @@ class Coco(Layout):
         names = dict.fromkeys(known[number] for number in sorted(used))
         unused = dict.fromkeys(known[number] for number in sorted(known) if known[number] not in names)
         return tuple(names if panoptic else {BACKGROUND: None, **names}), tuple(unused)
+
+    def crowds(self, root: Path) -> Counter[str]:
+        """Counts the crowds of each category."""
+        return Counter(
+            annotations.categories[segment.category]
+            for annotations in (_load(root, path) for path in self.lists(root))
+            for its in annotations.segments.values()
+            for segment in its
+            if segment.crowd
+        )
 
     def scan(self, root: Path) -> Scan:
         """Finds each image of each list. Pictures beside them that no list has are set aside."""
