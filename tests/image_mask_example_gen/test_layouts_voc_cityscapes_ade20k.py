@@ -66,6 +66,18 @@ def test_a_trainval_list_alone_is_divided_and_a_test_list_kept(tmp_path: Path) -
     assert found["test"] == set(test) and found["train"] | found["val"] == set(trainval)
 
 
+@pytest.mark.parametrize("names", [("Train", "Validation", "Test"), ("train", "valid", "test")])
+def test_lists_in_vocs_form_may_name_their_splits_otherwise(tmp_path: Path, names: tuple[str, ...]) -> None:
+    listed = [
+        {f"{number:03d}" for number in numbers} for numbers in (range(14), range(14, 17), range(17, 20))
+    ]
+    voc_tree(tmp_path, **dict(zip(names, listed, strict=True)))
+    (tmp_path / "ImageSets/Segmentation/fold1.txt").write_text("000\n")
+    dataset = config("voc", tmp_path)
+    assert splits(dataset) == dict(zip(("train", "val", "test"), listed, strict=True))
+    assert not dataset.source.scan(tmp_path).rejected
+
+
 def test_of_voc_only_what_a_list_wants_is_missed(tmp_path: Path) -> None:
     voc_tree(tmp_path, train=["a", "b"], val=["c"], test=["d"])
     draw(tmp_path, ["JPEGImages/boxes_only.jpg", "JPEGImages/extra.jpg"])

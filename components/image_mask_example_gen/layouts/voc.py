@@ -20,6 +20,7 @@ from components.image_mask_example_gen.layouts.layout import (
     pair_files,
 )
 from components.image_mask_example_gen.report import Reason, Rejection
+from components.image_mask_example_gen.split_names import split_name
 from components.image_mask_example_gen.suffixes import PICTURES
 
 _IMAGES = "JPEGImages"
@@ -28,7 +29,7 @@ _PNG_MASKS = "SegmentationClassPNG"
 """Where labelme2voc once put them, with NumPy arrays in the other folder."""
 _LISTS = "ImageSets/Segmentation"
 _SPLITS = ("test", "train", "val", "trainval")
-"""The first of them whose list has a name decides."""
+"""The first of them whose lists have a name decides."""
 _VOID = (RawClass("void", 255), RawClass("void", (224, 224, 192)))
 """By number and by colour: borders and what nobody could tell."""
 
@@ -112,21 +113,22 @@ class Voc(Layout):
 
 def _read_lists(root: Path, known: Collection[str]) -> tuple[list[str], dict[str, str]]:
     """Returns the lists there are, and the split of each name in them."""
-    lists: list[str] = []
+    # VOC's own are in lower case; CVAT's are called Train, Validation and Test, others' valid.txt.
+    of_splits: dict[str, list[str]] = {split: [] for split in _SPLITS}
+    if (root / _LISTS).is_dir():
+        for stem, path in files_by_stem(root, _LISTS, ".txt"):
+            if (named := split_name(stem)) and named[2] == "{}":
+                of_splits[named[0]].append(path)
     listed: dict[str, str] = {}
-    for split in _SPLITS:
-        path = f"{_LISTS}/{split}.txt"
-        if not (root / path).is_file():
-            continue
-        lists.append(path)
+    told_by: dict[str, str] = {}
+    for split, path in ((split, path) for split, paths in of_splits.items() for path in paths):
         lines = (root / path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
         for name in dict.fromkeys(_listed_name(line, known) for line in lines if line.strip()):
-            if split != "trainval" and name in listed:
-                raise StageError(
-                    f"{path}: {name} is in {_LISTS}/{listed[name]}.txt, too; a picture has one split"
-                )
+            if split != "trainval" and listed.get(name, split) != split:
+                raise StageError(f"{path}: {name} is in {told_by[name]}, too; a picture has one split")
             listed.setdefault(name, split)
-    return lists, listed
+            told_by.setdefault(name, path)
+    return [path for paths in of_splits.values() for path in paths], listed
 
 
 def _listed_name(line: str, known: Collection[str]) -> str:
