@@ -134,7 +134,8 @@ def time_an_epoch(command: Sequence[str]) -> Epoch:
             event = json.loads(line)
             if event["event"] == "finished":
                 raise FormError("; ".join(event["summary"]["reasons"]))
-            if event["event"] == "progress":
+            # That of a first step comes before the epoch's.
+            if event["event"] == "progress" and event["step"] == event["steps"]:
                 ends.append(time.perf_counter())
             if len(ends) == _EPOCHS_TO_TIME:
                 run.send_signal(signal.SIGINT)

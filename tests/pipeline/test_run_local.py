@@ -257,14 +257,14 @@ def test_json_is_events_alone_the_last_one_with_the_summary(tmp_path: Path) -> N
     *events, last = [json.loads(line) for line in out.splitlines()]
     assert (last["event"], last["exit_code"], last["summary"]) == ("finished", 0, summary_of(tmp_path))
     assert Path(last["log"]).exists()
-    assert [(event["event"], event["stage"], event.get("epoch")) for event in events] == [
-        ("stage_started", "Numbers", None),
-        ("stage_finished", "Numbers", None),
-        ("stage_started", "Worker", None),
-        *(("progress", "Worker", epoch) for epoch in (1, 2, 3)),
-        ("stage_finished", "Worker", None),
-        ("stage_started", "Pusher", None),
-        ("stage_finished", "Pusher", None),
+    assert [(event["event"], event["stage"], event.get("epoch"), event.get("step")) for event in events] == [
+        ("stage_started", "Numbers", None, None),
+        ("stage_finished", "Numbers", None, None),
+        ("stage_started", "Worker", None, None),
+        *(("progress", "Worker", epoch, step) for epoch, step in ((1, 1), (1, 10), (2, 10), (3, 10))),
+        ("stage_finished", "Worker", None, None),
+        ("stage_started", "Pusher", None, None),
+        ("stage_finished", "Pusher", None, None),
     ]
 
 
