@@ -33,6 +33,7 @@ _CHANGING: Final = (
     (re.compile(r"events\.out\.tfevents\..*"), "EVENTS"),
 )
 """What differs in the names of files of two equal runs."""
+_TEMPORARY: Final = "$TMPDIR/"
 _KEPT: Final = re.compile(
     r"logs/RUN\.log|history/RUN/.*|.*/EVENTS|artifacts/(Report/report|ServingCheck/infra_blessing)/N/.*"
 )
@@ -98,6 +99,8 @@ class Run:
         )
         self.where = START
         self.reasons = ""
+        self.run_id = ""
+        """Empty unless it has ended with a summary."""
         self.done: set[str] = set()
         self.executed: set[str] = set()
         """Those done that did not come from the cache."""
@@ -152,6 +155,7 @@ class Run:
                 summary = event["summary"] or {}
                 self.where = f"ended, {summary.get('outcome', 'interrupted')}"
                 self.reasons = "; ".join(summary.get("reasons", ()))
+                self.run_id = summary.get("run_id", "")
 
 
 class Disturbed:
@@ -187,13 +191,20 @@ class Disturbed:
         result, expected = self._result(), self.undisturbed.result
         yield from (f"another result: {name}" for name in expected if result[name] != expected[name])
         files = self._files()
-        for file, count in (files - self.undisturbed.files).items():
-            if not _KEPT.fullmatch(file):
-                yield f"left behind: {file}" + (f" ({count} times)" if count > 1 else "")
+        yield from self._left_behind(files)
         for file in self.undisturbed.files - files:
             yield f"missing: {file}"
         if active := _active_executions(self.workdir):
             yield f"{active} executions are still running, says metadata.sqlite"
+
+    def temporary_files(self) -> Iterator[str]:
+        """Says what there is where temporary files go that the undisturbed run did not leave."""
+        yield from self._left_behind(_names(self.temporary, _TEMPORARY))
+
+    def _left_behind(self, files: Counter[str]) -> Iterator[str]:
+        for file, count in (files - self.undisturbed.files).items():
+            if not _KEPT.fullmatch(file):
+                yield f"left behind: {file}" + (f" ({count} times)" if count > 1 else "")
 
     def _run_undisturbed(self) -> Undisturbed:
         self.temporary.mkdir()
@@ -215,16 +226,19 @@ class Disturbed:
 
     def _files(self) -> Counter[str]:
         """How many files there are of each name, in the work directory and where temporary ones go."""
-        found: Counter[str] = Counter()
-        for root, prefix in ((self.workdir, ""), (self.temporary, "$TMPDIR/")):
-            for path in root.rglob("*"):
-                # A temporary directory counts even when it is empty.
-                if path.is_file() or (prefix and path.is_dir()):
-                    name = prefix + path.relative_to(root).as_posix()
-                    for pattern, word in _CHANGING:
-                        name = pattern.sub(word, name)
-                    found[name] += 1
-        return found
+        return _names(self.workdir, "") + _names(self.temporary, _TEMPORARY)
+
+
+def _names(root: Path, prefix: str) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for path in root.rglob("*"):
+        # A temporary directory counts even when it is empty.
+        if path.is_file() or (prefix and path.is_dir()):
+            name = prefix + path.relative_to(root).as_posix()
+            for pattern, word in _CHANGING:
+                name = pattern.sub(word, name)
+            found[name] += 1
+    return found
 
 
 def is_there(process: psutil.Process) -> bool:

@@ -4,12 +4,12 @@
 
 A version is served when runs on other pictures meet a small tmpfs in place of one part of the work directory:
 full to the last byte, with a few kB of room, or read-only. Each must end with its documented status, say why
-in one line, and leave what was served whole, and the summary and the page old or new. A run begins where the
-one before ended, what that wrote then being on a disk with room; unless that has pushed. After those of a
-place, and each that has pushed, the same command must finish, with the Examples and the evaluation of a run
-that nobody disturbed, and leave no file that this one does not leave. Ends with 1 if any of that is not so,
-with 2 where nothing may be mounted: that takes root, or namespaces for everybody, and unshare and mount of
-util-linux.
+in one line, and leave what was served whole, the summary and the page old or new, and no temporary file. A
+run begins where the one before ended, what that wrote then being on a disk with room; unless that has pushed.
+After those of a place, and each that has pushed, the same command must finish, with the Examples and the
+evaluation of a run that nobody disturbed, and leave no file that this one does not leave. Ends with 1 if any
+of that is not so, with 2 where nothing may be mounted: that takes root, or namespaces for everybody, and
+unshare and mount of util-linux.
 """
 
 import argparse
@@ -32,7 +32,8 @@ from components.report.run_summary import RunSummary
 Trouble = Literal["read-only", "full", "some room"]
 ROOM: Final = 8
 """Kilobytes that are left where there is some room: two pages, so that two small files are written."""
-_OLD: Final = ("summary.json", "report/index.html")
+_SUMMARY: Final = "summary.json"
+_PAGE: Final = "report/index.html"
 
 _MOUNTED: Final = """
 place=$1 trouble=$2 room=$3 disk=$4
@@ -148,7 +149,7 @@ class Trials(Disturbed):
         """Runs the command in trouble, and without after the last one; says what is not as promised."""
         started = time.monotonic()
         self._copy(self._state, self.workdir)
-        earlier = {name: _read(self.workdir / name) for name in _OLD}
+        earlier = {name: _read(self.workdir / name) for name in (_SUMMARY, _PAGE)}
         disk = self._scratch / "disk"
         disk.mkdir(exist_ok=True)
         errors = self._scratch / "stderr"
@@ -163,7 +164,9 @@ class Trials(Disturbed):
             broken.append(f"it ended with status {status}: {run.where}")
         if bool(said) != bool(status) or len(said.splitlines()) > 1 or "Traceback" in said + written:
             broken.append(f"it did not say why in one line: {said!r}, {written!r}")
-        broken += self._not_whole(earlier)
+        # What comes next empties that folder.
+        broken += self.temporary_files()
+        broken += self._not_whole(earlier, run.run_id)
         seconds = time.monotonic() - started
         pushed = "Pusher" in run.done
         if not pushed:
@@ -173,22 +176,25 @@ class Trials(Disturbed):
             broken += self._finish()
         return Row(place.name, trouble, status, said, seconds, tuple(broken))
 
-    def _not_whole(self, earlier: Mapping[str, bytes]) -> Iterator[str]:
-        """Yields what is half there of what people read and servers load."""
+    def _not_whole(self, earlier: Mapping[str, bytes], run_id: str) -> Iterator[str]:
+        """Yields what is half there of what people read and servers load, or of another run."""
         for base in self.workdir.glob("serving/*"):
             yield from filter(None, (store.damage(base / str(number)) for number in store.versions(base)))
         for kept in self.before.glob("serving/*/*/saved_model.pb"):
             if not (self.workdir / kept.relative_to(self.before)).exists():
                 yield f"version {kept.parent.name} is gone"
-        for name, before in earlier.items():
-            now = _read(self.workdir / name)
-            pages = [_read(path) for path in self.workdir.glob("history/*/index.html")]
-            if now != before and name == "report/index.html" and now not in pages:
-                yield f"{name} is neither the old one nor that of a run"
+        page = _read(self.workdir / _PAGE)
+        pages = [_read(path) for path in self.workdir.glob("history/*/index.html")]
+        if page not in (earlier[_PAGE], *pages):
+            yield f"{_PAGE} is neither the old one nor that of a run"
+        summary = self.workdir / _SUMMARY
         try:
-            RunSummary.load(self.workdir / "summary.json")
+            written_by = RunSummary.load(summary).run_id
         except (OSError, ValueError) as error:
-            yield f"summary.json: {error}"
+            yield f"{_SUMMARY}: {error}"
+        else:
+            if _read(summary) != earlier[_SUMMARY] and written_by != run_id:
+                yield f"{_SUMMARY} is neither the old one nor that of this run"
 
     def _finish(self) -> Iterator[str]:
         with self.start() as run:

@@ -43,6 +43,7 @@ from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.plan import plan_ingestion
 from components.image_mask_example_gen.splits import SplitConfig
 from components.imaging.reading import InputSize
+from components.report.run_summary import RunSummary
 from components.serving.config import ServingLimits
 from components.serving.server.options import ServerOptions
 from components.serving.server.server import ModelServer
@@ -277,6 +278,39 @@ def test_runs_on_disks_that_cannot_be_written_are_held_to_an_undisturbed_one(
     trials.undisturbed.files["serving/shapes/7/saved_model.pb"] += 1
     unlike = trials.meet(there["logs"], "read-only", last=True)
     assert unlike.broken == ("missing: serving/shapes/7/saved_model.pb",)
+
+
+def test_what_a_run_in_trouble_leaves_in_tmpdir_or_puts_for_the_summary_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir, scratch = tmp_path / "work", tmp_path / "scratch"
+    for folder in (workdir, scratch):
+        folder.mkdir()
+    for name in ("summary", "other", "own"):
+        RunSummary(run_id=name, recipe="shapes", outcome="failed").save(workdir / f"{name}.json")
+    script = """
+    case ${TROUBLE-} in
+      leaves) mkdir "$TMPDIR/left" ;;
+      another) cp "$1/other.json" "$1/summary.json" ;;
+      "its own")
+        cp "$1/own.json" "$1/summary.json"
+        echo '{"event": "finished", "summary": {"run_id": "own"}}' ;;
+      *) exit 0 ;;
+    esac
+    echo no room >&2
+    exit 1
+    """
+    trials = full_disks.Trials(["sh", "-euc", script, "sh", str(workdir)], workdir, scratch, dict)
+    monkeypatch.setattr(full_disks, "mounted", lambda place, trouble, disk: ["env", f"TROUBLE={place.name}"])
+    broken = [
+        trials.meet(full_disks.Place("", Path(name)), "full", last=False).broken
+        for name in ("leaves", "its own", "another")
+    ]
+    assert broken == [
+        ("left behind: $TMPDIR/left",),
+        (),
+        ("summary.json is neither the old one nor that of this run",),
+    ]
 
 
 @pytest.mark.skipif(bool(full_disks.obstacle()), reason=full_disks.obstacle())
