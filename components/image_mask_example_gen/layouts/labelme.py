@@ -71,6 +71,8 @@ class LabelMe(Layout):
     def scan(self, root: Path) -> Scan:
         """Finds each JSON file's image: what it names, else the picture of the same name beside it.
 
+        A picture elsewhere that alone has the name is meant where the JSON file is called so as well, or lies
+        beside none of its own name: both may have been renamed since the JSON file was written.
         Pictures without a JSON file have not been annotated and are set aside.
         """
         pictures, annotations = [], []
@@ -91,7 +93,7 @@ class LabelMe(Layout):
         for path in annotations:
             stem = str(PurePosixPath(path).with_suffix(""))
             try:
-                image = _image_of(path, root, known, places) or stems.get(stem)
+                image = _image_of(path, root, known, places, stems.get(stem))
             except ValueError as error:
                 rejected.append(Rejection(path, Reason.NOT_DECODABLE, str(error)))
                 continue
@@ -161,16 +163,18 @@ def _read(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], content)
 
 
-def _image_of(path: str, root: Path, pictures: set[str], places: dict[str, list[str]]) -> str | None:
+def _image_of(
+    path: str, root: Path, pictures: set[str], places: dict[str, list[str]], beside: str | None
+) -> str | None:
     named = _read(root / path).get("imagePath")
     if not isinstance(named, str):
-        return None
+        return beside
     # What was annotated elsewhere has folders that are not here.
     folder, name = PurePosixPath(path).parent, PurePosixPath(named.replace("\\", "/")).name
     candidates = [path_below(folder, named), path_below(folder, name)]
-    if len(places[name]) == 1:
+    if len(places[name]) == 1 and (beside is None or PurePosixPath(name).stem == PurePosixPath(path).stem):
         candidates += places[name]
-    return next((each for each in candidates if each in pictures), None)
+    return next((each for each in candidates if each in pictures), beside)
 
 
 def _is_labelme(path: Path) -> bool:
