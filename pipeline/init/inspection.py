@@ -53,6 +53,8 @@ class Inspection:
     frames: Frames
     orientation: Orientation
     """Of the images that EXIF turns."""
+    all_masks_read: bool
+    """Whether no mask is outside of the sample."""
     value_range: tuple[float, float] | None = None
     """What values the images of more than 8 bits a channel use, where those are few of the levels that a
     network would see, or no unsigned integers of 16 bits."""
@@ -164,6 +166,7 @@ def inspect_pairs(
     _check_enough(good, rejected)
     sample = sorted(good, key=lambda entry: stable_rank(entry.key, "survey"))
     sample = sample[: _affordable(masks[entry.mask] for entry in sample)]
+    all_masks_read = len(sample) == len(good)
     entry_of = {root / entry.mask: entry for entry in sample}
     mask_paths = [*entry_of]
     image_paths = [layout.image_file(root, entry) for entry in sample]
@@ -209,6 +212,7 @@ def inspect_pairs(
         brightness=brightness,
         frames=find_frames(layout, root, _to_be_divided(good)),
         orientation=orientation,
+        all_masks_read=all_masks_read,
         value_range=value_range,
     )
 

@@ -113,7 +113,7 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
     else:
         labels = name_classes(found, given, (image_files.path, mask_files.path))
         is_told = labels.source or (given is not None and given.told)
-        if is_told and found.labels.masks_read == len(found.entries):
+        if is_told and found.all_masks_read:
             labels = leave_out_absent(found.labels, labels)
         labels, merged = unite_objects(found.labels, labels)
         keys |= labels.dataset_keys()
@@ -173,7 +173,7 @@ def _without_absent_classes(dataset: Dataset) -> Dataset:
     """
     found, names = dataset.inspection, dataset.settings.label_set().names
     present = [name for name, share in dataset.class_shares().items() if share]
-    if found.labels.masks_read < len(found.entries) or not 2 <= len(present) < len(names):
+    if not found.all_masks_read or not 2 <= len(present) < len(names):
         return dataset
     keys = {**dataset.keys, "classes": present}
     note = f"{len(names) - len(present)} of {len(names)} classes are in no mask, and left out of classes"

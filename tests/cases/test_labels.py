@@ -269,6 +269,20 @@ def test_a_label_file_of_other_masks_is_said_and_left(tmp_path: Path, capsys: Ca
     assert "classes.txt is not used" in said
 
 
+def test_a_class_in_no_mask_is_left_out_though_an_image_is_damaged(tmp_path: Path) -> None:
+    images, masks = draw(tmp_path / "data")
+    for index in range(9, 21):
+        for folder in (images, masks):
+            (folder / f"{index}.png").symlink_to(folder / f"{index % 9}.png")
+    (images / "9.png").unlink()
+    # Its header alone is whole.
+    (images / "9.png").write_bytes((images / "0.png").read_bytes()[:200])
+    (tmp_path / "data/class_dict.csv").write_text("name,id\nbackground,0\nsquare,1\ndisc,2\nriver,3\n")
+    dataset = init(images, masks)
+    assert dataset.classes == ("background", "square", "disc")
+    assert dataset.label_values is not None and "river" in dataset.label_values
+
+
 def test_numbers_at_the_ends_of_names_that_no_mask_holds_are_parts_of_them(tmp_path: Path) -> None:
     images, masks = draw(tmp_path / "data")
     names = ["Boeing 747", "Airbus 320", "Cessna 172"]
