@@ -305,7 +305,7 @@ def _dataset_uri(path: str) -> str:
 
 
 def _digest_of_weights(model: ModelConfig) -> str:
-    """Empty where there is no file, or none that can be read here: then its name alone tells it apart."""
+    """Empty where there is none that can be read here: then its name alone tells it apart, to a cache."""
     if model.encoder_weights in (None, IMAGENET) or not os.path.isfile(str(model.encoder_weights)):
         return ""
     with open(str(model.encoder_weights), "rb") as file:

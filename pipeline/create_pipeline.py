@@ -19,11 +19,8 @@ import components.imaging
 import components.metrics
 import components.model_store
 import components.serving
-import components.serving.config
 import components.serving_check
-import components.trainer
 import components.transform
-import models
 from components.baseline.component import Baseline
 from components.evaluator.component import Evaluator
 from components.example_validator.component import ExampleValidator
@@ -37,6 +34,7 @@ from components.schema.curated import curated_schema, statistics_schema
 from components.serving.config import ServingCheckConfig, ServingLimits
 from components.serving_check.component import ServingCheck
 from components.trainer.component import Trainer
+from components.training_code import TRAINING_CODE
 from pipeline.config import Recipe
 
 
@@ -123,14 +121,7 @@ def create_pipeline(
         transform_graph=transform.outputs["transform_graph"],
         settings=recipe.trainer_settings(
             checkpoint_dir=checkpoint_dir,
-            code_fingerprint=source_fingerprint(
-                components.trainer,
-                components.transform,
-                components.imaging,
-                components.dataset,
-                components.serving.config,
-                models,
-            ),
+            code_fingerprint=source_fingerprint(*TRAINING_CODE),
         ),
         limits=recipe.serving.part(ServingLimits),
         data_path=parameters.data_path,

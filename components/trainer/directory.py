@@ -18,10 +18,14 @@ import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.errors import StageError
+from components.files import sha256
+from components.fingerprint import source_fingerprint
 from components.trainer.checkpoints import STATE_FILE
 from components.trainer.config import Constants, TrainerSettings
 from components.trainer.distribution import is_chief
 from components.trainer.hardware import training_policy
+from components.training_code import TRAINING_CODE
+from models.options import IMAGENET
 
 PIXELS = "pixels"
 """Below the directory: decoded pixels that do not outlive the process."""
@@ -49,7 +53,8 @@ def training_directory(fn_args: FnArgs, settings: TrainerSettings, constants: Co
     from a copy, which they find before the chief can have changed it: no epoch ends without them.
 
     Raises:
-        StageError: another process is at work on the same training.
+        StageError: another process is at work on the same training, or the encoder's weights are there and
+            cannot be read.
     """
     with tempfile.TemporaryDirectory(prefix="segmentation-training-") as temporary:
         if settings.checkpoint_dir is None:
@@ -137,15 +142,38 @@ def _take(file: IO[str]) -> bool:
 def _name(fn_args: FnArgs, settings: TrainerSettings, constants: Constants) -> str:
     """A name by what is read, not by where it lies: a repeated run writes the same records elsewhere.
 
-    Of the transform graph what it learnt counts, and its code by the settings' fingerprint. Its file does
-    not: TensorFlow numbers the functions in it as they come.
+    Of the transform graph what it learnt counts, and its code. Its file does not: TensorFlow numbers the
+    functions in it as they come.
     """
-    # The number format that null decides on, too: weights of another one are those of another training.
-    own = (settings.identity(), training_policy(settings.training), repr(constants))
+    own = (
+        settings.identity(),
+        # What null decides on, too: weights of another number format are those of another training.
+        training_policy(settings.training),
+        repr(constants),
+        # The settings know code and weights of the machine that made the pipeline, which may be another one.
+        source_fingerprint(*TRAINING_CODE),
+        _digest_of_weights(settings.model.encoder_weights),
+    )
     digest = hashlib.sha256("\0".join(own).encode())
     for pattern in (*fn_args.train_files, *fn_args.eval_files):
         _update(digest, sorted(tf.io.gfile.glob(pattern)))
     return f"training-{digest.hexdigest()[:16]}"
+
+
+def _digest_of_weights(path: str | None) -> str:
+    """Empty where there is no file to read: if there should be one, building the network says so.
+
+    Raises:
+        StageError: it is there, and cannot be read.
+    """
+    if path is None or path == IMAGENET:
+        return ""
+    try:
+        return sha256(Path(path)) if Path(path).is_file() else ""
+    except OSError as error:
+        raise StageError(
+            f"model.encoder_weights is {path!r}, which cannot be read: {error.strerror}; make that possible"
+        ) from error
 
 
 def _update(digest: "hashlib._Hash", paths: list[str]) -> None:

@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -124,6 +125,47 @@ def test_other_settings_and_other_data_train_in_another_place(tmp_path: Path, fn
         place(settings(tmp_path), fn_args, CONSTANTS._replace(class_pixels=(2, 2))),
     }
     assert len(places) == 7
+
+
+def test_other_weights_in_the_same_file_train_in_another_place(tmp_path: Path, fn_args: FnArgs) -> None:
+    """Whoever made the settings, on another machine perhaps, has not seen the file."""
+    weights = tmp_path / "encoder.weights.h5"
+    given = settings(tmp_path, model={"encoder": "MobileNetV2", "encoder_weights": str(weights)})
+    assert given.encoder_digest == ""
+    weights.write_bytes(b"once")
+    once = place(given, fn_args)
+    assert place(given, fn_args) == once
+    weights.write_bytes(b"anew")
+    assert place(given, fn_args) != once
+
+
+def test_weights_that_cannot_be_read_are_named(tmp_path: Path, fn_args: FnArgs) -> None:
+    # Linux reads no process's memory at 0.
+    given = settings(tmp_path, model={"encoder": "MobileNetV2", "encoder_weights": "/proc/self/mem"})
+    with pytest.raises(StageError) as refused:
+        place(given, fn_args)
+    assert str(refused.value) == (
+        "model.encoder_weights is '/proc/self/mem', which cannot be read: Input/output error; "
+        "make that possible"
+    )
+
+
+def test_other_code_in_the_trainers_process_trains_in_another_place(
+    tmp_path: Path, fn_args: FnArgs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings know that of the machine that made the pipeline, not that of an image."""
+    before = place(settings(tmp_path), fn_args)
+    fingerprinted: list[ModuleType] = []
+
+    def other(*sources: ModuleType) -> str:
+        fingerprinted.extend(sources)
+        return "other code"
+
+    monkeypatch.setattr(directory_module, "source_fingerprint", other)
+    assert place(settings(tmp_path), fn_args) != before
+    assert {"components.trainer", "components.transform", "models"} <= {
+        source.__name__ for source in fingerprinted
+    }
 
 
 def test_the_oldest_trainings_go_and_nothing_else_does(tmp_path: Path, fn_args: FnArgs) -> None:
