@@ -14,11 +14,11 @@ Each push prints a row: requests and their latencies, the version that answers, 
 (10^6 bytes), its open files and threads, the processor time it took a second, and the memory and open files
 of this process, which are the clients'.
 
-Ends with 1 if a good request was not answered, or otherwise than by the same model before anybody else was
-there (a pixel of 1,000 may differ: batches are summed in another order); if a hostile one was answered, or
-with an error of the server's own; if a version pushed did not answer 30 s after the next one was due, which
-waits for it; or if memory or open files grew: the median of the last three eighths of the rows above that
-of the three eighths before them, by more than ``--growth``. The first quarter does not count.
+Ends with 1 if no good request was made; if one was not answered, or otherwise than by the same model before
+anybody else was there (a pixel of 1,000 may differ: batches are summed in another order); if a hostile one
+was answered, or with an error of the server's own; if a version pushed did not answer 30 s after the next one
+was due, which waits for it; or if memory or open files grew: the median of the last three eighths of the rows
+above that of the three eighths before them, by more than ``--growth``. The first quarter does not count.
 """
 
 import argparse
@@ -616,6 +616,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(show(len(rows), row), flush=True)
             attacks = sum((client.attacks for client in clients), Counter[str]())
     print("hostile requests:", ", ".join(f"{count} {name}" for name, count in sorted(attacks.items())))
+    if not any(row.good for row in rows):
+        faults.add("good request", "none was made; more --minutes or a higher --rate make some")
     for name, values in (
         ("memory", [row.memory for row in rows]),
         ("open files", [row.files for row in rows]),

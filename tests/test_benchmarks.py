@@ -6,7 +6,9 @@ import random
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -247,6 +249,23 @@ def test_killed_runs_are_held_to_an_undisturbed_one(tmp_path: Path, monkeypatch:
     assert unlike.broken == ("another result: the count", "missing: serving/shapes/7/saved_model.pb")
 
 
+@pytest.mark.parametrize(("hits", "status"), [([], 1), ([False, False], 1), ([False, True], 0)])
+def test_kills_of_which_none_hit_anything_are_no_success(
+    hits: list[bool], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill = Kill("Trainer", False, 0.5, "run")
+    rows = [kills.Row(kill, "in Trainer", hit, 0.1, ()) for hit in hits]
+    trials = SimpleNamespace(
+        undisturbed=SimpleNamespace(stages=["Trainer"]),
+        chain=lambda planned: [*rows, kills.Row(None, "", False, 1, ())],
+    )
+    monkeypatch.setattr(kills, "_pictures", list)
+    monkeypatch.setattr(kills, "served_run", lambda prefix: nullcontext((Path(), Path(), [])))
+    monkeypatch.setattr(kills, "Served", lambda *_: nullcontext(SimpleNamespace(promises=None)))
+    monkeypatch.setattr(kills, "Trials", lambda *_: trials)
+    assert kills.main(["--kills", str(len(hits))]) == status
+
+
 class MountingSubprocess(WarmSubprocess):
     """Begins with TFX imported unless the command has mounts of its own."""
 
@@ -350,6 +369,20 @@ def test_a_server_is_soaked_and_every_kind_of_request_counted(
     good, hostile, versions = ([int(row.split()[column]) for row in rows] for column in (1, 2, 5))
     assert min(good) > 0 and sorted(set(versions)) == versions
     assert sum(int(count) for count in re.findall(r"(\d+) (?:grpc|rest|raw)_", attacks)) >= sum(hostile) > 5
+
+
+@pytest.mark.parametrize(("good", "status", "faults"), [(0, 1, "1 good request"), (3, 0, "none")])
+def test_a_server_that_nobody_asked_well_is_not_soaked(
+    good: int, status: int, faults: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = soak.Row(good, 2, 5.0, 9.0, 1, 300.0, 40, 20, 0.5, 200.0, 30)
+    monkeypatch.setattr(soak, "ServerProcess", lambda options: nullcontext())
+    monkeypatch.setattr(soak, "Pusher", lambda *_: SimpleNamespace(push=lambda: 1, models={}))
+    monkeypatch.setattr(soak, "first_answers", lambda *_: [])
+    monkeypatch.setattr(soak, "Client", lambda *_: SimpleNamespace(attacks=Counter()))
+    monkeypatch.setattr(soak, "soak", lambda *_: [row])
+    assert soak.main(["--models", "one", "other"]) == status
+    assert capsys.readouterr().out.splitlines()[-1] == f"faults: {faults}"
 
 
 def test_what_grows_is_told_from_what_varies() -> None:
