@@ -196,7 +196,9 @@ def test_whatever_passes_tensorflow_decodes(shared_data: Path) -> None:
 
 
 def test_real_jpegs_are_structurally_whole(shared_data: Path) -> None:
-    for path in sorted((shared_data / "clothing_co_parsing/photos").glob("*.jpg"))[:20]:
+    photos = sorted((shared_data / "clothing_co_parsing/photos").glob("*.jpg"))[:20]
+    assert len(photos) == 20
+    for path in photos:
         data = path.read_bytes()
         assert find_defect(data) is None
         assert find_defect(data[:-2]) is not None

@@ -324,11 +324,12 @@ def test_the_outline_of_everything_is_told_from_thin_things(tmp_path: Path, void
 def test_void_is_found_in_real_masks_and_nothing_else_is(
     shared_data: Path, folder: str, voids: list[int]
 ) -> None:
-    for masks in shared_data.glob(folder):
-        paths = sorted(path for path in masks.iterdir() if path.suffix in (".png", ".mat"))
-        paths.sort(key=lambda path: stable_rank(path.stem, "survey"))
-        found = read_raw_labels(paths[:50], {})
-        assert [value for value in found.values if looks_void(value, found)] == voids
+    [masks] = shared_data.glob(folder)
+    paths = sorted(path for path in masks.iterdir() if path.suffix in (".png", ".mat"))
+    paths.sort(key=lambda path: stable_rank(path.stem, "survey"))
+    found = read_raw_labels(paths[:50], {})
+    assert len(found.values) > 1
+    assert [value for value in found.values if looks_void(value, found)] == voids
 
 
 @pytest.mark.parametrize(

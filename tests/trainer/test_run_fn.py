@@ -271,7 +271,9 @@ def assert_same_training(actual: Path, expected: Path) -> None:
     assert len(theirs) > 10
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one, other)
-    for picture in sorted((expected / "run" / "predictions").iterdir()):
+    pictures = sorted((expected / "run" / "predictions").iterdir())
+    assert pictures
+    for picture in pictures:
         assert (actual / "run" / "predictions" / picture.name).read_bytes() == picture.read_bytes()
 
 
