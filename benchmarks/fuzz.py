@@ -7,8 +7,9 @@ Each target gets bytes and hands them to the project's own reader. Right is what
 whose type, shape and values are checked here, or the refusal that it documents. Anything else is a finding:
 another exception, a crash, more than ``--slow`` seconds, more than ``--megabytes`` resident. It ends the
 target, is said with its trace, and its bytes stay in the corpus, under ``crash-…``, ``timeout-…`` or
-``oom-…``. The first inputs are drawn here (`Target.seeds`), so that no corpus needs to be kept. Printed for
-each target: executions, seconds, and the branches of Python code that were reached.
+``oom-…``. The first inputs are drawn here (`Target.seeds`), so that no corpus needs to be kept: without
+``--corpus`` it is temporary, and stays only where something was found, which is said. Printed for each
+target: executions, seconds, and the branches of Python code that were reached.
 
 What is watched for new branches is the code of this project, Pillow and tifffile. The libraries below them,
 libjpeg, libpng, libtiff, TensorFlow's kernels, are run, not watched. The tests run the same targets on
@@ -20,6 +21,7 @@ import io
 import json
 import random
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -35,8 +37,8 @@ import numpy as np
 MAX_PIXELS: Final = 1 << 16
 """Of the pictures that targets let pass."""
 _WATCHED: Final = ("PIL", "tifffile", "components", "pipeline.predict", "pipeline.init")
-_LONGEST: Final = 4096
-"""Bytes of an input."""
+_LONGEST: Final = 16_384
+"""Bytes of an input, at most."""
 _CLASSES: Final = ("background", "cat", "dog")
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u202e\ud800-\udfff]")
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
@@ -692,7 +694,7 @@ def mutated(data: bytes, draw: random.Random) -> bytes:
                         (b"-1", b"0", b"1e400", b"NaN", b"9" * 30, b"null", b"[]", b'"a"', b"{}")
                     )
                     content[found.start() : found.end()] = wanted
-    return with_checksums(bytes(content[: 4 * _LONGEST]))
+    return with_checksums(bytes(content[:_LONGEST]))
 
 
 def with_checksums(data: bytes) -> bytes:
@@ -744,8 +746,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.here:
         _fuzz(atheris, args)
     corpus = args.corpus or Path(tempfile.mkdtemp(prefix="fuzz-corpus-"))
-    found = [_fuzz_apart(name, corpus / name, args) for name in args.targets or TARGETS]
-    return int(any(found))
+    clean = False
+    try:
+        found = [_fuzz_apart(name, corpus / name, args) for name in args.targets or TARGETS]
+        clean = not any(found)
+    finally:
+        if not clean:
+            print(f"inputs and findings are in {corpus}")
+        elif not args.corpus:
+            shutil.rmtree(corpus)
+    return int(not clean)
 
 
 def _fuzz_apart(name: str, corpus: Path, args: argparse.Namespace) -> bool:
@@ -788,7 +798,7 @@ def _fuzz(atheris: Any, args: argparse.Namespace) -> None:
         f"-max_total_time={args.seconds}",
         f"-timeout={args.slow}",
         f"-rss_limit_mb={args.megabytes}",
-        f"-max_len={4 * _LONGEST}",
+        f"-max_len={_LONGEST}",
         f"-artifact_prefix={args.corpus}/",
         "-print_final_stats=1",
         "-seed=1",

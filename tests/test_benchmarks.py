@@ -6,11 +6,12 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,24 @@ def test_readers_of_other_peoples_bytes_read_or_refuse_them(name: str) -> None:
 def test_a_checksum_that_a_mutation_broke_is_mended() -> None:
     good = fuzz.TARGETS["mask"].seeds()[0]
     assert fuzz.with_checksums(good[:29] + bytes(4) + good[33:]) == good
+
+
+def test_no_input_is_longer_than_is_said() -> None:
+    longest = fuzz._LONGEST
+    assert max(len(fuzz.mutated(bytes(longest), random.Random(seed))) for seed in range(20)) == longest
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_a_temporary_corpus_stays_where_something_was_found_and_is_named(
+    found: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "atheris", ModuleType("atheris"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(fuzz, "_fuzz_apart", lambda name, corpus, args: corpus.mkdir() or found)
+    assert fuzz.main(["mask"]) == found
+    left = [str(path) for path in tmp_path.iterdir()]
+    assert len(left) == found and all(path in capsys.readouterr().out for path in left)
+    assert fuzz.main(["mask", "--corpus", str(tmp_path)]) == found and (tmp_path / "mask").is_dir()
 
 
 def test_fuzzing_without_atheris_or_of_no_target_says_so(
