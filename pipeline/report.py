@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m pipeline.report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--compare",

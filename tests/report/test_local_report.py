@@ -175,6 +175,12 @@ def test_what_is_no_run_ends_with_one_line_and_status_2(
     assert said.startswith("error: ") and complaint in said and said.count("\n") == 1
 
 
+def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        report.main(["--compare", "a", "b", "--work", "runs/shapes"])
+    assert ended.value.code == 2 and "unrecognized arguments: --work" in capsys.readouterr().err
+
+
 def test_the_report_of_an_earlier_version_ends_with_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
