@@ -52,6 +52,11 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
+def may_hold_anything(folder: Path) -> bool:
+    """Tells whether a folder is nobody's dataset: what else lies in it is none of ours and may be endless."""
+    return folder in (Path.home(), Path(folder.anchor))
+
+
 @dataclass(frozen=True)
 class Folder:
     """A folder's files, those in its subfolders included, hidden ones left out."""

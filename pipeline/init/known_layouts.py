@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -17,7 +18,7 @@ from components.image_mask_example_gen.layouts.layout import Layout, Options, su
 from components.image_mask_example_gen.layouts.tfds import Tfds, is_prepared, prepared
 from components.image_mask_example_gen.suffixes import PICTURES
 from pipeline.init import InitError
-from pipeline.init.files import absolute, some
+from pipeline.init.files import absolute, may_hold_anything, some
 from pipeline.init.label_files import ClassNames, read_class_names
 
 _LABELME_IGNORED: Final = "__ignore__"
@@ -66,16 +67,30 @@ def recognise(images: Path, masks: Path) -> Known | None:
             if images == first and masks in others and _is(layout, root):
                 return Known(layout.name, root, instead_of_pictures=True)
         no_pictures = not has_pictures(masks)
-        if found := Coco().lists(masks) or Coco().lists(root):
+        # Below a folder that may hold anything other sets lie, or all that the machine has.
+        is_set = not may_hold_anything(root) or root in (images, masks)
+        if found := Coco().lists(masks) or (Coco().lists(root) if is_set else []):
             panoptic = all("panoptic" in path for path in found)
-            return Known(Coco.name, root, instead_of_pictures=no_pictures or panoptic)
-        for layout in (LabelMe(), Tfds()):
-            if not layout.missing(root):
-                return Known(layout.name, root, instead_of_pictures=no_pictures)
+            lists = None if is_set else _pattern(masks.relative_to(root), found)
+            return Known(Coco.name, root, lists, instead_of_pictures=no_pictures or panoptic)
+        if is_set and not all(LabelMe().missing(folder) for folder in (masks, images)):
+            return Known(LabelMe.name, root, instead_of_pictures=no_pictures)
+        if is_set and not Tfds().missing(root):
+            return Known(Tfds.name, root, instead_of_pictures=no_pictures)
     except (OSError, StageError):
         # Whatever is wrong there, the folders may still be pairs of pictures.
         return None
     return None
+
+
+def _pattern(folder: Path, files: Sequence[str]) -> str:
+    """A pattern for these files of a folder, and for no others of it where they lie right in it."""
+    start = escape(folder.as_posix())
+    if len(files) == 1:
+        return f"{start}/{escape(files[0])}"
+    if any(re.search("[/,{}]", path) for path in files):
+        return f"{start}/**/*.json"
+    return f"{start}/{{{','.join(path[: -len('.json')] for path in files)}}}.json"
 
 
 def recognise_root(data: Path) -> Known:

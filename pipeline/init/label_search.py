@@ -13,6 +13,7 @@ from components.image_mask_example_gen.mask import Palette
 from components.imaging.palette import Color
 from pipeline.init import InitError
 from pipeline.init.classes import Labels, as_meant, propose_labels, some_named
+from pipeline.init.files import may_hold_anything
 from pipeline.init.inspection import Inspection
 from pipeline.init.label_files import SUFFIXES, ClassNames, read_label_file
 from pipeline.init.label_values import RawLabels
@@ -131,12 +132,11 @@ def _may_be_one(name: str) -> bool:
 def _places(folders: Sequence[Path]) -> Iterable[Path]:
     common = Path(os.path.commonpath(folders))
     places = dict.fromkeys([*folders, *(folder.parent for folder in folders)])
-    nobodys = (Path.home(), Path(common.anchor))
-    if common in nobodys:
+    if may_hold_anything(common):
         return places
     for folder in folders:
         places |= dict.fromkeys(parent for parent in folder.parents if parent.is_relative_to(common))
-    if common.parent not in nobodys:
+    if not may_hold_anything(common.parent):
         places[common.parent] = None
     try:
         with os.scandir(common) as entries:

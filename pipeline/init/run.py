@@ -102,7 +102,8 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
     layout = pairing.layout
     where = find_mask_values(layout, pairing.root, pairing.entries)
     layout.mask_values = where.values
-    splits = find_splits(pairing.root, pairing.entries, pairing.unpaired)
+    folders = image_files.path, mask_files.path
+    splits = find_splits(pairing.root, folders, pairing.entries, pairing.unpaired)
     config = SplitConfig.model_validate_json(json.dumps(splits.keys))
     declared = _declare(Scan(list(pairing.entries), list(pairing.unpaired)), config, pairing.root)
     found = inspect_pairs(layout, pairing.root, declared.scan.entries, declared.scan.rejected)
@@ -111,7 +112,7 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
         labels = label_class_masks(found.labels, tuple(keys["masks"]), given)
         keys["classes"] = list(labels.values)
     else:
-        labels = name_classes(found, given, (image_files.path, mask_files.path))
+        labels = name_classes(found, given, folders)
         is_told = labels.source or (given is not None and given.told)
         if is_told and found.all_masks_read:
             labels = leave_out_absent(found.labels, labels)

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -27,8 +27,9 @@ from components.image_mask_example_gen.splits import (
     read_table,
     table_names,
 )
+from components.image_mask_example_gen.suffixes import PICTURES
 from pipeline.init import InitError
-from pipeline.init.files import absolute, some
+from pipeline.init.files import absolute, may_hold_anything, some
 
 _LISTS: Final = frozenset({".txt", ".lst", *TABLES})
 _QUESTION: Final = re.compile(r"(?i)is[_ -]?(train|val|valid|validation|test)(?:ing)?")
@@ -38,6 +39,10 @@ _NO: Final = frozenset({"false", "0", "0.0", "no"})
 _MOST_FILES: Final = 24
 """Lists or tables that are read, the likeliest first."""
 _MOST_BESIDE: Final = 20
+_MOST_FILES_BESIDE: Final = 1000
+"""A folder with more of them is none of lists."""
+_OF_VOC: Final = "imagesets"
+"""Its lists lie a folder deeper."""
 _LARGEST_FILE: Final = 1 << 26
 _MOST_VALUES: Final = 8
 _FITS: Final = 0.5
@@ -92,25 +97,35 @@ class _Source:
         return self.splits[split].images if split in self.splits else frozenset()
 
 
-def find_splits(root: Path, entries: Sequence[Entry], unpaired: Sequence[Rejection]) -> FoundSplits:
+def find_splits(
+    root: Path, folders: Sequence[Path], entries: Sequence[Entry], unpaired: Sequence[Rejection]
+) -> FoundSplits:
     """Looks how the data itself divides the pairs.
 
     Folders come first, then lists, tables, and the names of the files.
+
+    Args:
+        root: what the pairs' paths are relative to.
+        folders: those of images and of masks.
+        entries: the pairs.
+        unpaired: what has no partner.
 
     Raises:
         InitError: folders named like splits cannot be kept apart, or leave nothing to train on.
     """
     alone = [item.file for item in unpaired if item.reason is Reason.IMAGE_WITHOUT_MASK]
     unused: list[str] = []
+    told = _LISTS | {".json"}
+    files = [path for path in _files(root, folders) if split_suffix(path)[1].lower() in told]
     found = (
         _in_folders(root, entries, alone),
-        _in_lists(root, entries, alone, unused),
-        _in_tables(root, entries, alone, unused),
+        _in_lists(root, files, entries, alone, unused),
+        _in_tables(root, files, entries, alone, unused),
         _in_names(entries),
     )
     sources = [source for source in found if source is not None]
     if not sources:
-        return FoundSplits({}, (*dict.fromkeys(unused), *_unread(root), *_above(root, entries, alone)))
+        return FoundSplits({}, (*dict.fromkeys(unused), *_unread(root, files), *_above(root, entries, alone)))
     chosen, *others = sources
     chosen = next(filter(None, (_with_val(chosen, other) for other in others)), chosen)
     keys, notes = _keys(chosen)
@@ -245,11 +260,11 @@ def _one_or_all(items: Sequence[str]) -> str | list[str]:
 
 
 def _in_lists(
-    root: Path, entries: Sequence[Entry], alone: Sequence[str], unused: list[str], *, beside: bool = False
+    root: Path, files: Sequence[str], entries: Sequence[Entry], alone: Sequence[str], unused: list[str]
 ) -> _Source | None:
-    """Looks for lists; why one is not used is added to ``unused``."""
+    """Looks for lists among the files; why one is not used is added to ``unused``."""
     groups: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for path in _files(root, _LISTS, beside):
+    for path in _small(root, files, _LISTS):
         if found := split_name(PurePosixPath(path).stem):
             groups[str(PurePosixPath(path).parent), found[2]][found[0]].append(path)
     if not groups:
@@ -296,11 +311,11 @@ def _lines(root: Path, path: str, names: PairNames) -> list[Line]:
 
 
 def _in_tables(
-    root: Path, entries: Sequence[Entry], alone: Sequence[str], unused: list[str], *, beside: bool = False
+    root: Path, files: Sequence[str], entries: Sequence[Entry], alone: Sequence[str], unused: list[str]
 ) -> _Source | None:
-    """Looks for a table; why one is not used is added to ``unused``."""
+    """Looks for a table among the files; why one is not used is added to ``unused``."""
     names, pairs = None, frozenset(entry.image for entry in entries)
-    for path in islice(_files(root, TABLES, beside), _MOST_FILES):
+    for path in islice(_small(root, files, TABLES), _MOST_FILES):
         try:
             rows = read_table(read_declaration(root, path, path))
         except StageError:
@@ -368,8 +383,9 @@ def _in_names(entries: Sequence[Entry]) -> _Source | None:
 
 def _above(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> Iterator[str]:
     """Says which lists or tables outside of the data divide it: a recipe names files under its root."""
+    files = [] if may_hold_anything(root) else list(_near(root.parent))
     for find in (_in_lists, _in_tables):
-        if source := find(root.parent, entries, alone, [], beside=True):
+        if source := find(root.parent, files, entries, alone, []):
             named = {path for each in source.splits.values() for path in _paths(each.declaration)}
             shown = some(sorted(str(root.parent / path) for path in named))
             yield f"{shown} seem to divide these pairs, and are not used: move them into {root} to keep that"
@@ -381,9 +397,9 @@ def _paths(declaration: Mapping[str, Any]) -> Iterator[str]:
     yield from [said] if isinstance(said, str) else said
 
 
-def _unread(root: Path) -> Iterator[str]:
+def _unread(root: Path, files: Sequence[str]) -> Iterator[str]:
     """Says which JSON files seem to tell splits: no recipe can name them."""
-    for path in islice(_files(root, {".json"}), _MOST_FILES):
+    for path in islice(_small(root, files, {".json"}), _MOST_FILES):
         try:
             content = json.loads(read_declaration(root, path, path))
         except (StageError, ValueError, RecursionError):
@@ -396,24 +412,66 @@ def _unread(root: Path) -> Iterator[str]:
             )
 
 
-def _files(root: Path, suffixes: Collection[str], beside: bool = False) -> Iterator[str]:
-    """Yields what may be lists, relative to the root.
-
-    Where ``beside`` is true, the root is the folder above the data, which may hold anything: it is not
-    searched further down than its folders, and these only where they are few.
-    """
-    for path in _near(root) if beside else files_below(root, onerror=None):
+def _small(root: Path, files: Iterable[str], suffixes: Collection[str]) -> Iterator[str]:
+    """Yields those of the files that have such a suffix and are no larger than a list."""
+    for path in files:
         if split_suffix(path)[1].lower() in suffixes:
             file = root / path
             if file.is_file() and file.stat().st_size <= _LARGEST_FILE:
                 yield path
 
 
-def _near(root: Path) -> Iterator[str]:
-    try:
-        folders = [path for path in sorted(root.iterdir()) if path.is_dir() and os.access(path, os.R_OK)]
-        few = folders if len(folders) <= _MOST_BESIDE else []
-        files = sorted(path for folder in (root, *few) for path in folder.iterdir())
-    except OSError:
+def _files(root: Path, folders: Sequence[Path]) -> Iterator[str]:
+    """Yields what may be lists, relative to the root, which is above both folders or one of them.
+
+    They lie anywhere in the folders, right in those around them, or in a folder of lists beside them. What
+    holds pictures there is another set, whose names are often the same.
+    """
+    if root in folders:
+        yield from files_below(root, onerror=None)
         return
-    yield from (path.relative_to(root).as_posix() for path in files)
+    around = dict.fromkeys(above for each in folders for above in each.parents if above.is_relative_to(root))
+    for folder in sorted(around):
+        yield from _right_in(root, folder)
+    if not may_hold_anything(root):
+        own = {root / folder.relative_to(root).parts[0] for folder in folders}
+        for folder in [each for each in _folders_in(root) if each not in own][:_MOST_BESIDE]:
+            yield from _lists_of(root, folder)
+    for folder in dict.fromkeys(folders):
+        start = folder.relative_to(root).as_posix()
+        yield from (f"{start}/{path}" for path in files_below(folder, onerror=None))
+
+
+def _lists_of(root: Path, folder: Path) -> Iterator[str]:
+    """Yields the files of a folder beside the data's where it may be one of lists."""
+    depth = int(folder.name.lower() == _OF_VOC)
+    try:
+        found = list(islice(files_below(folder, onerror=None, depth=2), _MOST_FILES_BESIDE + 1))
+    except StageError:
+        return
+    if len(found) <= _MOST_FILES_BESIDE and not any(
+        split_suffix(path)[1].lower() in PICTURES for path in found
+    ):
+        yield from (f"{folder.relative_to(root).as_posix()}/{p}" for p in found if p.count("/") <= depth)
+
+
+def _near(root: Path) -> Iterator[str]:
+    """Yields what may be lists in the folder above the data, and in its folders where they are few."""
+    folders = [] if may_hold_anything(root) else _folders_in(root)
+    for folder in (root, *(folders if len(folders) <= _MOST_BESIDE else ())):
+        yield from _right_in(root, folder)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(
+            p for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and os.access(p, os.R_OK)
+        )
+    except OSError:
+        return []
+
+
+def _right_in(root: Path, folder: Path) -> Iterator[str]:
+    start = folder.relative_to(root).as_posix()
+    prefix = "" if start == "." else f"{start}/"
+    yield from (prefix + path for path in files_below(folder, onerror=None, depth=0))

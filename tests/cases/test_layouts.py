@@ -248,6 +248,22 @@ def test_one_coco_list_can_be_named_as_the_masks(tmp_path: Path) -> None:
     assert {key.split("/")[0] for key in class_ids(recipe.dataset)} == {"train2017"}
 
 
+def test_annotations_elsewhere_in_a_home_are_not_taken_for_the_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coco_set(tmp_path / "mine", {f"{kind}.json": [f"{kind}/{n}.jpg" for n in range(9)] for kind in "ab"})
+    coco_set(tmp_path / "other", {"notes.json": [f"images/{number}.jpg" for number in range(12)]})
+    (tmp_path / "other/notes.txt").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/notes.txt").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = init(tmp_path, "--images", tmp_path / "other/images", "--masks", tmp_path / "mine")
+    assert recipe.dataset.masks == "mine/{a,b}.json" and len(class_ids(recipe.dataset)) == 18
+    capsys.readouterr()
+    line = refusal(capsys, tmp_path / "empty", tmp_path / "other/images", tmp_path / "empty")
+    assert "holds 1 files" in line
+
+
 def test_a_prepared_tfds_set_has_its_names_and_splits(tmp_path: Path) -> None:
     prepare(TinyPets, tmp_path / "data")
     recipe = init(tmp_path, "--layout", "tfds", "--data", tmp_path / "data/tiny_pets")

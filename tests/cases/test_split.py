@@ -387,6 +387,32 @@ def test_lists_outside_of_the_data_are_said_as_no_recipe_can_name_them(
     assert f"seem to divide these pairs, and are not used: move them into {root}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("place", "home"),
+    [
+        ("", False),
+        ("other", False),
+        ("other/splits", True),
+        ("other/ImageSets/Segmentation", False),
+        ("Downloads/old", False),
+    ],
+)
+def test_lists_of_another_set_are_not_taken_for_those_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, home: bool
+) -> None:
+    if home:
+        monkeypatch.setenv("HOME", str(tmp_path))
+    draw(tmp_path, [(f"photos/{n:03d}.jpg", f"Downloads/labels/{n:03d}.png") for n in range(12)])
+    draw(tmp_path, [("other/images/000.jpg", "other/masks/000.png")])
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    write_lists(tmp_path / place, train=TRAIN, val=VAL, test=TEST)
+    output = tmp_path / "r.yaml"
+    recipe = init(tmp_path / "photos", tmp_path / "Downloads/labels", output)
+    # What lies right in the folder above both is theirs.
+    assert ("splits:" in output.read_text() and "list:" in output.read_text()) == (place == "")
+    assert sum(map(len, planned(recipe).values())) == 12
+
+
 def test_a_table_with_too_large_a_cell_is_passed_over(tmp_path: Path) -> None:
     root = tmp_path / "data"
     draw(root, flat())
