@@ -195,6 +195,12 @@ def test_keypoints_and_captions_beside_instances_are_left_alone(tmp_path: Path) 
     assert list(entries(config(tmp_path))) == ["val2017/1"]
 
 
+@pytest.mark.parametrize("path", ["annotations/stuff_val2017.json", "a/b/c/d/captions_val2017.json"])
+def test_a_list_that_is_named_is_taken_whatever_its_name_and_depth(tmp_path: Path, path: str) -> None:
+    write(tmp_path, path, coco_list([record(1, "1.jpg")], []), "val2017/1.jpg")
+    assert list(entries(config(tmp_path, masks=path))) == ["val2017/1"]
+
+
 def test_what_has_no_image_is_rejected_and_what_no_list_has_is_set_aside(tmp_path: Path) -> None:
     images = [record(1, "1.jpg"), record(2, "gone.jpg"), record(3, "../outside.jpg")]
     write(tmp_path / "set", "a.json", coco_list(images, []), "1.jpg", "new.jpg")

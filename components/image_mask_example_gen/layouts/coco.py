@@ -95,8 +95,11 @@ class Coco(Layout):
     def lists(self, root: Path) -> list[str]:
         """Returns the JSON files that are taken, relative to the root."""
         if self._lists:
+            # Whatever a list is called, and however deep it lies, whoever names it means it.
             pattern = FilePattern(self._lists)
-            return [path for path in _json_files(root) if pattern.match(path)]
+            return sorted(
+                path for path in pattern.walk(root) if path.lower().endswith(".json") and pattern.match(path)
+            )
         found = [path for path in _json_files(root) if _looks_like_coco(root / path)]
         for kind in _KINDS:
             if chosen := [path for path in found if PurePosixPath(path).stem.startswith(kind)]:
