@@ -60,6 +60,26 @@ def test_the_recipe_for_own_data_is_valid(tmp_path: Path) -> None:
     assert set(load_recipe(str(path)).dataset.splits.declared) == {"train", "val", "test"}
 
 
+@pytest.mark.parametrize(
+    ("page", "recipe"),
+    [
+        ("pets-mobilenetv2", "pets_mobilenetv2"),
+        ("pets-unet", "pets_best"),
+        ("clothing", "ccp_densenet121"),
+        ("clothing", "ccp_best"),
+        ("kitti", "camvid_best"),
+    ],
+)
+def test_tutorials_compute_with_the_least_and_the_most_that_was_measured(page: str, recipe: str) -> None:
+    measured = (DOCS / "performance.md").read_text().partition("\n## Training\n")[2]
+    whole_pictures, _, _ = measured.partition("\nOn windows of pictures")
+    rows = [row.split("|") for row in whole_pictures.splitlines() if row.startswith(f"| `{recipe}` |")]
+    rates = sorted(float(trainer) for _, _, _, trainer, *_ in rows)
+    assert len(rates) > 1
+    least, most = (f"{rate:.0f}" if rate >= 10 else str(rate) for rate in (rates[0], rates[-1]))
+    assert f" {least} to {most} " in " ".join((DOCS / "tutorials" / f"{page}.md").read_text().split())
+
+
 def test_every_word_that_names_a_split_is_listed_and_no_other() -> None:
     [listed] = re.findall(r"Known words are ([^.]*)\.", (DOCS / "own-data.md").read_text())
     assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(SPELLINGS)

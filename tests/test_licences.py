@@ -4,9 +4,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from documented import REPOSITORY
+from documented import DOCS, REPOSITORY
 
-from docs.licences import main
+from docs.licences import main, packages
 
 
 def installed(site: Path, name: str, *lines: str, text: str | None = None) -> str:
@@ -67,3 +67,8 @@ def test_nothing_is_shipped_that_binds(lock: str, capsys: pytest.CaptureFixture[
     said = capsys.readouterr()
     assert (status, said.err) == (0, "")
     assert said.out.count("\n") == 2 + path.read_text().count("==")
+
+
+def test_as_many_packages_are_shipped_as_the_guide_says() -> None:
+    shipped = packages([REPOSITORY / "requirements" / f"{lock}.lock" for lock in ("cpu", "signing")])
+    assert f" {len(list(shipped))} packages;" in (DOCS / "supply-chain.md").read_text()
