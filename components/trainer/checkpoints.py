@@ -111,6 +111,8 @@ class Checkpoints(keras.callbacks.Callback):
         self._directory = directory
         self._state_file = directory / STATE_FILE
         self.history = History([], patience)
+        self._steps_per_epoch = 0
+        """Of the last whole epoch; how many there are depends on the devices."""
         self._digests: dict[str, str] = {}
         """SHA-256 of the files that the state is of, by name."""
         if not self._read_state():
@@ -136,8 +138,11 @@ class Checkpoints(keras.callbacks.Callback):
         self._phase = phase
         return sum(epoch["phase"] < phase for epoch in self.history.epochs)
 
-    def restore(self, model: keras.Model) -> None:
+    def restore(self, model: keras.Model, steps_per_epoch: int) -> None:
         """Puts weights and optimiser, which has its variables, back to where the last whole epoch left them.
+
+        Where epochs had another number of steps, the optimiser's step becomes that of as many epochs of
+        these: its learning rate is that of the epoch, as if all had been trained so.
 
         Raises:
             StageError: the checkpoint is that of another network or another optimiser.
@@ -152,6 +157,11 @@ class Checkpoints(keras.callbacks.Callback):
                     f"the checkpoint in {self._directory} is not that of this network and its optimiser; "
                     "remove the directory to train anew"
                 ) from error
+        if steps_per_epoch != self._steps_per_epoch:
+            step = model.optimizer.iterations
+            # Several devices have a variable that `int` does not take.
+            taken = int(keras.ops.convert_to_numpy(step))
+            step.assign(round(taken * steps_per_epoch / self._steps_per_epoch))
 
     def load_best(self, model: keras.Model) -> None:
         """Loads the weights of the best epoch, as they were measured."""
@@ -171,6 +181,7 @@ class Checkpoints(keras.callbacks.Callback):
                 np.savez(best, *self.model.get_weights())
             self._written(best)
         self._digests = {path.name: self._digests[path.name] for path in (latest, best)}
+        self._steps_per_epoch = int(self.params["steps"])
         self._replace_state()
         for path in self._directory.glob("epoch-*"):
             if path not in (latest, best):
@@ -198,7 +209,8 @@ class Checkpoints(keras.callbacks.Callback):
             self.history.epochs = state["epochs"]
             latest, best = self._latest(self.epochs_done - 1), self._best(self.history.best_epoch)
             self._digests = {path.name: sha256(path) for path in (latest, best)}
-            intact = state["sha256_of_epochs"] == _digest(state["epochs"])
+            self._steps_per_epoch = state["steps_per_epoch"]
+            intact = state["sha256_of_epochs"] == self._digest_of_epochs()
             intact = intact and state["sha256"] == self._digests
         except FileNotFoundError:
             intact = False
@@ -214,14 +226,18 @@ class Checkpoints(keras.callbacks.Callback):
         return intact
 
     def _replace_state(self) -> None:
-        epochs = self.history.epochs
-        state = {"epochs": epochs, "sha256": self._digests, "sha256_of_epochs": _digest(epochs)}
+        state = {
+            "epochs": self.history.epochs,
+            "steps_per_epoch": self._steps_per_epoch,
+            "sha256": self._digests,
+            "sha256_of_epochs": self._digest_of_epochs(),
+        }
         temporary = self._state_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(state))
         flush(temporary)
         temporary.replace(self._state_file)
         flush(self._directory)
 
-
-def _digest(epochs: list[Epoch]) -> str:
-    return hashlib.sha256(json.dumps(epochs).encode()).hexdigest()
+    def _digest_of_epochs(self) -> str:
+        values = json.dumps([self.history.epochs, self._steps_per_epoch])
+        return hashlib.sha256(values.encode()).hexdigest()

@@ -15,10 +15,11 @@ within half a minute; started again together, all go on from the chief's last ch
 What is tested: two processes with a CPU each, and two virtual CPUs in one process, against one process that
 sees whole batches. What is not: GPUs, and so NCCL, and machines with several GPUs each.
 
-Three properties of data-parallel training remain whatever the devices. A loss is averaged over the replicas'
+Four properties of data-parallel training remain whatever the devices. A loss is averaged over the replicas'
 own losses, so with ignored pixels or a Dice term it is not quite that of the whole batch. Batch normalisation
-uses the moments of a replica's part. And the optimiser clips each replica's share of the gradient, before
-they are summed. XLA failed, on CPUs, to compile a step that replicas share: ``jit_compile`` must be False.
+uses the moments of a replica's part. The optimiser clips each replica's share of the gradient, before they
+are summed. And what does not fill a batch is left out of an epoch. XLA failed, on CPUs, to compile a step
+that replicas share: ``jit_compile`` must be False.
 """
 
 import json

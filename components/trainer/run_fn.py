@@ -134,7 +134,7 @@ def train(
         compile_network(network, settings, constants, optimizer, compiles_steps(training))
         if begun:
             logger.info("going on after epoch %d", checkpoints.epochs_done)
-            checkpoints.restore(network)
+            checkpoints.restore(network, examples.steps_per_epoch)
         last_epoch = epochs.stop + sum(later.epochs for later in planned[phase.number :])
         network.fit(
             examples.train(epochs),

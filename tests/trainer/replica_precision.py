@@ -63,7 +63,7 @@ if __name__ == "__main__":
     trained, resumed = network(shared), network(shared)
     with shared.scope():
         trained.fit(batches(X), epochs=2, shuffle=False, verbose=0, callbacks=[Checkpoints(directory)])
-        Checkpoints(directory).restore(resumed)
+        Checkpoints(directory).restore(resumed, 4)
         with averaged_weights(resumed):
             averaged = resumed.get_weights()
     outcome: dict[str, Any] = {
@@ -75,6 +75,9 @@ if __name__ == "__main__":
             numbers(resumed.optimizer.variables), numbers(trained.optimizer.variables)
         ),
     }
+    with shared.scope():
+        Checkpoints(directory).restore(resumed, 8)
+    outcome["steps of epochs twice as long"] = int(numbers([resumed.optimizer.iterations])[0])
     # Of the first batch, the first replica has samples 0 and 1, the second one 2 and 3.
     for replica, sample in enumerate((0, 2)):
         x = X.copy()

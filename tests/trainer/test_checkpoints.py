@@ -20,7 +20,7 @@ from components.trainer.training_config import TrainingConfig
 SCORE = f"val_{IOU}"
 
 
-def network(policy: str = "float32", name: Any = "adamw") -> keras.Model:
+def network(policy: str = "float32", name: Any = "adamw", steps_per_epoch: int = 4) -> keras.Model:
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     try:
@@ -35,7 +35,7 @@ def network(policy: str = "float32", name: Any = "adamw") -> keras.Model:
         schedule="cosine",
         ema_momentum=0.8,
     )
-    model.compile(build_optimizer(training, phases(training)[0], steps_per_epoch=4), "mse")
+    model.compile(build_optimizer(training, phases(training)[0], steps_per_epoch), "mse")
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -108,7 +108,7 @@ def test_an_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(
     resumed = network(policy)
     checkpoints = Checkpoints(tmp_path / "interrupted")
     assert checkpoints.epochs_done == 3
-    checkpoints.restore(resumed)
+    checkpoints.restore(resumed, 4)
     # The step, the moments and the averages; the step lags behind where loss scaling left some out.
     assert_same(optimizer_state(resumed), optimizer_state(killed))
     assert 0 < int(resumed.optimizer.iterations) <= 12
@@ -117,13 +117,29 @@ def test_an_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(
     assert_same(resumed.get_weights(), through.get_weights())
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_with_other_steps_an_epoch_the_learning_rate_stays_that_of_the_epoch(
+    tmp_path: Path, policy: str
+) -> None:
+    """As with other devices: several leave out what does not fill a batch."""
+    trained, resumed = network(policy), network(policy, steps_per_epoch=3)
+    fit(trained, Checkpoints(tmp_path), 2)
+    Checkpoints(tmp_path).restore(resumed, 3)
+    steps = int(trained.optimizer.iterations)
+    assert 4 < steps <= 8
+    assert int(resumed.optimizer.iterations) == round(steps * 3 / 4)
+    # Where loss scaling left a step out, not all of the epochs' steps can be divided.
+    rates = [float(model.optimizer.learning_rate) for model in (resumed, trained)]
+    assert rates[0] == pytest.approx(rates[1], rel=0.1)
+
+
 @pytest.mark.parametrize(("policy", "name"), [("mixed_float16", "adamw"), ("float32", "sgd")])
 def test_a_checkpoint_is_not_gone_on_from_without_its_optimisers_state(
     tmp_path: Path, policy: str, name: str
 ) -> None:
     fit(network(), Checkpoints(tmp_path), 1)
     with pytest.raises(StageError, match=r"not that of this network and its optimiser; remove"):
-        Checkpoints(tmp_path).restore(network(policy, name))
+        Checkpoints(tmp_path).restore(network(policy, name), 4)
 
 
 def test_a_checkpoint_cut_short_is_not_taken_for_one(tmp_path: Path) -> None:
@@ -134,7 +150,7 @@ def test_a_checkpoint_cut_short_is_not_taken_for_one(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.epochs_done == 2
     restored = network()
-    checkpoints.restore(restored)
+    checkpoints.restore(restored, 4)
     assert_same(measured_weights(restored), model.get_weights())
 
 
@@ -168,7 +184,7 @@ def test_only_what_to_go_on_from_and_the_best_weights_are_kept(tmp_path: Path) -
 def test_the_averaged_weights_are_the_best_epochs_and_the_trained_ones_go_on(tmp_path: Path) -> None:
     fit(network(), checkpoints := Checkpoints(tmp_path), 2)
     restored, best = network(), network()
-    checkpoints.restore(restored)
+    checkpoints.restore(restored, 4)
     checkpoints.load_best(best)
     assert_same(best.get_weights(), measured_weights(restored))
     assert not np.allclose(best.get_weights()[0], restored.get_weights()[0])
@@ -284,6 +300,7 @@ def test_weights_that_the_disk_does_not_take_are_an_exception_and_spoil_no_earli
     fit(model, Checkpoints(tmp_path), 1)
     going_on = Checkpoints(tmp_path)
     going_on.set_model(model)
+    going_on.set_params({"steps": 4})
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limit[1]))
     try:

@@ -86,6 +86,7 @@ def test_a_shared_float16_training_scales_its_loss_and_goes_on_where_it_was(
     assert float16_outcome["scales the loss"]
     assert float16_outcome["steps"] > 0
     assert float16_outcome["weights restored"] and float16_outcome["optimiser restored"]
+    assert float16_outcome["steps of epochs twice as long"] == 2 * float16_outcome["steps"]
 
 
 @pytest.mark.parametrize("replica", [0, 1])
