@@ -11,6 +11,7 @@ from documented import DOCS, PAGES, README, REPOSITORY, blocks, name
 
 from components.image_mask_example_gen.report import Reason
 from components.image_mask_example_gen.split_names import SPELLINGS
+from components.report.run_summary import RunSummary
 from docs.recipe_reference import main, reference
 from pipeline.config import load_recipe
 
@@ -90,6 +91,13 @@ def test_every_reason_for_a_rejected_file_is_explained_and_no_other() -> None:
     first_cells = [row.split("|")[1] for row in table.partition("\n\n")[0].splitlines()]
     explained = [reason for cell in first_cells for reason in re.findall("`(.*?)`", cell)]
     assert sorted(explained) == sorted(Reason)
+
+
+def test_every_key_of_a_runs_summary_is_explained_and_no_other() -> None:
+    table = (DOCS / "how-it-works.md").read_text().partition("`summary.json` is for programs:\n\n")[2]
+    first_cells = [row.split("|")[1] for row in table.partition("\n\n")[0].splitlines()[2:]]
+    explained = [key for cell in first_cells for key in re.findall("`(.*?)`", cell)]
+    assert sorted(explained) == sorted(RunSummary.model_fields)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
