@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 from documented import DOCS, PAGES, README, REPOSITORY, blocks, name
+from tensorflow_model_analysis.proto.validation_result_pb2 import ValidationResult
 
+from components.dataset.contracts import Evaluation, Metrics
+from components.dataset.labels import LabelSet
+from components.evaluator.eval_config import build_eval_config
+from components.evaluator.executor import _log
+from components.evaluator.gate import UNFOUND_CLASSES, UNMEASURED_CLASSES, explain, explain_classes
+from components.evaluator.results import _thresholds
 from components.image_mask_example_gen.report import Reason
 from components.image_mask_example_gen.split_names import SPELLINGS
 from components.report.run_summary import RunSummary
@@ -59,6 +66,29 @@ def test_the_recipe_for_own_data_is_valid(tmp_path: Path) -> None:
     whole["dataset"] |= own["dataset"]
     path.write_text(yaml.safe_dump(whole | {"evaluation": {}}))
     assert set(load_recipe(str(path)).dataset.splits.declared) == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("page", [README, DOCS / "quick-start.md"], ids=name)
+def test_what_a_first_run_prints_of_its_gate_is_what_the_gate_says(
+    page: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    [shown] = [block for block in blocks(page, "text") if "\n[9/11] ServingCheck …\n" in block]
+    [mean_iou] = re.findall(r"^  mean IoU ([\d.]+), mean Dice", shown, flags=re.MULTILINE)
+    settings = load_recipe("shapes").evaluation
+    config = build_eval_config(settings, LabelSet(names=("background", "disc")))
+    checks = [
+        explain_classes(threshold, [], settings.allow_unmeasured_classes)
+        if threshold.metric in (UNMEASURED_CLASSES, UNFOUND_CLASSES)
+        else explain(threshold, float(mean_iou), None, "")
+        for threshold in _thresholds(config, ValidationResult(), config.model_specs[0].name)
+        # TFX drops it where no model is served.
+        if not threshold.is_change
+    ]
+    metrics = Metrics(mean_iou=float(mean_iou), examples=90, iou={})
+    with caplog.at_level("INFO"):
+        _log(Evaluation(metrics=metrics, checks=tuple(checks), confusion=()))
+    said = [f"      {message}\n" for message in caplog.messages]
+    assert len(said) > 3 and "".join(["[8/11] Evaluator …\n", *said]) in shown
 
 
 @pytest.mark.parametrize(
