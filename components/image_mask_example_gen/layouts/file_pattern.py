@@ -14,11 +14,20 @@ from components.folders import files_below, split_suffix
 from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
 
 _CHOICE = r"\{[^{}]*,[^{}]*\}"
-_WILDCARD = re.compile(rf"[*?\[]|{_CHOICE}")
 _SUFFIX = re.compile(rf"\.(?:[^.*?\[\]{{}}]+|{_CHOICE})$")
 _TOKEN = re.compile(rf"\[[!^]?\]?[^\]]*\]|{_CHOICE}|.", re.DOTALL)
 _ANY = "[^/]*"
+_SPECIAL = re.compile(r"[\\\[&~|]")
+"""What a class of Python's regular expressions may read otherwise than a shell does."""
 _PICTURES = MASKS | UNREAD_PICTURES
+
+
+class _Token(NamedTuple):
+    """A part of a pattern."""
+
+    regex: str
+    literal: str | None
+    """The letter that it stands for, as ``[*]`` does, too; None for a wildcard."""
 
 
 class Found(NamedTuple):
@@ -56,23 +65,22 @@ class FilePattern:
         self.text = pattern
         # As a shell reads it: neither "./" nor "//" names a folder.
         *folders, name = [part for part in composed(pattern).split("/") if part not in ("", ".")] or [""]
-        self.open_folders = sum(bool(_WILDCARD.search(part)) for part in folders)
-        self.names_folders = any(_WILDCARD.search(part) and set(part) != {"*"} for part in folders)
+        self.open_folders = sum(map(_is_open, folders))
+        self.names_folders = any(_is_open(part) and set(part) != {"*"} for part in folders)
         """Whether an open folder's name has a literal part."""
         literal = 0
-        while literal < len(folders) and not _WILDCARD.search(folders[literal]):
+        while literal < len(folders) and not _is_open(folders[literal]):
             literal += 1
-        self._base = folders[:literal]
+        self._base = ["".join(_literals(part)) for part in folders[:literal]]
         self._depth = None if "**" in folders else len(folders) - literal
         suffix = _SUFFIX.search(name)
         self._has_suffix = suffix is not None
         stem = name[: suffix.start()] if suffix else name
-        is_open = bool(_WILDCARD.search(stem))
         # A pattern for one name leaves nothing of it open.
-        self.beginning = _WILDCARD.split(stem)[0] if is_open else stem
+        self.beginning = "".join(itertools.takewhile(bool, _literals(stem)))
         """Literal start of every file's name."""
-        self._ending = len(re.split(rf"[*?\]]|{_CHOICE}", stem)[-1]) if is_open else 0
-        self.has_parts = "*" in stem and len(_WILDCARD.findall(stem)) > 1
+        self._ending = len(list(itertools.takewhile(bool, _literals(stem)[::-1]))) if _is_open(stem) else 0
+        self.has_parts = _ANY in _part_regex(stem) and _literals(stem).count("") > 1
         """Whether more than one name may begin alike: its first ``*`` is not the only wildcard."""
         start = _open_folders_regex(folders)
         try:
@@ -160,7 +168,7 @@ def folders_regex(pattern: str) -> str:
       ValueError: it cannot be read.
     """
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
-    regex = "".join("(?:[^/]+/)*" if part == "**" else "".join(_part_regexes(part)) + "/" for part in parts)
+    regex = "".join("(?:[^/]+/)*" if part == "**" else _part_regex(part) + "/" for part in parts)
     try:
         re.compile(regex)
     except re.error as error:
@@ -175,36 +183,50 @@ def _open_folders_regex(folders: Sequence[str]) -> str:
     for part in folders:
         if part == "**":
             regex += f"(?P<folder{next(numbers)}>(?P<open{next(numbers)}>(?:[^/]+/)*))"
-        elif _WILDCARD.search(part):
-            tokens = zip(_TOKEN.findall(part), _part_regexes(part), strict=True)
-            groups = [f"(?P<open{next(numbers)}>{r})" if _WILDCARD.match(t) else r for t, r in tokens]
+        elif _is_open(part):
+            groups = [
+                f"(?P<open{next(numbers)}>{token.regex})" if token.literal is None else token.regex
+                for token in _tokens(part)
+            ]
             regex += f"(?P<folder{next(numbers)}>{''.join(groups)}/)"
         else:
-            regex += "".join(_part_regexes(part)) + "/"
+            regex += _part_regex(part) + "/"
     return regex
 
 
 def _name_regex(name: str) -> str:
     """Literal letters match in any case; the first ``*`` is the group ``first``."""
     regex = "".join(
-        wildcard if _WILDCARD.match(token) else f"(?i:{wildcard})"
-        for token, wildcard in zip(_TOKEN.findall(name), _part_regexes(name), strict=True)
+        token.regex if token.literal is None else f"(?i:{token.regex})" for token in _tokens(name)
     )
     return regex.replace(_ANY, f"(?P<first>{_ANY})", 1)
 
 
-def _part_regexes(part: str) -> Iterator[str]:
-    """Translates the tokens of one path component; none crosses a slash."""
-    for token in _TOKEN.findall(part):
-        body = token[1:-1]
-        if token == "*":
-            yield _ANY
-        elif token == "?":
-            yield "[^/]"
-        elif len(token) == 1:
-            yield re.escape(token)
-        elif token.startswith("{"):
-            yield f"(?i:{'|'.join(map(re.escape, body.split(',')))})"
+def _tokens(part: str) -> Iterator[_Token]:
+    """Translates one path component; no token crosses a slash."""
+    for text in _TOKEN.findall(part):
+        body = text[1:-1]
+        if text == "*":
+            yield _Token(_ANY, None)
+        elif text == "?":
+            yield _Token("[^/]", None)
+        elif len(text) == 1 or (text.startswith("[") and len(body) == 1):
+            yield _Token(re.escape(body or text), body or text)
+        elif text.startswith("{"):
+            yield _Token(f"(?i:{'|'.join(map(re.escape, body.split(',')))})", None)
         else:
-            body = body.replace("\\", "\\\\")
-            yield f"[^{body[1:]}]" if body.startswith("!") else f"[{body}]"
+            body = _SPECIAL.sub(r"\\\g<0>", body)
+            yield _Token(f"[^{body[1:]}]" if body.startswith("!") else f"[{body}]", None)
+
+
+def _literals(part: str) -> list[str]:
+    """The letter of each token, empty for a wildcard."""
+    return [token.literal or "" for token in _tokens(part)]
+
+
+def _is_open(part: str) -> bool:
+    return "" in _literals(part)
+
+
+def _part_regex(part: str) -> str:
+    return "".join(token.regex for token in _tokens(part))
