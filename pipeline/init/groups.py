@@ -4,9 +4,9 @@ import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import numpy as np
@@ -82,6 +82,22 @@ def find_frames(layout: Layout, root: Path, entries: Sequence[Entry]) -> Frames:
 
     Tiles of larger pictures count as frames of each: no two splits may share them, either.
     """
+    suffixes = {entry.key: _suffix_in_key(entry) for entry in entries}
+    bare = [replace(entry, key=entry.key.removesuffix(suffixes[entry.key])) for entry in entries]
+    frames = _find_frames(layout, root, bare)
+    if frames.group is None or not (kept := {suffix[1:] for suffix in suffixes.values() if suffix}):
+        return frames
+    ending = rf"(?:\.(?:{'|'.join(sorted(map(re.escape, kept)))}))?$"
+    return replace(frames, group=frames.group.removesuffix("$") + ending)
+
+
+def _suffix_in_key(entry: Entry) -> str:
+    """The picture's suffix where its pair's key has it, as where masks keep whole names of images."""
+    suffix = PurePosixPath(entry.image).suffix
+    return suffix if suffix and entry.key.endswith(suffix) else ""
+
+
+def _find_frames(layout: Layout, root: Path, entries: Sequence[Entry]) -> Frames:
     tiles = _find_tiles(
         entries, lambda entry: read_luma(layout.image_file(root, entry), _TILE, in_proportion=True)
     )

@@ -148,16 +148,29 @@ def test_several_values_without_a_class_are_all_ignored(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ids, np.array([1, 0, 255, 255], np.uint8)[drawn[name]])
 
 
-def test_frames_of_a_video_stay_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_frames_of_a_video_stay_together(tmp_path: Path, is_mixed: bool) -> None:
     names = [f"drive_{number:05d}" for number in range(0, 240, 2)]
+    # Masks of pictures of two formats keep their whole names.
+    suffixes = {name: ".png" if is_mixed and number % 7 == 0 else ".jpg" for number, name in enumerate(names)}
     draw_folders(tmp_path, save_gray, names=names)
+    if is_mixed:
+        for name in names:
+            (tmp_path / f"masks/{name}.png").rename(tmp_path / f"masks/{name}{suffixes[name]}.png")
     rng = np.random.default_rng(1)
     for start in range(0, len(names), 5):
         scene = photo(rng)
         for name in names[start : start + 5]:
             noisy = np.clip(scene + rng.normal(0, 3, scene.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(noisy).save(tmp_path / "images" / f"{name}.jpg", quality=95)
-    assert init(tmp_path).dataset.splits.group == r"^(.*)\d$"
+            (tmp_path / f"images/{name}.jpg").unlink()
+            Image.fromarray(noisy).save(tmp_path / f"images/{name}{suffixes[name]}", quality=95)
+    dataset = init(tmp_path).dataset
+    assert dataset.splits.group == (r"^(.*)\d(?:\.(?:jpg|png))?$" if is_mixed else r"^(.*)\d$")
+    splits: dict[str, set[str]] = {}
+    for shard in plan_ingestion(dataset, tmp_path).shards:
+        for entry in shard.entries:
+            splits.setdefault(Path(entry.image).stem[:-1], set()).add(shard.split)
+    assert len(splits) == 24 and all(len(each) == 1 for each in splits.values())
 
 
 def test_numbered_single_photos_need_no_groups(tmp_path: Path) -> None:
