@@ -368,15 +368,19 @@ def _in_names(entries: Sequence[Entry]) -> _Source | None:
         return None
     members: dict[str, set[str]] = defaultdict(set)
     spelt: dict[str, set[str]] = defaultdict(set)
-    for image, (split, word, _) in found.items():
+    for image, (split, word, rest) in found.items():
         members[split].add(image)
-        spelt[split].add(word)
+        # What the word is written together with, as in trainimg001, is part of it.
+        kind = re.match("[A-Za-z]{2,}", rest.partition("{}")[2])
+        spelt[split].add(word + (kind[0] if kind else ""))
     before = re.escape(rests.pop())
     splits = {}
     for split, images in members.items():
         words = "|".join(sorted(spelt[split]))
         either = f"(?:{words})" if "|" in words else words
         pattern = f"(?:^|/){before}{either}(?![a-z]|[A-Z]{{2}})[^/]*$"
+        if images != {image for image in found if re.search(pattern, image)}:
+            return None
         splits[split] = _Split({"pattern": pattern}, frozenset(images))
     return _Source("names", splits)
 

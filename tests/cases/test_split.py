@@ -423,6 +423,15 @@ def test_a_table_with_too_large_a_cell_is_passed_over(tmp_path: Path) -> None:
     assert sum(map(len, found.values())) == 12
 
 
+def test_a_word_may_be_written_together_with_a_split_in_names(tmp_path: Path) -> None:
+    root, counts = tmp_path / "data", {"train": 22, "test": 8}
+    names = [f"{split}img{number:03d}" for split, count in counts.items() for number in range(count)]
+    draw(root, [(f"images/{name}.jpg", f"masks/{name}.png") for name in names])
+    found = planned(init(root / "images", root / "masks", tmp_path / "r.yaml"))
+    assert found["test"] == {f"images/testimg{number:03d}.jpg" for number in range(8)}
+    assert len(found["train"] | found["val"]) == 22
+
+
 def test_a_letter_may_follow_a_split_in_names(tmp_path: Path) -> None:
     root = tmp_path / "data"
     names = [f"{kind}_{number}" for kind in ("train", "testA", "testB") for number in range(6)]
