@@ -2,10 +2,14 @@
 
 import re
 from collections import Counter
+from glob import escape
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from components.errors import StageError
 from components.folders import files_below, open_file
+from components.image_mask_example_gen.layouts.coco import Coco, looks_like_coco
+from components.image_mask_example_gen.layouts.layout import Options
 
 _BEGINNING: Final = 1 << 16
 _LOOKED_AT: Final = 20
@@ -111,6 +115,8 @@ def name_foreign_format(path: Path, option: str) -> str | None:
 
     None where nothing is recognised.
     """
+    if path.is_file() and _is_coco(path):
+        return None
     files = [path] if path.is_file() else [path / file for file in files_below(path, onerror=None)]
     looked_at: Counter[str] = Counter()
     found: dict[_Format, list[Path]] = {}
@@ -126,6 +132,16 @@ def name_foreign_format(path: Path, option: str) -> str | None:
     what = "is" if path.is_file() else f"holds {count} {'file' if count == 1 else 'files'} of"
     example = "" if path.is_file() else f" ({found[kind][0].relative_to(path).as_posix()})"
     return f"{option}: {path} {what} {kind.name}{example}, from which no masks are read: {kind.advice}"
+
+
+def _is_coco(path: Path) -> bool:
+    """Whether a file is a COCO list, whichever tool's name stands in it."""
+    if not looks_like_coco(path):
+        return False
+    try:
+        return bool(Coco(Options(masks=escape(path.name))).categories(path.parent)[0])
+    except (OSError, StageError):
+        return False
 
 
 def _format_of(file: Path, suffix: str) -> _Format | None:

@@ -243,6 +243,9 @@ def test_brush_masks_that_a_list_calls_crowds_are_classes_and_counted(
 def test_one_coco_list_can_be_named_as_the_masks(tmp_path: Path) -> None:
     coco_set(tmp_path / "set", OFFICIAL)
     chosen = tmp_path / "set/annotations/instances_train2017.json"
+    # As V7 writes it, whose own JSON holds no masks that are read.
+    content = {"info": {"url": "https://darwin.v7labs.com/"}, **json.loads(chosen.read_text())}
+    chosen.write_text(json.dumps(content))
     recipe = init(tmp_path, "--images", tmp_path / "set/train2017", "--masks", chosen)
     assert recipe.dataset.masks == "annotations/instances_train2017.json"
     assert {key.split("/")[0] for key in class_ids(recipe.dataset)} == {"train2017"}

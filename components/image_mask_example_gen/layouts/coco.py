@@ -100,7 +100,7 @@ class Coco(Layout):
             return sorted(
                 path for path in pattern.walk(root) if path.lower().endswith(".json") and pattern.match(path)
             )
-        found = [path for path in _json_files(root) if _looks_like_coco(root / path)]
+        found = [path for path in _json_files(root) if looks_like_coco(root / path)]
         for kind in _KINDS:
             if chosen := [path for path in found if PurePosixPath(path).stem.startswith(kind)]:
                 return chosen
@@ -409,7 +409,8 @@ def _json_files(root: Path) -> list[str]:
     return sorted(path for path in found if not _NO_MASKS.match(PurePosixPath(path).stem))
 
 
-def _looks_like_coco(path: Path) -> bool:
+def looks_like_coco(path: Path) -> bool:
+    """Looks at the beginning of a file, where the keys of one of several kinds of JSON stand."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
