@@ -136,6 +136,7 @@ def own_keys(layout: str, root: Path, masks: str | None, given: ClassNames | Non
             keys, notes = _from_label_file(kind, root, given)
         elif layout == Coco.name:
             keys, notes = (named, ()) if given else _coco(root, masks)
+            notes += _crowds(root, masks)
             keys |= {"masks": masks} if masks else {}
         elif layout == LabelMe.name:
             keys = named or {"classes": list(LabelMe().labels(root))}
@@ -170,12 +171,15 @@ def _coco(root: Path, masks: str | None) -> _Own:
     used, unused = layout.categories(root)
     lists = ", ".join(layout.lists(root))
     notes = [f"masks are drawn from {lists}: smaller objects over larger"]
-    if crowds := layout.crowds(root):
-        counted = some([f"{count} of {name}" for name, count in crowds.most_common()], _SHOWN)
-        notes.append(f"marked as crowds (iscrowd), and drawn as other objects are: {counted}")
     if unused:
         notes.append(f"categories without any annotation, left out: {some(unused, _SHOWN, counted=True)}")
     return {"classes": list(used)}, tuple(notes)
+
+
+def _crowds(root: Path, masks: str | None) -> tuple[str, ...]:
+    crowds = Coco(Options(masks=masks)).crowds(root)
+    counted = some([f"{count} of {name}" for name, count in crowds.most_common()], _SHOWN)
+    return (f"marked as crowds (iscrowd), and drawn as other objects are: {counted}",) if crowds else ()
 
 
 def _tfds(root: Path, given: ClassNames | None) -> dict[str, Any]:

@@ -220,8 +220,9 @@ def test_coco_lists_are_drawn_and_divided_as_they_are(
     assert set().union(*found.values()) == everything
 
 
+@pytest.mark.parametrize("names", [(), ("--classes", "background,table,cup")], ids=["told", "given"])
 def test_brush_masks_that_a_list_calls_crowds_are_classes_and_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: tuple[str, ...]
 ) -> None:
     root, path = tmp_path / "set", "annotations/instances_default.json"
     coco_set(root, {path: [f"images/default/{number}.jpg" for number in range(12)]})
@@ -232,7 +233,8 @@ def test_brush_masks_that_a_list_calls_crowds_are_classes_and_counted(
             runs += [48 * 64 - sum(runs)]
             annotation |= {"iscrowd": 1, "segmentation": {"size": [48, 64], "counts": runs}}
     (root / path).write_text(json.dumps(content))
-    recipe = init(tmp_path, "--images", root / "images/default", "--masks", root / "annotations")
+    folders = "--images", root / "images/default", "--masks", root / "annotations"
+    recipe = init(tmp_path, *folders, *names)
     said = capsys.readouterr().out
     assert "marked as crowds (iscrowd), and drawn as other objects are: 12 of cup" in said
     assert "in no mask" not in said and recipe.dataset.classes == ("background", "table", "cup")
