@@ -133,6 +133,11 @@ class Checkpoints(keras.callbacks.Callback):
         """The phase of the last whole epoch; 0 before the first."""
         return int(self.history.epochs[-1]["phase"]) if self.epochs_done else 0
 
+    @property
+    def digest(self) -> str:
+        """Of all that a training goes on from."""
+        return _digest([self.history.epochs, self._steps_per_epoch, self._digests])
+
     def begin_phase(self, phase: int) -> int:
         """Counts the epochs to come to a phase; returns how many came before it."""
         self._phase = phase
@@ -222,7 +227,7 @@ class Checkpoints(keras.callbacks.Callback):
         except (ValueError, LookupError, TypeError, AttributeError):
             intact = False
         if not intact:
-            self.history.epochs = []
+            self.history.epochs, self._steps_per_epoch, self._digests = [], 0, {}
         return intact
 
     def _replace_state(self) -> None:
@@ -239,5 +244,8 @@ class Checkpoints(keras.callbacks.Callback):
         flush(self._directory)
 
     def _digest_of_epochs(self) -> str:
-        values = json.dumps([self.history.epochs, self._steps_per_epoch])
-        return hashlib.sha256(values.encode()).hexdigest()
+        return _digest([self.history.epochs, self._steps_per_epoch])
+
+
+def _digest(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,8 @@ variables for all of them (``fit``, ``evaluate``, ``save_weights``, a metric's r
 operation: all workers must do it, in the same order, or they wait for each other for ever. Hence each worker
 measures, stops and saves as the others do, and the chief alone keeps what it saved. They come to the same
 decisions because metrics are summed over all of them. A worker that dies ends the others' training
-within half a minute; started again together, all go on from the chief's last checkpoint.
+within half a minute; started again together, all go on from the chief's last checkpoint. They end where they
+do not all find the same.
 
 What is tested: two processes with a CPU each, and two virtual CPUs in one process, against one process that
 sees whole batches. What is not: GPUs, and so NCCL, and machines with several GPUs each.
@@ -22,6 +23,7 @@ are summed. And what does not fill a batch is left out of an epoch. XLA failed, 
 that replicas share: ``jit_compile`` must be False.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -86,6 +88,49 @@ def is_chief() -> bool:
     if membership is None or membership.task.type == "chief":
         return True
     return not membership.cluster.chief and membership.task.index == 0
+
+
+def check_same_start(
+    strategy: tf.distribute.Strategy, training: str, checkpoint: str, checkpoint_dir: str
+) -> None:
+    """Makes sure that the members of a cluster add up gradients of the same weights; a collective operation.
+
+    Args:
+        strategy: of `training_strategy`.
+        training: differs with what is trained on what, and by which code.
+        checkpoint: differs with what there is to go on from.
+        checkpoint_dir: where that is kept.
+
+    Raises:
+        StageError: they differ; on all members.
+    """
+    if _membership() is None:
+        return
+    # Numbers, as strings cannot be gathered; and positive ones of 64 bits.
+    mine = [
+        int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") for text in (training, checkpoint)
+    ]
+
+    @tf.function(autograph=False)
+    def gathered() -> Any:
+        def gather() -> tf.Tensor:
+            return tf.distribute.get_replica_context().all_gather(tf.constant([mine], tf.int64), axis=0)
+
+        return strategy.run(gather)
+
+    all_members = strategy.experimental_local_results(gathered())[0].numpy()
+    same_training, same_checkpoint = (all_members == all_members[0]).all(axis=0)
+    if not same_training:
+        raise StageError(
+            "the machines that train together would not train the same: settings, data, code, the file of "
+            "model.encoder_weights or the number format of training.mixed_precision differ; give all of them "
+            "the same image, files and kind of GPU"
+        )
+    if not same_checkpoint:
+        raise StageError(
+            "the machines that train together start from different checkpoints; keep them "
+            f"(kubeflow.checkpoint_dir, {checkpoint_dir}) on storage that all of them see"
+        )
 
 
 def replicated(network: keras.Model, strategy: tf.distribute.Strategy) -> keras.Model:

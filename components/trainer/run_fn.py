@@ -13,7 +13,7 @@ from components.trainer.checkpoints import Checkpoints, LeavesOutUncounted
 from components.trainer.config import Constants, TrainerSettings, untrained_classes
 from components.trainer.data import Examples, read_constants
 from components.trainer.directory import PIXELS, training_directory
-from components.trainer.distribution import is_chief, replicated, training_strategy
+from components.trainer.distribution import check_same_start, is_chief, replicated, training_strategy
 from components.trainer.export import export
 from components.trainer.hardware import compiles_steps, devices, training_policy
 from components.trainer.network import (
@@ -46,7 +46,8 @@ def run_fn(fn_args: FnArgs) -> None:
             may have ``limits``, a ``ServingLimits``: other limits need no other training.
 
     Raises:
-        StageError: the training split is empty, the model cannot be built, or the loss is no longer a number.
+        StageError: the training split is empty, the model cannot be built, the loss is no longer a number, or
+            the machines that train together do not start from the same.
     """
     settings: TrainerSettings = fn_args.custom_config["settings"]
     limits: ServingLimits = fn_args.custom_config.get("limits") or ServingLimits()
@@ -72,6 +73,8 @@ def run_fn(fn_args: FnArgs) -> None:
 
     with training_directory(fn_args, settings, constants) as directory:
         checkpoints = Checkpoints(directory, training.early_stopping_patience)
+        if settings.checkpoint_dir is not None:
+            check_same_start(strategy, directory.name, checkpoints.digest, settings.checkpoint_dir)
         examples = Examples(fn_args, settings, graph, strategy.num_replicas_in_sync, directory / PIXELS)
         record = TrainingRecord(directory, examples.shown, settings.labels)
         with strategy.scope():

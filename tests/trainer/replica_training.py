@@ -15,8 +15,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from components.errors import StageError
 from components.trainer.batch_statistics import PopulationStatistics
+from components.trainer.checkpoints import Checkpoints
 from components.trainer.distribution import (
+    check_same_start,
     full_batches,
     is_chief,
     replica_batches,
@@ -45,6 +48,8 @@ class Outcome(NamedTuple):
     weights: list[np.ndarray]
     restored: list[np.ndarray]
     """The weights after they were saved, changed and loaded."""
+    refusals: list[str]
+    """What is said of starts that are the same, of other trainings, and of other checkpoints; or nothing."""
 
 
 def train(
@@ -52,6 +57,9 @@ def train(
 ) -> Outcome:
     """Fits a network for two epochs; what it sees does not depend on the strategy."""
     keras.utils.set_random_seed(0)
+    kept, nothing = (directory / f"{normalization}-{name}" for name in ("kept", "nothing"))
+    kept.mkdir()
+    nothing.mkdir()
     pixels = images()
     class_ids = (pixels[..., 0] > 128).astype(np.uint8)
     train_pairs = tf.data.Dataset.from_tensor_slices((pixels[:TRAIN], class_ids[:TRAIN]))
@@ -71,7 +79,10 @@ def train(
             replica_batches(train_pairs.batch(BATCH_SIZE)),
             validation_data=replica_batches(full_batches(val_pairs, VAL, BATCH_SIZE)),
             epochs=2,
-            callbacks=[PopulationStatistics(tf.data.Dataset.from_tensor_slices(pixels[:TRAIN]).batch(2))],
+            callbacks=[
+                PopulationStatistics(tf.data.Dataset.from_tensor_slices(pixels[:TRAIN]).batch(2)),
+                Checkpoints(kept),
+            ],
             shuffle=False,
             verbose=0,
         )
@@ -80,7 +91,24 @@ def train(
         network.save_weights(checkpoint)
         network.set_weights([np.zeros_like(weight) for weight in weights])
         network.load_weights(checkpoint)
-    return Outcome(strategy.num_replicas_in_sync, is_chief(), fitted.history, weights, network.get_weights())
+    starts = [
+        ("training-0", nothing),
+        (f"training-{int(is_chief())}", nothing),
+        # As on a machine that does not see where the chief keeps what it has trained.
+        ("training-0", kept if is_chief() else nothing),
+    ]
+    refusals = [refusal(strategy, name, Checkpoints(place).digest) for name, place in starts]
+    return Outcome(
+        strategy.num_replicas_in_sync, is_chief(), fitted.history, weights, network.get_weights(), refusals
+    )
+
+
+def refusal(strategy: tf.distribute.Strategy, training: str, checkpoint: str) -> str:
+    try:
+        check_same_start(strategy, training, checkpoint, "/claim")
+    except StageError as error:
+        return str(error)
+    return ""
 
 
 if __name__ == "__main__":

@@ -250,8 +250,11 @@ def test_a_damaged_checkpoint_means_training_anew_and_without_what_was_recorded(
     # An earlier one, which this one replaces.
     (tmp_path / "training.damaged" / "tensorboard" / "events").mkdir(parents=True)
     with caplog.at_level("WARNING"):
-        assert Checkpoints(directory).epochs_done == 0
+        anew = Checkpoints(directory)
+    assert anew.epochs_done == 0
     assert list(directory.iterdir()) == []
+    # On the first of several machines, and on one that found nothing there any more.
+    assert anew.digest == Checkpoints(directory).digest
     assert sorted(path.name for path in (tmp_path / "training.damaged").iterdir()) == damaged
     assert not (tmp_path / "training.damaged" / "tensorboard" / "events").exists()
     [record] = caplog.records

@@ -195,6 +195,18 @@ def test_workers_stay_identical(outcomes: dict[str, Outcomes], normalization: st
     assert (first.chief, second.chief) == (True, False)
 
 
+def test_workers_that_do_not_start_from_the_same_all_say_so(outcomes: dict[str, Outcomes]) -> None:
+    for index in (0, 1):
+        same, training, checkpoint = outcomes[f"worker {index}"]["none"].refusals
+        assert same == ""
+        assert "would not train the same: settings, data, code" in training
+        assert checkpoint == (
+            "the machines that train together start from different checkpoints; keep them "
+            "(kubeflow.checkpoint_dir, /claim) on storage that all of them see"
+        )
+    assert outcomes["two devices"]["none"].refusals == outcomes["one device"]["none"].refusals == [""] * 3
+
+
 def test_two_processes_train_as_two_devices_of_one(outcomes: dict[str, Outcomes]) -> None:
     """Also with batch normalisation, which sees the same parts of the batches."""
     processes, devices = outcomes["worker 0"]["batch"], outcomes["two devices"]["batch"]

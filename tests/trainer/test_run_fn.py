@@ -412,6 +412,18 @@ def keeps_a_small_network_for_an_encoder(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(trainer, "unfreeze", unfreeze)
 
 
+def test_machines_that_do_not_start_from_the_same_train_nothing(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(strategy: tf.distribute.Strategy, training: str, checkpoint: str, kept_in: str) -> None:
+        raise StageError(f"{training} {checkpoint!r} {kept_in}")
+
+    monkeypatch.setattr(trainer, "check_same_start", refuse)
+    monkeypatch.delattr(trainer, "build_network")
+    with pytest.raises(StageError, match=r"^training-[0-9a-f]{16} '[0-9a-f]{64}' /.*/checkpoints$"):
+        train()
+
+
 def test_a_model_that_cannot_be_built_is_an_error_of_the_recipe(train: Train) -> None:
     with pytest.raises(StageError, match=r"model cannot be built.*height 16 is not divisible by 128"):
         train(model={"depth": 8})
