@@ -72,8 +72,8 @@ class Labels:
     """The model version that these are the classes of."""
     raw_values: tuple[int | Color, ...] = ()
     """What stands for them in the masks that the model was trained on; empty where it does not say."""
-    reading: Reading = RGB
-    """How the model reads images; what it does not say is as in RGB."""
+    reading: Reading | None = RGB
+    """How the model reads images; what it does not say is as in RGB. None where it should say and did not."""
 
     @staticmethod
     def numbered(count: int, version: int) -> "Labels":
@@ -201,12 +201,11 @@ class SegmentationClient:
     def labels(self, version: int | None = None) -> Labels:
         """Asks for the classes' names and colours, those of this version or of the one the client asks.
 
-        A model without the signature ``labels`` gets numbers and the default palette. Raises as `predict`
+        A model without the signature ``labels`` gets numbers and the default palette; one whose answer is
+        missing or unreadable gets them, too, and nothing is known of its reading then. Raises as `predict`
         does.
         """
-        spec = self.model if version is None else ModelSpec(self.model.name, version)
-        response = self._connection.call(messages.GET_MODEL_METADATA, messages.metadata_request(spec), spec)
-        metadata = messages.read_metadata_response(response)
+        metadata = self._metadata(self.model if version is None else ModelSpec(self.model.name, version))
         if LABELS_SIGNATURE not in metadata.signatures:
             return Labels.numbered(_class_count(metadata), metadata.version)
         # The version that described itself, even if a newer one has come up since.
@@ -219,7 +218,17 @@ class SegmentationClient:
             raise
         except (ServingClientError, ValueError) as error:
             _logger.warning("the classes have numbers instead of names: %s", error)
-            return Labels.numbered(_class_count(metadata), metadata.version)
+            return replace(Labels.numbered(_class_count(metadata), metadata.version), reading=None)
+
+    def served_version(self) -> int:
+        """Asks which version answers now, of those that the client asks; raises as `predict` does."""
+        return self._metadata(self.model).version
+
+    def _metadata(self, spec: ModelSpec) -> Metadata:
+        request = messages.metadata_request(spec)
+        return messages.read_metadata_response(
+            self._connection.call(messages.GET_MODEL_METADATA, request, spec)
+        )
 
     def _predict(self, spec: ModelSpec, signature: str, inputs: Mapping[str, np.ndarray]) -> Tensors:
         request = messages.predict_request(spec, signature, inputs)

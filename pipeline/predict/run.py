@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from components.errors import printable
 from components.image_mask_example_gen.files import InputRejectedError, read_bytes
 from components.imaging.drawing import overlay, with_palette, with_raw_values
-from components.imaging.reading import Reading
+from components.imaging.reading import RGB, Reading
 from components.serving.client import Labels, Prediction, SegmentationClient
 from components.serving.failures import ModelUnavailableError, ServingClientError
 from pipeline.predict.image_files import ImageFile, sent_bytes
@@ -26,6 +26,8 @@ from pipeline.predict.result_files import Record, ResultFiles, is_out_of_space
 _CONSOLE: Final = Console(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False)
 _REPEATS: Final = 4
 """Of one image, until the version that answers is one that reads it as it was sent."""
+_TRIES: Final = 3
+"""To learn a version's classes: each may take as long as an image."""
 
 
 class Values(StrEnum):
@@ -111,11 +113,15 @@ class _Run:
         self._values = values
         self._record = Record(None)
         self._one_more_done = one_more_done
+        self._versions: set[int] = set()
+        """Those that answered."""
         self._labels: dict[int, Labels] = {}
+        self._asked_for: Counter[int] = Counter()
+        """How often a version was asked for its classes."""
         self._guessed: set[int] = set()
         """Versions that answered and did not say their classes."""
-        self._reading = Reading()
-        """How the version reads images that answered last."""
+        self._reading = RGB
+        """How images are encoded: as the version reads them that answered last."""
         self._asked: deque[_Asked] = deque()
         self._started = time.monotonic()
 
@@ -123,12 +129,15 @@ class _Run:
         # Asked for first: a server that is not there, or lacks the model, shows before any image is read.
         labels = self._client.labels()
         self._labels[labels.version] = labels
-        if self._values is Values.RAW and not labels.raw_values:
+        self._asked_for[labels.version] += 1
+        self._versions.add(labels.version)
+        # Where the reading is unknown the request failed: the next may bring the values, too.
+        if self._values is Values.RAW and not labels.raw_values and labels.reading is not None:
             raise _NoRawValuesError(
                 f"{self._client.model.name} (version {labels.version}) does not say its data's own label "
                 "values: it was exported before they were kept; leave --values raw out, or train it anew"
             )
-        self._reading = labels.reading
+        self._reading = labels.reading or RGB
         with self._results.open_record() as self._record:
             for answer in self._client.predict_many(
                 self._read(images), concurrency=concurrency, batch_size=batch_size
@@ -138,7 +147,7 @@ class _Run:
     def summary(self, count: int) -> str:
         """One line on how it went."""
         seconds = time.monotonic() - self._started
-        versions = ", ".join(map(str, sorted(self._guessed | self._labels.keys()))) or "none"
+        versions = ", ".join(map(str, sorted(self._versions))) or "none"
         return (
             f"{self.answered} of {count} images answered by {self._client.model.name} (version {versions}) "
             f"in {seconds:.1f} s; masks in {self._results.output}"
@@ -170,7 +179,9 @@ class _Run:
 
         A version that takes over finds requests on their way that were made for the one before.
         """
-        reading = self._reading_behind(answer)
+        # Asked for once: a second try could tell of another reading than the one that is compared here.
+        labels = self._labels_behind(answer)
+        reading = labels.reading if labels else None
         if reading is not None and not asked.suits(reading):
             self._reading = reading
             if not repeats:
@@ -181,18 +192,19 @@ class _Run:
                 self._settle(again, self._ask(again.encoded), repeats - 1)
         elif isinstance(answer, ServingClientError):
             self._fail(asked.image, str(answer))
-        else:
-            self._keep(asked, answer)
+        elif labels is not None:
+            self._keep(asked, answer, labels)
 
-    def _reading_behind(self, answer: Prediction | ServingClientError) -> Reading | None:
-        """How the version reads images that gave this answer; None where that cannot be known."""
+    def _labels_behind(self, answer: Prediction | ServingClientError) -> Labels | None:
+        """The labels of the version that gave this answer; None where a refusal does not tell of one."""
         if isinstance(answer, Prediction):
-            return self._labels_of(answer.version).reading
+            self._versions.add(answer.version)
+            return self._labels_or_guess(answer.version)
         if answer.code is not grpc.StatusCode.INVALID_ARGUMENT or self._client.model.version is not None:
             return None
         # Who reads bands refuses a photograph, without saying which version it is.
         try:
-            return self._client.labels().reading
+            return self._labels_of(self._client.served_version())
         except ServingClientError:
             return None
 
@@ -204,9 +216,9 @@ class _Run:
         except ServingClientError as error:
             return error
 
-    def _keep(self, asked: _Asked, prediction: Prediction) -> None:
+    def _keep(self, asked: _Asked, prediction: Prediction, labels: Labels) -> None:
         image = asked.image
-        labels = self._labels_of(prediction.version).covering(len(prediction.class_fraction))
+        labels = labels.covering(len(prediction.class_fraction))
         fractions = [float(fraction) for fraction in prediction.class_fraction]
         mask = prediction.mask_bytes
         try:
@@ -218,7 +230,7 @@ class _Run:
                     labels.names,
                     labels.colors,
                     fractions,
-                    reading=labels.reading,
+                    reading=labels.reading or asked.reading,
                 )
                 self._results.write_overlay(image, picture)
         except ValueError as error:
@@ -249,22 +261,29 @@ class _Run:
             case Values.AS_SENT:
                 return mask
 
-    def _labels_of(self, version: int) -> Labels:
+    def _labels_or_guess(self, version: int) -> Labels:
         """The labels of the version that answered; another may take over during the run."""
-        if version not in self._labels:
-            try:
-                self._labels[version] = self._client.labels(version)
-            except ServingClientError as error:
-                # Gone already, or with another server of the same name, which may be asked the next time.
-                guess = self._labels[max(self._labels)]
-                if version not in self._guessed:
-                    self._guessed.add(version)
-                    _say(
-                        f"version {version} answered and does not say its classes; those of version "
-                        f"{guess.version} are taken for them ({error})"
-                    )
-                return guess
-        return self._labels[version]
+        try:
+            return self._labels_of(version)
+        except ServingClientError as error:
+            # Gone already, or with another server of the same name, which may be asked the next time.
+            guess = self._labels[max(self._labels)]
+            if version not in self._guessed:
+                self._guessed.add(version)
+                _say(
+                    f"version {version} answered and does not say its classes; those of version "
+                    f"{guess.version} are taken for them ({error})"
+                )
+            # What the classes are called may be guessed, not what was read.
+            return replace(guess, reading=None)
+
+    def _labels_of(self, version: int) -> Labels:
+        """The labels of a version, which is asked but for what is known; raises as the client does."""
+        labels = self._labels.get(version)
+        if labels is None or (labels.reading is None and self._asked_for[version] < _TRIES):
+            self._asked_for[version] += 1
+            labels = self._labels[version] = self._client.labels(version)
+        return labels
 
     def _fail(self, image: ImageFile, reason: str) -> None:
         _say(f"{image.path}: {reason}")

@@ -60,6 +60,10 @@ class FakeServer:
     """By version: those that it reads, one below the other in a gray PNG, the first for red."""
     shy_versions: Sequence[int] = ()
     """Gone when they are asked for their classes."""
+    labels_failures: dict[int, list[tuple[grpc.StatusCode, str]]] = field(default_factory=dict)
+    """By version: answered instead of its classes to the next who ask for them."""
+    labels_requests: int = 0
+    """How often classes were asked for."""
     num_classes: int = NUM_CLASSES
     labels: dict[str, int] = field(default_factory=dict)
     credentials: grpc.ServerCredentials | None = None
@@ -114,6 +118,9 @@ class FakeServer:
         spec = request.model_spec
         version = self._version(spec, context)
         if spec.signature_name == "labels":
+            self.labels_requests += 1
+            if failures := self.labels_failures.get(version):
+                context.abort(*failures.pop(0))
             if version in self.shy_versions:
                 context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found for request")
             return self._labels_answer(version)

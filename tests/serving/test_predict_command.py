@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 from fake_server import (
     COLORS,
+    NAMES,
     RAW_VALUES,
     FakeServer,
     class_ids_of,
@@ -34,7 +35,7 @@ from fake_server import (
 )
 from PIL import Image
 
-from components.image_mask_example_gen.files import MAX_FILE_BYTES, InputRejectedError
+from components.image_mask_example_gen.files import MAX_FILE_BYTES, InputRejectedError, read_bytes
 from components.imaging.drawing import read_class_ids
 from pipeline.predict.__main__ import main
 from pipeline.predict.image_files import ImageFile, sent_bytes
@@ -653,6 +654,45 @@ def test_the_classes_of_a_version_that_is_gone_are_guessed_aloud(
         f"({server.address} does not serve model 'pets' version 4; its versions: 4 AVAILABLE, 3 AVAILABLE)"
     )
     assert summary.startswith("3 of 3 images answered by pets (version 3, 4) in ")
+
+
+def test_a_version_that_does_not_say_its_classes_once_is_asked_again(
+    folder: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        (folder / f"{number}.png").write_bytes(picture(number))
+    slow = (grpc.StatusCode.DEADLINE_EXCEEDED, "")
+    with running(FakeServer(bands={3: (3, 1), 4: (3, 1)}, labels_failures={4: [slow]})) as server:
+
+        def push(path: Path, purpose: str) -> bytes:
+            server.versions = [3, 4]
+            return read_bytes(path, purpose)
+
+        monkeypatch.setattr("pipeline.predict.run.read_bytes", push)
+        run = predict(server, "photos", "--output", "masks", "--json", "-")
+    records = [json.loads(line) for line in run.stdout.splitlines()]
+    assert all(set(record["class_fraction"]) == set(NAMES) for record in records[1:])
+    said, summary = run.stderr[1:]
+    assert said.startswith("the classes have numbers instead of names: ")
+    assert summary.startswith("12 of 12 images answered by pets (version 3, 4) in ")
+
+
+def test_a_version_that_never_says_its_classes_is_not_asked_for_ever(folder: Path, predict: Predict) -> None:
+    failures = [(grpc.StatusCode.INTERNAL, "")] * 100
+    with running(FakeServer(labels_failures={3: failures})) as server:
+        assert predict(server, "photos", "photos", "--output", "masks").returncode == 0
+    assert server.labels_requests == 3
+
+
+def test_images_that_are_refused_are_not_each_a_question_for_the_classes(
+    server: FakeServer, folder: Path, predict: Predict
+) -> None:
+    for number in range(20):
+        (folder / f"{number}.png").write_bytes(picture(number)[:-40])
+    before = server.labels_requests
+    run = predict(server, "photos", "--output", "masks")
+    assert run.stderr[-1].startswith("3 of 23 images answered by pets (version 3) in ")
+    assert server.labels_requests - before == 1
 
 
 def test_versions_that_take_turns_and_read_other_bands_are_not_asked_for_ever(
