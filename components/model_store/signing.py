@@ -139,7 +139,8 @@ class Follower:
         problems = self._clean()
         yield from self._check_target()
         was_there = _holds_anything(self._base)
-        wanted = store.versions(self._base)
+        # One that may not be read is a problem of its own when it is copied, and none of the others'.
+        wanted = store.versions(self._base, and_unreadable=True)
         is_there = was_there and _holds_anything(self._base)
         self._refused &= {*wanted}
         for number in sorted({*wanted} - self._verified - self._refused):

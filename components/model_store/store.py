@@ -95,9 +95,26 @@ class Version:
             return {}
 
 
-def versions(base: Path) -> list[int]:
-    """Returns the numbers of the complete versions under ``base``, ascending."""
-    return [number for number in _numbers(base) if (base / str(number) / MODEL_FILE).is_file()]
+def versions(base: Path, *, and_unreadable: bool = False) -> list[int]:
+    """Returns the numbers of the complete versions under ``base``, ascending.
+
+    Args:
+        base: the directory a server watches.
+        and_unreadable: whether those count, too, of which nobody can say whether they are complete.
+
+    Raises:
+        OSError: there is such a one, and it does not count.
+    """
+
+    def is_complete(number: int) -> bool:
+        try:
+            return (base / str(number) / MODEL_FILE).is_file()
+        except OSError:
+            if not and_unreadable:
+                raise
+            return True
+
+    return [number for number in _numbers(base) if is_complete(number)]
 
 
 def version_number(name: str) -> int | None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from documented import DOCS, shell_lines
@@ -208,6 +209,38 @@ def test_a_version_that_may_not_be_read_is_a_line_and_the_others_are_checked(
     monkeypatch.setattr(Path, "iterdir", refuse_all)
     assert verify.main([str(base), "--key", keys[1]]) == 1
     assert capsys.readouterr() == ("", f"{base} cannot be read: Permission denied\n")
+
+
+def test_a_version_that_may_not_be_read_keeps_no_other_from_coming_or_going(
+    base: Path, keys: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, leaving, kept = tmp_path / "verified", push(base, keys[0]), push(base, keys[0])
+    follower = signing.Follower(base, target, keys[1])
+    list(follower.look())
+    shutil.rmtree(leaving)
+    closed, signed = push(base, keys[0]), push(base, keys[0])
+    is_file, copytree = Path.is_file, shutil.copytree
+
+    def refuse(path: Path) -> bool:
+        # Not by permissions, which do not hold for the superuser.
+        if path.is_relative_to(closed) or path.is_relative_to(kept):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_file(path)
+
+    def refuse_copies(source: Any, *others: Any, **options: Any) -> Any:
+        refuse(Path(source))
+        return copytree(source, *others, **options)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(shutil, "copytree", refuse_copies)
+    lines = follower.look()
+    assert [next(lines), next(lines)] == [
+        f"version {signed.name} is what was signed",
+        f"version {leaving.name} is gone",
+    ]
+    with pytest.raises(signing.SigningError, match=f"version {closed.name} cannot be copied: .*denied"):
+        next(lines)
+    assert store.versions(target) == [int(kept.name), int(signed.name)]
 
 
 def test_a_server_sees_only_versions_that_are_what_was_signed(
