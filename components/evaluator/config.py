@@ -28,8 +28,8 @@ class EvaluationConfig(Settings):
     """Classes that need no pixel in the test split, and that the model need not find. Where any other
     class has none, or has some of which not one is predicted rightly, the model is refused."""
     max_regression: float | None = Field(default=0.01, ge=0.0, le=1.0)
-    """How far mean IoU may fall below that of the model now being served; null measures
-    that, too, but asks nothing."""
+    """How far the mean IoU of the test split's classes may fall below that of the model now being served;
+    null measures that, too, but asks nothing."""
     slices: tuple[str, ...] = Field(default=(), strict=False)
     """Attributes of the dataset by whose values the metrics are also reported, e.g. ``[species]``."""
 

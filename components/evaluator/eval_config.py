@@ -12,7 +12,7 @@ from components.evaluator.config import EvaluationConfig
 from components.evaluator.gate import IOU_PREFIX, UNFOUND_CLASSES, UNMEASURED_CLASSES
 from components.evaluator.tfma_metrics import SegmentationMetrics
 from components.imaging.reading import InputSize
-from components.metrics.table import MEAN_IOU, Metric
+from components.metrics.table import MEAN_IOU, SHOWN_MEAN_IOU, Metric
 
 
 def build_eval_config(
@@ -32,13 +32,16 @@ def build_eval_config(
     )
     overall = config_pb2.SlicingSpec()
     mean_iou = [_threshold(overall, value=_at_least(config.min_mean_iou))]
-    if config.max_regression is not None:
-        mean_iou.append(_threshold(overall, change=_worsens_at_most(config.max_regression, MEAN_IOU)))
     for attribute, minima in config.min_slice_iou.items():
         for value, minimum in minima.items():
             only = config_pb2.SlicingSpec(feature_values={ATTRIBUTE_PREFIX + attribute: value})
             mean_iou.append(_threshold(only, value=_at_least(minimum)))
     thresholds = {MEAN_IOU.name: config_pb2.PerSliceMetricThresholds(thresholds=mean_iou)}
+    if config.max_regression is not None:
+        change = _worsens_at_most(config.max_regression, SHOWN_MEAN_IOU)
+        thresholds[SHOWN_MEAN_IOU.name] = config_pb2.PerSliceMetricThresholds(
+            thresholds=[_threshold(overall, change=change)]
+        )
     for name in (UNMEASURED_CLASSES, UNFOUND_CLASSES):
         thresholds[name] = config_pb2.PerSliceMetricThresholds(
             thresholds=[_threshold(overall, value=_at_most(0.0))]

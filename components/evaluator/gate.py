@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Final
 
 from components.dataset.contracts import NO_TEST_PIXEL, TOO_SMALL, GateCheck, larger_input
-from components.metrics.table import MEAN_IOU
+from components.metrics.table import MEAN_IOU, SHOWN_MEAN_IOU
 
 _FEWEST_DIGITS: Final = 3
 _MOST_DIGITS: Final = 16
@@ -119,7 +119,7 @@ def explain_classes(threshold: Threshold, found: Sequence[str], allowed: Sequenc
 def _subject(threshold: Threshold) -> tuple[str, str, str]:
     """Returns what is measured, the recipe's key, and why it may be impossible to measure."""
     if threshold.is_change:
-        return MEAN_IOU.label, "evaluation.max_regression", "the test split has no pixel that counts"
+        return SHOWN_MEAN_IOU.label, "evaluation.max_regression", "the test split has no pixel that counts"
     if threshold.slice_label:
         attribute, _, value = threshold.slice_label.partition("=")
         return (

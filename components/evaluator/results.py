@@ -22,7 +22,7 @@ from components.evaluator.gate import (
 from components.evaluator.tfma_metrics import CEILING_MATRIX, CONFUSION_MATRIX, EXAMPLES, INVALID_MASKS
 from components.imaging.reading import InputSize
 from components.metrics.confusion import margins, unfound, unmeasured
-from components.metrics.table import MEAN_IOU, METRICS, class_iou
+from components.metrics.table import MEAN_IOU, METRICS, SHOWN_MEAN_IOU, class_iou
 
 _WHOLE_SPLIT = ""
 """Label of the slice that is everything."""
@@ -189,7 +189,8 @@ def _thresholds(
                 )
             )
     # Protocol buffers keep maps in no order.
-    return sorted(found, key=lambda it: (it.slice_label, it.metric != MEAN_IOU.name, it.is_change, it.metric))
+    means = (MEAN_IOU.name, SHOWN_MEAN_IOU.name)
+    return sorted(found, key=lambda it: (it.slice_label, it.metric not in means, it.is_change, it.metric))
 
 
 def _label_of_key(key: metrics_for_slice_pb2.SliceKey) -> str:

@@ -20,7 +20,7 @@ from components.metrics.confusion import (
     unfound,
     unmeasured,
 )
-from components.metrics.table import CLASS_METRICS, METRICS
+from components.metrics.table import CLASS_METRICS, METRICS, SHOWN_MEAN_IOU
 
 EXAMPLES: Final = "examples"
 CONFUSION_MATRIX: Final = "confusion_matrix"
@@ -205,7 +205,7 @@ class _SumConfusion(beam.CombineFn):
             }
             if self._has_ceiling:
                 values[CEILING_MATRIX] = accumulator.ceiling
-            values |= {metric.name: float(metric(counts)) for metric in METRICS}
+            values |= {metric.name: float(metric(counts)) for metric in (*METRICS, SHOWN_MEAN_IOU)}
             for name, class_sums in CLASS_METRICS.items():
                 of_classes = zip(self._class_names, class_sums(counts).ratio(), strict=True)
                 values |= {f"{name}/{class_name}": float(value) for class_name, value in of_classes}

@@ -30,6 +30,11 @@ def class_iou(counts: Margins) -> Sums:
     return Sums(counts.hits, counts.truth + counts.predicted - counts.hits)
 
 
+def _shown_class_iou(counts: Margins) -> Sums:
+    iou = class_iou(counts)
+    return Sums(iou.value, np.where(counts.truth > 0, iou.normalizer, 0))
+
+
 def class_dice(counts: Margins) -> Sums:
     """Dice's coefficient of each class, 2 TP / (2 TP + FP + FN)."""
     return Sums(2 * counts.hits, counts.truth + counts.predicted)
@@ -70,7 +75,12 @@ class Metric:
 
 
 MEAN_IOU: Final = Metric("mean_iou", "mean IoU", class_iou, is_class_mean=True)
-"""What the gate's thresholds on the whole split and on slices are about."""
+"""What the gate's thresholds on the whole split and on slices are about, but for that on a change."""
+SHOWN_MEAN_IOU: Final = Metric(
+    "mean_iou_of_test_classes", "mean IoU of the test split's classes", _shown_class_iou, is_class_mean=True
+)
+"""What two models are compared by: the mean over the classes that the truth shows, the same for both. In
+`MEAN_IOU` a single pixel wrongly predicted as another class adds a 0 to the mean of that model alone."""
 METRICS: Final = (
     MEAN_IOU,
     Metric("mean_dice", "mean Dice", class_dice, is_class_mean=True),

@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from components.evaluator.gate import Threshold, explain
+from components.metrics.table import SHOWN_MEAN_IOU
 
 
 def message(
@@ -62,9 +63,11 @@ def test_what_is_out_of_reach_comes_with_what_brings_it_there(resize: str | None
 
 @pytest.mark.parametrize(("version", "served"), [("3", "the served version 3's"), ("", "the served model's")])
 def test_a_regression_names_both_numbers(version: str, served: str) -> None:
-    threshold = Threshold("", "mean_iou", is_change=True, bound=-0.01, passed=False)
+    threshold = Threshold("", SHOWN_MEAN_IOU.name, is_change=True, bound=-0.01, passed=False)
     check = explain(threshold, 0.31, 0.74, version)
-    assert check.message == f"mean IoU 0.310 falls more than 0.01 below {served} 0.740"
+    what = "mean IoU of the test split's classes"
+    assert check.what == what
+    assert check.message == f"{what} 0.310 falls more than 0.01 below {served} 0.740"
     assert (check.threshold, check.value, check.baseline) == (0.01, 0.31, 0.74)
 
 
@@ -74,7 +77,9 @@ def test_a_verdict_on_a_regression_follows_from_the_printed_numbers(
 ) -> None:
     assume(abs(value - (baseline - margin)) > 1e-12)
     passed = value >= baseline - margin
-    said = message(Threshold("", "mean_iou", is_change=True, bound=-margin, passed=passed), value, baseline)
+    said = message(
+        Threshold("", SHOWN_MEAN_IOU.name, is_change=True, bound=-margin, passed=passed), value, baseline
+    )
     printed = [Decimal(number) for number in re.findall(r"\d\.\d{3,}", said)]
     assert (printed[0] >= printed[-1] - Decimal(str(margin))) == passed
     assert ("falls more than" in said) != passed

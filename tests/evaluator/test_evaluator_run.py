@@ -295,8 +295,8 @@ def test_every_missed_threshold_is_refused_in_words(
     assert not run.blessed
     assert list(result.reasons) == [
         f"mean IoU {mean(bad):.3f} is under evaluation.min_mean_iou 0.990",
-        f"mean IoU {mean(bad):.3f} falls more than 0.01 below the served version 3's "
-        f"{mean(expected_iou(PAIRS, GOOD)):.3f}",
+        f"mean IoU of the test split's classes {mean(bad):.3f} falls more than 0.01 below "
+        f"the served version 3's {mean(expected_iou(PAIRS, GOOD)):.3f}",
         f"IoU of cat {bad['cat']:.3f} is under evaluation.min_class_iou.cat 0.990",
         "IoU of unicorn cannot be measured, so evaluation.min_class_iou.unicorn is not met: "
         "unicorn occurs neither in the test split nor in the predictions",
