@@ -25,6 +25,7 @@ from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.executor import Executor as IngestionExecutor
 from components.image_mask_example_gen.inputs import opened_root
 from components.image_mask_example_gen.layouts.layout import Entry
+from components.image_mask_example_gen.layouts.tfds import RecordFile, Tfds
 from components.image_mask_example_gen.plan import Plan, group_of, plan_evaluation, plan_ingestion
 from components.image_mask_example_gen.splits import declare
 from components.model_store.description import EVALUATE, can_be_evaluated, described
@@ -176,7 +177,7 @@ def _artifact(kind: type[Artifact], folder: Path) -> Artifact:
 
 class _Learnt:
     """Which pairs a model learnt from: those that its own settings, applied to its folder as it is now, put
-    into train or val, and copies of their images' files, byte for byte, wherever they are.
+    into train or val, and copies of their images, byte for byte, wherever they are, in records among them.
 
     Others that these settings find there, of the same groups, count as well, unless the settings put them
     into test: ``dataset.limit`` picks single pairs, and the next frame of a video is nothing new to it.
@@ -187,14 +188,16 @@ class _Learnt:
         self._obstacle = ""
         self._root: str | None = None
         self._place: Hashable = None
+        self._in_records = False
         self._relatives: frozenset[Hashable] = frozenset()
         """Images of the groups that it learnt from, but for those of test."""
         self._images = self._of_model(described(model, "recipe", "dataset"))
-        self._by_size: defaultdict[int, list[str]] = defaultdict(list)
+        self._by_size: defaultdict[int | None, list[str]] = defaultdict(list)
+        """None is the size of all that are in records, which only reading tells."""
         for path in self._images:
-            if isinstance(path, str) and os.path.isfile(path):
-                self._by_size[os.path.getsize(path)].append(path)
-        self._contents: dict[int, frozenset[bytes]] = {}
+            if isinstance(path, str) and (self._in_records or os.path.isfile(path)):
+                self._by_size[None if self._in_records else os.path.getsize(path)].append(path)
+        self._contents: dict[int | None, frozenset[bytes]] = {}
         """Digests of all of one size, once they were asked for."""
 
     def of(self, dataset: DatasetConfig) -> Callable[[Entry], bool]:
@@ -207,7 +210,7 @@ class _Learnt:
 
         def learnt(entry: Entry) -> bool:
             image = _image(dataset, entry)
-            is_known = image in self._images or self._has_copy(image)
+            is_known = image in self._images or self._has_copy(image, _has_records(dataset))
             self._left_out += is_known
             is_related = not is_known and image in self._relatives
             self._related += is_related
@@ -231,14 +234,17 @@ class _Learnt:
                 more if self._related else "",
             )
 
-    def _has_copy(self, image: Hashable) -> bool:
-        """Whether one of them is this file by another name; only files of its size are read."""
-        if not isinstance(image, str) or not os.path.isfile(image):
+    def _has_copy(self, image: Hashable, in_record: bool) -> bool:
+        """Whether one of them is this picture by another name; of files only those of its size are read."""
+        if not isinstance(image, str) or not (in_record or os.path.isfile(image)):
             return False
-        size = os.path.getsize(image)
+        size = None
+        if not self._in_records:
+            size = len(_bytes(image, in_record)) if in_record else os.path.getsize(image)
         if size not in self._contents:
-            self._contents[size] = frozenset(map(_content, self._by_size.get(size, ())))
-        return bool(self._contents[size]) and _content(image) in self._contents[size]
+            of_size = (_content(path, self._in_records) for path in self._by_size.get(size, ()))
+            self._contents[size] = frozenset(of_size)
+        return bool(self._contents[size]) and _content(image, in_record) in self._contents[size]
 
     def _of_model(self, settings: Any) -> frozenset[Hashable]:
         if settings is None:
@@ -247,6 +253,7 @@ class _Learnt:
         try:
             config = DatasetConfig.model_validate_json(json.dumps(settings))
             self._root, self._place = config.root, _place(config)
+            self._in_records = _has_records(config)
             with opened_root(config) as folder:
                 plan = plan_ingestion(config, folder)
                 self._relatives = _relatives(config, folder, plan)
@@ -275,8 +282,23 @@ def _learnt_from(plan: Plan) -> Iterator[Entry]:
     return (entry for shard in plan.shards if shard.split != SPLIT for entry in shard.entries)
 
 
-def _content(path: str) -> bytes:
-    return blake2b(Path(path).read_bytes(), digest_size=16).digest()
+def _has_records(dataset: DatasetConfig) -> bool:
+    return dataset.layout == Tfds.name
+
+
+def _content(path: str, in_record: bool) -> bytes:
+    return blake2b(_bytes(path, in_record), digest_size=16).digest()
+
+
+def _bytes(path: str, in_record: bool) -> bytes:
+    if not in_record:
+        return Path(path).read_bytes()
+    try:
+        with RecordFile(path).open("rb") as picture:
+            return picture.read()
+    except OSError:
+        # What is damaged is a matter of ingestion, and like nothing else.
+        return path.encode()
 
 
 def _place(dataset: DatasetConfig) -> Hashable:
@@ -289,6 +311,7 @@ def _place(dataset: DatasetConfig) -> Hashable:
 def _image(dataset: DatasetConfig, entry: Entry) -> Hashable:
     """What two settings share that mean the same image."""
     if dataset.root is None:
-        return dataset.shapes, entry.image
+        # What is drawn does not depend on how many there are.
+        return dataset.shapes.seed, entry.image
     path = path_of(dataset.root) / entry.image
     return str(path) if is_remote(dataset.root) else os.path.realpath(path)

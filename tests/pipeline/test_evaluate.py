@@ -16,6 +16,7 @@ from PIL import Image
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import channel_utils, standard_artifacts
 from tiny_export import LABELS, export_tiny_model
+from tiny_tfds import COUNTS, NAMES, TinyPets, prepare
 
 from components.dataset.artifacts import IngestionReportArtifact
 from components.dataset.contracts import EVALUATION_FILE, LABELS_FILE, Evaluation
@@ -23,8 +24,11 @@ from components.dataset.features import SPLITS
 from components.evaluator.component import Evaluator
 from components.evaluator.executor import Executor as EvaluatorExecutor
 from components.image_mask_example_gen.component import ImageMaskExampleGen
+from components.image_mask_example_gen.config import DatasetConfig, ShapesConfig
 from components.image_mask_example_gen.executor import Executor as IngestionExecutor
-from components.image_mask_example_gen.plan import plan_ingestion
+from components.image_mask_example_gen.inputs import opened_root
+from components.image_mask_example_gen.plan import plan_evaluation, plan_ingestion
+from components.image_mask_example_gen.splits import DeclaredSplit, SplitConfig
 from components.report.comparison import Comparison
 from components.report.data import ReportData
 from components.report.statistics import dataset_statistics
@@ -32,6 +36,7 @@ from components.serving.config import ServingLimits
 from pipeline import report
 from pipeline.config import load_recipe
 from pipeline.evaluate.__main__ import find_model, main
+from pipeline.evaluate.run import _Learnt
 from pipeline.evaluate.scratch import scratch
 from pipeline.local.workdir import WorkDir
 
@@ -304,6 +309,71 @@ def test_links_to_what_the_model_learnt_from_and_copies_are_left_out_too_and_a_m
     assert "The gate would refuse it:\n  mean IoU 0." in done.out
     assert "is under evaluation.min_mean_iou 0.990" in done.out
     assert "Evaluated: the gate would refuse it" in (home / "evaluation/index.html").read_text()
+
+
+def says_that_it_learnt_from(model: Path, dataset: DatasetConfig) -> Path:
+    """A directory that tells of a model's settings, and has no model."""
+    (model / LABELS_FILE).parent.mkdir(parents=True)
+    (model / LABELS_FILE).write_text(json.dumps({"recipe": {"dataset": dataset.model_dump(mode="json")}}))
+    return model
+
+
+def unseen_keys(learnt: _Learnt, dataset: DatasetConfig) -> set[str]:
+    """What is left to be scored of a folder."""
+    with opened_root(dataset) as root:
+        plan = plan_evaluation(dataset, root, learnt.of(dataset))
+    return {entry.key for shard in plan.shards for entry in shard.entries}
+
+
+def test_drawn_pictures_that_a_model_learnt_from_are_left_out_of_more_of_the_same_seed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def drawn(num_images: int, seed: int = 0) -> DatasetConfig:
+        return DatasetConfig(shapes=ShapesConfig(num_images=num_images, seed=seed))
+
+    learnt = _Learnt(says_that_it_learnt_from(tmp_path / "model", drawn(60)))
+    own_test = unseen_keys(learnt, drawn(60))
+    assert 0 < len(own_test) < 30
+    assert unseen_keys(learnt, drawn(100)) == own_test | {f"{index:06d}" for index in range(60, 100)}
+    assert len(unseen_keys(learnt, drawn(100, seed=1))) == 100
+    with caplog.at_level("INFO", logger="components"):
+        learnt.tell()
+    assert caplog.messages == [
+        f"{2 * (60 - len(own_test))} pairs left out, which the model learnt from: its train and val"
+    ]
+
+
+def test_records_that_a_model_learnt_from_are_left_out_of_copies_of_their_set_and_as_files(
+    tmp_path: Path,
+) -> None:
+    prepare(TinyPets, tmp_path / "sets")
+    shutil.copytree(tmp_path / "sets", tmp_path / "copy")
+
+    def records(root: str) -> DatasetConfig:
+        return DatasetConfig(layout="tfds", root=str(tmp_path / root), name="tiny_pets", classes=tuple(NAMES))
+
+    pictures = records("sets").source
+    for entry in pictures.scan(tmp_path / "sets").entries:
+        for folder, file in (("images", pictures.image_file(tmp_path / "sets", entry)), ("masks", None)):
+            (tmp_path / "files" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "files" / folder / f"{entry.key}.png").write_bytes(
+                file.open("rb").read() if file else b"no matter"
+            )
+    files = DatasetConfig(
+        layout="folder",
+        root=str(tmp_path / "files"),
+        images="images/*.png",
+        masks="masks/*.png",
+        label_values={"pet": 0, "background": 1},
+        splits=SplitConfig(test=DeclaredSplit(pattern="test-*")),
+    )
+    of_records = _Learnt(says_that_it_learnt_from(tmp_path / "model", records("sets")))
+    own_test = unseen_keys(of_records, records("sets"))
+    assert len(own_test) == COUNTS["test"] and all(key.startswith("test-") for key in own_test)
+    assert unseen_keys(of_records, records("copy")) == own_test
+    assert unseen_keys(of_records, files) == own_test
+    of_files = _Learnt(says_that_it_learnt_from(tmp_path / "other", files))
+    assert unseen_keys(of_files, records("sets")) == own_test
 
 
 def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cause(
