@@ -33,7 +33,8 @@ test compares the two. What a run does with it: [how it works](how-it-works.md);
 - A recipe is a YAML file of these blocks; what it does not say has the default given here. Only `dataset`
   must be there.
 - `--set KEY=VALUE` changes a key for one run, the value in YAML: `--set training.epochs=5`,
-  `--set "augmentation.scale_crop=[0.7,1.6]"`, `--set evaluation.min_class_iou.person=0.4`.
+  `--set "augmentation.scale_crop=[0.7,1.6]"`, `--set evaluation.min_class_iou.person=0.4`. None is written
+  `null`; an empty value, as of a shell variable that was never set, is refused.
 - An unknown key, an impossible value, and keys that contradict each other end the command with status 2
   before anything starts; the message names the key, the value and what would be right.
 - Relative paths count from the directory in which the command is typed.

@@ -70,7 +70,11 @@ _ENVIRONMENT_CONFIG: Final = {
 
 _Address = Annotated[str, matching(r"[^\s/:]+:[0-9]{1,5}", "give HOST:PORT")]
 _Option = Annotated[
-    str, matching(r"--\S.*", "Beam's options begin with --, such as --flink_job_server_jar=FILE")
+    str,
+    matching(
+        r"--[^\s=]+(=.*)?",
+        "Beam's options begin with -- and have = before a value, such as --flink_job_server_jar=FILE",
+    ),
 ]
 
 
@@ -154,7 +158,7 @@ class BeamConfig(Settings):
     @field_validator("runner", mode="before")
     @classmethod
     def _gives_right_results(cls, name: Any) -> Any:
-        if name in _NOT_TAKEN:
+        if isinstance(name, str) and name in _NOT_TAKEN:
             raise ValueError(f"{_NOT_TAKEN[name]}; there is {', '.join(get_args(Runner))}")
         return name
 

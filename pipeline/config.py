@@ -208,6 +208,11 @@ def load_recipe(
         raise RecipeError([f"{path} is not a readable recipe: {error}"]) from None
     if not isinstance(values, dict):
         raise RecipeError([f"{path} is not a recipe: it must hold keys such as dataset and training"])
+    try:
+        # An override is of the block it names, not of those that an alias makes the same.
+        values = _unshared(values)
+    except RecursionError:
+        raise RecipeError([f"{path}: an alias stands inside its own anchor; write the block out"]) from None
     values.setdefault("name", path.stem)
     for override in overrides:
         _apply(override, values)
@@ -221,8 +226,6 @@ def load_recipe(
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise RecipeError(list(_not_utf8(values))) from None
-    except (RecursionError, ValueError):
-        raise RecipeError([f"{path}: an alias stands inside its own anchor; write the block out"]) from None
     try:
         recipe = Recipe.model_validate_json(text)
     except ValidationError as error:
@@ -236,6 +239,13 @@ def load_recipe(
             ]
         )
     return recipe
+
+
+def _unshared(value: Any) -> Any:
+    """Copies blocks and lists, each as often as it stands; RecursionError where one stands within itself."""
+    if isinstance(value, dict):
+        return {key: _unshared(inner) for key, inner in value.items()}
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
 def _not_utf8(value: Any, key: str = "") -> Iterator[str]:
@@ -349,6 +359,9 @@ def _apply(override: str, values: dict[str, Any]) -> None:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise RecipeError([f"--set {override}: write it as KEY=VALUE, such as training.epochs=10"])
+    if not text.strip():
+        # It comes from a shell variable that was never set, and null may ask for less than the recipe does.
+        raise RecipeError([f"--set {override}: the value is empty; write null to mean none"])
     try:
         value = load_yaml(text)
     except ValueError as error:

@@ -116,6 +116,9 @@ def _known_kind(details: ErrorDetails, path: str, keys: tuple[str, ...]) -> str 
             whole = path.rpartition(".")[0]
             return f"{whole} is {shown(value)}: item {number + 1} is missing"
         case "missing":
+            # No override reaches into an item of a list.
+            if any(isinstance(part, int) for part in details["loc"]):
+                return f"{path} is missing; add it to the recipe"
             return f"{path} is missing; add it to the recipe or give --set {path}=VALUE"
         case "literal_error":
             choices = [
@@ -155,7 +158,8 @@ def _successor(path: str) -> str:
 def _nearest_key(path: str, keys: tuple[str, ...]) -> str:
     """Looks for the misspelt key among its neighbours, then for its name in other blocks."""
     block, _, name = path.rpartition(".")
-    neighbours = [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == block]
+    home = _without_names(block, keys)
+    neighbours = [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == home]
     prefix = f"{block}." if block else ""
     close = difflib.get_close_matches(name, neighbours, n=1, cutoff=0.6)
     if close:
@@ -164,6 +168,15 @@ def _nearest_key(path: str, keys: tuple[str, ...]) -> str:
     if elsewhere:
         return f"; did you mean {elsewhere[0]}?"
     return f"; {block or 'a recipe'} has {', '.join(neighbours)}"
+
+
+def _without_names(block: str, keys: tuple[str, ...]) -> str:
+    """Leaves out of a path what a recipe is free to say: items' numbers and the names of blocks alike."""
+    path = ""
+    for part in block.split("."):
+        inner = f"{path}.{part}" if path else part
+        path = inner if inner in keys else path
+    return path
 
 
 def all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

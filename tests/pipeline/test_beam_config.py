@@ -224,6 +224,14 @@ def test_dataflow_gets_a_job_whose_workers_are_the_image_and_install_nothing(
             "options: [--direct_num_workers=2]",
             "beam.options has '--direct_num_workers=2'; use beam.workers in its place",
         ),
+        *(
+            (
+                f"options: ['{option}']",
+                f"beam.options.0 is '{option}': Beam's options begin with -- and have = before a value, such "
+                "as --flink_job_server_jar=FILE",
+            )
+            for option in ("--flink_job_server_jar /opt/a.jar", "-x", "--=a")
+        ),
         (
             "options: ['--experiments=a=1,b']",
             "beam.options has '--experiments=a=1,b'; give each experiment an option of its own: where one "

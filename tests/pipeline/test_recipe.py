@@ -104,6 +104,23 @@ def test_set_reads_yaml_and_the_last_one_wins() -> None:
     assert recipe.beam.options == ("--a=b",)
 
 
+def test_set_changes_the_block_it_names_and_none_that_an_alias_makes_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "dataset: {layout: shapes}\nkubeflow:\n  stages:\n    Trainer: &large {memory_limit: 8Gi}\n"
+        "    Evaluator: *large\n    Transform: *large\n"
+    )
+    stages = load_recipe(str(file), overrides=["kubeflow.stages.Trainer.memory_limit=16Gi"]).kubeflow.stages
+    assert {name: stage.memory_limit for name, stage in stages.items()} == {
+        "Trainer": "16Gi",
+        "Evaluator": "8Gi",
+        "Transform": "8Gi",
+    }
+    # Nor is a mistake in it told of a block that was not touched.
+    [problem] = problems_of("kubeflow.stages.Trainer.memory_limt=1", recipe=str(file))
+    assert problem.startswith("unknown key kubeflow.stages.Trainer.memory_limt ")
+
+
 @pytest.mark.parametrize("block", ["", "beam:\n", "beam: null\n", "beam: {}\n"])
 def test_set_reaches_into_a_block_that_is_absent_or_null(tmp_path: Path, block: str) -> None:
     file = tmp_path / "mine.yaml"
@@ -171,6 +188,39 @@ def test_a_relative_root_counts_from_the_current_directory(
         (
             "training.epochs=9 training.epochs.x=3",
             "--set training.epochs.x=3: training.epochs is 9, not a block; set training.epochs itself",
+        ),
+        (
+            "evaluation.max_regression=",
+            "--set evaluation.max_regression=: the value is empty; write null to mean none",
+        ),
+        ("dataset.root=", "--set dataset.root=: the value is empty; write null to mean none"),
+        (
+            "beam.runner=[X]",
+            "beam.runner is ['X']; there is FnApiRunner, PortableRunner, FlinkRunner, SparkRunner, "
+            "DataflowRunner",
+        ),
+        (
+            'beam.runner={"name":"FlinkRunner"}',
+            "beam.runner is {'name': 'FlinkRunner'}; did you mean FlinkRunner?",
+        ),
+        (
+            "kubeflow.stages.Trainer.memory_limt=8Gi",
+            "unknown key kubeflow.stages.Trainer.memory_limt (value '8Gi'); did you mean "
+            "kubeflow.stages.Trainer.memory_limit?",
+        ),
+        (
+            'kubeflow.stages.Trainer.tolerations=[{"efect":"NoSchedule"}]',
+            "unknown key kubeflow.stages.Trainer.tolerations.0.efect (value 'NoSchedule'); did you mean "
+            "kubeflow.stages.Trainer.tolerations.0.effect?",
+        ),
+        (
+            'kubeflow.volumes=[{"claim":"data","mount_path":"/data","zzz":1}]',
+            "unknown key kubeflow.volumes.0.zzz (value 1); kubeflow.volumes.0 has claim, mount_path, "
+            "sub_path",
+        ),
+        (
+            'kubeflow.volumes=[{"claim":"data"}]',
+            "kubeflow.volumes.0.mount_path is missing; add it to the recipe",
         ),
         ("training", "--set training: write it as KEY=VALUE, such as training.epochs=10"),
         ("=3", "--set =3: write it as KEY=VALUE, such as training.epochs=10"),
