@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from components.dataset.contracts import SPLITS_FILE
 from components.imports import OPTIONAL_TO_KERAS, quick_imports
 from components.model_store import store
 from components.model_store.description import (
@@ -34,6 +35,7 @@ from components.model_store.description import (
     reads_upright,
     value_range,
 )
+from components.report.data import DATA_FILE, PAGE_FILE
 from components.report.run_summary import RunSummary
 from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
@@ -66,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_place(args.output, "choose another --output")
         args.output.mkdir(parents=True, exist_ok=True)
         log = args.output / _LOG
-        log.unlink(missing_ok=True)
+        # Beside a log of what failed, an earlier page would be taken for this model's.
+        for left in (_LOG, PAGE_FILE, DATA_FILE, SPLITS_FILE):
+            (args.output / left).unlink(missing_ok=True)
         log.touch()
     except OSError as error:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
