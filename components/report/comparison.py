@@ -91,12 +91,17 @@ class Comparison:
 
     @property
     def examples(self) -> tuple[tuple[GalleryItem, GalleryItem], ...]:
-        """The test images that both show; none where class ids do not mean the same."""
+        """The test images that both show; none where class ids do not mean the same.
+
+        Where the test split is not known to be the same, a name may stand for two pictures or two truths.
+        """
         if not self.same_classes:
             return ()
         right = {item.name: item for item in self.right.gallery}
         pairs = ((item, right.get(item.name)) for item in self.left.gallery)
-        return tuple((one, other) for one, other in pairs if other and _same_image(one, other))
+        return tuple(
+            (one, other) for one, other in pairs if other and _same_image(one, other, bool(self.same_test))
+        )
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -114,11 +119,13 @@ def _same(left: str, right: str) -> bool | None:
     return left == right if left and right else None
 
 
-def _same_image(one: GalleryItem, other: GalleryItem) -> bool:
-    """Whether it is one picture under one name, as far as the thumbnails tell."""
+def _same_image(one: GalleryItem, other: GalleryItem, same_test: bool) -> bool:
+    """Whether two of one name are one picture with one truth, as far as the thumbnails tell."""
     if one.own_size != other.own_size:
         return False
-    return (one.width, one.height) != (other.width, other.height) or one.image == other.image
+    if (one.width, one.height) != (other.width, other.height):
+        return same_test
+    return one.image == other.image and (same_test or one.truth == other.truth)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

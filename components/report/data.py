@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 DATA_FILE: Final = "report.json"
 PAGE_FILE: Final = "index.html"
 _SHOWN_SHARED: Final = 50
+_SHOWN_MEMBERS: Final = 10
 
 
 class Interval(Record):
@@ -132,6 +133,25 @@ class MetricRow(NamedTuple):
     ceiling: float | None = None
 
 
+class ReportedPicture(SharedPicture):
+    """A picture of several splits, with the first of its members."""
+
+    more: int = 0
+    """Members beyond those."""
+
+    @classmethod
+    def of(cls, picture: SharedPicture) -> Self:
+        """Keeps few members, one of each split among them: a file may be there ten thousand times."""
+        first = {split: index for index, (split, _) in reversed([*enumerate(picture.members)])}
+        ranked = sorted(
+            range(len(picture.members)), key=lambda index: first[picture.members[index][0]] != index
+        )
+        kept = sorted(ranked[:_SHOWN_MEMBERS])
+        return cls(
+            members=tuple(picture.members[index] for index in kept), more=len(picture.members) - len(kept)
+        )
+
+
 class ReportData(Record):
     """The summary of a run and what else its page shows; null or empty is what the run did not reach."""
 
@@ -161,7 +181,7 @@ class ReportData(Record):
     """What decided about each split; empty where shares of all pairs were drawn."""
     shared_count: int | None = None
     """How many pictures are in several splits; null where the ingestion did not look."""
-    shared_pictures: tuple[SharedPicture, ...] = ()
+    shared_pictures: tuple[ReportedPicture, ...] = ()
     """The first ones."""
     recipe: dict[str, Any] = Field(default_factory=dict)
     lineage: Lineage = Lineage()
@@ -197,7 +217,7 @@ class ReportData(Record):
             summary=summary,
             split_origins=ingestion.split_origins if ingestion else {},
             shared_count=None if shared is None else len(shared),
-            shared_pictures=(shared or ())[:_SHOWN_SHARED],
+            shared_pictures=tuple(map(ReportedPicture.of, (shared or ())[:_SHOWN_SHARED])),
             description=recipe["description"],
             classes=tuple(
                 ReportedClass(name=name, color=color)

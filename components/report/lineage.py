@@ -8,6 +8,7 @@ from typing import Any, Final
 import components
 import models
 from components.fingerprint import source_fingerprint
+from components.report.comparison import flattened
 from components.report.data import Lineage
 from components.report.revision import git_commit
 
@@ -30,11 +31,12 @@ def lineage(recipe: Mapping[str, Any], model_fingerprint: str = "") -> Lineage:
 
 
 def _seeds(recipe: Mapping[str, Any]) -> dict[str, int]:
-    """All seeds of a recipe, by their keys."""
+    """All seeds of a recipe, by their keys; a class called seed has none, nor has what is not drawn."""
+    others = ["dataset.label_values."]
+    if recipe.get("dataset", {}).get("layout") != "shapes":
+        others.append("dataset.shapes.")
     return {
-        f"{block}.{key}": value
-        for block, values in recipe.items()
-        if isinstance(values, Mapping)
-        for key, value in values.items()
-        if key == "seed" and isinstance(value, int)
+        key: value
+        for key, value in flattened(recipe)
+        if key.endswith(".seed") and isinstance(value, int) and not key.startswith(tuple(others))
     }

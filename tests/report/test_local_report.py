@@ -9,8 +9,16 @@ import pytest
 from known_run import Page, known_run
 from tfx.types import Artifact, standard_artifacts
 
-from components.dataset.contracts import EVALUATION_FILE, Evaluation, GateCheck
+from components.dataset.contracts import (
+    EVALUATION_FILE,
+    INGESTION_FILE,
+    Evaluation,
+    GateCheck,
+    Ingestion,
+    SharedPicture,
+)
 from components.report.data import ReportData
+from components.report.lineage import lineage
 from components.report.run_summary import RunSummary
 from pipeline import report
 from pipeline.config import load_recipe
@@ -70,7 +78,25 @@ def test_a_run_that_failed_before_it_had_read_anything_has_a_page(tmp_path: Path
 def test_a_failed_run_s_page_says_what_it_was_made_with(tmp_path: Path) -> None:
     written(tmp_path, summary())
     made_with = ReportData.load(tmp_path / "history" / RUN_ID).lineage
-    assert made_with.seeds and made_with.versions["tensorflow"] and made_with.code_fingerprint
+    assert sorted(made_with.seeds) == ["dataset.shapes.seed", "dataset.splits.seed", "training.seed"]
+    assert made_with.versions["tensorflow"] and made_with.code_fingerprint
+
+
+def test_a_seed_that_draws_nothing_in_a_run_and_a_class_of_that_name_are_none_of_its_seeds() -> None:
+    dataset = {"layout": "folder", "label_values": {"seed": 1}, "splits": {"seed": 4}, "shapes": {"seed": 0}}
+    assert lineage({"dataset": dataset}).seeds == {"dataset.splits.seed": 4}
+
+
+def test_a_picture_that_is_there_ten_thousand_times_does_not_fill_the_page(tmp_path: Path) -> None:
+    members = [("train", f"images/{index:06d}.jpg") for index in range(59_999)] + [("val", "images/last.jpg")]
+    shared = SharedPicture(members=tuple(members))
+    Ingestion(examples={"train": 59_999, "val": 1}, shared_pictures=(shared,)).save(tmp_path / INGESTION_FILE)
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(tmp_path)
+    text, page = written(tmp_path, summary(), {"ingestion": artifact})
+    assert page.stat().st_size < 200_000
+    assert (tmp_path / "history" / RUN_ID / "report.json").stat().st_size < 200_000
+    assert "train images/000008.jpg = val images/last.jpg … and 59 990 more" in text
 
 
 def test_an_interrupted_run_is_not_called_a_failure(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from components.dataset.contracts import (
     Ceiling,
     Metrics,
     RejectedFile,
-    SharedPicture,
     TrainingHistory,
 )
 from components.evaluator.gate import Threshold, explain
@@ -20,7 +19,15 @@ from components.imaging import curves
 from components.metrics.table import METRICS
 from components.report import confusions
 from components.report.comparison import Comparison
-from components.report.data import DatasetStatistics, Lineage, ReportData, ReportedClass, Split
+from components.report.data import (
+    DatasetStatistics,
+    GalleryItem,
+    Lineage,
+    ReportData,
+    ReportedClass,
+    ReportedPicture,
+    Split,
+)
 from components.report.gallery import most_bytes
 from components.report.page import render, render_comparison
 
@@ -203,7 +210,7 @@ def test_few_test_images_come_with_a_warning() -> None:
 
 
 def test_images_in_two_splits_are_named() -> None:
-    shared = SharedPicture(members=(("train", "a.jpg"), ("test", "b.jpg")))
+    shared = ReportedPicture(members=(("train", "a.jpg"), ("test", "b.jpg")))
     data = known_run(shared_count=3, shared_pictures=(shared,))
     text = Page(render(data)).text
     assert "3 images are in more than one split" in text
@@ -334,6 +341,27 @@ def test_predictions_are_not_shown_side_by_side_where_class_ids_mean_different_t
     assert not Comparison(known_run(), other).examples
     assert len(Comparison(known_run(), known_run()).examples) == 1
     assert "images/a.jpg" not in render_comparison(Comparison(known_run(), other))
+
+
+@pytest.mark.parametrize(
+    ("changes", "of_any_test", "of_same_test"),
+    [
+        ({}, True, True),
+        ({"truth": "data:,other"}, False, True),
+        ({"width": 7}, False, True),
+        ({"image": "data:,other"}, False, False),
+    ],
+)
+def test_predictions_are_shown_side_by_side_for_one_picture_with_one_truth(
+    changes: dict[str, Any], of_any_test: bool, of_same_test: bool
+) -> None:
+    [item] = known_run().gallery
+    gallery = (GalleryItem(**(item.model_dump() | changes)),)
+    splits = tuple(Split(name=name, examples=1) for name in ("train", "test"))
+    elsewhere = DatasetStatistics(splits=splits, fingerprint="other")
+    assert bool(Comparison(known_run(), known_run(gallery=gallery)).examples) is of_same_test
+    other = known_run(gallery=gallery, statistics=elsewhere)
+    assert bool(Comparison(known_run(), other).examples) is of_any_test
 
 
 def test_classes_of_unlike_runs_are_all_listed_the_first_run_s_first() -> None:
