@@ -78,8 +78,9 @@ def test_who_does_the_work_is_no_part_of_what_the_cache_compares(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("key", "values", "stage"),
+    ("key", "values", "governed"),
     [
+        ("transform.channels", ("[1, 2, 3, 4]", "[4, 3, 2, 1]"), "ImageMaskExampleGen Transform Trainer"),
         ("training.epochs", (10, 11), "Trainer"),
         ("training.learning_rate", (0.1, 0.2), "Trainer"),
         ("evaluation.min_mean_iou", (0.1, 0.9), "Evaluator"),
@@ -91,11 +92,15 @@ def test_who_does_the_work_is_no_part_of_what_the_cache_compares(tmp_path: Path)
     ],
 )
 def test_a_setting_changes_the_stage_that_it_governs_and_no_other(
-    tmp_path: Path, key: str, values: tuple[Any, Any], stage: str
+    tmp_path: Path, key: str, values: tuple[Any, Any], governed: str
 ) -> None:
     one, other = (stages(tmp_path, f"{key}={value}") for value in values)
     changed = {left.name for left, right in zip(one, other, strict=True) if left._node != right._node}
-    assert changed == {stage, "Report"}
+    assert changed == {*governed.split(), "Report"}
+    rows = Path("docs/how-it-works.md").read_text(encoding="utf-8").splitlines()
+    for stage in governed.split():
+        [row] = [row for row in rows if row.startswith(f"| {stage} | ")]
+        assert f"`{key}`" in row or f"`{key.partition('.')[0]}`" in row
 
 
 def test_other_limits_of_the_served_model_leave_the_training_as_it_is(tmp_path: Path) -> None:
