@@ -20,9 +20,10 @@ from typing import Final
 from components.dataset.contracts import write_whole
 from components.report.comparison import Comparison
 from components.report.data import DATA_FILE, ReportData
+from components.streams import open_missing_streams
 from pipeline import interrupt
 from pipeline.local.workdir import WORKDIRS, WorkDir
-from pipeline.terminal import open_missing_streams, show
+from pipeline.terminal import show
 
 USAGE: Final = 2
 

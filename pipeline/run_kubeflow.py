@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from components.streams import open_missing_streams
 from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
 from pipeline.kubeflow.client import options
@@ -28,7 +29,7 @@ from pipeline.kubeflow.client.errors import ConnectionProblem, Forbidden, NotFou
 from pipeline.kubeflow.client.parameters import parameter_values
 from pipeline.kubeflow_config import MODEL_PUSHED, names_digest
 from pipeline.recipe_errors import RecipeError
-from pipeline.terminal import open_missing_streams, output_diverted
+from pipeline.terminal import output_diverted
 
 if TYPE_CHECKING:
     from pipeline.kubeflow.client.backend import Backend

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from components.model_store import signing
+from components.streams import open_missing_streams
 from pipeline import interrupt
 from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
 from pipeline.local.last_lines import last_lines
@@ -24,7 +25,7 @@ from pipeline.local.run import LocalRun, new_run_id
 from pipeline.local.views import Ending, Line, Mode, Tone, view_for
 from pipeline.local.workdir import WORKDIRS, WorkDir, WorkDirError, check_place
 from pipeline.recipe_errors import RecipeError
-from pipeline.terminal import open_missing_streams, output_diverted, short_path, show
+from pipeline.terminal import output_diverted, short_path, show
 
 USAGE = 2
 _MODES: dict[Mode, str] = {

@@ -23,6 +23,7 @@ from typing import Final
 
 from components.durations import duration
 from components.report.run_summary import Stage
+from components.streams import open_missing_streams
 from pipeline import interrupt
 from pipeline.local.last_lines import result_lines
 from pipeline.local.workdir import (
@@ -35,7 +36,7 @@ from pipeline.local.workdir import (
     nearest,
     past_runs,
 )
-from pipeline.terminal import leave_stdout, open_missing_streams, short_path
+from pipeline.terminal import leave_stdout, short_path
 
 USAGE: Final = 2
 _COLUMNS: Final = ("RUN", "STARTED", "RECIPE", "VERDICT", "VERSION", "MEAN IOU", "TOOK")
@@ -219,7 +220,7 @@ def _first_there(here: Path, told: Path) -> Path:
 
 def _delete(run: PastRun, sure: bool, as_json: bool) -> None:
     if not sure:
-        if as_json or not sys.stdin.isatty():
+        if as_json or sys.stdin is None or not sys.stdin.isatty():
             raise _UsageError(
                 f"nothing was deleted: nobody can be asked here; say --yes to delete {run.run_id}"
             )

@@ -16,6 +16,7 @@ tensorflow_model_server and docker take this process's place, and end with statu
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from components.model_store.store import damage, newest
@@ -28,7 +29,7 @@ from components.serving.server.options import (
     check_base_path,
     read_options,
 )
-from pipeline.terminal import open_missing_streams
+from components.streams import open_missing_streams
 
 _FAILED = 1
 _REMOTE = "://"
@@ -56,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BackendError as error:
         print(error, file=sys.stderr)
         return _FAILED
-    print(launch.reason, flush=True)
+    # A full disk or a closed pipe must keep nobody from answers.
+    with suppress(OSError):
+        print(launch.reason, flush=True)
     if launch.backend is Backend.EMBEDDED:
         from components.serving.server.__main__ import serve
 

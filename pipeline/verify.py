@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from components.model_store import signing, store
-from pipeline.terminal import open_missing_streams
+from components.streams import open_missing_streams
 
 USAGE: Final = 2
 _REFUSED: Final = 1

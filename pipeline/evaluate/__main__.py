@@ -37,6 +37,7 @@ from components.model_store.description import (
 )
 from components.report.data import DATA_FILE, PAGE_FILE
 from components.report.run_summary import RunSummary
+from components.streams import open_missing_streams
 from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
 from pipeline.failures import explain_failure
@@ -44,7 +45,7 @@ from pipeline.local.last_lines import result_lines
 from pipeline.local.views import Ending, Line, Tone, view_for
 from pipeline.local.workdir import WORKDIRS, WorkDir, WorkDirError, check_place
 from pipeline.recipe_errors import RecipeError
-from pipeline.terminal import open_missing_streams, output_diverted, short_path
+from pipeline.terminal import output_diverted, short_path
 
 FAILED: Final = 1
 USAGE: Final = 2

@@ -25,9 +25,10 @@ from typing import Final
 from components.bucket import is_remote
 from components.errors import StageError
 from components.image_mask_example_gen.layouts import DATASETS
+from components.streams import open_missing_streams
 from pipeline import interrupt
 from pipeline.init import InitError
-from pipeline.terminal import open_missing_streams, output_diverted, show
+from pipeline.terminal import output_diverted, show
 
 USAGE: Final = 2
 _RECIPE_SUFFIXES: Final = (".yaml", ".yml")

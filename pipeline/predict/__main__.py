@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 
 from components import serving
 from components.errors import printable
+from components.streams import open_missing_streams
 from pipeline import interrupt
-from pipeline.terminal import leave_stdout, open_missing_streams
+from pipeline.terminal import leave_stdout
 
 if TYPE_CHECKING:
     from components.serving.client import SegmentationClient

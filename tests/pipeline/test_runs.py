@@ -255,6 +255,9 @@ def test_nothing_is_deleted_unless_someone_says_yes(runs: Runs, monkeypatch: pyt
     finished = runs("delete", OLD)
     assert finished.code == 2
     assert f"say --yes to delete {OLD}" in finished.err
+    with monkeypatch.context() as closed:
+        closed.setattr(sys, "stdin", None)
+        assert runs("delete", OLD) == finished
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     for answer in ("", "n"):
         monkeypatch.setattr("builtins.input", lambda prompt, answer=answer: answer)

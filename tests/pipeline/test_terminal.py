@@ -1,4 +1,4 @@
-"""``pipeline.terminal``: streams that are missing, and paths as one would type them."""
+"""``components.streams``, ``pipeline.terminal``: streams that are missing, paths as one would type them."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def test_a_mistake_ends_with_2_where_nobody_hears_of_it(command: str, tmp_path: 
 
 def test_a_child_process_has_the_streams_that_were_missing() -> None:
     program = (
-        "import subprocess, pipeline.terminal as t\n"
+        "import subprocess, components.streams as t\n"
         "t.open_missing_streams()\n"
         "subprocess.run(['sh', '-c', 'echo heard by nobody >&2'], check=True)"
     )

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -13,13 +14,16 @@ from components.model_store.store import publish
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def _serve(*flags: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+def _serve(
+    *flags: str, path: Path | None = None, stdout: IO[str] | int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": str(path) if path else "/nonexistent"}
     return subprocess.run(
         [sys.executable, "-m", "pipeline.serve", *flags],
         cwd=_REPOSITORY,
         env=environment,
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=30,
         check=False,
@@ -53,6 +57,15 @@ def test_the_real_binary_takes_over_with_the_same_flags(tmp_path: Path) -> None:
         *unchecked.split(),
     ]
     assert done.returncode == 7
+
+
+def test_a_server_takes_over_where_nothing_can_be_said(tmp_path: Path) -> None:
+    binary = tmp_path / "tensorflow_model_server"
+    binary.write_text("#!/bin/sh\nexit 7\n")
+    binary.chmod(0o755)
+    with Path("/dev/full").open("w") as full:
+        done = _serve("--model_name", "m", "--model_base_path", str(tmp_path), path=tmp_path, stdout=full)
+    assert (done.returncode, done.stderr) == (7, "")
 
 
 def test_no_server_is_given_a_version_that_is_not_what_was_pushed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A server as a process: up when its models are, down whatever it does, and never left behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,28 @@ def _fake_binary(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> 
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(folder)
+
+
+def test_a_server_whose_streams_are_closed_ends_with_0(tmp_path: Path) -> None:
+    command = "-m components.serving.server --port 0 --model_name pets --model_base_path"
+    with subprocess.Popen(
+        ["sh", "-c", f"exec {sys.executable} {command} {tmp_path} >&- 2>&-"], cwd=_REPOSITORY
+    ) as process:
+
+        def waits_for_signals() -> bool:
+            blocked = re.search("SigBlk:(.*)", Path(f"/proc/{process.pid}/status").read_text())
+            return bool(blocked and int(blocked[1], 16) >> (signal.SIGTERM - 1) & 1) or ended()
+
+        def ended() -> bool:
+            return process.poll() is not None
+
+        try:
+            _until(waits_for_signals)
+            process.terminate()
+            _until(ended)
+        finally:
+            process.kill()
+    assert process.returncode == 0
 
 
 def test_sigterm_during_a_slow_request_answers_it_and_ends_with_0(tmp_path: Path) -> None:

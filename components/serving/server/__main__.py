@@ -21,6 +21,7 @@ from typing import Final, NoReturn, TextIO
 
 from components.imports import quick_imports, without_init
 from components.serving.server.options import USAGE, OptionsError, ServerOptions, parse_options
+from components.streams import open_missing_streams
 
 STOPPED: Final = 0
 FAILED: Final = 1
@@ -30,6 +31,7 @@ _SIGNALS: Final = {signal.SIGTERM, signal.SIGINT}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
+    open_missing_streams()
     return serve(parse_options(argv, "python -m components.serving.server", __doc__ or ""))
 
 
