@@ -285,6 +285,8 @@ class ServingCheck(Record):
     """Masks found equal to those of the model's signature ``evaluate``, pixel by pixel."""
     same_bytes: int = 0
     """Of these, those whose PNGs are equal byte by byte."""
+    not_tried: int = 0
+    """Test images that were passed over, as too large for a request."""
     latency_ms: Latency | None = None
     memory_mb: Memory | None = None
     hostile_requests: tuple[HostileAnswer, ...] = ()

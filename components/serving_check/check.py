@@ -78,15 +78,18 @@ def check_model(
     with tf.device("CPU:0"):
         expected = with_expected_masks(model_dir, examples, _REQUEST_BYTES[backend])
     if expected.too_large:
-        first = ", ".join(expected.too_large[:_NAMED])
+        first = ", ".join(name for name, _ in expected.too_large[:_NAMED])
         and_more = " …" if len(expected.too_large) > _NAMED else ""
-        remedy = f"; {BINARY} on PATH takes larger ones" if backend is Backend.EMBEDDED else ""
+        others_take = _REQUEST_BYTES[Backend.TENSORFLOW_MODEL_SERVER]
+        would_fit = any(needed <= others_take for _, needed in expected.too_large)
+        remedy = f"; {BINARY} on PATH takes larger ones" if would_fit else ""
         not_tried = (
             f"{len(expected.too_large)} of {len(examples)} test images do not fit into a request of "
             f"{_REQUEST_BYTES[backend]:,} bytes ({first}{and_more}){remedy}"
         )
         if not expected.singles:
-            return ServingCheck(server=server_name, reasons=(*reasons, f"it could not be tried: {not_tried}"))
+            reasons.append(f"it could not be tried: {not_tried}")
+            return ServingCheck(server=server_name, reasons=tuple(reasons), not_tried=len(expected.too_large))
         logger.warning("not tried: %s", not_tried)
     with tempfile.TemporaryDirectory(prefix="serving-check-") as base:
         Path(base, "1").symlink_to(model_dir.absolute(), target_is_directory=True)
@@ -100,7 +103,7 @@ def check_model(
         except ServerProcessError as error:
             logger.debug("%s", error)
             reasons.append(f"the server cannot serve it: {str(error).partition(';')[0]}")
-            return ServingCheck(server=server_name, reasons=tuple(reasons))
+            return ServingCheck(server=server_name, reasons=tuple(reasons), not_tried=len(expected.too_large))
         load_seconds = round(time.monotonic() - started, 2)
         try:
             findings = try_out(server.target, _MODEL_NAME, model_dir, expected)
@@ -115,6 +118,7 @@ def check_model(
         load_seconds=load_seconds,
         masks=findings.masks,
         same_bytes=findings.same_bytes,
+        not_tried=len(expected.too_large),
         latency_ms=findings.latency_ms,
         memory_mb=Memory(peak=round(peak / _MEGABYTE, 1)) if peak else None,
         hostile_requests=tuple(findings.hostile_requests),

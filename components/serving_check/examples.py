@@ -39,8 +39,8 @@ class Examples:
     """To be sent one by one."""
     batch: list[CheckedExample]
     """To be sent at once: some of the same, with what ``evaluate`` gives for them at once."""
-    too_large: list[str]
-    """Names of those that no request can hold."""
+    too_large: list[tuple[str, int]]
+    """Names of those that no request can hold, and the bytes of one that would."""
 
 
 def read_examples(split_dir: Path, count: int) -> list[bytes]:
@@ -74,7 +74,7 @@ def with_expected_masks(model_dir: Path, examples: Sequence[bytes], request_byte
     for example in examples:
         name, image = _name_and_image(example)
         if len(image) > room:
-            too_large.append(name)
+            too_large.append((name, len(image) + _OVERHEAD))
             continue
         singles += checked([example])
         if len(singles) <= _BATCH and sum(len(each.image) for each in singles) <= room:

@@ -12,6 +12,7 @@ from components.dataset.contracts import (
     Ceiling,
     Metrics,
     RejectedFile,
+    ServingCheck,
     TrainingHistory,
 )
 from components.evaluator.gate import Threshold, explain
@@ -241,6 +242,13 @@ def test_names_from_outside_are_text_and_nothing_else() -> None:
         assert len(page.of("script")) == len(Page(clean).of("script"))
         assert HOSTILE in page.text
         assert page.json()[0][0] == f"{HOSTILE}sky"
+
+
+def test_what_the_serving_check_passed_over_is_on_the_page() -> None:
+    for passed_over in (0, 3):
+        check = ServingCheck(server="embedded", masks=5, not_tried=passed_over)
+        page = Page(render(known_run(known_summary(serving_check=check))))
+        assert ("too large for a request, not tried" in page.text) == bool(passed_over)
 
 
 @pytest.mark.parametrize(

@@ -198,20 +198,27 @@ def test_images_fill_requests_up_to_what_the_server_takes(
         )
     assert report.reasons == ()
     assert report.masks == 8 + 7
+    assert report.not_tried == 1
     assert (
         "not tried: 1 of 9 test images do not fit into a request of 67,108,864 bytes (huge.png); "
         "tensorflow_model_server on PATH takes larger ones"
     ) in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("needed", "remedy"),
+    [(1 << 28, "; tensorflow_model_server on PATH takes larger ones"), ((1 << 28) + 1, "")],
+)
 def test_a_model_of_which_no_image_can_be_sent_is_refused_with_the_remedy(
-    check_with: Any, monkeypatch: pytest.MonkeyPatch
+    check_with: Any, monkeypatch: pytest.MonkeyPatch, needed: int, remedy: str
 ) -> None:
-    monkeypatch.setattr(check, "with_expected_masks", lambda *_: Examples([], [], ["x.png"]))
-    assert check_with().reasons == (
-        "it could not be tried: 1 of 1 test images do not fit into a request of 67,108,864 bytes (x.png); "
-        "tensorflow_model_server on PATH takes larger ones",
+    monkeypatch.setattr(check, "with_expected_masks", lambda *_: Examples([], [], [("x.png", needed)]))
+    report = check_with()
+    assert report.reasons == (
+        "it could not be tried: 1 of 1 test images do not fit into a request of 67,108,864 bytes (x.png)"
+        + remedy,
     )
+    assert report.not_tried == 1
 
 
 def test_a_model_that_the_evaluator_did_not_approve_is_not_served(
