@@ -140,15 +140,18 @@ def test_images_are_those_that_the_files_name_and_splits_those_of_their_folders(
 def test_a_picture_elsewhere_is_not_taken_for_one_that_was_renamed_with_its_file(tmp_path: Path) -> None:
     annotate(tmp_path, "siteB/B_0001", image="0001.jpg")
     annotate(tmp_path, "json/0002")
+    annotate(tmp_path, "json/0003_gt", image="0003.jpg")
     (tmp_path / "raw").mkdir()
-    for name in ("0001", "0002"):
+    for name in ("0001", "0002", "0003"):
         Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / f"raw/{name}.jpg")
     # What was drawn of it, say, under the name of the JSON file.
-    (tmp_path / "json/0002.jpg").rename(tmp_path / "json/0002.png")
+    for name in ("0002", "0003_gt"):
+        (tmp_path / f"json/{name}.jpg").rename(tmp_path / f"json/{name}.png")
     found = scan(tmp_path)
     assert {entry.mask: entry.image for entry in found.entries} == {
         "siteB/B_0001.json": "siteB/B_0001.jpg",
         "json/0002.json": "raw/0002.jpg",
+        "json/0003_gt.json": "raw/0003.jpg",
     }
 
 
