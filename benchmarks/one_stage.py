@@ -36,7 +36,7 @@ class Cost:
 
     seconds: float
     processor_seconds: float
-    """Of all its threads, and of the processes that it had."""
+    """Of all its threads, and of its processes that have ended."""
     peak_bytes: int
 
 
@@ -179,7 +179,7 @@ _LOOPS: Final[Mapping[str, Callable[[Path, Path, int], np.ndarray]]] = {
 """Each takes the work directory, the dataset's folder and the pixels a side, and returns what it took."""
 
 
-def _seconds(stage: str, workdir: Path, recipe_name: str, data: str, *changes: str) -> np.ndarray:
+def _spent(stage: str, workdir: Path, recipe_name: str, data: str, *changes: str) -> np.ndarray:
     from pipeline.config import load_recipe
 
     recipe = load_recipe(recipe_name, data, changes)
@@ -213,7 +213,7 @@ def main(stage: str, cores: str, workdir: str, *arguments: str) -> None:
 
         tf.config.threading.set_inter_op_parallelism_threads(1)
         tf.config.threading.set_intra_op_parallelism_threads(1)
-    seconds, processor_seconds = _seconds(stage, Path(workdir), *arguments)
+    seconds, processor_seconds = _spent(stage, Path(workdir), *arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps(asdict(Cost(seconds, processor_seconds, peak))))
 
