@@ -3,6 +3,7 @@
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,7 +66,7 @@ def find_images(arguments: Sequence[str], listed: Iterable[str] = (), *, leave_o
             that begins in it means what it says.
 
     Raises:
-        OSError: a folder below one that is named cannot be read.
+        OSError: a folder that is looked into cannot be read.
         ValueError: an argument that names nothing, or `leave_out` itself; links that multiply.
     """
     paths: dict[str, Path] = {}
@@ -156,6 +157,7 @@ def _expand(argument: str, leave_out: Path) -> tuple[Path, list[Path], list[Path
         return path.parent, [path], []
     if glob.has_magic(argument):
         root = _part_before_wildcards(path)
+        _require_readable_folders(path)
         matches = (Path(match) for match in sorted(glob.glob(argument, recursive=True)))
         found = [match for match in matches if match.is_file()]
         if not _is_in(root, leave_out):
@@ -195,3 +197,16 @@ def _part_before_wildcards(pattern: Path) -> Path:
     parts = list(pattern.parts)
     fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     return Path(*parts[:fixed])
+
+
+def _require_readable_folders(pattern: Path) -> None:
+    """Raises OSError for a folder that a pattern leads into and that cannot be read: glob passes over it."""
+    for number, part in enumerate(pattern.parts):
+        if not glob.has_magic(part):
+            continue
+        above = Path(*pattern.parts[:number])
+        # All that "**" stands for is looked into, too.
+        looked_into = above / part if part == "**" else above
+        for folder in glob.iglob(os.path.join(looked_into, ""), recursive=True):
+            with suppress(FileNotFoundError):
+                os.scandir(Path(folder)).close()

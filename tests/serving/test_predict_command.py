@@ -149,9 +149,12 @@ def test_a_folder_is_searched_as_ingestion_does_past_links_but_not_past_what_it_
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    run = predict(server, "photos", "--output", "masks")
-    assert run.returncode == 2
-    assert run.stderr == ["python -m pipeline.predict: photos/sub: Permission denied"]
+    for images in ("photos", "photos/**", "photos/**/*.PNG", "photos/*/*.PNG", "ph*/sub/*.PNG"):
+        run = predict(server, "photos/a.png", images, "--output", "masks")
+        assert run.returncode == 2
+        assert run.stderr == ["python -m pipeline.predict: photos/sub: Permission denied"]
+    assert predict(server, "photos/*.png", "--output", "masks").returncode == 0
+    requests += 1
     assert len(server.requests) == requests
 
 
