@@ -79,6 +79,8 @@ class FakeServer:
     port: int = 0
     requests: list[int] = field(default_factory=list)
     """How many images each prediction asked for."""
+    seconds_left: list[float] = field(default_factory=list)
+    """For how long the client of each was still waiting when it came."""
     most_at_once: int = 0
     _at_once: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -125,6 +127,7 @@ class FakeServer:
                 context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found for request")
             return self._labels_answer(version)
         with self._counted(request):
+            self.seconds_left.append(context.time_remaining())
             self._leaving.wait(self.seconds)
             with self._lock:
                 failure = self.failures.pop(0) if self.failures else None
