@@ -73,9 +73,22 @@ def test_lists_in_vocs_form_may_name_their_splits_otherwise(tmp_path: Path, name
     ]
     voc_tree(tmp_path, **dict(zip(names, listed, strict=True)))
     (tmp_path / "ImageSets/Segmentation/fold1.txt").write_text("000\n")
+    (tmp_path / "ImageSets/Segmentation/trainval.txt").symlink_to("nowhere.txt")
     dataset = config("voc", tmp_path)
     assert splits(dataset) == dict(zip(("train", "val", "test"), listed, strict=True))
     assert not dataset.source.scan(tmp_path).rejected
+
+
+@pytest.mark.parametrize("second", [{"eval": ["v"]}, {"Test": ["a", "b"]}, {"testing": ["t"], "dev": ["a"]}])
+def test_a_list_of_another_spelling_that_repeats_vocs_own_is_passed_over(
+    tmp_path: Path, second: dict[str, list[str]]
+) -> None:
+    own = {"train": ["a", "b", "c"]} | ({"test": ["t"]} if "dev" in second else {"val": ["v"]})
+    voc_tree(tmp_path, **own, **second)
+    found = config("voc", tmp_path).source.scan(tmp_path)
+    assert {entry.key: entry.official_split for entry in found.entries} == {
+        name: split for split, names in own.items() for name in names
+    }
 
 
 def test_of_voc_only_what_a_list_wants_is_missed(tmp_path: Path) -> None:

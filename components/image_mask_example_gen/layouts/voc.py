@@ -113,22 +113,30 @@ class Voc(Layout):
 
 def _read_lists(root: Path, known: Collection[str]) -> tuple[list[str], dict[str, str]]:
     """Returns the lists there are, and the split of each name in them."""
-    # VOC's own are in lower case; CVAT's are called Train, Validation and Test, others' valid.txt.
-    of_splits: dict[str, list[str]] = {split: [] for split in _SPLITS}
+    own: dict[str, dict[str, list[str]]] = {}
+    others: dict[str, dict[str, list[str]]] = {}
     if (root / _LISTS).is_dir():
         for stem, path in files_by_stem(root, _LISTS, ".txt"):
-            if (named := split_name(stem)) and named[2] == "{}":
-                of_splits[named[0]].append(path)
+            if (named := split_name(stem)) and named[2] == "{}" and (root / path).is_file():
+                lines = (root / path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+                names = list(dict.fromkeys(_listed_name(line, known) for line in lines if line.strip()))
+                (own if stem in _SPLITS else others).setdefault(named[0], {})[path] = names
+    # VOC's own are in lower case; CVAT's are called Train, Validation and Test, others' valid.txt. Beside its
+    # own another, dev.txt say, may be a second name for a part of them.
+    of_own = {name for split in own.keys() - {"trainval"} for names in own[split].values() for name in names}
+    for split in others.keys() - own.keys():
+        if told := {path: names for path, names in others[split].items() if of_own.isdisjoint(names)}:
+            own[split] = told
+    lists = [(split, path, names) for split in _SPLITS for path, names in own.get(split, {}).items()]
     listed: dict[str, str] = {}
     told_by: dict[str, str] = {}
-    for split, path in ((split, path) for split, paths in of_splits.items() for path in paths):
-        lines = (root / path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-        for name in dict.fromkeys(_listed_name(line, known) for line in lines if line.strip()):
+    for split, path, names in lists:
+        for name in names:
             if split != "trainval" and listed.get(name, split) != split:
                 raise StageError(f"{path}: {name} is in {told_by[name]}, too; a picture has one split")
             listed.setdefault(name, split)
             told_by.setdefault(name, path)
-    return [path for paths in of_splits.values() for path in paths], listed
+    return [path for _, path, _ in lists], listed
 
 
 def _listed_name(line: str, known: Collection[str]) -> str:
