@@ -17,7 +17,7 @@ from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.label_mapping import raw_word
 from components.image_mask_example_gen.layouts import DATASETS
-from components.image_mask_example_gen.layouts.layout import Scan
+from components.image_mask_example_gen.layouts.layout import Options, Scan
 from components.image_mask_example_gen.layouts.tfds import Tfds
 from components.image_mask_example_gen.plan import split_origins
 from components.image_mask_example_gen.splits import Declared, SplitConfig, declare
@@ -137,7 +137,7 @@ def look_at_layout(layout: str, data: Path, classes: str | None, masks: str | No
     root = absolute(data)
     try:
         if layout != Tfds.name:
-            DATASETS[layout]().check_root(str(root))
+            DATASETS[layout](Options(masks=masks)).check_root(str(root))
         own, notes = own_keys(layout, root, masks, given)
         keys = {"layout": layout, **own}
         named = bool(DATASETS[layout]().classes) or "classes" in keys or "label_values" in keys

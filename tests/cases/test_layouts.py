@@ -242,14 +242,18 @@ def test_brush_masks_that_a_list_calls_crowds_are_classes_and_counted(
     assert (ids[5, 5], ids[30, 30]) == (2, 1)
 
 
-def test_one_coco_list_can_be_named_as_the_masks(tmp_path: Path) -> None:
-    coco_set(tmp_path / "set", OFFICIAL)
-    chosen = tmp_path / "set/annotations/instances_train2017.json"
+@pytest.mark.parametrize("folder", ["annotations", "annotations/of/all/kinds"])
+def test_one_coco_list_can_be_named_as_the_masks(tmp_path: Path, folder: str) -> None:
+    # However deep it lies, and of a kind that is not looked for.
+    name = f"{folder}/stuff_train2017.json"
+    train, val = OFFICIAL
+    coco_set(tmp_path / "set", {name: OFFICIAL[train], val: OFFICIAL[val]})
+    chosen = tmp_path / "set" / name
     # As V7 writes it, whose own JSON holds no masks that are read.
     content = {"info": {"url": "https://darwin.v7labs.com/"}, **json.loads(chosen.read_text())}
     chosen.write_text(json.dumps(content))
     recipe = init(tmp_path, "--images", tmp_path / "set/train2017", "--masks", chosen)
-    assert recipe.dataset.masks == "annotations/instances_train2017.json"
+    assert recipe.dataset.masks == name
     assert {key.split("/")[0] for key in class_ids(recipe.dataset)} == {"train2017"}
 
 
