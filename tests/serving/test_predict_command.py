@@ -680,6 +680,15 @@ def test_a_version_that_does_not_say_its_classes_once_is_asked_again(
     assert summary.startswith("12 of 12 images answered by pets (version 3, 4) in ")
 
 
+def test_raw_values_that_come_late_are_those_of_all_masks(folder: Path, predict: Predict) -> None:
+    with running(FakeServer(labels_failures={3: [(grpc.StatusCode.INTERNAL, "")]})) as server:
+        assert predict(server, "photos", "--output", "masks", "--values", "raw").returncode == 0
+    values = {value for (value,) in RAW_VALUES}
+    for name in ("a.jpg", "a.png"):
+        with Image.open(folder.parent / "masks" / f"{name}.png") as mask:
+            assert set(np.unique(np.array(mask))) == values
+
+
 def test_a_version_that_never_says_its_classes_is_not_asked_for_ever(folder: Path, predict: Predict) -> None:
     failures = [(grpc.StatusCode.INTERNAL, "")] * 100
     with running(FakeServer(labels_failures={3: failures})) as server:
