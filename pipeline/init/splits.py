@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
@@ -32,6 +32,7 @@ from pipeline.init import InitError
 from pipeline.init.files import absolute, may_hold_anything, some
 
 _LISTS: Final = frozenset({".txt", ".lst", *TABLES})
+_MAY_TELL: Final = _LISTS | {".json"}
 _QUESTION: Final = re.compile(r"(?i)is[_ -]?(train|val|valid|validation|test)(?:ing)?")
 """Heading of a column that says yes or no."""
 _YES: Final = frozenset({"true", "1", "1.0", "yes"})
@@ -39,10 +40,13 @@ _NO: Final = frozenset({"false", "0", "0.0", "no"})
 _MOST_FILES: Final = 24
 """Lists or tables that are read, the likeliest first."""
 _MOST_BESIDE: Final = 20
-_MOST_FILES_BESIDE: Final = 1000
-"""A folder with more of them is none of lists."""
+"""Folders beside the data's, one level above it."""
+_MOST_FILES_OF_ONE: Final = 20_000
+"""Looked at in a folder beside the data."""
+_MOST_FILES_BESIDE: Final = 200_000
+"""In all of them."""
 _OF_VOC: Final = "imagesets"
-"""Its lists lie a folder deeper."""
+"""Holds nothing but lists, in a folder for each task."""
 _LARGEST_FILE: Final = 1 << 26
 _MOST_VALUES: Final = 8
 _FITS: Final = 0.5
@@ -97,6 +101,17 @@ class _Source:
         return self.splits[split].images if split in self.splits else frozenset()
 
 
+@dataclass
+class _Files:
+    """What may be lists, relative to the root."""
+
+    own: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """Those of another set, as it seems, or of another form of the masks."""
+    cut: list[Path] = field(default_factory=list)
+    """Folders beside the data that may hold more of them."""
+
+
 def find_splits(
     root: Path, folders: Sequence[Path], entries: Sequence[Entry], unpaired: Sequence[Rejection]
 ) -> FoundSplits:
@@ -115,17 +130,17 @@ def find_splits(
     """
     alone = [item.file for item in unpaired if item.reason is Reason.IMAGE_WITHOUT_MASK]
     unused: list[str] = []
-    told = _LISTS | {".json"}
-    files = [path for path in _files(root, folders) if split_suffix(path)[1].lower() in told]
+    files = _find_files(root, folders)
     found = (
         _in_folders(root, entries, alone),
-        _in_lists(root, files, entries, alone, unused),
-        _in_tables(root, files, entries, alone, unused),
+        _in_lists(root, files.own, entries, alone, unused),
+        _in_tables(root, files.own, entries, alone, unused),
         _in_names(entries),
     )
     sources = [source for source in found if source is not None]
     if not sources:
-        return FoundSplits({}, (*dict.fromkeys(unused), *_unread(root, files), *_above(root, entries, alone)))
+        notes = [*dict.fromkeys(unused), *_unread(root, files.own), *_elsewhere(root, files, entries, alone)]
+        return FoundSplits({}, tuple(notes))
     chosen, *others = sources
     chosen = next(filter(None, (_with_val(chosen, other) for other in others)), chosen)
     keys, notes = _keys(chosen)
@@ -385,15 +400,24 @@ def _in_names(entries: Sequence[Entry]) -> _Source | None:
     return _Source("names", splits)
 
 
-def _above(root: Path, entries: Sequence[Entry], alone: Sequence[str]) -> Iterator[str]:
-    """Says which lists or tables outside of the data divide it: a recipe names files under its root."""
-    files = [] if may_hold_anything(root) else list(_near(root.parent))
-    for find in (_in_lists, _in_tables):
-        if source := find(root.parent, files, entries, alone, []):
-            named = {path for each in source.splits.values() for path in _paths(each.declaration)}
-            shown = some(sorted(str(root.parent / path) for path in named))
-            yield f"{shown} seem to divide these pairs, and are not used: move them into {root} to keep that"
-            return
+def _elsewhere(root: Path, files: _Files, entries: Sequence[Entry], alone: Sequence[str]) -> Iterator[str]:
+    """Says which lists or tables divide the data, and lie where others' do, or out of a recipe's reach."""
+    if files.cut:
+        yield (
+            f"{some(map(str, files.cut))}: too many files to look for lists of splits among all of them; "
+            f"move such lists into {root} if there are any"
+        )
+    above = [] if may_hold_anything(root) else list(_near(root.parent))
+    for start, near in ((root, files.others), (root.parent, above)):
+        for find in (_in_lists, _in_tables):
+            if source := find(start, near, entries, alone, []):
+                named = {path for each in source.splits.values() for path in _paths(each.declaration)}
+                shown = some(sorted(str(start / path) for path in named))
+                yield (
+                    f"{shown} seem to divide these pairs, and are not used: move them into {root} if they "
+                    "are this data's"
+                )
+                return
 
 
 def _paths(declaration: Mapping[str, Any]) -> Iterator[str]:
@@ -425,38 +449,46 @@ def _small(root: Path, files: Iterable[str], suffixes: Collection[str]) -> Itera
                 yield path
 
 
-def _files(root: Path, folders: Sequence[Path]) -> Iterator[str]:
-    """Yields what may be lists, relative to the root, which is above both folders or one of them.
+def _find_files(root: Path, folders: Sequence[Path]) -> _Files:
+    """Looks for what may be lists below the root, which is above both folders or one of them.
 
-    They lie anywhere in the folders, right in those around them, or in a folder of lists beside them. What
-    holds pictures there is another set, whose names are often the same.
+    They lie anywhere in the folders, right in those around them, or anywhere in a folder beside these. What
+    holds pictures there is most likely another set, whose names are often the same.
     """
+    found = _Files()
     if root in folders:
-        yield from files_below(root, onerror=None)
-        return
+        found.own += _told(files_below(root, onerror=None))
+        return found
     around = dict.fromkeys(above for each in folders for above in each.parents if above.is_relative_to(root))
+    left = _MOST_FILES_BESIDE
     for folder in sorted(around):
-        yield from _right_in(root, folder)
-    if not may_hold_anything(root):
-        own = {root / folder.relative_to(root).parts[0] for folder in folders}
-        for folder in [each for each in _folders_in(root) if each not in own][:_MOST_BESIDE]:
-            yield from _lists_of(root, folder)
+        found.own += _told(_right_in(root, folder))
+        for beside in _folders_in(folder):
+            is_of_voc = beside.name.lower() == _OF_VOC
+            if beside in folders or beside in around or (may_hold_anything(folder) and not is_of_voc):
+                continue
+            most = min(left, _MOST_FILES_OF_ONE)
+            try:
+                files = list(islice(files_below(beside, onerror=None), most + 1))
+            except StageError:
+                # Its links lead around.
+                files = []
+                found.cut.append(beside)
+            left -= min(len(files), most)
+            has_pictures = any(split_suffix(path)[1].lower() in PICTURES for path in files)
+            if len(files) > most and not has_pictures:
+                found.cut.append(beside)
+            is_own = is_of_voc or not (has_pictures or len(files) > most)
+            start = beside.relative_to(root).as_posix()
+            (found.own if is_own else found.others).extend(_told(f"{start}/{path}" for path in files))
     for folder in dict.fromkeys(folders):
         start = folder.relative_to(root).as_posix()
-        yield from (f"{start}/{path}" for path in files_below(folder, onerror=None))
+        found.own += _told(f"{start}/{path}" for path in files_below(folder, onerror=None))
+    return found
 
 
-def _lists_of(root: Path, folder: Path) -> Iterator[str]:
-    """Yields the files of a folder beside the data's where it may be one of lists."""
-    depth = int(folder.name.lower() == _OF_VOC)
-    try:
-        found = list(islice(files_below(folder, onerror=None, depth=2), _MOST_FILES_BESIDE + 1))
-    except StageError:
-        return
-    if len(found) <= _MOST_FILES_BESIDE and not any(
-        split_suffix(path)[1].lower() in PICTURES for path in found
-    ):
-        yield from (f"{folder.relative_to(root).as_posix()}/{p}" for p in found if p.count("/") <= depth)
+def _told(files: Iterable[str]) -> Iterator[str]:
+    return (path for path in files if split_suffix(path)[1].lower() in _MAY_TELL)
 
 
 def _near(root: Path) -> Iterator[str]:

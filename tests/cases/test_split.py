@@ -223,6 +223,7 @@ TRAIN, VAL, TEST = range(6), range(6, 9), range(9, 12)
         ("lists", "{}_list.txt", "/home/me/data/images/{n}.jpg /home/me/data/masks/{n}.png"),
         ("ImageSets/Segmentation", "{}.txt", "{n}"),
         ("meta", "ids_{}.lst", "images/{n}.jpg\tmasks/{n}.png"),
+        ("splits/fold0", "{}.txt", "{n}"),
         ("images", "{}.txt", "{n}.png"),
         ("", "{}.csv", "{n}.jpg,{n}.png"),
         ("splits", "{}_set.tsv", "17\t/home/me/my data/{n}.jpg\t5"),
@@ -398,12 +399,18 @@ def test_lists_outside_of_the_data_are_said_as_no_recipe_can_name_them(
     ],
 )
 def test_lists_of_another_set_are_not_taken_for_those_of_the_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, home: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+    home: bool,
 ) -> None:
     if home:
         monkeypatch.setenv("HOME", str(tmp_path))
     draw(tmp_path, [(f"photos/{n:03d}.jpg", f"Downloads/labels/{n:03d}.png") for n in range(12)])
-    draw(tmp_path, [("other/images/000.jpg", "other/masks/000.png")])
+    draw(
+        tmp_path, [(f"{name}/images/000.jpg", f"{name}/masks/000.png") for name in ("other", "Downloads/old")]
+    )
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
     write_lists(tmp_path / place, train=TRAIN, val=VAL, test=TEST)
     output = tmp_path / "r.yaml"
@@ -411,6 +418,52 @@ def test_lists_of_another_set_are_not_taken_for_those_of_the_data(
     # What lies right in the folder above both is theirs.
     assert ("splits:" in output.read_text() and "list:" in output.read_text()) == (place == "")
     assert sum(map(len, planned(recipe).values())) == 12
+    # What else lies in a home is not even looked at.
+    assert ("seem to divide these pairs, and are not used" in capsys.readouterr().out) == bool(
+        place and not home
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "place", "others"),
+    [
+        (
+            "VOC2012/JPEGImages",
+            "SegmentationClassAug",
+            "VOC2012/ImageSets/Segmentation",
+            ["SegmentationClass"],
+        ),
+        ("data/images", "labels/masks", "data/splits", []),
+        ("images", "masks", "z/lists", [f"folder{number:02d}" for number in range(24)]),
+    ],
+)
+def test_lists_beside_any_folder_around_images_and_masks_divide_them(
+    tmp_path: Path, images: str, masks: str, place: str, others: list[str]
+) -> None:
+    root = tmp_path / "data"
+    draw(root, [(f"{images}/{n:03d}.jpg", f"{masks}/{n:03d}.png") for n in range(12)])
+    draw(root, [("", f"{Path(images).parent}/{name}/000.png") for name in others])
+    (root / place).mkdir(parents=True)
+    write_lists(root / place, train=TRAIN, val=VAL, test=TEST)
+    found = planned(init(root / images, root / masks, tmp_path / "r.yaml"))
+    assert {split: len(names) for split, names in found.items()} == {"train": 6, "val": 3, "test": 3}
+
+
+def test_lists_beside_another_form_of_the_masks_are_said_and_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    draw(root, [*flat(), *(("", f"annotations/trimaps/{n:03d}.png") for n in range(12))])
+    write_lists(root / "annotations", train=TRAIN, val=VAL, test=TEST)
+    init(root / "images", root / "masks", tmp_path / "r.yaml")
+    line = f"annotations/val.txt seem to divide these pairs, and are not used: move them into {root}"
+    assert line in capsys.readouterr().out
+    (root / "xml").mkdir()
+    for number in range(3):
+        (root / f"xml/{number}.xml").touch()
+    monkeypatch.setattr("pipeline.init.splits._MOST_FILES_OF_ONE", 2)
+    init(root / "images", root / "masks", tmp_path / "r.yaml")
+    assert f"{root}/xml: too many files to look for lists of splits" in capsys.readouterr().out
 
 
 def test_a_table_with_too_large_a_cell_is_passed_over(tmp_path: Path) -> None:
