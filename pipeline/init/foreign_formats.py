@@ -115,8 +115,6 @@ def name_foreign_format(path: Path, option: str) -> str | None:
 
     None where nothing is recognised.
     """
-    if path.is_file() and _is_coco(path):
-        return None
     files = [path] if path.is_file() else [path / file for file in files_below(path, onerror=None)]
     looked_at: Counter[str] = Counter()
     found: dict[_Format, list[Path]] = {}
@@ -125,7 +123,8 @@ def name_foreign_format(path: Path, option: str) -> str | None:
         looked_at[suffix] += 1
         if looked_at[suffix] <= _LOOKED_AT and (kind := _format_of(file, suffix)):
             found.setdefault(kind, []).append(file)
-    if not found:
+    # It takes reading all of a list, which is done for these alone.
+    if not found or (path.is_file() and _is_coco(path)):
         return None
     kind = max(found, key=lambda kind: len(found[kind]))
     count = sum(looked_at[suffix] for suffix in {file.suffix.lower() for file in found[kind]})
@@ -136,10 +135,10 @@ def name_foreign_format(path: Path, option: str) -> str | None:
 
 def _is_coco(path: Path) -> bool:
     """Whether a file is a COCO list, whichever tool's name stands in it."""
-    if not looks_like_coco(path):
-        return False
     try:
-        return bool(Coco(Options(masks=escape(path.name))).categories(path.parent)[0])
+        return looks_like_coco(path) and bool(
+            Coco(Options(masks=escape(path.name))).categories(path.parent)[0]
+        )
     except (OSError, StageError):
         return False
 
