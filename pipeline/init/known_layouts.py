@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from glob import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from components.errors import StageError
@@ -32,9 +32,11 @@ class Known:
     layout: str
     root: Path
     masks: str | None = None
-    """``dataset.masks``, where one JSON file was named."""
+    """``dataset.masks``, where a JSON file was named, or a folder and others' lists lie around it."""
     instead_of_pictures: bool = False
     """Whether what could be pictures of masks there are none, or are none that a pattern could pair."""
+    notes: tuple[str, ...] = ()
+    """What deserves a look, a line each."""
 
 
 _Own = tuple[dict[str, Any], tuple[str, ...]]
@@ -69,12 +71,21 @@ def recognise(images: Path, masks: Path) -> Known | None:
         no_pictures = not has_pictures(masks)
         # Below a folder that may hold anything other sets lie, or all that the machine has.
         is_set = not may_hold_anything(root) or root in (images, masks)
-        if found := Coco().lists(masks) or (Coco().lists(root) if is_set else []):
+        own = Coco().lists(masks)
+        try:
+            around = Coco().lists(root) if is_set else []
+        except (OSError, StageError):
+            if not own:
+                raise
+            around = []
+        if found := own or around:
             panoptic = all("panoptic" in path for path in found)
-            lists = None if is_set else _pattern(masks.relative_to(root), found)
+            are_all = not own or [(masks / path).relative_to(root).as_posix() for path in own] == around
+            lists = None if are_all else _pattern(masks.relative_to(root), own)
             return Known(Coco.name, root, lists, instead_of_pictures=no_pictures or panoptic)
         if is_set and not all(LabelMe().missing(folder) for folder in (masks, images)):
-            return Known(LabelMe.name, root, instead_of_pictures=no_pictures)
+            notes = tuple(_elsewhere(root, (images, masks)))
+            return Known(LabelMe.name, root, instead_of_pictures=no_pictures, notes=notes)
         if is_set and not Tfds().missing(root):
             return Known(Tfds.name, root, instead_of_pictures=no_pictures)
     except (OSError, StageError):
@@ -84,13 +95,30 @@ def recognise(images: Path, masks: Path) -> Known | None:
 
 
 def _pattern(folder: Path, files: Sequence[str]) -> str:
-    """A pattern for these files of a folder, and for no others of it where they lie right in it."""
-    start = escape(folder.as_posix())
-    if len(files) == 1:
-        return f"{start}/{escape(files[0])}"
-    if any(re.search("[/,{}]", path) for path in files):
-        return f"{start}/**/*.json"
-    return f"{start}/{{{','.join(path[: -len('.json')] for path in files)}}}.json"
+    """A pattern for these files of a folder, and for no others of it but those of the same names."""
+    paths = [PurePosixPath(folder.as_posix(), path) for path in files]
+    names = sorted({path.stem for path in paths})
+    if len(names) == 1:
+        name = escape(names[0])
+    else:
+        name = "*" if any(re.search("[,{}]", stem) for stem in names) else f"{{{','.join(names)}}}"
+    parents = {path.parent for path in paths}
+    start = escape(str(parents.pop())) if len(parents) == 1 else f"{escape(folder.as_posix())}/**"
+    return f"{start}/{name}.json"
+
+
+def _elsewhere(root: Path, folders: Sequence[Path]) -> Iterator[str]:
+    """Says which of the root's labelme files lie in neither folder: the layout takes them, too."""
+    others = [
+        path
+        for path in LabelMe().annotations(root)
+        if not any((root / path).is_relative_to(f) for f in folders)
+    ]
+    if others:
+        yield (
+            f"{len(others)} JSON files of labelme lie below {root} and in neither folder, and are taken as "
+            f"well ({some(others)}): if they are another set's, give this one a folder of its own"
+        )
 
 
 def recognise_root(data: Path) -> Known:
@@ -136,7 +164,7 @@ def own_keys(layout: str, root: Path, masks: str | None, given: ClassNames | Non
             keys, notes = _from_label_file(kind, root, given)
         elif layout == Coco.name:
             keys, notes = (named, ()) if given else _coco(root, masks)
-            notes += _crowds(root, masks)
+            notes += _crowds(root, masks, keys["classes"])
             keys |= {"masks": masks} if masks else {}
         elif layout == LabelMe.name:
             keys = named or {"classes": list(LabelMe().labels(root))}
@@ -176,10 +204,12 @@ def _coco(root: Path, masks: str | None) -> _Own:
     return {"classes": list(used)}, tuple(notes)
 
 
-def _crowds(root: Path, masks: str | None) -> tuple[str, ...]:
+def _crowds(root: Path, masks: str | None, classes: Sequence[str]) -> tuple[str, ...]:
     crowds = Coco(Options(masks=masks)).crowds(root)
-    counted = some([f"{count} of {name}" for name, count in crowds.most_common()], _SHOWN)
-    return (f"marked as crowds (iscrowd), and drawn as other objects are: {counted}",) if crowds else ()
+    # What is none of the classes counts nowhere, crowd or not.
+    counted = [f"{count} of {name}" for name, count in crowds.most_common() if name in classes]
+    said = f"marked as crowds (iscrowd), and drawn as other objects are: {some(counted, _SHOWN)}"
+    return (said,) if counted else ()
 
 
 def _tfds(root: Path, given: ClassNames | None) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from pipeline.init.files import absolute, find_files
 from pipeline.init.foreign_formats import name_foreign_format
 from pipeline.init.input_size import ProposedInput, propose_input
 from pipeline.init.inspection import Dataset, inspect_pairs
-from pipeline.init.known_layouts import has_pictures, own_keys, recognise
+from pipeline.init.known_layouts import Known, has_pictures, own_keys, recognise
 from pipeline.init.label_files import read_class_names
 from pipeline.init.label_search import name_classes
 from pipeline.init.mask_values import find_mask_values
@@ -67,7 +67,7 @@ def look_at_folders(images: Path, masks: Path, classes: str | None) -> Dataset:
     known = recognise(images, masks)
     if known is not None and known.instead_of_pictures:
         try:
-            return look_at_layout(known.layout, known.root, classes, known.masks)
+            return _look_at_known(known, classes)
         except InitError as error:
             try:
                 dataset = _look_at_pictures(images, masks, classes)
@@ -81,7 +81,12 @@ def look_at_folders(images: Path, masks: Path, classes: str | None) -> Dataset:
     except InitError as error:
         if known is None:
             raise _foreign(images, masks, error) from None
-    return look_at_layout(known.layout, known.root, classes, known.masks)
+    return _look_at_known(known, classes)
+
+
+def _look_at_known(known: Known, classes: str | None) -> Dataset:
+    dataset = look_at_layout(known.layout, known.root, classes, known.masks)
+    return replace(dataset, notes=(*dataset.notes, *known.notes))
 
 
 def _foreign(images: Path, masks: Path, error: InitError) -> InitError:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tiny_tfds import COUNTS, TinyPets, Unnamed, picture, prepare
 from components.dataset.features import MASK_ENCODED
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.label_mapping import LabelMapping
+from components.image_mask_example_gen.layouts import coco
 from pipeline.config import Recipe, load_recipe
 from pipeline.init.__main__ import main
 
@@ -150,7 +152,9 @@ def test_labelmes_polygons_are_drawn(case: Case, tmp_path: Path, capsys: pytest.
         np.testing.assert_array_equal(ids, np.asarray(expected))
 
 
-def test_labelme_with_its_files_in_a_folder_of_their_own(case: Case, tmp_path: Path) -> None:
+def test_labelme_with_its_files_in_a_folder_of_their_own(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = case("labelme")
     (root / "images").mkdir()
     (root / "labels").mkdir()
@@ -158,6 +162,12 @@ def test_labelme_with_its_files_in_a_folder_of_their_own(case: Case, tmp_path: P
         path.rename(root / ("images" if path.suffix == ".jpg" else "labels") / path.name)
     recipe = init(tmp_path, "--images", root / "images", "--masks", root / "labels")
     assert recipe.dataset.layout == "labelme" and len(class_ids(recipe.dataset)) == 12
+    assert "in neither folder" not in capsys.readouterr().out
+    (root / "other").mkdir()
+    for path in (root / "labels").glob("*1.json"):
+        path.rename(root / "other" / path.name)
+    init(tmp_path, "--images", root / "images", "--masks", root / "labels", "--force")
+    assert f"labelme lie below {root} and in neither folder" in capsys.readouterr().out
 
 
 def coco_set(root: Path, lists: Mapping[str, list[str]]) -> None:
@@ -238,21 +248,32 @@ def test_brush_masks_that_a_list_calls_crowds_are_classes_and_counted(
     said = capsys.readouterr().out
     assert "marked as crowds (iscrowd), and drawn as other objects are: 12 of cup" in said
     assert "in no mask" not in said and recipe.dataset.classes == ("background", "table", "cup")
+    with_table = init(tmp_path, *folders, "--classes", "background,table", "--force")
+    assert with_table.dataset.classes == ("background", "table")
+    assert "iscrowd" not in capsys.readouterr().out
     ids = next(iter(class_ids(recipe.dataset).values()))
     assert (ids[5, 5], ids[30, 30]) == (2, 1)
 
 
-@pytest.mark.parametrize("folder", ["annotations", "annotations/of/all/kinds"])
-def test_one_coco_list_can_be_named_as_the_masks(tmp_path: Path, folder: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "is_of_a_tool"), [("annotations", True), ("annotations/of/all/kinds", False)]
+)
+def test_one_coco_list_can_be_named_as_the_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, is_of_a_tool: bool
+) -> None:
     # However deep it lies, and of a kind that is not looked for.
     name = f"{folder}/stuff_train2017.json"
     train, val = OFFICIAL
     coco_set(tmp_path / "set", {name: OFFICIAL[train], val: OFFICIAL[val]})
     chosen = tmp_path / "set" / name
-    # As V7 writes it, whose own JSON holds no masks that are read.
-    content = {"info": {"url": "https://darwin.v7labs.com/"}, **json.loads(chosen.read_text())}
-    chosen.write_text(json.dumps(content))
+    read_json = Mock(wraps=coco.read_json)
+    monkeypatch.setattr(coco, "read_json", read_json)
+    if is_of_a_tool:
+        # As V7 writes it, whose own JSON holds no masks that are read.
+        content = {"info": {"url": "https://darwin.v7labs.com/"}, **json.loads(chosen.read_text())}
+        chosen.write_text(json.dumps(content))
     recipe = init(tmp_path, "--images", tmp_path / "set/train2017", "--masks", chosen)
+    assert is_of_a_tool or read_json.call_count == 1
     assert recipe.dataset.masks == name
     assert {key.split("/")[0] for key in class_ids(recipe.dataset)} == {"train2017"}
 
@@ -271,6 +292,28 @@ def test_annotations_elsewhere_in_a_home_are_not_taken_for_the_masks(
     capsys.readouterr()
     line = refusal(capsys, tmp_path / "empty", tmp_path / "other/images", tmp_path / "empty")
     assert "holds 1 files" in line
+
+
+@pytest.mark.parametrize(
+    ("lists", "pattern", "pairs"),
+    [
+        (["a.json"], "mine/a.json", 9),
+        (["lists/a.json", "lists/b.json", "lists/captions_b.json"], "mine/lists/{a,b}.json", 18),
+        (["a/all.json", "b/all.json", "b/captions_b.json"], "mine/**/all.json", 18),
+    ],
+)
+def test_of_coco_lists_those_of_the_named_folder_alone_are_taken(
+    tmp_path: Path, lists: list[str], pattern: str, pairs: int
+) -> None:
+    coco_set(tmp_path / "other", {"notes.json": [f"images/{number}.jpg" for number in range(12)]})
+    own = [path for path in lists if "captions" not in path]
+    named = {path: [f"mine/{Path(path).parent}/{i}_{n}.jpg" for n in range(9)] for i, path in enumerate(own)}
+    coco_set(tmp_path, {f"mine/{path}": images for path, images in named.items()})
+    for path in set(lists) - set(own):
+        (tmp_path / "mine" / path).write_text(json.dumps({"images": [], "annotations": []}))
+    (tmp_path / "images").mkdir()
+    recipe = init(tmp_path, "--images", tmp_path / "images", "--masks", tmp_path / "mine")
+    assert recipe.dataset.masks == pattern and len(class_ids(recipe.dataset)) == pairs
 
 
 def test_a_prepared_tfds_set_has_its_names_and_splits(tmp_path: Path) -> None:

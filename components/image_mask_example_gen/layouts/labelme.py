@@ -48,8 +48,15 @@ class LabelMe(Layout):
 
     def missing(self, root: Path) -> list[str]:
         """Returns what the root lacks."""
-        found = any(_is_labelme(root / path) for path in _json_files(root))
-        return [] if found else ['file *.json with "shapes" and "imagePath", as labelme writes beside images']
+        return (
+            []
+            if next(self.annotations(root), None)
+            else ['file *.json with "shapes" and "imagePath", as labelme writes beside images']
+        )
+
+    def annotations(self, root: Path) -> Iterator[str]:
+        """Yields the JSON files that hold shapes, relative to the root."""
+        return (path for path in _json_files(root) if _is_labelme(root / path))
 
     def labels(self, root: Path) -> tuple[str, ...]:
         """Returns the labels that any shape has, in alphabetical order, background first.
@@ -58,9 +65,7 @@ class LabelMe(Layout):
           StageError: a file cannot be read.
         """
         found = {BACKGROUND}
-        for path in _json_files(root):
-            if not _is_labelme(root / path):
-                continue
+        for path in self.annotations(root):
             try:
                 shapes = _read(root / path)["shapes"]
             except ValueError as error:
