@@ -363,9 +363,11 @@ def _apply(override: str, values: dict[str, Any]) -> None:
         # It comes from a shell variable that was never set, and null may ask for less than the recipe does.
         raise RecipeError([f"--set {override}: the value is empty; write null to mean none"])
     try:
-        value = load_yaml(text)
+        value = _unshared(load_yaml(text))
     except ValueError as error:
         raise RecipeError([f"--set {override}: the value is not YAML: {error}"]) from None
+    except RecursionError:
+        raise RecipeError([f"--set {override}: an alias stands inside its own anchor"]) from None
     _set(values, parts, value, f"--set {override}")
 
 

@@ -67,11 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_place(model, "name the model by another path")
         check_model(model, recipe)
         check_place(args.output, "choose another --output")
+        if recipe.dataset.root and os.path.realpath(args.output) == os.path.realpath(recipe.dataset.root):
+            raise ValueError(f"--output {args.output} is the folder of the data; choose another")
         args.output.mkdir(parents=True, exist_ok=True)
         log = args.output / _LOG
-        # Beside a log of what failed, an earlier page would be taken for this model's.
-        for left in (_LOG, PAGE_FILE, DATA_FILE, SPLITS_FILE):
-            (args.output / left).unlink(missing_ok=True)
+        if log.exists():
+            # Beside a log of what failed, an earlier page would be taken for this model's.
+            for left in (_LOG, PAGE_FILE, DATA_FILE, SPLITS_FILE):
+                (args.output / left).unlink(missing_ok=True)
         log.touch()
     except OSError as error:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)

@@ -202,11 +202,20 @@ def _part_before_wildcards(pattern: Path) -> Path:
 def _require_readable_folders(pattern: Path) -> None:
     """Raises OSError for a folder that a pattern leads into and that cannot be read: glob passes over it."""
     for number, part in enumerate(pattern.parts):
-        if not glob.has_magic(part):
-            continue
         above = Path(*pattern.parts[:number])
+        if not glob.has_magic(part):
+            if glob.has_magic(str(above)):
+                _require_searchable(above, part)
+            continue
         # All that "**" stands for is looked into, too.
         looked_into = above / part if part == "**" else above
         for folder in glob.iglob(os.path.join(looked_into, ""), recursive=True):
             with suppress(FileNotFoundError):
                 os.scandir(Path(folder)).close()
+
+
+def _require_searchable(folders: Path, name: str) -> None:
+    """Raises OSError for a folder that a pattern stands for where it cannot be seen whether it has a name."""
+    for folder in glob.iglob(os.path.join(folders, ""), recursive=True):
+        with suppress(FileNotFoundError):
+            os.lstat(Path(folder, name))

@@ -388,6 +388,12 @@ def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cau
     assert "Failed: " in done.out and "dataset.max_rejected_fraction" in done.out
     assert sorted(path.name for path in (home / "evaluation").iterdir()) == ["evaluation.log"]
 
+    # Without that log they are somebody else's.
+    (home / "evaluation/evaluation.log").unlink()
+    (home / "evaluation/splits.csv").write_text("somebody's")
+    assert evaluate("--data", "other").code == 1
+    assert (home / "evaluation/splits.csv").read_text() == "somebody's"
+
 
 @pytest.mark.parametrize(
     ("model", "args", "said"),
@@ -429,6 +435,7 @@ def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cau
         ("tiny", ["--output", "evaluation/u?"], "evaluation/u?: TensorFlow and Beam take ? in a path for a"),
         ("[1]", [], "/[1]/3: TensorFlow and Beam take [ in a path for a part of a pattern"),
         ("tiny", ["--output", "/proc"], "/proc/evaluation.log: No such file or directory"),
+        ("tiny", ["--data", "other", "--output", "other/."], "--output other is the folder of the data"),
     ],
 )
 def test_a_mistake_ends_with_2_and_a_line_before_anything_is_written(

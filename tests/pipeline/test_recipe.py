@@ -400,6 +400,11 @@ def test_a_recipe_without_an_end_is_no_recipe(tmp_path: Path, text: str, said: s
     assert str(file) in problem and said in problem
 
 
+def test_a_value_without_an_end_is_no_value() -> None:
+    with pytest.raises(RecipeError, match=r"^--set .*: an alias stands inside its own anchor$"):
+        load_recipe("shapes", overrides=["training=&x {a: *x}"])
+
+
 def test_a_file_that_is_not_text_says_so(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_bytes(b"\xff\xfe\xfa")

@@ -148,6 +148,13 @@ def test_a_folder_is_searched_as_ingestion_does_past_links_but_not_past_what_it_
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return scandir(path)
 
+    lstat = os.lstat
+
+    def refuse_names(path: Any, **options: Any) -> Any:
+        if Path(path).parent == Path("photos/sub"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return lstat(path, **options)
+
     monkeypatch.setattr(os, "scandir", refuse)
     for images in ("photos", "photos/**", "photos/**/*.PNG", "photos/*/*.PNG", "ph*/sub/*.PNG"):
         run = predict(server, "photos/a.png", images, "--output", "masks")
@@ -155,6 +162,12 @@ def test_a_folder_is_searched_as_ingestion_does_past_links_but_not_past_what_it_
         assert run.stderr == ["python -m pipeline.predict: photos/sub: Permission denied"]
     assert predict(server, "photos/*.png", "--output", "masks").returncode == 0
     requests += 1
+    monkeypatch.setattr(os, "lstat", refuse_names)
+    run = predict(server, "photos/a.png", "photos/*/b.PNG", "--output", "masks")
+    assert (run.returncode, run.stderr[-1:]) == (
+        2,
+        ["python -m pipeline.predict: photos/sub/b.PNG: Permission denied"],
+    )
     assert len(server.requests) == requests
 
 

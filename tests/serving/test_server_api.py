@@ -351,7 +351,8 @@ def test_requests_in_flight_are_answered_before_the_server_is_gone(tmp_path: Pat
         asking.join()
         stopping.join()
         # All were answered, and who watches the health holds nothing up.
-        assert [status for status, _ in rest] == [200, 1] and time.monotonic() - started < 8
+        # Which of the two threads notes its end first is the system's choice.
+        assert sorted(status for status, _ in rest) == [1, 200] and time.monotonic() - started < 8
         assert _refusal(stub.Predict, _request())[0] == "UNAVAILABLE"
 
 
