@@ -91,6 +91,20 @@ def test_a_list_of_another_spelling_that_repeats_vocs_own_is_passed_over(
     }
 
 
+def test_a_list_of_another_spelling_that_tells_more_than_vocs_own_counts(tmp_path: Path) -> None:
+    voc_tree(tmp_path, train=["a", "b", "c"], val=["d"], valid=["d", "e"])
+    found = config("voc", tmp_path).source.scan(tmp_path).entries
+    assert {e.key: e.official_split for e in found} == dict.fromkeys("abc", "train") | dict.fromkeys(
+        "de", "val"
+    )
+    voc_tree(tmp_path, valid=["c", "e"])
+    with pytest.raises(StageError, match=r"valid.txt: c is in ImageSets/Segmentation/train.txt, too"):
+        config("voc", tmp_path).source.scan(tmp_path)
+    (tmp_path / "ImageSets/Segmentation/val.txt").unlink()
+    with pytest.raises(StageError, match=r"valid.txt: c is in ImageSets/Segmentation/train.txt, too"):
+        config("voc", tmp_path).source.scan(tmp_path)
+
+
 def test_of_voc_only_what_a_list_wants_is_missed(tmp_path: Path) -> None:
     voc_tree(tmp_path, train=["a", "b"], val=["c"], test=["d"])
     draw(tmp_path, ["JPEGImages/boxes_only.jpg", "JPEGImages/extra.jpg"])

@@ -122,11 +122,11 @@ def _read_lists(root: Path, known: Collection[str]) -> tuple[list[str], dict[str
                 names = list(dict.fromkeys(_listed_name(line, known) for line in lines if line.strip()))
                 (own if stem in _SPLITS else others).setdefault(named[0], {})[path] = names
     # VOC's own are in lower case; CVAT's are called Train, Validation and Test, others' valid.txt. Beside its
-    # own another, dev.txt say, may be a second name for a part of them.
+    # own another, dev.txt say, may be a second name for a part of them: it counts where it tells more.
     of_own = {name for split in own.keys() - {"trainval"} for names in own[split].values() for name in names}
-    for split in others.keys() - own.keys():
-        if told := {path: names for path, names in others[split].items() if of_own.isdisjoint(names)}:
-            own[split] = told
+    for split, paths in others.items():
+        if told := {path: names for path, names in paths.items() if not of_own.issuperset(names)}:
+            own[split] = own.get(split, {}) | told
     lists = [(split, path, names) for split in _SPLITS for path, names in own.get(split, {}).items()]
     listed: dict[str, str] = {}
     told_by: dict[str, str] = {}
