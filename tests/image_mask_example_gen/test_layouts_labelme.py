@@ -142,8 +142,9 @@ def test_a_picture_elsewhere_is_not_taken_for_one_that_was_renamed_with_its_file
     annotate(tmp_path, "json/0002")
     annotate(tmp_path, "json/0003_gt", image="0003.jpg")
     (tmp_path / "raw").mkdir()
-    for name in ("0001", "0002", "0003"):
-        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / f"raw/{name}.jpg")
+    annotate(tmp_path, "siteC/C_0004", image="0004.jpeg")
+    for name in ("0001.jpg", "0002.jpg", "0003.jpg", "0004.jpeg"):
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / f"raw/{name}")
     # What was drawn of it, say, under the name of the JSON file.
     for name in ("0002", "0003_gt"):
         (tmp_path / f"json/{name}.jpg").rename(tmp_path / f"json/{name}.png")
@@ -152,6 +153,7 @@ def test_a_picture_elsewhere_is_not_taken_for_one_that_was_renamed_with_its_file
         "siteB/B_0001.json": "siteB/B_0001.jpg",
         "json/0002.json": "raw/0002.jpg",
         "json/0003_gt.json": "raw/0003.jpg",
+        "siteC/C_0004.json": "siteC/C_0004.jpg",
     }
 
 

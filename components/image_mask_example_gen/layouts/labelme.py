@@ -77,7 +77,8 @@ class LabelMe(Layout):
         """Finds each JSON file's image: what it names, else the picture of the same name beside it.
 
         A picture elsewhere that alone has the name is meant where the JSON file is called so as well, or lies
-        beside none of its own name and of the same kind: both may have been renamed since it was written.
+        beside none of its own name but a PNG instead of another kind, as renderings are: else both may have
+        been renamed since it was written.
         Pictures without a JSON file have not been annotated and are set aside.
         """
         pictures, annotations = [], []
@@ -177,15 +178,20 @@ def _image_of(
     # What was annotated elsewhere has folders that are not here.
     folder, name = PurePosixPath(path).parent, PurePosixPath(named.replace("\\", "/")).name
     candidates = [path_below(folder, named), path_below(folder, name)]
-    # A picture beside of another kind may be what was drawn of the shapes.
+    # A PNG beside, where none is named, may be what was drawn of the shapes. Of other kinds one is spelt in
+    # several ways, .jpg and .jpeg.
     is_renamed = (
         beside is not None
-        and PurePosixPath(beside).suffix.lower() == PurePosixPath(name).suffix.lower()
+        and (_is_png(name) or not _is_png(beside))
         and PurePosixPath(name).stem != PurePosixPath(path).stem
     )
     if len(places[name]) == 1 and not is_renamed:
         candidates += places[name]
     return next((each for each in candidates if each in pictures), beside)
+
+
+def _is_png(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() == ".png"
 
 
 def _is_labelme(path: Path) -> bool:
