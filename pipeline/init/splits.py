@@ -106,6 +106,7 @@ class _Files:
     """What may be lists, relative to the root."""
 
     own: list[str] = field(default_factory=list)
+    """The nearest to the data first."""
     others: list[str] = field(default_factory=list)
     """Those of another set, as it seems, or of another form of the masks."""
     cut: list[Path] = field(default_factory=list)
@@ -139,7 +140,12 @@ def find_splits(
     )
     sources = [source for source in found if source is not None]
     if not sources:
-        notes = [*dict.fromkeys(unused), *_unread(root, files.own), *_elsewhere(root, files, entries, alone)]
+        notes = [
+            *dict.fromkeys(unused),
+            *_too_many(root, files.own),
+            *_unread(root, files.own),
+            *_elsewhere(root, files, entries, alone),
+        ]
         return FoundSplits({}, tuple(notes))
     chosen, *others = sources
     chosen = next(filter(None, (_with_val(chosen, other) for other in others)), chosen)
@@ -425,6 +431,15 @@ def _paths(declaration: Mapping[str, Any]) -> Iterator[str]:
     yield from [said] if isinstance(said, str) else said
 
 
+def _too_many(root: Path, files: Sequence[str]) -> Iterator[str]:
+    """Says which tables were not read, as others lie nearer to the data."""
+    if unread := list(_small(root, files, TABLES))[_MOST_FILES:]:
+        yield (
+            f"{len(unread)} tables were not read for splits, as {_MOST_FILES} others lie nearer to the data "
+            f"({some(unread)}): move one that has a column of splits right into {root}"
+        )
+
+
 def _unread(root: Path, files: Sequence[str]) -> Iterator[str]:
     """Says which JSON files seem to tell splits: no recipe can name them."""
     for path in islice(_small(root, files, {".json"}), _MOST_FILES):
@@ -460,9 +475,14 @@ def _find_files(root: Path, folders: Sequence[Path]) -> _Files:
         found.own += _told(files_below(root, onerror=None))
         return found
     around = dict.fromkeys(above for each in folders for above in each.parents if above.is_relative_to(root))
-    left = _MOST_FILES_BESIDE
     for folder in sorted(around):
         found.own += _told(_right_in(root, folder))
+    for folder in dict.fromkeys(folders):
+        start = folder.relative_to(root).as_posix()
+        found.own += _told(f"{start}/{path}" for path in files_below(folder, onerror=None))
+    left = _MOST_FILES_BESIDE
+    in_folders_beside: list[str] = []
+    for folder in sorted(around):
         for beside in _folders_in(folder):
             is_of_voc = beside.name.lower() == _OF_VOC
             if beside in folders or beside in around or (may_hold_anything(folder) and not is_of_voc):
@@ -480,10 +500,9 @@ def _find_files(root: Path, folders: Sequence[Path]) -> _Files:
                 found.cut.append(beside)
             is_own = is_of_voc or not (has_pictures or len(files) > most)
             start = beside.relative_to(root).as_posix()
-            (found.own if is_own else found.others).extend(_told(f"{start}/{path}" for path in files))
-    for folder in dict.fromkeys(folders):
-        start = folder.relative_to(root).as_posix()
-        found.own += _told(f"{start}/{path}" for path in files_below(folder, onerror=None))
+            (in_folders_beside if is_own else found.others).extend(_told(f"{start}/{path}" for path in files))
+    # Results of experiments lie deep, and are many.
+    found.own += sorted(in_folders_beside, key=lambda path: path.count("/"))
     return found
 
 

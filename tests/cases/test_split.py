@@ -334,6 +334,35 @@ def test_a_table_with_a_column_of_splits_divides_it(
     assert planned(recipe) == {"train": images(*TRAIN), "val": images(*VAL), "test": images(*TEST)}
 
 
+@pytest.mark.parametrize(
+    "others", [[f"run{number:02d}/metrics.csv" for number in range(24)], ["old/split.csv"]]
+)
+def test_a_table_right_around_the_data_comes_before_those_of_folders_beside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], others: list[str]
+) -> None:
+    root = tmp_path / "data"
+    draw(root, [(f"raw/images/{n:03d}.jpg", f"derived/masks/{n:03d}.png") for n in range(12)])
+    rows = [f"{n:03d}.jpg,{'test' if n in TEST else 'train'}" for n in range(12)]
+    own = root / "raw/split.csv"
+    own.write_text("\n".join(["file,split", *rows]))
+    swapped = [row.replace("test", "-").replace("train", "test").replace("-", "train") for row in rows]
+    for path in others:
+        (root / "analysis" / path).parent.mkdir(parents=True, exist_ok=True)
+        content = ["file,split", *swapped] if "split" in path else ["loss,epoch", "0.5,1"]
+        (root / "analysis" / path).write_text("\n".join(content))
+    folders = (root / "raw/images", root / "derived/masks", tmp_path / "r.yaml")
+    assert planned(init(*folders))["test"] == {f"raw/images/{n:03d}.jpg" for n in TEST}
+    capsys.readouterr()
+    if len(others) > 1:
+        (root / "analysis/run23/deep").mkdir()
+        own.rename(root / "analysis/run23/deep/split.csv")
+        assert not init(*folders).dataset.splits.declared
+        assert (
+            "1 tables were not read for splits, as 24 others lie nearer to the data "
+            "(analysis/run23/deep/split.csv)"
+        ) in capsys.readouterr().out
+
+
 def test_a_table_in_which_two_columns_may_be_the_names_is_said_and_not_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
