@@ -101,7 +101,8 @@ def _pattern(folder: Path, files: Sequence[str]) -> str:
     if len(names) == 1:
         name = escape(names[0])
     else:
-        name = "*" if any(re.search("[,{}]", stem) for stem in names) else f"{{{','.join(names)}}}"
+        choices = ",".join(re.sub("[,{}]", r"[\g<0>]", each) for each in names)
+        name = f"{{{choices}}}"
     parents = {path.parent for path in paths}
     start = escape(str(parents.pop())) if len(parents) == 1 else f"{escape(folder.as_posix())}/**"
     return f"{start}/{name}.json"

@@ -299,6 +299,11 @@ def test_annotations_elsewhere_in_a_home_are_not_taken_for_the_masks(
     [
         (["a.json"], "mine/a.json", 9),
         (["lists/a.json", "lists/b.json", "lists/captions_b.json"], "mine/lists/{a,b}.json", 18),
+        (
+            ["lists/a,1.json", "lists/{b}.json", "lists/captions_a.json"],
+            "mine/lists/{a[,]1,[{]b[}]}.json",
+            18,
+        ),
         (["a/all.json", "b/all.json", "b/captions_b.json"], "mine/**/all.json", 18),
     ],
 )

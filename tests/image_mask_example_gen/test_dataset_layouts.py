@@ -53,6 +53,12 @@ def scan_folder(root: Path, images: str, masks: str) -> Scan:
         # A class of one letter is that letter, as init writes names that hold wildcards.
         ("ph [[]1] [[]2]/*.jpg", "m [[]1]/*.png", ["ph [1] [2]/x_0.jpg", "m [1]/x_0.png"], ["x_0"]),
         ("i/[[]*]_*.jpg", "m/[[]*]_*_[?][{]a,b}.png", ["i/[a]_1.jpg", "m/[a]_1_?{a,b}.png"], ["[a]_1"]),
+        (
+            "i/{a[,]b,[{]c[}]}.jpg",
+            "m/*.png",
+            ["i/a,b.jpg", "i/a.jpg", "i/{c}.jpg", "m/a,b.png", "m/{c}.png"],
+            ["a,b", "{c}"],
+        ),
         ("i/[[!]_*.jpg", "m/[[!]_*.png", ["i/[_1.jpg", "m/[_1.png"], ["[_1"]),
         ("i/*.jpg", "m/mask_*.png", ["i/1.jpg", "m/mask_1.png"], ["1"]),
         ("i/img_*.jpg", "m/mask_*_gt.png", ["i/img_1.jpg", "m/mask_1_gt.png"], ["1"]),

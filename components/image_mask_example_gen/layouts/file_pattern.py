@@ -13,7 +13,10 @@ from components.bucket import BucketPath
 from components.folders import files_below, split_suffix
 from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
 
-_CHOICE = r"\{[^{}]*,[^{}]*\}"
+_ESCAPED = r"\[([,{}])\]"
+_IN_CHOICE = r"(?:\[[,{}]\]|(?!\[[,{}]\])[^{}])*"
+_CHOICE = rf"\{{{_IN_CHOICE},{_IN_CHOICE}\}}"
+_BETWEEN_CHOICES = re.compile(r",(?!\])|(?<!\[),")
 _SUFFIX = re.compile(rf"\.(?:[^.*?\[\]{{}}]+|{_CHOICE})$")
 _TOKEN = re.compile(rf"\[[!^]?\]?[^\]]*\]|{_CHOICE}|.", re.DOTALL)
 _ANY = "[^/]*"
@@ -58,7 +61,8 @@ class Files(NamedTuple):
 class FilePattern:
     """A pattern for paths: ``*``, ``?``, ``[…]`` and ``{a,b}`` within one name, ``**`` any folders.
 
-    The name of a file matches in any case. Where the pattern leaves its suffix open, pictures match alone.
+    Between braces ``[,]``, ``[{]`` and ``[}]`` are these letters, and all others are themselves. The name of
+    a file matches in any case. Where the pattern leaves its suffix open, pictures match alone.
     """
 
     def __init__(self, pattern: str):
@@ -213,7 +217,8 @@ def _tokens(part: str) -> Iterator[_Token]:
         elif len(text) == 1 or (text.startswith("[") and len(body) == 1):
             yield _Token(re.escape(body or text), body or text)
         elif text.startswith("{"):
-            yield _Token(f"(?i:{'|'.join(map(re.escape, body.split(',')))})", None)
+            choices = (re.sub(_ESCAPED, r"\1", choice) for choice in _BETWEEN_CHOICES.split(body))
+            yield _Token(f"(?i:{'|'.join(map(re.escape, choices))})", None)
         else:
             body = _SPECIAL.sub(r"\\\g<0>", body)
             yield _Token(f"[^{body[1:]}]" if body.startswith("!") else f"[{body}]", None)
