@@ -293,8 +293,9 @@ def _in_lists(
     names = PairNames(entries, alone)
     pairs = frozenset(entry.image for entry in entries)
 
-    def likely(key: tuple[str, str]) -> tuple[bool, int, str]:
-        return "segmentation" not in key[0].lower(), len(key[1]), key[0]
+    def likely(key: tuple[str, str]) -> tuple[bool, int]:
+        # Of equally likely ones the nearest to the data, as the files come.
+        return "segmentation" not in key[0].lower(), len(key[1])
 
     best: tuple[float, _Source] | None = None
     for key in sorted(groups, key=likely)[:_MOST_FILES]:

@@ -478,6 +478,17 @@ def test_lists_beside_any_folder_around_images_and_masks_divide_them(
     assert {split: len(names) for split, names in found.items()} == {"train": 6, "val": 3, "test": 3}
 
 
+def test_lists_right_around_the_data_come_before_those_of_folders_beside(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    draw(root, [(f"raw/images/{n:03d}.jpg", f"derived/masks/{n:03d}.png") for n in range(12)])
+    write_lists(root / "raw", train=TRAIN, val=VAL, test=TEST)
+    for number in range(24):
+        (root / f"analysis/run{number:02d}").mkdir(parents=True)
+        write_lists(root / f"analysis/run{number:02d}", train=TEST, val=VAL, test=TRAIN)
+    found = planned(init(root / "raw/images", root / "derived/masks", tmp_path / "r.yaml"))
+    assert found["test"] == {f"raw/images/{n:03d}.jpg" for n in TEST}
+
+
 def test_lists_beside_another_form_of_the_masks_are_said_and_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
