@@ -51,7 +51,7 @@ class Clients:
 
     def hold(self) -> None:
         """Keeps all threads busy until the model may answer."""
-        for number in range(batching._THREADS):
+        for number in range(batching.BATCHES_AT_ONCE):
             self.submit(0.0, signature=f"held {number}")
             assert self.running.acquire(timeout=30)
 
@@ -62,7 +62,7 @@ class Clients:
             time.sleep(0.001)
 
     def merged(self) -> list[list[float]]:
-        return sorted(sorted(batch) for batch in self.batches[batching._THREADS :])
+        return sorted(sorted(batch) for batch in self.batches[batching.BATCHES_AT_ONCE :])
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ Every exported model takes as many: `ServingLimits.max_batch_size`.
 """
 MAX_WAITING: Final = 1024
 """Requests of a version that may wait for a batch."""
-_THREADS: Final = 2
-"""While the one computes, the other puts the next batch together."""
+BATCHES_AT_ONCE: Final = 2
+"""While the one computes, the other is put together, or computes where the one waits."""
 
 Tensors = dict[str, np.ndarray]
 Execute = Callable[[Tensors], Tensors]
@@ -56,7 +56,7 @@ class Batcher:
         self._waiting = 0
         self._closing = False
         self._threads = [
-            threading.Thread(target=self._work, name="batch", daemon=True) for _ in range(_THREADS)
+            threading.Thread(target=self._work, name="batch", daemon=True) for _ in range(BATCHES_AT_ONCE)
         ]
         for thread in self._threads:
             thread.start()
