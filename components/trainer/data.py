@@ -285,7 +285,11 @@ def _on_every_core(
     options = tf.data.Options()
     # On one core what tunes tf.data often sleeps while nothing runs, as long again as all of the decoding.
     options.autotune.enabled = False
-    return batches.map(decode, len(os.sched_getaffinity(0))).unbatch().with_options(options)
+    # Where a resize is divided among threads, the one that waits for them does nothing else.
+    cores = len(os.sched_getaffinity(0))
+    at_once = 2 * cores if cores > 1 else 1
+    options.threading.private_threadpool_size = at_once
+    return batches.map(decode, at_once).unbatch().with_options(options)
 
 
 def training_batches(
