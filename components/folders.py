@@ -19,13 +19,25 @@ _MOST_ARRIVALS: Final = 100
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Opens a file to be read; of a pipe, a socket or a device, which might never end, raises OSError."""
-    # A bucket has none of these, and to ask it would take as long as to read a small object.
+    """Opens a file to be read; raises OSError, see `file_size`."""
+    # A bucket has nothing but files, and to ask it would take as long as to read a small object.
     if not isinstance(path, BucketPath):
-        mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, no file", str(path))
+        file_size(path)
     return path.open("rb")
+
+
+def file_size(path: Path) -> int:
+    """Returns how many bytes a file has.
+
+    Raises:
+        OSError: it is a folder, or a pipe, a socket or a device, which might never end.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, no file", str(path))
+    return status.st_size
 
 
 def _raise(error: OSError) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import PngImagePlugin, UnidentifiedImageError
 
 from components.bucket import BucketPath
 from components.errors import StageError
-from components.folders import open_file
+from components.folders import file_size, open_file
 from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import read_png, write_png
 from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
@@ -105,13 +105,32 @@ def read_bytes(path: Path, holder: str) -> bytes:
       InputRejectedError: it is larger.
       OSError: it cannot be read.
     """
-    with open_file(path) as file:
-        # Asked for as much as may come, Python would take the memory for it before it reads.
-        size = file.seek(0, os.SEEK_END)
-        if size > MAX_FILE_BYTES:
-            raise InputRejectedError(Reason.NOT_DECODABLE, f"more than 1 GiB, which no {holder} can hold")
-        file.seek(0)
-        return file.read(size)
+    if type(path) is not PosixPath:
+        # An object in a bucket, or a record in a file.
+        with open_file(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            _check_bytes(size, holder)
+            file.seek(0)
+            # Asked for as much as may come, Python would take the memory for it before it reads.
+            return file.read(size)
+    size = file_size(path)
+    _check_bytes(size, holder)
+    # Python's own file makes ten calls of these four. At each another thread may take the interpreter, and to
+    # get it back takes longer than the call.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        parts = []
+        while size and (part := os.read(descriptor, size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
+
+
+def _check_bytes(size: int, holder: str) -> None:
+    if size > MAX_FILE_BYTES:
+        raise InputRejectedError(Reason.NOT_DECODABLE, f"more than 1 GiB, which no {holder} can hold")
 
 
 def read_picture(path: Path, max_pixels: int) -> tuple[bytes, Image.Image]:

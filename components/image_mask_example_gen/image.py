@@ -4,6 +4,7 @@ Pixels stay as they are stored; an EXIF orientation is kept beside them, for the
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -141,13 +142,19 @@ def _top_of_whole_jpeg(data: bytes, picture: Image.Image) -> np.ndarray | None:
         # for what is no tensor yet, TensorFlow leaves its fast path for one in Python.
         rows = tf.raw_ops.DecodeAndCropJpeg(
             contents=tf.constant(data),
-            crop_window=tf.constant([0, 0, min(_FIRST_ROWS, picture.height), picture.width]),
+            crop_window=_top(min(_FIRST_ROWS, picture.height), picture.width),
             channels=3,
             acceptable_fraction=1.0,
         )
         return rows.numpy()
     except tf.errors.OpError:
         return None
+
+
+@lru_cache(256)
+def _top(height: int, width: int) -> tf.Tensor:
+    """The window of so many rows, which takes longer to make than most that is done with it."""
+    return tf.constant([0, 0, height, width])
 
 
 def _first_rows(pixels: np.ndarray) -> np.ndarray:
