@@ -119,9 +119,9 @@ def _counting() -> Iterator[tuple[Counter[Any], Counter[str]]]:
     shuffled: Counter[str] = Counter()
     write = WriteShard.write
 
-    def counted_write(self: WriteShard, shard: Any) -> None:
+    def counted_write(self: WriteShard, shard: Any, *masks: Any) -> None:
         pairs[self] += len(shard.entries)
-        write(self, shard)
+        write(self, shard, *masks)
 
     def appending(kind: type) -> Any:
         append = kind.append  # type: ignore[attr-defined]

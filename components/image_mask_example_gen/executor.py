@@ -6,7 +6,7 @@ import logging
 import pickle
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from itertools import chain, repeat
@@ -34,12 +34,12 @@ from components.image_mask_example_gen.checks import (
     check_shared,
     find_shared_pictures,
 )
-from components.image_mask_example_gen.class_mask import MaskReader
+from components.image_mask_example_gen.class_mask import MaskReader, ReadMask
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.example import ExampleReader
 from components.image_mask_example_gen.inputs import ingestion_settings, opened_root
 from components.image_mask_example_gen.label_mapping import LabelMapping
-from components.image_mask_example_gen.masks_beside import MasksBeside
+from components.image_mask_example_gen.masks_beside import MaskProcess, MasksBeside
 from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
 from components.image_mask_example_gen.report import (
     Rejection,
@@ -95,23 +95,49 @@ class WriteShard(beam.DoFn):
         self._split_dirs = split_dirs
         self._scratch = scratch
         self._beside = beside
+        self._process: MaskProcess | None = None
+        self._asked: tuple[Shard, Iterator[ReadMask]] | None = None
+
+    def start_bundle(self) -> None:
+        """Forgets what an error may have left of a bundle before."""
+        self._process = self._asked = None
 
     def process(self, place: ShardPlace) -> None:
-        """Writes one shard and its outcome."""
+        """Writes one shard and its outcome, or, while its masks are read beside, those of the one before."""
         with fileio.open(_entries_file(self._scratch), "rb") as file:
             file.seek(place.offset)
-            entries = pickle.loads(file.read(place.size))
-        self.write(Shard(place.split, place.file, entries))
+            shard = Shard(place.split, place.file, pickle.loads(file.read(place.size)))
+        if self._beside is None:
+            self.write(shard)
+            return
+        self._process = self._process or self._beside.take()
+        masks = self._process.ask(shard.entries)
+        self._write_asked()
+        self._asked = shard, masks
 
-    def write(self, shard: Shard) -> None:
-        """The same of a shard whose entries are at hand."""
+    def finish_bundle(self) -> None:
+        """Writes the last shard."""
+        self._write_asked()
+        if self._beside and self._process:
+            self._beside.give_back(self._process)
+
+    def _write_asked(self) -> None:
+        if self._asked:
+            self.write(*self._asked)
+
+    def write(self, shard: Shard, masks: Iterable[ReadMask | None] = repeat(None)) -> None:
+        """Writes a shard whose entries are at hand, and its outcome.
+
+        Args:
+          shard: It.
+          masks: Those of its entries; None for one that has not been read.
+        """
         # A runner may try a shard twice, even at the same time: each try has files of its own.
         partial = f"{self._scratch}/{uuid.uuid4().hex}"
         outcome: Outcome = []
         in_bucket = isinstance(self._reader.masks.root, BucketPath)
         with (
             tf.io.TFRecordWriter(partial) as writer,
-            self._beside.reading(shard.entries) if self._beside else nullcontext(repeat(None)) as masks,
             # A local file is there at once, and to ask for it takes a tenth of what its image takes.
             closing(reading_ahead(shard.entries, self._reader.files))
             if in_bucket

@@ -12,16 +12,19 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from threading import Lock
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Lock, Thread
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Final, Self
 
 from components.errors import StageError
 from components.image_mask_example_gen.class_mask import MaskReader, ReadMask
 from components.image_mask_example_gen.layouts.layout import Entry
 
 _COMMAND: Final = (sys.executable, "-W", "ignore", "-m", "components.image_mask_example_gen.masks_beside")
+_MEMORY: Final = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(16 << 20)}
+"""By itself glibc gives a mask's arrays back to the system, and clears as many pages for the next mask."""
 
 
 class MasksBeside:
@@ -40,8 +43,8 @@ class MasksBeside:
         self._key = uuid.uuid4().hex
         self._reader = pickle.dumps(reader)
         self._lock = Lock()
-        self._all: list[subprocess.Popen[bytes]] = []
-        self._free: list[subprocess.Popen[bytes]] = []
+        self._all: list[MaskProcess] = []
+        self._free: list[MaskProcess] = []
 
     def __reduce__(self) -> tuple[Callable[[str], "MasksBeside"], tuple[str]]:
         return _find, (self._key,)
@@ -56,34 +59,24 @@ class MasksBeside:
         with self._lock:
             del _open[self._key]
         for process in self._all:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                # What it was not told any more is of no use to anybody.
-                with suppress(BrokenPipeError):
-                    _pipe(pipe).close()
+            process.end()
 
-    @contextmanager
-    def reading(self, entries: Sequence[Entry]) -> Iterator[Iterator[ReadMask]]:
-        """The masks of some pairs, in their order; they are read ahead by as much as a pipe holds."""
-        process = self._take()
-        yield _answers(process, entries)
-        # Not where an error left answers in its pipe, which would be taken for those to the next question.
-        with self._lock:
-            self._free.append(process)
-
-    def _take(self) -> subprocess.Popen[bytes]:
+    def take(self) -> "MaskProcess":
+        """A process that nobody else asks, until it is given back."""
         with self._lock:
             if self._free:
                 return self._free.pop()
             if self._key not in _open:
                 raise StageError("no masks are read any more")
-            process = subprocess.Popen(
-                _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-            )
+            process = MaskProcess()
             self._all.append(process)
-        _send(process, self._reader)
+        process.send(self._reader)
         return process
+
+    def give_back(self, process: "MaskProcess") -> None:
+        """Takes one back that has answered all; what an error left unread would be taken for other masks."""
+        with self._lock:
+            self._free.append(process)
 
 
 _open: Final[dict[str, MasksBeside]] = {}
@@ -93,34 +86,68 @@ def _find(key: str) -> MasksBeside:
     return _open[key]
 
 
-def _answers(process: subprocess.Popen[bytes], entries: Sequence[Entry]) -> Iterator[ReadMask]:
-    """Asks for the masks of some pairs.
+class MaskProcess:
+    """A process that reads masks, and goes on to those asked for next without being waited for."""
 
-    Raises:
-      StageError: the process has ended.
-      Exception: it has met an error that is no fault of a file.
-    """
-    _send(process, pickle.dumps(entries))
-    for _ in entries:
-        answer = _receive(process)
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            _COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env=_MEMORY | os.environ,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, entries: Sequence[Entry]) -> Iterator[ReadMask]:
+        """Asks for the masks of some pairs, and returns them in their order.
+
+        They are read ahead by as much as a pipe holds. Who asks again before all are there gets those first.
+
+        Raises:
+          StageError: the process has ended; so does the iterator.
+          Exception: an error that is no fault of a file, from the iterator.
+        """
+        self.send(pickle.dumps(entries))
+        return (self._receive() for _ in entries)
+
+    def send(self, data: bytes) -> None:
+        """Sends what is read whatever there is to do; raises StageError."""
+        try:
+            _pipe(self._process.stdin).write(data)
+            _pipe(self._process.stdin).flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+
+    def end(self) -> None:
+        """Ends it, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            # What it was not told any more is of no use to anybody.
+            with suppress(BrokenPipeError):
+                _pipe(pipe).close()
+
+    def _receive(self) -> ReadMask:
+        try:
+            answer: ReadMask | Exception = pickle.load(_pipe(self._process.stdout))
+        except (EOFError, pickle.UnpicklingError):
+            raise self._ended() from None
         if isinstance(answer, Exception):
             raise answer
-        yield answer
+        return answer
 
-
-def _send(process: subprocess.Popen[bytes], data: bytes) -> None:
-    try:
-        _pipe(process.stdin).write(data)
-        _pipe(process.stdin).flush()
-    except BrokenPipeError:
-        raise _ended(process) from None
-
-
-def _receive(process: subprocess.Popen[bytes]) -> Any:
-    try:
-        return pickle.load(_pipe(process.stdout))
-    except (EOFError, pickle.UnpicklingError):
-        raise _ended(process) from None
+    def _ended(self) -> StageError:
+        status = self._process.wait()
+        if status > 0:
+            return StageError(f"a process that reads masks ended with status {status}; the log has its error")
+        return StageError(
+            f"a process that reads masks was killed by {signal.Signals(-status).name}; give the stage more "
+            "memory, or one worker, which needs no such process (--set beam.workers=1)"
+        )
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
@@ -128,29 +155,33 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     return pipe
 
 
-def _ended(process: subprocess.Popen[bytes]) -> StageError:
-    status = process.wait()
-    if status > 0:
-        return StageError(f"a process that reads masks ended with status {status}; the log has its error")
-    return StageError(
-        f"a process that reads masks was killed by {signal.Signals(-status).name}; give the stage more "
-        "memory, or one worker, which needs no such process (--set beam.workers=1)"
-    )
-
-
 def main() -> None:
     """Answers on standard output what standard input asks: first comes a reader, then lists of entries."""
     # Who asked may be gone.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    questions, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # A thread that waits in sys.stdin when all ends would be a fatal error.
+    questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     # What a library prints would be taken for an answer.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     reader: MaskReader = pickle.load(questions)
-    with suppress(EOFError):
-        while True:
-            for entry in pickle.load(questions):
-                pickle.dump(_answer(reader, entry), answers)
-                answers.flush()
+    asked: SimpleQueue[Sequence[Entry] | Exception] = SimpleQueue()
+    Thread(target=_listen, args=(questions, asked), daemon=True).start()
+    while not isinstance(entries := asked.get(), EOFError):
+        if isinstance(entries, Exception):
+            raise entries
+        for entry in entries:
+            pickle.dump(_answer(reader, entry), answers)
+            answers.flush()
+
+
+def _listen(questions: IO[bytes], asked: "SimpleQueue[Sequence[Entry] | Exception]") -> None:
+    """Passes on what is asked, at once: who asks while answers fill their pipe would else wait for ever."""
+    while True:
+        try:
+            asked.put(pickle.load(questions))
+        except Exception as error:  # EOFError, where all is asked
+            asked.put(error)
+            return
 
 
 def _answer(reader: MaskReader, entry: Entry) -> ReadMask | Exception:

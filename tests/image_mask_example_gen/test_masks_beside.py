@@ -22,17 +22,22 @@ from PIL import Image
 
 from components.bucket import BucketPath
 from components.dataset.contracts import INGESTION_FILE
+from components.errors import StageError
 from components.image_mask_example_gen import executor
 from components.image_mask_example_gen.class_mask import MaskReader
 from components.image_mask_example_gen.config import DatasetConfig
+from components.image_mask_example_gen.example import ExampleReader
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Entry
-from components.image_mask_example_gen.masks_beside import MasksBeside
-from components.image_mask_example_gen.plan import Plan
+from components.image_mask_example_gen.masks_beside import MaskProcess, MasksBeside
+from components.image_mask_example_gen.plan import Plan, Shard
+from components.image_mask_example_gen.report import Reason, Rejection
+from components.imaging.reading import RGB
 from pipeline.beam_config import BeamConfig
 from pipeline.failures import explain_failure
 
 PAIRS = 24
+_PIPE_BYTES = 1 << 16
 DEADLINE = 10
 """Seconds, after which benchmarks.kills takes a process for one that stays."""
 
@@ -97,13 +102,13 @@ def test_all_that_is_written_and_reported_is_what_one_worker_writes_and_reports(
     ingest(config_of(folder), tmp_path / "one")
     monkeypatch.setattr(executor, "_FEWEST_BESIDE", 1)
     asked: list[int] = []
-    reading = MasksBeside.reading
+    ask = MaskProcess.ask
 
-    def counted(self: MasksBeside, entries: Any) -> Any:
+    def counted(self: MaskProcess, entries: Any) -> Any:
         asked.append(len(entries))
-        return reading(self, entries)
+        return ask(self, entries)
 
-    monkeypatch.setattr(MasksBeside, "reading", counted)
+    monkeypatch.setattr(MaskProcess, "ask", counted)
     report = ingest(config_of(folder), tmp_path / "two", workers=2)
     assert sum(asked) == PAIRS
     assert sum(report.examples.values()) == PAIRS - 4
@@ -149,57 +154,130 @@ def test_many_masks_in_files_of_this_machine_and_two_workers_have_some(reader: M
         assert beside is None
 
 
-def test_what_an_error_left_unread_is_not_taken_for_other_masks(
-    reader: MaskReader, entries: list[Entry]
-) -> None:
-
-    def break_off() -> None:
-        with beside.reading(entries[:9]) as masks:
-            next(masks)
-            raise ZeroDivisionError
-
-    with MasksBeside(reader) as beside:
-        with pytest.raises(ZeroDivisionError):
-            break_off()
-        with beside.reading(entries[10:15]) as masks:
-            assert list(masks) == [reader.read(entry) for entry in entries[10:15]]
-
-
 def test_one_process_answers_a_thread_again_and_again(reader: MaskReader, entries: list[Entry]) -> None:
     with MasksBeside(reader) as beside:
         before = len(children())
-        for entry in entries[:5]:
-            with beside.reading([entry]) as masks:
-                assert list(masks) == [reader.read(entry)]
-        with beside.reading(()) as masks:
-            assert list(masks) == []
+        for asked in (*([entry] for entry in entries[:5]), ()):
+            process = beside.take()
+            assert list(process.ask(asked)) == [reader.read(entry) for entry in asked]
+            beside.give_back(process)
         assert len(children()) == before + 1
+
+
+def test_more_is_asked_before_anything_is_answered_and_comes_after_it(
+    reader: MaskReader, entries: list[Entry]
+) -> None:
+    some = entries[:20]
+    # Neither the answers nor the next question fit in their pipe.
+    many = [replace(entry, attributes=(("turn", f"{turn:099}"),)) for turn in range(100) for entry in some]
+    assert len(pickle.dumps(many)) > 3 * _PIPE_BYTES
+    with MasksBeside(reader) as beside:
+        process = beside.take()
+        first, second = process.ask(many), process.ask(many[5:])
+        expected = [reader.read(entry) for entry in some] * 100
+        assert list(first) == expected
+        assert list(second) == expected[5:]
+
+
+class Writer:
+    """A bundle of `WriteShard`, as Beam works through it."""
+
+    def __init__(self, reader: MaskReader, entries: list[Entry], folder: Path, beside: MasksBeside):
+        self.folder = folder
+        folder.mkdir()
+        shards = [Shard("train", str(number), tuple(entries[8 * number :][:8])) for number in range(3)]
+        self.places = executor._write_entries(str(folder), shards)
+        pairs = ExampleReader(reader, RGB)
+        self.stage = executor.WriteShard(pairs, {"train": str(folder)}, str(folder), beside)
+
+    def run(self) -> None:
+        self.stage.start_bundle()
+        for place in self.places:
+            self.stage.process(place)
+        self.stage.finish_bundle()
+
+    @property
+    def written(self) -> list[bytes]:
+        return [(self.folder / place.file).read_bytes() for place in self.places]
+
+
+def test_masks_are_read_while_the_shard_before_is_written(
+    reader: MaskReader, entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Any] = []
+    ask, write = MaskProcess.ask, executor.WriteShard.write
+
+    def asked(self: MaskProcess, entries: Any) -> Any:
+        events.append("ask")
+        return ask(self, entries)
+
+    def written(self: executor.WriteShard, shard: Shard, *masks: Any) -> None:
+        events.append(shard.file)
+        write(self, shard, *masks)
+
+    monkeypatch.setattr(MaskProcess, "ask", asked)
+    monkeypatch.setattr(executor.WriteShard, "write", written)
+    with MasksBeside(reader) as beside:
+        Writer(reader, entries, tmp_path / "shards", beside).run()
+    assert events == ["ask", "ask", "0", "ask", "1", "2"]
+
+
+def test_what_an_error_left_unread_is_not_taken_for_other_masks(
+    reader: MaskReader, entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = ExampleReader.read
+    with MasksBeside(reader) as beside:
+        good = Writer(reader, entries, tmp_path / "good", beside)
+        good.run()
+        # The same DoFn, and another one, are given the bundle once more after an error in its second shard.
+        tried = Writer(reader, entries, tmp_path / "tried", beside)
+        spoilt = Mock(side_effect=[*([Rejection("", Reason.EMPTY_FILE, "")] * 12), ZeroDivisionError])
+        with monkeypatch.context() as patched:
+            patched.setattr(ExampleReader, "read", spoilt)
+            with pytest.raises(ZeroDivisionError):
+                tried.run()
+        assert ExampleReader.read is read
+        tried.run()
+        other = Writer(reader, entries, tmp_path / "other", beside)
+        other.run()
+    assert good.written == tried.written == other.written
+    assert all(good.written)
 
 
 def test_an_error_that_is_no_fault_of_a_file_is_raised_where_the_mask_is_asked_for(
     reader: MaskReader,
 ) -> None:
     no_entry: Any = "no entry"
-    with (
-        MasksBeside(reader) as beside,
-        pytest.raises(AttributeError, match="'str' object has no attribute"),
-        beside.reading([no_entry]) as masks,
-    ):
-        next(masks)
+    with MasksBeside(reader) as beside:
+        masks = beside.take().ask([no_entry])
+        with pytest.raises(AttributeError, match="'str' object has no attribute"):
+            next(masks)
+
+
+def test_a_question_that_cannot_be_read_ends_the_process_with_an_error(
+    reader: MaskReader, entries: list[Entry], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with MasksBeside(reader) as beside:
+        process = beside.take()
+        process.send(b"no pickle")
+        with pytest.raises(StageError, match="ended with status 1; the log has its error"):
+            # It may still take this one.
+            next(process.ask(entries))
+    assert "UnpicklingError" in capfd.readouterr().err
 
 
 def test_a_process_that_is_killed_stops_the_stage_in_one_line(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(executor, "_FEWEST_BESIDE", 1)
-    take = MasksBeside._take
+    take = MasksBeside.take
 
-    def killed(self: MasksBeside) -> Any:
+    def killed(self: MasksBeside) -> MaskProcess:
         process = take(self)
-        process.kill()
+        os.kill(process.pid, signal.SIGKILL)
         return process
 
-    monkeypatch.setattr(MasksBeside, "_take", killed)
+    monkeypatch.setattr(MasksBeside, "take", killed)
     with pytest.raises(Exception, match="SIGKILL") as caught:
         ingest(config_of(folder), tmp_path / "out", workers=2)
     assert explain_failure(caught.value) == (
@@ -213,9 +291,10 @@ _HOLDER = """
 import pickle, sys, time
 from components.image_mask_example_gen.masks_beside import MasksBeside
 reader, entries = pickle.load(sys.stdin.buffer)
-with MasksBeside(reader) as beside, beside.reading(entries) as masks:
-    next(masks)
-    print(beside._all[0].pid, flush=True)
+with MasksBeside(reader) as beside:
+    process = beside.take()
+    next(process.ask(entries))
+    print(process.pid, flush=True)
     time.sleep(600)
 """
 
@@ -245,10 +324,8 @@ def test_what_is_printed_meanwhile_is_no_answer(
     reader: MaskReader, entries: list[Entry], capfd: pytest.CaptureFixture[str]
 ) -> None:
     prints: Any = SimpleNamespace(open_mask=print)
-    with (
-        MasksBeside(replace(reader, layout=prints)) as beside,
-        pytest.raises(AttributeError, match="'NoneType' object has no attribute 'height'"),
-        beside.reading(entries[:1]) as masks,
-    ):
-        next(masks)
+    with MasksBeside(replace(reader, layout=prints)) as beside:
+        masks = beside.take().ask(entries[:1])
+        with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'height'"):
+            next(masks)
     assert entries[0].mask in capfd.readouterr().err
