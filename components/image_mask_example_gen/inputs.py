@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -69,12 +70,12 @@ def fingerprint_inputs(config: DatasetConfig) -> str:
       StageError: the root is missing or not this layout's folder.
     """
 
-    def of_file(file: Path) -> str:
+    def of_file(file: Path | str) -> str:
         try:
-            status = file.stat()
+            status = file.stat() if isinstance(file, BucketPath) else os.stat(file)
         except OSError:
             # A link that leads nowhere.
-            status = file.lstat()
+            status = os.lstat(file)
         return f"{status.st_size}\0{status.st_mtime_ns}"
 
     return _fingerprint(config, of_file)
@@ -93,17 +94,17 @@ def fingerprint_contents(config: DatasetConfig) -> str:
     if is_remote(config.root or ""):
         return fingerprint_inputs(config)
 
-    def of_file(file: Path) -> str:
-        if not file.is_file():
+    def of_file(file: Path | str) -> str:
+        if not os.path.isfile(file):
             # A link to what is not there; a pipe has no contents to speak of.
-            return os.readlink(file) if file.is_symlink() else _NO_FILE
-        with file.open("rb") as content:
+            return os.readlink(file) if os.path.islink(file) else _NO_FILE
+        with open(file, "rb") as content:
             return hashlib.file_digest(content, lambda: blake2b(digest_size=16)).hexdigest()
 
     return _fingerprint(config, of_file)
 
 
-def _fingerprint(config: DatasetConfig, of_file: Callable[[Path], str]) -> str:
+def _fingerprint(config: DatasetConfig, of_file: Callable[[Path | str], str]) -> str:
     if config.root is None:
         return "drawn"
     digest = blake2b(digest_size=16)
@@ -119,12 +120,14 @@ def _fingerprint(config: DatasetConfig, of_file: Callable[[Path], str]) -> str:
     return digest.hexdigest()
 
 
-def _lines(root: Path, paths: Sequence[str], of_file: Callable[[Path], str]) -> bytes:
+def _lines(root: Path, paths: Sequence[str], of_file: Callable[[Path | str], str]) -> bytes:
     """A line for each of some files."""
     lines = []
+    # To make a Path takes longer than to ask a local disk for the file.
+    join = root.joinpath if isinstance(root, BucketPath) else partial(os.path.join, root)
     for path in paths:
         try:
-            found = of_file(root / path)
+            found = of_file(join(path))
         except FileNotFoundError:
             # One that a list of annotations names: whoever reads the pair rejects it.
             found = _NO_FILE
