@@ -149,7 +149,7 @@ def dice(iou: float | None) -> float:
     return math.nan if iou is None else 2 * iou / (1 + iou)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.resolution",
         description=__doc__,
@@ -170,18 +170,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         init = [sys.executable, "-m", "pipeline.init", *data, f"--classes=background,{THIN}", "--force"]
         subprocess.run([*init, "--output", recipe_file], stdout=subprocess.DEVNULL, check=True)
         print(_LINE.format("form", "input", "seen", "trained", "ceiling", "Dice", "IoU"), flush=True)
+        complete = True
         for form in args.forms:
             try:
                 row = measure(recipe_file, [*FORMS[form], *args.overrides], args.minutes, folder / form)
             except (FormError, RecipeError) as error:
                 print(f"{form:10} not measured: {'; '.join(str(error).splitlines())}", flush=True)
+                complete = False
                 continue
             shown = f"{row.size.method} {row.size.width} x {row.size.height}"
             if row.size.scale != 1:
                 shown += f" of {row.size.scale:g}"
             figures = (f"{figure:.3f}" for figure in (row.ceiling, row.dice, row.iou))
             print(_LINE.format(form, shown, row.seen, f"{row.minutes:.1f}", *figures), flush=True)
+    return 0 if complete else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

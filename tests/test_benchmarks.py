@@ -114,7 +114,7 @@ def test_thin_structures_are_drawn_alike_again(tmp_path: Path) -> None:
 
 
 def test_a_form_that_fails_says_why_and_leaves_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    resolution.main(["--pictures", "4", "--side", "64", "--set", "transform.height=33"])
+    assert resolution.main(["--pictures", "4", "--side", "64", "--set", "transform.height=33"]) == 1
     _, *lines = capsys.readouterr().out.splitlines()
     assert [line.split(maxsplit=1)[0] for line in lines] == ["resized", "proposed"]
     assert all("not measured: " in line and "transform.height is 33" in line for line in lines)
@@ -176,7 +176,8 @@ def test_what_init_proposes_for_thin_structures_is_measured(
         "transform.resize=native",
     )
     changes = [part for change in tiny for part in ("--set", change)]
-    resolution.main(["--minutes", "0.01", "--pictures", "4", "--side", "96", "--forms", "proposed", *changes])
+    forms = ["--forms", "proposed"]
+    assert resolution.main(["--minutes", "0.01", "--pictures", "4", "--side", "96", *forms, *changes]) == 0
     header, line = capsys.readouterr().out.splitlines()
     measured = re.fullmatch(r"proposed +(native 32 x 32) +(\d+) +([\d.]+)((?: +[01]\.\d{3}){3})", line)
     assert header.startswith("form ") and measured
