@@ -19,25 +19,20 @@ _MOST_ARRIVALS: Final = 100
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Opens a file to be read; raises OSError, see `file_size`."""
+    """Opens a file to be read; raises OSError, see `check_is_file`."""
     # A bucket has nothing but files, and to ask it would take as long as to read a small object.
     if not isinstance(path, BucketPath):
-        file_size(path)
+        check_is_file(path)
     return path.open("rb")
 
 
-def file_size(path: Path) -> int:
-    """Returns how many bytes a file has.
-
-    Raises:
-        OSError: it is a folder, or a pipe, a socket or a device, which might never end.
-    """
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
+def check_is_file(path: Path) -> None:
+    """Raises OSError of a folder, and of a pipe, a socket or a device, which might never end."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, no file", str(path))
-    return status.st_size
 
 
 def _raise(error: OSError) -> None:

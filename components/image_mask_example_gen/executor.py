@@ -120,10 +120,12 @@ class WriteShard(beam.DoFn):
         self._write_asked()
         if self._beside and self._process:
             self._beside.give_back(self._process)
+            self._process = None
 
     def _write_asked(self) -> None:
         if self._asked:
-            self.write(*self._asked)
+            asked, self._asked = self._asked, None
+            self.write(*asked)
 
     def write(self, shard: Shard, masks: Iterable[ReadMask | None] = repeat(None)) -> None:
         """Writes a shard whose entries are at hand, and its outcome.

@@ -18,7 +18,7 @@ from PIL import PngImagePlugin, UnidentifiedImageError
 
 from components.bucket import BucketPath
 from components.errors import StageError
-from components.folders import file_size, open_file
+from components.folders import check_is_file, open_file
 from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import read_png, write_png
 from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
@@ -113,12 +113,14 @@ def read_bytes(path: Path, holder: str) -> bytes:
             file.seek(0)
             # Asked for as much as may come, Python would take the memory for it before it reads.
             return file.read(size)
-    size = file_size(path)
-    _check_bytes(size, holder)
-    # Python's own file makes ten calls of these four. At each another thread may take the interpreter, and to
+    check_is_file(path)
+    # Python's own file makes ten calls of these five. At each another thread may take the interpreter, and to
     # get it back takes longer than the call.
     descriptor = os.open(path, os.O_RDONLY)
     try:
+        # Of what was opened, which may have taken the place of what was looked at.
+        size = os.fstat(descriptor).st_size
+        _check_bytes(size, holder)
         parts = []
         while size and (part := os.read(descriptor, size)):
             parts.append(part)

@@ -94,11 +94,13 @@ def fingerprint_contents(config: DatasetConfig) -> str:
     if is_remote(config.root or ""):
         return fingerprint_inputs(config)
 
-    def of_file(file: Path | str) -> str:
-        if not os.path.isfile(file):
+    def of_file(name: Path | str) -> str:
+        # Unlike os.path, which takes a disk that does not answer for a file that is not there.
+        file = Path(name)
+        if not file.is_file():
             # A link to what is not there; a pipe has no contents to speak of.
-            return os.readlink(file) if os.path.islink(file) else _NO_FILE
-        with open(file, "rb") as content:
+            return os.readlink(file) if file.is_symlink() else _NO_FILE
+        with file.open("rb") as content:
             return hashlib.file_digest(content, lambda: blake2b(digest_size=16)).hexdigest()
 
     return _fingerprint(config, of_file)

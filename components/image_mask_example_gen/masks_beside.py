@@ -23,8 +23,9 @@ from components.image_mask_example_gen.class_mask import MaskReader, ReadMask
 from components.image_mask_example_gen.layouts.layout import Entry
 
 _COMMAND: Final = (sys.executable, "-W", "ignore", "-m", "components.image_mask_example_gen.masks_beside")
-_MEMORY: Final = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(16 << 20)}
-"""By itself glibc gives a mask's arrays back to the system, and clears as many pages for the next mask."""
+_MEMORY: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""By itself glibc gives a mask's arrays back to the system, and clears as many pages for the next mask. The
+first is the most that it takes; arrays of masks with more pixels go back as before."""
 
 
 class MasksBeside:

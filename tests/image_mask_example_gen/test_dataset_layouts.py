@@ -1,10 +1,13 @@
 """Which files belong together, from their names alone, and what a dataset is."""
 
+import errno
+import os
 import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +15,9 @@ import yaml
 from PIL import Image
 
 from components.errors import StageError
+from components.image_mask_example_gen import inputs
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.inputs import fingerprint_inputs
+from components.image_mask_example_gen.inputs import fingerprint_contents, fingerprint_inputs
 from components.image_mask_example_gen.layouts.folder import Folder
 from components.image_mask_example_gen.layouts.layout import Scan
 from components.image_mask_example_gen.plan import plan_ingestion
@@ -101,6 +105,30 @@ def test_a_link_that_leads_nowhere_is_a_file_that_is_missing(tmp_path: Path) -> 
     missing = fingerprint_inputs(config)
     (tmp_path / "not fetched").touch()
     assert fingerprint_inputs(config) != missing
+
+
+def test_a_disk_that_does_not_answer_is_not_taken_for_files_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, ["i/a.jpg", "m/a.png"])
+    config = DatasetConfig(layout="folder", root=str(tmp_path), images="i/*", masks="m/*", classes=("a", "b"))
+    fingerprint_contents(config)
+    stat = os.stat
+
+    def gone(path: Any, **how: Any) -> os.stat_result:
+        if Path(path).name == "a.png":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return stat(path, **how)
+
+    lines = inputs._lines
+
+    def lines_after_the_scan(*args: Any) -> bytes:
+        monkeypatch.setattr(os, "stat", gone)
+        return lines(*args)
+
+    monkeypatch.setattr(inputs, "_lines", lines_after_the_scan)
+    with pytest.raises(OSError, match="Stale"):
+        fingerprint_contents(config)
 
 
 def test_files_without_a_partner_are_rejected(tmp_path: Path) -> None:

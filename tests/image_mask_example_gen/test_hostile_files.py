@@ -454,6 +454,24 @@ def test_a_file_takes_the_memory_of_its_bytes_and_one_of_a_gigabyte_none(tmp_pat
     assert peak < 1 << 20
 
 
+def test_a_file_that_another_takes_the_place_of_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "a.png", tmp_path / "b.png"
+    path.write_bytes(b"short")
+    other.write_bytes(b"a whole longer file")
+    opened, read = os.open, os.read
+
+    def replaced(name: Any, flags: int) -> int:
+        os.replace(other, path)
+        return opened(name, flags)
+
+    monkeypatch.setattr(os, "open", replaced)
+    # A network's disk may give less than is asked for.
+    monkeypatch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(3, size)))
+    assert read_file(path) == b"a whole longer file"
+
+
 def test_a_pipe_and_a_device_are_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for target in (tmp_path / "pipe", Path("/dev/zero")):

@@ -218,7 +218,11 @@ def test_masks_are_read_while_the_shard_before_is_written(
     monkeypatch.setattr(MaskProcess, "ask", asked)
     monkeypatch.setattr(executor.WriteShard, "write", written)
     with MasksBeside(reader) as beside:
-        Writer(reader, entries, tmp_path / "shards", beside).run()
+        writer = Writer(reader, entries, tmp_path / "shards", beside)
+        writer.run()
+        # The process is anybody's again.
+        assert writer.stage._process is writer.stage._asked is None
+        assert beside.take() is not beside.take()
     assert events == ["ask", "ask", "0", "ask", "1", "2"]
 
 
