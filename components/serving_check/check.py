@@ -140,23 +140,34 @@ def _missing_warmup_requests(model_dir: Path) -> Iterator[str]:
 
 def _exceeded(report: ServingCheck, config: ServingCheckConfig) -> Iterator[str]:
     latency, memory = report.latency_ms, report.memory_mb
-    if latency and config.max_latency_ms is not None and latency.p99 > config.max_latency_ms:
-        yield (
-            f"an image takes {latency.p99:g} ms at the 99th percentile, "
-            f"over serving.max_latency_ms {config.max_latency_ms:g}"
-        )
-    if memory and config.max_memory_mb is not None and memory.peak > config.max_memory_mb:
-        yield (
-            f"the server had {memory.peak:g} MB resident, over serving.max_memory_mb {config.max_memory_mb:g}"
-        )
+    if config.max_latency_ms is not None:
+        if latency is None:
+            yield "the server's latency could not be measured, so serving.max_latency_ms is not met"
+        elif latency.p99 > config.max_latency_ms:
+            yield (
+                f"an image takes {latency.p99:g} ms at the 99th percentile, "
+                f"over serving.max_latency_ms {config.max_latency_ms:g}"
+            )
+    if config.max_memory_mb is not None:
+        if memory is None:
+            yield "the server's memory could not be measured, so serving.max_memory_mb is not met"
+        elif memory.peak > config.max_memory_mb:
+            yield (
+                f"the server had {memory.peak:g} MB resident, "
+                f"over serving.max_memory_mb {config.max_memory_mb:g}"
+            )
 
 
 def peak_resident(pid: int) -> int:
-    """Returns the most bytes that a process and its children ever had resident; 0 once it has ended."""
+    """Returns the most bytes that a process and its children ever had resident; 0 once it has ended.
+
+    A child that has ended by now does not count. 0 also where the system keeps no such record.
+    """
     try:
-        return sum(_high_water_mark(process.pid) for process in _family(pid))
-    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        family = _family(pid)
+    except psutil.NoSuchProcess:
         return 0
+    return sum(_high_water_mark(process.pid) for process in family)
 
 
 def _family(pid: int) -> list[psutil.Process]:
@@ -166,7 +177,11 @@ def _family(pid: int) -> list[psutil.Process]:
 
 def _high_water_mark(pid: int) -> int:
     # Source: proc_pid_status(5); its kB are 1024 bytes. A process that is ending has no such line.
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    for line in status.splitlines():
         name, _, value = line.partition(":")
         if name == "VmHWM":
             return 1024 * int(value.split()[0])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 from conftest import Pair
@@ -256,9 +257,9 @@ def check_with(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     # Nobody is asked for a mask.
     monkeypatch.setattr(check, "with_expected_masks", lambda *_: Examples([], [], []))
 
-    def report() -> ServingCheck:
+    def report(**config: Any) -> ServingCheck:
         example = Pair(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)).example("x.png")
-        return check.check_model(model_dir, [example], ServingCheckConfig(), tmp_path / "log")
+        return check.check_model(model_dir, [example], ServingCheckConfig(**config), tmp_path / "log")
 
     return report
 
@@ -294,6 +295,25 @@ def test_a_server_that_ends_by_itself_is_a_refusal(check_with: Any, monkeypatch:
     report = check_with()
     assert report.reasons == ("it fell silent", "the server ended by itself, with status -9")
     assert report.memory_mb is None
+
+
+def test_a_limit_is_not_met_where_nothing_was_measured(
+    check_with: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "try_out", lambda *_: Findings())
+    monkeypatch.setattr(FakeProcess, "returncode", None)
+    assert check_with(max_latency_ms=1, max_memory_mb=1).reasons == (
+        "the server's latency could not be measured, so serving.max_latency_ms is not met",
+        "the server's memory could not be measured, so serving.max_memory_mb is not met",
+    )
+    assert check_with().reasons == ()
+
+
+def test_a_child_that_has_just_ended_takes_only_its_own_memory_out_of_the_sum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(check, "_family", lambda pid: [psutil.Process(pid), FakeProcess])
+    assert peak_resident(os.getpid()) > 10_000_000
 
 
 def test_memory_is_that_of_a_process_and_its_children() -> None:
