@@ -281,17 +281,15 @@ def already_served(candidate: Path, serving_dir: Path) -> Version | None:
     return served if same else None
 
 
-def push_token(candidate: Path, serving_dir: Path) -> str:
-    """Returns the token of the push that made the newest version of this model, or one that no cache knows.
+def push_token(served: Version | None) -> str:
+    """Returns the token of the push that made the newest version of a model, or one that no cache knows.
 
     A push is still good while the version it made is the newest one; that version keeps its token. It is
     not good any more once the version is deleted or another one is newer.
 
     Args:
-        candidate: SavedModel of the candidate.
-        serving_dir: the directory of the served versions.
+        served: the newest version if it is the model, as `already_served` says.
     """
-    served = already_served(candidate, serving_dir)
     earlier = served.provenance().get(PUSH_TOKEN_KEY) if served else None
     return earlier or uuid.uuid4().hex
 

@@ -5,8 +5,8 @@ from tfx.dsl.components.base import base_component, executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 
-from components.pusher.driver import SERVING_DIR_KEY, Driver
-from components.pusher.executor import BASELINE_MODEL_KEY, KEEP_VERSIONS_KEY, SIGNING_KEY_KEY, Executor
+from components.pusher.driver import SERVING_DIR_KEY, SIGNING_KEY_KEY, Driver
+from components.pusher.executor import BASELINE_MODEL_KEY, KEEP_VERSIONS_KEY, Executor
 
 
 class PusherSpec(standard_component_specs.PusherSpec):

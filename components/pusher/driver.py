@@ -9,10 +9,12 @@ from tfx.components.util import model_utils
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
-from components.model_store import store
+from components.errors import StageError
+from components.model_store import signing, store
 from components.token_driver import InputArtifacts, TokenDriver
 
 SERVING_DIR_KEY: Final = "serving_dir"
+SIGNING_KEY_KEY: Final = "signing_key"
 _REFUSED: Final = "refused"
 _APPROVED_MODEL: Final = "current_model"
 """Where TFX's Evaluator keeps the URI of the model in its verdict."""
@@ -42,15 +44,33 @@ def refusal(inputs: InputArtifacts) -> str:
     return ""
 
 
+def already_served(model_dir: Path, base: Path, key: str | None) -> store.Version | None:
+    """Returns the newest version if it is this very model; signed by the key, where there is one.
+
+    Raises:
+        StageError: nothing can be signed with the key.
+    """
+    try:
+        if key:
+            signing.check_private_key(key)
+        served = store.already_served(model_dir, base)
+        return served if served and not (key and not signing.is_signed_by(served.path, key)) else None
+    except signing.SigningError as error:
+        raise StageError(f"serving.signing_key: {error}") from None
+
+
 def resolve_token(inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
     """Returns the token of the push, which `store.push_token` explains.
+
+    A version that the key has not signed is no push of this model: it is pushed again.
 
     A refusal changes nothing under ``serving/``, so it stays good whatever is served.
     """
     if refusal(inputs):
         return _REFUSED
     model = artifact_utils.get_single_instance(list(inputs[standard_component_specs.MODEL_KEY]))
-    return store.push_token(Path(path_utils.serving_model_path(model.uri)), serving_dir(exec_properties))
+    model_dir, base = Path(path_utils.serving_model_path(model.uri)), serving_dir(exec_properties)
+    return store.push_token(already_served(model_dir, base, exec_properties.get(SIGNING_KEY_KEY)))
 
 
 class Driver(TokenDriver):

@@ -1,6 +1,7 @@
 """Pushes an approved model."""
 
 import logging
+import uuid
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,11 +12,10 @@ from tfx.types import artifact_utils, standard_component_specs
 from components.dataset.contracts import ALREADY_SERVED
 from components.errors import StageError
 from components.model_store import signing, store
-from components.pusher.driver import refusal, resolve_token, serving_dir
+from components.pusher.driver import SIGNING_KEY_KEY, already_served, refusal, serving_dir
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
 KEEP_VERSIONS_KEY: Final = "keep_versions"
-SIGNING_KEY_KEY: Final = "signing_key"
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +60,7 @@ class Executor(tfx_pusher.Executor):
 
         model_dir, base = Path(self.GetModelPath(input_dict)), serving_dir(exec_properties)
         key = exec_properties.get(SIGNING_KEY_KEY)
-        try:
-            served = _already_served(model_dir, base, key)
-        except signing.SigningError as error:
-            raise StageError(f"serving.signing_key: {error}") from None
+        served = already_served(model_dir, base, key)
         # The artifact outlives the version, which a later push may remove. Before the push: where the disk is
         # full, nothing is served of which the run then says that the Pusher failed.
         store.link_tree(model_dir, Path(pushed_model.uri))
@@ -77,10 +74,8 @@ class Executor(tfx_pusher.Executor):
             )
         else:
             baseline = artifact_utils.get_single_instance(input_dict[BASELINE_MODEL_KEY])
-            push_token = exec_properties.get(store.PUSH_TOKEN_KEY) or resolve_token(
-                input_dict, exec_properties
-            )
             compared_with = baseline.get_string_custom_property(store.BASELINE_TOKEN_KEY)
+            push_token = _new_token(base, exec_properties.get(store.PUSH_TOKEN_KEY))
             provenance = {store.PUSH_TOKEN_KEY: push_token, store.BASELINE_TOKEN_KEY: compared_with}
             version = store.publish(
                 model_dir,
@@ -100,17 +95,19 @@ class Executor(tfx_pusher.Executor):
         )
 
 
-def _already_served(model_dir: Path, base: Path, key: str | None) -> store.Version | None:
-    """Returns the newest version if it is this very model; signed by the key, where there is one."""
-    if key:
-        signing.check_private_key(key)
-    served = store.already_served(model_dir, base)
-    return served if served and not (key and not signing.is_signed_by(served.path, key)) else None
+def _new_token(base: Path, given: str | None) -> str:
+    """Returns the token that was given, if any, or another one where it is an earlier push's already.
+
+    On Kubeflow a task gives it that has no key, and so takes a version of another signature for this push.
+    """
+    newest = store.newest(base)
+    taken = newest is not None and newest.provenance().get(store.PUSH_TOKEN_KEY) == given
+    return given if given and not taken else uuid.uuid4().hex
 
 
 def _check_unchanged(model_dir: Path, base: Path, compared_with: str, key: str | None) -> None:
     """Two runs at a time: the gate's verdict is on this model against versions of then."""
-    if store.baseline_token(model_dir, base) != compared_with or _already_served(model_dir, base, key):
+    if store.baseline_token(model_dir, base) != compared_with or already_served(model_dir, base, key):
         raise StageError(
             f"the versions under {base} changed after the model was compared with them; "
             "run the pipeline again"

@@ -148,7 +148,7 @@ def served_fingerprint(inputs: Mapping[str, Any]) -> dict[str, str]:
     serving_dir = Path(inputs["parameterValues"][SERVING_DIR])
     return {
         store.SERVED_MODEL_KEY: store.baseline_token(model, serving_dir),
-        store.PUSH_TOKEN_KEY: store.push_token(model, serving_dir),
+        store.PUSH_TOKEN_KEY: store.push_token(store.already_served(model, serving_dir)),
     }
 
 

@@ -15,6 +15,7 @@ from tfx.types import standard_artifacts
 
 from components.errors import StageError
 from components.model_store import signing, store
+from components.pusher.driver import resolve_token
 from components.pusher.executor import Executor
 from components.serving.config import ServingConfig
 
@@ -34,10 +35,12 @@ def push(
     keep: int = 3,
     compared_with: str | None = None,
     approved: str | None = None,
+    driven: bool = False,
     **options: str,
 ) -> standard_artifacts.PushedModel:
     """Runs the executor on a model of the given content; without options, as where no driver runs.
 
+    Where it is driven, it has the token that the driver gives.
     Unless something else is said, it was compared with what is served now.
     """
     model, blessing = standard_artifacts.Model(), standard_artifacts.ModelBlessing()
@@ -64,6 +67,8 @@ def push(
         "infra_blessing": [infra_blessing],
         "baseline_model": [baseline],
     }
+    if driven:
+        properties["push_token"] = resolve_token(inputs, properties)
     Executor().Do(inputs, {"pushed_model": [pushed]}, properties)
     return pushed
 
@@ -250,9 +255,12 @@ def test_the_settings_import_neither_tensorflow_nor_tfx() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.skipif(
+needs_signing = pytest.mark.skipif(
     find_spec("model_signing") is None, reason="model-signing is not installed: requirements/dev.lock has it"
 )
+
+
+@needs_signing
 def test_with_a_key_versions_are_signed_and_one_that_is_not_is_pushed_anew(
     tmp_path: Path, serving_dir: Path
 ) -> None:
@@ -269,6 +277,31 @@ def test_with_a_key_versions_are_signed_and_one_that_is_not_is_pushed_anew(
     assert again.get_int_custom_property("already_served") == 1
     # The artifact is the model, which is no version.
     assert not (Path(again.uri) / store.SIGNATURE_FILE).exists()
+
+
+@needs_signing
+@pytest.mark.parametrize("who", ["driver", "task without the key"])
+def test_a_push_for_another_signature_is_another_push_to_the_cache(
+    tmp_path: Path, serving_dir: Path, who: str
+) -> None:
+    keys = {name: write_keys(tmp_path / name)[0] for name in "ab"}
+
+    def token_after(key: str | None) -> str:
+        options = {"signing_key": keys[key]} if key else {}
+        if who != "driver" and (newest := store.newest(serving_dir)):
+            options["push_token"] = newest.provenance()["push_token"]
+        push(tmp_path, serving_dir, driven=who == "driver", **options)
+        served = store.newest(serving_dir)
+        assert served
+        return served.provenance()["push_token"]
+
+    tokens = [token_after(key) for key in (None, "a", None, "b", "a")]
+    assert tokens[1] == tokens[2] and len({*tokens}) == 4
+    assert token_after("a") == tokens[-1]
+    signed = store.newest(serving_dir)
+    assert signed
+    (signed.path / store.SIGNATURE_FILE).unlink()
+    assert token_after("a") not in tokens
 
 
 def test_a_key_that_is_gone_pushes_nothing_and_names_the_setting(tmp_path: Path, serving_dir: Path) -> None:
