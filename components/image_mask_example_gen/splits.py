@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -541,11 +540,16 @@ def is_table(path: str) -> bool:
 
 
 def read_table(text: str) -> list[list[str]]:
-    """Splits a table into rows of cells, by the separator that its headings have most of."""
+    """Splits a table into rows of cells, by the separator that its headings have most of.
+
+    Raises:
+      StageError: it is none.
+    """
     head = text.partition("\n")[0]
-    # A cell may hold a whole mask, as run lengths or points; all of the text is in memory anyway.
-    csv.field_size_limit(sys.maxsize)
-    return list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count)))
+    try:
+        return list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count)))
+    except csv.Error as error:
+        raise StageError(f"not a table that can be read: {error}") from error
 
 
 def read_declaration(root: Path, path: str, key: str) -> str:

@@ -287,7 +287,7 @@ def test_a_push_for_another_signature_is_another_push_to_the_cache(
     keys = {name: write_keys(tmp_path / name)[0] for name in "ab"}
 
     def token_after(key: str | None) -> str:
-        options = {"signing_key": keys[key]} if key else {}
+        options: dict[str, Any] = {"signing_key": keys[key]} if key else {}
         if who != "driver" and (newest := store.newest(serving_dir)):
             options["push_token"] = newest.provenance()["push_token"]
         push(tmp_path, serving_dir, driven=who == "driver", **options)
