@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -540,16 +541,11 @@ def is_table(path: str) -> bool:
 
 
 def read_table(text: str) -> list[list[str]]:
-    """Splits a table into rows of cells, by the separator that its headings have most of.
-
-    Raises:
-      StageError: it is none.
-    """
+    """Splits a table into rows of cells, by the separator that its headings have most of."""
     head = text.partition("\n")[0]
-    try:
-        return list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count)))
-    except csv.Error as error:
-        raise StageError(f"not a table that can be read: {error}") from error
+    # A cell may hold a whole mask, as run lengths or points; all of the text is in memory anyway.
+    csv.field_size_limit(sys.maxsize)
+    return list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count)))
 
 
 def read_declaration(root: Path, path: str, key: str) -> str:

@@ -49,6 +49,8 @@ _OF_VOC: Final = "imagesets"
 """Holds nothing but lists, in a folder for each task."""
 _LARGEST_FILE: Final = 1 << 26
 _MOST_VALUES: Final = 8
+_NOT_USED: Final = "not used for the splits"
+"""What a line about a list or a table begins with."""
 _FITS: Final = 0.5
 """From this part of its names, or of the pairs, on, a list speaks of these pairs."""
 _MOST_FOLDERS: Final = 4
@@ -285,7 +287,7 @@ def _in_lists(
 ) -> _Source | None:
     """Looks for lists among the files; why one is not used is added to ``unused``."""
     groups: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for path in _small(root, files, _LISTS):
+    for path in _of_kind(files, _LISTS):
         if found := split_name(PurePosixPath(path).stem):
             groups[str(PurePosixPath(path).parent), found[2]][found[0]].append(path)
     if not groups:
@@ -301,10 +303,16 @@ def _in_lists(
     for key in sorted(groups, key=likely)[:_MOST_FILES]:
         splits: dict[str, _Split] = {}
         listed = spoken_of = 0
+        together = [path for paths in groups[key].values() for path in paths]
+        lines_of: dict[str, list[Line]] = {}
         try:
-            lines_of = {path: _lines(root, path, names) for paths in groups[key].values() for path in paths}
-        except AmbiguousColumnsError as error:
-            unused.append(f"not used for the splits: {error}")
+            for path in together:
+                lines_of[path] = _lines(root, path, names)
+        except StageError as error:
+            unused.append(str(error))
+            # Without it the others divide otherwise: where test cannot be read, val would be the test.
+            if rest := [each for each in together if each != path]:
+                unused.append(f"{_NOT_USED}: {some(rest)}, as {printable(path)} belongs to them")
             continue
         for split, paths in groups[key].items():
             lines = [spellings for path in paths for _, spellings in lines_of[path]]
@@ -324,12 +332,12 @@ def _in_lists(
 
 
 def _lines(root: Path, path: str, names: PairNames) -> list[Line]:
+    """Reads a list; raises StageError, which says that it is not used, where it cannot be relied on."""
+    _check_small(root, path)
     try:
-        return list(listed_names(root, path, path, names))
-    except AmbiguousColumnsError:
-        raise
-    except StageError:
-        return []
+        return list(listed_names(root, path, _NOT_USED, names))
+    except AmbiguousColumnsError as error:
+        raise StageError(f"{_NOT_USED}: {error}") from None
 
 
 def _in_tables(
@@ -337,10 +345,12 @@ def _in_tables(
 ) -> _Source | None:
     """Looks for a table among the files; why one is not used is added to ``unused``."""
     names, pairs = None, frozenset(entry.image for entry in entries)
-    for path in islice(_small(root, files, TABLES), _MOST_FILES):
+    for path in islice(_of_kind(files, TABLES), _MOST_FILES):
         try:
-            rows = read_table(read_declaration(root, path, path))
-        except StageError:
+            _check_small(root, path)
+            rows = read_table(read_declaration(root, path, _NOT_USED))
+        except StageError as error:
+            unused.append(str(error))
             continue
         for column, heading in enumerate(rows[0] if rows else ()):
             cells = {n: row[column].strip() for n, row in enumerate(rows[1:], 2) if len(row) > column}
@@ -353,7 +363,7 @@ def _in_tables(
             try:
                 lines = table_names(path, rows, names, column)
             except AmbiguousColumnsError as error:
-                unused.append(f"not used for the splits: {error}")
+                unused.append(f"{_NOT_USED}: {error}")
                 continue
             for number, others in lines:
                 if (split := spelt.get(cells.get(number, ""))) is not None:
@@ -434,7 +444,7 @@ def _paths(declaration: Mapping[str, Any]) -> Iterator[str]:
 
 def _too_many(root: Path, files: Sequence[str]) -> Iterator[str]:
     """Says which tables were not read, as others lie nearer to the data."""
-    if unread := list(_small(root, files, TABLES))[_MOST_FILES:]:
+    if unread := list(_of_kind(files, TABLES))[_MOST_FILES:]:
         yield (
             f"{len(unread)} tables were not read for splits, as {_MOST_FILES} others lie nearer to the data "
             f"({some(unread)}): move one that has a column of splits right into {root}"
@@ -443,8 +453,9 @@ def _too_many(root: Path, files: Sequence[str]) -> Iterator[str]:
 
 def _unread(root: Path, files: Sequence[str]) -> Iterator[str]:
     """Says which JSON files seem to tell splits: no recipe can name them."""
-    for path in islice(_small(root, files, {".json"}), _MOST_FILES):
+    for path in islice(_of_kind(files, {".json"}), _MOST_FILES):
         try:
+            _check_small(root, path)
             content = json.loads(read_declaration(root, path, path))
         except (StageError, ValueError, RecursionError):
             continue
@@ -456,13 +467,20 @@ def _unread(root: Path, files: Sequence[str]) -> Iterator[str]:
             )
 
 
-def _small(root: Path, files: Iterable[str], suffixes: Collection[str]) -> Iterator[str]:
-    """Yields those of the files that have such a suffix and are no larger than a list."""
-    for path in files:
-        if split_suffix(path)[1].lower() in suffixes:
-            file = root / path
-            if file.is_file() and file.stat().st_size <= _LARGEST_FILE:
-                yield path
+def _of_kind(files: Iterable[str], suffixes: Collection[str]) -> Iterator[str]:
+    return (path for path in files if split_suffix(path)[1].lower() in suffixes)
+
+
+def _check_small(root: Path, path: str) -> None:
+    """Raises StageError for what is no file, or larger than a list."""
+    file = root / path
+    try:
+        if file.stat().st_size > _LARGEST_FILE:
+            raise StageError(f"{_NOT_USED}: {path} has more than {_LARGEST_FILE >> 20} MiB")
+    except OSError as error:
+        raise StageError(f"{_NOT_USED}: {path} cannot be read under {root}: {error.strerror}") from None
+    if not file.is_file():
+        raise StageError(f"{_NOT_USED}: {path} is no file")
 
 
 def _find_files(root: Path, folders: Sequence[Path]) -> _Files:
@@ -508,7 +526,7 @@ def _find_files(root: Path, folders: Sequence[Path]) -> _Files:
 
 
 def _told(files: Iterable[str]) -> Iterator[str]:
-    return (path for path in files if split_suffix(path)[1].lower() in _MAY_TELL)
+    return _of_kind(files, _MAY_TELL)
 
 
 def _near(root: Path) -> Iterator[str]:

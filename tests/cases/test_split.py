@@ -1,9 +1,12 @@
 """The user's own split: found by init, written into the recipe, and kept by ingestion byte for byte."""
 
+import errno
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import IO
 
 import pytest
 from conftest import disc_pair
@@ -11,6 +14,8 @@ from ingested import ingest, names_of
 from PIL import Image
 
 from components.dataset.features import SPLITS
+from components.folders import open_file
+from components.image_mask_example_gen import splits
 from components.image_mask_example_gen.split_names import innermost_split, split_name
 from pipeline.config import Recipe, load_recipe
 from pipeline.init.__main__ import main
@@ -506,14 +511,69 @@ def test_lists_beside_another_form_of_the_masks_are_said_and_not_used(
     assert f"{root}/xml: too many files to look for lists of splits" in capsys.readouterr().out
 
 
-def test_a_table_with_too_large_a_cell_is_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["lists", "table"])
+def test_a_cell_may_be_as_long_as_a_mask_in_runs(tmp_path: Path, form: str) -> None:
     root = tmp_path / "data"
     draw(root, flat())
-    (root / "train.csv").write_text(
-        "image,runs\n" + "".join(f"{n:03d}.jpg,{'1 2 ' * 40_000}\n" for n in range(12))
-    )
+    write_tables(root, form, long_cell="1 2 " * 40_000)
     found = planned(init(root / "images", root / "masks", tmp_path / "r.yaml"))
-    assert sum(map(len, found.values())) == 12
+    assert found == {"train": images(*TRAIN), "val": images(*VAL), "test": images(*TEST)}
+
+
+@pytest.mark.parametrize(
+    ("form", "file", "obstacle", "why"),
+    [
+        ("lists", "test.csv", "dead link", "cannot be read under {root}: No such file or directory"),
+        ("lists", "test.csv", "refused", "cannot be read under {root}: Permission denied"),
+        ("table", "meta.csv", "refused", "cannot be read under {root}: Permission denied"),
+        ("table", "meta.csv", "size", "has more than 64 MiB"),
+    ],
+)
+def test_what_divides_and_cannot_be_read_is_said_and_nothing_else_divides_in_its_place(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    file: str,
+    obstacle: str,
+    why: str,
+) -> None:
+    root = tmp_path / "data"
+    draw(root, flat())
+    write_tables(root, form)
+    if obstacle == "dead link":
+        (root / file).unlink()
+        (root / file).symlink_to("elsewhere.csv")
+    elif obstacle == "size":
+        os.truncate(root / file, (64 << 20) + 1)
+    else:
+        # Whoever is root may read any file.
+        def open_others(path: Path) -> IO[bytes]:
+            if path.name == file:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return open_file(path)
+
+        monkeypatch.setattr(splits, "open_file", open_others)
+    recipe = init(root / "images", root / "masks", tmp_path / "r.yaml")
+    assert not recipe.dataset.splits.declared
+    said = capsys.readouterr().out
+    assert said.count(f"not used for the splits: {file} {why.format(root=root)}") == 1
+    assert ("not used for the splits: train.csv, val.csv, as test.csv belongs to them" in said) == (
+        form == "lists"
+    )
+
+
+def write_tables(root: Path, form: str, long_cell: str = "1 2") -> None:
+    """Writes a table for each split, or one with a column of splits; the last cell may be a long one."""
+    rows = {
+        split: [f"{n:03d}.jpg,{split},1 2" for n in numbers]
+        for split, numbers in (("train", TRAIN), ("val", VAL), ("test", TEST))
+    }
+    rows["test"][-1] = rows["test"][-1].removesuffix("1 2") + long_cell
+    if form == "table":
+        rows = {"meta": [row for each in rows.values() for row in each]}
+    for name, each in rows.items():
+        (root / f"{name}.csv").write_text("\n".join(["image,split,runs", *each]))
 
 
 def test_a_word_may_be_written_together_with_a_split_in_names(tmp_path: Path) -> None:
