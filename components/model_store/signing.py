@@ -164,7 +164,8 @@ class Follower:
                 shutil.rmtree(copy, ignore_errors=True)
         if wanted or is_there:
             for number in sorted(self._verified - {*wanted}):
-                self._remove(number)
+                self._verified.discard(number)
+                self._remove(self._target / str(number))
                 yield f"version {number} is gone"
         elif self._verified:
             problems.append(
@@ -194,6 +195,13 @@ class Follower:
     def _check_target(self) -> Iterator[str]:
         present = {*store.versions(self._target)}
         self._verified &= present
+        numbers = {str(number) for number in present}
+        for path in store.loaded_by_some_server(self._target):
+            if path.name not in numbers:
+                self._remove(path)
+                yield (
+                    f"version {path.name} is removed: no push makes such a one, and some server would load it"
+                )
         for number in sorted(present - self._verified):
             version = self._target / str(number)
             try:
@@ -201,15 +209,13 @@ class Follower:
                     raise SigningError(f"{version} is a link, and what it leads to can change")
                 verify(version, self._public_key)
             except SigningError as error:
-                self._remove(number)
+                self._remove(version)
                 yield f"version {number} is removed: {error}"
             else:
                 self._verified.add(number)
 
-    def _remove(self, number: int) -> None:
+    def _remove(self, version: Path) -> None:
         """Takes a version out of service at once; what cannot be deleted is left to the next `_clean`."""
-        version = self._target / str(number)
-        self._verified.discard(number)
         if version.is_symlink():
             version.unlink()
             return

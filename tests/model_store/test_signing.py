@@ -335,6 +335,27 @@ def test_what_the_directory_holds_already_is_checked_with_the_key_of_now(
     assert store.versions(target) == [int(newest.name)], "that says nothing about versions"
 
 
+def test_what_only_some_server_would_load_leaves_the_directory_too(
+    base: Path, keys: tuple[str, str], tmp_path: Path
+) -> None:
+    signed, target = push(base, keys[0]), tmp_path / "verified"
+    # By a number, by leading zeros, of a text, and signed by the key under a name that no push gives.
+    for name in ("5", "6", "0099", f"0{signed.name}", "77"):
+        shutil.copytree(signed, target / name)
+    for name in ("5", "6", "0099"):
+        (target / name / store.SIGNATURE_FILE).unlink()
+    (target / "77" / store.MODEL_FILE).rename(target / "77" / "saved_model.pbtxt")
+    (target / "88").symlink_to(tmp_path)
+    follower = signing.Follower(base, target, keys[1])
+    lines = list(follower.look())
+    none = "no push makes such a one, and some server would load it"
+    for name in ("0099", f"0{signed.name}", "77", "88"):
+        assert f"version {name} is removed: {none}" in lines
+    assert [path.name for path in store.loaded_by_some_server(target)] == [signed.name]
+    shutil.copytree(signed, target / "0100")
+    assert list(follower.look()) == [f"version 0100 is removed: {none}"]
+
+
 def test_a_version_that_cannot_be_copied_is_said_once_and_keeps_no_other_from_coming_or_going(
     base: Path,
     keys: tuple[str, str],
