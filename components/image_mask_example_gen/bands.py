@@ -216,13 +216,15 @@ def _encode_bands(data: bytes, max_pixels: int, reading: Reading) -> Encoded | N
     chosen = pixels[..., [band - 1 for band in bands]]
     if chosen.dtype.kind == "f":
         if reading.value_range is None:
-            low, high = used_range(chosen)
-            high = high if high > low else low + 1
+            such = "but not by this one, which has no finite value"
+            if (used := used_range(chosen)) is not None:
+                low, high = used
+                such = f"such as [{low:g}, {high if high > low else low + 1:g}], which holds most of this one"
             kind = header.dtype if header else chosen.dtype
             raise InputRejectedError(
                 Reason.NOT_DECODABLE,
                 f"TIFF of {kind}, and nothing says which values become 0 and 255: set dataset.value_range, "
-                f"such as [{low:g}, {high:g}], which holds most of this one",
+                f"{such}",
             )
         chosen = spread(chosen, reading.value_range)
     png = write_png(chosen if reading.bands is None else stacked(chosen))

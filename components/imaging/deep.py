@@ -64,8 +64,8 @@ def colors_of(pixels: np.ndarray) -> np.ndarray:
     return pixels[..., :1] if pixels.shape[2] < 3 else pixels[..., :3]
 
 
-def used_range(pixels: np.ndarray) -> tuple[float, float]:
-    """Returns the lowest and the highest value, outliers and what is not finite left out.
+def used_range(pixels: np.ndarray) -> tuple[float, float] | None:
+    """Returns the lowest and the highest value, outliers and what is not finite left out; None without any.
 
     Integers of integers; floats are rounded to four digits.
     """
@@ -74,14 +74,14 @@ def used_range(pixels: np.ndarray) -> tuple[float, float]:
         return low, high
     finite = pixels[np.isfinite(pixels)]
     if not finite.size:
-        return 0.0, 0.0
+        return None
     ends = (np.percentile(finite, percent, method="nearest") for percent in _PERCENTILES)
     first, last = (float(f"{end:.4g}") for end in ends)
     return first, last
 
 
 def joined(ranges: Iterable[tuple[float, float] | None]) -> tuple[float, float] | None:
-    """Returns the range of what some pictures, None where they are not deep, use together."""
+    """Returns the range that some pictures use together, None where they are not deep or have no number."""
     known = [each for each in ranges if each is not None]
     return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
@@ -111,7 +111,7 @@ def as_picture(pixels: np.ndarray, value_range: ValueRange | None) -> Image.Imag
 
 
 def _range_to_show(pixels: np.ndarray) -> ValueRange:
-    low, high = used_range(pixels)
+    low, high = used_range(pixels) or (0.0, 0.0)
     if pixels.dtype.kind != "u":
         return low, high if high > low else low + 1
     bits = next(bits for bits in _USUAL_BITS if high < 1 << bits)

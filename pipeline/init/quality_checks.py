@@ -77,11 +77,14 @@ def _images(found: Inspection) -> Iterator[str]:
         bands = f"{'up to ' if len(counts) > 1 else ''}{max(counts)} bands"
         yield f"{len(many)} images have {bands}, of which {part} are read: {some(many)}"
     if numbers := [path for path, header in images.items() if header.of_numbers]:
-        low, high = found.value_range or (0, 255)
-        yield (
-            f"{len(numbers)} images hold floats or other numbers; one range for all bands makes 8 bits of "
-            f"them, {low:g} … {high:g} where most values are, and 0 of what is not a number: {some(numbers)}"
-        )
+        made = "nothing finite was found in those read, so set which become 0 and 255, dataset.value_range"
+        if found.value_range is not None:
+            low, high = found.value_range
+            made = (
+                f"one range for all bands makes 8 bits of them, {low:g} … {high:g} where most values are, "
+                "and 0 of what is not a number"
+            )
+        yield f"{len(numbers)} images hold floats or other numbers; {made}: {some(numbers)}"
     if deep := [path for path, header in images.items() if header.is_deep and not header.of_numbers]:
         seen = "their upper 8"
         if found.value_range is not None:
