@@ -27,7 +27,7 @@ from components.image_mask_example_gen.files import (
     with_orientation,
 )
 from components.image_mask_example_gen.report import Reason
-from components.imaging.deep import read_png, spread, stacked, used_range, write_png
+from components.imaging.deep import range_to_set, read_png, spread, stacked, used_range, write_png
 from components.imaging.exif import ORIENTATION
 from components.imaging.reading import MOST_PIXELS, Reading
 
@@ -218,8 +218,8 @@ def _encode_bands(data: bytes, max_pixels: int, reading: Reading) -> Encoded | N
         if reading.value_range is None:
             such = "but not by this one, which has no finite value"
             if (used := used_range(chosen)) is not None:
-                low, high = used
-                such = f"such as [{low:g}, {high if high > low else low + 1:g}], which holds most of this one"
+                low, high = range_to_set(used)
+                such = f"such as [{low}, {high}], which holds most of this one"
             kind = header.dtype if header else chosen.dtype
             raise InputRejectedError(
                 Reason.NOT_DECODABLE,

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
 import numpy as np
@@ -11,6 +12,9 @@ from components.pillow import Image
 
 _PERCENTILES: Final = (0.1, 99.9)
 """A few hot or dead pixels must not decide."""
+_END_DIGITS: Final = 3
+"""A range's ends are read with steps of a thousandth of it, or finer."""
+_HIGHEST: Final = float(np.finfo(np.float32).max)
 _USUAL_BITS: Final = (8, 10, 12, 14, 16)
 _DEPTH: Final = slice(24, 25)
 
@@ -67,7 +71,7 @@ def colors_of(pixels: np.ndarray) -> np.ndarray:
 def used_range(pixels: np.ndarray) -> tuple[float, float] | None:
     """Returns the lowest and the highest value, outliers and what is not finite left out; None without any.
 
-    Integers of integers; floats are rounded to four digits.
+    Integers of integers.
     """
     if pixels.dtype.kind == "u":
         low, high = (int(np.percentile(pixels, percent, method="nearest")) for percent in _PERCENTILES)
@@ -75,8 +79,7 @@ def used_range(pixels: np.ndarray) -> tuple[float, float] | None:
     finite = pixels[np.isfinite(pixels)]
     if not finite.size:
         return None
-    ends = (np.percentile(finite, percent, method="nearest") for percent in _PERCENTILES)
-    first, last = (float(f"{end:.4g}") for end in ends)
+    first, last = (float(np.percentile(finite, percent, method="nearest")) for percent in _PERCENTILES)
     return first, last
 
 
@@ -84,6 +87,26 @@ def joined(ranges: Iterable[tuple[float, float] | None]) -> tuple[float, float] 
     """Returns the range that some pictures use together, None where they are not deep or have no number."""
     known = [each for each in ranges if each is not None]
     return (min(low for low, _ in known), max(high for _, high in known)) if known else None
+
+
+def range_to_set(used: tuple[float, float]) -> ValueRange:
+    """Returns ``dataset.value_range`` for what pictures use: short numbers that cut nothing of it off.
+
+    They are rounded outwards, by steps of a thousandth of the range or less; integers stay.
+    """
+    first, last = used
+    if first == last:
+        return first, first + 1
+    if isinstance(first, int) and isinstance(last, int):
+        return used
+    step = Decimal(1).scaleb((Decimal(last) - Decimal(first)).adjusted() - _END_DIGITS)
+
+    def rounded(end: float, direction: str) -> float:
+        # In decimals, as a multiple of 0.001 in binary ends in a digit nobody wants to read.
+        number = float(Decimal(end).quantize(step, direction))
+        return number if abs(number) <= _HIGHEST else end
+
+    return rounded(first, ROUND_FLOOR), rounded(last, ROUND_CEILING)
 
 
 def spread(pixels: np.ndarray, value_range: ValueRange) -> np.ndarray:
@@ -111,8 +134,8 @@ def as_picture(pixels: np.ndarray, value_range: ValueRange | None) -> Image.Imag
 
 
 def _range_to_show(pixels: np.ndarray) -> ValueRange:
-    low, high = used_range(pixels) or (0.0, 0.0)
+    used = used_range(pixels) or (0.0, 0.0)
     if pixels.dtype.kind != "u":
-        return low, high if high > low else low + 1
-    bits = next(bits for bits in _USUAL_BITS if high < 1 << bits)
+        return range_to_set(used)
+    bits = next(bits for bits in _USUAL_BITS if used[1] < 1 << bits)
     return 0.0, (1 << bits) - 1.0

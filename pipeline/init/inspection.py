@@ -16,6 +16,7 @@ from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.mask import Mask
 from components.image_mask_example_gen.plan import assign_splits, stable_rank
 from components.image_mask_example_gen.report import Reason, Rejection
+from components.imaging.deep import range_to_set
 from components.imaging.reading import FEWEST_LEVELS, FULL_RANGE, levels
 from pipeline.init import InitError
 from pipeline.init.classes import Labels
@@ -187,8 +188,7 @@ def inspect_pairs(
     if used is not None and (
         any(images[entry.image].of_numbers for entry in sample) or levels(used, FULL_RANGE) < FEWEST_LEVELS
     ):
-        low, high = used
-        value_range = (low, high if high > low else low + 1)
+        value_range = range_to_set(used)
     brightness = read_brightness(image_paths, value_range)
     bad_masks, bad_images = dict(labels.unreadable), set(brightness.unreadable)
     damaged = set()

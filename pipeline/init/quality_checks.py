@@ -81,7 +81,7 @@ def _images(found: Inspection) -> Iterator[str]:
         if found.value_range is not None:
             low, high = found.value_range
             made = (
-                f"one range for all bands makes 8 bits of them, {low:g} … {high:g} where most values are, "
+                f"one range for all bands makes 8 bits of them, {low} … {high} where most values are, "
                 "and 0 of what is not a number"
             )
         yield f"{len(numbers)} images hold floats or other numbers; {made}: {some(numbers)}"

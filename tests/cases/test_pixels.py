@@ -30,7 +30,7 @@ from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import InputRejectedError
 from components.image_mask_example_gen.report import Reason, UnusableDatasetError
 from components.imaging.decode import decode_image, exif_orientation
-from components.imaging.deep import read_png, spread, stacked, write_png
+from components.imaging.deep import range_to_set, read_png, spread, stacked, used_range, write_png
 from components.imaging.drawing import overlay
 from components.imaging.exif import ORIENTATION, orientation_of, turned_pixels
 from components.imaging.reading import Reading
@@ -529,6 +529,47 @@ def test_floats_become_pixels_by_the_range_that_init_proposes(
     for name, said in (("0.tif", r"such as \[0\.02"), ("3.tif", "but not by this one, which has no finite")):
         with pytest.raises(InputRejectedError, match=rf"set dataset\.value_range, {said}"):
             sent_bytes((tmp_path / "images" / name).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "dtype", "expected"),
+    [
+        (12500, 12503, "float32", (12500.002, 12502.998)),
+        (1013.6, 1014.4, "float32", (1013.6008, 1014.3993)),
+        (0.02, 0.6, "float64", (0.0206, 0.5995)),
+        (-2987, 8123, "float32", (-2980.0, 8120.0)),
+    ],
+)
+def test_a_range_to_set_cuts_off_no_more_than_outliers(
+    first: float, last: float, dtype: str, expected: tuple[float, float]
+) -> None:
+    """Heights, a pressure: they lie far from 0, so that digits of the value are not digits of the range."""
+    pixels = np.random.default_rng(0).uniform(first, last, (300, 300)).astype(dtype)
+    used = used_range(pixels)
+    assert used is not None
+    value_range = range_to_set(used)
+    assert value_range == expected
+    low, high = value_range
+    assert (pixels < low).mean() <= 0.001 and (pixels > high).mean() <= 0.001
+    seen = spread(pixels, value_range)
+    # The first and the last level are half as wide as the others.
+    assert (seen == 0).mean() < 1 / 256 and (seen == 255).mean() < 1 / 256
+    assert len(np.unique(seen)) == 256
+
+
+@pytest.mark.parametrize(
+    ("used", "value_range"),
+    [
+        ((480, 13296), (480, 13296)),
+        ((7, 7), (7, 8)),
+        ((2.5, 2.5), (2.5, 3.5)),
+        ((-1.7e308, 0), (-1.7e308, 0)),
+    ],
+)
+def test_integers_and_what_has_no_width_or_no_shorter_end_stay(
+    used: tuple[float, float], value_range: tuple[float, float]
+) -> None:
+    assert range_to_set(used) == value_range
 
 
 SIX = Reading(channels=6, bands=(1, 2, 3, 4, 5, 6), value_range=(1000.0, 2000.0))
