@@ -99,8 +99,9 @@ RGB: Final = Reading()
 """Three channels as they are stored."""
 FULL_RANGE: Final[ValueRange] = (0.0, 65_535.0)
 """What the upper 8 of 16 bits are, but for the rounding."""
-FEWEST_LEVELS: Final = 64
-"""Pixels that use fewer of the 256 levels are those of 10, 12 or 14 bits in 16, or tell little apart."""
+FEWEST_LEVELS: Final = 65
+"""Pixels that use fewer of the 256 levels are those of 10, 12 or 14 bits in 16, of which 14 use 64, or tell
+little apart."""
 
 
 def levels(used: tuple[float, float], value_range: ValueRange) -> int:

@@ -296,6 +296,21 @@ def test_ingestion_refuses_deep_pixels_of_few_levels_and_names_the_range_to_set(
     assert "19 of the 256 levels" in caplog.text
 
 
+def test_pictures_that_use_all_of_14_bits_are_those_of_few_levels(tmp_path: Path) -> None:
+    draw_bands(tmp_path, 1, "uint8")
+    rng = np.random.default_rng(1)
+    for file in (tmp_path / "images").iterdir():
+        deep = rng.integers(0, 1 << 14, (24, 36), np.uint16)
+        # More of either end than are left out as outliers.
+        deep[0, :4], deep[1, :4] = 0, (1 << 14) - 1
+        file.with_suffix(".png").write_bytes(write_png(deep))
+        file.unlink()
+    dataset = init(tmp_path).dataset
+    assert dataset.value_range == (0.0, 16383.0)
+    with pytest.raises(StageError, match=r"are 64 of the 256 levels.* dataset\.value_range=\[0,16383\]"):
+        ingested(dataset.model_copy(update={"value_range": None}))
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("value_range", [(0.0, 4095.0), (480.0, 3296.0), (-100.5, 7.25), (0.0, 65535.0)])
 def test_the_graph_spreads_every_value_as_numpy_does(channels: int, value_range: tuple[float, float]) -> None:
