@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from components.model_store import signing
-from components.streams import open_missing_streams
+from components.streams import end_process, open_missing_streams
 from pipeline import interrupt
 from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
 from pipeline.local.last_lines import last_lines
@@ -136,4 +136,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -37,7 +37,7 @@ from components.model_store.description import (
 )
 from components.report.data import DATA_FILE, PAGE_FILE
 from components.report.run_summary import RunSummary
-from components.streams import open_missing_streams
+from components.streams import end_process, open_missing_streams
 from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
 from pipeline.failures import explain_failure
@@ -245,4 +245,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -570,6 +570,31 @@ def test_a_run_goes_on_when_it_was_started_without_streams(tmp_path: Path) -> No
     assert summary_of(tmp_path)["outcome"] == "pushed"
 
 
+@pytest.mark.parametrize("module", ["pipeline.run_local", "pipeline.evaluate"])
+def test_a_command_ends_without_taking_the_interpreter_apart(module: str) -> None:
+    """A thread in TensorFlow's C++, as Beam's other worker is where one fails, would abort it meanwhile."""
+    program = f"""
+import atexit, runpy
+atexit.register(print, "taken apart")
+runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
+"""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            program,
+            "--recipe=none.yaml",
+            *["--model=none"] * (module == "pipeline.evaluate"),
+        ],
+        cwd=_REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "none.yaml" in done.stderr
+
+
 def test_an_empty_work_directory_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--workdir", ""])

@@ -1,6 +1,7 @@
 """Runs ``python -m pipeline.run_local`` with toy stages in place of the real pipeline, and a toy report."""
 
 import os
+import runpy
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +46,5 @@ def _write_report(
 
 
 if __name__ == "__main__":
-    from pipeline.run_local import main
-
     sys.modules.update(stand_ins())
-    sys.exit(main())
+    runpy.run_module("pipeline.run_local", run_name="__main__", alter_sys=True)

@@ -17,11 +17,11 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Final, NoReturn, TextIO
+from typing import Final, TextIO
 
 from components.imports import quick_imports, without_init
 from components.serving.server.options import USAGE, OptionsError, ServerOptions, parse_options
-from components.streams import open_missing_streams
+from components.streams import end_process, open_missing_streams
 
 STOPPED: Final = 0
 FAILED: Final = 1
@@ -70,25 +70,17 @@ def serve(options: ServerOptions) -> int:
     drained = server.stop()
     if not drained:
         _say("Requests were still in flight and have been dropped", sys.stderr)
-    return _end(STOPPED if drained else FAILED)
+    return end_process(STOPPED if drained else FAILED)
 
 
 def _obey_signals(ready: threading.Event, stopping: threading.Event) -> None:
     """The first signal drains, the second does not wait; before it is ready nothing is to be drained."""
     signal.sigwait(_SIGNALS)
     if not ready.is_set():
-        _end(STOPPED)
+        end_process(STOPPED)
     stopping.set()
     signal.sigwait(_SIGNALS)
-    _end(FAILED)
-
-
-def _end(status: int) -> NoReturn:
-    # Taking TensorFlow's interpreter apart takes seconds, and threads that are still at work would keep it.
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(status)
+    end_process(FAILED)
 
 
 def _say(line: str, stream: TextIO | None = None) -> None:
