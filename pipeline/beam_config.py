@@ -205,6 +205,8 @@ class BeamConfig(Settings):
             name, _, value = option.partition("=")
             if name in _SAID_BY_KEYS:
                 yield f"beam.options has {option!r}; use {_SAID_BY_KEYS[name]} in its place"
+            elif name == "--help":
+                yield f"beam.options has {option!r}, with which Beam prints its help; leave it out"
             elif name in ("--experiments", "--experiment") and "," in value:
                 yield (
                     f"beam.options has {option!r}; give each experiment an option of its own: where one "

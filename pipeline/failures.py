@@ -1,9 +1,12 @@
 """Explains a failed stage to the person who runs it."""
 
+import argparse
 import re
 import shutil
 import tempfile
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,25 @@ _DATA_LOSS = re.compile(
     r"DataLoss|corrupted record|truncated record|Not a valid TFRecord|while decompressing data"
 )
 """How TensorFlow, Beam and zlib say that a record's bytes are not those that were written."""
+
+
+@contextmanager
+def exits_are_failures() -> Iterator[None]:
+    """Makes a failure of what would end the process, and go past whoever sums up and reports.
+
+    Beam's parser ends it so over an option that it refuses, when a stage is at work.
+
+    Raises:
+        StageError: in the place of SystemExit.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        if traceback.extract_tb(error.__traceback__)[-1].filename == argparse.__file__:
+            raise StageError("Beam refuses beam.options; the log has its words") from error
+        raise StageError(
+            f"it asked for the end of the process, with status {error.code}; the log says where"
+        ) from error
 
 
 def explain_failure(error: BaseException, places: Iterable[Path] = ()) -> str:

@@ -40,7 +40,7 @@ from components.report.run_summary import RunSummary
 from components.streams import end_process, open_missing_streams
 from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
-from pipeline.failures import explain_failure
+from pipeline.failures import exits_are_failures, explain_failure
 from pipeline.local.last_lines import result_lines
 from pipeline.local.views import Ending, Line, Tone, view_for
 from pipeline.local.workdir import WORKDIRS, WorkDir, WorkDirError, check_place
@@ -179,7 +179,8 @@ def _evaluate(recipe: Recipe, model: Path, output: Path, log: Path, signals: int
             with quick_imports(*OPTIONAL_TO_KERAS):
                 from pipeline.evaluate.run import evaluate
 
-            summary = evaluate(recipe, model, output, view)
+            with exits_are_failures():
+                summary = evaluate(recipe, model, output, view)
         except (Exception, KeyboardInterrupt) as error:
             view.stages_are_over()
             if signals.received:

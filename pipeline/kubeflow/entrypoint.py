@@ -32,7 +32,7 @@ from components.errors import StageError
 from components.imports import OPTIONAL_TO_KERAS, quick_imports
 from components.run_parameters import SERVING_DIR
 from pipeline import interrupt
-from pipeline.failures import explain_failure
+from pipeline.failures import exits_are_failures, explain_failure
 from pipeline.kubeflow import in_bucket, shared_dir
 from pipeline.kubeflow.training import follow, worker
 from pipeline.kubeflow.uris import local_path
@@ -163,6 +163,7 @@ def _answer(executor_input: str, question: Callable[[Mapping[str, Any]], dict[st
     output.write_text(json.dumps({"parameterValues": answers}))
 
 
+@exits_are_failures()
 def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
     """Has TFX's own entrypoint run the executor, on input and with output that this backend understands."""
     # Many seconds of imports, which neither help nor a wrong command should wait for.

@@ -25,6 +25,7 @@ from tfx.orchestration.portable import (
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import executable_spec_pb2
 
+from pipeline.failures import exits_are_failures
 from pipeline.local.launcher import Launcher
 from pipeline.tfxio import configure_tfxio
 
@@ -121,7 +122,10 @@ class _LateOperator(base_executor_operator.BaseExecutorOperator):
             for argument in self._beam_pipeline_args:
                 spec.beam_pipeline_args_placeholders.add().value.string_value = argument
         operator = _OPERATORS[type(spec)](spec)
-        return operator.with_execution_watcher(self._execution_watcher_address).run_executor(execution_info)
+        with exits_are_failures():
+            return operator.with_execution_watcher(self._execution_watcher_address).run_executor(
+                execution_info
+            )
 
 
 def stages_of(pipeline: Pipeline, run_id: str, beam_args: BeamArgs = lambda _: ()) -> list[Stage]:

@@ -237,6 +237,18 @@ def test_a_failed_stage_says_why_in_one_line_and_leaves_no_output(
     assert not output.exists()
 
 
+def test_an_option_that_beam_refuses_is_a_failure_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = entrypoint.pack_options(["--direct_runner_bundle_repeat=x"])
+    monkeypatch.setenv(entrypoint.OPTIONS_VARIABLE, options)
+    assert _run("Beams", {}) == 1
+    assert capsys.readouterr().err.endswith(
+        "argument --direct_runner_bundle_repeat: invalid int value: 'x'\n"
+        "failed: Beam refuses beam.options; the log has its words\n"
+    )
+
+
 def test_each_line_of_a_reason_bears_the_mark(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from tfx import types
 from tfx.components.evaluator import executor as evaluator
 from tfx.components.util import model_utils
-from tfx.dsl.components.base import base_executor
+from tfx.dsl.components.base import base_beam_executor, base_executor
 
 from components.errors import StageError
 
@@ -73,3 +73,10 @@ class Refusal(base_executor.BaseExecutor):
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         raise StageError("the folder /data/pets is empty; put images into it")
+
+
+class Beams(base_beam_executor.BaseBeamExecutor):
+    """Makes a pipeline of Beam's, whose options are read as late as then."""
+
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
+        self._make_beam_pipeline()

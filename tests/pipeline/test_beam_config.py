@@ -233,6 +233,10 @@ def test_dataflow_gets_a_job_whose_workers_are_the_image_and_install_nothing(
             for option in ("--flink_job_server_jar /opt/a.jar", "-x", "--=a")
         ),
         (
+            "options: [--help]",
+            "beam.options has '--help', with which Beam prints its help; leave it out",
+        ),
+        (
             "options: ['--experiments=a=1,b']",
             "beam.options has '--experiments=a=1,b'; give each experiment an option of its own: where one "
             "has a "

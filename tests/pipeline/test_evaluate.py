@@ -394,6 +394,9 @@ def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cau
     assert evaluate("--data", "other").code == 1
     assert (home / "evaluation/splits.csv").read_text() == "somebody's"
 
+    done = evaluate("--data", "other", "--set", "beam.options=[--direct_runner_bundle_repeat=x]")
+    assert done.code == 1 and "Failed: Beam refuses beam.options; the log has its words" in done.out
+
 
 @pytest.mark.parametrize(
     ("model", "args", "said"),

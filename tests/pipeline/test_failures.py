@@ -1,19 +1,23 @@
 """What is said of an exception."""
 
+import argparse
 import gzip
 import io
 import re
 import shutil
+import sys
 import traceback
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apache_beam.io.tfrecordio import _TFRecordUtil
 from ml_metadata import errors
 
 from components.errors import StageError
-from pipeline.failures import explain_failure, is_data_loss
+from pipeline.failures import exits_are_failures, explain_failure, is_data_loss
 
 
 def raised_from(error: Exception, cause: Exception) -> Exception:
@@ -136,6 +140,22 @@ def test_a_stage_error_in_what_a_job_service_says_is_found() -> None:
         "\tat org.apache.beam.C.d(C.java:2)\n"
     )
     assert explain_failure(RuntimeError(text)) == "two lines\nof advice"
+
+
+@pytest.mark.parametrize(
+    ("leave", "told"),
+    [
+        (
+            lambda: argparse.ArgumentParser().parse_args(["--pages=x"]),
+            "Beam refuses beam.options; the log has its words",
+        ),
+        (lambda: sys.exit(3), "it asked for the end of the process, with status 3; the log says where"),
+    ],
+)
+def test_what_would_end_the_process_is_a_failure(leave: Callable[[], Any], told: str) -> None:
+    with pytest.raises(StageError) as raised, exits_are_failures():
+        leave()
+    assert explain_failure(raised.value) == told
 
 
 def test_an_exception_without_words_gives_its_name() -> None:

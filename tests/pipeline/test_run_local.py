@@ -306,20 +306,25 @@ def test_a_refused_model_ends_with_3(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "workers", "message"),
+    ("trouble", "setting", "message"),
     [
-        ("stage_error", 1, "Worker failed: the images are upside down; turn them round"),
-        ("value_error", 1, "Worker failed: ValueError: first line"),
-        ("beam_stage_error", 1, "Worker failed: element 0 is bad; take another"),
-        ("beam_stage_error", 2, "Worker failed: element 0 is bad; take another"),
-        ("beam_zero", 1, "Worker failed: ZeroDivisionError: division by zero"),
-        ("beam_zero", 2, "Worker failed: ZeroDivisionError: division by zero"),
+        ("stage_error", "beam.workers=1", "Worker failed: the images are upside down; turn them round"),
+        ("value_error", "beam.workers=1", "Worker failed: ValueError: first line"),
+        ("beam_stage_error", "beam.workers=1", "Worker failed: element 0 is bad; take another"),
+        ("beam_stage_error", "beam.workers=2", "Worker failed: element 0 is bad; take another"),
+        ("beam_zero", "beam.workers=1", "Worker failed: ZeroDivisionError: division by zero"),
+        ("beam_zero", "beam.workers=2", "Worker failed: ZeroDivisionError: division by zero"),
+        (
+            "beam_zero",
+            "beam.options=[--direct_runner_bundle_repeat=x]",
+            "Worker failed: Beam refuses beam.options; the log has its words",
+        ),
     ],
 )
 def test_a_failing_stage_ends_with_1_and_its_cause_alone(
-    run: Run, tmp_path: Path, trouble: str, workers: int, message: str
+    run: Run, tmp_path: Path, trouble: str, setting: str, message: str
 ) -> None:
-    finished = run(tmp_path, "--set", f"beam.workers={workers}", trouble=trouble)
+    finished = run(tmp_path, "--set", setting, trouble=trouble)
     assert finished.code == 1
     assert message in finished.out.splitlines()
     assert "Traceback" not in finished.out
