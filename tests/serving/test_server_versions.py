@@ -38,6 +38,7 @@ from components.serving.server.options import OptionsError, ServerOptions
 from components.serving.server.servable import WARMUP_FILE, Servable
 from components.serving.server.server import ModelServer, StartError
 from components.serving.server.versions import ServedModel, find_versions
+from components.streams import end_process
 
 _SECONDS = 20
 _PETS = model_pb2.ModelSpec(name="pets")
@@ -211,7 +212,7 @@ def test_what_cannot_be_printed_keeps_the_server_from_nothing(
             full.close()
         monkeypatch.setattr("sys.stdout", full)
         server_main._say("Stopping")
-        end: Callable[[int], None] = server_main._end
+        end: Callable[[int], None] = end_process
         end(0)
         assert ended == [0]
         monkeypatch.undo()
