@@ -1,5 +1,6 @@
 """The page: one file of HTML that asks the network for nothing."""
 
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -76,12 +77,25 @@ def write_page(data: ReportData, directory: Path, artifacts: Mapping[str, "Artif
     """
     rendered = render(data)
     for folder in (*before, directory):
-        # Of the newest run there is one page, which may have no such list.
-        (folder / SPLITS_FILE).unlink(missing_ok=True)
         if "ingestion" in artifacts and (splits := Path(artifacts["ingestion"].uri, SPLITS_FILE)).exists():
-            shutil.copyfile(splits, folder / SPLITS_FILE)
-        write_whole(folder / PAGE_FILE, rendered)
+            _write_both(folder, rendered, splits)
+        else:
+            write_whole(folder / PAGE_FILE, rendered)
+            # Of the newest run there is one page, which has no such list.
+            (folder / SPLITS_FILE).unlink(missing_ok=True)
     return directory / PAGE_FILE
+
+
+def _write_both(folder: Path, rendered: str, splits: Path) -> None:
+    """Writes the page and a copy of the list; what fails meanwhile leaves both of the earlier run."""
+    copy = folder / f".{SPLITS_FILE}.{os.getpid()}"
+    try:
+        shutil.copyfile(splits, copy)
+        write_whole(folder / PAGE_FILE, rendered)
+        copy.replace(folder / SPLITS_FILE)
+    except BaseException:
+        copy.unlink(missing_ok=True)
+        raise
 
 
 def _curves(trainings: Sequence[tuple[str, TrainingHistory | None]]) -> list[tuple[str, str]]:

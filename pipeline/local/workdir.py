@@ -27,10 +27,10 @@ WORKDIRS: Final = Path("runs")
 SUMMARY: Final = "summary.json"
 _TEMPORARY: Final = "segmentation-run-"
 _HALF_WRITTEN: Final = re.compile(
-    r"\.(summary\.json|report\.json|index\.html|\.metadata\.sha256)\.\d+"
+    r"\.(summary\.json|report\.json|index\.html|splits\.csv|\.metadata\.sha256)\.\d+"
     r"|\.(summary\.json|index\.html|splits\.csv)\.deleting"
 )
-"""What `write_whole` and `delete_run` call a file until it is one."""
+"""What `write_whole`, `write_page` and `delete_run` call a file until it is one."""
 
 
 _NO_UTF8: Final = re.compile("[\ud800-\udfff]")

@@ -416,7 +416,7 @@ def test_what_killed_runs_leave_half_written_goes_with_the_next_one(run: Run, tm
     half_written = [
         *(workdir / name for name in (".summary.json.7", "..metadata.sha256.7", ".summary.json.deleting")),
         *(workdir / "report" / f".{name}.deleting" for name in ("index.html", "splits.csv")),
-        *(folder / name for name in (".index.html.7", ".report.json.7")),
+        *(folder / name for name in (".index.html.7", ".report.json.7", ".splits.csv.7")),
     ]
     for path in half_written:
         path.parent.mkdir(exist_ok=True)

@@ -1,11 +1,14 @@
 """What a page says, and that it is safe and stands alone."""
 
+import errno
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from known_run import VALUES, Page, known_run, known_summary
+from tfx.types import standard_artifacts
 
 from components.dataset.contracts import (
     Baseline,
@@ -30,7 +33,7 @@ from components.report.data import (
     Split,
 )
 from components.report.gallery import most_bytes
-from components.report.page import render, render_comparison
+from components.report.page import render, render_comparison, write_page
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
 
@@ -52,6 +55,37 @@ def curves_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def metrics(**changes: Any) -> Metrics:
     fields: dict[str, Any] = {"iou": {"sky": 0.9, "tree": 0.0, "unicorn": None}, "examples": 40}
     return Metrics(**(fields | VALUES | changes))
+
+
+@pytest.mark.parametrize("failing", ["shutil.copyfile", "components.report.page.write_whole"])
+def test_a_page_that_cannot_be_written_leaves_the_earlier_run_s_and_its_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    splits = tmp_path / "new" / "splits.csv"
+    splits.parent.mkdir()
+    splits.write_text("file,split\nnew.jpg,train\n")
+    ingestion = standard_artifacts.Examples()
+    ingestion.uri = str(splits.parent)
+    earlier = {"index.html": "earlier page", "splits.csv": "earlier list"}
+    folder = tmp_path / "report"
+    folder.mkdir()
+    for name, text in earlier.items():
+        (folder / name).write_text(text)
+
+    def fill(_: Path, to: object) -> None:
+        if isinstance(to, Path):
+            to.write_text("file,spl")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(failing, fill)
+        with pytest.raises(OSError, match="No space"):
+            write_page(known_run(), folder, {"ingestion": ingestion})
+    assert {path.name: path.read_text() for path in folder.iterdir()} == earlier
+    write_page(known_run(), folder, {"ingestion": ingestion})
+    assert (folder / "splits.csv").read_text() == splits.read_text()
+    write_page(known_run(), folder, {})
+    assert [path.name for path in folder.iterdir()] == ["index.html"]
 
 
 def test_a_pushed_run_says_so_first() -> None:
