@@ -101,7 +101,7 @@ class Examples:
         """Batches of the val split, or None without one."""
         if self._source.val is not None:
             pairs = self._source.val
-            # Filling up changes the mean loss a little; one device needs no full batches.
+            # One device needs no full batches.
             val = (
                 full_batches(pairs, int(pairs.cardinality()), training.batch_size)
                 if devices > 1

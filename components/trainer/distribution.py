@@ -199,8 +199,20 @@ class _ReplicatedModel(keras.Model):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         return _as_vectors(super().train_step(data))
 
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        return _as_vectors(super().test_step(data))
+    def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Keras' own, but that the loss of a part is weighted by the pairs of it that count.
+
+        Keras takes the part's size, in which the last batch's filling counts; its loss is 0.
+        """
+        images, class_ids = data
+        logits = self(images, training=False)
+        loss = self.compute_loss(images, class_ids, logits, training=False)
+        counts = tf.reduce_any(class_ids != IGNORE_LABEL, axis=(1, 2))
+        [mean] = (metric for metric in self.metrics if metric.name == "loss")
+        # Undoes that Keras makes of a replica's loss its share of the step's.
+        own = loss * tf.distribute.get_strategy().num_replicas_in_sync
+        mean.update_state(own, sample_weight=tf.math.count_nonzero(counts))
+        return _as_vectors(self.compute_metrics(images, class_ids, logits))
 
 
 class _CommonLossScale(keras.optimizers.LossScaleOptimizer):

@@ -75,9 +75,11 @@ def train(
             jit_compile=False,
         )
         network.optimizer.build(network.trainable_variables)
+        alone = strategy.num_replicas_in_sync == 1
+        val = val_pairs.batch(BATCH_SIZE) if alone else full_batches(val_pairs, VAL, BATCH_SIZE)
         fitted = network.fit(
             replica_batches(train_pairs.batch(BATCH_SIZE)),
-            validation_data=replica_batches(full_batches(val_pairs, VAL, BATCH_SIZE)),
+            validation_data=replica_batches(val),
             epochs=2,
             callbacks=[
                 PopulationStatistics(tf.data.Dataset.from_tensor_slices(pixels[:TRAIN]).batch(2)),

@@ -182,7 +182,7 @@ def test_sharing_the_batches_measures_what_one_device_measures(
 ) -> None:
     """The val split, 5 examples in batches of 4, leaves a replica without any of its last batch."""
     alone, together = outcomes["one device"]["none"].history, outcomes[name]["none"].history
-    for metric in ("loss", "iou_at_input_size", "val_iou_at_input_size"):
+    for metric in ("loss", "val_loss", "iou_at_input_size", "val_iou_at_input_size"):
         np.testing.assert_allclose(together[metric], alone[metric], rtol=1e-4)
 
 
