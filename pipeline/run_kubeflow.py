@@ -177,12 +177,28 @@ def _conclude(backend: "Backend", run: Any, stages: Collection[str], say: Say) -
             say("Refused, nothing was pushed")
             asked = _GATES
         case waiting.Outcome.CANCELED:
-            say("Cancelled, nothing was pushed")
+            match waiting.has_pushed(run):
+                case True:
+                    say("Cancelled, but the model had been pushed")
+                    asked = [MODEL_PUSHED]
+                case False:
+                    say("Cancelled, nothing was pushed")
+                case None:
+                    say("Cancelled; whether a model was pushed is in the Pusher's log")
+                    asked = [waiting.PUSHER]
         case waiting.Outcome.FAILED:
             failed = waiting.failures(run, stages)
-            asked = failed.keys()
             for line in failed.values():
                 say(line)
+            match waiting.has_pushed(run):
+                case True:
+                    say("The model had been pushed")
+                    asked = [*failed, MODEL_PUSHED]
+                case False:
+                    asked = [*failed]
+                case None:
+                    say("Whether a model was pushed is in the Pusher's log")
+                    asked = dict.fromkeys([*failed, waiting.PUSHER])
     told: list[str] = []
     withheld = False
     for stage in asked:

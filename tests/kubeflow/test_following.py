@@ -152,6 +152,32 @@ def test_a_run_that_was_cancelled_ends_with_1(command: Command, fake: FakeKfp) -
     assert "Cancelled" in finished.out
 
 
+@pytest.mark.parametrize("ended", ["CANCELED", "FAILED"])
+@pytest.mark.parametrize(
+    ("tasks", "said", "asked"),
+    [
+        ({}, "had been pushed", "model-pushed"),
+        ({"model-pushed": "CANCELED"}, "a model was pushed is in the Pusher's log", "Pusher"),
+        ({"Pusher": "CANCELED", "model-pushed": "SKIPPED"}, "was pushed is in the Pusher's log", "Pusher"),
+        ({"model-pushed": "SKIPPED"}, "", ""),
+    ],
+)
+def test_what_became_of_the_model_is_said_of_a_run_that_ended_later(
+    command: Command, fake: FakeKfp, ended: str, tasks: dict[str, str], said: str, asked: str
+) -> None:
+    after = {**PUSHED.tasks, "Trainer": ended, **tasks}
+    fake.script = [Step("CANCELING" if ended == "CANCELED" else "RUNNING"), Step("FAILED", after)]
+    fake.logs = {"model-pushed": "pushed: version 7 is served from /serving/pets/7"}
+
+    finished = command(*submission(fake, "--wait"))
+
+    assert finished.code == 1
+    assert said in finished.out
+    assert ("nothing was pushed" in finished.out) == (ended == "CANCELED" and not said)
+    assert ("  model-pushed: version 7" in finished.out) == (asked == "model-pushed")
+    assert not asked or asked in finished.out.splitlines()[-1]
+
+
 def test_a_backend_that_is_away_for_a_while_is_waited_for(command: Command, fake: FakeKfp) -> None:
     fake.script = [Step("RUNNING"), Step("RUNNING"), PUSHED]
     fake.at_first_fetch = lambda: fake.troubles.extend([503, 429, 401])

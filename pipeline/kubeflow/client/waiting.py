@@ -18,6 +18,9 @@ _FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 _DRIVER = "-driver"
 _ROOT = "root"
 
+PUSHER = "Pusher"
+"""The stage that `MODEL_PUSHED` tells of."""
+
 
 class Outcome(Enum):
     """How a run ended."""
@@ -139,6 +142,17 @@ def verdict(run: Run) -> Outcome:
             return Outcome.REJECTED
         case _:
             return Outcome.FAILED
+
+
+def has_pushed(run: Run) -> bool | None:
+    """Tells whether a model was pushed, however the run ended; None where only the Pusher's log knows."""
+    tasks = _tasks(run)
+    pushed, pusher = (task.state if task else None for task in map(tasks.get, (MODEL_PUSHED, PUSHER)))
+    if pushed == "SUCCEEDED":
+        return True
+    # Of a condition that is false; what a stage that failed keeps from beginning is skipped, too.
+    refused = pusher == "SUCCEEDED" and pushed == "SKIPPED"
+    return False if refused or pusher in (None, "PENDING", "SKIPPED") else None
 
 
 def failures(run: Run, stages: Collection[str]) -> dict[str, str]:
