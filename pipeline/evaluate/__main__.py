@@ -9,7 +9,8 @@ the test split of the recipe's folder. The recipe says how files and masks are r
 for; its classes must be the model's.
 
 Ends with 0 if the model would pass the gate, 3 if not, 1 if the evaluation failed, 2 if the command, the
-recipe, the model or the data path is wrong or --output cannot be written to, 130 if it was interrupted.
+recipe, the model or the data path is wrong or --output cannot be written to or is another evaluation's, 130
+if it was interrupted.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +42,7 @@ from components.report.run_summary import RunSummary
 from components.streams import end_process, open_missing_streams
 from pipeline import interrupt
 from pipeline.config import Recipe, load_recipe
+from pipeline.evaluate.scratch import sole_evaluation
 from pipeline.failures import exits_are_failures, explain_failure
 from pipeline.local.last_lines import result_lines
 from pipeline.local.views import Ending, Line, Tone, view_for
@@ -60,32 +63,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_missing_streams()
     args = _parser().parse_args(argv)
     signals = interrupt.Interrupt()
-    try:
-        recipe = load_recipe(args.recipe, args.data, args.set)
-        recipe.dataset.check_root()
-        model = find_model(args.model, WorkDir(WORKDIRS / recipe.name))
-        check_place(model, "name the model by another path")
-        check_model(model, recipe)
-        check_place(args.output, "choose another --output")
-        if recipe.dataset.root and os.path.realpath(args.output) == os.path.realpath(recipe.dataset.root):
-            raise ValueError(f"--output {args.output} is the folder of the data; choose another")
-        args.output.mkdir(parents=True, exist_ok=True)
-        log = args.output / _LOG
-        if log.exists():
-            # Beside a log of what failed, an earlier page would be taken for this model's.
-            for left in (_LOG, PAGE_FILE, DATA_FILE, SPLITS_FILE):
-                (args.output / left).unlink(missing_ok=True)
-        log.touch()
-    except OSError as error:
-        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
-        return USAGE
-    except (RecipeError, ValueError, WorkDirError) as error:
-        print(error, file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return interrupt.EXIT_CODE
-    return _evaluate(recipe, model, args.output, log, signals)
+    log = args.output / _LOG
+    with ExitStack() as held:
+        try:
+            recipe = load_recipe(args.recipe, args.data, args.set)
+            recipe.dataset.check_root()
+            model = find_model(args.model, WorkDir(WORKDIRS / recipe.name))
+            check_place(model, "name the model by another path")
+            check_model(model, recipe)
+            check_place(args.output, "choose another --output")
+            if recipe.dataset.root and os.path.realpath(args.output) == os.path.realpath(recipe.dataset.root):
+                raise ValueError(f"--output {args.output} is the folder of the data; choose another")
+            args.output.mkdir(parents=True, exist_ok=True)
+            is_ours = log.exists()
+            held.enter_context(sole_evaluation(log))
+            if is_ours:
+                # Beside a log of what failed, an earlier page would be taken for this model's.
+                for left in (PAGE_FILE, DATA_FILE, SPLITS_FILE):
+                    (args.output / left).unlink(missing_ok=True)
+                # Not removed: it bears the lock.
+                os.truncate(log, 0)
+        except OSError as error:
+            print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+            return USAGE
+        except (RecipeError, ValueError, WorkDirError) as error:
+            print(error, file=sys.stderr)
+            return USAGE
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return interrupt.EXIT_CODE
+        return _evaluate(recipe, model, args.output, log, signals)
 
 
 def find_model(named: str, workdir: WorkDir) -> Path:

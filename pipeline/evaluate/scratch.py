@@ -1,11 +1,10 @@
 """The folder that an evaluation works in, and the remains of those that did not end by themselves."""
 
 import fcntl
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,23 +12,35 @@ _PREFIX: Final = ".evaluation-"
 
 
 @contextmanager
-def scratch(output: Path) -> Iterator[Path]:
-    """Makes a folder below ``output``, which goes at the end.
+def sole_evaluation(log: Path) -> Iterator[None]:
+    """Makes a log and keeps other evaluations out of its folder; the lock ends with the process.
 
-    A process that is killed leaves it, as large as a dataset. The next evaluation removes what others have
-    left, where none of them is at work: each keeps a shared lock of ``output``, which ends with its process.
+    Raises:
+        ValueError: another one is at work there, or the folder's disk knows no locks.
+        OSError: the log cannot be written; ``filename`` is set.
     """
-    lock = os.open(output, os.O_RDONLY)
-    try:
-        # Not every file system knows locks of folders; what others have left stays there.
-        with suppress(OSError):
-            with suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for remains in output.glob(f"{_PREFIX}*"):
-                    shutil.rmtree(remains, ignore_errors=True)
-            fcntl.flock(lock, fcntl.LOCK_SH)
-        # Beside the page, not in the system's temporary folder, which may be too small for a dataset.
-        with tempfile.TemporaryDirectory(dir=output, prefix=_PREFIX, ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
-    finally:
-        os.close(lock)
+    with log.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another evaluation is at work in {log.parent}; choose another --output"
+            ) from None
+        except OSError as error:
+            raise ValueError(
+                f"{log.parent} cannot be locked: {error.strerror}; choose an --output on a disk that can"
+            ) from None
+        yield
+
+
+@contextmanager
+def scratch(output: Path) -> Iterator[Path]:
+    """Makes a folder below ``output``, which goes at the end; no other evaluation may be at work there.
+
+    A process that is killed leaves it, as large as a dataset: the next evaluation removes it.
+    """
+    for remains in output.glob(f"{_PREFIX}*"):
+        shutil.rmtree(remains, ignore_errors=True)
+    # Beside the page, not in the system's temporary folder, which may be too small for a dataset.
+    with tempfile.TemporaryDirectory(dir=output, prefix=_PREFIX, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

@@ -1,5 +1,6 @@
 """python -m pipeline.evaluate, as people call it: a tiny pushed model on folders of images and masks."""
 
+import fcntl
 import io
 import json
 import os
@@ -451,21 +452,29 @@ def test_a_mistake_ends_with_2_and_a_line_before_anything_is_written(
     assert not (home / "evaluation").exists()
 
 
-def test_what_an_evaluation_that_was_killed_has_left_goes_with_the_next_but_not_what_one_works_in(
-    tmp_path: Path,
+def test_a_second_evaluation_into_one_folder_ends_with_2_and_leaves_the_first_ones_files(
+    home: Path, evaluate: Evaluate
 ) -> None:
+    output = home / "evaluation"
+    output.mkdir()
+    files = [output / name for name in ("evaluation.log", "index.html", "report.json", "splits.csv")]
+    for file in files:
+        file.write_text("the first one's")
+    with files[0].open() as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        done = evaluate()
+    said = "another evaluation is at work in evaluation; choose another --output\n"
+    assert done == (2, "", said)
+    assert {file.read_text() for file in files} == {"the first one's"}
+    assert set(output.iterdir()) == set(files)
+
+
+def test_what_an_evaluation_that_was_killed_has_left_goes_with_the_next(tmp_path: Path) -> None:
     (remains := tmp_path / ".evaluation-killed").mkdir()
     (remains / "examples").touch()
     with scratch(tmp_path) as folder:
-        assert not remains.exists()
-        remains.mkdir()
-        with scratch(tmp_path) as other:
-            assert folder.is_dir() and remains.is_dir() and other != folder
-        with scratch(tmp_path):
-            assert folder.is_dir()
-    assert list(tmp_path.iterdir()) == [remains]
-    with scratch(tmp_path):
-        assert not remains.exists()
+        assert list(tmp_path.iterdir()) == [folder]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("named", ["tiny", "runs/tiny/serving/tiny", "runs/tiny/serving/tiny/3"])
