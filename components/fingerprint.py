@@ -41,5 +41,11 @@ def _files(source: ModuleType) -> Iterator[tuple[str, Path]]:
 
 
 def _files_of(package: str, root: Path, pattern: str) -> Iterator[tuple[str, Path]]:
-    """Files of a package with names that do not change with where they lie."""
-    return ((f"{package}/{path.relative_to(root).as_posix()}", path) for path in sorted(root.glob(pattern)))
+    """Files of a package with names that do not change with where they lie.
+
+    Hidden ones, an editor's locks and copies, are no code, nor are links that lead nowhere.
+    """
+    for path in sorted(root.glob(pattern)):
+        relative = path.relative_to(root)
+        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+            yield f"{package}/{relative.as_posix()}", path

@@ -58,10 +58,16 @@ def test_it_follows_the_sources_and_nothing_else(tmp_path: Path) -> None:
     (source / "__pycache__").mkdir()
     (source / "__pycache__" / "code.pyc").write_bytes(b"1")
     (source / "notes.md").write_text("no code")
+    # An Emacs lock, which names who edits and leads nowhere; copies by Jupyter and macOS.
+    (source / ".#code.py").symlink_to("somebody@here.1234")
+    (source / "gone.py").symlink_to("nowhere.py")
+    (source / ".ipynb_checkpoints").mkdir()
+    for hidden in (".ipynb_checkpoints/code-checkpoint.py", "inner/._code.py"):
+        (source / hidden).write_text("x = 0")
     assert source_fingerprint(package(source)) == first
 
     elsewhere = tmp_path / "elsewhere"
-    shutil.copytree(source, elsewhere)
+    shutil.copytree(source, elsewhere, symlinks=True)
     assert source_fingerprint(package(elsewhere)) == first
 
     seen = {first}
