@@ -185,9 +185,17 @@ def _update(digest: "hashlib._Hash", paths: list[str]) -> None:
 
 
 def _remove_outdated(directory: Path) -> None:
-    """Removes all but the newest trainings; what else lies there is not ours."""
+    """Removes all but the newest trainings, and of those what a killed one has left of its pixels.
+
+    What else lies there is not ours.
+    """
     trainings = [path for path in directory.iterdir() if _TRAINING.fullmatch(path.name)]
     trainings.sort(key=_age)
+    for kept in trainings[: 1 + _KEPT_TRAININGS]:
+        # As large as the data. One that is at work, this one too, needs its own.
+        if (kept / PIXELS).is_dir():
+            with suppress(StageError), _locked(kept):
+                shutil.rmtree(kept / PIXELS, ignore_errors=True)
     for outdated in trainings[1 + _KEPT_TRAININGS :]:
         # One that another run is at work on stays.
         with suppress(StageError), _locked(outdated):

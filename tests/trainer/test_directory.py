@@ -92,6 +92,19 @@ def test_two_runs_never_work_on_one_training(
     place(settings(tmp_path), fn_args)
 
 
+def test_pixels_of_a_killed_training_go_with_any_other_of_its_recipe_but_not_those_of_one_at_work(
+    tmp_path: Path, fn_args: FnArgs
+) -> None:
+    killed = place(settings(tmp_path, training={"batch_size": 4}), fn_args)
+    with training_directory(fn_args, settings(tmp_path), CONSTANTS) as at_work:
+        for directory in (killed, at_work):
+            (directory / PIXELS).mkdir()
+            (directory / "state.json").touch()
+        place(settings(tmp_path, training={"batch_size": 2}), fn_args)
+        assert [path.name for path in killed.iterdir()] == ["state.json"]
+        assert (at_work / PIXELS).is_dir()
+
+
 @pytest.mark.parametrize(
     "blocks",
     [
