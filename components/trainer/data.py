@@ -89,13 +89,15 @@ class Examples:
         else:
             self._source = _Pictures(settings, decoded, counts, cache_directory)
         self.count = self._source.count
-        """Training examples an epoch."""
+        """Training examples."""
         _check(self.count, training.batch_size, devices)
         # A smaller last batch could leave a device with nothing, and batch normalisation without a mean.
         self._drop_remainder = devices > 1
         self.steps_per_epoch = self.count // training.batch_size
         if self.count % training.batch_size and not self._drop_remainder:
             self.steps_per_epoch += 1
+        self.count_an_epoch = min(self.count, self.steps_per_epoch * training.batch_size)
+        """Those that an epoch trains on: all, but for what fills no batch of several devices."""
 
         self.val: tf.data.Dataset | None = None
         """Batches of the val split, or None without one."""

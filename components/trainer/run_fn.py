@@ -150,7 +150,7 @@ def train(
                 ValidateAveragedWeights(),
                 PopulationStatistics(examples.for_statistics),
                 leaves_out_uncounted,
-                Progress(last_epoch, examples.count),
+                Progress(last_epoch, examples.count_an_epoch),
                 record,
                 checkpoints,
             ],

@@ -194,6 +194,14 @@ def test_whole_pictures_are_decoded_when_the_first_epoch_begins(examples: Any, t
     assert np.array_equal(next(made.val.as_numpy_iterator())[0], [each.image for each in pictures[:2]])
 
 
+@pytest.mark.parametrize(("devices", "trained"), [(1, 6), (2, 4)])
+def test_an_epoch_counts_the_pictures_that_it_trains_on(examples: Any, devices: int, trained: int) -> None:
+    pictures = [picture(8, 12, seed) for seed in range(6)]
+    made, _ = examples(pictures, [], devices, size=InputSize(8, 12, "stretch"))
+    assert (made.count, made.count_an_epoch) == (6, trained)
+    assert sum(len(images) for images, _ in made.train(range(1)).as_numpy_iterator()) == trained
+
+
 def test_a_batch_that_devices_cannot_share_is_refused(examples: Any) -> None:
     with pytest.raises(StageError, match="batch_size 4 does not suit 3 devices"):
         examples([picture(40, 50)], [], 3)
