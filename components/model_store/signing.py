@@ -118,8 +118,8 @@ class Follower:
         self._base, self._target, self._public_key = base, target, public_key
         self._key = b""
         self._verified: set[int] = set()
-        self._refused: set[int] = set()
-        """Passed over until they are gone, so that each is said once."""
+        self._refused: dict[int, tuple[int, int]] = {}
+        """With `store.identity`: passed over until they are gone or others, so that each is said once."""
 
     def look(self) -> Iterator[str]:
         """Makes ``target`` hold what it should by now.
@@ -142,16 +142,20 @@ class Follower:
         # One that may not be read is a problem of its own when it is copied, and none of the others'.
         wanted = store.versions(self._base, and_unreadable=True)
         is_there = was_there and _holds_anything(self._base)
-        self._refused &= {*wanted}
-        for number in sorted({*wanted} - self._verified - self._refused):
+        self._refused = {number: which for number, which in self._refused.items() if number in wanted}
+        for number in sorted({*wanted} - self._verified):
             source, copy = self._base / str(number), self._target / _COPYING
             try:
+                # Before it is copied: what takes its place meanwhile is looked at again.
+                which = store.identity(source)
+                if self._refused.get(number) == which:
+                    continue
                 # A link stays one, and is refused: what it leads to can change.
                 shutil.copytree(source, copy, symlinks=True)
                 verify(copy, self._public_key)
                 copy.rename(self._target / str(number))
             except SigningError as error:
-                self._refused.add(number)
+                self._refused[number] = which
                 yield f"version {number} is refused: {str(error).replace(str(copy), str(source))}"
             except OSError as error:
                 # Nothing is wrong where it was removed meanwhile.

@@ -144,6 +144,18 @@ def loaded_by_some_server(base: Path) -> list[Path]:
     )
 
 
+def identity(version: Path) -> tuple[int, int]:
+    """Returns what a version's directory is told by: another one in its place has another.
+
+    Not by its time of writing, which a copy may keep.
+
+    Raises:
+        OSError: it is not there.
+    """
+    status = version.stat(follow_symlinks=False)
+    return status.st_ino, status.st_ctime_ns
+
+
 def newest(base: Path) -> Version | None:
     """Returns the version that a server answers with by default: the highest number, None without any."""
     numbers = versions(base)

@@ -269,6 +269,21 @@ def test_a_server_sees_only_versions_that_are_what_was_signed(
     assert [path.name for path in target.iterdir()] == [fourth.name]
 
 
+def test_a_good_copy_in_the_place_of_a_refused_version_is_looked_at(
+    base: Path, keys: tuple[str, str], tmp_path: Path
+) -> None:
+    version, target = push(base, keys[0]), tmp_path / "verified"
+    backup = shutil.copytree(version, tmp_path / "backup")
+    _flip(version)
+    follower = signing.Follower(base, target, keys[1])
+    assert [line.partition(":")[0] for line in follower.look()] == [f"version {version.name} is refused"]
+    # Between two looks, and with the times that it had.
+    shutil.rmtree(version)
+    shutil.copytree(backup, version)
+    assert list(follower.look()) == [f"version {version.name} is what was signed"]
+    assert store.versions(target) == [int(version.name)]
+
+
 def test_without_the_mount_versions_stay_and_the_only_one_leaves_when_it_is_withdrawn(
     base: Path, keys: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -152,6 +152,11 @@ def test_a_version_that_does_not_load_leaves_the_old_one_and_is_tried_once(
     failed = models.model.statuses(_PETS)[0].status
     assert failed.error_code == code.value[0] and "half of it" in failed.error_message
     assert models.said[-1] == f"pets version 2 cannot be served: {failed.error_message}"
+    # Another one in its place is tried, even if nobody has seen it away.
+    (models.base / "2").rename(models.base / ".damaged-2")
+    models.push(2)
+    models.model.poll()
+    assert models.loads == [1, 2, 2] and models.states() == {2: "END", 1: "AVAILABLE"}
     # Not before its directory has been away, and the old one need not be there any more.
     shutil.rmtree(models.base / "1")
     models.withdraw(2)

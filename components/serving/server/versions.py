@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
-from components.model_store.store import version_number
+from components.model_store.store import identity, version_number
 from components.serving.server.errors import ServingError, invalid, one_line
 from components.serving.server.servable import Servable
 
@@ -20,8 +20,8 @@ Status = get_model_status_pb2.ModelVersionStatus
 class ServedModel:
     """A model's versions; `poll` is called by one thread at a time, everything else by any.
 
-    A version whose load fails is not tried again before its directory has been away, TensorFlow Serving's
-    ``max_num_load_retries=0``: what is published by rename is complete when it appears.
+    A version whose load fails is not tried again before its directory has been away or is another one,
+    TensorFlow Serving's ``max_num_load_retries=0``: what is published by rename is complete when it appears.
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class ServedModel:
         """Requests in flight of the current version, and of one that is to be unloaded."""
         self._statuses: dict[int, get_model_status_pb2.ModelVersionStatus] = {}
         """Of every version that there ever was."""
-        self._failed: set[int] = set()
+        self._failed: dict[int, tuple[int, int] | None] = {}
+        """By number, with `store.identity`; None of one that went while it was tried."""
         self._warned = ""
 
     @property
@@ -76,12 +77,14 @@ class ServedModel:
         self._warn(
             "" if found else f"no version under {self._base_path}; versions are directories named by integers"
         )
-        self._failed &= found.keys()
+        self._failed = {number: which for number, which in self._failed.items() if number in found}
         newest = max(found, default=None)
         if newest is None:
             self._serve(None)
-        elif newest not in self._failed and not (self._current and self._current.version == newest):
-            self._load_and_serve(newest, found[newest])
+        elif not (self._current and self._current.version == newest):
+            which = _identity(found[newest])
+            if newest not in self._failed or self._failed[newest] != which:
+                self._load_and_serve(newest, found[newest], which)
 
     def close(self, seconds: float) -> None:
         """Unloads the version that is served, once its requests are answered; `poll` must not run.
@@ -135,7 +138,7 @@ class ServedModel:
             raise invalid(f"Unrecognized servable version label: {spec.version_label}")
         return spec.version.value if spec.HasField("version") else None
 
-    def _load_and_serve(self, number: int, path: Path) -> None:
+    def _load_and_serve(self, number: int, path: Path, which: tuple[int, int] | None) -> None:
         self._set(number, Status.LOADING)
         try:
             servable = self._load(number, path)
@@ -145,10 +148,11 @@ class ServedModel:
             if not isinstance(error, ServingError):
                 cause = f"{type(error).__name__}: {one_line(str(error))}"
                 error = ServingError(grpc.StatusCode.UNKNOWN, cause)
-            self._failed.add(number)
+            self._failed[number] = which
             self._set(number, Status.END, error)
             self._announce(f"{self.name} version {number} cannot be served: {error.message}")
         else:
+            self._failed.pop(number, None)
             self._serve(servable)
 
     def _serve(self, servable: Servable | None, seconds: float | None = None) -> None:
@@ -190,6 +194,13 @@ class ServedModel:
         if message and message != self._warned:
             logger.warning("%s: %s", self.name, message)
         self._warned = message
+
+
+def _identity(version: Path) -> tuple[int, int] | None:
+    try:
+        return identity(version)
+    except OSError:
+        return None
 
 
 def find_versions(base_path: Path) -> dict[int, Path]:
