@@ -49,6 +49,8 @@ def ingestion_settings(exec_properties: Mapping[str, Any]) -> IngestionSettings:
 def opened_root(config: DatasetConfig) -> Iterator[Path]:
     """The folder of a dataset that is not drawn; one in a bucket is listed once, for as long as it is open.
 
+    At the end the layout forgets what it has read there: in a local run it would lie beside the training.
+
     Raises:
       StageError: it is missing or not what its layout says.
     """
@@ -58,7 +60,10 @@ def opened_root(config: DatasetConfig) -> Iterator[Path]:
             config.check_root()
         except ValueError as error:
             raise StageError(str(error)) from error
-        yield root
+        try:
+            yield root
+        finally:
+            config.source.forget()
 
 
 def fingerprint_inputs(config: DatasetConfig) -> str:

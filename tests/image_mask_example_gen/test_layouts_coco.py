@@ -18,8 +18,10 @@ from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.drawn_masks import _decompressed
 from components.image_mask_example_gen.files import InputRejectedError
-from components.image_mask_example_gen.inputs import fingerprint_contents, fingerprint_inputs
+from components.image_mask_example_gen.inputs import fingerprint_contents, fingerprint_inputs, opened_root
+from components.image_mask_example_gen.layouts import coco
 from components.image_mask_example_gen.layouts.layout import IGNORED, Entry
+from components.image_mask_example_gen.plan import plan_ingestion
 from components.image_mask_example_gen.report import Reason
 
 HEIGHT, WIDTH = 40, 56
@@ -135,6 +137,23 @@ def test_a_brush_mask_that_is_called_a_crowd_is_of_its_category(tmp_path: Path) 
 def test_without_a_background_class_what_no_segment_covers_counts_nowhere(tmp_path: Path) -> None:
     found = one_image(tmp_path, segment(1, 7, SQUARE), classes=("table", "cup"))
     assert found[10, 10] == 1 and found[30, 30] == IGNORED
+
+
+def test_each_of_many_lists_is_read_once_and_forgotten_with_the_folder(tmp_path: Path) -> None:
+    for number in range(12):
+        names = [f"{number}/images/{image}.jpg" for image in range(3)]
+        listed = [record(image, Path(name).name) for image, name in enumerate(names)]
+        write(
+            tmp_path, f"{number}/instances_{number}.json", coco_list(listed, [segment(0, 3, SQUARE)]), *names
+        )
+    dataset = config(tmp_path)
+    coco._load_unchanged.cache_clear()
+    with opened_root(dataset) as root:
+        for shard in plan_ingestion(dataset, root).shards:
+            for entry in shard.entries:
+                dataset.source.open_mask(root, entry, 10**6)
+        assert coco._load_unchanged.cache_info().misses == 12
+    assert coco._load_unchanged.cache_info().currsize == 0
 
 
 def test_an_image_without_annotations_is_background(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from components.bucket import BucketPath
@@ -44,6 +45,7 @@ _DEPTH: Final = 3
 _KINDS: Final = ("instances", "panoptic", "")
 """How the lists that are taken begin, where the recipe does not say; the first kind that there is."""
 _NO_MASKS: Final = re.compile(r"(captions|image_info|stuff|.*_pixelmaps)(_|$)")
+_READING: Final = Lock()
 _FOLDERS: Final = ("", "images", "JPEGImages", "data", "train", "val", "test")
 
 
@@ -186,7 +188,7 @@ class Coco(Layout):
         return Scan(_keyed(entries), rejected, sorted(files))
 
     def open_mask(self, root: Path, entry: Entry, max_pixels: int) -> "Mask":
-        """Opens the annotations of an image; a list is read once a process."""
+        """Opens the annotations of an image; a list is read once a process, until it is forgotten."""
         from components.image_mask_example_gen.drawn_masks import SegmentsMask
         from components.image_mask_example_gen.files import InputRejectedError, check_pixels
         from components.image_mask_example_gen.mask import PictureMask
@@ -209,6 +211,10 @@ class Coco(Layout):
         panoptic = PictureMask(root / _panoptic_file(root, path, picture), max_pixels)
         return SegmentsMask(panoptic.height, panoptic.width, segments, shown, background, panoptic)
 
+    def forget(self) -> None:
+        """Lets go of all lists."""
+        _load_unchanged.cache_clear()
+
 
 def _keyed(entries: Mapping[str, Entry]) -> list[Entry]:
     """Gives each image's entry its key: its path, without the suffix where that leaves it one of its own."""
@@ -222,20 +228,23 @@ def _keyed(entries: Mapping[str, Entry]) -> list[Entry]:
 
 
 def _load(root: Path, path: str) -> Annotations:
-    """Reads a list, once a process as long as it stays the same.
+    """Reads a list, once a process as long as it stays the same and `Coco.forget` is not called.
 
     Raises:
       StageError: it cannot be read.
     """
     try:
         status = (root / path).stat()
-        return _load_unchanged(root, path, status.st_mtime_ns, status.st_size)
+        # Two threads that find it missing would read it twice.
+        with _READING:
+            return _load_unchanged(root, path, status.st_mtime_ns, status.st_size)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise StageError(f"{path}: {reason}") from None
 
 
-@lru_cache(maxsize=8)
+# All of them: pairs come in random order, and a list that is not kept would be read for each again.
+@cache
 def _load_unchanged(root: Path, path: str, modified: int, size: int) -> Annotations:
     content = read_json(root / path, _compact)
     parts = ("images", "annotations", "categories")

@@ -154,6 +154,9 @@ class Layout(ABC):
             return MergedMask(root, entry.parts, max_pixels, self.mask_values)
         return open_mask(root / entry.mask, max_pixels, self.mask_values)
 
+    def forget(self) -> None:  # noqa: B027
+        """Lets go of what `scan` and `open_mask` keep in memory, and would read anew."""
+
     def missing(self, root: Path) -> list[str]:
         """What the root lacks, in words; raises OSError for what is there and cannot be read."""
         lacking = [f"folder {path}" for path in self.folders if not _can_be_listed(root / path)]
