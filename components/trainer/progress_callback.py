@@ -48,6 +48,8 @@ class _Steps:
 class Progress(keras.callbacks.Callback):
     """Logs the first step and each epoch, and adds ``seconds`` and ``learning_rate`` to what one measured.
 
+    That rate is the one of the epoch's last step.
+
     Ends a training that has diverged.
     """
 
@@ -60,6 +62,7 @@ class Progress(keras.callbacks.Callback):
         self._validation: _Steps | None = None
         self._compiles = True
         self._last_tick = 0.0
+        self._learning_rate = math.nan
         self._epoch_seconds: float | None = None
         self._progress = TrainingProgress(0, epochs, 0, 0, None, None, None, None)
 
@@ -83,6 +86,9 @@ class Progress(keras.callbacks.Callback):
                 now - self._begun,
                 extra={RECORD_ATTRIBUTE: progress},
             )
+        if batch + 1 == self._progress.steps:
+            # Once the step is done, the optimiser tells that of the next one, which may be 0.
+            self._learning_rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         if now - self._last_tick >= _TICK_SECONDS and ticks.isEnabledFor(logging.DEBUG):
             self._last_tick = now
             self._progress = self._within_epoch(batch, now)
@@ -100,8 +106,7 @@ class Progress(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         now = time.perf_counter()
         logs["seconds"] = now - self._begun
-        # That of the next step, as Keras's own callbacks report it.
-        logs["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        logs["learning_rate"] = self._learning_rate
         if not math.isfinite(logs["loss"]):
             raise StageError(
                 f"training diverged in epoch {epoch + 1}: the loss is {logs['loss']}; "

@@ -55,24 +55,32 @@ def callback() -> Progress:
     """Of a training of four epochs, ten steps and 100 images each."""
     callback = Progress(epochs=4, examples=100)
     callback.set_params({"steps": 10})
-    callback.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=np.float32(0.5))))
+    callback.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=np.float32(40))))
     callback.on_train_begin()
     return callback
 
 
 def train_epoch(
     callback: Progress, clock: Clock, epoch: int, first_step: float = 1.0, first_validated: float = 1.0
-) -> None:
-    """A step takes a second, validation five of them."""
+) -> dict[str, float]:
+    """A step takes a second and 1 off the learning rate, validation five seconds; what was measured."""
     callback.on_epoch_begin(epoch)
     for step in range(10):
         callback.on_train_batch_begin(step)
+        callback.model.optimizer.learning_rate -= 1
         clock.now += 1.0 if step else first_step
     callback.on_test_begin()
     for step in range(5):
         callback.on_test_batch_begin(step)
         clock.now += 1.0 if step else first_validated
-    callback.on_epoch_end(epoch, {"loss": 0.5, f"val_{IOU}": 0.25})
+    measured = {"loss": 0.5, f"val_{IOU}": 0.25}
+    callback.on_epoch_end(epoch, measured)
+    return measured
+
+
+def test_an_epoch_has_the_learning_rate_of_its_last_step(callback: Progress, clock: Clock) -> None:
+    rates = [train_epoch(callback, clock, epoch)["learning_rate"] for epoch in range(4)]
+    assert rates == [31.0, 21.0, 11.0, 1.0]
 
 
 def test_an_epoch_is_a_line_with_all_that_was_measured(

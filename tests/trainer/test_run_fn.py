@@ -315,6 +315,9 @@ def test_a_killed_training_goes_on_and_ends_bit_for_bit_as_if_nothing_had_happen
         killed = train("killed-in-2", **settings)
     assert "going on after epoch 1" in caplog.messages
     assert_same_training(killed, through)
+    rates = [epoch["learning_rate"] for epoch in history(killed)["epochs"]]
+    # Where the warm-up ends, half-way down the cosine, and before its end, which no step takes.
+    assert rates[0] == pytest.approx(0.01) and rates[0] > rates[1] > rates[2] > 0
     # What a resumed training saves is as good as what any other does: it could be killed again.
     assert any("optimizer" in name for name in saved(through))
     np.testing.assert_equal(saved(killed), saved(through))
