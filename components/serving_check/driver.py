@@ -1,12 +1,14 @@
 """The ServingCheck's driver: puts the server and whether a verdict can be repeated into TFX's cache key."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from tfx.components.util import model_utils
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.types import artifact_utils, standard_component_specs
 
+from components.dataset.contracts import SERVING_CHECK_FILE
 from components.serving_check.check import found_server
 from components.token_driver import InputArtifacts, TokenDriver
 
@@ -31,7 +33,10 @@ class Driver(TokenDriver):
         return f"{found_server()} after {self._refusals(model.id)} refusals"
 
     def _refusals(self, model_id: int) -> int:
-        """Counts the verdicts against a model so far: each one asks for another execution."""
+        """Counts the verdicts against a model so far: each one asks for another execution.
+
+        Where the Evaluator did not approve it, nothing was checked, and there is a verdict without a report.
+        """
         with self._mlmd_connection as handle:
             events = handle.store.get_events_by_artifact_ids([model_id])
             verdicts = {
@@ -41,4 +46,7 @@ class Driver(TokenDriver):
                     standard_component_specs.INFRA_BLESSING_KEY, ()
                 )
             }
-        return sum(not model_utils.is_infra_validated(verdict) for verdict in verdicts.values())
+        return sum(
+            not model_utils.is_infra_validated(verdict) and Path(verdict.uri, SERVING_CHECK_FILE).exists()
+            for verdict in verdicts.values()
+        )

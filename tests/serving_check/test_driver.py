@@ -1,6 +1,7 @@
 """When an earlier verdict may answer for the serving check."""
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tfx.orchestration.metadata import Metadata, sqlite_metadata_connection_conf
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.types import standard_artifacts
 
+from components.dataset.contracts import SERVING_CHECK_FILE
 from components.serving.backends import BINARY
 from components.serving_check.driver import Driver
 
@@ -47,19 +49,29 @@ def checks(tmp_path: Path) -> Iterator[Checks]:
         yield Checks(handle)
 
 
-def verdict(*, blessed: bool) -> standard_artifacts.InfraBlessing:
-    artifact = standard_artifacts.InfraBlessing()
-    artifact.set_int_custom_property("blessed", int(blessed))
-    return artifact
+Verdict = Callable[..., standard_artifacts.InfraBlessing]
 
 
-def test_a_model_found_fit_is_not_checked_again(checks: Checks) -> None:
+@pytest.fixture
+def verdict(tmp_path: Path) -> Verdict:
+    def verdict(*, blessed: bool, checked: bool = True) -> standard_artifacts.InfraBlessing:
+        artifact = standard_artifacts.InfraBlessing()
+        artifact.uri = tempfile.mkdtemp(dir=tmp_path)
+        artifact.set_int_custom_property("blessed", int(blessed))
+        if checked:
+            Path(artifact.uri, SERVING_CHECK_FILE).touch()
+        return artifact
+
+    return verdict
+
+
+def test_a_model_found_fit_is_not_checked_again(checks: Checks, verdict: Verdict) -> None:
     before = checks.token()
     checks.add(verdict(blessed=True))
     assert checks.token() == before
 
 
-def test_a_refused_model_is_checked_until_it_is_found_fit(checks: Checks) -> None:
+def test_a_refused_model_is_checked_until_it_is_found_fit(checks: Checks, verdict: Verdict) -> None:
     tokens = [checks.token()]
     for _ in range(2):
         checks.add(verdict(blessed=False))
@@ -69,14 +81,14 @@ def test_a_refused_model_is_checked_until_it_is_found_fit(checks: Checks) -> Non
     assert checks.token() == tokens[-1]
 
 
-def test_another_models_refusal_does_not_count(checks: Checks, tmp_path: Path) -> None:
+def test_another_models_refusal_does_not_count(checks: Checks, verdict: Verdict) -> None:
     before = checks.token()
     other = Checks(checks._handle)
     other.add(verdict(blessed=False))
     assert checks.token() == before
 
 
-def test_a_verdict_taken_from_the_cache_counts_once(checks: Checks) -> None:
+def test_a_verdict_taken_from_the_cache_counts_once(checks: Checks, verdict: Verdict) -> None:
     refusal = verdict(blessed=False)
     checks.add(refusal)
     before = checks.token()
@@ -84,10 +96,13 @@ def test_a_verdict_taken_from_the_cache_counts_once(checks: Checks) -> None:
     assert checks.token() == before
 
 
-def test_a_model_that_was_not_approved_is_refused_from_the_cache(checks: Checks) -> None:
+def test_a_model_that_was_not_approved_is_refused_from_the_cache(checks: Checks, verdict: Verdict) -> None:
     before = checks.token(approved=False)
-    checks.add(verdict(blessed=False))
-    assert checks.token(approved=False) == before != checks.token()
+    approved = checks.token()
+    checks.add(verdict(blessed=False, checked=False))
+    assert checks.token(approved=False) == before != approved
+    # That says nothing of how it serves.
+    assert checks.token() == approved
 
 
 def test_another_server_on_the_path_checks_anew(
