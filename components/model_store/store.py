@@ -46,7 +46,7 @@ PUSH_TOKEN_KEY: Final = "push_token"
 SERVED_MODEL_KEY: Final = "served_model"
 """A parameter of the Baseline: the `baseline_token` that it is to answer with."""
 NO_BASELINE: Final = "nothing"
-"""The `baseline_token` where no model is served."""
+"""The `baseline_token` where no model is served but perhaps the candidate."""
 
 # A server takes only integers for versions; it passes these by.
 _LOCK = ".lock"
@@ -310,8 +310,8 @@ def baseline_token(candidate: Path, serving_dir: Path) -> str:
     """Returns what a candidate is to be compared with, as a token that can be kept and read again.
 
     That is the newest served version, unless the candidate itself is that version. Then it is what the
-    candidate was compared with before it was pushed: a rerun with nothing changed asks the same
-    question again, and no model is its own baseline.
+    candidate was compared with before it was pushed, or nothing if nobody knows: a rerun with nothing
+    changed asks the same question again, and no model is its own baseline.
 
     Args:
         candidate: SavedModel of the candidate.
@@ -325,9 +325,8 @@ def baseline_token(candidate: Path, serving_dir: Path) -> str:
         return NO_BASELINE
     fingerprint = served.sound_fingerprint()
     if fingerprint == content_fingerprint(candidate):
-        earlier = served.provenance().get(BASELINE_TOKEN_KEY)
-        if earlier:
-            return earlier
+        # None of one that came in another way than by a push.
+        return served.provenance().get(BASELINE_TOKEN_KEY) or NO_BASELINE
     return f"{served.number}:{fingerprint}"
 
 

@@ -157,6 +157,17 @@ def test_a_candidate_that_is_served_asks_for_what_it_was_compared_with(
     assert run(candidate, serving_dir, token).get_string_custom_property("version") == str(earlier)
 
 
+def test_a_candidate_that_is_served_though_nobody_pushed_it_is_not_compared_with_itself(
+    candidate: Path, serving_dir: Path, tmp_path: Path
+) -> None:
+    push(tmp_path, serving_dir, "earlier")
+    number = store.publish(candidate, serving_dir, {})
+    (serving_dir / str(number) / store.PROVENANCE_FILE).unlink()
+    token = store.baseline_token(candidate, serving_dir)
+    assert token == store.NO_BASELINE
+    assert_empty(run(candidate, serving_dir, token))
+
+
 def test_a_served_candidate_whose_baseline_is_gone_is_compared_with_nothing(
     candidate: Path, serving_dir: Path, tmp_path: Path
 ) -> None:
@@ -177,9 +188,3 @@ def test_an_answer_is_refused_when_the_versions_change_after_the_driver_looked(
     store.prune(serving_dir, keep=1)
     with pytest.raises(StageError, match="run the pipeline again"):
         run(candidate, serving_dir, token)
-
-
-def test_a_served_candidate_of_unknown_origin_is_its_own_baseline(candidate: Path, serving_dir: Path) -> None:
-    store.publish(candidate, serving_dir, {})
-    baseline = run(candidate, serving_dir)
-    assert baseline.get_string_custom_property("version") == str(store.versions(serving_dir)[0])
