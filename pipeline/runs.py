@@ -36,7 +36,7 @@ from pipeline.local.workdir import (
     nearest,
     past_runs,
 )
-from pipeline.terminal import leave_stdout, short_path
+from pipeline.terminal import leave_stdout, settle_stdout, short_path
 
 USAGE: Final = 2
 _COLUMNS: Final = ("RUN", "STARTED", "RECIPE", "VERDICT", "VERSION", "MEAN IOU", "TOOK")
@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return USAGE
     except OSError as error:
+        settle_stdout()
         print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:

@@ -23,10 +23,23 @@ def short_path(path: Path) -> str:
 
 
 def show(text: str) -> None:
-    """Prints to stdout. That nobody reads any more (``| head``) is no reason for a command to fail."""
+    """Prints to stdout. That it cannot be written any more is no reason for a command to fail.
+
+    Nobody is told where nobody reads any more (``| head``), only of what else it is, such as a full disk.
+    """
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        leave_stdout()
+        if not isinstance(error, BrokenPipeError):
+            print(f"standard output cannot be written: {error.strerror}", file=sys.stderr)
+
+
+def settle_stdout() -> None:
+    """Has Python find nothing to write to stdout as it ends that cannot be written: it would end with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
         leave_stdout()
 
 

@@ -23,6 +23,7 @@ from typing import Final
 
 from components.model_store import signing, store
 from components.streams import open_missing_streams
+from pipeline.terminal import show
 
 USAGE: Final = 2
 _REFUSED: Final = 1
@@ -68,7 +69,7 @@ def _check(base: Path, key: str) -> int:
             refused += 1
             print(_unreadable(error, version), file=sys.stderr)
         else:
-            print(f"version {version.name} is what was signed")
+            show(f"version {version.name} is what was signed")
     return _REFUSED if refused else 0
 
 
@@ -84,7 +85,7 @@ def _follow(follower: signing.Follower, seconds: float) -> None:
     while True:
         try:
             for line in follower.look():
-                print(line, flush=True)
+                show(line)
             trouble = ""
         except (signing.SigningError, OSError) as error:
             # A mount that is away, a full disk: what is in the target stays, and the next round may succeed.

@@ -27,7 +27,7 @@ from components import serving
 from components.errors import printable
 from components.streams import open_missing_streams
 from pipeline import interrupt
-from pipeline.terminal import leave_stdout
+from pipeline.terminal import leave_stdout, settle_stdout
 
 if TYPE_CHECKING:
     from components.serving.client import SegmentationClient
@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             concurrency=args.concurrency,
             batch_size=args.batch_size,
         )
+        settle_stdout()
         return 0 if answered else FAILED
     except KeyboardInterrupt:
         print("interrupted; the same command with --existing skip goes on from there", file=sys.stderr)

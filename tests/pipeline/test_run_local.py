@@ -550,17 +550,6 @@ def test_a_run_goes_on_when_its_reader_is_gone(tmp_path: Path) -> None:
     assert summary_of(tmp_path)["outcome"] == "pushed"
 
 
-def test_a_list_that_nobody_reads_is_no_failure() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    command = [sys.executable, "-m", "pipeline.run_local", "--list-recipes"]
-    done = subprocess.run(
-        command, cwd=_REPOSITORY, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
-    )
-    os.close(writing)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_a_run_goes_on_when_it_was_started_without_streams(tmp_path: Path) -> None:
     """By a new interpreter: it is at its start that Python looks for them."""
     done = subprocess.run(

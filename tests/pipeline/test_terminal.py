@@ -1,11 +1,14 @@
 """``components.streams``, ``pipeline.terminal``: streams that are missing, paths as one would type them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from signing_keys import write_keys
 
+from components.model_store import signing
 from pipeline.terminal import short_path
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,6 +39,42 @@ def test_a_mistake_ends_with_2_where_nobody_hears_of_it(command: str, tmp_path: 
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What ``pipeline.verify`` finds signed."""
+    home = tmp_path_factory.mktemp("signed")
+    private, public = write_keys(home)
+    (version := home / "serving" / "3").mkdir(parents=True)
+    (version / "saved_model.pb").touch()
+    signing.sign(version, private)
+    return f"verify {version.parent} --key {public}"
+
+
+@pytest.mark.parametrize(("command", "status"), [("run_local --list-recipes", 0), ("verify", 0), ("runs", 2)])
+@pytest.mark.parametrize("is_full", [False, True], ids=["nobody reads", "full disk"])
+def test_a_command_ends_with_its_own_status_whatever_becomes_of_what_it_prints(
+    command: str, status: int, is_full: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """By a new interpreter, which writes once more what is left as it ends; in a pipe, at once."""
+    if command == "verify":
+        pytest.importorskip("model_signing")
+        command = request.getfixturevalue("signed")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m pipeline.{command}{' >/dev/full' if is_full else ''}"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(_REPOSITORY), **({} if is_full else {"PYTHONUNBUFFERED": "1"})},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(writing)
+    assert done.returncode == (status if is_full else 0)
+    assert done.stderr.endswith("No space left on device\n") if is_full else not done.stderr
 
 
 def test_a_child_process_has_the_streams_that_were_missing() -> None:

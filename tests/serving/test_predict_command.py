@@ -252,6 +252,20 @@ def test_names_on_standard_input_and_a_record_on_standard_output(
     assert set(records) == {"photos/a.jpg", "photos/sub/b.PNG", "photos/missing.jpg"}
 
 
+def test_a_record_on_a_full_disk_is_a_failure_and_no_other_status(server: FakeServer, folder: Path) -> None:
+    command = f"{sys.executable} -m pipeline.predict photos --server {server.address} --model pets"
+    done = subprocess.run(
+        ["sh", "-c", f"exec {command} --output masks --json - >/dev/full"],
+        cwd=folder.parent,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and "No space left on device" in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
 COLORFUL = np.random.default_rng(4).integers(0, 256, (13, 17, 3), dtype=np.uint8)
 FORMATS: dict[str, tuple[Image.Image, dict[str, Any]]] = {
     "a.tif": (Image.fromarray(COLORFUL), {"compression": "tiff_lzw"}),
