@@ -1,5 +1,6 @@
 """A training on several machines: the job, what its task says of it, and that nothing is left behind."""
 
+import errno
 import json
 import os
 import signal
@@ -149,9 +150,11 @@ def test_what_the_chief_logs_and_how_the_pods_fare_is_said_once(
     cluster: FakeCluster,
     train: Train,
     directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Also where NFS fails to read the log once."""
     unschedulable = {
         "type": "PodScheduled",
         "status": "False",
@@ -176,10 +179,19 @@ def test_what_the_chief_logs_and_how_the_pods_fare_is_said_once(
             log.write(next(lines, "") if moment() is not waiting else "")
         return moment()
 
+    stale, opened = [OSError(errno.ESTALE, "Stale file handle")], Path.open
+
+    def open_nfs(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if mode == "rb" and path.name == "chief.log" and path.exists() and stale:
+            raise stale.pop()
+        return opened(path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", open_nfs)
     cluster.moment = trained  # type: ignore[method-assign]
     with caplog.at_level("INFO", follow.__name__):
         train()
     assert capsys.readouterr().out == "epoch 1/2: loss 1.0\nepoch 2/2: loss 0.5 ü\nexporting\n"
+    assert not stale
     said = [
         record.getMessage().removeprefix(f"{NAME}: ")
         for record in caplog.records

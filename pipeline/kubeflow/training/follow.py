@@ -101,14 +101,18 @@ def _show_life(directory: Path) -> None:
 def _show_log(log: Path, shown: int) -> int:
     """Prints the whole lines that have come to a file; returns how many bytes of it have been printed."""
     # Opened anew each time: an NFS client that keeps it open may not see for long what others write.
-    with suppress(FileNotFoundError), log.open("rb") as file:
-        file.seek(shown)
-        new = file.read()
-        new = new[: new.rfind(b"\n") + 1]
-        sys.stdout.write(new.decode(errors="replace"))
-        sys.stdout.flush()
-        shown += len(new)
-    return shown
+    try:
+        with log.open("rb") as file:
+            file.seek(shown)
+            new = file.read()
+    except OSError:
+        # It is not there yet, or its disk does not answer, which is no reason to end a training: the next
+        # look reads on.
+        return shown
+    new = new[: new.rfind(b"\n") + 1]
+    sys.stdout.write(new.decode(errors="replace"))
+    sys.stdout.flush()
+    return shown + len(new)
 
 
 def _state(job: Job, conditions: Mapping[str, str], pods: Sequence[Mapping[str, Any]]) -> str:
