@@ -44,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except signing.SigningError as error:
         print(error, file=sys.stderr)
         return USAGE
+    except OSError as error:
+        print(_unreadable(error, args.model_base_path), file=sys.stderr)
+        return USAGE
     if follower is None:
         return _check(args.model_base_path, args.key)
     _follow(follower, args.poll_seconds)

@@ -108,7 +108,8 @@ def find_model(named: str, workdir: WorkDir) -> Path:
     """
     if "/" not in named and (served := store.newest(workdir.serving(named))):
         return served.path
-    path = Path(named).expanduser()
+    # Not Path's, which raises over a user that there is not.
+    path = Path(os.path.expanduser(named))
     if (path / store.MODEL_FILE).is_file():
         return path.absolute()
     if served := store.newest(path):

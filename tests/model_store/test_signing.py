@@ -1,6 +1,7 @@
 """Signatures: what breaks one, what a server may see, and what is said."""
 
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -181,6 +182,29 @@ def test_every_version_is_checked_and_the_status_says_whether_all_are_right(
         str(zeros),
     ]
     assert verify.main([str(base), "--key", str(base / "none.pub")]) == 2
+
+
+def test_a_place_below_a_folder_that_may_not_be_entered_ends_with_2(
+    base: Path,
+    keys: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    push(base, keys[0])
+    closed = tmp_path / "closed" / "pets"
+    stat = os.stat
+
+    def refuse(path: Any, **options: Any) -> os.stat_result:
+        # Not by permissions, which do not hold for the superuser.
+        if "closed/" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    for places in ([str(closed)], [str(base), "--to", str(closed)]):
+        assert verify.main([*places, "--key", keys[1]]) == 2
+        assert capsys.readouterr() == ("", f"{closed} cannot be read: Permission denied\n")
 
 
 def test_a_version_that_may_not_be_read_is_a_line_and_the_others_are_checked(

@@ -407,6 +407,7 @@ def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cau
             [],
             "--model nobody: no such model in runs/tiny/serving (tiny), and no folder of that name",
         ),
+        ("~nobody-x/m", [], "--model ~nobody-x/m: no such model in runs/tiny/serving (tiny), and no folder"),
         ("own", [], "--model own: no such model in runs/tiny/serving (tiny), and no folder of that name"),
         ("tiny", ["--data", "nowhere"], "dataset.root: no folder"),
         (

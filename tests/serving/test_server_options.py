@@ -1,8 +1,11 @@
 """The flags of tensorflow_model_server, read as it reads them, and refused in one line."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,6 +92,22 @@ def test_help_loads_no_tensorflow() -> None:
         timeout=60,
     )
     assert "--model_base_path" in done.stdout and "development and tests" in done.stdout
+
+
+def test_a_base_path_below_a_folder_that_may_not_be_entered_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stat = os.stat
+
+    def refuse(path: Any, **options: Any) -> os.stat_result:
+        # Not by permissions, which do not hold for the superuser.
+        if "closed/" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(OptionsError, match=r"closed/a cannot be looked into: Permission denied$"):
+        check_base_path("closed/a")
 
 
 def test_a_base_path_holds_versions_and_may_wait_for_the_first(tmp_path: Path) -> None:

@@ -112,15 +112,19 @@ def check_base_path(base: str) -> None:
     A directory that holds none yet is fine: a server waits for the first.
 
     Raises:
-        OptionsError: it does not exist, or is a SavedModel itself.
+        OptionsError: it does not exist, may not be looked into, or is a SavedModel itself.
     """
     path = Path(base).absolute()
-    if not path.is_dir():
+    try:
+        is_dir, is_model = path.is_dir(), (path / _MODEL_FILE).is_file()
+    except OSError as error:
+        raise OptionsError(f"--model_base_path {base} cannot be looked into: {error.strerror}") from None
+    if not is_dir:
         raise OptionsError(
             f"--model_base_path {base} is no directory; name the one that holds the model's version "
             f"directories, such as WORKDIR/serving/MODEL"
         )
-    if (path / _MODEL_FILE).is_file():
+    if is_model:
         remedy = f"name its parent, {path.parent}" if path.name.isdecimal() else f"move it to {path / '1'}"
         raise OptionsError(
             f"--model_base_path {base} is a SavedModel; the base path holds versions of it in numbered "
