@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final
 
@@ -16,6 +16,15 @@ _LITTER: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx
 
 
 _MOST_ARRIVALS: Final = 100
+_MORE_FILES: Final = "raise the limit of open files, such as ulimit -n 65536"
+_ANSWERS_NOT: Final = "look to the disk or the network between, and start again"
+_LIMITS: Final[Mapping[int | None, str]] = {
+    errno.EMFILE: _MORE_FILES,
+    errno.ENFILE: _MORE_FILES,
+    errno.ENOMEM: "memory is at its end: fewer beam.workers take less",
+    **dict.fromkeys((errno.EIO, errno.EAGAIN, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT), _ANSWERS_NOT),
+}
+"""What helps, by errors that are the machine's and not a file's: the next file would have them, too."""
 
 
 def open_file(path: Path) -> IO[bytes]:
@@ -24,6 +33,19 @@ def open_file(path: Path) -> IO[bytes]:
     if not isinstance(path, BucketPath):
         check_is_file(path)
     return path.open("rb")
+
+
+def is_of_machine(error: OSError) -> bool:
+    """Whether an error says nothing of the file that was to be read."""
+    return error.errno in _LIMITS
+
+
+def check_machine(error: OSError, path: Path) -> None:
+    """Raises StageError of an error that says nothing of the file that was to be read."""
+    if is_of_machine(error):
+        raise StageError(
+            f"{path} cannot be read: {error.strerror}, which is no fault of the file; {_LIMITS[error.errno]}"
+        ) from error
 
 
 def check_is_file(path: Path) -> None:

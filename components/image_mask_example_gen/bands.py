@@ -42,6 +42,8 @@ _NODATA = 42113
 _BYTE = 8
 _MOST_PAGES: Final = 1000
 """That are looked at."""
+_MOST_BANDS: Final = (1 << 16) - 1
+"""A TIFF tells them in 16 bits; one that takes 32 for it may say billions."""
 _PLAIN: Final = (1, 3)
 """Numbers of bands that need no list."""
 
@@ -89,6 +91,8 @@ def read_tiff_header(source: bytes | Path) -> TiffHeader | None:
     try:
         with _first_page(source) as page:
             return _header(page)
+    except MemoryError:
+        raise
     except Exception:  # of any type; whoever reads the pixels says what is wrong
         return None
 
@@ -118,6 +122,8 @@ def check_pages(source: bytes | Path) -> None:
                 seen.add(page.offset)
                 whole = page.aspage()
                 alike += whole.shape[:2] == size and not (whole.is_reduced or whole.is_mask)
+    except MemoryError:
+        raise
     except Exception:  # of any type: no TIFF, or one of which whoever reads the pixels says what is wrong
         return
     if alike > 1:
@@ -250,6 +256,8 @@ def _header(page: "TiffPage") -> TiffHeader | None:
     if page.photometric not in (_GRAY, _RGB) or page.bitspersample < _BYTE or page.dtype is None:
         return None
     count, extra = page.samplesperpixel, tuple(page.extrasamples)
+    if count > _MOST_BANDS:
+        return None
     colors = count - len(extra)
     alpha = {colors + place for place, kind in enumerate(extra, 1) if kind in _ALPHA}
     if page.photometric == _RGB and count == 4 and not extra:

@@ -13,7 +13,7 @@ from PIL import PngImagePlugin
 
 from components.dataset.features import IGNORE_LABEL
 from components.image_mask_example_gen.checks import packed
-from components.image_mask_example_gen.files import InputRejectedError
+from components.image_mask_example_gen.files import InputRejectedError, naming_in_memory_error
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.imaging.reading import PNG_SIGNATURE
@@ -58,7 +58,16 @@ class MaskReader:
     """Pictures with more are rejected before they are decoded."""
 
     def read(self, entry: Entry) -> ReadMask:
-        """Reads a pair's mask."""
+        """Reads a pair's mask.
+
+        Raises:
+          MemoryError: there is not enough.
+          StageError: what hinders says nothing of the file.
+        """
+        with naming_in_memory_error(entry.mask):
+            return self._read(entry)
+
+    def _read(self, entry: Entry) -> ReadMask:
         size = None
         try:
             mask = self.layout.open_mask(self.root, entry, self.max_pixels)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from components.dataset import features
 from components.image_mask_example_gen.checks import PairFacts
 from components.image_mask_example_gen.class_mask import ClassMask, MaskReader, ReadMask
-from components.image_mask_example_gen.files import InputRejectedError
+from components.image_mask_example_gen.files import InputRejectedError, naming_in_memory_error
 from components.image_mask_example_gen.image import EncodedImage, read_image
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.report import Reason, Rejection
@@ -32,8 +32,15 @@ class ExampleReader:
         return [self._image_file(entry), *(self.masks.root / path for path in masks)]
 
     def image(self, entry: Entry) -> EncodedImage:
-        """Reads a pair's image; raises InputRejectedError."""
-        return read_image(self._image_file(entry), self.masks.max_pixels, self.reading)
+        """Reads a pair's image.
+
+        Raises:
+          InputRejectedError: it cannot be used.
+          MemoryError: there is not enough.
+          StageError: what hinders says nothing of the file.
+        """
+        with naming_in_memory_error(entry.image):
+            return read_image(self._image_file(entry), self.masks.max_pixels, self.reading)
 
     def _image_file(self, entry: Entry) -> Path:
         return self.masks.layout.image_file(self.masks.root, entry)
@@ -44,6 +51,10 @@ class ExampleReader:
         Args:
           entry: The pair.
           mask: Its mask, where that has been read elsewhere.
+
+        Raises:
+          MemoryError: there is not enough.
+          StageError: what hinders says nothing of the files.
         """
         file, other = entry.image, entry.mask
         try:

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import PngImagePlugin, UnidentifiedImageError
 
 from components.bucket import BucketPath
-from components.errors import StageError
-from components.folders import check_is_file, open_file
+from components.errors import StageError, printable
+from components.folders import check_is_file, check_machine, is_of_machine, open_file
 from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import read_png, write_png
 from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
@@ -80,7 +80,7 @@ def read_file(path: Path) -> bytes:
 
     Raises:
       InputRejectedError: it is empty, cannot be read or is too big for an Example.
-      StageError: it is in a bucket and cannot be read, which says nothing of the file.
+      StageError: what hinders says nothing of the file: it is in a bucket, or the machine is at a limit.
     """
     try:
         data = read_bytes(path, "Example")
@@ -88,6 +88,7 @@ def read_file(path: Path) -> bytes:
         if isinstance(path, BucketPath):
             # No damage of one file: the plan has it from the store's own list.
             raise StageError(f"{path} is gone since its folder was listed; start again") from error
+        check_machine(error, path)
         raise InputRejectedError(Reason.NOT_DECODABLE, f"cannot be read: {error.strerror}") from error
     if not data:
         raise InputRejectedError(Reason.EMPTY_FILE, "0 bytes")
@@ -227,6 +228,8 @@ def _other_tiff(data: bytes) -> InputRejectedError | None:
         with open_tiff(data) as file:
             page = file.pages.first
             bands, bits = page.samplesperpixel, page.bitspersample
+    except MemoryError:
+        raise
     except Exception:  # a damaged TIFF, of which the other reader has said that it knows none
         return None
     return InputRejectedError(
@@ -261,6 +264,8 @@ def stored_orientation(data: bytes, picture: Image.Image) -> int:
     if found == 1 and elsewhere:
         try:
             found = picture.getexif().get(ORIENTATION, 1)
+        except MemoryError:
+            raise
         except Exception:  # EXIF is whatever a camera or an editor made of it.
             return 1
     return found if found in range(1, 9) else 1
@@ -303,13 +308,27 @@ def _too_many_pixels(count: int, max_pixels: int, product: str = "") -> InputRej
 
 @contextmanager
 def rejecting_damage(data: bytes) -> Iterator[None]:
-    """Turns whatever a decoder stumbles over into InputRejectedError with the likely cause."""
+    """Turns whatever a decoder stumbles over into InputRejectedError with the likely cause.
+
+    Not so where the machine is at a limit. What a file claims to be was bounded before it is decoded.
+    """
     try:
         yield
-    except InputRejectedError:
+    except (InputRejectedError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise a dozen types over damaged bytes.
+        if isinstance(error, OSError) and is_of_machine(error):
+            raise
         raise damage(data, str(error)) from error
+
+
+@contextmanager
+def naming_in_memory_error(file: str) -> Iterator[None]:
+    """Has a MemoryError, which says nothing by itself, say what was read: it may be the largest file."""
+    try:
+        yield
+    except MemoryError:
+        raise MemoryError(f"while {printable(file)} was read") from None
 
 
 def damage(data: bytes, complaint: str) -> InputRejectedError:
@@ -342,6 +361,8 @@ def find_defect(data: bytes) -> tuple[Reason, str] | None:
     complaint = ""
     try:
         PngImagePlugin.PngImageFile(io.BytesIO(data)).verify()
+    except MemoryError:
+        raise
     except Exception as error:  # of half a dozen types
         complaint = str(error)
     # It reads no further than the end's name, and a file that is cut shortly before it is broken to it.

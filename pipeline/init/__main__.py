@@ -58,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InitError, StageError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return USAGE
+    except MemoryError:
+        print(f"{parser.prog}: memory is at its end, or what one process may have of it", file=sys.stderr)
+        return USAGE
     except KeyboardInterrupt:
         print("interrupted, nothing was written", file=sys.stderr)
         return interrupt.EXIT_CODE

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from PIL import Image
 
-from components.errors import printable
+from components.errors import StageError, printable
 from components.folders import files_below, open_file, split_suffix
 from components.image_mask_example_gen.bands import TiffHeader, check_pages, read_tiff_of_bands
 from components.image_mask_example_gen.files import (
@@ -239,5 +239,7 @@ def _read_header(path: Path, max_pixels: int, is_image: bool) -> Header | InputR
         return Header(width, height, picture.format or "", picture.mode, orientation, is_deep)
     except InputRejectedError as rejected:
         return rejected
+    except (StageError, MemoryError):
+        raise
     except Exception as error:  # Pillow's readers raise a dozen types over damaged bytes.
         return InputRejectedError(Reason.NOT_DECODABLE, f"its header cannot be read: {error}")

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from components.errors import StageError
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError, read_picture
 from components.image_mask_example_gen.layouts.layout import Entry, Layout, MaskValues
 from components.image_mask_example_gen.mask import PictureMask
@@ -52,6 +53,8 @@ def _has_one_color(path: Path) -> bool:
     try:
         _, picture = read_picture(path, ANY_SIZE)
         return not np.ptp(np.asarray(picture.convert("RGB")), axis=(0, 1)).any()
+    except (StageError, MemoryError):
+        raise
     except Exception:  # whatever Pillow's decoders raise
         return True
 

@@ -168,6 +168,8 @@ class _Run:
             self._fail(image, error.strerror or str(error))
         except InputRejectedError as rejected:
             self._fail(image, rejected.found)
+        except MemoryError:
+            self._fail(image, "memory is at its end")
         else:
             return _Asked(image, encoded, self._reading)
         return None

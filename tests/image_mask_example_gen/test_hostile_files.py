@@ -21,7 +21,7 @@ from scipy.io import loadmat, savemat
 from components.errors import StageError
 from components.folders import files_below, open_file
 from components.image_mask_example_gen import bands, drawn_masks
-from components.image_mask_example_gen.bands import check_pages, read_tiff_bands
+from components.image_mask_example_gen.bands import check_pages, read_tiff_bands, read_tiff_header
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.drawn_masks import SegmentsMask, ShapesMask
 from components.image_mask_example_gen.files import (
@@ -227,6 +227,13 @@ def test_a_tiff_of_few_pixels_and_many_numbers_is_refused(tags: dict[int, int]) 
     with pytest.raises(InputRejectedError) as caught:
         read_tiff_bands(tiff(tags), max_pixels=60)
     assert caught.value.reason is Reason.TOO_MANY_PIXELS
+
+
+def test_a_tiff_of_billions_of_bands_is_refused_before_they_are_counted() -> None:
+    data = tiff({277: (1 << 32) - 1})
+    assert read_tiff_header(data) is None
+    with pytest.raises(InputRejectedError):
+        sent_bytes(data, Reading(bands=(1, 2)))
 
 
 def test_bands_of_more_values_than_tensorflow_decodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

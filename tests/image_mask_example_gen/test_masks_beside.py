@@ -1,7 +1,10 @@
 """Masks read by other processes are those that the stage reads itself, whatever happens to either."""
 
+import errno
 import os
 import pickle
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -19,16 +22,18 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from ingested import ingest
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from components.bucket import BucketPath
 from components.dataset.contracts import INGESTION_FILE
 from components.errors import StageError
-from components.image_mask_example_gen import executor
+from components.image_mask_example_gen import executor, files
 from components.image_mask_example_gen.class_mask import MaskReader
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.example import ExampleReader
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Entry
+from components.image_mask_example_gen.mask import PictureMask
 from components.image_mask_example_gen.masks_beside import MaskProcess, MasksBeside
 from components.image_mask_example_gen.plan import Plan, Shard
 from components.image_mask_example_gen.report import Reason, Rejection
@@ -256,6 +261,55 @@ def test_an_error_that_is_no_fault_of_a_file_is_raised_where_the_mask_is_asked_f
         masks = beside.take().ask([no_entry])
         with pytest.raises(AttributeError, match="'str' object has no attribute"):
             next(masks)
+
+
+def test_where_memory_ends_the_run_does_and_rejects_no_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    Image.new("L", (64, 48)).save(tmp_path / "mask.bmp")
+    monkeypatch.setattr(ImageFile, "load", no_memory)
+    with pytest.raises(MemoryError):
+        PictureMask(tmp_path / "mask.bmp", 10**6).read(as_colors=False)
+    # An 8-bit PNG is decoded without Pillow.
+    monkeypatch.setattr(files, "read_png", no_memory)
+    with pytest.raises(MemoryError) as caught:
+        ingest(config_of(folder), tmp_path / "out")
+    said = explain_failure(caught.value)
+    assert re.match(r"MemoryError: while \w+/\d\d\.\w+ was read; memory is at its end, or what one", said)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENFILE, "raise the limit of open files, such as ulimit -n"),
+        (errno.ENOMEM, "fewer beam.workers"),
+        (errno.EIO, "look to the disk or the network between"),
+        (errno.ESTALE, "look to the disk or the network between"),
+    ],
+)
+def test_what_the_machine_refuses_rejects_no_file(
+    reader: MaskReader, entries: list[Entry], monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files, "read_bytes", refuse)
+    for read in (reader.read, ExampleReader(reader, RGB).read):
+        with pytest.raises(StageError, match=f"cannot be read: {os.strerror(number)}, which is no") as caught:
+            read(entries[0])
+        assert remedy in explain_failure(caught.value)
+
+
+def test_a_process_that_may_open_no_more_files_rejects_none(reader: MaskReader, entries: list[Entry]) -> None:
+    with MasksBeside(reader) as beside:
+        process = beside.take()
+        next(process.ask(entries[:1]))
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (0, 0))
+        with pytest.raises(StageError, match=r"masks/01\.png cannot be read: Too many open files, which is"):
+            next(process.ask(entries[1:2]))
 
 
 def test_a_question_that_cannot_be_read_ends_the_process_with_an_error(

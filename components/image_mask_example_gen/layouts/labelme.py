@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from components.bucket import BucketPath
 from components.errors import StageError
-from components.folders import files_below, open_file
+from components.folders import check_machine, files_below, open_file
 from components.image_mask_example_gen.layouts.json_file import read_json
 from components.image_mask_example_gen.layouts.layout import (
     BACKGROUND,
@@ -159,6 +159,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         if isinstance(path, BucketPath):
             raise StageError(f"{path} is gone since its folder was listed; start again") from error
+        check_machine(error, path)
         raise ValueError(f"cannot be read: {error.strerror}") from None
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list):
