@@ -27,7 +27,8 @@ from components.imaging.resize import (
 _BATCH_PIXELS = 2**18
 """Of the windows that go through the network at once; larger ones go alone."""
 _WHOLE_PIXELS = 2**20
-"""A picture of at most so many is one window, where the network takes any."""
+"""A picture that has at most so many, mirrored up to a multiple of the stride and to a window's sides, is one
+window, where the network takes any."""
 _WAITING_FLOATS = 2**26
 """Logits that wait for the next row of windows, 256 MiB. Wider pictures are worked off in strips."""
 _SIGMA = 1 / 8
@@ -57,9 +58,9 @@ def segment_windows(
         network: windows uint8 [N, h, w, channels] to logits float32 [N, h, w, C].
         num_classes: C.
         stride: of a fully convolutional network, for which a small picture is one window, mirrored up to a
-            multiple of the stride; None where all windows are of ``size``. One window sees more around a
-            pixel and nothing made up within the picture: of a network that has learnt, 99 % of the pixels
-            or more have the class that windows of ``size`` give them (docs/serving.md).
+            multiple of the stride and to a window's sides; None where all windows are of ``size``. One window
+            sees more around a pixel and nothing made up within the picture: of a network that has learnt,
+            99 % of the pixels or more have the class that windows of ``size`` give them (docs/serving.md).
         confidence: whether it is asked for.
 
     Returns:
