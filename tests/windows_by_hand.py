@@ -1,6 +1,7 @@
 """What overlapping windows answer for a picture, in NumPy."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import tensorflow as tf
@@ -29,8 +30,12 @@ def by_hand(
     padded = np.pad(scaled, [*margins, (0, 0)], "reflect")
 
     def starts(length: int, side: int) -> list[int]:
-        steps = -(-(length - side) // max(1, round((1 - size.overlap) * side)))
-        return [int((length - side) * index / max(1, steps) + 0.5) for index in range(steps + 1)]
+        # In hundredths, which are exact.
+        steps = -(-(length - side) // max(1, (100 - round(100 * size.overlap)) * side // 100))
+        places = [int((length - side) * index / max(1, steps) + 0.5) for index in range(steps + 1)]
+        overlaps = [before + side - after for before, after in pairwise(places)]
+        assert all(overlap >= min(size.overlap * side, side - 1) for overlap in overlaps), overlaps
+        return places
 
     def gaussian(side: int) -> np.ndarray:
         return np.exp(-(((np.arange(side) - (side - 1) / 2) / (side / 8)) ** 2) / 2)

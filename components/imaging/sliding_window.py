@@ -69,7 +69,10 @@ def segment_windows(
     """
     shape = tf.shape(picture)[:2]
     window = _window(shape, size, stride)
-    row_step, column_step = (max(1, round((1 - size.overlap) * side)) for side in (size.height, size.width))
+    # Rounded down, but for what binary fractions lack: no window may overlap by less.
+    row_step, column_step = (
+        max(1, int((1 - size.overlap) * side + 1e-9)) for side in (size.height, size.width)
+    )
     rows = _Axis.lay(shape[0], height, window[0], row_step, size.keeps_pixels)
     all_columns = _Axis.lay(shape[1], width, window[1], column_step, size.keeps_pixels)
     at_once = tf.maximum(1, _BATCH_PIXELS // tf.reduce_prod(window))

@@ -51,7 +51,7 @@ CASES = {
     "side by side": (InputSize(5, 4, "native", overlap=0.0), None),
     "much overlap": (InputSize(7, 5, "native", overlap=0.9), (700, 1, 100)),
     "strips of one window": (InputSize(6, 6, "native", overlap=0.25), (1, 80, 2**25)),
-    "shrunk": (InputSize(6, 8, "native", scale=0.5), (400, 120, 60)),
+    "shrunk": (InputSize(6, 8, "native", scale=0.5, overlap=0.3), (400, 120, 60)),
     "shrunk a lot": (InputSize(3, 2, "native", scale=0.15), (1, 1, 1)),
     "enlarged": (InputSize(8, 6, "native", scale=2.0), (900, 100, 1)),
     "windows of one pixel": (InputSize(1, 1, "native"), (20, 3, 2**25)),
