@@ -157,6 +157,17 @@ def test_a_picture_elsewhere_is_not_taken_for_one_that_was_renamed_with_its_file
     }
 
 
+def test_a_picture_may_be_embedded_before_the_shapes(tmp_path: Path) -> None:
+    # Tools that write keys in alphabetical order put it there.
+    annotate(tmp_path, "a", box("disc", 2, 2, 8, 8))
+    path = tmp_path / "a.json"
+    embedded = json.loads(path.read_text()) | {"imageData": "x" * (1 << 17)}
+    path.write_text(json.dumps(embedded, sort_keys=True))
+    found = scan(tmp_path)
+    assert ([entry.mask for entry in found.entries], found.rejected) == (["a.json"], [])
+    assert LabelMe().labels(tmp_path) == ("background", "disc")
+
+
 def test_images_without_a_file_are_set_aside_and_files_without_image_rejected(
     tmp_path: Path,
 ) -> None:

@@ -196,13 +196,16 @@ def _is_png(path: str) -> bool:
 
 
 def _is_labelme(path: Path) -> bool:
-    """Looks at the beginning, where the keys of one of several kinds of JSON stand."""
+    """Looks at the beginning, where the keys of one of several kinds of JSON stand.
+
+    In alphabetical order the embedded picture comes before all but flags, and fills the beginning.
+    """
     try:
         with open_file(path) as file:
             beginning = file.read(_BEGINNING)
     except OSError:
         return True
-    return b'"shapes"' in beginning or (b'"imagePath"' in beginning and b'"imageData"' in beginning)
+    return b'"shapes"' in beginning or b'"imageData"' in beginning
 
 
 def _json_files(root: Path) -> Iterator[str]:
