@@ -15,9 +15,12 @@ from tfx.types import Artifact, standard_artifacts
 from components.errors import StageError
 from components.files import sha256, visible_files
 from pipeline.failures import is_data_loss, without_graph
+from pipeline.local.running_code import RunningCode
 
 CHECKSUMS: Final = "checksums"
 """Custom property of an artifact: what its files were when it was published, as `checksums` says it."""
+_OTHER_CODE: Final = "other code"
+"""In its place: the artifact is not, or may not be, what the code makes that the cache's key is of."""
 
 # Below the stages' own, which is shown on the terminal.
 logger = logging.getLogger("components.cache")
@@ -30,7 +33,19 @@ class Launcher(launcher.Launcher):
     Of Examples, which may be as large as the data, only the files' sizes are compared: each record has a
     checksum of its own, and whoever reads it compares that. A stage that fails over such a record says so,
     and the Examples are not reused. Over anything else no artifact is looked at: the next run's cache does.
+
+    Nor is anything reused that was made after the code had changed under the run.
     """
+
+    def __init__(self, code: RunningCode, **stage: Any) -> None:
+        """Prepares a stage.
+
+        Args:
+            code: what the run began with.
+            stage: what TFX's launcher takes.
+        """
+        super().__init__(**stage)
+        self._code = code
 
     def _prepare_execution(self) -> Any:
         differences: dict[int, str] = {}
@@ -80,12 +95,15 @@ class Launcher(launcher.Launcher):
         output_dict: Mapping[str, Sequence[Artifact]],
         executor_output: Any,
     ) -> None:
+        as_begun = self._code.is_as_it_was()
         for key, artifacts in output_dict.items():
             # What the executor has returned is what is published.
             for artifact, published in zip(
                 artifacts, executor_output.output_artifacts[key].artifacts, strict=True
             ):
-                published.custom_properties[CHECKSUMS].string_value = json.dumps(checksums(artifact))
+                published.custom_properties[CHECKSUMS].string_value = (
+                    json.dumps(checksums(artifact)) if as_begun else _OTHER_CODE
+                )
         super()._publish_successful_execution(execution_id, contexts, output_dict, executor_output)
 
     def _withdraw(self, artifact: Artifact) -> None:
@@ -108,7 +126,9 @@ def checksums(artifact: Artifact) -> dict[str, str]:
 
 
 def difference(artifact: Artifact) -> str:
-    """Says which file is not the one that was published; empty where all are the same."""
+    """Says which file is not the one that was published, or why none counts; empty where all are the same."""
+    if artifact.get_string_custom_property(CHECKSUMS) == _OTHER_CODE:
+        return f"{artifact.uri} was made after the code had changed under its run"
     try:
         published = json.loads(artifact.get_string_custom_property(CHECKSUMS))
         found = checksums(artifact)

@@ -13,6 +13,7 @@ from components.report.run_summary import INTERRUPTED, RunSummary, Stage, summar
 from pipeline.config import Recipe
 from pipeline.failures import explain_failure, rejected_files
 from pipeline.interrupt import Interrupt
+from pipeline.local.running_code import RunningCode
 from pipeline.local.views import View
 from pipeline.local.workdir import WorkDir
 
@@ -202,6 +203,8 @@ class LocalRun:
             shutil.rmtree(self._workdir.drawn, ignore_errors=True)
 
     def _run_stages(self) -> None:
+        # Before what it is about is imported.
+        code = RunningCode()
         # Seconds of imports, needed by nothing that comes before.
         import_tfx()
         from pipeline.create_pipeline import create_pipeline
@@ -216,7 +219,7 @@ class LocalRun:
             metadata_path=str(self._workdir.metadata),
             checkpoint_dir=str(self._workdir.checkpoints),
         )
-        stages = stages_of(pipeline, self._run_id, self._recipe.beam_args)
+        stages = stages_of(pipeline, self._run_id, self._recipe.beam_args, code)
         self._view.stages_follow([stage.name for stage in stages])
         for stage in stages:
             self._doing = stage.name

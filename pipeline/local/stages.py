@@ -27,6 +27,7 @@ from tfx.proto.orchestration import executable_spec_pb2
 
 from pipeline.failures import exits_are_failures
 from pipeline.local.launcher import Launcher
+from pipeline.local.running_code import RunningCode
 from pipeline.tfxio import configure_tfxio
 
 _Execution = metadata_store_pb2.Execution
@@ -61,13 +62,22 @@ class StageResult:
 class Stage:
     """One node of a compiled pipeline, ready to run."""
 
-    def __init__(self, node: Any, pipeline: Any, deployment: Any, connection: Any, beam_args: BeamArgs):
+    def __init__(
+        self,
+        node: Any,
+        pipeline: Any,
+        deployment: Any,
+        connection: Any,
+        beam_args: BeamArgs,
+        code: RunningCode,
+    ):
         self.name: str = node.node_info.id
         self._node = node
         self._pipeline = pipeline
         self._deployment = deployment
         self._connection = connection
         self._beam_args = beam_args
+        self._code = code
 
     def run(self) -> StageResult:
         """Runs the stage, or takes the outputs of an equal earlier execution from the cache.
@@ -78,6 +88,7 @@ class Stage:
         started = time.monotonic()
         measures_memory = forget_peak_memory()
         execution_info = Launcher(
+            self._code,
             pipeline_node=self._node,
             mlmd_connection=metadata.Metadata(self._connection),
             pipeline_info=self._pipeline.pipeline_info,
@@ -128,14 +139,21 @@ class _LateOperator(base_executor_operator.BaseExecutorOperator):
             )
 
 
-def stages_of(pipeline: Pipeline, run_id: str, beam_args: BeamArgs = lambda _: ()) -> list[Stage]:
+def stages_of(
+    pipeline: Pipeline,
+    run_id: str,
+    beam_args: BeamArgs = lambda _: (),
+    code: RunningCode | None = None,
+) -> list[Stage]:
     """Compiles a pipeline for a new run and returns its stages in the order they must run.
 
     Args:
         pipeline: what to run.
         run_id: no other run of the pipeline has it.
         beam_args: gives Beam's command line for a stage; not part of what the cache compares.
+        code: what it was composed from; None is what is there now.
     """
+    code = code or RunningCode()
     configure_tfxio()
     compiled = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
@@ -144,7 +162,10 @@ def stages_of(pipeline: Pipeline, run_id: str, beam_args: BeamArgs = lambda _: (
     deployment = runner_utils.extract_local_deployment_config(compiled)
     connection_config = deployment.metadata_connection_config
     connection = getattr(connection_config, connection_config.WhichOneof("connection_config"))
-    return [Stage(node.pipeline_node, compiled, deployment, connection, beam_args) for node in compiled.nodes]
+    return [
+        Stage(node.pipeline_node, compiled, deployment, connection, beam_args, code)
+        for node in compiled.nodes
+    ]
 
 
 def fail_abandoned_executions(metadata_path: Path, artifacts: Path) -> None:

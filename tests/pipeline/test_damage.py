@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import tensorflow as tf
@@ -19,6 +19,7 @@ from toy_run import Run, runs_here, summary_of
 from toy_stages import SHARD
 
 from components.errors import StageError
+from pipeline.local import running_code
 from pipeline.local.launcher import CHECKSUMS, Launcher, checksums, damaged_record, difference
 from pipeline.local.workdir import WorkDir, WorkDirError
 
@@ -103,6 +104,29 @@ def test_a_damaged_artifact_is_not_reused_but_made_anew(run: Run, tmp_path: Path
     assert newest.read_text() == right
     assert "WARNING" not in run(tmp_path).out
     assert all(cached(tmp_path).values())
+
+
+def test_what_was_made_after_an_edit_of_the_code_under_a_run_is_not_reused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache's key is of the code that the run began with."""
+    source, package = tmp_path / "code/stage.py", ModuleType("code")
+    source.parent.mkdir()
+    source.write_text("x = 1")
+    package.__path__ = [str(source.parent)]
+    monkeypatch.setattr(running_code, "_CODE", (package,))
+    monkeypatch.setenv("TOY_SOURCE", str(source))
+    workdir = tmp_path / "work"
+    edited = run(workdir, trouble="edited")
+    assert edited.code == 0
+    said = "has changed since this run began: no later run reuses what its stages make from now on"
+    assert said in edited.out and edited.out.count("WARNING") == 1
+    source.write_text("x = 1")
+    again = run(workdir)
+    assert cached(workdir) == {"Numbers": True, "Worker": False, "Pusher": False}
+    assert "was made after the code had changed under its run: this stage runs again" in again.out
+    assert "WARNING" not in run(workdir).out
+    assert all(cached(workdir).values())
 
 
 def test_a_stage_that_fails_over_a_damaged_record_says_so_and_the_rerun_makes_it_anew(

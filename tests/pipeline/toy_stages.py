@@ -76,6 +76,8 @@ def Worker(
 ) -> None:
     Path(model.uri, "begun").touch()
     trouble = os.environ.get("TOY_TROUBLE", "")
+    if trouble == "edited":
+        Path(os.environ["TOY_SOURCE"]).write_text("x = 2")
     if trouble == "training":
         _train()
     if trouble == "hang":
