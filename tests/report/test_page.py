@@ -32,10 +32,31 @@ from components.report.data import (
     ReportedPicture,
     Split,
 )
+from components.report.formatting import percent
 from components.report.gallery import most_bytes
 from components.report.page import render, render_comparison, write_page
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (None, "–"),
+        (0.0, "0 %"),
+        (0.00004, "< 0.01 %"),
+        (0.0004, "0.04 %"),
+        (0.034, "3.4 %"),
+        (0.97, "97 %"),
+        (0.9949, "99 %"),
+        (0.995, "99.5 %"),
+        (0.9994, "99.9 %"),
+        (0.9996, "> 99.9 %"),
+        (1.0, "100 %"),
+    ],
+)
+def test_only_none_and_all_are_said_to_be_so(share: float | None, said: str) -> None:
+    assert percent(share) == said
 
 
 _draw = curves.curve_pictures
