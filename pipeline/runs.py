@@ -32,6 +32,7 @@ from pipeline.local.workdir import (
     WorkDir,
     WorkDirError,
     delete_run,
+    entries,
     is_workdir,
     nearest,
     past_runs,
@@ -79,8 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _workdirs(named: Path | None) -> list[WorkDir]:
     if named is None:
-        found = sorted(path for path in WORKDIRS.glob("*") if is_workdir(path))
-        return [WorkDir(path) for path in found]
+        return [WorkDir(path) for path in entries(WORKDIRS) if is_workdir(path)]
     if not named.is_dir():
         raise _UsageError(
             f"there is no work directory {named}; without --workdir, all below {WORKDIRS}/ are listed"
@@ -91,9 +91,7 @@ def _workdirs(named: Path | None) -> list[WorkDir]:
 def _runs(workdir: WorkDir) -> list[PastRun]:
     runs, unreadable = past_runs(workdir)
     for entry in unreadable:
-        print(
-            f"{short_path(entry.path)} is left out: it is no summary of a run ({entry.why})", file=sys.stderr
-        )
+        print(f"{short_path(entry.path)} is left out: {entry.why}", file=sys.stderr)
     return runs
 
 

@@ -295,10 +295,11 @@ class PastRun:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A ``summary.json`` that is none."""
+    """A ``summary.json`` that is none, or a folder of theirs that may not be read."""
 
     path: Path
     why: str
+    """A clause, such as ``it cannot be read: Permission denied``."""
 
 
 def past_runs(workdir: WorkDir) -> tuple[list[PastRun], list[Unreadable]]:
@@ -369,15 +370,34 @@ def _replace(newest: Path, before: Path | None) -> list[Path]:
 
 def _read(workdir: WorkDir) -> Iterator[PastRun | Unreadable]:
     paths = [workdir.summary] if workdir.summary.exists() else []
-    for path in [*paths, *sorted(workdir.history.glob(f"*/{SUMMARY}"))]:
+    try:
+        paths += [folder / SUMMARY for folder in entries(workdir.history)]
+    except OSError as error:
+        yield Unreadable(workdir.history, _why(error))
+    for path in paths:
         try:
             summary = RunSummary.load(path)
             if not summary.run_id:
                 raise ValueError("run_id: it is empty")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
         except (OSError, ValueError) as error:
             yield Unreadable(path, _why(error))
         else:
             yield PastRun(workdir, path, summary)
+
+
+def entries(folder: Path) -> list[Path]:
+    """Returns what a folder holds, by name, and nothing of one that is not there.
+
+    Raises:
+        OSError: it may not be read; `Path.glob` would say that there is nothing.
+    """
+    try:
+        with os.scandir(folder) as found:
+            return sorted(Path(entry.path) for entry in found)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _run_id(path: Path) -> str | None:
@@ -389,13 +409,16 @@ def _run_id(path: Path) -> str | None:
 
 
 def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        return f"it cannot be read: {error.strerror or error}"
+    what = str(error)
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
-        return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}"
-    if isinstance(error, json.JSONDecodeError):
-        return f"no JSON in line {error.lineno}"
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        what = f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    elif isinstance(error, json.JSONDecodeError):
+        what = f"no JSON in line {error.lineno}"
+    return f"it is no summary of a run ({what})"
 
 
 def nearest(run_id: str, runs: Sequence[PastRun]) -> str | None:

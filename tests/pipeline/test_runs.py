@@ -185,6 +185,33 @@ def test_a_folder_that_may_not_be_looked_into_hides_no_other(
     assert OLD in listed.out and "lost+found" not in listed.out
 
 
+@pytest.mark.parametrize(
+    ("closed", "code", "said"),
+    [
+        ("runs", 2, "runs: Permission denied"),
+        ("runs/shapes/history", 0, "runs/shapes/history is left out: it cannot be read: Permission denied"),
+    ],
+)
+def test_a_folder_that_may_not_be_read_does_not_count_as_empty(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, closed: str, code: int, said: str
+) -> None:
+    runs.add(OLD)
+    (runs.root / "runs" / "shapes" / "summary.json").unlink(missing_ok=True)
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        # Not by permissions, which do not hold for the superuser.
+        if os.path.realpath(path) == os.path.realpath(closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    listed = runs()
+    assert (listed.code, listed.err) == (code, f"{said}\n")
+    assert "There are no runs" not in listed.out
+    assert runs("show", OLD).code == 2
+
+
 def test_show_as_json_is_the_summary_and_its_places(runs: Runs) -> None:
     folder = runs.add(OLD)
     shown = json.loads(runs("show", OLD, "--json").out)
