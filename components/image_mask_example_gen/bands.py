@@ -125,7 +125,8 @@ def check_pages(source: bytes | Path) -> None:
     except MemoryError:
         raise
     except Exception:  # of any type: no TIFF, or one of which whoever reads the pixels says what is wrong
-        return
+        # The pages before the damage are there all the same.
+        pass
     if alike > 1:
         or_more = " or more" if len(seen) == _MOST_PAGES else ""
         raise InputRejectedError(

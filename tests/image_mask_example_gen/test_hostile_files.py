@@ -183,6 +183,24 @@ def test_a_tiff_whose_last_page_links_to_its_first_ends(tmp_path: Path) -> None:
         check_pages(first + tiff({}, following=8)[8:])
 
 
+@pytest.mark.parametrize("writer", ["Pillow", "tifffile"])
+def test_a_tiff_that_is_cut_in_its_last_page_has_several_all_the_same(writer: str) -> None:
+    pages = [IDS, 1 + IDS, 2 + IDS]
+    if writer == "Pillow":
+        data = saved(IDS, "TIFF", save_all=True, append_images=[Image.fromarray(page) for page in pages[1:]])
+    else:
+        file = io.BytesIO()
+        with tifffile.TiffWriter(file) as tiffs:
+            for page in pages:
+                tiffs.write(page, contiguous=False)
+        data = file.getvalue()
+    with tifffile.TiffFile(io.BytesIO(data)) as whole:
+        start = whole.pages[2].offset
+    for cut in (start + 1, start + 2, start + 30, start + 60):
+        with pytest.raises(InputRejectedError, match=r"TIFF of [23] pages of one size"):
+            check_pages(data[:cut])
+
+
 def test_a_gif_whose_frame_is_larger_than_it_says_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
     data = bytearray(saved(IDS, "GIF"))
     place = data.index(b"\x2c\0\0\0\0\x08\0\x06\0")
