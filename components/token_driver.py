@@ -21,7 +21,8 @@ class TokenDriver(base_driver.BaseDriver, portable_base_driver.BaseDriver):
     versions, is put into words here: as long as the token is the same, an earlier answer still holds.
 
     It derives from both of TFX's base drivers: components demand the one, the launcher runs the other.
-    Kubeflow Pipelines runs no drivers; executors find no token there and work it out themselves.
+    Kubeflow Pipelines runs no drivers: there a task finds it, and executors have it as a
+    parameter. Where nothing may be cached they find no token and work it out themselves.
     """
 
     PROPERTY: str

@@ -181,7 +181,8 @@ class KubeflowConfig(Settings):
     ``secrets`` (``AWS_ACCESS_KEY_ID``, …) or the service account's."""
     cache: bool = True
     """Whether an earlier task with the same inputs, settings and image may answer. Where the image is named
-    by a tag or the launcher copies the data only CuratedSchema asks, which reads nothing but its settings."""
+    by a tag, the launcher copies the data or ``model.encoder_weights`` names a file, only CuratedSchema asks,
+    which reads nothing but its settings."""
     serving_root: FolderPath = "/serving"
     """Where the model server's volume is mounted; versions go to SERVING_ROOT/MODEL_NAME/VERSION."""
     checkpoint_dir: FolderPath | None = None
