@@ -2,8 +2,8 @@
 
     python -m pipeline.run_kubeflow compile --recipe R --image IMAGE --pipeline-root URI --output FILE.yaml
     python -m pipeline.run_kubeflow submit --recipe R --image IMAGE --pipeline-root URI --host URL --wait
-    python -m pipeline.run_kubeflow submit … --param epochs=50 --param data_path=/data/pets
-    python -m pipeline.run_kubeflow submit … --cron '0 0 3 * * *'            every night at three
+    python -m pipeline.run_kubeflow submit ... --param epochs=50 --param data_path=/data/pets
+    python -m pipeline.run_kubeflow submit ... --cron '0 0 3 * * *'          every night at three
     python -m pipeline.run_kubeflow wait RUN_ID --host URL                   a run that was started before
 
 Ends with 0 if a model was pushed (without --wait: if the run was started), 3 if the gate or the serving check

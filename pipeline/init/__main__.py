@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.yaml", help="the recipe to write")
     parser.add_argument(
         "--classes",
-        metavar="A,B,…|FILE",
+        metavar="A,B,...|FILE",
         help="class names in the order of the masks' values, or a file with a name a line, with its value "
         "(7 road, or road,7) or colour (road,128,64,128) or without",
     )

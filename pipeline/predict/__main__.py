@@ -1,9 +1,9 @@
 """Segments images with a served model.
 
     python -m pipeline.predict cat.jpg dog.png --server localhost:8500 --model pets --output masks
-    python -m pipeline.predict photos --overlay --json masks/fractions.jsonl …      a folder
-    python -m pipeline.predict 'photos/**/*.jpg' …                                  a pattern, quoted
-    find photos -name '*.jpg' | python -m pipeline.predict - …                      names from standard input
+    python -m pipeline.predict photos --overlay --json masks/fractions.jsonl ...    a folder
+    python -m pipeline.predict 'photos/**/*.jpg' ...                                a pattern, quoted
+    find photos -name '*.jpg' | python -m pipeline.predict - ...                    names from standard input
 
 Each image a.jpg gives a mask a.jpg.png below --output, in the folder that it has below the folder named
 (or below the one that all images named have in common). A pixel's value is its class id; a palette shows

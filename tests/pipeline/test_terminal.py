@@ -1,5 +1,7 @@
 """``components.streams``, ``pipeline.terminal``: streams that are missing, paths as one would type them."""
 
+import importlib
+import io
 import os
 import subprocess
 import sys
@@ -75,6 +77,25 @@ def test_a_command_ends_with_its_own_status_whatever_becomes_of_what_it_prints(
     os.close(writing)
     assert done.returncode == (status if is_full else 0)
     assert done.stderr.endswith("No space left on device\n") if is_full else not done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("evaluate.__main__", "init.__main__", "kubeflow.entrypoint", "predict.__main__", "report"),
+        *("run_kubeflow", "run_kubeflow compile", "run_kubeflow submit", "run_kubeflow wait", "run_local"),
+        *("runs", "runs show", "runs delete", "serve", "verify"),
+    ],
+)
+def test_help_is_said_in_letters_that_every_terminal_has(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, *more = command.split()
+    with io.TextIOWrapper(io.BytesIO(), encoding="ascii") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with pytest.raises(SystemExit, match=r"^0$"):
+            importlib.import_module(f"pipeline.{module}").main([*more, "--help"])
+        assert stdout.tell()
 
 
 def test_a_child_process_has_the_streams_that_were_missing() -> None:

@@ -177,7 +177,7 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "connection",
         "What is not given here is taken from kfp's own configuration: its environment variables "
-        "(KF_PIPELINES_ENDPOINT, KF_PIPELINES_SA_TOKEN_PATH, …), ~/.config/kfp/context.json, the service "
+        "(KF_PIPELINES_ENDPOINT, KF_PIPELINES_SA_TOKEN_PATH, ...), ~/.config/kfp/context.json, the service "
         "account's token in a pod, kubectl's context.",
     )
     group.add_argument(
@@ -193,7 +193,7 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a bearer token, read again for each request",
     )
-    who.add_argument("--cookies-file", type=Path, metavar="FILE", help="cookies on one line: NAME=VALUE; …")
+    who.add_argument("--cookies-file", type=Path, metavar="FILE", help="cookies on one line: NAME=VALUE; ...")
     group.add_argument(
         "--ssl-ca-cert", type=Path, metavar="FILE", help="PEM file of who signed the server's certificate"
     )
