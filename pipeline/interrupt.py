@@ -17,6 +17,8 @@ import psutil
 EXIT_CODE = 130
 """Of a command that was interrupted, by whichever of the two."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_WAKE = signal.SIGURG
+"""What this module sends itself; a process that has no handler for it ignores it."""
 _LOOK_SECONDS = 0.2
 
 
@@ -32,6 +34,7 @@ class Interrupt:
         self._came = 0
         for number in _SIGNALS:
             signal.signal(number, self._handle)
+        signal.signal(_WAKE, lambda *_: None)
         _answer_in_a_thread(self._hand_on)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
@@ -41,15 +44,17 @@ class Interrupt:
         raise KeyboardInterrupt
 
     def _hand_on(self, number: int) -> None:
-        """Wakes the main thread, which alone handles signals, where the system gave one to another thread."""
-        self._came += 1
-        time.sleep(_LOOK_SECONDS)
-        if not self.received:
-            # It comes by here once more.
-            self._came -= 1
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
-        elif self._came > 1:
+        """Wakes the main thread, which alone handles signals, where the system gave one to another thread.
+
+        The second does not wait for that thread, which native code may hold for minutes.
+        """
+        self._came += number in _SIGNALS
+        if self._came > 1:
             leave(EXIT_CODE)
+        time.sleep(_LOOK_SECONDS)
+        if self._came and not self.received:
+            # Comes by here, too, and so until it has heard.
+            signal.pthread_kill(threading.main_thread().ident or 0, _WAKE)
 
 
 def leave_when_asked(tidy_up: Callable[[], None] = lambda: None) -> None:
@@ -84,7 +89,7 @@ def leave(status: int, tidy_up: Callable[[], None] = lambda: None) -> NoReturn:
 
 
 def _answer_in_a_thread(answer: Callable[[int], None]) -> None:
-    """Calls ``answer`` with the number of each of `_SIGNALS` that this process gets."""
+    """Calls ``answer`` with the number of each of `_SIGNALS`, and of `_WAKE`, that this process handles."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end)
@@ -94,7 +99,7 @@ def _answer_in_a_thread(answer: Callable[[int], None]) -> None:
     def follow() -> None:
         while number := os.read(read_end, 1):
             # Other signals that have a handler in Python come by here, too.
-            if number[0] in _SIGNALS:
+            if number[0] in (*_SIGNALS, _WAKE):
                 answer(number[0])
 
     threading.Thread(target=follow, name="signals", daemon=True).start()

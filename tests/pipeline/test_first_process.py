@@ -124,6 +124,23 @@ except KeyboardInterrupt:
         assert process.wait(timeout=_SECONDS) == 130
 
 
+def test_the_second_interrupt_does_not_wait_for_native_code() -> None:
+    program = """
+import hashlib
+from pipeline.interrupt import Interrupt
+Interrupt()
+print("computing", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"x", b"y", 10**8)
+"""
+    with started([sys.executable, "-c", program]) as process:
+        said(process, "computing")
+        for _ in range(2):
+            time.sleep(0.5)
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=2) == 130
+
+
 def test_a_local_run_ends_with_130(namespace: Sequence[str], tmp_path: Path) -> None:
     toy = [sys.executable, str(Path(__file__).with_name("toy_pipeline.py")), f"--workdir={tmp_path}"]
     with started([*namespace, *toy, "--set=beam.workers=2"], TOY_TROUBLE="beam_hang") as process:
