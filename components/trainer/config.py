@@ -119,14 +119,16 @@ class TrainerSettings(Settings):
     def identity(self) -> str:
         """Returns a text that two settings share whose trainings may go on from each other's checkpoints.
 
-        What it leaves out decides about speed and memory, or about the exported model alone. Dataset and
+        What it leaves out decides about speed and memory, or about the exported model alone, as names and
+        colours of classes do. Dataset and
         transform are told apart by the files that come of them, and ``mixed_precision`` by what it comes to
         on the hardware at hand.
         """
         windows_apart = self.model_copy(update={"input_size": self.input_size._replace(overlap=0.0)})
-        return windows_apart.model_dump_json(
+        learnt = windows_apart.model_dump_json(
             exclude={
                 "name": True,
+                "labels": True,
                 "dataset": True,
                 "transform": True,
                 "checkpoint_dir": True,
@@ -134,6 +136,7 @@ class TrainerSettings(Settings):
                 "training": {"cache_bytes", "jit_compile", "mixed_precision"},
             }
         )
+        return f"{self.labels.num_classes} classes {learnt}"
 
     def made_from(self) -> dict[str, Any]:
         """Returns the part of the recipe that makes the model, as it is written into the model."""

@@ -112,6 +112,7 @@ def test_pixels_of_a_killed_training_go_with_any_other_of_its_recipe_but_not_tho
         {"training": {"jit_compile": False}},
         {"training": {"mixed_precision": "none"}},  # what null comes to without a GPU
         {"model": {"test_time_augmentation": {"horizontal_flip": True, "scales": [2.0]}}},
+        {"labels": {"names": ["floor", "disc"], "colors": [[0, 0, 9], [9, 0, 0]], "raw_values": [0, 255]}},
     ],
 )
 def test_what_does_not_change_the_training_goes_on_from_the_same_checkpoints(
@@ -134,10 +135,11 @@ def test_other_settings_and_other_data_train_in_another_place(tmp_path: Path, fn
         place(settings(tmp_path, input_size=[32, 16, "stretch"]), fn_args),
         place(settings(tmp_path, training={"mixed_precision": "bfloat16"}), fn_args),
         place(settings(tmp_path, code_fingerprint="new"), fn_args),
+        place(settings(tmp_path, labels={"names": ["ground", "disc", "square"]}), fn_args),
         place(settings(tmp_path), written(tmp_path / "pixels", examples=b"disk")),
         place(settings(tmp_path), fn_args, CONSTANTS._replace(class_pixels=(2, 2))),
     }
-    assert len(places) == 7
+    assert len(places) == 8
 
 
 def test_other_weights_in_the_same_file_train_in_another_place(tmp_path: Path, fn_args: FnArgs) -> None:
