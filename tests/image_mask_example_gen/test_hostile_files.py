@@ -297,6 +297,22 @@ def test_no_size_is_too_odd_to_be_told(size: tuple[int, int]) -> None:
         check_pixels(*size, MAX_PIXELS)
 
 
+def test_where_memory_ends_the_command_that_looks_at_folders_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(saved(IDS, "PNG"))
+    monkeypatch.setattr("pipeline.init.files.open_image", no_memory)
+    folders = ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]
+    assert init.main([*folders, "--output", str(tmp_path / "r.yaml")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "memory is at its end" in line
+
+
 def test_numbers_where_colours_are_told_are_refused() -> None:
     mapping = LabelMapping({(0, 0, 0): "a", (1, 1, 1): "b"}, (), ("a", "b"))
     with pytest.raises(InputRejectedError, match="makes numbers of the mask"):

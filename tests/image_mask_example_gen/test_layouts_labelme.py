@@ -1,8 +1,10 @@
 """LabelMe's JSON: shapes in their order, images by what the file says, damaged files in one line."""
 
 import base64
+import errno
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL import Image
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import InputRejectedError
+from components.image_mask_example_gen.layouts import json_file
 from components.image_mask_example_gen.layouts.labelme import LabelMe
 from components.image_mask_example_gen.layouts.layout import IGNORED, Scan
 from components.image_mask_example_gen.report import Reason
@@ -215,6 +218,18 @@ def test_old_files_that_tell_no_size_have_that_of_their_image(tmp_path: Path) ->
 def test_a_shape_that_cannot_be_drawn_rejects_its_image(tmp_path: Path, damaged: dict[str, Any]) -> None:
     with pytest.raises(InputRejectedError):
         drawn(tmp_path, damaged)
+
+
+def test_a_file_that_the_machine_does_not_let_be_read_is_not_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    annotate(tmp_path, "a", box("disc", 2, 2, 8, 8))
+    monkeypatch.setattr(json_file, "open_file", refuse)
+    with pytest.raises(StageError, match=r"a\.json cannot be read: Too many open files, which is no fault"):
+        scan(tmp_path)
 
 
 def test_a_damaged_file_is_rejected_by_itself(tmp_path: Path) -> None:
