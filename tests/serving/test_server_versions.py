@@ -206,6 +206,24 @@ def test_an_old_version_is_unloaded_also_where_nobody_can_be_told(
     assert vars(old)["is_closed"] and models.states() == {2: "AVAILABLE", 1: "END"}
 
 
+def test_a_version_has_not_failed_before_there_is_a_reason(
+    models: _Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, set_status = [], models.model._set
+
+    def set_and_ask(*status: Any) -> None:
+        known.append(models.model.failure)
+        set_status(*status)
+
+    monkeypatch.setattr(models.model, "_set", set_and_ask)
+    models.broken[1] = ValueError("no graph")
+    models.push(1)
+    assert known == ["", ""]
+    assert models.model.failure == "pets version 1 cannot be served: ValueError: no graph"
+    models.withdraw(1)
+    assert models.model.failure == ""
+
+
 @pytest.mark.parametrize("closed", [False, True])
 def test_what_cannot_be_printed_keeps_the_server_from_nothing(
     monkeypatch: pytest.MonkeyPatch, closed: bool

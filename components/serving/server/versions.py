@@ -61,10 +61,12 @@ class ServedModel:
     @property
     def failure(self) -> str:
         """Why the version that should answer does not; empty where it does, or there is none."""
-        if self.is_available or not self._failed:
-            return ""
-        number = max(self._failed)
-        return f"{self.name} version {number} cannot be served: {self._statuses[number].status.error_message}"
+        with self._changed:
+            number = None if self.is_available else max(self._failed, default=None)
+            if number is None:
+                return ""
+            why = self._statuses[number].status.error_message
+        return f"{self.name} version {number} cannot be served: {why}"
 
     def poll(self) -> None:
         """Looks at the base path, and serves the newest version there instead of what is served now."""
@@ -139,7 +141,9 @@ class ServedModel:
         return spec.version.value if spec.HasField("version") else None
 
     def _load_and_serve(self, number: int, path: Path, which: tuple[int, int] | None) -> None:
-        self._set(number, Status.LOADING)
+        with self._changed:
+            self._failed.pop(number, None)
+            self._set(number, Status.LOADING)
         try:
             servable = self._load(number, path)
         except Exception as error:
@@ -148,11 +152,12 @@ class ServedModel:
             if not isinstance(error, ServingError):
                 cause = f"{type(error).__name__}: {one_line(str(error))}"
                 error = ServingError(grpc.StatusCode.UNKNOWN, cause)
-            self._failed[number] = which
-            self._set(number, Status.END, error)
+            with self._changed:
+                # In this order: who learns that it has failed asks why.
+                self._set(number, Status.END, error)
+                self._failed[number] = which
             self._announce(f"{self.name} version {number} cannot be served: {error.message}")
         else:
-            self._failed.pop(number, None)
             self._serve(servable)
 
     def _serve(self, servable: Servable | None, seconds: float | None = None) -> None:
