@@ -324,7 +324,11 @@ def test_threads_and_what_waits_for_them_are_bounded_and_probes_have_their_own(
         assert _healthy(channel) == _SERVING and not computing.done()
         last = stub.Predict.future(_request(), timeout=_SECONDS)
         time.sleep(0.2)
-        assert _refusal(stub.Predict, _request())[0] == "RESOURCE_EXHAUSTED"
+        for call, asked in (
+            (stub.Predict, _request()),
+            (health_pb2_grpc.HealthStub(channel).Check, health_pb2.HealthCheckRequest()),
+        ):
+            assert _refusal(call, asked)[0] == "RESOURCE_EXHAUSTED"
         assert {call.code() for call in hopeless} == {grpc.StatusCode.DEADLINE_EXCEEDED}
         assert computing.result().outputs and last.result().outputs
     assert len(computed) == 2

@@ -1,7 +1,8 @@
 """The gRPC side: TensorFlow Serving's PredictionService and ModelService, and gRPC's health service.
 
 Predictions run in ``grpc_max_threads`` threads, in which `MAX_WAITING` calls may wait; gRPC refuses more with
-RESOURCE_EXHAUSTED. What probes ask has threads of its own, so that it is answered while all others are busy.
+RESOURCE_EXHAUSTED, whatever they ask. What probes ask has threads of its own, so that up to there it is
+answered while all others are busy.
 """
 
 import functools
