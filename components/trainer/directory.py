@@ -114,29 +114,42 @@ def _locked(kept: Path, wait_seconds: float = 0.0) -> Iterator[None]:
     It lies beside the directory, which may be removed and made again, and which NFS would not remove with an
     open file in it.
     """
-    with (kept.parent / f".{kept.name}.lock").open("a") as file:
-        try:
-            until = time.monotonic() + wait_seconds
-            while not _take(file):
-                if time.monotonic() >= until:
-                    raise StageError(
-                        f"another run is at work on the same training, in {kept}; wait for it, or end it"
-                    )
-                time.sleep(0.05)
-        except OSError as error:
+    until = time.monotonic() + wait_seconds
+    while (file := _take(_lock_of(kept))) is None:
+        if time.monotonic() >= until:
             raise StageError(
-                f"{kept.parent} cannot be locked: {error.strerror}; keep checkpoints on a disk that can"
-            ) from None
+                f"another run is at work on the same training, in {kept}; wait for it, or end it"
+            )
+        time.sleep(0.05)
+    with file:
         yield
 
 
-def _take(file: IO[str]) -> bool:
-    """Takes a file's lock if nobody has it, and returns whether it did."""
+def _lock_of(kept: Path) -> Path:
+    return kept.parent / f".{kept.name}.lock"
+
+
+def _take(lock: Path) -> IO[str] | None:
+    """Takes a file's lock if nobody has it, and returns the file, which has it as long as it is open.
+
+    Raises:
+        StageError: it cannot be locked.
+    """
+    file = lock.open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        # Another run may have removed the file meanwhile: its lock keeps nobody out.
+        if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+            return file
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError as error:
+        file.close()
+        raise StageError(
+            f"{lock.parent} cannot be locked: {error.strerror}; keep checkpoints on a disk that can"
+        ) from None
+    file.close()
+    return None
 
 
 def _name(fn_args: FnArgs, settings: TrainerSettings, constants: Constants) -> str:
@@ -185,7 +198,7 @@ def _update(digest: "hashlib._Hash", paths: list[str]) -> None:
 
 
 def _remove_outdated(directory: Path) -> None:
-    """Removes all but the newest trainings, and of those what a killed one has left of its pixels.
+    """Removes all but the newest trainings, their locks, and what a killed one has left of its pixels.
 
     What else lies there is not ours.
     """
@@ -203,6 +216,13 @@ def _remove_outdated(directory: Path) -> None:
                 shutil.rmtree(outdated)
             except OSError as error:
                 logger.warning("%s, an older training, cannot be removed: %s", outdated, error)
+    for lock in directory.glob(_lock_of(directory / "training-*").name):
+        kept = directory / lock.name.removeprefix(".").removesuffix(".lock")
+        if not kept.exists():
+            # One that is just begun has it before its directory.
+            with suppress(StageError), _locked(kept):
+                if not kept.exists():
+                    lock.unlink(missing_ok=True)
 
 
 def _age(training: Path) -> float:

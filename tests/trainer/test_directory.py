@@ -200,6 +200,7 @@ def test_the_oldest_trainings_go_and_nothing_else_does(tmp_path: Path, fn_args: 
     assert {path.name for path in home.iterdir() if not path.name.startswith(".")} == {
         *(path.name for path in trainings[1:]), "images", "training-notes", "masks2024", "README",
     }  # fmt: skip
+    assert {path.name for path in home.glob(".*")} == {f".{path.name}.lock" for path in trainings[1:]}
     assert (tmp_path / "clothing" / f"training-{0:016x}").exists()
 
 
@@ -219,12 +220,16 @@ def test_a_training_that_another_run_removes_before_it_is_locked_is_begun_anew(
     outdated, flock = place(settings(tmp_path), fn_args), fcntl.flock
 
     def removed_meanwhile(file: Any, operation: int) -> None:
+        monkeypatch.undo()
         shutil.rmtree(outdated)
+        outdated.with_name(f".{outdated.name}.lock").unlink()
         flock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
     with training_directory(fn_args, settings(tmp_path), CONSTANTS) as directory:
         assert directory == outdated and directory.is_dir()
+        with pytest.raises(StageError, match="another run is at work"), directory_module._locked(outdated):
+            pass
 
 
 def test_a_training_that_another_run_is_removing_is_waited_for(tmp_path: Path, fn_args: FnArgs) -> None:
