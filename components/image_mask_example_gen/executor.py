@@ -11,7 +11,9 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from itertools import chain, repeat
 from pathlib import Path
+from threading import Event
 from typing import Any, Final, NamedTuple
+from weakref import WeakValueDictionary
 
 import apache_beam as beam
 import tensorflow as tf
@@ -71,6 +73,39 @@ class ShardPlace(NamedTuple):
     """Bytes."""
 
 
+class Failure:
+    """Tells all workers of this process that one of them has failed.
+
+    Beam hears of it when those before that one have written all of their shards. A copy that it makes for a
+    worker within this process is the original again.
+    """
+
+    def __init__(self) -> None:
+        self._key = uuid.uuid4().hex
+        self._happened = Event()
+        _failures[self._key] = self
+
+    def __reduce__(self) -> tuple[Callable[[str], "Failure"], tuple[str]]:
+        return _find_failure, (self._key,)
+
+    def unless_happened(self, work: Callable[[], None]) -> None:
+        """Does a worker's work, and tells if it fails; does nothing where another's has failed."""
+        if self._happened.is_set():
+            return
+        try:
+            work()
+        except BaseException:
+            self._happened.set()
+            raise
+
+
+_failures: Final[WeakValueDictionary[str, Failure]] = WeakValueDictionary()
+
+
+def _find_failure(key: str) -> Failure:
+    return _failures[key]
+
+
 class WriteShard(beam.DoFn):
     """Writes one TFRecord file per shard; a file appears under its name when it is complete.
 
@@ -82,6 +117,7 @@ class WriteShard(beam.DoFn):
       split_dirs: Output folder of each split.
       scratch: Folder for the entries, for files in the making and for outcomes.
       beside: Reads the masks, where all workers are in this process; None for the reader itself.
+      failure: Ends the work of all, where all workers are in this process; None where a shard is tried again.
     """
 
     def __init__(
@@ -90,11 +126,13 @@ class WriteShard(beam.DoFn):
         split_dirs: dict[str, str],
         scratch: str,
         beside: MasksBeside | None = None,
+        failure: Failure | None = None,
     ):
         self._reader = reader
         self._split_dirs = split_dirs
         self._scratch = scratch
         self._beside = beside
+        self._failure = failure
         self._process: MaskProcess | None = None
         self._asked: tuple[Shard, Iterator[ReadMask]] | None = None
 
@@ -104,6 +142,9 @@ class WriteShard(beam.DoFn):
 
     def process(self, place: ShardPlace) -> None:
         """Writes one shard and its outcome, or, while its masks are read beside, those of the one before."""
+        self._unless_another_failed(lambda: self._take_on(place))
+
+    def _take_on(self, place: ShardPlace) -> None:
         with fileio.open(_entries_file(self._scratch), "rb") as file:
             file.seek(place.offset)
             shard = Shard(place.split, place.file, pickle.loads(file.read(place.size)))
@@ -117,10 +158,19 @@ class WriteShard(beam.DoFn):
 
     def finish_bundle(self) -> None:
         """Writes the last shard."""
+        self._unless_another_failed(self._finish)
+
+    def _finish(self) -> None:
         self._write_asked()
         if self._beside and self._process:
             self._beside.give_back(self._process)
             self._process = None
+
+    def _unless_another_failed(self, work: Callable[[], None]) -> None:
+        if self._failure is None:
+            work()
+        else:
+            self._failure.unless_happened(work)
 
     def _write_asked(self) -> None:
         if self._asked:
@@ -230,11 +280,12 @@ class Executor(BaseBeamExecutor):
             fileio.makedirs(folder)
         try:
             pipeline = self._make_beam_pipeline()
+            failure = Failure() if _are_threads(pipeline.options) else None
             with _masks_beside(plan, reader.masks, pipeline.options) as beside, pipeline:
                 _ = (
                     pipeline
                     | "Shards" >> beam.Create(_write_entries(scratch, plan.shards))
-                    | "WriteShards" >> beam.ParDo(WriteShard(reader, split_dirs, scratch, beside))
+                    | "WriteShards" >> beam.ParDo(WriteShard(reader, split_dirs, scratch, beside, failure))
                 )
             outcomes = [_read_outcome(scratch, shard) for shard in plan.shards]
         finally:
@@ -250,15 +301,19 @@ class Executor(BaseBeamExecutor):
         return written, rejected
 
 
+def _are_threads(options: PipelineOptions) -> bool:
+    """Whether several workers are in this process."""
+    return bool(options.view_as(DirectOptions).direct_running_mode == "multi_threading")
+
+
 @contextmanager
 def _masks_beside(plan: Plan, masks: MaskReader, options: PipelineOptions) -> Iterator[MasksBeside | None]:
     """Processes for the masks; None where workers are processes by themselves, or none would be of use.
 
     Annotations of many masks, and what was asked of a bucket, are in this process's memory alone.
     """
-    are_threads = options.view_as(DirectOptions).direct_running_mode == "multi_threading"
     are_files = masks.layout.masks_are_files and not isinstance(masks.root, BucketPath)
-    if not are_threads or not are_files or sum(plan.pairs.values()) < _FEWEST_BESIDE:
+    if not _are_threads(options) or not are_files or sum(plan.pairs.values()) < _FEWEST_BESIDE:
         yield None
         return
     with MasksBeside(masks) as beside:

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,6 +29,7 @@ from components.bucket import BucketPath
 from components.dataset.contracts import INGESTION_FILE
 from components.errors import StageError
 from components.image_mask_example_gen import executor, files
+from components.image_mask_example_gen import plan as plan_module
 from components.image_mask_example_gen.class_mask import MaskReader
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.example import ExampleReader
@@ -343,6 +345,33 @@ def test_a_process_that_is_killed_stops_the_stage_in_one_line(
         "needs no such process (--set beam.workers=1)"
     )
     assert not list((tmp_path / "out/examples").rglob("*.json"))
+
+
+@pytest.mark.parametrize("fewest", [1, PAIRS + 1])
+def test_the_other_worker_does_not_write_all_of_its_shards_where_one_has_failed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fewest: int
+) -> None:
+    monkeypatch.setattr(executor, "_FEWEST_BESIDE", fewest)
+    monkeypatch.setattr(plan_module, "_PAIRS_PER_SHARD", 1)
+    failed, after = threading.Event(), []
+    write = executor.WriteShard.write
+    first = threading.Lock()
+
+    def fail_second(self: executor.WriteShard, shard: Shard, *masks: Any) -> None:
+        # Whoever comes first is a worker; the next one, in another thread, is the other.
+        if failed.is_set():
+            after.append(shard)
+        elif not first.acquire(blocking=False):
+            failed.set()
+            raise StageError("no space left")
+        else:
+            assert failed.wait(20)
+        write(self, shard, *masks)
+
+    monkeypatch.setattr(executor.WriteShard, "write", fail_second)
+    with pytest.raises(Exception, match="no space left"):
+        ingest(config_of(folder), tmp_path / "out", workers=2)
+    assert len(after) <= 2
 
 
 _HOLDER = """
