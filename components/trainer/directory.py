@@ -207,8 +207,11 @@ def _remove_outdated(directory: Path) -> None:
     for kept in trainings[: 1 + _KEPT_TRAININGS]:
         # As large as the data. One that is at work, this one too, needs its own.
         if (kept / PIXELS).is_dir():
-            with suppress(StageError), _locked(kept):
+            with suppress(StageError, FileNotFoundError), _locked(kept):
+                status = kept.stat()
                 shutil.rmtree(kept / PIXELS, ignore_errors=True)
+                # It is no newer for that.
+                os.utime(kept, ns=(status.st_atime_ns, status.st_mtime_ns))
     for outdated in trainings[1 + _KEPT_TRAININGS :]:
         # One that another run is at work on stays.
         with suppress(StageError), _locked(outdated):

@@ -100,9 +100,12 @@ def test_pixels_of_a_killed_training_go_with_any_other_of_its_recipe_but_not_tho
         for directory in (killed, at_work):
             (directory / PIXELS).mkdir()
             (directory / "state.json").touch()
+        os.utime(killed, (9, 9))
         place(settings(tmp_path, training={"batch_size": 2}), fn_args)
         assert [path.name for path in killed.iterdir()] == ["state.json"]
         assert (at_work / PIXELS).is_dir()
+        # It is as old as it was, and so the first to be removed.
+        assert killed.stat().st_mtime == 9
 
 
 @pytest.mark.parametrize(
