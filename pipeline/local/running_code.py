@@ -1,6 +1,7 @@
 """The code that a run began with, which an edit may change while stages import what they need."""
 
 import logging
+from importlib.metadata import PackageNotFoundError
 from typing import Final
 
 import components
@@ -27,8 +28,12 @@ class RunningCode:
 
     def is_as_it_was(self) -> bool:
         """Whether it is the same now; where not, the first call says so."""
-        if source_fingerprint(*_CODE) == self._begun_with:
-            return True
+        try:
+            if source_fingerprint(*_CODE) == self._begun_with:
+                return True
+        except (OSError, PackageNotFoundError):
+            # The change is under way: a library is gone until its new version is there, or a file is.
+            pass
         if not self._is_said:
             self._is_said = True
             logger.warning(

@@ -8,8 +8,10 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import tensorflow as tf
@@ -18,9 +20,11 @@ from tfx.types import Artifact, standard_artifacts
 from toy_run import Run, runs_here, summary_of
 from toy_stages import SHARD
 
+from components import fingerprint
 from components.errors import StageError
 from pipeline.local import running_code
 from pipeline.local.launcher import CHECKSUMS, Launcher, checksums, damaged_record, difference
+from pipeline.local.running_code import RunningCode
 from pipeline.local.workdir import WorkDir, WorkDirError
 
 run = pytest.fixture(runs_here)
@@ -127,6 +131,26 @@ def test_what_was_made_after_an_edit_of_the_code_under_a_run_is_not_reused(
     assert "was made after the code had changed under its run: this stage runs again" in again.out
     assert "WARNING" not in run(workdir).out
     assert all(cached(workdir).values())
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ("version", PackageNotFoundError("keras")),
+        ("_files", FileNotFoundError(2, "No such file or directory")),
+    ],
+)
+def test_code_that_is_gone_while_it_is_replaced_is_other_code(
+    asked: str, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between pip's removal and installation of a library, or as a checkout goes through the files."""
+    begun_with = RunningCode()
+    with monkeypatch.context() as replaced:
+        replaced.setattr(fingerprint, asked, Mock(side_effect=error))
+        assert not begun_with.is_as_it_was() and not begun_with.is_as_it_was()
+    [said] = caplog.messages
+    assert "has changed since this run began" in said
+    assert begun_with.is_as_it_was()
 
 
 def test_a_stage_that_fails_over_a_damaged_record_says_so_and_the_rerun_makes_it_anew(
