@@ -137,7 +137,7 @@ class Follower:
         self._read_key()
         self._target.mkdir(parents=True, exist_ok=True)
         problems = self._clean()
-        yield from self._check_target()
+        yield from self._check_target(problems)
         was_there = _holds_anything(self._base)
         # One that may not be read is a problem of its own when it is copied, and none of the others'.
         wanted = store.versions(self._base, and_unreadable=True)
@@ -169,14 +169,15 @@ class Follower:
         if wanted or is_there:
             for number in sorted(self._verified - {*wanted}):
                 self._verified.discard(number)
-                self._remove(self._target / str(number))
-                yield f"version {number} is gone"
+                if self._remove(self._target / str(number), problems):
+                    yield f"version {number} is gone"
         elif self._verified:
             problems.append(
                 f"{self._base} holds nothing, as without its mount: the versions in {self._target} stay"
             )
         if problems:
-            raise SigningError(problems[0])
+            # All of them: one that lasts must not hide what comes later.
+            raise SigningError("; ".join(problems))
 
     def _read_key(self) -> None:
         check_public_key(self._public_key)
@@ -196,13 +197,22 @@ class Follower:
                 problems.append(f"{remains} cannot be removed: {_reason(error)}")
         return problems
 
-    def _check_target(self) -> Iterator[str]:
+    def _check_target(self, problems: list[str]) -> Iterator[str]:
         present = {*store.versions(self._target)}
         self._verified &= present
         numbers = {str(number) for number in present}
         for path in store.loaded_by_some_server(self._target):
-            if path.name not in numbers:
-                self._remove(path)
+            if path.name in numbers:
+                continue
+            try:
+                is_loadable = path.is_symlink() or store.is_loadable(path)
+            except OSError as error:
+                problems.append(f"{path} cannot be read: {_reason(error)}")
+                continue
+            if not is_loadable:
+                # Whoever put it there may have it nowhere else.
+                problems.append(f"{path} is no version and stays; name a directory that holds nothing else")
+            elif self._remove(path, problems):
                 yield (
                     f"version {path.name} is removed: no push makes such a one, and some server would load it"
                 )
@@ -213,19 +223,27 @@ class Follower:
                     raise SigningError(f"{version} is a link, and what it leads to can change")
                 verify(version, self._public_key)
             except SigningError as error:
-                self._remove(version)
-                yield f"version {number} is removed: {error}"
+                if self._remove(version, problems):
+                    yield f"version {number} is removed: {error}"
             else:
                 self._verified.add(number)
 
-    def _remove(self, version: Path) -> None:
-        """Takes a version out of service at once; what cannot be deleted is left to the next `_clean`."""
-        if version.is_symlink():
-            version.unlink()
-            return
+    def _remove(self, version: Path, problems: list[str]) -> bool:
+        """Takes a version out of service at once, or adds to the problems why it cannot.
+
+        What cannot be deleted after that is left to the next `_clean`.
+        """
         leaving = self._target / f"{_REMOVING}-{uuid.uuid4().hex}"
-        version.rename(leaving)
+        try:
+            if version.is_symlink():
+                version.unlink()
+                return True
+            version.rename(leaving)
+        except OSError as error:
+            problems.append(f"{version} cannot be removed: {_reason(error)}")
+            return False
         shutil.rmtree(leaving, ignore_errors=True)
+        return True
 
 
 def _holds_anything(directory: Path) -> bool:

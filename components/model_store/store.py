@@ -48,6 +48,9 @@ SERVED_MODEL_KEY: Final = "served_model"
 NO_BASELINE: Final = "nothing"
 """The `baseline_token` where no model is served but perhaps the candidate."""
 
+_LOADABLE: Final = (MODEL_FILE, "saved_model.pbtxt", "saved_model.cpb", "model.tflite")
+"""What TensorFlow Serving takes for a model, by whatever flags."""
+
 # A server takes only integers for versions; it passes these by.
 _LOCK = ".lock"
 _PUBLISHING = ".publishing"
@@ -134,7 +137,7 @@ def loaded_by_some_server(base: Path) -> list[Path]:
     """Returns what a server may take for a version under ``base``, by number: more than `versions` does.
 
     That is each directory whose name is digits: a server passes over leading zeros, and loads other files
-    than `MODEL_FILE` (``saved_model.pbtxt``).
+    than `MODEL_FILE`. `is_loadable` says whether there is one by now.
     """
     found = (path for path in base.iterdir() if path.name.isascii() and path.name.isdecimal())
     return sorted(
@@ -142,6 +145,15 @@ def loaded_by_some_server(base: Path) -> list[Path]:
         # Of any length: Python makes no number of thousands of digits.
         key=lambda path: (len(path.name.lstrip("0")), path.name.lstrip("0"), path.name),
     )
+
+
+def is_loadable(version: Path) -> bool:
+    """Whether a directory holds what some server loads.
+
+    Raises:
+        OSError: it may not be looked into.
+    """
+    return any((version / name).exists() for name in _LOADABLE)
 
 
 def identity(version: Path) -> tuple[int, int]:

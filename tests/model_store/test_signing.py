@@ -395,6 +395,49 @@ def test_what_only_some_server_would_load_leaves_the_directory_too(
     assert list(follower.look()) == [f"version 0100 is removed: {none}"]
 
 
+def test_what_no_server_would_load_stays_in_the_directory_and_is_said(
+    base: Path, keys: tuple[str, str], tmp_path: Path
+) -> None:
+    signed, target = push(base, keys[0]), tmp_path / "verified"
+    (backup := target / "20261130").mkdir(parents=True)
+    (backup / "notes.txt").touch()
+    follower = signing.Follower(base, target, keys[1])
+    lines = follower.look()
+    assert next(lines) == f"version {signed.name} is what was signed"
+    with pytest.raises(signing.SigningError, match=f"^{backup} is no version and stays; name a directory"):
+        next(lines)
+    assert (backup / "notes.txt").is_file()
+
+
+def test_what_cannot_be_removed_keeps_no_other_from_coming(
+    base: Path, keys: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, unsigned, gone = tmp_path / "verified", push(base, None), push(base, keys[0])
+    follower = signing.Follower(base, target, keys[1])
+    list(follower.look())
+    shutil.copytree(unsigned, target / unsigned.name)
+    shutil.copytree(unsigned, target / "077")
+    signed, rename = push(base, keys[0]), Path.rename
+    shutil.rmtree(gone)
+
+    def refuse(path: Path, place: Path) -> Path:
+        # Not by permissions, which do not hold for the superuser.
+        if path.name in ("077", unsigned.name, gone.name):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return rename(path, place)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    lines = follower.look()
+    assert next(lines) == f"version {signed.name} is what was signed"
+    with pytest.raises(signing.SigningError) as problems:
+        next(lines)
+    for name in ("077", unsigned.name, gone.name):
+        assert f"{target / name} cannot be removed: [Errno {errno.EACCES}] Permission" in str(problems.value)
+    monkeypatch.undo()
+    list(follower.look())
+    assert [path.name for path in target.iterdir()] == [signed.name]
+
+
 def test_a_version_that_cannot_be_copied_is_said_once_and_keeps_no_other_from_coming_or_going(
     base: Path,
     keys: tuple[str, str],
