@@ -303,23 +303,33 @@ def _in_lists(
     for key in sorted(groups, key=likely)[:_MOST_FILES]:
         splits: dict[str, _Split] = {}
         listed = spoken_of = 0
-        together = [path for paths in groups[key].values() for path in paths]
         lines_of: dict[str, list[Line]] = {}
-        try:
-            for path in together:
-                lines_of[path] = _lines(root, path, names)
-        except StageError as error:
-            unused.append(str(error))
-            # Without it the others divide otherwise: where test cannot be read, val would be the test.
-            if rest := [each for each in together if each != path]:
-                unused.append(f"{_NOT_USED}: {some(rest)}, as {printable(path)} belongs to them")
-            continue
+        unreadable: dict[str, str] = {}
+        told: set[str] = set()
         for split, paths in groups[key].items():
-            lines = [spellings for path in paths for _, spellings in lines_of[path]]
+            for path in paths:
+                try:
+                    lines_of[path] = _lines(root, path, names)
+                except StageError as error:
+                    unused.append(str(error))
+                    unreadable.setdefault(split, path)
+            readable = [path for path in paths if path in lines_of]
+            lines = [spellings for path in readable for _, spellings in lines_of[path]]
             images = [image for spellings in lines for image in names.find_first(spellings)]
+            if images:
+                told.add(split)
             if members := pairs.intersection(images):
-                splits[split] = _Split({"list": _one_or_all(paths)}, members)
+                splits[split] = _Split({"list": _one_or_all(readable)}, members)
                 listed, spoken_of = listed + len(lines), spoken_of + len(images)
+        # Without the only list of a split the others divide otherwise: where test cannot be read, val would
+        # be the test. One beside another, such as a table of masks beside train.txt, is no loss.
+        needless = told | ({"trainval"} if "train" in told else set())
+        if missing := [path for split, path in unreadable.items() if split not in needless]:
+            if lines_of:
+                unused.append(
+                    f"{_NOT_USED}: {some(list(lines_of))}, as {printable(missing[0])} belongs to them"
+                )
+            continue
         united = frozenset().union(*(split.images for split in splits.values()))
         if not united or max(spoken_of / listed, len(united) / len(pairs)) < _FITS:
             continue

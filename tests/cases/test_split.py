@@ -563,6 +563,36 @@ def test_what_divides_and_cannot_be_read_is_said_and_nothing_else_divides_in_its
     )
 
 
+@pytest.mark.parametrize(
+    ("obstacle", "why"),
+    [
+        ("size", "has more than 64 MiB"),
+        ("dead link", "cannot be read under {root}: No such file or directory"),
+    ],
+)
+@pytest.mark.parametrize("beside", ["train", "trainval"])
+def test_lists_divide_though_a_table_beside_one_of_them_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], obstacle: str, why: str, beside: str
+) -> None:
+    """A table of masks, as Kaggle's train.csv, is no list that they lack."""
+    root = tmp_path / "data"
+    draw(root, flat())
+    write_lists(root, train=TRAIN, val=VAL, test=TEST)
+    table = root / f"{beside}.csv"
+    if obstacle == "size":
+        table.touch()
+        os.truncate(table, (64 << 20) + 1)
+    else:
+        table.symlink_to("elsewhere.csv")
+    declared = init(root / "images", root / "masks", tmp_path / "r.yaml").dataset.splits.declared
+    assert {name: split.list for name, split in declared.items()} == {
+        name: (f"{name}.txt",) for name in ("train", "val", "test")
+    }
+    said = capsys.readouterr().out
+    assert said.count(f"not used for the splits: {beside}.csv {why.format(root=root)}") == 1
+    assert "belongs to them" not in said
+
+
 def write_tables(root: Path, form: str, long_cell: str = "1 2") -> None:
     """Writes a table for each split, or one with a column of splits; the last cell may be a long one."""
     rows = {
