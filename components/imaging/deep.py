@@ -103,7 +103,7 @@ def range_to_set(used: tuple[float, float]) -> ValueRange:
 
     def rounded(end: float, direction: str) -> float:
         # In decimals, as a multiple of 0.001 in binary ends in a digit nobody wants to read.
-        number = float(Decimal(end).quantize(step, direction))
+        number = float(Decimal(end).quantize(step, direction)) + 0.0  # No -0.0.
         return number if abs(number) <= _HIGHEST else end
 
     return rounded(first, ROUND_FLOOR), rounded(last, ROUND_CEILING)
