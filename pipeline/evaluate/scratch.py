@@ -15,8 +15,11 @@ _PREFIX: Final = ".evaluation-"
 def sole_evaluation(log: Path) -> Iterator[None]:
     """Makes a log and keeps other evaluations out of its folder; the lock ends with the process.
 
+    What evaluations that were killed have left there, as large as a dataset, goes. Where the disk knows no
+    locks, as some shares do not, others are not kept out, and it stays: another one may be working in it.
+
     Raises:
-        ValueError: another one is at work there, or the folder's disk knows no locks.
+        ValueError: another one is at work there.
         OSError: the log cannot be written; ``filename`` is set.
     """
     with log.open("a") as file:
@@ -26,21 +29,22 @@ def sole_evaluation(log: Path) -> Iterator[None]:
             raise ValueError(
                 f"another evaluation is at work in {log.parent}; choose another --output"
             ) from None
-        except OSError as error:
-            raise ValueError(
-                f"{log.parent} cannot be locked: {error.strerror}; choose an --output on a disk that can"
-            ) from None
+        except OSError:
+            # As on some network shares; an evaluation is no less needed there.
+            pass
+        else:
+            _remove_remains(log.parent)
         yield
 
 
 @contextmanager
 def scratch(output: Path) -> Iterator[Path]:
-    """Makes a folder below ``output``, which goes at the end; no other evaluation may be at work there.
-
-    A process that is killed leaves it, as large as a dataset: the next evaluation removes it.
-    """
-    for remains in output.glob(f"{_PREFIX}*"):
-        shutil.rmtree(remains, ignore_errors=True)
+    """Makes a folder below ``output``, which goes at the end; a process that is killed leaves it."""
     # Beside the page, not in the system's temporary folder, which may be too small for a dataset.
     with tempfile.TemporaryDirectory(dir=output, prefix=_PREFIX, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+def _remove_remains(output: Path) -> None:
+    for remains in output.glob(f"{_PREFIX}*"):
+        shutil.rmtree(remains, ignore_errors=True)

@@ -1,5 +1,6 @@
 """python -m pipeline.evaluate, as people call it: a tiny pushed model on folders of images and masks."""
 
+import errno
 import fcntl
 import io
 import json
@@ -8,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -38,7 +40,7 @@ from pipeline import report
 from pipeline.config import load_recipe
 from pipeline.evaluate.__main__ import find_model, main
 from pipeline.evaluate.run import _Learnt
-from pipeline.evaluate.scratch import scratch
+from pipeline.evaluate.scratch import scratch, sole_evaluation
 from pipeline.local.workdir import WorkDir
 
 DARK, BRIGHT = LABELS.names
@@ -378,7 +380,7 @@ def test_records_that_a_model_learnt_from_are_left_out_of_copies_of_their_set_an
 
 
 def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cause(
-    home: Path, evaluate: Evaluate
+    home: Path, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # An earlier page beside this one's log would be taken for what came of it.
     assert evaluate("--data", "other").code in (0, 3)
@@ -389,11 +391,18 @@ def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cau
     assert "Failed: " in done.out and "dataset.max_rejected_fraction" in done.out
     assert sorted(path.name for path in (home / "evaluation").iterdir()) == ["evaluation.log"]
 
-    # Without that log they are somebody else's.
+    # Without that log they are somebody else's, also on a disk without locks, where one may be at work.
     (home / "evaluation/evaluation.log").unlink()
-    (home / "evaluation/splits.csv").write_text("somebody's")
-    assert evaluate("--data", "other").code == 1
-    assert (home / "evaluation/splits.csv").read_text() == "somebody's"
+    (home / "evaluation/.evaluation-other").mkdir()
+    somebodys = [home / "evaluation" / name for name in ("index.html", "splits.csv")]
+    for file in somebodys:
+        file.write_text("somebody's")
+    with monkeypatch.context() as without_locks:
+        without_locks.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+        done = evaluate("--data", "other")
+    assert done.code == 1 and "dataset.max_rejected_fraction" in done.out
+    assert [file.read_text() for file in somebodys] == ["somebody's"] * 2
+    assert (home / "evaluation/.evaluation-other").is_dir()
 
     done = evaluate("--data", "other", "--set", "beam.options=[--direct_runner_bundle_repeat=x]")
     assert done.code == 1 and "Failed: Beam refuses beam.options; the log has its words" in done.out
@@ -473,9 +482,10 @@ def test_a_second_evaluation_into_one_folder_ends_with_2_and_leaves_the_first_on
 def test_what_an_evaluation_that_was_killed_has_left_goes_with_the_next(tmp_path: Path) -> None:
     (remains := tmp_path / ".evaluation-killed").mkdir()
     (remains / "examples").touch()
-    with scratch(tmp_path) as folder:
-        assert list(tmp_path.iterdir()) == [folder]
-    assert not list(tmp_path.iterdir())
+    log = tmp_path / "evaluation.log"
+    with sole_evaluation(log), scratch(tmp_path) as folder:
+        assert set(tmp_path.iterdir()) == {folder, log}
+    assert list(tmp_path.iterdir()) == [log]
 
 
 @pytest.mark.parametrize("named", ["tiny", "runs/tiny/serving/tiny", "runs/tiny/serving/tiny/3"])
