@@ -19,6 +19,7 @@ from components.image_mask_example_gen.files import (
     as_png,
     check_bytes,
     check_pixels,
+    check_segments,
     open_image,
     open_tiff,
     read_file,
@@ -148,6 +149,7 @@ def read_tiff_bands(data: bytes, max_pixels: int) -> np.ndarray:
     with rejecting_damage(data), _first_page(data) as page:
         check_pixels(page.imagewidth, page.imagelength, max_pixels)
         check_bytes(page, max_pixels)
+        check_segments(page, data)
         header = _header(page)
         # Samples that are planes, depth, height, width, samples that are interleaved.
         planes = page.asarray(squeeze=False)

@@ -20,6 +20,7 @@ from components.bucket import BucketPath
 from components.errors import StageError, printable
 from components.folders import check_is_file, check_machine, is_of_machine, open_file
 from components.image_mask_example_gen.report import Reason
+from components.image_mask_example_gen.tiff_segments import defect_of_segments
 from components.imaging.deep import read_png, write_png
 from components.imaging.exif import ORIENTATION, exif_block, orientation_of, turned_back
 from components.imaging.reading import (
@@ -287,6 +288,12 @@ def check_bytes(page: "TiffPage", max_pixels: int) -> None:
         )
 
 
+def check_segments(page: "TiffPage", data: bytes) -> None:
+    """Raises InputRejectedError where a strip or tile says that it is larger than the page says it is."""
+    if defect := defect_of_segments(page, data):
+        raise InputRejectedError(*defect)
+
+
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
     """Raises InputRejectedError for no pixels, more than ``max_pixels``, or more than `MAX_SIDE` a side."""
     if not (0 < width <= ANY_SIZE and 0 < height <= ANY_SIZE):
@@ -310,7 +317,8 @@ def _too_many_pixels(count: int, max_pixels: int, product: str = "") -> InputRej
 def rejecting_damage(data: bytes) -> Iterator[None]:
     """Turns whatever a decoder stumbles over into InputRejectedError with the likely cause.
 
-    Not so where the machine is at a limit. What a file claims to be was bounded before it is decoded.
+    Not so where the machine is at a limit. What a file claims to be is bounded before it is decoded: by
+    `check_pixels`, and in a TIFF that Pillow does not decode by `check_bytes` and `check_segments`.
     """
     try:
         yield
@@ -490,7 +498,7 @@ def deep_colors(data: bytes, picture: Image.Image, max_pixels: int) -> np.ndarra
       uint16 [height, width, 3 or 4]; None for any other picture.
 
     Raises:
-      InputRejectedError: the file is damaged or, as `check_bytes` counts, too large.
+      InputRejectedError: the file is damaged or, as `check_bytes` and `check_segments` see it, too large.
     """
     tags = getattr(picture, "tag_v2", {})
     bits = tags.get(_BITS_PER_SAMPLE, (1,))
@@ -499,6 +507,7 @@ def deep_colors(data: bytes, picture: Image.Image, max_pixels: int) -> np.ndarra
     with rejecting_damage(data), open_tiff(data) as file:
         page = file.pages.first
         check_bytes(page, max_pixels)
+        check_segments(page, data)
         pixels = page.asarray()
         if page.planarconfig == _PLANAR:
             pixels = np.moveaxis(pixels, 0, -1)

@@ -73,7 +73,7 @@ def load_rgb(
     data = read_file(path)
     if (tiff := read_tiff_of_bands(data)) is not None:
         shown = value_range if tiff.holds_numbers else value_range or FULL_RANGE
-        rgb = as_picture(read_tiff_bands(data, ANY_SIZE), shown)
+        rgb = as_picture(read_tiff_bands(data, MAX_PIXELS), shown)
         return turned(rgb, tiff.orientation) if upright else rgb
     picture = open_image(data, ANY_SIZE)
     orientation = stored_orientation(data, picture)
@@ -101,7 +101,7 @@ def read_used_range(paths: Sequence[Path]) -> tuple[float, float] | None:
         try:
             data = read_file(path)
             if (tiff := read_tiff_of_bands(data)) is not None:
-                bands = read_tiff_bands(data, ANY_SIZE)
+                bands = read_tiff_bands(data, MAX_PIXELS)
                 return used_range(bands[..., [band - 1 for band in tiff.bands]])
             deep = _deep_pixels(data, open_image(data, ANY_SIZE))
         except InputRejectedError:

@@ -254,6 +254,84 @@ def test_a_tiff_of_billions_of_bands_is_refused_before_they_are_counted() -> Non
         sent_bytes(data, Reading(bands=(1, 2)))
 
 
+def inflated(kind: str, **options: Any) -> bytes:
+    """A TIFF of 8 x 8 whose only strip is a picture that says another size of itself."""
+    file = io.BytesIO()
+    pixels = np.zeros((8, 8) + ((3,) if kind == "webp" else ()), options.pop("dtype", np.uint8))
+    how = "rgb" if kind == "webp" else "minisblack"
+    tifffile.imwrite(file, pixels, photometric=how, compression=kind, **options)
+    data = bytearray(file.getvalue())
+    place, sides = {
+        "png": (data.find(b"IHDR") + 4, struct.pack(">2I", 10**6, 10**6)),
+        "jpeg2000": (data.find(b"\xff\x4f\xff\x51") + 8, struct.pack(">2I", 3 * 10**6, 3 * 10**6)),
+        "jpeg": (data.find(b"\xff\xc0") + 5, struct.pack(">2H", 65500, 65500)),
+        "webp": (data.find(b"VP8L") + 9, struct.pack("<I", 0x0FFFFFFF)),
+        "lerc": (data.find(b"Lerc2 ") + 14, struct.pack("<2I", 10**6, 10**6)),
+    }[kind]
+    data[place : place + len(sides)] = sides
+    if kind == "png":
+        data[place + 13 : place + 17] = struct.pack(">I", zlib.crc32(data[place - 4 : place + 13]))
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sides"),
+    [
+        ("png", "1,000,000 x 1,000,000"),
+        ("jpeg2000", "3,000,000 x 3,000,000"),
+        ("jpeg", "65,500 x 65,500"),
+        ("webp", "16,384 x 16,384"),
+        ("lerc", "1,000,000 x 1,000,000"),
+    ],
+)
+def test_a_strip_that_is_larger_than_its_tiff_says_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, kind: str, sides: str
+) -> None:
+    def decoded(*_: object, **__: object) -> None:
+        raise AssertionError("it was decoded")
+
+    data = inflated(kind)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", decoded)
+    with pytest.raises(InputRejectedError, match=f"strips have 8 x 8 pixels, and one says of itself {sides}"):
+        read_tiff_bands(data, MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        inflated("jpeg2000").replace(b"\xff\x4f\xff\x51", b"\xff\x4f\xff\x52"),
+        inflated("png").replace(b"IHDR", b"iHDR"),
+        inflated("lerc").replace(b"Lerc2 ", b"CntZIm"),
+        inflated("webp").replace(b"WEBP", b"WEB "),
+    ],
+)
+def test_a_strip_that_does_not_say_how_large_it_is_is_refused(data: bytes) -> None:
+    with pytest.raises(InputRejectedError, match="TIFF with a strip that is no"):
+        read_tiff_bands(data, MAX_PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg2000", "jpeg", "webp", "lerc", "lerc_zstd", "lerc_deflate"])
+@pytest.mark.parametrize("place", [{"tile": (32, 32)}, {"rowsperstrip": 16}])
+def test_strips_and_tiles_with_headers_of_their_own_are_read(kind: str, place: dict[str, Any]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
+    compression, _, inner = kind.partition("_")
+    how: dict[str, Any] = {"compressionargs": {"compression": inner}} if inner else {}
+    if kind == "jpeg":
+        # In colours it is YCbCr, which Pillow reads.
+        pixels, how = np.full((40, 50, 1), 7, np.uint8), {"photometric": "minisblack"}
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, **({"photometric": "rgb", "compression": compression} | how), **place)
+    assert np.array_equal(read_tiff_bands(file.getvalue(), MAX_PIXELS), pixels)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("jpegxl", "JPEG XL"), ("jpegxr", "JPEG XR")])
+def test_a_tiff_whose_strips_are_of_a_format_that_nobody_bounds_is_refused(kind: str, name: str) -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((8, 8, 3), np.uint8), photometric="rgb", compression=kind)
+    with pytest.raises(InputRejectedError, match=f"TIFF compressed as {name}, which is not read: save it as"):
+        read_tiff_bands(file.getvalue(), MAX_PIXELS)
+
+
 def test_bands_of_more_values_than_tensorflow_decodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.BytesIO()
     tifffile.imwrite(file, np.zeros((6, 8, 5), np.uint8), photometric="minisblack", planarconfig="contig")
