@@ -313,7 +313,8 @@ def nodes(step: Step) -> Iterator[api.V2beta1PipelineTaskDetail]:
                 execution_id="7",
             )
         if not name.endswith("-driver"):
-            yield _node(f"{name}-driver", "SUCCEEDED", 2)
+            if f"{name}-driver" not in step.tasks:
+                yield _node(f"{name}-driver", "SUCCEEDED", 2)
             yield _node("executor", state, step.seconds)
 
 

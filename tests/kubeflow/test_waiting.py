@@ -139,6 +139,23 @@ def test_the_last_tasks_state_is_the_verdict(step: Step, outcome: Outcome) -> No
     assert waiting.verdict(run_at(step)) is outcome
 
 
+@pytest.mark.parametrize(
+    ("tasks", "pushed"),
+    [
+        ({"Pusher": "SUCCEEDED", "model-pushed": "SUCCEEDED"}, True),
+        ({"Pusher": "SUCCEEDED", "model-pushed": "SKIPPED"}, False),
+        ({"Pusher": "RUNTIME_STATE_UNSPECIFIED", "model-pushed": "RUNTIME_STATE_UNSPECIFIED"}, False),
+        ({}, False),
+        ({"Pusher": "SUCCEEDED", "model-pushed": "RUNTIME_STATE_UNSPECIFIED"}, None),
+        ({"Pusher": "SUCCEEDED", "model-pushed-driver": "FAILED", "model-pushed": "SKIPPED"}, None),
+    ],
+)
+def test_nothing_counts_as_pushed_or_not_that_only_the_pusher_knows(
+    tasks: dict[str, str], pushed: bool | None
+) -> None:
+    assert waiting.has_pushed(run_at(Step("FAILED", tasks))) is pushed
+
+
 def test_a_run_without_a_verdict_says_so() -> None:
     assert waiting.failures(run_at(Step("SUCCEEDED")), STAGES) == {
         "root": "the run ended without a state of model-pushed, its verdict"

@@ -15,6 +15,8 @@ from pipeline.kubeflow_config import MODEL_PUSHED
 
 _INDENT = "      "
 _FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
+# What a failure keeps from beginning is Omitted to Argo, which the API does not know: it has no state.
+_NOT_BEGUN = (None, "RUNTIME_STATE_UNSPECIFIED", "PENDING", "SKIPPED")
 _DRIVER = "-driver"
 _ROOT = "root"
 
@@ -147,12 +149,15 @@ def verdict(run: Run) -> Outcome:
 def has_pushed(run: Run) -> bool | None:
     """Tells whether a model was pushed, however the run ended; None where only the Pusher's log knows."""
     tasks = _tasks(run)
-    pushed, pusher = (task.state if task else None for task in map(tasks.get, (MODEL_PUSHED, PUSHER)))
+    pushed, driver, pusher = (
+        task.state if task else None
+        for task in map(tasks.get, (MODEL_PUSHED, f"{MODEL_PUSHED}{_DRIVER}", PUSHER))
+    )
     if pushed == "SUCCEEDED":
         return True
-    # Of a condition that is false; what a stage that failed keeps from beginning is skipped, too.
-    refused = pusher == "SUCCEEDED" and pushed == "SKIPPED"
-    return False if refused or pusher in (None, "PENDING", "SKIPPED") else None
+    # Of a condition that is false, which the driver has looked at.
+    refused = pusher == driver == "SUCCEEDED" and pushed == "SKIPPED"
+    return False if refused or pusher in _NOT_BEGUN else None
 
 
 def failures(run: Run, stages: Collection[str]) -> dict[str, str]:
