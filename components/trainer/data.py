@@ -100,7 +100,7 @@ class Examples:
         """Those that an epoch trains on: all, but for what fills no batch of several devices."""
 
         self.val: tf.data.Dataset | None = None
-        """Batches of the val split, or None without one."""
+        """Batches of the val split, of several devices those of `full_batches`; None without one."""
         if self._source.val is not None:
             pairs = self._source.val
             # One device needs no full batches.

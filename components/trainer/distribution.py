@@ -166,13 +166,22 @@ def full_batches(pairs: tf.data.Dataset, count: int, batch_size: int) -> tf.data
 
     Those are black and ignored throughout. For validation, where leaving examples out would be wrong and a
     smaller last batch would leave a replica with nothing.
+
+    Returns:
+        Batches of images, of class ids, and of whether each is a pair of ``pairs``, which class ids alone do
+        not tell: all of a pair may be ignored.
     """
     missing = -count % batch_size
     image, class_ids = pairs.element_spec
     filler = tf.data.Dataset.from_tensors(
-        (tf.zeros(image.shape, image.dtype), tf.fill(class_ids.shape, tf.cast(IGNORE_LABEL, class_ids.dtype)))
+        (
+            tf.zeros(image.shape, image.dtype),
+            tf.fill(class_ids.shape, tf.cast(IGNORE_LABEL, class_ids.dtype)),
+            tf.constant(False),
+        )
     )
-    return pairs.concatenate(filler.repeat(missing)).batch(batch_size, drop_remainder=True)
+    marked = pairs.map(lambda image, class_ids: (image, class_ids, tf.constant(True)))
+    return marked.concatenate(filler.repeat(missing)).batch(batch_size, drop_remainder=True)
 
 
 class _ReplicatedModel(keras.Model):
@@ -199,19 +208,18 @@ class _ReplicatedModel(keras.Model):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         return _as_vectors(super().train_step(data))
 
-    def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Keras' own, but that the loss of a part is weighted by the pairs of it that count.
+    def test_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Keras' own, but that the loss of a part of `full_batches` is weighted by the pairs in it.
 
         Keras takes the part's size, in which the last batch's filling counts; its loss is 0.
         """
-        images, class_ids = data
+        images, class_ids, is_pair = data
         logits = self(images, training=False)
         loss = self.compute_loss(images, class_ids, logits, training=False)
-        counts = tf.reduce_any(class_ids != IGNORE_LABEL, axis=(1, 2))
         [mean] = (metric for metric in self.metrics if metric.name == "loss")
         # Undoes that Keras makes of a replica's loss its share of the step's.
         own = loss * tf.distribute.get_strategy().num_replicas_in_sync
-        mean.update_state(own, sample_weight=tf.math.count_nonzero(counts))
+        mean.update_state(own, sample_weight=tf.math.count_nonzero(is_pair))
         return _as_vectors(self.compute_metrics(images, class_ids, logits))
 
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from components.dataset.features import IGNORE_LABEL
 from components.errors import StageError
 from components.trainer.batch_statistics import PopulationStatistics
 from components.trainer.checkpoints import Checkpoints
@@ -31,7 +32,7 @@ from models.resized_mean_iou import ResizedMeanIoU
 from models.unet import unet
 
 BATCH_SIZE = 4
-TRAIN, VAL = 8, 5
+TRAIN, VAL = 8, 6
 
 
 def images() -> np.ndarray:
@@ -62,6 +63,7 @@ def train(
     nothing.mkdir()
     pixels = images()
     class_ids = (pixels[..., 0] > 128).astype(np.uint8)
+    class_ids[-1] = IGNORE_LABEL
     train_pairs = tf.data.Dataset.from_tensor_slices((pixels[:TRAIN], class_ids[:TRAIN]))
     val_pairs = tf.data.Dataset.from_tensor_slices((pixels[TRAIN:], class_ids[TRAIN:]))
     with strategy.scope():
