@@ -2,10 +2,12 @@
 
 from pathlib import Path
 from shutil import copytree
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from tiny_tfds import COUNTS, NAMES, TinyPets, Unnamed, picture, prepare
 
@@ -103,6 +105,19 @@ def test_a_cut_file_rejects_the_records_that_it_lost(data_dir: Path, tmp_path: P
         except InputRejectedError:
             lost += 1
     assert 1 <= lost <= COUNTS["test"]
+
+
+def test_where_memory_ends_no_record_counts_as_damaged(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(_: bytes) -> None:
+        raise MemoryError
+
+    dataset = config(data_dir)
+    entry = scan(dataset).entries[0]
+    monkeypatch.setattr(tf.train, "Example", SimpleNamespace(FromString=no_memory))
+    with pytest.raises(MemoryError):
+        read_image(dataset.source.image_file(data_dir, entry), 10**6)
 
 
 def test_a_missing_file_rejects_its_records_and_does_not_end_the_run(data_dir: Path, tmp_path: Path) -> None:

@@ -225,5 +225,7 @@ def _read_picture(file: Path, index: int, feature: str) -> bytes:
     try:
         example = tf.train.Example.FromString(record[_LENGTH_BYTES + _CHECKSUM_BYTES : -_CHECKSUM_BYTES])
         return bytes(example.features.feature[feature].bytes_list.value[0])
+    except MemoryError:
+        raise
     except Exception as error:  # of protocol buffers, or nothing in the list
         raise OSError(None, f"record {index} has no picture {feature!r}", str(file)) from error
