@@ -58,8 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InitError, StageError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return USAGE
-    except MemoryError:
-        print(f"{parser.prog}: memory is at its end, or what one process may have of it", file=sys.stderr)
+    except MemoryError as error:
+        # As a rule it says what was read.
+        limit = "; ".join(
+            filter(None, (str(error), "memory is at its end, or what one process may have of it"))
+        )
+        print(f"{parser.prog}: {limit}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         print("interrupted, nothing was written", file=sys.stderr)

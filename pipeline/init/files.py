@@ -19,6 +19,7 @@ from components.image_mask_example_gen.files import (
     TIFF_SIGNATURES,
     InputRejectedError,
     check_pixels,
+    naming_in_memory_error,
     open_image,
     read_file,
     stored_orientation,
@@ -42,9 +43,20 @@ _SIXTEEN_BITS: Final = ("I", "I;16", "I;16B", "I;16L", "F")
 
 
 def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    """Calls a function that reads files for each item, several at once; the results keep the order."""
+    """Calls a function that reads files for each item, several at once; the results keep the order.
+
+    Raises:
+        MemoryError: there is not enough; it says the path, where items are paths.
+    """
+
+    def call(item: _Item) -> _Result:
+        if not isinstance(item, Path):
+            return function(item)
+        with naming_in_memory_error(str(item)):
+            return function(item)
+
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(call, items))
 
 
 def absolute(path: Path) -> Path:

@@ -16,6 +16,7 @@ from components.image_mask_example_gen.files import (
     as_png,
     damage,
     deep_colors,
+    naming_in_memory_error,
     open_image,
     read_file,
     rejecting_damage,
@@ -69,7 +70,15 @@ def load_rgb(
 
     Raises:
         InputRejectedError: it cannot be read.
+        MemoryError: there is not enough; it says the path.
     """
+    with naming_in_memory_error(str(path)):
+        return _load_rgb(path, least, upright, value_range)
+
+
+def _load_rgb(
+    path: Path, least: tuple[int, int], upright: bool, value_range: ValueRange | None
+) -> Image.Image:
     data = read_file(path)
     if (tiff := read_tiff_of_bands(data)) is not None:
         shown = value_range if tiff.holds_numbers else value_range or FULL_RANGE

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
+from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError, naming_in_memory_error
 from components.image_mask_example_gen.mask import open_mask, packed
 from pipeline.init.files import natural
 
@@ -106,7 +106,8 @@ def plainness(root: Path, files: Sequence[str]) -> tuple[int, int, int, list[tup
     labels: set[int] = set()
     for file in files[:_LOOKED_AT]:
         try:
-            raw = open_mask(root / file, ANY_SIZE).read(as_colors=False)
+            with naming_in_memory_error(str(root / file)):
+                raw = open_mask(root / file, ANY_SIZE).read(as_colors=False)
         except InputRejectedError:
             unreadable += 1
         else:
@@ -118,7 +119,8 @@ def plainness(root: Path, files: Sequence[str]) -> tuple[int, int, int, list[tup
 def _covered(path: Path) -> np.ndarray | None:
     """Where a mask is not 0, bool [height, width]; None where it holds more than one other value."""
     try:
-        raw = packed(open_mask(path, ANY_SIZE).read(as_colors=False))
+        with naming_in_memory_error(str(path)):
+            raw = packed(open_mask(path, ANY_SIZE).read(as_colors=False))
     except InputRejectedError:
         return None
     return raw != 0 if len(np.unique(raw[raw != 0])) <= 1 else None

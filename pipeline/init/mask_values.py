@@ -8,7 +8,12 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from components.errors import StageError
-from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError, read_picture
+from components.image_mask_example_gen.files import (
+    ANY_SIZE,
+    InputRejectedError,
+    naming_in_memory_error,
+    read_picture,
+)
 from components.image_mask_example_gen.layouts.layout import Entry, Layout, MaskValues
 from components.image_mask_example_gen.mask import PictureMask
 from components.image_mask_example_gen.plan import stable_rank
@@ -51,8 +56,9 @@ def find_mask_values(layout: Layout, root: Path, entries: Sequence[Entry]) -> Ma
 def _has_one_color(path: Path) -> bool:
     """Whether a mask, alpha aside, is of one colour; where it has more, they mean something as well."""
     try:
-        _, picture = read_picture(path, ANY_SIZE)
-        return not np.ptp(np.asarray(picture.convert("RGB")), axis=(0, 1)).any()
+        with naming_in_memory_error(str(path)):
+            _, picture = read_picture(path, ANY_SIZE)
+            return not np.ptp(np.asarray(picture.convert("RGB")), axis=(0, 1)).any()
     except (StageError, MemoryError):
         raise
     except Exception:  # whatever Pillow's decoders raise
@@ -64,8 +70,9 @@ def _read(layout: Layout, root: Path, entries: Sequence[Entry]) -> tuple[int, se
     refused, values, pages = 0, set[int](), 1
     for entry in entries:
         try:
-            mask = layout.open_mask(root, entry, ANY_SIZE)
-            values |= set(np.unique(mask.read(as_colors=False)).tolist())
+            with naming_in_memory_error(str(root / entry.mask)):
+                mask = layout.open_mask(root, entry, ANY_SIZE)
+                values |= set(np.unique(mask.read(as_colors=False)).tolist())
         except InputRejectedError:
             refused += 1
         else:

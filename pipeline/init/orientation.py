@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from PIL import Image
 
-from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
+from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError, naming_in_memory_error
 from components.image_mask_example_gen.layouts.layout import Entry, Layout
 from components.image_mask_example_gen.plan import stable_rank
 from components.imaging.exif import turned_pixels
@@ -104,7 +104,8 @@ def _by_edges(layout: Layout, root: Path, pair: TurnedPair) -> Exif | None:
     scale = min(1.0, _LONGEST_SIDE / max(pair.mask.size))
     width, height = (max(2, round(side * scale)) for side in pair.mask.size)
     try:
-        mask = layout.open_mask(root, pair.entry, ANY_SIZE).read(False)
+        with naming_in_memory_error(str(root / pair.entry.mask)):
+            mask = layout.open_mask(root, pair.entry, ANY_SIZE).read(False)
         picture = load_rgb(layout.image_file(root, pair.entry), (width, height))
     except InputRejectedError:
         return None

@@ -8,7 +8,7 @@ from PIL import Image
 
 from components.dataset.features import IGNORE_LABEL
 from components.errors import printable
-from components.image_mask_example_gen.files import InputRejectedError
+from components.image_mask_example_gen.files import InputRejectedError, naming_in_memory_error
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.imaging.drawing import grid, labelled, text
@@ -70,8 +70,9 @@ def _tile(entry: Entry, dataset: Dataset, mapping: LabelMapping) -> Image.Image:
     # Ignored pixels are drawn as one more class.
     names, colors = (*label_set.names, _IGNORED_NAME), (*label_set.palette, _IGNORED_COLOR)
     layout = dataset.settings.source
-    mask = layout.open_mask(root, entry, dataset.settings.max_pixels).read(mapping.of_colors)
-    found = mapping.class_ids(mask)
+    with naming_in_memory_error(str(root / entry.mask)):
+        mask = layout.open_mask(root, entry, dataset.settings.max_pixels).read(mapping.of_colors)
+        found = mapping.class_ids(mask)
     class_ids = np.where(found == IGNORE_LABEL, len(names) - 1, found).astype(np.uint8)
     share = np.bincount(class_ids.ravel(), minlength=len(names)) / class_ids.size
     scale = _LONGEST_SIDE / max(mask.shape[:2])

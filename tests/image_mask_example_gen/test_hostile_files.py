@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import struct
 import tracemalloc
 import zlib
@@ -375,20 +376,33 @@ def test_no_size_is_too_odd_to_be_told(size: tuple[int, int]) -> None:
         check_pixels(*size, MAX_PIXELS)
 
 
-def test_where_memory_ends_the_command_that_looks_at_folders_says_so_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("function", "file"),
+    [
+        ("files.open_image", r"images/[abc]\.png"),
+        ("mask_values.Layout.open_mask", r"masks/[abc]\.png"),
+        ("images.open_image", r"images/[abc]\.png"),
+    ],
+)
+def test_where_memory_ends_the_command_that_looks_at_folders_says_at_which_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    function: str,
+    file: str,
 ) -> None:
     def no_memory(*_: object) -> None:
         raise MemoryError
 
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "a.png").write_bytes(saved(IDS, "PNG"))
-    monkeypatch.setattr("pipeline.init.files.open_image", no_memory)
+        for name in "abc":
+            (tmp_path / folder / f"{name}.png").write_bytes(saved(IDS, "PNG"))
+    monkeypatch.setattr(f"pipeline.init.{function}", no_memory)
     folders = ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]
     assert init.main([*folders, "--output", str(tmp_path / "r.yaml")]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert "memory is at its end" in line
+    assert re.search(f"while .*/{file} was read; memory is at its end", line)
 
 
 def test_numbers_where_colours_are_told_are_refused() -> None:
