@@ -119,7 +119,7 @@ class Follower:
         self._key = b""
         self._verified: set[int] = set()
         self._refused: dict[int, tuple[int, int]] = {}
-        """With `store.identity`: passed over until they are gone or others, so that each is said once."""
+        """With `store.identity`: passed over until they are gone or changed, so that each is said once."""
 
     def look(self) -> Iterator[str]:
         """Makes ``target`` hold what it should by now.

@@ -16,7 +16,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,13 +159,20 @@ def is_loadable(version: Path) -> bool:
 def identity(version: Path) -> tuple[int, int]:
     """Returns what a version's directory is told by: another one in its place has another.
 
-    Not by its time of writing, which a copy may keep.
+    So has the same one once anything in it is added, completed or repaired. The times are those of the last
+    change of each entry, since a copy may keep the times of writing.
 
     Raises:
         OSError: it is not there.
     """
     status = version.stat(follow_symlinks=False)
-    return status.st_ino, status.st_ctime_ns
+    latest = status.st_ctime_ns
+    for folder, folders, files in os.walk(version):
+        for name in (os.curdir, *folders, *files):
+            # What vanishes meanwhile has changed the folder that it was in.
+            with suppress(OSError):
+                latest = max(latest, os.lstat(os.path.join(folder, name)).st_ctime_ns)
+    return status.st_ino, latest
 
 
 def newest(base: Path) -> Version | None:

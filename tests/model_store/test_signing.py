@@ -308,6 +308,21 @@ def test_a_good_copy_in_the_place_of_a_refused_version_is_looked_at(
     assert store.versions(target) == [int(version.name)]
 
 
+def test_a_version_that_was_seen_half_copied_is_looked_at_when_it_is_whole(
+    base: Path, keys: tuple[str, str], tmp_path: Path
+) -> None:
+    version = push(base, keys[0])
+    part = version / "variables" / "variables.index"
+    whole = part.read_text()
+    part.write_text(whole[:2])
+    follower = signing.Follower(base, tmp_path / "verified", keys[1])
+    assert [line.partition(":")[0] for line in follower.look()] == [f"version {version.name} is refused"]
+    assert list(follower.look()) == []
+    # In the file that is there, as cp goes on: neither folder changes.
+    part.write_text(whole)
+    assert list(follower.look()) == [f"version {version.name} is what was signed"]
+
+
 def test_without_the_mount_versions_stay_and_the_only_one_leaves_when_it_is_withdrawn(
     base: Path, keys: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -166,6 +166,21 @@ def test_a_version_that_does_not_load_leaves_the_old_one_and_is_tried_once(
     assert models.states() == {2: "AVAILABLE", 1: "END"}
 
 
+def test_a_version_that_was_seen_half_copied_is_tried_when_it_is_whole(models: _Models) -> None:
+    models.broken[1] = ServingError(grpc.StatusCode.DATA_LOSS, "half of it")
+    (part := models.base / "1" / "variables" / "variables.index").parent.mkdir(parents=True)
+    part.write_text("in")
+    models.model.poll()
+    models.model.poll()
+    assert models.loads == [1]
+    del models.broken[1]
+    # A file system's clock need not tell moments apart.
+    time.sleep(0.05)
+    part.write_text("index")
+    models.model.poll()
+    assert models.loads == [1, 1] and models.states() == {1: "AVAILABLE"}
+
+
 def test_the_old_version_stays_where_its_directory_is_gone_and_the_new_one_does_not_load(
     models: _Models,
 ) -> None:

@@ -20,8 +20,9 @@ Status = get_model_status_pb2.ModelVersionStatus
 class ServedModel:
     """A model's versions; `poll` is called by one thread at a time, everything else by any.
 
-    A version whose load fails is not tried again before its directory has been away or is another one,
-    TensorFlow Serving's ``max_num_load_retries=0``: what is published by rename is complete when it appears.
+    A version whose load fails is not tried again before its directory has been away or anything in it has
+    changed. TensorFlow Serving's ``max_num_load_retries=0`` but for copies made in place, which a poll may
+    see half done: what is published by rename is complete when it appears.
     """
 
     def __init__(
