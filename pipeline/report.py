@@ -23,7 +23,7 @@ from components.report.data import DATA_FILE, ReportData
 from components.streams import open_missing_streams
 from pipeline import interrupt
 from pipeline.local.workdir import WORKDIRS, WorkDir
-from pipeline.terminal import show
+from pipeline.terminal import complain, show
 
 USAGE: Final = 2
 
@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"cannot write {args.output}: {error.strerror}; choose another --output"
             ) from None
     except _UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return USAGE
     except KeyboardInterrupt:
-        print("interrupted, nothing was written", file=sys.stderr)
+        complain("interrupted, nothing was written")
         return interrupt.EXIT_CODE
     show(str(args.output))
     return 0

@@ -10,7 +10,6 @@ the command, the recipe or the data path is wrong, 130 if it was interrupted.
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,7 +24,7 @@ from pipeline.local.run import LocalRun, new_run_id
 from pipeline.local.views import Ending, Line, Mode, Tone, view_for
 from pipeline.local.workdir import WORKDIRS, WorkDir, WorkDirError, check_place
 from pipeline.recipe_errors import RecipeError
-from pipeline.terminal import output_diverted, short_path, show
+from pipeline.terminal import complain, output_diverted, short_path, show
 
 USAGE = 2
 _MODES: dict[Mode, str] = {
@@ -44,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _command(args, signals)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        complain("interrupted")
         return interrupt.EXIT_CODE
 
 
@@ -61,7 +60,7 @@ def _command(args: argparse.Namespace, signals: interrupt.Interrupt) -> int:
             # Now, and not after the training.
             signing.check_private_key(recipe.serving.signing_key)
     except (RecipeError, ValueError) as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return USAGE
     workdir = WorkDir(args.workdir or WORKDIRS / recipe.name)
     try:
@@ -73,7 +72,7 @@ def _command(args: argparse.Namespace, signals: interrupt.Interrupt) -> int:
         with workdir.locked(), workdir.sound_metadata():
             return _run(recipe, workdir, args.mode, signals)
     except WorkDirError as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return USAGE
 
 

@@ -37,7 +37,7 @@ from pipeline.local.workdir import (
     nearest,
     past_runs,
 )
-from pipeline.terminal import leave_stdout, settle_stdout, short_path
+from pipeline.terminal import complain, leave_stdout, settle_stdout, short_path
 
 USAGE: Final = 2
 _COLUMNS: Final = ("RUN", "STARTED", "RECIPE", "VERDICT", "VERSION", "MEAN IOU", "TOOK")
@@ -66,14 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         leave_stdout()
     except (_UsageError, WorkDirError) as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return USAGE
     except OSError as error:
         settle_stdout()
-        print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
+        complain(f"{error.filename}: {error.strerror}" if error.filename else error)
         return USAGE
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        complain("\ninterrupted")
         return interrupt.EXIT_CODE
     return 0
 
@@ -91,7 +91,7 @@ def _workdirs(named: Path | None) -> list[WorkDir]:
 def _runs(workdir: WorkDir) -> list[PastRun]:
     runs, unreadable = past_runs(workdir)
     for entry in unreadable:
-        print(f"{short_path(entry.path)} is left out: {entry.why}", file=sys.stderr)
+        complain(f"{short_path(entry.path)} is left out: {entry.why}")
     return runs
 
 

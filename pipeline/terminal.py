@@ -1,5 +1,6 @@
 """Keeps the terminal for what people read: everything else that is printed or logged goes to a file."""
 
+import atexit
 import faulthandler
 import io
 import logging
@@ -32,20 +33,42 @@ def show(text: str) -> None:
     except OSError as error:
         leave_stdout()
         if not isinstance(error, BrokenPipeError):
-            print(f"standard output cannot be written: {error.strerror}", file=sys.stderr)
+            complain(f"standard output cannot be written: {error.strerror}")
+
+
+def complain(text: object) -> None:
+    """Prints to stderr. Where that cannot be written either (``> log 2>&1``), the exit status has to do."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        # Not yet: what is said later may be heard again.
+        atexit.unregister(_settle_stderr)
+        atexit.register(_settle_stderr)
 
 
 def settle_stdout() -> None:
     """Has Python find nothing to write to stdout as it ends that cannot be written: it would end with 120."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        leave_stdout()
+    _settle(sys.stdout)
 
 
 def leave_stdout() -> None:
     """Sends what else is printed to nobody: of a broken pipe Python would complain once more as it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _leave(sys.stdout)
+
+
+def _settle_stderr() -> None:
+    _settle(sys.stderr)
+
+
+def _settle(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except OSError:
+        _leave(stream)
+
+
+def _leave(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

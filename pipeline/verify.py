@@ -18,12 +18,13 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from components.model_store import signing, store
 from components.streams import open_missing_streams
-from pipeline.terminal import show
+from pipeline.terminal import complain, settle_stdout, show
 
 USAGE: Final = 2
 _REFUSED: Final = 1
@@ -42,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         follower = signing.Follower(args.model_base_path, args.to, args.key) if args.to else None
     except signing.SigningError as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return USAGE
     except OSError as error:
-        print(_unreadable(error, args.model_base_path), file=sys.stderr)
+        complain(_unreadable(error, args.model_base_path))
         return USAGE
     if follower is None:
         return _check(args.model_base_path, args.key)
@@ -57,20 +58,20 @@ def _check(base: Path, key: str) -> int:
     try:
         loaded, refused = store.loaded_by_some_server(base), 0
     except OSError as error:
-        print(_unreadable(error, base), file=sys.stderr)
+        complain(_unreadable(error, base))
         return _REFUSED
     if not loaded:
-        print(f"no version under {base}", file=sys.stderr)
+        complain(f"no version under {base}")
         return _REFUSED
     for version in loaded:
         try:
             signing.verify(version, key)
         except signing.SigningError as error:
             refused += 1
-            print(error, file=sys.stderr)
+            complain(error)
         except OSError as error:
             refused += 1
-            print(_unreadable(error, version), file=sys.stderr)
+            complain(_unreadable(error, version))
         else:
             show(f"version {version.name} is what was signed")
     return _REFUSED if refused else 0
@@ -88,15 +89,18 @@ def _follow(follower: signing.Follower, seconds: float) -> None:
     while True:
         try:
             for line in follower.look():
-                show(line)
+                # Not by `show`, which gives up for good: a full disk has room again, and hears the next line.
+                with suppress(OSError):
+                    print(line, flush=True)
             trouble = ""
         except (signing.SigningError, OSError) as error:
             # A mount that is away, a full disk: what is in the target stays, and the next round may succeed.
             trouble = str(error)
         if trouble and trouble != said:
-            print(trouble, file=sys.stderr, flush=True)
+            complain(trouble)
         said = trouble
         if stopping.wait(seconds):
+            settle_stdout()
             return
 
 

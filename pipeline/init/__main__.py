@@ -28,7 +28,7 @@ from components.image_mask_example_gen.layouts import DATASETS
 from components.streams import open_missing_streams
 from pipeline import interrupt
 from pipeline.init import InitError
-from pipeline.terminal import output_diverted, show
+from pipeline.terminal import complain, output_diverted, show
 
 USAGE: Final = 2
 _RECIPE_SUFFIXES: Final = (".yaml", ".yml")
@@ -56,21 +56,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = f"{parser.prog} {shlex.join(sys.argv[1:] if argv is None else argv)}"
         report = write_recipe(dataset, args.output, preview, command, started)
     except (InitError, StageError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        complain(f"{parser.prog}: {error}")
         return USAGE
     except MemoryError as error:
         # As a rule it says what was read.
         limit = "; ".join(
             filter(None, (str(error), "memory is at its end, or what one process may have of it"))
         )
-        print(f"{parser.prog}: {limit}", file=sys.stderr)
+        complain(f"{parser.prog}: {limit}")
         return USAGE
     except KeyboardInterrupt:
-        print("interrupted, nothing was written", file=sys.stderr)
+        complain("interrupted, nothing was written")
         return interrupt.EXIT_CODE
     except OSError as error:
         # Of a write that fails, Python does not say the file.
-        print(f"{parser.prog}: {error.filename or args.output}: {error.strerror}", file=sys.stderr)
+        complain(f"{parser.prog}: {error.filename or args.output}: {error.strerror}")
         return USAGE
     show("\n".join(report))
     return 0

@@ -27,7 +27,7 @@ from components import serving
 from components.errors import printable
 from components.streams import open_missing_streams
 from pipeline import interrupt
-from pipeline.terminal import leave_stdout, settle_stdout
+from pipeline.terminal import complain, leave_stdout, settle_stdout
 
 if TYPE_CHECKING:
     from components.serving.client import SegmentationClient
@@ -61,16 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.output.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
-        print(printable(f"{parser.prog}: {reason}"), file=sys.stderr)
+        complain(printable(f"{parser.prog}: {reason}"))
         return USAGE
     except KeyboardInterrupt:
-        print("interrupted; nothing was sent", file=sys.stderr)
+        complain("interrupted; nothing was sent")
         return interrupt.EXIT_CODE
     if found.passed_over:
         first = ", ".join(map(str, found.passed_over[:_NAMED]))
         more = len(found.passed_over) - _NAMED
         and_more = f" and {more} more" if more > 0 else ""
-        print(printable(f"passed over: {first}{and_more}; images end in {SUFFIXES}"), file=sys.stderr)
+        complain(printable(f"passed over: {first}{and_more}; images end in {SUFFIXES}"))
     try:
         answered = predict_files(
             client,
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settle_stdout()
         return 0 if answered else FAILED
     except KeyboardInterrupt:
-        print("interrupted; the same command with --existing skip goes on from there", file=sys.stderr)
+        complain("interrupted; the same command with --existing skip goes on from there")
         return interrupt.EXIT_CODE
     except BrokenPipeError:
         leave_stdout()

@@ -1,6 +1,7 @@
 """Signatures: what breaks one, what a server may see, and what is said."""
 
 import errno
+import io
 import os
 import shutil
 import signal
@@ -538,3 +539,37 @@ def test_the_command_keeps_a_directory_until_it_is_stopped(
         time.sleep(0.1)
         it.send_signal(signal.SIGTERM)
         assert it.wait(10) == 0
+
+
+class _OnceFull(io.FileIO):
+    """A file on a disk that is full when it is first written to."""
+
+    was_full = False
+
+    def write(self, data: Any) -> int:
+        if not self.was_full:
+            self.was_full = True
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+def test_what_is_said_once_there_is_room_again_is_heard(
+    base: Path, keys: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Looks:
+        def look(self) -> Iterator[str]:
+            yield "the disk is full"
+            yield "it has room"
+            signal.raise_signal(signal.SIGTERM)
+
+    base.mkdir(parents=True)
+    monkeypatch.setattr(signing, "Follower", lambda *_: Looks())
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with io.TextIOWrapper(io.BufferedWriter(_OnceFull(tmp_path / "log", "w"))) as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        try:
+            assert verify.main([str(base), "--key", keys[1], "--to", str(tmp_path / "verified")]) == 0
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    assert (tmp_path / "log").read_text().endswith("it has room\n")

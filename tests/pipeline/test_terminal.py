@@ -55,9 +55,9 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize(("command", "status"), [("run_local --list-recipes", 0), ("verify", 0), ("runs", 2)])
-@pytest.mark.parametrize("is_full", [False, True], ids=["nobody reads", "full disk"])
+@pytest.mark.parametrize("redirection", ["", ">/dev/full", ">/dev/full 2>&1"])
 def test_a_command_ends_with_its_own_status_whatever_becomes_of_what_it_prints(
-    command: str, status: int, is_full: bool, tmp_path: Path, request: pytest.FixtureRequest
+    command: str, status: int, redirection: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """By a new interpreter, which writes once more what is left as it ends; in a pipe, at once."""
     if command == "verify":
@@ -66,17 +66,18 @@ def test_a_command_ends_with_its_own_status_whatever_becomes_of_what_it_prints(
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        ["sh", "-c", f"exec {sys.executable} -m pipeline.{command}{' >/dev/full' if is_full else ''}"],
+        ["sh", "-c", f"exec {sys.executable} -m pipeline.{command} {redirection}"],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(_REPOSITORY), **({} if is_full else {"PYTHONUNBUFFERED": "1"})},
+        env={"PYTHONPATH": str(_REPOSITORY), **({} if redirection else {"PYTHONUNBUFFERED": "1"})},
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
         timeout=60,
     )
     os.close(writing)
-    assert done.returncode == (status if is_full else 0)
-    assert done.stderr.endswith("No space left on device\n") if is_full else not done.stderr
+    assert done.returncode == (status if redirection else 0)
+    assert done.stderr.endswith("No space left on device\n" if redirection == ">/dev/full" else "")
+    assert not done.stderr or redirection == ">/dev/full"
 
 
 @pytest.mark.parametrize(
