@@ -30,6 +30,7 @@ from components.serving.server.options import (
     read_options,
 )
 from components.streams import open_missing_streams
+from pipeline.terminal import complain
 
 _FAILED = 1
 _REMOTE = "://"
@@ -52,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_base_path(options.model_base_path)
         launch = choose(Backend(arguments.backend), options)
     except OptionsError as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return USAGE
     except BackendError as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return _FAILED
     # A full disk or a closed pipe must keep nobody from answers.
     with suppress(OSError):
@@ -65,14 +66,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return serve(options)
     # The others compare no more than the checksums of variables.
-    served = newest(Path(options.model_base_path)) if _is_local(options) else None
-    if served and (what := damage(served.path)):
-        print(what, file=sys.stderr)
+    try:
+        served = newest(Path(options.model_base_path)) if _is_local(options) else None
+        what = damage(served.path) if served else ""
+    except OSError as error:
+        what = f"{error.filename or options.model_base_path} cannot be read: {error.strerror}"
+    if what:
+        complain(what)
         return _FAILED
     try:
         os.execvp(launch.command[0], launch.command)
     except OSError as error:
-        print(f"{launch.command[0]} cannot be run: {error.strerror}", file=sys.stderr)
+        complain(f"{launch.command[0]} cannot be run: {error.strerror}")
         return _FAILED
 
 

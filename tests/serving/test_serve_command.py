@@ -1,15 +1,17 @@
 """``python -m pipeline.serve`` up to the moment when a server takes over."""
 
+import errno
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
 from components.model_store.store import publish
+from pipeline import serve
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -80,6 +82,27 @@ def test_no_server_is_given_a_version_that_is_not_what_was_pushed(tmp_path: Path
     done = _serve("--model_name", "pets", "--model_base_path", str(base), path=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{version} is damaged: ") and done.stderr.count("\n") == 1
+
+
+def test_a_version_that_may_not_be_read_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pets" / "3").mkdir(parents=True)
+    binary = tmp_path / "tensorflow_model_server"
+    binary.touch(0o755)
+    stat = os.stat
+
+    def refuse(path: Any, **options: Any) -> os.stat_result:
+        # Not by permissions, which do not hold for the superuser.
+        if "/3/" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "stat", refuse)
+    assert serve.main(["--model_name", "pets", "--model_base_path", str(tmp_path / "pets")]) == 1
+    said = f"{tmp_path}/pets/3/saved_model.pb cannot be read: Permission denied\n"
+    assert capsys.readouterr().err == said
 
 
 def test_the_container_takes_over(tmp_path: Path) -> None:
