@@ -18,13 +18,16 @@ _LITTER: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx
 _MOST_ARRIVALS: Final = 100
 _MORE_FILES: Final = "raise the limit of open files, such as ulimit -n 65536"
 _ANSWERS_NOT: Final = "look to the disk or the network between, and start again"
+_NO_FAULT: Final = ", which is no fault of the file"
 _LIMITS: Final[Mapping[int | None, str]] = {
-    errno.EMFILE: _MORE_FILES,
-    errno.ENFILE: _MORE_FILES,
-    errno.ENOMEM: "memory is at its end: fewer beam.workers take less",
-    **dict.fromkeys((errno.EIO, errno.EAGAIN, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT), _ANSWERS_NOT),
+    errno.EMFILE: f"{_NO_FAULT}; {_MORE_FILES}",
+    errno.ENFILE: f"{_NO_FAULT}; {_MORE_FILES}",
+    errno.ENOMEM: f"{_NO_FAULT}; memory is at its end: fewer beam.workers take less",
+    **dict.fromkeys((errno.EAGAIN, errno.ENOTCONN, errno.ETIMEDOUT), f"{_NO_FAULT}; {_ANSWERS_NOT}"),
+    # A bad sector belongs to one file and stays, a network that fails concerns them all: both say this.
+    **dict.fromkeys((errno.EIO, errno.ESTALE), f"; {_ANSWERS_NOT}, or take the file out if it stays"),
 }
-"""What helps, by errors that are the machine's and not a file's: the next file would have them, too."""
+"""What helps, by errors that are as a rule the machine's: the next file would have them, too."""
 
 
 def open_file(path: Path) -> IO[bytes]:
@@ -36,16 +39,14 @@ def open_file(path: Path) -> IO[bytes]:
 
 
 def is_of_machine(error: OSError) -> bool:
-    """Whether an error says nothing of the file that was to be read."""
+    """Whether an error says nothing of what the file that was to be read holds."""
     return error.errno in _LIMITS
 
 
 def check_machine(error: OSError, path: Path) -> None:
-    """Raises StageError of an error that says nothing of the file that was to be read."""
+    """Raises StageError of an error that says nothing of what the file that was to be read holds."""
     if is_of_machine(error):
-        raise StageError(
-            f"{path} cannot be read: {error.strerror}, which is no fault of the file; {_LIMITS[error.errno]}"
-        ) from error
+        raise StageError(f"{path} cannot be read: {error.strerror}{_LIMITS[error.errno]}") from error
 
 
 def check_is_file(path: Path) -> None:
