@@ -87,7 +87,10 @@ def write_page(data: ReportData, directory: Path, artifacts: Mapping[str, "Artif
 
 
 def _write_both(folder: Path, rendered: str, splits: Path) -> None:
-    """Writes the page and a copy of the list; what fails meanwhile leaves both of the earlier run."""
+    """Replaces the page and then the list, each whole; what cannot be written leaves both of the earlier run.
+
+    A process that is killed between the two leaves the earlier list beside the new page.
+    """
     copy = folder / f".{SPLITS_FILE}.{os.getpid()}"
     try:
         shutil.copyfile(splits, copy)

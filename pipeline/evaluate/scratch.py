@@ -1,6 +1,7 @@
 """The folder that an evaluation works in, and the remains of those that did not end by themselves."""
 
 import fcntl
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 _PREFIX: Final = ".evaluation-"
+_HALF_WRITTEN: Final = re.compile(r"\.(index\.html|report\.json|splits\.csv)\.\d+")
+"""What `write_whole` and `write_page` call a file until it is one."""
 
 
 @contextmanager
@@ -46,5 +49,8 @@ def scratch(output: Path) -> Iterator[Path]:
 
 
 def _remove_remains(output: Path) -> None:
+    for written in output.glob(".*"):
+        if _HALF_WRITTEN.fullmatch(written.name):
+            written.unlink()
     for remains in output.glob(f"{_PREFIX}*"):
         shutil.rmtree(remains, ignore_errors=True)

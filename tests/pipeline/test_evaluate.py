@@ -482,6 +482,8 @@ def test_a_second_evaluation_into_one_folder_ends_with_2_and_leaves_the_first_on
 def test_what_an_evaluation_that_was_killed_has_left_goes_with_the_next(tmp_path: Path) -> None:
     (remains := tmp_path / ".evaluation-killed").mkdir()
     (remains / "examples").touch()
+    for name in (".index.html.7", ".report.json.7", ".splits.csv.7"):
+        (tmp_path / name).touch()
     log = tmp_path / "evaluation.log"
     with sole_evaluation(log), scratch(tmp_path) as folder:
         assert set(tmp_path.iterdir()) == {folder, log}
