@@ -297,6 +297,27 @@ def test_a_strip_that_is_larger_than_its_tiff_says_is_refused_before_it_is_decod
         read_tiff_bands(data, MAX_PIXELS)
 
 
+def test_so_is_a_strip_of_deep_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    tifffile.imwrite(
+        file, pixels, photometric="rgb", compression="jpeg", compressionargs={"outcolorspace": "rgb"}
+    )
+    data = bytearray(file.getvalue())
+    place = data.index(b"\xff\xc0") + 5
+    data[place : place + 4] = struct.pack(">2H", 65500, 65500)
+    with tifffile.TiffFile(io.BytesIO(data)) as tags:
+        place = tags.pages.first.tags["BitsPerSample"].valueoffset
+    data[place : place + 6] = struct.pack("<3H", 16, 16, 16)
+
+    def decoded(*_: object, **__: object) -> None:
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", decoded)
+    with pytest.raises(InputRejectedError, match="strips have 8 x 8 pixels, and one says of itself 65,500"):
+        as_png(bytes(data), open_image(bytes(data), MAX_PIXELS), MAX_PIXELS)
+
+
 @pytest.mark.parametrize(
     "data",
     [
