@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share."""
 
+import errno
 import io
 import json
 import os
@@ -71,6 +72,22 @@ class _ByFixtures(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     """Is asked where there are several processes."""
     return _ByFixtures(config, log)
+
+
+@pytest.fixture
+def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has the system refuse to look at any path with a part; permissions do not hold for the superuser."""
+    stat = os.stat
+
+    def forbid(part: str) -> None:
+        def refuse(path: Any, **options: Any) -> os.stat_result:
+            if part in str(path):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return stat(path, **options)
+
+        monkeypatch.setattr(os, "stat", refuse)
+
+    return forbid
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import errno
 import io
-import os
 import shutil
 import signal
 import subprocess
@@ -190,19 +189,11 @@ def test_a_place_below_a_folder_that_may_not_be_entered_ends_with_2(
     keys: tuple[str, str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    forbid: Callable[[str], None],
 ) -> None:
     push(base, keys[0])
     closed = tmp_path / "closed" / "pets"
-    stat = os.stat
-
-    def refuse(path: Any, **options: Any) -> os.stat_result:
-        # Not by permissions, which do not hold for the superuser.
-        if "closed/" in str(path):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return stat(path, **options)
-
-    monkeypatch.setattr(os, "stat", refuse)
+    forbid("closed/")
     for places in ([str(closed)], [str(base), "--to", str(closed)]):
         assert verify.main([*places, "--key", keys[1]]) == 2
         assert capsys.readouterr() == ("", f"{closed} cannot be read: Permission denied\n")

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,19 +168,11 @@ def test_show_finds_model_and_report_in_a_work_directory_that_was_moved(runs: Ru
 
 
 def test_a_folder_that_may_not_be_looked_into_hides_no_other(
-    runs: Runs, monkeypatch: pytest.MonkeyPatch
+    runs: Runs, forbid: Callable[[str], None]
 ) -> None:
     runs.add(OLD)
     Path("runs/lost+found").mkdir()
-    stat = os.stat
-
-    def refuse(path: Any, **options: Any) -> os.stat_result:
-        # Not by permissions, which do not hold for the superuser.
-        if "lost+found/" in str(path):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return stat(path, **options)
-
-    monkeypatch.setattr(os, "stat", refuse)
+    forbid("lost+found/")
     listed = runs()
     assert (listed.code, listed.err) == (0, "")
     assert OLD in listed.out and "lost+found" not in listed.out

@@ -1,11 +1,9 @@
 """The flags of tensorflow_model_server, read as it reads them, and refused in one line."""
 
-import errno
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -95,17 +93,9 @@ def test_help_loads_no_tensorflow() -> None:
 
 
 def test_a_base_path_below_a_folder_that_may_not_be_entered_is_one_line(
-    monkeypatch: pytest.MonkeyPatch,
+    forbid: Callable[[str], None],
 ) -> None:
-    stat = os.stat
-
-    def refuse(path: Any, **options: Any) -> os.stat_result:
-        # Not by permissions, which do not hold for the superuser.
-        if "closed/" in str(path):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return stat(path, **options)
-
-    monkeypatch.setattr(os, "stat", refuse)
+    forbid("closed/")
     with pytest.raises(OptionsError, match=r"closed/a cannot be looked into: Permission denied$"):
         check_base_path("closed/a")
 
