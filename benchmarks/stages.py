@@ -9,6 +9,8 @@ says how fast a stage could be at best, were no core ever to wait. Memory is a s
 The network is tiny: it costs next to nothing beside what brings images to it and masks from it. Each is
 measured ``--rounds`` times, of which the median counts; ``--to_pixels`` ends before the Trainer.
 
+How much faster several cores can be than one, bare loops show that share nothing, one on each core at once.
+
 Rows come as they are measured. Where a stage fails those behind it are left out, and the exit status is 1.
 """
 
@@ -16,6 +18,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from pathlib import Path
 from statistics import median
@@ -76,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             repeat_pets(args.pets, Path(root, f"pets-{size}"), size, test=size // _TEST_SHARE)
         bare = _row(BARE_INPUT, Path(root), sizes, 1, args.rounds).clock
         for cores in args.cores:
+            if cores > 1:
+                apart = _row(BARE_INPUT, Path(root), sizes, cores, args.rounds, apart=True).clock
+                print(f"{cores} cores  which is {bare / apart:.2f} × one bare loop", flush=True)
             _row(KERAS_INPUT, Path(root), sizes, cores, args.rounds)
             costs: dict[str, _Milliseconds] = {}
             try:
@@ -95,13 +101,28 @@ class _Milliseconds(NamedTuple):
     processor: float
 
 
-def _row(stage: str, root: Path, sizes: Sequence[int], cores: int, rounds: int) -> _Milliseconds:
-    """Measures and prints a row."""
+def _measure_apart(loop: str, arguments: Sequence[str], workdir: Path, cores: Sequence[int]) -> Cost:
+    """As many loops at once as there are cores, all over the same images: what one such pass takes of it."""
+    with ThreadPoolExecutor(len(cores)) as pool:
+        costs = list(pool.map(lambda core: measure(loop, arguments, workdir, [core]), cores))
+    return Cost(
+        max(cost.seconds for cost in costs) / len(cores),
+        sum(cost.processor_seconds for cost in costs) / len(cores),
+        max(cost.peak_bytes for cost in costs),
+    )
+
+
+def _row(
+    stage: str, root: Path, sizes: Sequence[int], cores: int, rounds: int, apart: bool = False
+) -> _Milliseconds:
+    """Measures and prints a row: of a stage on some cores, or of loops that have one each."""
     costs: list[Cost] = []
     for size in sizes:
         arguments = ("pets_unet", str(root / f"pets-{size}"), *_SETTINGS)
         measured = [
-            measure(stage, arguments, root / f"run-{number}-{cores}-{size}", range(cores))
+            (_measure_apart if apart else measure)(
+                stage, arguments, root / f"run-{number}-{cores}-{size}", range(cores)
+            )
             for number in range(rounds)
         ]
         costs.append(Cost(*(median(values) for values in zip(*map(astuple, measured), strict=True))))
@@ -112,10 +133,11 @@ def _row(stage: str, root: Path, sizes: Sequence[int], cores: int, rounds: int) 
         processor -= first.processor_seconds
     counted = images / _TEST_SHARE if stage in _TESTED else images
     milliseconds = _Milliseconds(1000 * clock / counted, 1000 * processor / counted)
+    name = f"{stage}, one a core" if apart else stage
     peaks = " → ".join(f"{cost.peak_bytes / 2**20:.0f}" for cost in costs)
     growth = last.peak_bytes / first.peak_bytes - 1
     print(
-        f"{cores} core{'s' if cores > 1 else ' '}  {stage:42} {milliseconds.clock:7.2f} ms an image, "
+        f"{cores} core{'s' if cores > 1 else ' '}  {name:51} {milliseconds.clock:7.2f} ms an image, "
         f"{milliseconds.processor:.2f} by the processor, {peaks} MiB ({growth:+.0%})",
         flush=True,
     )

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -480,7 +480,7 @@ def test_a_stage_is_measured_in_a_process_of_its_own_on_the_cores_that_are_named
 def test_what_was_measured_before_a_stage_failed_is_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(stage: str, arguments: object, workdir: Path, cores: range) -> one_stage.Cost:
+    def measure(stage: str, arguments: object, workdir: Path, cores: Sequence[int]) -> one_stage.Cost:
         if stage == "Transform" and len(cores) == 1:
             raise one_stage.NotMeasuredError("no space left")
         _, number, _, images = workdir.name.split("-")
@@ -494,7 +494,11 @@ def test_what_was_measured_before_a_stage_failed_is_kept(
     place = lines.index("not measured: no space left")
     assert "ExampleValidator" in lines[place - 1]
     assert "1000.00 ms an image, 250.00 by the processor, 1 → 1 MiB" in lines[place - 1]
-    assert lines[place + 1].startswith("2 cores  keras") and "2000.00 ms an image" in lines[place + 1]
+    # One after the other would take 1000.00 an image, as one on one core does.
+    assert lines[place + 1].startswith("2 cores  bare loop: read, decode, resize, write, one a core")
+    assert "500.00 ms an image, 250.00 by the processor" in lines[place + 1]
+    assert lines[place + 2] == "2 cores  which is 2.00 × one bare loop"
+    assert lines[place + 3].startswith("2 cores  keras") and "2000.00 ms an image" in lines[place + 3]
     assert lines[-1] == "2 cores  Evaluator 1.00 × the bare loop"
     stages.main([str(tmp_path), "--cores", "2", "--to_pixels"])
     last = capsys.readouterr().out.splitlines()[-1]
