@@ -9,7 +9,7 @@ from components.errors import StageError
 from components.folders import files_below, open_file
 from components.image_mask_example_gen.layouts.coco import Coco, looks_like_coco
 from components.image_mask_example_gen.layouts.layout import Options
-from pipeline.init.patterns import escape
+from pipeline.init.name_patterns import escape
 
 _BEGINNING: Final = 1 << 16
 _LOOKED_AT: Final = 20

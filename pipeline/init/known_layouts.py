@@ -19,7 +19,7 @@ from components.image_mask_example_gen.suffixes import PICTURES
 from pipeline.init import InitError
 from pipeline.init.files import absolute, may_hold_anything, some
 from pipeline.init.label_files import ClassNames, read_class_names
-from pipeline.init.patterns import escape
+from pipeline.init.name_patterns import escape
 
 _LABELME_IGNORED: Final = "__ignore__"
 _SHOWN: Final = 5

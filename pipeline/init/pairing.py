@@ -32,16 +32,15 @@ from pipeline.init.mask_kinds import (
     mean_area,
     plainness,
 )
+from pipeline.init.name_patterns import escape, without_split
 from pipeline.init.patterns import (
     MOST_KINDS,
     common_folders,
-    escape,
     image_patterns,
     joined,
     mask_patterns,
     suffix_patterns,
 )
-from pipeline.init.splits import without_split
 
 _MOST_CLASSES: Final = 64
 _COMPARED: Final = 10

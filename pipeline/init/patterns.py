@@ -11,7 +11,7 @@ from typing import Final
 from components.folders import split_suffix
 from pipeline.init.affixes import Affixes, stem_of
 from pipeline.init.files import Folder
-from pipeline.init.splits import folder_pattern
+from pipeline.init.name_patterns import escape, folder_pattern
 
 _SUFFIXES: Final = 3
 MOST_KINDS: Final = 8
@@ -82,11 +82,6 @@ def suffix_patterns(files: Sequence[str], affix: str) -> list[str]:
         words = ",".join(suffix.removeprefix(".") for suffix in suffixes.values())
         patterns.append(f"{affix}.{{{words}}}")
     return patterns
-
-
-def escape(text: str) -> str:
-    """Returns a pattern that only the text itself matches."""
-    return re.sub(r"[*?\[{]", r"[\g<0>]", text)
 
 
 def common_folders(files: Sequence[str], few: bool = False) -> str:

@@ -1,6 +1,5 @@
 """The division that the data itself declares, by folders, lists, tables or the names of files."""
 
-import glob
 import json
 import os
 import re
@@ -30,6 +29,7 @@ from components.image_mask_example_gen.splits import (
 from components.image_mask_example_gen.suffixes import PICTURES
 from pipeline.init import InitError
 from pipeline.init.files import absolute, may_hold_anything, some
+from pipeline.init.name_patterns import escape
 
 _LISTS: Final = frozenset({".txt", ".lst", *TABLES})
 _MAY_TELL: Final = _LISTS | {".json"}
@@ -54,24 +54,6 @@ _NOT_USED: Final = "not used for the splits"
 _FITS: Final = 0.5
 """From this part of its names, or of the pairs, on, a list speaks of these pairs."""
 _MOST_FOLDERS: Final = 4
-
-
-def without_split(name: str) -> str:
-    """The name of a folder, but for the split that it may name."""
-    found = split_name(name)
-    return found[2] if found else name
-
-
-def folder_pattern(names: Collection[str]) -> str:
-    """A pattern for folders that lie side by side: their name, ``{train,val}annot``, or ``*``."""
-    if len(set(names)) == 1:
-        return glob.escape(next(iter(names)))
-    found = [split_name(name) for name in sorted(set(names))]
-    rests = {each[2] for each in found if each}
-    if None in found or len(rests) > 1:
-        return "*"
-    before, _, after = map(glob.escape, rests.pop().partition("{}"))
-    return f"{before}{{{','.join(each[1] for each in found if each)}}}{after}"
 
 
 @dataclass(frozen=True)
@@ -273,9 +255,9 @@ def _check_mask_lies_likewise(entry: Entry, split: str) -> None:
 def _folders(folders: Collection[tuple[str, ...]]) -> str | list[str]:
     if len(folders) > _MOST_FOLDERS:
         *above, names = map(set, zip(*folders, strict=True))
-        outer = [glob.escape(next(iter(level))) if len(level) == 1 else "*" for level in above]
-        return _one_or_all(["/".join([*outer, glob.escape(name)]) for name in sorted(names)])
-    return _one_or_all(["/".join(map(glob.escape, parts)) for parts in sorted(folders)])
+        outer = [escape(next(iter(level))) if len(level) == 1 else "*" for level in above]
+        return _one_or_all(["/".join([*outer, escape(name)]) for name in sorted(names)])
+    return _one_or_all(["/".join(map(escape, parts)) for parts in sorted(folders)])
 
 
 def _one_or_all(items: Sequence[str]) -> str | list[str]:

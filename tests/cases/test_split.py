@@ -19,7 +19,7 @@ from components.image_mask_example_gen import splits
 from components.image_mask_example_gen.split_names import innermost_split, split_name
 from pipeline.config import Recipe, load_recipe
 from pipeline.init.__main__ import main
-from pipeline.init.splits import folder_pattern
+from pipeline.init.name_patterns import folder_pattern
 
 Case = Callable[[str], Path]
 Names = Mapping[str, set[str]]
@@ -127,6 +127,8 @@ FORMS = [
     ("images", "labels", "images/{split}2017/{n}.jpg", "labels/{split}2017/{n}.png"),
     ("imgs", "gt", "imgs/{split}/city/{n}.png", "gt/{split}/city/{n}.png"),
     ("", "", "D2018_Task1_{split}_Input/{n}.jpg", "D2018_Task1_{split}_GroundTruth/{n}_seg.png"),
+    # Doubled braces are literal: a recipe's patterns read "{1,2}".
+    ("", "", "run{{1,2}}/{split}/images/{n}.jpg", "run{{1,2}}/{split}/masks/{n}.png"),
 ]
 SPELLINGS = [
     {"train": "train", "val": "val", "test": "test"},
@@ -206,6 +208,8 @@ def test_folders_side_by_side_have_one_pattern() -> None:
     assert folder_pattern(["trainannot", "testannot", "trainannot"]) == "{test,train}annot"
     assert folder_pattern(["train", "trainannot"]) == "*"
     assert folder_pattern(["a", "a"]) == "a" and folder_pattern(["a", "b"]) == "*"
+    assert folder_pattern(["{a,b}"]) == "[{]a,b}"
+    assert folder_pattern(["{a,b}_train", "{a,b}_val"]) == "[{]a,b}_{train,val}"
 
 
 def flat(count: int = 12) -> list[tuple[str, str]]:
