@@ -15,8 +15,7 @@ from components.errors import StageError, printable
 from components.folders import files_below, split_suffix
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.report import Reason, Rejection
-from components.image_mask_example_gen.split_names import SPELLINGS, split_name
-from components.image_mask_example_gen.splits import (
+from components.image_mask_example_gen.split_lists import (
     TABLES,
     AmbiguousColumnsError,
     Line,
@@ -26,6 +25,7 @@ from components.image_mask_example_gen.splits import (
     read_table,
     table_names,
 )
+from components.image_mask_example_gen.split_names import SPELLINGS, split_name
 from components.image_mask_example_gen.suffixes import PICTURES
 from pipeline.init import InitError
 from pipeline.init.files import absolute, may_hold_anything, some

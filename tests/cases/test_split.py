@@ -15,7 +15,7 @@ from PIL import Image
 
 from components.dataset.features import SPLITS
 from components.folders import open_file
-from components.image_mask_example_gen import splits
+from components.image_mask_example_gen import split_lists
 from components.image_mask_example_gen.split_names import innermost_split, split_name
 from pipeline.config import Recipe, load_recipe
 from pipeline.init.__main__ import main
@@ -557,7 +557,7 @@ def test_what_divides_and_cannot_be_read_is_said_and_nothing_else_divides_in_its
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             return open_file(path)
 
-        monkeypatch.setattr(splits, "open_file", open_others)
+        monkeypatch.setattr(split_lists, "open_file", open_others)
     recipe = init(root / "images", root / "masks", tmp_path / "r.yaml")
     assert not recipe.dataset.splits.declared
     said = capsys.readouterr().out

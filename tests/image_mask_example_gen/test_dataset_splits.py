@@ -14,7 +14,8 @@ from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.layouts.layout import Entry, Scan
 from components.image_mask_example_gen.plan import assign_splits, plan_ingestion, split_origins
 from components.image_mask_example_gen.report import Reason, Rejection
-from components.image_mask_example_gen.splits import PairNames, SplitConfig, declare
+from components.image_mask_example_gen.split_lists import PairNames
+from components.image_mask_example_gen.splits import SplitConfig, declare
 
 
 def entries(count: int) -> list[Entry]:
