@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from components.image_mask_example_gen.as_png import as_png, with_orientation
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
     TIFF_SIGNATURES,
     InputRejectedError,
-    as_png,
     check_bytes,
     check_pixels,
     check_segments,
@@ -25,7 +25,6 @@ from components.image_mask_example_gen.files import (
     read_file,
     rejecting_damage,
     stored_orientation,
-    with_orientation,
 )
 from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import range_to_set, read_png, spread, stacked, used_range, write_png

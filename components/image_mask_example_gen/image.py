@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from components.image_mask_example_gen.as_png import as_png, with_orientation
 from components.image_mask_example_gen.bands import encode_bands
 from components.image_mask_example_gen.files import (
     InputRejectedError,
-    as_png,
     bands_left_out,
     decode,
     find_defect,
@@ -23,7 +23,6 @@ from components.image_mask_example_gen.files import (
     read_file,
     rejecting_damage,
     stored_orientation,
-    with_orientation,
 )
 from components.image_mask_example_gen.report import Reason
 from components.imaging.deep import is_deep_png, read_png, used_range

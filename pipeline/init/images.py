@@ -8,14 +8,13 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from components.image_mask_example_gen.as_png import as_png, deep_colors
 from components.image_mask_example_gen.bands import read_tiff_bands, read_tiff_of_bands
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
     InputRejectedError,
-    as_png,
     damage,
-    deep_colors,
     naming_in_memory_error,
     open_image,
     read_file,

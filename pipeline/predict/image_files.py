@@ -11,15 +11,14 @@ from typing import Final, NamedTuple
 
 from components.errors import StageError
 from components.folders import files_below
+from components.image_mask_example_gen.as_png import as_png, with_orientation
 from components.image_mask_example_gen.bands import encode_bands
 from components.image_mask_example_gen.files import (
     ANY_SIZE,
     InputRejectedError,
-    as_png,
     open_image,
     rejecting_damage,
     stored_orientation,
-    with_orientation,
 )
 from components.image_mask_example_gen.report import Reason
 from components.image_mask_example_gen.suffixes import PICTURES

@@ -22,6 +22,7 @@ from scipy.io import loadmat, savemat
 from components.errors import StageError
 from components.folders import files_below, open_file
 from components.image_mask_example_gen import bands, drawn_masks
+from components.image_mask_example_gen.as_png import as_png
 from components.image_mask_example_gen.bands import check_pages, read_tiff_bands, read_tiff_header
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.drawn_masks import SegmentsMask, ShapesMask
@@ -29,7 +30,6 @@ from components.image_mask_example_gen.files import (
     ANY_SIZE,
     MAX_FILE_BYTES,
     InputRejectedError,
-    as_png,
     check_pixels,
     open_image,
     read_file,
