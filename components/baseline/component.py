@@ -50,7 +50,7 @@ class Baseline(base_component.BaseComponent):
     DRIVER_CLASS = Driver
 
     def __init__(
-        self, model: types.BaseChannel, serving_dir: str | RuntimeParameter, code_fingerprint: str = ""
+        self, model: types.BaseChannel, serving_dir: str | RuntimeParameter, code_fingerprint: str
     ) -> None:
         spec = BaselineSpec(
             model=model,

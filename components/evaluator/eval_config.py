@@ -12,7 +12,7 @@ from components.evaluator.config import EvaluationConfig
 from components.evaluator.gate import IOU_PREFIX, UNFOUND_CLASSES, UNMEASURED_CLASSES
 from components.evaluator.tfma_metrics import SegmentationMetrics
 from components.imaging.reading import InputSize
-from components.metrics.table import MEAN_IOU, SHOWN_MEAN_IOU, Metric
+from components.metrics.table import MEAN_IOU, SHOWN_MEAN_IOU
 
 
 def build_eval_config(
@@ -38,13 +38,14 @@ def build_eval_config(
             mean_iou.append(_threshold(only, value=_at_least(minimum)))
     thresholds = {MEAN_IOU.name: config_pb2.PerSliceMetricThresholds(thresholds=mean_iou)}
     if config.max_regression is not None:
-        change = _worsens_at_most(config.max_regression, SHOWN_MEAN_IOU)
+        change = _worsens_at_most(config.max_regression)
         thresholds[SHOWN_MEAN_IOU.name] = config_pb2.PerSliceMetricThresholds(
             thresholds=[_threshold(overall, change=change)]
         )
+    at_most_none = config_pb2.GenericValueThreshold(upper_bound=DoubleValue(value=0.0))
     for name in (UNMEASURED_CLASSES, UNFOUND_CLASSES):
         thresholds[name] = config_pb2.PerSliceMetricThresholds(
-            thresholds=[_threshold(overall, value=_at_most(0.0))]
+            thresholds=[_threshold(overall, value=at_most_none)]
         )
     for class_name, minimum in config.min_class_iou.items():
         thresholds[IOU_PREFIX + class_name] = config_pb2.PerSliceMetricThresholds(
@@ -96,14 +97,8 @@ def _at_least(minimum: float) -> config_pb2.GenericValueThreshold:
     return config_pb2.GenericValueThreshold(lower_bound=DoubleValue(value=minimum))
 
 
-def _at_most(maximum: float) -> config_pb2.GenericValueThreshold:
-    return config_pb2.GenericValueThreshold(upper_bound=DoubleValue(value=maximum))
-
-
-def _worsens_at_most(margin: float, metric: Metric) -> config_pb2.GenericChangeThreshold:
+def _worsens_at_most(margin: float) -> config_pb2.GenericChangeThreshold:
     """The change is the candidate's value less the served model's."""
-    better = config_pb2.MetricDirection
     return config_pb2.GenericChangeThreshold(
-        direction=better.HIGHER_IS_BETTER if metric.higher_is_better else better.LOWER_IS_BETTER,
-        absolute=DoubleValue(value=-margin if metric.higher_is_better else margin),
+        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute=DoubleValue(value=-margin)
     )

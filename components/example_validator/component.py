@@ -84,8 +84,8 @@ class ExampleValidator(base_component.BaseComponent):
     Args:
         statistics: of all splits.
         schema: what they have to be.
-        exclude_splits: names of those that are not validated.
         code_fingerprint: a digest of the code that validates; a new one validates anew.
+        exclude_splits: names of those that are not validated.
     """
 
     SPEC_CLASS = ExampleValidatorSpec
@@ -95,8 +95,9 @@ class ExampleValidator(base_component.BaseComponent):
         self,
         statistics: types.BaseChannel,
         schema: types.BaseChannel,
+        *,
+        code_fingerprint: str,
         exclude_splits: Sequence[str] = (),
-        code_fingerprint: str = "",
     ) -> None:
         spec = ExampleValidatorSpec(
             statistics=statistics,

@@ -61,7 +61,6 @@ class Metric:
     sums: Callable[[Margins], Sums]
     is_class_mean: bool = False
     """``sums`` is of each class; the metric is the mean over those with something to divide by."""
-    higher_is_better: bool = True
     on_terminal: bool = True
     """Whether it stands in the few lines that end a run."""
 

@@ -25,7 +25,7 @@ class Intervals(NamedTuple):
     """One a class."""
 
 
-def bootstrap(per_image: Margins, resamples: int = RESAMPLES) -> Intervals | None:
+def bootstrap(per_image: Margins) -> Intervals | None:
     """Returns the intervals that hold the middle 95 % of the metrics of resampled test splits.
 
     A resample draws as many images as there are, with replacement, and sums their confusion matrices: the
@@ -37,7 +37,6 @@ def bootstrap(per_image: Margins, resamples: int = RESAMPLES) -> Intervals | Non
 
     Args:
         per_image: int64 [N, C] each, of N images.
-        resamples: how many.
 
     Returns:
         None for fewer than two images, which tell nothing about how much images differ.
@@ -48,7 +47,7 @@ def bootstrap(per_image: Margins, resamples: int = RESAMPLES) -> Intervals | Non
     whole = Margins(*(margin.sum(axis=0) for margin in per_image))
     metrics: dict[str, list[np.ndarray]] = {metric.name: [] for metric in METRICS}
     iou = []
-    for drawn in _resampled(per_image, images, resamples):
+    for drawn in _resampled(per_image, images):
         iou.append(class_iou(drawn).ratio())
         for metric in METRICS:
             metrics[metric.name].append(_of_resamples(metric, drawn, whole))
@@ -58,13 +57,13 @@ def bootstrap(per_image: Margins, resamples: int = RESAMPLES) -> Intervals | Non
     )
 
 
-def _resampled(per_image: Margins, images: int, resamples: int) -> Iterator[Margins]:
+def _resampled(per_image: Margins, images: int) -> Iterator[Margins]:
     rng = np.random.default_rng(_SEED)
     # float64 multiplies on all cores, integers do not; sums of pixels stay exact below 2^53.
     counts = [margin.astype(np.float64) for margin in per_image]
-    for start in range(0, resamples, _AT_ONCE):
+    for start in range(0, RESAMPLES, _AT_ONCE):
         # How often each image is drawn.
-        draws = rng.multinomial(images, np.full(images, 1 / images), min(_AT_ONCE, resamples - start))
+        draws = rng.multinomial(images, np.full(images, 1 / images), min(_AT_ONCE, RESAMPLES - start))
         yield Margins(*(draws.astype(np.float64) @ margin for margin in counts))
 
 

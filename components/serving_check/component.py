@@ -59,7 +59,7 @@ class ServingCheck(base_component.BaseComponent):
         model_blessing: types.BaseChannel,
         examples: types.BaseChannel,
         config: ServingCheckConfig,
-        code_fingerprint: str = "",
+        code_fingerprint: str,
     ) -> None:
         spec = ServingCheckSpec(
             model=model,

@@ -36,6 +36,7 @@ _Result = TypeVar("_Result")
 _AT_ONCE: Final = 1000
 _BEGINNING: Final = 1 << 16
 """Bytes that hold nearly every header."""
+_KINDS_SHOWN: Final = 3
 _BITS_PER_SAMPLE: Final = 258
 """Of a TIFF: tag of TIFF 6.0."""
 _BYTE: Final = 8
@@ -115,10 +116,10 @@ def some(names: Iterable[str], shown: int = 3, *, counted: bool = False) -> str:
     return ", ".join(map(printable, names[:shown])) + (more if len(names) > shown else "")
 
 
-def some_counts(kinds: Counter[str], shown: int = 3) -> str:
+def some_counts(kinds: Counter[str]) -> str:
     """The most frequent, and how many each."""
-    counts = ", ".join(f"{count} {printable(kind)}" for kind, count in kinds.most_common(shown))
-    return counts + (", …" if len(kinds) > shown else "")
+    counts = ", ".join(f"{count} {printable(kind)}" for kind, count in kinds.most_common(_KINDS_SHOWN))
+    return counts + (", …" if len(kinds) > _KINDS_SHOWN else "")
 
 
 def natural(name: str) -> list[tuple[int, str]]:

@@ -110,12 +110,12 @@ _FORMATS: Final = (
 )
 
 
-def name_foreign_format(path: Path, option: str) -> str | None:
-    """Says in one line what a folder or file that ``option`` named holds in place of masks, and what to do.
+def name_foreign_format(masks: Path) -> str | None:
+    """Says in one line what the folder or file ``--masks`` holds in place of masks, and what to do.
 
     None where nothing is recognised.
     """
-    files = [path] if path.is_file() else [path / file for file in files_below(path, onerror=None)]
+    files = [masks] if masks.is_file() else [masks / file for file in files_below(masks, onerror=None)]
     looked_at: Counter[str] = Counter()
     found: dict[_Format, list[Path]] = {}
     for file in files:
@@ -124,13 +124,13 @@ def name_foreign_format(path: Path, option: str) -> str | None:
         if looked_at[suffix] <= _LOOKED_AT and (kind := _format_of(file, suffix)):
             found.setdefault(kind, []).append(file)
     # It takes reading all of a list, which is done for these alone.
-    if not found or (path.is_file() and _is_coco(path)):
+    if not found or (masks.is_file() and _is_coco(masks)):
         return None
     kind = max(found, key=lambda kind: len(found[kind]))
     count = sum(looked_at[suffix] for suffix in {file.suffix.lower() for file in found[kind]})
-    what = "is" if path.is_file() else f"holds {count} {'file' if count == 1 else 'files'} of"
-    example = "" if path.is_file() else f" ({found[kind][0].relative_to(path).as_posix()})"
-    return f"{option}: {path} {what} {kind.name}{example}, from which no masks are read: {kind.advice}"
+    what = "is" if masks.is_file() else f"holds {count} {'file' if count == 1 else 'files'} of"
+    example = "" if masks.is_file() else f" ({found[kind][0].relative_to(masks).as_posix()})"
+    return f"--masks: {masks} {what} {kind.name}{example}, from which no masks are read: {kind.advice}"
 
 
 def _is_coco(path: Path) -> bool:

@@ -34,7 +34,7 @@ class MaskValuesFound(NamedTuple):
 def find_mask_values(layout: Layout, root: Path, entries: Sequence[Entry]) -> MaskValuesFound:
     """Looks at a sample of the masks, and elsewhere where their pixels are refused."""
     sample = sorted(entries, key=lambda entry: stable_rank(entry.key, "survey"))[:_LOOKED_AT]
-    refused, values, pages = _read(layout, root, sample)
+    refused, _, pages = _read(layout, root, sample)
     if refused <= _MOST_REFUSED * len(sample):
         note = f"masks have {pages} pages; those after the first are copies of it and are not read"
         return MaskValuesFound(None, (note,) if pages > 1 else ())

@@ -62,7 +62,7 @@ def look_at_folders(images: Path, masks: Path, classes: str | None) -> Dataset:
     Raises:
         InitError: nothing can be learnt from them; one line says why.
     """
-    if masks.is_file() and (named := name_foreign_format(absolute(masks), "--masks")):
+    if masks.is_file() and (named := name_foreign_format(absolute(masks))):
         raise InitError(named)
     known = recognise(images, masks)
     if known is not None and known.instead_of_pictures:
@@ -91,7 +91,7 @@ def _look_at_known(known: Known, classes: str | None) -> Dataset:
 
 def _foreign(images: Path, masks: Path, error: InitError) -> InitError:
     """Says what lies there in place of masks, where that is why there are none."""
-    named = name_foreign_format(absolute(masks), "--masks")
+    named = name_foreign_format(absolute(masks))
     if named is None:
         return error
     # Beside pictures that could be masks it is no more than a hint.

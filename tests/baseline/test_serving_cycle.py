@@ -60,7 +60,9 @@ class Workplace:
         """Runs the pipeline; returns how each stage went, ``COMPLETE`` or ``CACHED``."""
         known = self._executions().keys()
         trainer = FakeTrainer(content=content)
-        baseline = Baseline(model=trainer.outputs["model"], serving_dir=str(self.serving_dir))
+        baseline = Baseline(
+            model=trainer.outputs["model"], serving_dir=str(self.serving_dir), code_fingerprint=""
+        )
         evaluator = FakeEvaluator(
             model=trainer.outputs["model"],
             baseline_model=baseline.outputs["baseline_model"],
