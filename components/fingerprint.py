@@ -6,6 +6,10 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
+from typing import Final
+
+CODE_FINGERPRINT_KEY: Final = "code_fingerprint"
+"""Parameter of a stage: a digest of its code, so that TFX's cache answers from no other."""
 
 _LIBRARIES = (
     *("apache-beam", "imagecodecs", "keras", "numpy", "pillow", "pycocotools", "tensorflow"),

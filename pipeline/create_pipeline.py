@@ -24,7 +24,7 @@ import components.transform
 from components.baseline.component import Baseline
 from components.evaluator.component import Evaluator
 from components.example_validator.component import ExampleValidator
-from components.fingerprint import source_fingerprint
+from components.fingerprint import CODE_FINGERPRINT_KEY, source_fingerprint
 from components.image_mask_example_gen.component import ImageMaskExampleGen
 from components.pusher.component import Pusher
 from components.report.component import Report
@@ -101,7 +101,7 @@ def create_pipeline(
         custom_config={
             "transform": recipe.normalized_transform().model_dump_json(),
             "reading": to_json(recipe.reading()).decode(),
-            "code_fingerprint": source_fingerprint(
+            CODE_FINGERPRINT_KEY: source_fingerprint(
                 components.transform, components.imaging, components.dataset
             ),
         },

@@ -44,6 +44,8 @@ StageName = Literal[
 
 MODEL_PUSHED: Final = "model-pushed"
 """The package's last task, which runs only if the Pusher has pushed."""
+PUSHER: Final = "Pusher"
+"""The stage that `MODEL_PUSHED` tells of."""
 
 DATASET_URI: Final = re.compile(r"(s3|gs|minio)://[^/?#%\s]+(/(?!\.{1,2}(/|$))[^/?#%\s]+)+")
 """A folder in a bucket. The backend takes what follows a ``?`` for settings of the bucket, cannot fetch a

@@ -27,7 +27,7 @@ from pipeline.config import Recipe, load_recipe
 from pipeline.kubeflow.client import options
 from pipeline.kubeflow.client.errors import ConnectionProblem, Forbidden, NotFound, UsageError, WaitedTooLong
 from pipeline.kubeflow.client.parameters import parameter_values
-from pipeline.kubeflow_config import MODEL_PUSHED, names_digest
+from pipeline.kubeflow_config import MODEL_PUSHED, PUSHER, names_digest
 from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import output_diverted
 
@@ -185,7 +185,7 @@ def _conclude(backend: "Backend", run: Any, stages: Collection[str], say: Say) -
                     say("Cancelled, nothing was pushed")
                 case None:
                     say("Cancelled; whether a model was pushed is in the Pusher's log")
-                    asked = [waiting.PUSHER]
+                    asked = [PUSHER]
         case waiting.Outcome.FAILED:
             failed = waiting.failures(run, stages)
             for line in failed.values():
@@ -198,7 +198,7 @@ def _conclude(backend: "Backend", run: Any, stages: Collection[str], say: Say) -
                     asked = [*failed]
                 case None:
                     say("Whether a model was pushed is in the Pusher's log")
-                    asked = dict.fromkeys([*failed, waiting.PUSHER])
+                    asked = dict.fromkeys([*failed, PUSHER])
     told: list[str] = []
     withheld = False
     for stage in asked:

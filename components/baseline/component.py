@@ -1,16 +1,14 @@
 """The Baseline component."""
 
-from typing import Final
-
 from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 
-from components.baseline.driver import SERVING_DIR_KEY, Driver
+from components.baseline.driver import Driver
 from components.baseline.executor import BASELINE_MODEL_KEY, Executor
-
-CODE_FINGERPRINT_KEY: Final = "code_fingerprint"
+from components.fingerprint import CODE_FINGERPRINT_KEY
+from components.run_parameters import SERVING_DIR
 
 
 class BaselineSpec(component_spec.ComponentSpec):
@@ -23,7 +21,7 @@ class BaselineSpec(component_spec.ComponentSpec):
         BASELINE_MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model)
     }
     PARAMETERS = {  # noqa: RUF012
-        SERVING_DIR_KEY: component_spec.ExecutionParameter(type=str),
+        SERVING_DIR: component_spec.ExecutionParameter(type=str),
         CODE_FINGERPRINT_KEY: component_spec.ExecutionParameter(type=str),
     }
 

@@ -2,22 +2,21 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
 from components.model_store import store
+from components.run_parameters import SERVING_DIR
 from components.token_driver import InputArtifacts, TokenDriver
-
-SERVING_DIR_KEY: Final = "serving_dir"
 
 
 def resolve_token(inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
     """Returns the token of the served version that the stage is to answer with."""
     candidate = artifact_utils.get_single_instance(list(inputs[standard_component_specs.MODEL_KEY]))
     model_dir = path_utils.serving_model_path(candidate.uri)
-    return store.baseline_token(Path(model_dir), Path(exec_properties[SERVING_DIR_KEY]))
+    return store.baseline_token(Path(model_dir), Path(exec_properties[SERVING_DIR]))
 
 
 class Driver(TokenDriver):

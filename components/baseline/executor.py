@@ -9,7 +9,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
-from components.baseline.driver import SERVING_DIR_KEY, resolve_token
+from components.baseline.driver import resolve_token
 from components.dataset.contracts import INCOMPARABLE_VERSION, OBSTACLE, VERSION
 from components.errors import StageError
 from components.imaging.reading import ValueRange
@@ -25,6 +25,7 @@ from components.model_store.description import (
     pixel_limit,
     value_range,
 )
+from components.run_parameters import SERVING_DIR
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
 
@@ -57,7 +58,7 @@ class Executor(base_executor.BaseExecutor):
         candidate = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
         candidate_dir = Path(path_utils.serving_model_path(candidate.uri))
         baseline = artifact_utils.get_single_instance(output_dict[BASELINE_MODEL_KEY])
-        serving_dir = Path(exec_properties[SERVING_DIR_KEY])
+        serving_dir = Path(exec_properties[SERVING_DIR])
         token = exec_properties.get(store.SERVED_MODEL_KEY) or resolve_token(input_dict, exec_properties)
 
         served = _served_version(token, candidate_dir, serving_dir)

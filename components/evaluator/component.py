@@ -10,12 +10,12 @@ from tfx.types import component_spec, standard_artifacts, standard_component_spe
 
 from components.dataset.labels import LabelSet
 from components.evaluator.config import EvaluationConfig, EvaluatorSettings
+from components.fingerprint import CODE_FINGERPRINT_KEY
 from components.named_executor import NamedBeamExecutor
 from components.run_parameters import MIN_MEAN_IOU, settings_of_any_run
 
 SPLIT: Final = "test"
 SETTINGS_KEY: Final = "settings"
-CODE_FINGERPRINT_KEY: Final = "code_fingerprint"
 
 
 class EvaluatorSpec(standard_component_specs.EvaluatorSpec):

@@ -1,7 +1,7 @@
 """The ExampleValidator component: TFX's own, which also fails the run when it finds anomalies."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2
@@ -22,8 +22,7 @@ from tfx.utils import json_utils, writer_utils
 
 from components.dataset.contracts import STATISTICS_ENVIRONMENT
 from components.errors import StageError
-
-CODE_FINGERPRINT_KEY: Final = "code_fingerprint"
+from components.fingerprint import CODE_FINGERPRINT_KEY
 
 
 class Executor(tfx_executor.Executor):

@@ -9,6 +9,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from components.dataset.artifacts import IngestionReportArtifact
 from components.dataset.labels import LabelSet
+from components.fingerprint import CODE_FINGERPRINT_KEY
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.driver import Driver
 from components.image_mask_example_gen.executor import Executor
@@ -25,7 +26,7 @@ class ImageMaskExampleGenSpec(ComponentSpec):
         DATA_PATH: ExecutionParameter(type=str),
         "labels": ExecutionParameter(type=str),
         FINGERPRINT_KEY: ExecutionParameter(type=str),
-        "code_fingerprint": ExecutionParameter(type=str),
+        CODE_FINGERPRINT_KEY: ExecutionParameter(type=str),
     }
     INPUTS: ClassVar[dict[str, ChannelParameter]] = {}
     OUTPUTS: ClassVar = {

@@ -5,8 +5,9 @@ from tfx.dsl.components.base import base_component, executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 
-from components.pusher.driver import SERVING_DIR_KEY, SIGNING_KEY_KEY, Driver
+from components.pusher.driver import SIGNING_KEY_KEY, Driver
 from components.pusher.executor import BASELINE_MODEL_KEY, KEEP_VERSIONS_KEY, Executor
+from components.run_parameters import SERVING_DIR
 
 
 class PusherSpec(standard_component_specs.PusherSpec):
@@ -16,7 +17,7 @@ class PusherSpec(standard_component_specs.PusherSpec):
         BASELINE_MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model)
     }
     PARAMETERS = {  # noqa: RUF012  (as TFX declares it)
-        SERVING_DIR_KEY: component_spec.ExecutionParameter(type=str),
+        SERVING_DIR: component_spec.ExecutionParameter(type=str),
         KEEP_VERSIONS_KEY: component_spec.ExecutionParameter(type=int),
         SIGNING_KEY_KEY: component_spec.ExecutionParameter(type=str, optional=True),
     }

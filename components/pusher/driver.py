@@ -11,9 +11,9 @@ from tfx.utils import path_utils
 
 from components.errors import StageError
 from components.model_store import signing, store
+from components.run_parameters import SERVING_DIR
 from components.token_driver import InputArtifacts, TokenDriver
 
-SERVING_DIR_KEY: Final = "serving_dir"
 SIGNING_KEY_KEY: Final = "signing_key"
 _REFUSED: Final = "refused"
 _APPROVED_MODEL: Final = "current_model"
@@ -22,7 +22,7 @@ _APPROVED_MODEL: Final = "current_model"
 
 def serving_dir(exec_properties: Mapping[str, Any]) -> Path:
     """The directory a model server watches."""
-    return Path(exec_properties[SERVING_DIR_KEY])
+    return Path(exec_properties[SERVING_DIR])
 
 
 def refusal(inputs: InputArtifacts) -> str:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from components.dataset.contracts import Memory, ServingCheck
+from components.saved_model import WARMUP_FILE
 from components.serving import MAX_MESSAGE_BYTES
 from components.serving.backends import BINARY, Backend
 from components.serving.config import ServingCheckConfig
@@ -34,7 +35,6 @@ _REQUEST_BYTES: Final = {
 }
 _NAMED: Final = 3
 _WARMED_UP: Final = ("serving_default", "serving_pixels")
-_WARMUP_FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def check_model(
 
 def _missing_warmup_requests(model_dir: Path) -> Iterator[str]:
     """The server replays what is there before it calls the model available; nothing tells what is not."""
-    path = model_dir / _WARMUP_FILE
+    path = model_dir / WARMUP_FILE
     records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator() if path.is_file() else ()
     logs = map(prediction_log_pb2.PredictionLog.FromString, records)
     found = {log.predict_log.request.model_spec.signature_name for log in logs}

@@ -4,9 +4,10 @@ from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 
+from components.fingerprint import CODE_FINGERPRINT_KEY
 from components.serving.config import ServingCheckConfig
 from components.serving_check.driver import Driver
-from components.serving_check.executor import CODE_FINGERPRINT_KEY, CONFIG_KEY, INFRA_BLESSING_KEY, Executor
+from components.serving_check.executor import CONFIG_KEY, INFRA_BLESSING_KEY, Executor
 
 
 class ServingCheckSpec(component_spec.ComponentSpec):

@@ -16,7 +16,6 @@ from components.serving_check.check import check_model
 from components.serving_check.examples import SPLIT, read_examples
 
 CONFIG_KEY: Final = "config"
-CODE_FINGERPRINT_KEY: Final = "code_fingerprint"
 INFRA_BLESSING_KEY: Final = standard_component_specs.INFRA_BLESSING_KEY
 
 _BLESSED_PROPERTY = "blessed"

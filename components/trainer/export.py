@@ -19,6 +19,7 @@ from components.imaging.guard import admit_images, admit_pixels, map_images, req
 from components.imaging.reading import InputSize, Reading
 from components.imaging.resize import Answer, resize_image, restore_class_ids
 from components.imaging.sliding_window import segment_windows
+from components.saved_model import WARMUP_FILE
 from components.serving.config import ServingLimits
 from components.trainer.data import unpack_pixels
 
@@ -291,8 +292,6 @@ def export(
         "labels": module.labels,
     }
     tf.saved_model.save(module, str(directory), signatures=signatures)
-    assets = directory / "assets.extra"
-    assets.mkdir(exist_ok=True)
     description = {
         "labels": {
             "names": labels.names,
@@ -304,8 +303,9 @@ def export(
         "recipe": dict(recipe),
         "versions": {package: version(package) for package in _VERSIONS_OF},
     }
+    (directory / LABELS_FILE).parent.mkdir(exist_ok=True)
     (directory / LABELS_FILE).write_text(json.dumps(description, indent=2) + "\n")
-    _write_warmup_requests(assets / "tf_serving_warmup_requests", size, reading, limits.max_pixels)
+    _write_warmup_requests(directory / WARMUP_FILE, size, reading, limits.max_pixels)
 
 
 def _write_warmup_requests(path: Path, size: InputSize, reading: Reading, max_pixels: int) -> None:

@@ -34,12 +34,12 @@ from components.run_parameters import SERVING_DIR
 from pipeline import interrupt
 from pipeline.failures import exits_are_failures, explain_failure
 from pipeline.kubeflow import in_bucket, shared_dir
+from pipeline.kubeflow.executor_input import PUSHED_MODEL
 from pipeline.kubeflow.training import follow, worker
 from pipeline.kubeflow.uris import local_path
 
 OPTIONS_VARIABLE: Final = "STAGE_OPTIONS"
 OPTIONS_ANNOTATION: Final = "segmentation-stage-options"
-_PUSHED_MODEL: Final = "pushed_model"
 
 _EXECUTOR_FLAGS: Final = (
     "executor_class_path",
@@ -113,12 +113,12 @@ def announcement(executor_input: str) -> str:
         StageError: there is no such input, or nothing was pushed.
     """
     try:
-        [artifact] = json.loads(executor_input)["inputs"]["artifacts"][_PUSHED_MODEL]["artifacts"]
+        [artifact] = json.loads(executor_input)["inputs"]["artifacts"][PUSHED_MODEL]["artifacts"]
         metadata = artifact["metadata"]
         return f"version {metadata['pushed_version']} is served from {metadata['pushed_destination']}"
     except (KeyError, TypeError, ValueError) as error:
         raise StageError(
-            f"--announce_pushed_model needs the ExecutorInput of a task whose input {_PUSHED_MODEL} is a "
+            f"--announce_pushed_model needs the ExecutorInput of a task whose input {PUSHED_MODEL} is a "
             f"model that the Pusher has pushed: {type(error).__name__} {error}"
         ) from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from components.errors import StageError
+from pipeline.kubeflow.executor_input import artifacts
 from pipeline.kubeflow.uris import local_path
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def new_outputs(given: "ExecutorInput", beam_args: Sequence[str]) -> Iterator["E
     from apache_beam.options.pipeline_options import PipelineOptions
     from google.api_core.exceptions import GoogleAPICallError
 
-    outputs = [artifact for members in given.outputs.artifacts.values() for artifact in members.artifacts]
+    outputs = [artifact for _, artifact in artifacts(given.outputs.artifacts)]
     if elsewhere := [artifact.uri for artifact in outputs if not artifact.uri.startswith(SCHEME)]:
         raise StageError(
             f"the pipeline root of this run has the output {elsewhere[0]}, but the package was compiled for "

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from components.errors import StageError
+from pipeline.kubeflow.executor_input import artifacts
 
 if TYPE_CHECKING:
     from kfp.pipeline_spec.pipeline_spec_pb2 import ExecutorInput
@@ -98,40 +99,35 @@ def _make(given: "ExecutorInput", shared_dir: str, seconds: int) -> Path:
 
 def _task(given: "ExecutorInput") -> str:
     """The same for each attempt at a task, and for nothing else: the backend puts the run into its URIs."""
-    uris = [artifact.uri for members in given.outputs.artifacts.values() for artifact in members.artifacts]
+    uris = [artifact.uri for _, artifact in artifacts(given.outputs.artifacts)]
     return hashlib.sha256(json.dumps(sorted(uris)).encode()).hexdigest()[:16]
 
 
 def _lend_inputs(lent: "ExecutorInput", directory: Path) -> None:
     paths = {}
-    for members in lent.inputs.artifacts.values():
-        for artifact in members.artifacts:
-            paths[artifact.uri] = f"{directory}{artifact.uri}"
-            _copy(artifact.uri, paths[artifact.uri])
-            artifact.uri = paths[artifact.uri]
+    for _, artifact in artifacts(lent.inputs.artifacts):
+        paths[artifact.uri] = f"{directory}{artifact.uri}"
+        _copy(artifact.uri, paths[artifact.uri])
+        artifact.uri = paths[artifact.uri]
     for value in lent.inputs.parameter_values.values():
         if value.string_value in paths:
             value.string_value = paths[value.string_value]
 
 
 def _lend_outputs(lent: "ExecutorInput", directory: Path) -> None:
-    for members in lent.outputs.artifacts.values():
-        for artifact in members.artifacts:
-            artifact.uri = f"{directory}{artifact.uri}"
-            os.makedirs(artifact.uri, exist_ok=True)
+    for _, artifact in artifacts(lent.outputs.artifacts):
+        artifact.uri = f"{directory}{artifact.uri}"
+        os.makedirs(artifact.uri, exist_ok=True)
     lent.outputs.output_file = f"{directory}{lent.outputs.output_file}"
     os.makedirs(os.path.dirname(lent.outputs.output_file), exist_ok=True)
 
 
 def _take_back(given: "ExecutorInput", directory: Path) -> None:
-    for members in given.outputs.artifacts.values():
-        for artifact in members.artifacts:
-            lent = f"{directory}{artifact.uri}"
-            if not os.path.exists(lent):
-                raise StageError(
-                    f"{lent} is gone, where the stage had its output; nothing else may write there"
-                )
-            _copy(lent, artifact.uri)
+    for _, artifact in artifacts(given.outputs.artifacts):
+        lent = f"{directory}{artifact.uri}"
+        if not os.path.exists(lent):
+            raise StageError(f"{lent} is gone, where the stage had its output; nothing else may write there")
+        _copy(lent, artifact.uri)
     # Properties name paths, too, the model that was judged for one.
     written = Path(f"{directory}{given.outputs.output_file}").read_text()
     output = Path(given.outputs.output_file)

@@ -32,10 +32,11 @@ from tensorflow_serving.apis import (
 
 from components.model_store import signing
 from components.model_store.store import publish
+from components.saved_model import WARMUP_FILE
 from components.serving.server import __main__ as server_main
 from components.serving.server.errors import ServingError, one_line
 from components.serving.server.options import OptionsError, ServerOptions
-from components.serving.server.servable import WARMUP_FILE, Servable
+from components.serving.server.servable import Servable
 from components.serving.server.server import ModelServer, StartError
 from components.serving.server.versions import ServedModel, find_versions
 from components.streams import end_process

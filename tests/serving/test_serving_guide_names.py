@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import pytest
 from serving_guide import DOCS, GUIDE, REPOSITORY, commands
 
+from components.saved_model import WARMUP_FILE
 from components.serving import MAX_MESSAGE_BYTES, PATIENCE, TIMEOUT
 from components.serving.backends import IMAGE
 from components.serving.config import ServingLimits
@@ -62,7 +63,7 @@ def test_every_module_key_file_and_heading_named_is_there() -> None:
     recipe = json.dumps(Recipe.model_json_schema())
     keys = re.findall(r"`(?:serving|transform)\.(\w+)`", GUIDE)
     assert keys and all(f'"{key}"' in recipe for key in keys)
-    assert f"`{servable.WARMUP_FILE}`" in GUIDE
+    assert f"`{WARMUP_FILE}`" in GUIDE
     for file, anchor in re.findall(r"\]\(([\w.]*)#?([\w-]*)\)", GUIDE):
         headings = re.findall(r"^#+ (.*)$", (DOCS / (file or "serving.md")).read_text(), flags=re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Never
 
+from components.model_store.store import MODEL_FILE
+
 USAGE: Final = 2
 """Exit status where the flags are wrong."""
 LOOPBACK: Final = "127.0.0.1"
 """Servers are for this machine; nothing in their API asks who is calling."""
-
-_MODEL_FILE: Final = "saved_model.pb"
 
 
 class OptionsError(ValueError):
@@ -116,7 +116,7 @@ def check_base_path(base: str) -> None:
     """
     path = Path(base).absolute()
     try:
-        is_dir, is_model = path.is_dir(), (path / _MODEL_FILE).is_file()
+        is_dir, is_model = path.is_dir(), (path / MODEL_FILE).is_file()
     except OSError as error:
         raise OptionsError(f"--model_base_path {base} cannot be looked into: {error.strerror}") from None
     if not is_dir:

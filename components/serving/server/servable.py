@@ -26,13 +26,12 @@ from tensorflow.python.saved_model.loader_impl import SavedModelLoader, contains
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components.model_store.store import damage
+from components.saved_model import WARMUP_FILE
 from components.serving.messages import from_tensor_proto
 from components.serving.server.batching import BATCHES_AT_ONCE, Batcher, Tensors
 from components.serving.server.errors import ServingError, from_tensorflow, invalid, one_line
 
 DEFAULT_SIGNATURE: Final = signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-WARMUP_FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")
-"""TFRecords of PredictionLog, under the SavedModel's directory."""
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 """The largest request, and the most that one of its tensors may take in memory.
 

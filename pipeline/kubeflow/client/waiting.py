@@ -11,7 +11,7 @@ from kfp_server_api import V2beta1PipelineTaskDetail as Task
 from kfp_server_api import V2beta1Run as Run
 
 from pipeline.kubeflow.client.errors import ConnectionProblem, Unauthenticated, WaitedTooLong
-from pipeline.kubeflow_config import MODEL_PUSHED
+from pipeline.kubeflow_config import MODEL_PUSHED, PUSHER
 
 _INDENT = "      "
 _FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
@@ -19,9 +19,6 @@ _FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 _NOT_BEGUN = (None, "RUNTIME_STATE_UNSPECIFIED", "PENDING", "SKIPPED")
 _DRIVER = "-driver"
 _ROOT = "root"
-
-PUSHER = "Pusher"
-"""The stage that `MODEL_PUSHED` tells of."""
 
 
 class Outcome(Enum):

@@ -12,7 +12,7 @@ TFX's container entrypoint was written for Vertex AI. The open-source backend di
 - a null in an artifact's metadata is an error (``StructValueToMLMDValue`` in ``v2/metadata/converter.go``).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from tfx.types.artifact import Artifact
 
 from components.bucket import is_remote
 from components.errors import StageError
+from pipeline.kubeflow.executor_input import artifacts
 from pipeline.kubeflow.spec.caching import LINEAGE
 from pipeline.kubeflow.uris import local_path, remote_uri
 
@@ -58,13 +59,13 @@ def declare(
     parameters = declared.inputs.parameter_values
     for name in [name for name in parameters if name.startswith(LINEAGE)]:
         del parameters[name]
-    for key, artifact in _artifacts(declared.inputs.artifacts):
+    for key, artifact in artifacts(declared.inputs.artifacts):
         _set_class(artifact, inputs_spec.artifacts[key].artifact_type)
         # Where it has no name, TFX has no id, and its Evaluator writes the ids of models down.
         artifact.name = artifact.name or artifact.uri
     for key in declared.outputs.artifacts.keys() - outputs_spec.artifacts.keys():
         del declared.outputs.artifacts[key]
-    for key, artifact in _artifacts(declared.outputs.artifacts):
+    for key, artifact in artifacts(declared.outputs.artifacts):
         _set_class(artifact, outputs_spec.artifacts[key].artifact_type)
     return declared
 
@@ -81,9 +82,9 @@ def localize(executor_input: pipeline_spec_pb2.ExecutorInput) -> pipeline_spec_p
     localized = pipeline_spec_pb2.ExecutorInput()
     localized.CopyFrom(executor_input)
     _localize_parameters(localized.inputs)
-    for _, artifact in _artifacts(localized.inputs.artifacts):
+    for _, artifact in artifacts(localized.inputs.artifacts):
         _translate(artifact, local_path)
-    for _, artifact in _artifacts(localized.outputs.artifacts):
+    for _, artifact in artifacts(localized.outputs.artifacts):
         _translate(artifact, local_path)
         # The launcher makes its parent only, and newer ones do not register what is not there.
         Path(artifact.uri).mkdir(parents=True, exist_ok=True)
@@ -102,11 +103,9 @@ def publish(
     published = pipeline_spec_pb2.ExecutorOutput()
     published.CopyFrom(executor_output)
     pages = {
-        key
-        for key, artifact in _artifacts(executor_input.outputs.artifacts)
-        if _title(artifact.type) == _HTML
+        key for key, artifact in artifacts(executor_input.outputs.artifacts) if _title(artifact.type) == _HTML
     }
-    for key, artifact in _artifacts(published.artifacts):
+    for key, artifact in artifacts(published.artifacts):
         if key in pages:
             artifact.uri = f"{artifact.uri}/{_PAGE}"
         _translate(artifact, remote_uri)
@@ -116,7 +115,7 @@ def publish(
 
 def _localize_parameters(inputs: pipeline_spec_pb2.ExecutorInput.Inputs) -> None:
     """What is an input artifact's URI becomes the launcher's copy; of others there is none."""
-    fetched = {artifact.uri for _, artifact in _artifacts(inputs.artifacts)}
+    fetched = {artifact.uri for _, artifact in artifacts(inputs.artifacts)}
     for name, value in inputs.parameter_values.items():
         uri = value.string_value
         if is_remote(uri) and uri in fetched:
@@ -125,12 +124,6 @@ def _localize_parameters(inputs: pipeline_spec_pb2.ExecutorInput.Inputs) -> None
                 raise StageError(
                     f"{name}: there is nothing below {uri}; give a folder of the bucket with files in it"
                 )
-
-
-def _artifacts(lists: object) -> Iterator[tuple[str, pipeline_spec_pb2.RuntimeArtifact]]:
-    for key, members in lists.items():  # type: ignore[attr-defined]  # A protobuf map has no type of its own.
-        for artifact in members.artifacts:
-            yield key, artifact
 
 
 def _translate(artifact: pipeline_spec_pb2.RuntimeArtifact, translate: Callable[[str], str]) -> None:

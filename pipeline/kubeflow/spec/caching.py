@@ -27,6 +27,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
 from components.image_mask_example_gen.inputs import DATASET_KEY, FINGERPRINT_KEY
 from components.model_store.store import PUSH_TOKEN_KEY, SERVED_MODEL_KEY
 from components.run_parameters import DATA_PATH, SERVING_DIR
+from pipeline.kubeflow_config import PUSHER
 
 LINEAGE: Final = "lineage"
 """Parameters that begin so are for the cache alone; no stage hears of them."""
@@ -40,7 +41,6 @@ _SERVED_FLAG: Final = "--fingerprint_served"
 _MODEL_KEY: Final = "model"
 _BASELINE: Final = "Baseline"
 _SERVING_CHECK: Final = "ServingCheck"
-_PUSHER: Final = "Pusher"
 _TRAINER: Final = "Trainer"
 
 
@@ -60,7 +60,7 @@ def complete_cache_keys(spec: PipelineSpec, image: str, command: Sequence[str], 
     answers = (SERVED_MODEL_KEY, PUSH_TOKEN_KEY)
     _add_task(spec, container, SERVED_TASK, _SERVED_FLAG, _BASELINE, (SERVING_DIR,), (_MODEL_KEY,), answers)
     _give(spec, SERVED_TASK, SERVED_MODEL_KEY, _BASELINE)
-    _give(spec, SERVED_TASK, PUSH_TOKEN_KEY, _PUSHER)
+    _give(spec, SERVED_TASK, PUSH_TOKEN_KEY, PUSHER)
     # The token is new in every run until the model is served: a check that refused it is made again.
     _give(spec, SERVED_TASK, PUSH_TOKEN_KEY, _SERVING_CHECK, f"{LINEAGE}_{PUSH_TOKEN_KEY}")
     _add_parameter(spec, _TRAINER, f"{LINEAGE}_devices", _constant(devices))

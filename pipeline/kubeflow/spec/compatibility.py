@@ -21,6 +21,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
 )
 
 from components.dataset.artifacts import HtmlReport
+from pipeline.kubeflow.executor_input import PUSHED_MODEL
 from pipeline.kubeflow.spec.caching import LINEAGE
 from pipeline.kubeflow_config import MODEL_PUSHED, KubeflowConfig
 from pipeline.kubernetes_types import parse_quantity
@@ -39,7 +40,6 @@ _RETRY_WINDOW: Final = Duration(seconds=365 * 24 * 3600)
 """Long enough for any number of attempts."""
 
 _ANNOUNCE_FLAG: Final = "--announce_pushed_model"
-_PUSHED_MODEL: Final = "pushed_model"
 
 ContainerSpec: TypeAlias = PipelineDeploymentConfig.PipelineContainerSpec
 
@@ -139,20 +139,20 @@ def add_verdict(spec: PipelineSpec, target: Target) -> None:
     tasks = spec.root.dag.tasks
     for producer, task in list(tasks.items()):
         outputs = spec.components[task.component_ref.name].output_definitions.artifacts
-        if _PUSHED_MODEL not in outputs:
+        if PUSHED_MODEL not in outputs:
             continue
         component = spec.components[MODEL_PUSHED]
         component.executor_label = f"{MODEL_PUSHED}-executor"
-        component.input_definitions.artifacts[_PUSHED_MODEL].artifact_type.CopyFrom(
-            outputs[_PUSHED_MODEL].artifact_type
+        component.input_definitions.artifacts[PUSHED_MODEL].artifact_type.CopyFrom(
+            outputs[PUSHED_MODEL].artifact_type
         )
         verdict = tasks[MODEL_PUSHED]
         verdict.task_info.name = verdict.component_ref.name = MODEL_PUSHED
         verdict.dependent_tasks.append(producer)
-        artifact = verdict.inputs.artifacts[_PUSHED_MODEL].task_output_artifact
-        artifact.producer_task, artifact.output_artifact_key = producer, _PUSHED_MODEL
+        artifact = verdict.inputs.artifacts[PUSHED_MODEL].task_output_artifact
+        artifact.producer_task, artifact.output_artifact_key = producer, PUSHED_MODEL
         verdict.trigger_policy.condition = (
-            f"(inputs.artifacts['{_PUSHED_MODEL}'].artifacts[0].metadata['pushed'] == 1.0)"
+            f"(inputs.artifacts['{PUSHED_MODEL}'].artifacts[0].metadata['pushed'] == 1.0)"
         )
         with open_deployment(spec) as deployment:
             deployment.executors[component.executor_label].container.CopyFrom(

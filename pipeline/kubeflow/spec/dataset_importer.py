@@ -12,14 +12,13 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
 )
 
 from components.run_parameters import DATA_PATH
+from pipeline.kubeflow.spec.caching import READER
 from pipeline.kubeflow.spec.compatibility import open_deployment
 
 IMPORTER: Final = "dataset-importer"
 DATASET_FILES: Final = "dataset_files"
 """Key of the artifact, as the importer's output and as a stage's input; ``dataset`` is a parameter there."""
 
-_READER: Final = "ImageMaskExampleGen"
-"""Others take the parameter for the record alone."""
 _URI: Final = "uri"
 _INPUTS_SPEC_FLAG: Final = "--json_serialized_inputs_spec_args"
 _TYPE: Final = ArtifactTypeSchema(schema_title="system.Dataset", schema_version="0.0.1")
@@ -38,7 +37,8 @@ def import_dataset(spec: PipelineSpec) -> None:
         spec: a compatible pipeline, with the parameter ``data_path``; changed in place.
     """
     _add_importer(spec)
-    reader = spec.root.dag.tasks[_READER]
+    # Others take the parameter for the record alone.
+    reader = spec.root.dag.tasks[READER]
     component = spec.components[reader.component_ref.name]
     component.input_definitions.artifacts[DATASET_FILES].artifact_type.CopyFrom(_TYPE)
     source = reader.inputs.artifacts[DATASET_FILES].task_output_artifact
