@@ -15,21 +15,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from components.dataset.contracts import write_whole
 from components.report.comparison import Comparison
 from components.report.data import DATA_FILE, ReportData
 from components.streams import open_missing_streams
 from pipeline import interrupt
+from pipeline.command_line import USAGE, UsageError, command_parser
 from pipeline.local.workdir import WORKDIRS, WorkDir
 from pipeline.terminal import complain, show
-
-USAGE: Final = 2
-
-
-class _UsageError(Exception):
-    """What was asked for cannot be done; the message says why."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,14 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from components.report.page import render_comparison
 
         if not args.output.name:
-            raise _UsageError(f"--output {args.output} is a folder; name a file")
+            raise UsageError(f"--output {args.output} is a folder; name a file")
         try:
             write_whole(args.output, render_comparison(Comparison(left, right)))
         except OSError as error:
-            raise _UsageError(
+            raise UsageError(
                 f"cannot write {args.output}: {error.strerror}; choose another --output"
             ) from None
-    except _UsageError as error:
+    except UsageError as error:
         complain(f"error: {error}")
         return USAGE
     except KeyboardInterrupt:
@@ -61,12 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("pipeline.report", __doc__)
     parser.add_argument(
         "--compare",
         nargs=2,
@@ -86,9 +75,9 @@ def _load(run: str, workdir: Path | None) -> ReportData:
     try:
         return ReportData.load(path)
     except OSError as error:
-        raise _UsageError(f"{path} has no {DATA_FILE} that can be read: {error.strerror}") from None
+        raise UsageError(f"{path} has no {DATA_FILE} that can be read: {error.strerror}") from None
     except ValueError:
-        raise _UsageError(
+        raise UsageError(
             f"{path} holds no {DATA_FILE} of this version of the pipeline; if an earlier one wrote it, "
             "run the recipe in its work directory again, and compare that run"
         ) from None
@@ -106,9 +95,7 @@ def _find(run: str, workdir: Path | None) -> Path:
     if os.path.exists(run):
         return Path(run)
     where = str(workdir) if workdir else f"the work directories in {WORKDIRS}/"
-    raise _UsageError(
-        f"no run {run!r} in {where}, and no such file; `python -m pipeline.runs` lists the runs"
-    )
+    raise UsageError(f"no run {run!r} in {where}, and no such file; `python -m pipeline.runs` lists the runs")
 
 
 if __name__ == "__main__":

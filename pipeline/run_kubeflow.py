@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from components.streams import open_missing_streams
 from pipeline import interrupt
+from pipeline.command_line import USAGE, UsageError
 from pipeline.config import Recipe, load_recipe
 from pipeline.kubeflow.client import options
-from pipeline.kubeflow.client.errors import ConnectionProblem, Forbidden, NotFound, UsageError, WaitedTooLong
+from pipeline.kubeflow.client.errors import ConnectionProblem, Forbidden, NotFound, WaitedTooLong
 from pipeline.kubeflow.client.parameters import parameter_values
 from pipeline.kubeflow_config import MODEL_PUSHED, PUSHER, names_digest
 from pipeline.recipe_errors import RecipeError
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from pipeline.kubeflow.client.backend import Backend
     from pipeline.kubeflow.spec.package import Package
 
-USAGE = 2
 _GATES = ("Evaluator", "ServingCheck")
 _EXIT_CODES = {"pushed": 0, "failed": 1, "canceled": 1, "rejected": 3}
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from components.model_store import signing
 from components.streams import end_process, open_missing_streams
 from pipeline import interrupt
+from pipeline.command_line import USAGE, add_overrides, command_parser
 from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
 from pipeline.local.last_lines import last_lines
 from pipeline.local.run import LocalRun, new_run_id
@@ -26,7 +27,6 @@ from pipeline.local.workdir import WORKDIRS, WorkDir, WorkDirError, check_place
 from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import complain, output_diverted, short_path, show
 
-USAGE = 2
 _MODES: dict[Mode, str] = {
     "quiet": "show only how it ends, and errors",
     "verbose": "show also what the stages write to the log",
@@ -103,12 +103,7 @@ def _workdir(text: str) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.run_local",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("pipeline.run_local", __doc__)
     parser.add_argument(
         "--recipe", default=DEFAULT_RECIPE, metavar="NAME|FILE.yaml", help="default: %(default)s"
     )
@@ -118,13 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workdir", type=_workdir, metavar="DIR", help="where all results go; default: runs/RECIPE"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a key of the recipe, such as training.epochs=5; may be repeated",
-    )
+    add_overrides(parser)
     parser.add_argument("--list-recipes", action="store_true", help="show the recipes that have a name")
     shown = parser.add_mutually_exclusive_group()
     for mode, meaning in _MODES.items():

@@ -25,6 +25,7 @@ from components.durations import duration
 from components.report.run_summary import Stage
 from components.streams import open_missing_streams
 from pipeline import interrupt
+from pipeline.command_line import USAGE, UsageError, command_parser
 from pipeline.local.last_lines import result_lines
 from pipeline.local.workdir import (
     WORKDIRS,
@@ -39,12 +40,7 @@ from pipeline.local.workdir import (
 )
 from pipeline.terminal import complain, leave_stdout, settle_stdout, short_path
 
-USAGE: Final = 2
 _COLUMNS: Final = ("RUN", "STARTED", "RECIPE", "VERDICT", "VERSION", "MEAN IOU", "TOOK")
-
-
-class _UsageError(Exception):
-    """What was asked for cannot be done; the message says why."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         leave_stdout()
-    except (_UsageError, WorkDirError) as error:
+    except (UsageError, WorkDirError) as error:
         complain(error)
         return USAGE
     except OSError as error:
@@ -82,7 +78,7 @@ def _workdirs(named: Path | None) -> list[WorkDir]:
     if named is None:
         return [WorkDir(path) for path in entries(WORKDIRS) if is_workdir(path)]
     if not named.is_dir():
-        raise _UsageError(
+        raise UsageError(
             f"there is no work directory {named}; without --workdir, all below {WORKDIRS}/ are listed"
         )
     return [WorkDir(named)]
@@ -99,12 +95,12 @@ def _find(run_id: str, runs: Sequence[PastRun]) -> PastRun:
     found = [run for run in runs if run.run_id == run_id]
     if len(found) > 1:
         places = ", ".join(short_path(run.workdir.root) for run in found)
-        raise _UsageError(f"run {run_id} is in {places}; say which with --workdir")
+        raise UsageError(f"run {run_id} is in {places}; say which with --workdir")
     if found:
         return found[0]
     suggestion = nearest(run_id, runs)
     remedy = f"did you mean {suggestion}?" if suggestion else "there are no runs at all"
-    raise _UsageError(f"there is no run {run_id}; {remedy}")
+    raise UsageError(f"there is no run {run_id}; {remedy}")
 
 
 def _list(runs: dict[WorkDir, list[PastRun]], as_json: bool) -> None:
@@ -220,7 +216,7 @@ def _first_there(here: Path, told: Path) -> Path:
 def _delete(run: PastRun, sure: bool, as_json: bool) -> None:
     if not sure:
         if as_json or sys.stdin is None or not sys.stdin.isatty():
-            raise _UsageError(
+            raise UsageError(
                 f"nothing was deleted: nobody can be asked here; say --yes to delete {run.run_id}"
             )
         question = f"Delete run {run.run_id} of recipe {run.summary.recipe} ({run.summary.verdict})? [y/N] "
@@ -258,13 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="write one JSON object a line"
     )
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.runs",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        parents=[shared],
-    )
+    parser = command_parser("pipeline.runs", __doc__, [shared])
     commands = parser.add_subparsers(dest="command", metavar="show|delete", title="commands")
     show = commands.add_parser("show", parents=[shared], allow_abbrev=False, help="show a run")
     delete = commands.add_parser("delete", parents=[shared], allow_abbrev=False, help="delete a run")

@@ -24,9 +24,9 @@ from typing import Final
 
 from components.model_store import signing, store
 from components.streams import open_missing_streams
+from pipeline.command_line import USAGE, command_parser
 from pipeline.terminal import complain, settle_stdout, show
 
-USAGE: Final = 2
 _REFUSED: Final = 1
 
 
@@ -111,12 +111,7 @@ def _seconds(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.verify",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("pipeline.verify", __doc__)
     parser.add_argument("model_base_path", type=Path, help="directory that holds the model's versions")
     parser.add_argument("--key", required=True, metavar="FILE", help="the public key, PEM")
     parser.add_argument("--to", type=Path, metavar="DIR", help="directory of the versions that are right")

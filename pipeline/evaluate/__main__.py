@@ -41,6 +41,7 @@ from components.report.data import DATA_FILE, PAGE_FILE
 from components.report.run_summary import RunSummary
 from components.streams import end_process, open_missing_streams
 from pipeline import interrupt
+from pipeline.command_line import USAGE, add_overrides, command_parser
 from pipeline.config import Recipe, load_recipe
 from pipeline.evaluate.scratch import sole_evaluation
 from pipeline.failures import exits_are_failures, explain_failure
@@ -51,7 +52,6 @@ from pipeline.recipe_errors import RecipeError
 from pipeline.terminal import output_diverted, short_path
 
 FAILED: Final = 1
-USAGE: Final = 2
 REFUSED: Final = 3
 _LOG: Final = "evaluation.log"
 
@@ -222,12 +222,7 @@ def _place(what: str, path: Path) -> Line:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("pipeline.evaluate", __doc__)
     parser.add_argument(
         "--model",
         required=True,
@@ -236,13 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--recipe", required=True, metavar="NAME|FILE.yaml", help="how to read the folder")
     parser.add_argument("--data", metavar="DIR", help="the labelled folder; replaces dataset.root")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a key of the recipe, such as evaluation.min_mean_iou=0.7; may be repeated",
-    )
+    add_overrides(parser, "evaluation.min_mean_iou=0.7")
     parser.add_argument(
         "--output",
         type=Path,

@@ -27,10 +27,10 @@ from components.errors import StageError
 from components.image_mask_example_gen.layouts import DATASETS
 from components.streams import open_missing_streams
 from pipeline import interrupt
+from pipeline.command_line import USAGE, command_parser
 from pipeline.init import InitError
 from pipeline.terminal import complain, output_diverted, show
 
-USAGE: Final = 2
 _RECIPE_SUFFIXES: Final = (".yaml", ".yml")
 
 
@@ -109,12 +109,7 @@ def _check(args: argparse.Namespace) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.init",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("pipeline.init", __doc__)
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of the masks; may be the same")
     parser.add_argument("--layout", choices=DATASETS, help="a known dataset, as its download unpacks")

@@ -32,6 +32,7 @@ from components.errors import StageError
 from components.imports import OPTIONAL_TO_KERAS, quick_imports
 from components.run_parameters import SERVING_DIR
 from pipeline import interrupt
+from pipeline.command_line import command_parser
 from pipeline.failures import exits_are_failures, explain_failure
 from pipeline.kubeflow import in_bucket, shared_dir
 from pipeline.kubeflow.executor_input import PUSHED_MODEL
@@ -225,12 +226,7 @@ def _tidy_up() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.kubeflow.entrypoint",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("pipeline.kubeflow.entrypoint", __doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--executor_class_path", metavar="CLASS", help="MODULE.CLASS of TFX's executor")
     what.add_argument("--announce_pushed_model", metavar="INPUT", help="ExecutorInput of the announcing task")

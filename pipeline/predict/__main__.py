@@ -27,6 +27,7 @@ from components import serving
 from components.errors import printable
 from components.streams import open_missing_streams
 from pipeline import interrupt
+from pipeline.command_line import USAGE, command_parser
 from pipeline.terminal import complain, leave_stdout, settle_stdout
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from pipeline.predict.image_files import Found
 
 FAILED = 1
-USAGE = 2
 _NAMED = 5
 """Files passed over that are named."""
 
@@ -155,12 +155,7 @@ def _number(kind: type[int] | type[float], least: float) -> Callable[[str], floa
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("pipeline.predict", __doc__)
     parser.add_argument(
         "images",
         nargs="+",

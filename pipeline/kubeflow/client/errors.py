@@ -1,10 +1,6 @@
 """Errors of the commands that talk to Kubeflow; their messages are for the person who typed them."""
 
 
-class UsageError(Exception):
-    """The command cannot be carried out as it stands."""
-
-
 class ConnectionProblem(Exception):
     """Kubeflow cannot be asked, or does not do what it is asked; the message says what would help."""
 

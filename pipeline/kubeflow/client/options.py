@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.command_line import add_overrides, command_parser
 from pipeline.config import DEFAULT_RECIPE
 from pipeline.kubeflow.client.parameters import PARAMETER_KEYS
 
@@ -45,12 +46,7 @@ class Schedule:
 
 def parse(description: str | None, argv: list[str] | None) -> argparse.Namespace:
     """Returns the options, ``command`` and ``schedule`` among them; leaves the process if they are wrong."""
-    parser = argparse.ArgumentParser(
-        prog=COMMAND,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("pipeline.run_kubeflow", description)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
@@ -112,13 +108,7 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
         metavar="DIR|URI",
         help="where the stages' containers find the dataset, or s3://BUCKET/FOLDER; replaces dataset.root",
     )
-    group.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a key of the recipe, such as training.epochs=5; may be repeated",
-    )
+    add_overrides(group)
     group.add_argument(
         "--image", type=_word, help="container image of all stages; default: the recipe's kubeflow.image"
     )
