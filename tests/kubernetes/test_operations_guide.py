@@ -55,13 +55,6 @@ def test_every_file_and_folder_named_is_there() -> None:
     assert [path for path in named if not (SERVING / path).exists()] == []
 
 
-def test_links_lead_to_headings() -> None:
-    headings = re.findall(r"^#+ (.*)$", GUIDE, flags=re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    links = re.findall(r"\]\(#([^)]+)\)", GUIDE)
-    assert links and set(links) <= anchors
-
-
 def test_the_number_of_versions_kept_is_the_recipes_default() -> None:
     [kept] = re.findall(r"`serving\.keep_versions` \((\d+)\)", GUIDE)
     assert int(kept) == ServingConfig().keep_versions

@@ -473,8 +473,10 @@ def test_recipes_and_help_need_neither_tensorflow_nor_kubeflow() -> None:
     code = (
         "import sys; sys.argv[1:] = ['--list-recipes'];"
         "from pipeline.run_local import main; main();"
-        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'keras', 'numpy', 'PIL', 'scipy', 'pipeline.kubeflow'};"
-        "heavy &= set(sys.modules);"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'keras', 'numpy', 'PIL', 'scipy', 'grpc'};"
+        "heavy = (heavy | {'pipeline.kubeflow'}) & set(sys.modules);"
+        "import pipeline.report, pipeline.local.run_page;"
+        "heavy |= {'tensorflow', 'tfx'} & set(sys.modules);"
         "sys.exit(', '.join(heavy) or None)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

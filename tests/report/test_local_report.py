@@ -1,7 +1,5 @@
 """The page at the end of a local run, and the command that compares two."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -247,11 +245,3 @@ def test_names_that_cannot_be_are_one_line_and_leave_nothing(
     said = capsys.readouterr().err
     assert complaint in said and said.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before
-
-
-def test_help_needs_neither_tensorflow_nor_tfx() -> None:
-    code = (
-        "import sys, pipeline.report, pipeline.local.run_page\n"
-        "assert not {'tensorflow', 'tfx'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

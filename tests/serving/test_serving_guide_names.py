@@ -8,7 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 
 import pytest
-from serving_guide import DOCS, GUIDE, REPOSITORY, commands
+from serving_guide import GUIDE, REPOSITORY, commands
 
 from components.saved_model import WARMUP_FILE
 from components.serving import MAX_MESSAGE_BYTES, PATIENCE, TIMEOUT
@@ -57,17 +57,13 @@ def test_every_flag_is_one_of_the_commands() -> None:
     assert len(flags) > 15 and flags <= known
 
 
-def test_every_module_key_file_and_heading_named_is_there() -> None:
+def test_every_module_key_and_file_named_is_there() -> None:
     modules = set(re.findall(r"python -m ([\w.]+)", GUIDE))
     assert modules and all(find_spec(module) for module in modules)
     recipe = json.dumps(Recipe.model_json_schema())
     keys = re.findall(r"`(?:serving|transform)\.(\w+)`", GUIDE)
     assert keys and all(f'"{key}"' in recipe for key in keys)
     assert f"`{WARMUP_FILE}`" in GUIDE
-    for file, anchor in re.findall(r"\]\(([\w.]*)#?([\w-]*)\)", GUIDE):
-        headings = re.findall(r"^#+ (.*)$", (DOCS / (file or "serving.md")).read_text(), flags=re.MULTILINE)
-        anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-        assert not anchor or anchor in anchors
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """The Trainer's part of the recipe: what goes together, and what does not."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -175,11 +173,3 @@ def test_blocks_must_agree(
     )
     assert len(problems) == (message is not None)
     assert message is None or message in problems[0]
-
-
-def test_settings_need_neither_tensorflow_nor_keras() -> None:
-    script = (
-        "import sys, components.trainer.config; print({'keras', 'tensorflow', 'numpy'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
