@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -59,6 +60,7 @@ _WITHDRAWN = ".withdrawn"
 """What an operator calls a version that is to be served no more; see docs/operations.md."""
 _DAMAGED = ".damaged"
 """What an operator calls one that is not what was pushed; the same model may be pushed again."""
+_OUT_OF_SERVICE = re.compile(rf"({re.escape(_WITHDRAWN)}|{re.escape(_DAMAGED)})-(?P<number>[0-9]+)")
 _HIGHEST = 2**63 - 1
 """A server's versions are signed integers of 64 bits."""
 _TRIES = 100
@@ -243,7 +245,8 @@ def publish(
 ) -> int:
     """Makes a copy of a SavedModel the newest version, atomically and durably.
 
-    The version is the time in seconds, or one more than the highest number there is, whichever is more.
+    The version is the time in seconds, or one more than the highest number there is, whichever is more. What
+    was taken out of service counts, too: some server may still have it.
 
     Args:
         model_dir: the SavedModel.
@@ -382,7 +385,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def _numbers(base: Path) -> list[int]:
-    """All numbers taken under ``base``, ascending, by complete versions or by anything else."""
+    """All numbers under ``base`` that versions bear, ascending, complete ones or anything else."""
     if not base.is_dir():
         return []
     names = (path.name for path in base.iterdir())
@@ -390,9 +393,20 @@ def _numbers(base: Path) -> list[int]:
     return sorted(number for name, number in numbers.items() if name == str(number) and number < _HIGHEST)
 
 
+def _taken(base: Path) -> list[int]:
+    """`_numbers`, and those that were taken out of service.
+
+    A server or a `signing.Follower` that has not looked meanwhile would take a new version of that number for
+    the one it has, and the new one could not be taken out of service: its place is taken.
+    """
+    names = (_OUT_OF_SERVICE.match(path.name) for path in base.iterdir())
+    former = (version_number(name["number"]) for name in names if name)
+    return [*_numbers(base), *(number for number in former if number is not None and number < _HIGHEST)]
+
+
 def _rename_to_next_version(model: Path, base: Path) -> int:
     for _ in range(_TRIES):
-        number = max(int(time.time()), *(taken + 1 for taken in _numbers(base)), 1)
+        number = max(int(time.time()), *(taken + 1 for taken in _taken(base)), 1)
         target = base / str(number)
         try:
             model.rename(target)

@@ -97,8 +97,20 @@ def test_a_clock_set_back_does_not_make_the_newest_version_an_older_number(model
     assert store.publish(model, base, {}) == future + 1
 
 
+@pytest.mark.parametrize("renamed", [".withdrawn-{}", ".damaged-{}", ".withdrawn-{}-red-edges"])
+def test_a_number_that_was_taken_out_of_service_is_not_given_again(
+    model: Path, base: Path, frozen_second: int, renamed: str
+) -> None:
+    """Where a clock was ahead once, numbers follow each other."""
+    write_model(base / str(frozen_second + 10_000))
+    bad = store.publish(model, base, {})
+    (base / str(bad)).rename(base / renamed.format(bad))
+    assert store.publish(model, base, {}) == bad + 1
+
+
 def test_a_number_too_high_for_a_server_is_no_version(model: Path, base: Path, frozen_second: int) -> None:
-    write_model(base / "20240101120000123456")
+    for name in ("20240101120000123456", ".withdrawn-20240101120000123456", f".damaged-{2**63 - 1}"):
+        write_model(base / name)
     assert store.publish(model, base, {}) == frozen_second
     assert store.versions(base) == [frozen_second]
 
