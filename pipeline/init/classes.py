@@ -22,6 +22,7 @@ from pipeline.init.voids import (
     is_void_or_background,
     looks_void,
 )
+from pipeline.recipe_yaml import write_yaml
 
 _COLOR_NAMES: Final = {ImageColor.getrgb(name): name for name in sorted(ImageColor.colormap)}
 _BINARY_NAMES: Final = ("background", "object")
@@ -118,6 +119,26 @@ def as_meant(given: ClassNames, found: RawLabels) -> ClassNames:
     others = held - {0, *_customary(found)}
     fit = values <= held or (values & held and 2 * len(others - values) < max(len(others), 1))
     return given if fit else ClassNames(given.lines)
+
+
+def doubt_folders(found: RawLabels, labels: Labels, patterns: Mapping[str, str]) -> Labels:
+    """Asks whether folders are classes, where the masks in all of them hold nothing and the same one value.
+
+    ``patterns`` has what finds the masks of each folder.
+    """
+    if len(found.values) != len(_BINARY_NAMES) or found.values[0] not in (0, (0, 0, 0)):
+        return labels
+    nothing, thing = map(raw_word, found.values)
+    doubt = (
+        f"the masks lie in folders, {some(list(patterns))}, and hold {nothing} and {thing} alike: if these "
+        f"are classes, write {class_keys(patterns)} in place of dataset.masks and label_values"
+    )
+    return replace(labels, doubts=(*labels.doubts, doubt))
+
+
+def class_keys(patterns: Mapping[str, str]) -> str:
+    """The recipe's keys for a mask file of each class, as they are written there."""
+    return f"masks: {write_yaml(patterns)} and classes: {write_yaml([_BACKGROUND, *patterns])}"
 
 
 def label_class_masks(found: RawLabels, names: tuple[str, ...], given: ClassNames | None) -> Labels:

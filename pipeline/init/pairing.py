@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product, starmap
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -19,6 +19,7 @@ from components.image_mask_example_gen.layouts.file_pattern import FilePattern
 from components.image_mask_example_gen.layouts.layout import Entry, Scan
 from components.image_mask_example_gen.plan import stable_rank
 from components.image_mask_example_gen.report import Reason, Rejection
+from components.image_mask_example_gen.split_names import split_name
 from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
 from pipeline.init import InitError
 from pipeline.init.affixes import Affixes, affixes_of
@@ -32,7 +33,7 @@ from pipeline.init.mask_kinds import (
     mean_area,
     plainness,
 )
-from pipeline.init.name_patterns import escape, without_split
+from pipeline.init.name_patterns import escape, folder_pattern, without_split
 from pipeline.init.patterns import (
     MOST_KINDS,
     common_folders,
@@ -65,6 +66,8 @@ class Pairing:
     """Masks that match none and are named in the notes."""
     notes: tuple[str, ...] = ()
     """What was decided between several kinds of masks, and what is not used, a line each."""
+    may_be_classes: Mapping[str, str] = field(default_factory=dict)
+    """A pattern for each folder of masks whose name may be that of a class, or of a scene."""
 
     @property
     def root(self) -> Path:
@@ -107,7 +110,9 @@ def pair(images: Folder, masks: Folder) -> Pairing:
         best = max(
             pairings, key=lambda each: (_looks_right(each), len(each.entries), len(each.files | each.besides))
         )
-        return replace(best, notes=(*best.notes, *search.unused(best)))
+        return replace(
+            best, notes=(*best.notes, *search.unused(best)), may_be_classes=search.named_folders(best)
+        )
     if search.problems:
         raise InitError(f"images and masks do not meet one to one: {search.problems[0]}")
     shown = f"images are named {some(images.files, counted=True)}; masks {some(masks.files, counted=True)}"
@@ -466,6 +471,31 @@ class _Search:
                 return replace(tidied, notes=pairing.notes, besides=pairing.besides)
         return pairing
 
+    def named_folders(self, pairing: Pairing) -> dict[str, str]:
+        """A pattern for each folder whose name may be that of a class: each image has a mask in one alone."""
+        masks = pairing.dataset["masks"]
+        folders = [PurePosixPath(entry.mask).parent.parts for entry in pairing.entries]
+        if not isinstance(masks, str) or len({len(parts) for parts in folders}) > 1:
+            return {}
+        for level, names in enumerate(zip(*folders, strict=True)):
+            sizes = Counter(names)
+            labels = class_names(sorted(sizes, key=natural))
+            is_split = any(split_name(name) for name in sizes)
+            if not 2 <= len(sizes) <= _MOST_CLASSES or min(sizes.values()) < 2 or is_split or not labels:
+                continue
+            # Where images have such folders, too, a mask's has to stay open to be compared with its image's.
+            for ending in ("", "*"):
+                patterns = {}
+                for label, name in zip(labels, sorted(sizes, key=natural), strict=True):
+                    of_name = [parts for parts in folders if parts[level] == name]
+                    parts = [folder_pattern(each) for each in zip(*of_name, strict=True)]
+                    parts[level] += ending
+                    patterns[label] = "/".join((*parts, masks.rpartition("/")[2]))
+                found = self.scan(pairing.dataset["images"], patterns)
+                if found and _mask_files(found) == _mask_files(pairing):
+                    return patterns
+        return {}
+
     def unused(self, pairing: Pairing) -> Iterator[str]:
         """Says what lies in the folders and is not used, by folder and suffix."""
         named = pairing.files | pairing.besides | {item.file for item in pairing.unpaired}
@@ -499,6 +529,10 @@ def _relation_of_parts(root: Path, several: Sequence[Entry]) -> tuple[Relation, 
     if len({len(entry.parts) for entry in several}) == 1 and len(several) >= _ALIKE:
         note += "; each has as many: if they are classes, give dataset.masks a pattern for each"
     return compare(root, first, second), note
+
+
+def _mask_files(pairing: Pairing) -> dict[str, tuple[str, ...]]:
+    return {entry.image: entry.mask_files for entry in pairing.entries}
 
 
 def _worth(pairing: Pairing) -> tuple[int, int, bool]:

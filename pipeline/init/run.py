@@ -26,6 +26,7 @@ from pipeline.config import load_recipe
 from pipeline.init import InitError
 from pipeline.init.classes import (
     describe,
+    doubt_folders,
     label_class_masks,
     leave_out_absent,
     propose_labels,
@@ -124,6 +125,8 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
         labels, merged = unite_objects(found.labels, labels)
         keys |= labels.dataset_keys()
         keys |= {"merge_classes": merged} if merged else {}
+    if given is None and pairing.may_be_classes:
+        labels = doubt_folders(found.labels, labels, pairing.may_be_classes)
     labels = replace(labels, doubts=(*labels.doubts, *where.doubts, *found.labels.doubts))
     keys |= found.labels.keys
     keys |= {"mask_values": where.values} if where.values else {}

@@ -547,6 +547,52 @@ def test_a_mask_for_each_class_is_found_and_merged(
     assert "images have a mask file of each class, but square in 7 of 8" in said
 
 
+def draw_folders(root: Path, image: str, mask: str, kinds: Iterable[str], value: int = 255) -> None:
+    """Four pairs for each of the kinds, whose names tell the kind by their first letter."""
+    for kind in kinds:
+        for number in range(4):
+            draw(root / image.format(kind, number), photo(np.random.default_rng(number)))
+            draw(root / mask.format(kind, number), DISC * value)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "open_name"),
+    [
+        ("i/{0}{1}.jpg", "m/{0}/{0}{1}.png", ""),
+        ("i/{0}/{0}{1}.jpg", "m/{0}/{0}{1}.png", ""),
+        ("i/{0}/{1}.jpg", "m/{0}/{1}.png", "*"),
+    ],
+)
+def test_folders_of_which_each_image_has_one_may_be_classes(
+    tmp_path: Path, image: str, mask: str, open_name: str
+) -> None:
+    draw_folders(tmp_path, image, mask, ("cat", "dog"))
+    found = paired(tmp_path / "i", tmp_path / "m")
+    masks = {kind: f"m/{kind}{open_name}/*.png" for kind in ("cat", "dog")}
+    assert len(found.entries) == 8 and found.may_be_classes == masks
+    written = folder(tmp_path, found.dataset["images"], masks, classes=["background", "cat", "dog"])
+    assert sorted(ids.max() for ids in class_ids(written).values()) == [1] * 4 + [2] * 4
+
+
+@pytest.mark.parametrize("kinds", [("train", "val"), ("p1", "p2"), ("cat",)])
+def test_folders_of_splits_or_with_numbers_are_no_classes(tmp_path: Path, kinds: tuple[str, ...]) -> None:
+    draw_folders(tmp_path, "i/{0}{1}.jpg", "m/{0}/{0}{1}.png", kinds)
+    assert not paired(tmp_path / "i", tmp_path / "m").may_be_classes
+
+
+def test_folders_that_may_be_classes_are_asked_about_unless_their_masks_hold_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_folders(tmp_path, "i/{0}{1}.jpg", "m/{0}/{0}{1}.png", ("cat", "dog"))
+    _, said = init(capsys, tmp_path / "i", tmp_path / "m")
+    assert (
+        "Check: the masks lie in folders, cat, dog, and hold 0 and 255 alike: if these are classes, write "
+        "masks: {cat: 'm/cat/*.png', dog: 'm/dog/*.png'} and classes: [background, cat, dog] in place"
+    ) in said
+    draw_folders(tmp_path, "i/{0}{1}.jpg", "m/{0}/{0}{1}.png", ("dog",), value=100)
+    assert "if these are classes" not in init(capsys, tmp_path / "i", tmp_path / "m")[1]
+
+
 def test_of_classes_inside_each_other_the_smaller_lies_on_top(tmp_path: Path) -> None:
     cup = np.hypot(*np.mgrid[-24:24, -32:32]) < 4
     draw_kinds(tmp_path, "i/{}.jpg", {"m/{}_cup.png": cup, "m/{}_disc.png": DISC})
