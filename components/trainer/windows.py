@@ -89,8 +89,8 @@ class RandomWindows:
     """Numbered windows at random places of some pictures.
 
     Pictures are dealt out in rounds, in each of which a picture has as many windows as its pixels fill, one
-    at least, in an order of its own. So every picture comes by, and no pixel much more often than another,
-    however short an epoch is.
+    at least, in an order of its own. So every picture comes by, and none much more often than its size asks
+    for, however short an epoch is. Windows lie inside, as evenly as they can: few show what is at the border.
 
     A share of the windows is laid around a pixel of a class instead: of a class drawn first, evenly among
     those that occur but for the commonest, which the others show, in a picture drawn evenly among those that

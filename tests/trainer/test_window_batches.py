@@ -114,6 +114,15 @@ def test_validation_has_an_even_selection_of_the_windows(at_most: int, number: i
     assert_equal_batches(list(grid_pairs(pictures, SIZE, at_most)), list(pairs))
 
 
+def test_a_selection_of_the_windows_is_of_all_their_places() -> None:
+    # Each window shows its own place of 2 x 2, and there are as many pictures as windows are asked for.
+    image = np.repeat(np.repeat(np.arange(4, dtype=np.uint8).reshape(2, 2), 8, axis=0), 12, axis=1)
+    pictures = [Picture(np.stack([image] * 3, axis=-1), np.zeros((16, 24), np.uint8))] * 64
+    shown = [int(image[0, 0, 0]) for image, _ in grid_pairs(pictures, SIZE, 64).as_numpy_iterator()]
+    counts = np.bincount(shown, minlength=4)
+    assert counts.sum() == 64 and counts.min() >= 8
+
+
 @pytest.fixture
 def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes ``Examples`` of pictures instead of files."""
