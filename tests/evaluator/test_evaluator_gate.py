@@ -4,7 +4,7 @@ import re
 from decimal import Decimal
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from components.evaluator.gate import Threshold, explain
@@ -72,6 +72,10 @@ def test_a_regression_names_both_numbers(version: str, served: str) -> None:
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.025]))
+# Three digits would print 0.860 and 0.850, which are no more apart than the margin.
+@example(0.8596, 0.87, 0.01)
+@example(0.8496, 0.87, 0.02)
+@example(0.8446, 0.87, 0.025)
 def test_a_verdict_on_a_regression_follows_from_the_printed_numbers(
     value: float, baseline: float, margin: float
 ) -> None:

@@ -78,9 +78,24 @@ def test_a_key_without_the_group_s_part_stands_alone() -> None:
     assert set(split.values()) == {"train", "val", "test"}
 
 
-def test_too_few_groups_are_an_error_that_says_so() -> None:
-    with pytest.raises(StageError, match="in 1 groups"):
-        assign_splits(entries(20), SplitConfig(group="^0"))
+@pytest.mark.parametrize(("count", "filled"), [(3, [1, 1, 1]), (4, [1, 1, 2]), (20, [1, 9, 10])])
+def test_large_shares_leave_every_split_a_group(count: int, filled: list[int]) -> None:
+    splits = assign_splits(entries(count), SplitConfig(val=0.45, test=0.5))
+    assert [len(splits[name]) for name in ("train", "val", "test")] == filled
+
+
+def test_what_matches_no_group_s_pattern_stands_alone_beside_the_groups() -> None:
+    clips = [Entry(f"seq{clip}_{frame}", "", "") for clip in range(5) for frame in range(3)]
+    photos = [Entry(f"photo{number}", "", "") for number in range(5)]
+    split = split_of([*clips, *photos], SplitConfig(val=0.2, test=0.2, group=r"^(seq\d+)_"))
+    assert set(split.values()) == {"train", "val", "test"}
+    assert all(len({split[f"seq{clip}_{frame}"] for frame in range(3)}) == 1 for clip in range(5))
+
+
+@pytest.mark.parametrize(("count", "group", "groups"), [(20, "^0", 1), (2, None, 2)])
+def test_too_few_groups_are_an_error_that_says_so(count: int, group: str | None, groups: int) -> None:
+    with pytest.raises(StageError, match=f"in {groups} groups"):
+        assign_splits(entries(count), SplitConfig(group=group))
 
 
 def test_a_group_pattern_that_matches_nothing_is_an_error() -> None:

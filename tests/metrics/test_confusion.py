@@ -129,6 +129,12 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
 @settings(max_examples=20)
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
 def test_a_mask_survives_png(mask: np.ndarray) -> None:
@@ -147,8 +153,9 @@ def test_a_mask_that_pillow_alone_would_refuse_for_its_size_is_read() -> None:
         png(Image.effect_noise((32, 32), 64))[:500],
         png(Image.new("RGB", (2, 2))),
         png(Image.new("P", (2, 2))),
+        jpeg(Image.new("L", (2, 2))),
     ],
-    ids=["empty", "text", "truncated", "RGB", "palette"],
+    ids=["empty", "text", "truncated", "RGB", "palette", "JPEG"],
 )
 def test_bytes_that_are_no_mask_are_an_error(encoded: bytes) -> None:
     with pytest.raises(MaskError, match="PNG"):

@@ -173,6 +173,7 @@ def test_a_run_with_two_test_images_gets_a_page_with_all_that_was_found(
     mean_iou = data.intervals["mean_iou"]
     assert mean_iou
     ious = sorted(map(iou, ("10.png", "11.png")))
+    assert [item.iou for item in data.gallery] == pytest.approx(ious)
     assert (mean_iou.low, mean_iou.high) == pytest.approx(ious, abs=1e-9)
     assert [data.iou(each.name) is None for each in data.classes] == [False, False, True]
     assert data.history and data.history.epochs[0]["val_loss"] is None

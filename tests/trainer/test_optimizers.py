@@ -57,6 +57,14 @@ def test_a_warm_up_survives_serialisation() -> None:
     assert [float(again(step)) for step in (0, 4, 9)] == [float(schedule(step)) for step in (0, 4, 9)]
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_momentum_is_the_recipes_and_nesterovs(momentum: float) -> None:
+    training = TrainingConfig(optimizer="sgd", momentum=momentum)
+    [phase, *_] = phases(training)
+    config = build_optimizer(training, phase, STEPS).get_config()
+    assert (config["momentum"], config["nesterov"]) == (momentum, momentum > 0)
+
+
 def test_fine_tuning_is_a_phase_of_its_own_at_a_lower_rate() -> None:
     first, second = phases(TrainingConfig(epochs=3, warmup_epochs=1, fine_tuning_epochs=2))
     assert (first.epochs, first.learning_rate, first.warmup_epochs) == (3, 1e-3, 1)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import StageError
+from components.trainer import windows as windows_module
 from components.trainer.pictures import Picture, keep
 from components.trainer.windows import Place, RandomWindows, cut, cut_of_grid, grid
 
@@ -59,6 +60,12 @@ def test_the_grid_counts_every_pixel_once(size: tuple[int, int]) -> None:
         for place in grid([whole], *size):
             window = cut_of_grid(whole, place, *size)
             assert window.image.shape == (*size, 2) and window.class_ids.shape == size
+            # Inside the picture; of a smaller one's, about its centre.
+            starts = [
+                min(start, own - side) if own >= side else -((side - own + 1) // 2)
+                for start, own, side in zip(place[1:], shape, size, strict=True)
+            ]
+            np.testing.assert_array_equal(window.image, cut(whole, *starts, *size).image)
             counted = window.class_ids != 255
             low, high = window.image[counted].astype(int).T
             np.testing.assert_array_equal(low, window.class_ids[counted])
@@ -110,14 +117,17 @@ def test_random_windows_reach_every_place_evenly() -> None:
     assert set(tops) == {0, 1, 2} and min(tops.values()) > 900
 
 
-def test_a_rare_class_is_shown_as_often_as_others_in_whichever_picture_it_is() -> None:
-    """Class 2 has a pixel in each of two of ten pictures, class 1 a tenth of them all, class 0 the rest."""
+@pytest.mark.parametrize(("most", "some", "rare"), [(0, 1, 2), (2, 0, 1)])
+def test_a_rare_class_is_shown_as_often_as_others_in_whichever_picture_it_is(
+    most: int, some: int, rare: int
+) -> None:
+    """The rare class has a pixel in each of two of ten pictures, another one a tenth of them all."""
     pictures = []
     for number in range(10):
-        class_ids = np.zeros((40, 50), np.uint8)
-        class_ids[:4] = 1
+        class_ids = np.full((40, 50), most, np.uint8)
+        class_ids[:4] = some
         if number in (3, 7):
-            class_ids[20 + number, 30] = 2
+            class_ids[20 + number, 30] = rare
         class_ids[30] = 255
         pictures.append(Picture(np.zeros((40, 50, 3), np.uint8), class_ids))
     windows = random_windows(pictures, foreground=1.0)
@@ -126,12 +136,23 @@ def test_a_rare_class_is_shown_as_often_as_others_in_whichever_picture_it_is() -
     for number in range(1000):
         place = windows.place(number)
         middle = cut(pictures[place.picture], place.top + 2, place.left + 2, 4, 4).class_ids
-        if 2 in middle:
+        if rare in middle:
             holders[place.picture] += 1
         # Windows at the picture's upper edge have what they are laid around above their middle.
-        shown[2 if 2 in middle else 1 if place.top <= 3 else 0] += 1
-    assert shown[0] == 0 and min(shown[1], shown[2]) > 420
+        shown[rare if rare in middle else some if place.top <= 3 else most] += 1
+    assert shown[most] == 0 and min(shown[some], shown[rare]) > 420
     assert set(holders) == {3, 7} and min(holders.values()) > 180
+
+
+def test_a_class_is_found_wherever_it_is_in_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    class_ids = picture(30, 40).class_ids
+    at_once = windows_module._search(class_ids, 3, np.random.default_rng(0))
+    monkeypatch.setattr(windows_module, "_BLOCK_PIXELS", 7)
+    in_blocks = windows_module._search(class_ids, 3, np.random.default_rng(0))
+    assert at_once[0].tolist() == in_blocks[0].tolist() == np.bincount(class_ids.ravel()).tolist()
+    for class_id, positions in in_blocks[1].items():
+        assert (class_ids.ravel()[positions] == class_id).all()
+        assert sorted(positions) == sorted(at_once[1][class_id])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.33, 1.0])
