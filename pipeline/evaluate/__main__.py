@@ -9,8 +9,8 @@ the test split of the recipe's folder. The recipe says how files and masks are r
 for; its classes must be the model's.
 
 Ends with 0 if the model would pass the gate, 3 if not, 1 if the evaluation failed, 2 if the command, the
-recipe, the model or the data path is wrong or --output cannot be written to or is another evaluation's, 130
-if it was interrupted.
+recipe, the model or the data path is wrong or --output cannot be written to or has another evaluation at
+work or somebody else's page, 130 if it was interrupted.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from components.dataset.contracts import SPLITS_FILE
 from components.imports import OPTIONAL_TO_KERAS, quick_imports
 from components.model_store import store
 from components.model_store.description import (
@@ -37,7 +36,6 @@ from components.model_store.description import (
     reads_upright,
     value_range,
 )
-from components.report.data import DATA_FILE, PAGE_FILE
 from components.report.run_summary import RunSummary
 from components.streams import end_process, open_missing_streams
 from pipeline import interrupt
@@ -75,14 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if recipe.dataset.root and os.path.realpath(args.output) == os.path.realpath(recipe.dataset.root):
                 raise ValueError(f"--output {args.output} is the folder of the data; choose another")
             args.output.mkdir(parents=True, exist_ok=True)
-            is_ours = log.exists()
             held.enter_context(sole_evaluation(log))
-            if is_ours:
-                # Beside a log of what failed, an earlier page would be taken for this model's.
-                for left in (PAGE_FILE, DATA_FILE, SPLITS_FILE):
-                    (args.output / left).unlink(missing_ok=True)
-                # Not removed: it bears the lock.
-                os.truncate(log, 0)
         except OSError as error:
             print(f"{error.filename}: {error.strerror}", file=sys.stderr)
             return USAGE

@@ -391,17 +391,12 @@ def test_a_folder_that_cannot_be_read_as_the_recipe_says_ends_with_1_and_its_cau
     assert "Failed: " in done.out and "dataset.max_rejected_fraction" in done.out
     assert sorted(path.name for path in (home / "evaluation").iterdir()) == ["evaluation.log"]
 
-    # Without that log they are somebody else's, also on a disk without locks, where one may be at work.
-    (home / "evaluation/evaluation.log").unlink()
+    # On a disk without locks another one may be at work.
     (home / "evaluation/.evaluation-other").mkdir()
-    somebodys = [home / "evaluation" / name for name in ("index.html", "splits.csv")]
-    for file in somebodys:
-        file.write_text("somebody's")
     with monkeypatch.context() as without_locks:
         without_locks.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
         done = evaluate("--data", "other")
     assert done.code == 1 and "dataset.max_rejected_fraction" in done.out
-    assert [file.read_text() for file in somebodys] == ["somebody's"] * 2
     assert (home / "evaluation/.evaluation-other").is_dir()
 
     done = evaluate("--data", "other", "--set", "beam.options=[--direct_runner_bundle_repeat=x]")
@@ -479,15 +474,28 @@ def test_a_second_evaluation_into_one_folder_ends_with_2_and_leaves_the_first_on
     assert set(output.iterdir()) == set(files)
 
 
+@pytest.mark.parametrize("name", ["index.html", "report.json", "splits.csv"])
+def test_results_without_an_evaluations_log_are_somebody_elses_and_stay(
+    home: Path, evaluate: Evaluate, name: str
+) -> None:
+    # A broken link is a file of that name, too, which writing would replace.
+    (home / "mine/.evaluation-mine").mkdir(parents=True)
+    (home / "mine" / name).symlink_to("nowhere")
+    done = evaluate("--output", "mine")
+    said = f"--output mine has {name} and no evaluation.log, so that no evaluation wrote it; choose another\n"
+    assert done == (2, "", said)
+    assert sorted(path.name for path in (home / "mine").iterdir()) == [".evaluation-mine", name]
+
+
 def test_what_an_evaluation_that_was_killed_has_left_goes_with_the_next(tmp_path: Path) -> None:
     (remains := tmp_path / ".evaluation-killed").mkdir()
     (remains / "examples").touch()
     for name in (".index.html.7", ".report.json.7", ".splits.csv.7"):
         (tmp_path / name).touch()
-    log = tmp_path / "evaluation.log"
+    (log := tmp_path / "evaluation.log").write_text("killed")
     with sole_evaluation(log), scratch(tmp_path) as folder:
         assert set(tmp_path.iterdir()) == {folder, log}
-    assert list(tmp_path.iterdir()) == [log]
+    assert list(tmp_path.iterdir()) == [log] and not log.read_text()
 
 
 @pytest.mark.parametrize("named", ["tiny", "runs/tiny/serving/tiny", "runs/tiny/serving/tiny/3"])
