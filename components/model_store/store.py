@@ -63,6 +63,7 @@ _DAMAGED = ".damaged"
 _OUT_OF_SERVICE = re.compile(rf"({re.escape(_WITHDRAWN)}|{re.escape(_DAMAGED)})-(?P<number>[0-9]+)")
 _HIGHEST = 2**63 - 1
 """A server's versions are signed integers of 64 bits."""
+_NOT_REMOVED = "%s cannot be removed: %s; do it by hand"
 _TRIES = 100
 """Numbers that a push asks for; nobody but another writer without the lock can take even one of them."""
 
@@ -291,6 +292,8 @@ def publish(
 def prune(base: Path, keep: int) -> list[int]:
     """Removes all versions but the ``keep`` newest, and what others who were killed have left half done.
 
+    A version that cannot be removed stays, with a warning.
+
     Returns:
         The numbers of the versions removed, ascending.
 
@@ -299,13 +302,19 @@ def prune(base: Path, keep: int) -> list[int]:
     """
     if keep < 1:
         raise ValueError(f"keep is {keep}; at least 1 version, the newest, stays")
+    removed = []
     with _locked(base):
-        superfluous = versions(base)[:-keep]
-        for number in superfluous:
-            leaving = base / f"{_REMOVING}-{number}"
-            (base / str(number)).rename(leaving)
-            _remove(leaving)
-    return superfluous
+        for number in versions(base)[:-keep]:
+            version, leaving = base / str(number), base / f"{_REMOVING}-{number}"
+            try:
+                version.rename(leaving)
+            except OSError as error:
+                # Another user's, where only the owner may rename what is in a directory.
+                logger.warning(_NOT_REMOVED, version, error)
+            else:
+                _remove(leaving)
+                removed.append(number)
+    return removed
 
 
 def already_served(candidate: Path, serving_dir: Path) -> Version | None:
@@ -442,7 +451,7 @@ def _remove(path: Path) -> None:
         else:
             shutil.rmtree(path)
     except OSError as error:
-        logger.warning("%s cannot be removed: %s; do it by hand", path, error)
+        logger.warning(_NOT_REMOVED, path, error)
 
 
 def _flush(directory: Path) -> None:

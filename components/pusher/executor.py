@@ -85,14 +85,25 @@ class Executor(tfx_pusher.Executor):
                 sign=lambda copy: signing.sign(copy, key) if key else None,
             )
             logger.info("pushed as version %d", version)
-        removed = store.prune(base, exec_properties[KEEP_VERSIONS_KEY])
-        if removed:
-            logger.info("removed old versions: %s", ", ".join(map(str, removed)))
-
         pushed_model.set_int_custom_property(ALREADY_SERVED, int(served is not None))
         self._MarkPushed(
             pushed_model, pushed_destination=str(base / str(version)), pushed_version=str(version)
         )
+        _remove_old_versions(base, exec_properties[KEEP_VERSIONS_KEY])
+
+
+def _remove_old_versions(base: Path, keep: int) -> None:
+    """Prunes, whatever comes of it: the model is served, and a stage that failed would say that it is not."""
+    try:
+        removed = store.prune(base, keep)
+    except KeyboardInterrupt:
+        # `pipeline.interrupt` remembers it, and the run ends after this stage.
+        logger.warning("interrupted: old versions under %s stay until the next push", base)
+    except (OSError, StageError) as error:
+        logger.warning("old versions under %s stay until the next push: %s", base, error)
+    else:
+        if removed:
+            logger.info("removed old versions: %s", ", ".join(map(str, removed)))
 
 
 def _new_token(base: Path, given: str | None) -> str:

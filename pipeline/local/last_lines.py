@@ -27,6 +27,8 @@ def last_lines(ended: Ended, recipe: Recipe, workdir: WorkDir, log: Path) -> Ite
     summary = ended.summary
     if ended.interrupted:
         yield Line(f"{summary.reasons[0]}; run the same command again to go on from there", Tone.WARNING)
+        if summary.pushed_now:
+            yield _pushed_line(summary)
         yield from _places(ended, workdir, log)
         return
     yield Line("")

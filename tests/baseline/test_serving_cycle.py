@@ -1,6 +1,7 @@
 """Baseline and Pusher in TFX's own runner: what is run again, and what is taken from the cache."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from candidates import write_candidate
@@ -17,6 +18,7 @@ from tfx.types import standard_artifacts
 from components.baseline.component import Baseline
 from components.model_store import store
 from components.pusher.component import Pusher
+from components.pusher.executor import Executor
 
 
 @component
@@ -195,15 +197,10 @@ def test_going_back_to_an_earlier_model_pushes_it_as_the_newest(workplace: Workp
 def test_a_run_killed_right_after_the_push_does_not_push_twice(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prune = store.prune
-
-    def killed(base: Path, keep: int) -> list[int]:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(store, "prune", killed)
-    with pytest.raises(KeyboardInterrupt):
-        workplace.run("one")
-    monkeypatch.setattr(store, "prune", prune)
+    with monkeypatch.context() as killed:
+        killed.setattr(Executor, "_MarkPushed", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            workplace.run("one")
     (pushed,) = store.versions(workplace.serving_dir)
     assert workplace.run("one") == ALL_CACHED | {"Pusher": "COMPLETE"}
     assert store.versions(workplace.serving_dir) == [pushed]

@@ -283,6 +283,24 @@ def test_what_cannot_be_removed_keeps_no_new_version_from_coming(
     assert "do it by hand" in caplog.text
 
 
+def test_a_version_that_cannot_be_taken_away_keeps_no_other_from_going(
+    base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (1, 2, 3):
+        write_model(base / str(number))
+    rename = Path.rename
+
+    def another_users(source: Path, target: Path) -> Path:
+        if source.name == "1":
+            raise PermissionError(1, "Operation not permitted", str(source))
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", another_users)
+    assert store.prune(base, keep=1) == [2]
+    assert store.versions(base) == [1, 3]
+    assert f"{base / '1'} cannot be removed: [Errno 1]" in caplog.text
+
+
 def test_pruning_that_is_killed_leaves_no_half_of_a_version(model: Path, base: Path) -> None:
     for number in (1, 2):
         write_model(base / str(number))

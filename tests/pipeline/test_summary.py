@@ -24,7 +24,7 @@ from components.dataset.contracts import (
     ServingCheck,
     TrainingHistory,
 )
-from components.report.run_summary import RunSummary, summarize
+from components.report.run_summary import INTERRUPTED, RunSummary, summarize
 from pipeline.config import load_recipe
 from pipeline.local.last_lines import last_lines
 from pipeline.local.run import Ended
@@ -161,6 +161,17 @@ def test_a_pushed_model_comes_with_what_was_measured_and_the_commands_that_use_i
     assert [line for line in lines if "-m pipeline.serve --model_name shapes --model_base_path" in line]
     assert [
         line for line in lines if "-m pipeline.predict IMAGE --server localhost:8500 --model shapes" in line
+    ]
+
+
+def test_an_interrupted_run_says_what_it_has_pushed(tmp_path: Path) -> None:
+    summary, _ = summary_and_lines(tmp_path, {}, pushed=True)
+    summary = summary.model_copy(update={"outcome": "failed", "reasons": (f"{INTERRUPTED}Pusher",)})
+    ended = Ended(summary, interrupted=True, report_obstacle=None)
+    lines = last_lines(ended, load_recipe("shapes"), WorkDir(tmp_path), tmp_path / "log")
+    assert [line.text for line in lines][:2] == [
+        "interrupted in Pusher; run the same command again to go on from there",
+        f"Pushed version 7: {tmp_path}/serving/7",
     ]
 
 

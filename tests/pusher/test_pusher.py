@@ -5,6 +5,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from pydantic import ValidationError
@@ -227,6 +228,23 @@ def test_only_the_newest_versions_are_kept(tmp_path: Path, serving_dir: Path) ->
     assert store.versions(serving_dir) == numbers[1:]
     push(tmp_path, serving_dir, "three", keep=1)
     assert store.versions(serving_dir) == numbers[2:]
+
+
+@pytest.mark.parametrize(
+    "obstacle", [PermissionError(13, "Permission denied"), StageError("no locks"), KeyboardInterrupt()]
+)
+def test_a_model_is_pushed_whatever_keeps_old_versions(
+    tmp_path: Path,
+    serving_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    obstacle: BaseException,
+) -> None:
+    monkeypatch.setattr(store, "prune", Mock(side_effect=obstacle))
+    pushed = push(tmp_path, serving_dir)
+    served = store.newest(serving_dir)
+    assert served and pushed.get_string_custom_property("pushed_version") == str(served.number)
+    assert f"old versions under {serving_dir} stay until the next push" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["segmentation", "pets_unet-2.1", "_a"])
