@@ -61,11 +61,11 @@ def test_the_grid_counts_every_pixel_once(size: tuple[int, int]) -> None:
             window = cut_of_grid(whole, place, *size)
             assert window.image.shape == (*size, 2) and window.class_ids.shape == size
             # Inside the picture; of a smaller one's, about its centre.
-            starts = [
+            top, left = (
                 min(start, own - side) if own >= side else -((side - own + 1) // 2)
                 for start, own, side in zip(place[1:], shape, size, strict=True)
-            ]
-            np.testing.assert_array_equal(window.image, cut(whole, *starts, *size).image)
+            )
+            np.testing.assert_array_equal(window.image, cut(whole, top, left, *size).image)
             counted = window.class_ids != 255
             low, high = window.image[counted].astype(int).T
             np.testing.assert_array_equal(low, window.class_ids[counted])
