@@ -7,6 +7,8 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from pipeline.kubeflow_config import StageName
+
 _LONGEST_VALUE = 60
 _REQUIREMENTS = {
     "model_type": "should be a block of keys",
@@ -25,13 +27,7 @@ MOVED: Final = {
     "augmentation.zoom": ("augmentation.scale_crop", "zoom 0.1 is scale_crop [0.9, 1.1]"),
     **{
         f"kubeflow.{where}.beam_options": ("beam", "one engine for all stages, in the recipe's words")
-        for where in (
-            "defaults",
-            *(
-                f"stages.{name}"
-                for name in ("ImageMaskExampleGen", "StatisticsGen", "Transform", "Evaluator")
-            ),
-        )
+        for where in ("defaults", *(f"stages.{name}" for name in get_args(StageName)))
     },
     "model.average_mirrored": ("model.test_time_augmentation.horizontal_flip", ""),
     "model.average_scales": ("model.test_time_augmentation.scales", ""),

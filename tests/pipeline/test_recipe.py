@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from components.trainer.config import TrainerSettings
 from pipeline.config import Recipe, list_recipes, load_recipe
+from pipeline.kubeflow_config import StageName
 from pipeline.recipe_errors import MOVED, RecipeError, all_keys
 from pipeline.recipe_yaml import load_yaml
 
@@ -531,3 +533,9 @@ def test_a_key_that_moved_is_gone_and_its_successor_exists(old: str) -> None:
     keys = set(all_keys(Recipe))
     successor, _ = MOVED[old]
     assert old not in keys and successor.replace(".stages.Trainer.", ".stages.") in keys
+
+
+@pytest.mark.parametrize("stage", get_args(StageName))
+def test_beam_options_of_every_stage_have_moved_to_beam(stage: str) -> None:
+    [problem] = problems_of(f"kubeflow.stages.{stage}.beam_options=[]")
+    assert "; use beam (one engine for all stages" in problem
