@@ -171,7 +171,8 @@ class AugmentationConfig(Settings):
     brightness: Share = 0.0
     """Largest change either way, as a share of the full range."""
     contrast: Share = 0.0
-    """Largest change either way, as a share."""
+    """Largest change either way, as a share, about the mean of the whole input: with ``transform.resize:
+    letterbox`` its black padding is part of that, so pictures become lighter and darker, too."""
     saturation: Share = 0.0
     """Largest change either way, as a share."""
     hue: float = Field(default=0.0, ge=0.0, le=0.5)
