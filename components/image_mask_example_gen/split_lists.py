@@ -1,7 +1,6 @@
 """Lists and tables that name a split's pairs: which files they are read as, and which pairs they mean."""
 
 import csv
-import io
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple, Self
 
 from components.errors import StageError, printable
-from components.folders import open_file
 from components.image_mask_example_gen.layouts.file_pattern import composed
 from components.image_mask_example_gen.layouts.layout import Entry
+from components.text_files import read_names, windows_spelling
 
 TABLES: Final = (".csv", ".tsv")
 """Suffixes of files with rows of cells."""
@@ -42,8 +41,12 @@ class PairNames:
 
         Upper and lower case count only where nothing else tells two of them apart. A name with a folder
         beside a pair's own is not that pair's: where ``val/1.png`` is missing, ``train/1.png`` is not it.
+        One that is no UTF-8 is that of the same bytes, or else what Windows-1252 reads in them.
         """
-        name = _slashed(name)
+        spellings = filter(None, (name, windows_spelling(name)))
+        return next(filter(None, map(self._find, map(_slashed, spellings))), [])
+
+    def _find(self, name: str) -> list[str]:
         for called in (name, _stemmed(name)):
             files = {
                 file: others
@@ -107,7 +110,7 @@ def listed_names(root: Path, path: str, key: str, names: PairNames) -> Iterator[
       StageError: it cannot be read.
       AmbiguousColumnsError: it is a table, and two of its columns name pairs, and not the same.
     """
-    text = read_declaration(root, path, key)
+    text = read_names(root, path, key)
     if is_table(path):
         yield from table_names(path, read_table(text), names)
         return
@@ -237,20 +240,7 @@ def is_table(path: str) -> bool:
 
 def read_table(text: str) -> list[list[str]]:
     """Splits a table into rows of cells, by the separator that its headings have most of."""
-    head = text.partition("\n")[0]
+    lines = text.splitlines()
     # A cell may hold a whole mask, as run lengths or points; all of the text is in memory anyway.
     csv.field_size_limit(sys.maxsize)
-    return list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count)))
-
-
-def read_declaration(root: Path, path: str, key: str) -> str:
-    """Reads a list or table; what is no UTF-8 stays as names of files have it.
-
-    Raises:
-      StageError: it cannot be read; the message begins with ``key``.
-    """
-    try:
-        with open_file(root / path) as file:
-            return io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape").read()
-    except OSError as error:
-        raise StageError(f"{key}: {path} cannot be read under {root}: {error.strerror}") from error
+    return list(csv.reader(lines, delimiter=max(",;\t", key="".join(lines[:1]).count)))

@@ -20,11 +20,11 @@ from components.image_mask_example_gen.split_lists import (
     PairNames,
     is_table,
     listed_names,
-    read_declaration,
     read_table,
     table_names,
 )
 from components.settings import Settings
+from components.text_files import encoding_doubt, read_names
 
 OFFICIAL: Final = "the dataset's own list"
 
@@ -281,7 +281,7 @@ class _Members:
                     f"{printable(found[0])} and {printable(found[1])}; write the folder with the name"
                 )
             if not found and not (number == 1 and is_table(path)):  # Headings are no name.
-                where = f"{path}, line {number}; no file has this name"
+                where = f"{path}, line {number}; no file has this name{encoding_doubt(spellings)}"
                 self.missing.append(Rejection(spellings[0], Reason.LISTED_ONLY, where))
             yield from found
 
@@ -293,7 +293,7 @@ class _Members:
           AmbiguousColumnsError: two of its columns name pairs, and not the same.
         """
         path = str(split.csv)
-        rows = read_table(read_declaration(self._root, path, f"{key}.csv"))
+        rows = read_table(read_names(self._root, path, f"{key}.csv"))
         headings = rows[0] if rows else []
         if split.column not in headings:
             raise StageError(

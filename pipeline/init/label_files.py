@@ -22,6 +22,7 @@ from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.label_mapping import raw_word
 from components.image_mask_example_gen.matlab import MatlabError, read_variables
 from components.imaging.palette import Color
+from components.text_files import decode_text
 from pipeline.init import InitError
 
 SUFFIXES: Final = (".txt", ".csv", ".tsv", ".json", ".yaml", ".yml", ".mat")
@@ -153,9 +154,8 @@ def _checked(classes: ClassNames) -> ClassNames:
 
 
 def _text(data: bytes) -> str:
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        text = data.decode(encoding)
+        text = decode_text(data)
     except UnicodeDecodeError:
         raise InitError("no text file of names in UTF-8; save it as one") from None
     if "\0" in text:

@@ -21,12 +21,12 @@ from components.image_mask_example_gen.split_lists import (
     Line,
     PairNames,
     listed_names,
-    read_declaration,
     read_table,
     table_names,
 )
 from components.image_mask_example_gen.split_names import SPELLINGS, split_name
 from components.image_mask_example_gen.suffixes import PICTURES
+from components.text_files import encoding_doubt, read_names
 from pipeline.init import InitError
 from pipeline.init.files import absolute, may_hold_anything, some
 from pipeline.init.name_patterns import escape
@@ -282,11 +282,12 @@ def _in_lists(
         return "segmentation" not in key[0].lower(), len(key[1])
 
     best: tuple[float, _Source] | None = None
+    strange: dict[str, str] = {}
     for key in sorted(groups, key=likely)[:_MOST_FILES]:
         splits: dict[str, _Split] = {}
         listed = spoken_of = 0
         lines_of: dict[str, list[Line]] = {}
-        unreadable: dict[str, str] = {}
+        useless: dict[str, str] = {}
         told: set[str] = set()
         for split, paths in groups[key].items():
             for path in paths:
@@ -294,7 +295,7 @@ def _in_lists(
                     lines_of[path] = _lines(root, path, names)
                 except StageError as error:
                     unused.append(str(error))
-                    unreadable.setdefault(split, path)
+                    useless.setdefault(split, path)
             readable = [path for path in paths if path in lines_of]
             lines = [spellings for path in readable for _, spellings in lines_of[path]]
             images = [image for spellings in lines for image in names.find_first(spellings)]
@@ -303,16 +304,24 @@ def _in_lists(
             if members := pairs.intersection(images):
                 splits[split] = _Split({"list": _one_or_all(readable)}, members)
                 listed, spoken_of = listed + len(lines), spoken_of + len(images)
+        united = frozenset().union(*(split.images for split in splits.values()))
+        # Where the others name all pairs, one of none is of pictures that are not there, such as the test's.
+        if united != pairs:
+            for split in sorted(groups[key].keys() - told - useless.keys()):
+                path = groups[key][split][0]
+                doubt = encoding_doubt(name for _, spellings in lines_of[path] for name in spellings)
+                if united:
+                    useless[split] = path
+                    unused.append(f"{_NOT_USED}: {printable(path)} names no pair{doubt}")
+                elif doubt or key[1] == "{}" or _tells_apart(groups[key]):
+                    strange[path] = doubt
         # Without the only list of a split the others divide otherwise: where test cannot be read, val would
         # be the test. One beside another, such as a table of masks beside train.txt, is no loss.
         needless = told | ({"trainval"} if "train" in told else set())
-        if missing := [path for split, path in unreadable.items() if split not in needless]:
-            if lines_of:
-                unused.append(
-                    f"{_NOT_USED}: {some(list(lines_of))}, as {printable(missing[0])} belongs to them"
-                )
+        if missing := [path for split, path in useless.items() if split not in needless]:
+            if others := [path for path in lines_of if path not in missing]:
+                unused.append(f"{_NOT_USED}: {some(others)}, as {printable(missing[0])} belongs to them")
             continue
-        united = frozenset().union(*(split.images for split in splits.values()))
         if not united or max(spoken_of / listed, len(united) / len(pairs)) < _FITS:
             continue
         if united == pairs and splits.keys() <= {"train", "trainval"}:
@@ -320,6 +329,8 @@ def _in_lists(
         quality = min(1.0, spoken_of / listed) * len(united) / len(pairs)
         if best is None or quality > best[0]:
             best = quality, _Source("lists", splits)
+    if not best and strange:
+        unused.append(f"{_NOT_USED}: {some(list(strange))} name no pair{max(strange.values())}")
     return best[1] if best else None
 
 
@@ -340,7 +351,7 @@ def _in_tables(
     for path in islice(_of_kind(files, TABLES), _MOST_FILES):
         try:
             _check_small(root, path)
-            rows = read_table(read_declaration(root, path, _NOT_USED))
+            rows = read_table(read_names(root, path, _NOT_USED))
         except StageError as error:
             unused.append(str(error))
             continue
@@ -349,6 +360,10 @@ def _in_tables(
             values = Counter(cells.values())
             spelt = _spelt(heading, list(islice(values, _MOST_VALUES + 1)))
             if len(values) > _MOST_VALUES or not _tells_apart([spelt.get(value) for value in values]):
+                continue
+            told = f"{_NOT_USED}: {printable(path)} tells splits in the column {printable(heading)}"
+            if doubt := encoding_doubt([heading]):
+                unused.append(told + doubt)
                 continue
             names = names or PairNames(entries, alone)
             members: dict[str, set[str]] = defaultdict(set)
@@ -361,12 +376,15 @@ def _in_tables(
                 if (split := spelt.get(cells.get(number, ""))) is not None:
                     members[split].update(names.find_first(others))
             kept = {split: of for split, images in members.items() if (of := pairs.intersection(images))}
-            if len(frozenset().union(*kept.values())) < _FITS * len(pairs):
+            named = len(frozenset().union(*kept.values()))
+            if named < _FITS * len(pairs):
+                doubt = encoding_doubt(name for _, spellings in lines for name in spellings)
+                unused.append(f"{told}, but names {named} of {len(pairs)} pairs{doubt}")
                 continue
             splits = {}
             for split, images in kept.items():
-                told = _one_or_all([value for value in spelt if spelt[value] == split])
-                splits[split] = _Split({"csv": path, "column": heading, "value": told}, images)
+                said = _one_or_all([value for value in spelt if spelt[value] == split])
+                splits[split] = _Split({"csv": path, "column": heading, "value": said}, images)
             return _Source("tables", splits)
     return None
 
@@ -448,7 +466,7 @@ def _unread(root: Path, files: Sequence[str]) -> Iterator[str]:
     for path in islice(_of_kind(files, {".json"}), _MOST_FILES):
         try:
             _check_small(root, path)
-            content = json.loads(read_declaration(root, path, path))
+            content = json.loads(read_names(root, path, path))
         except (StageError, ValueError, RecursionError):
             continue
         keys = content[0] if isinstance(content, list) and content else content

@@ -13,13 +13,17 @@ from conftest import disc_pair
 from ingested import ingest, names_of
 from PIL import Image
 
+from components import text_files
 from components.dataset.features import SPLITS
 from components.folders import open_file
-from components.image_mask_example_gen import split_lists
+from components.image_mask_example_gen.layouts.layout import Entry, Scan
+from components.image_mask_example_gen.split_lists import PairNames
 from components.image_mask_example_gen.split_names import innermost_split, split_name
+from components.image_mask_example_gen.splits import SplitConfig, declare
 from pipeline.config import Recipe, load_recipe
 from pipeline.init.__main__ import main
 from pipeline.init.name_patterns import folder_pattern
+from pipeline.init.splits import FoundSplits, find_splits
 
 Case = Callable[[str], Path]
 Names = Mapping[str, set[str]]
@@ -557,7 +561,7 @@ def test_what_divides_and_cannot_be_read_is_said_and_nothing_else_divides_in_its
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             return open_file(path)
 
-        monkeypatch.setattr(split_lists, "open_file", open_others)
+        monkeypatch.setattr(text_files, "open_file", open_others)
     recipe = init(root / "images", root / "masks", tmp_path / "r.yaml")
     assert not recipe.dataset.splits.declared
     said = capsys.readouterr().out
@@ -608,6 +612,125 @@ def write_tables(root: Path, form: str, long_cell: str = "1 2") -> None:
         rows = {"meta": [row for each in rows.values() for row in each]}
     for name, each in rows.items():
         (root / f"{name}.csv").write_text("\n".join(["image,split,runs", *each]))
+
+
+UMLAUTS = [f"{word}_{n}" for n, word in enumerate(["Straße", "Gebäude", "Fluß", "Feld"] * 3)]
+
+
+def found_in(root: Path, files: Mapping[str, bytes]) -> FoundSplits:
+    """Looks for splits of twelve pairs with umlauts in their names, the last three of them the test's."""
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for path, content in files.items():
+        (root / path).write_bytes(content)
+    entries = [Entry(name, f"images/{name}.png", f"masks/{name}.png") for name in UMLAUTS]
+    found = find_splits(root, [root / "images", root / "masks"], entries, [])
+    if found.keys:
+        config = SplitConfig.model_validate(found.keys)
+        splits = {
+            entry.key: entry.official_split
+            for entry in declare(Scan(entries, [], []), config, root).scan.entries
+        }
+        assert splits == {name: split_of(n) for n, name in enumerate(UMLAUTS)}
+    return found
+
+
+def split_of(number: int) -> str:
+    return "train" if number in TRAIN else "val" if number in VAL else "test"
+
+
+def encoded_lists(**encodings: str) -> dict[str, bytes]:
+    lists: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for number, name in enumerate(UMLAUTS):
+        lists[split_of(number)].append(f"{name}.png\r\n")
+    return {
+        f"{split}.txt": "".join(names).encode(encodings.get(split, "utf-8")) for split, names in lists.items()
+    }
+
+
+def encoded_table(encoding: str) -> bytes:
+    rows = [f"{name};{split_of(number)};Übung" for number, name in enumerate(UMLAUTS)]
+    return "\r\n".join(["Datei;Satz;Größe", *rows]).encode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+@pytest.mark.parametrize("form", ["lists", "one list", "table"])
+def test_lists_and_tables_may_be_encoded_as_windows_does(tmp_path: Path, form: str, encoding: str) -> None:
+    one = {"test": encoding}
+    files = {
+        "lists": encoded_lists(**dict.fromkeys(SPLITS, encoding)),
+        "one list": encoded_lists(**one),
+        "table": {"meta.csv": encoded_table(encoding)},
+    }
+    found = found_in(tmp_path / "data", files[form])
+    assert found.keys.keys() == set(SPLITS) and not found.notes
+
+
+@pytest.mark.parametrize(
+    ("files", "notes"),
+    [
+        (
+            encoded_lists(test="utf-16-le"),
+            [
+                "test.txt names no pair, and has zero bytes, as UTF-16 without its mark: save it as UTF-8",
+                "train.txt, val.txt, as test.txt belongs to them",
+            ],
+        ),
+        (
+            encoded_lists(**dict.fromkeys(SPLITS, "utf-16-le")),
+            [
+                "test.txt, train.txt, val.txt name no pair, and has zero bytes, as UTF-16 without its mark: "
+                "save it as UTF-8"
+            ],
+        ),
+        (
+            encoded_lists() | {"test.txt": b"\xff\xfea"},
+            [
+                "test.txt begins as UTF-16 and is none: truncated data",
+                "train.txt, val.txt, as test.txt belongs to them",
+            ],
+        ),
+        (
+            encoded_lists() | {"test.txt": b"of another set"},
+            ["test.txt names no pair", "train.txt, val.txt, as test.txt belongs to them"],
+        ),
+        (
+            {"meta.csv": encoded_table("cp850")},
+            [
+                "meta.csv tells splits in the column Satz, but names 3 of 12 pairs, and is no UTF-8: "
+                "save it as that"
+            ],
+        ),
+        (
+            {"meta.csv": encoded_table("cp1252").replace(b"Satz", b"f\xfcr")},
+            [r"meta.csv tells splits in the column f\xfcr, and is no UTF-8: save it as that"],
+        ),
+    ],
+)
+def test_lists_and_tables_that_name_nothing_are_said_and_do_not_divide(
+    tmp_path: Path, files: Mapping[str, bytes], notes: list[str]
+) -> None:
+    found = found_in(tmp_path / "data", files)
+    assert not found.keys
+    assert found.notes == tuple(f"not used for the splits: {note}" for note in notes)
+
+
+def test_a_list_of_pictures_that_are_not_there_leaves_the_others(tmp_path: Path) -> None:
+    lists = encoded_lists()
+    lists["val.txt"] += lists["test.txt"]
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for path, content in (lists | {"test.txt": b"withheld_1\nwithheld_2\n"}).items():
+        (tmp_path / path).write_bytes(content)
+    entries = [Entry(name, f"images/{name}.png", f"masks/{name}.png") for name in UMLAUTS]
+    found = find_splits(tmp_path, [tmp_path / "images", tmp_path / "masks"], entries, [])
+    assert found.keys == {"train": {"list": "train.txt"}, "test": {"list": "val.txt"}}
+
+
+def test_names_of_bytes_that_are_no_utf8_are_found_by_these_bytes() -> None:
+    entries = [Entry(key, f"images/{key}.png", f"masks/{key}.png") for key in ("a\udce4", "aä", "b\udcfc")]
+    names = PairNames(entries)
+    assert names.find("a\udce4") == ["images/a\udce4.png"] and names.find("aä") == ["images/aä.png"]
 
 
 def test_a_word_may_be_written_together_with_a_split_in_names(tmp_path: Path) -> None:

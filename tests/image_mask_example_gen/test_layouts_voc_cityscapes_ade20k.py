@@ -59,6 +59,15 @@ def test_vocs_lists_divide_it_and_val_is_the_test_where_there_is_no_other(tmp_pa
     assert found["test"] == set(val) and found["train"] | found["val"] == set(train)
 
 
+def test_vocs_lists_may_be_encoded_as_windows_does(tmp_path: Path) -> None:
+    voc_tree(tmp_path, train=["Weg1", "Straße2"], val=["Straße3"], test=["Straße4"])
+    for name, encoding in (("train", "cp1252"), ("val", "utf-16"), ("test", "utf-16")):
+        path = tmp_path / f"ImageSets/Segmentation/{name}.txt"
+        path.write_bytes(path.read_text().encode(encoding))
+    found = splits(config("voc", tmp_path))
+    assert found == {"train": {"Weg1", "Straße2"}, "val": {"Straße3"}, "test": {"Straße4"}}
+
+
 def test_a_trainval_list_alone_is_divided_and_a_test_list_kept(tmp_path: Path) -> None:
     trainval, test = [f"2007_{number:06d}" for number in range(20)], ["2009_000001"]
     voc_tree(tmp_path, trainval=trainval, test=test)

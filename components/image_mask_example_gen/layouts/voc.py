@@ -22,6 +22,7 @@ from components.image_mask_example_gen.layouts.layout import (
 from components.image_mask_example_gen.report import Reason, Rejection
 from components.image_mask_example_gen.split_names import split_name
 from components.image_mask_example_gen.suffixes import PICTURES
+from components.text_files import read_names, windows_spelling
 
 _IMAGES = "JPEGImages"
 _MASKS = "SegmentationClass"
@@ -118,7 +119,7 @@ def _read_lists(root: Path, known: Collection[str]) -> tuple[list[str], dict[str
     if (root / _LISTS).is_dir():
         for stem, path in files_by_stem(root, _LISTS, ".txt"):
             if (named := split_name(stem)) and named[2] == "{}" and (root / path).is_file():
-                lines = (root / path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+                lines = read_names(root, path, "layout voc").splitlines()
                 names = list(dict.fromkeys(_listed_name(line, known) for line in lines if line.strip()))
                 (own if stem in _SPLITS else others).setdefault(named[0], {})[path] = names
     # VOC's own are in lower case; CVAT's are called Train, Validation and Test, others' valid.txt. Beside its
@@ -146,4 +147,5 @@ def _listed_name(line: str, known: Collection[str]) -> str:
     names = [Path(text).stem if "/" in text else text for text in (line.strip(), first)]
     # Of VOC's other tasks: not there, there, difficult.
     unknown = names[more in (["-1"], ["0"], ["1"])]
-    return next((name for name in names if name in known), unknown)
+    spellings = (*names, *filter(None, map(windows_spelling, names)))
+    return next((name for name in spellings if name in known), unknown)
