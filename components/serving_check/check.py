@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from components.dataset.contracts import Memory, ServingCheck
+from components.memory import high_water_mark
 from components.saved_model import WARMUP_FILE
 from components.serving import MAX_MESSAGE_BYTES
 from components.serving.backends import BINARY, Backend
@@ -167,22 +168,9 @@ def peak_resident(pid: int) -> int:
         family = _family(pid)
     except psutil.NoSuchProcess:
         return 0
-    return sum(_high_water_mark(process.pid) for process in family)
+    return sum(high_water_mark(Path("/proc", str(process.pid))) or 0 for process in family)
 
 
 def _family(pid: int) -> list[psutil.Process]:
     parent = psutil.Process(pid)
     return [parent, *parent.children(recursive=True)]
-
-
-def _high_water_mark(pid: int) -> int:
-    # Source: proc_pid_status(5); its kB are 1024 bytes. A process that is ending has no such line.
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    for line in status.splitlines():
-        name, _, value = line.partition(":")
-        if name == "VmHWM":
-            return 1024 * int(value.split()[0])
-    return 0

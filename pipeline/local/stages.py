@@ -25,6 +25,7 @@ from tfx.orchestration.portable import (
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.proto.orchestration import executable_spec_pb2
 
+from components.memory import high_water_mark
 from pipeline.failures import exits_are_failures
 from pipeline.local.launcher import Launcher
 from pipeline.local.running_code import RunningCode
@@ -208,13 +209,5 @@ def forget_peak_memory() -> bool:
 
 def peak_memory_mb() -> float | None:
     """Returns the most that was resident, in units of 10⁶ bytes; None where the system does not count it."""
-    try:
-        lines = (_PROCESS / "status").read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name == "VmHWM":
-            kibibytes, _ = value.split()
-            return round(int(kibibytes) * 1024 / _MEGABYTE, 1)
-    return None
+    peak = high_water_mark(_PROCESS)
+    return None if peak is None else round(peak / _MEGABYTE, 1)
