@@ -1,6 +1,5 @@
 """A compiled pipeline as it is handed to Kubeflow Pipelines: one file of two YAML documents."""
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ import yaml
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
+
+from components.dataset.contracts import write_whole
 
 _LINE_WIDTH: Final = 150
 _LOOKS_LIKE_A_NUMBER: Final = re.compile(r"[-+.]?[0-9][-+.0-9_eE]*")
@@ -36,12 +37,7 @@ class Package:
             OSError: it cannot be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(self.to_yaml(), encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, self.to_yaml())
 
 
 class _Dumper(yaml.SafeDumper):
