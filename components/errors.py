@@ -6,6 +6,7 @@ from typing import Any, Final
 
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, which terminals obey; what turns the direction of writing; lone surrogates."""
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _LONGEST_LINE: Final = 10_000
 
 
@@ -16,6 +17,12 @@ def printable(text: str) -> str:
     lone surrogates to Python, are written as ``\xNN``.
     """
     return _UNPRINTABLE.sub(_escaped, text)
+
+
+def undecodable(text: str) -> str:
+    """Returns the first byte of a file's name that is not UTF-8, to Python a lone surrogate; or nothing."""
+    found = _SURROGATE.search(text)
+    return found[0] if found else ""
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -3,7 +3,6 @@
 Imports neither TensorFlow nor TFX, so that help and mistakes appear at once.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from components.bucket import is_remote
 from components.dataset.features import ATTRIBUTE_PREFIX
+from components.errors import undecodable
 from components.evaluator.config import EvaluationConfig
+from components.files import sha256
 from components.image_mask_example_gen.config import DatasetConfig
 from components.imaging.reading import Reading
 from components.run_parameters import RunParameters
@@ -257,16 +258,8 @@ def _not_utf8(value: Any, key: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _not_utf8(inner, key)
-    elif isinstance(value, str) and not _is_utf8(value):
+    elif isinstance(value, str) and undecodable(value):
         yield f"{key} is {value!r}, which is not UTF-8; rename what it names, or make a link to it"
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _resolve_path(values: dict[str, Any], key: str, runs_here: bool) -> None:
@@ -318,8 +311,7 @@ def _digest_of_weights(model: ModelConfig) -> str:
     """Empty where there is none that can be read here: then its name alone tells it apart, to a cache."""
     if model.encoder_weights in (None, IMAGENET) or not os.path.isfile(str(model.encoder_weights)):
         return ""
-    with open(str(model.encoder_weights), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(Path(str(model.encoder_weights)))
 
 
 def list_recipes() -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from components.errors import StageError
+from components.errors import StageError, undecodable
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.label_mapping import raw_word
 from components.image_mask_example_gen.layouts import DATASETS
@@ -310,7 +310,7 @@ def _settings(keys: Mapping[str, Any]) -> DatasetConfig:
 
 
 def _check_utf8(text: str) -> None:
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
+    if undecodable(text):
         raise InitError("a folder's name holds bytes that are not UTF-8, which no recipe can; rename it")
 
 

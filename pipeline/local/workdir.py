@@ -18,7 +18,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from components.dataset.contracts import SPLITS_FILE, write_whole
-from components.errors import printable
+from components.errors import printable, undecodable
 from components.files import flush, sha256
 from components.report.run_summary import RunSummary
 
@@ -33,8 +33,6 @@ _HALF_WRITTEN: Final = re.compile(
 """What `write_whole`, `write_page` and `delete_run` call a file until it is one."""
 
 
-_NO_UTF8: Final = re.compile("[\ud800-\udfff]")
-"""A byte of a file's name that Python could not decode."""
 _PATTERN: Final = re.compile(r"[*?\[\\]")
 """What TensorFlow and Beam take for a pattern, or for a sign before one. Beam has no way to quote it."""
 
@@ -59,8 +57,8 @@ def check_place(place: Path, remedy: str) -> None:
     path = str(place.absolute())
     if found := _PATTERN.search(path):
         why = f"TensorFlow and Beam take {found[0]} in a path for a part of a pattern, and find other files"
-    elif found := _NO_UTF8.search(path):
-        why = f"{printable(found[0])} in it is not UTF-8"
+    elif byte := undecodable(path):
+        why = f"{printable(byte)} in it is not UTF-8"
     else:
         return
     raise WorkDirError(f"cannot work with {printable(path)}: {why}; {remedy}")
