@@ -22,7 +22,8 @@ from components.image_mask_example_gen.report import Reason, Rejection
 from components.image_mask_example_gen.split_names import split_name
 from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
 from pipeline.init import InitError
-from pipeline.init.affixes import Affixes, affixes_of
+from pipeline.init.affixes import Affixes, affixes_of, stem_of
+from pipeline.init.class_words import by_word, ending_after, number_patterns
 from pipeline.init.files import Folder, natural, some, some_counts
 from pipeline.init.mask_kinds import (
     Relation,
@@ -66,6 +67,8 @@ class Pairing:
     """Masks that match none and are named in the notes."""
     notes: tuple[str, ...] = ()
     """What was decided between several kinds of masks, and what is not used, a line each."""
+    doubts: tuple[str, ...] = ()
+    """What to look at before the masks are believed, a sentence each."""
     may_be_classes: Mapping[str, str] = field(default_factory=dict)
     """A pattern for each folder of masks whose name may be that of a class, or of a scene."""
 
@@ -111,7 +114,10 @@ def pair(images: Folder, masks: Folder) -> Pairing:
             pairings, key=lambda each: (_looks_right(each), len(each.entries), len(each.files | each.besides))
         )
         return replace(
-            best, notes=(*best.notes, *search.unused(best)), may_be_classes=search.named_folders(best)
+            best,
+            notes=(*best.notes, *search.unused(best)),
+            doubts=(*best.doubts, *search.passed_over(best)),
+            may_be_classes=search.named_folders(best),
         )
     if search.problems:
         raise InitError(f"images and masks do not meet one to one: {search.problems[0]}")
@@ -209,6 +215,8 @@ class _Search:
         """Pairs by names, else by the folders of several masks."""
         if not images.files:
             return None
+        if classes := self._numbered_classes(images, masks):
+            return classes
         found = []
         for find in (self._kinds_by_names, self._kinds_by_folders):
             if kinds := find(images, masks):
@@ -332,13 +340,18 @@ class _Search:
             return relation is Relation.NEVER_BOTH
         return mean_area(self.root, [*here.values()]) > mean_area(self.root, [*there.values()])
 
-    def _as_classes(self, kinds: list[_Kind]) -> Pairing | None:
-        """One pattern a class, where masks hold one value each and do not mark the same."""
+    def _as_classes(self, kinds: list[_Kind], *, maybe_scenes: bool = True) -> Pairing | None:
+        """One pattern a class, where masks hold one value each and do not mark the same.
+
+        Kinds of which each image has one may be scenes.
+        """
         names = class_names([kind.label for kind in kinds])
         if names is None:
             return None
         relations = compare_all(self.root, [kind.pairing.mask_of for kind in kinds])
-        if relations & {Relation.SAME, Relation.NOT_BINARY} or relations == {Relation.NEVER_BOTH}:
+        if relations & {Relation.SAME, Relation.NOT_BINARY}:
+            return None
+        if maybe_scenes and relations == {Relation.NEVER_BOTH}:
             return None
         # The larger first: the smaller lies on top.
         areas = [mean_area(self.root, [entry.mask for entry in kind.pairing.entries]) for kind in kinds]
@@ -356,6 +369,48 @@ class _Search:
         if relations - {Relation.APART, Relation.NEVER_BOTH}:
             note += "; some lie over each other, and there the later of dataset.masks counts"
         return replace(pairing, notes=(*pairing.notes, note))
+
+    def _numbered_classes(self, images: Folder, masks: Folder) -> Pairing | None:
+        """Masks in whose names a class's word and the number of an object follow their image's name."""
+        if images.files == masks.files:
+            return None
+        names = {stem_of(path) for path in images.files}
+        base = masks.path.relative_to(self.root).as_posix()
+        endings = {
+            joined("" if base == "." else base, path): ending
+            for path in masks.files
+            if (ending := ending_after(stem_of(path), names))
+        }
+        if len(endings) < _MOSTLY * len(masks.files) or all(
+            ending[-1].isalpha() for ending in endings.values()
+        ):
+            return None
+        patterns = product(
+            image_patterns(images, masks, Affixes(), self.root), mask_patterns(masks, Affixes(), self.root)
+        )
+        for image_pattern, mask_pattern in patterns:
+            head, _, suffix = mask_pattern.rpartition("*")
+            if classes := self._by_words(image_pattern, f"{head}*", suffix, endings):
+                return classes
+        return None
+
+    def _by_words(self, images: str, head: str, suffix: str, endings: Mapping[str, str]) -> Pairing | None:
+        """A class for each word between ``head`` and the numbers of objects before ``suffix``."""
+        kinds = []
+        for word, numbers in by_word(endings).items():
+            patterns = (
+                f"{head}{escape(word)}{number}{suffix}" for number in number_patterns(numbers.values())
+            )
+            pattern = next((each for each in patterns if self._finds(each) == numbers.keys()), None)
+            pairing = self.scan(images, pattern) if pattern else None
+            if pairing is None:
+                return None
+            kinds.append(_Kind(word, pairing))
+        return self._as_classes(kinds, maybe_scenes=False) if kinds else None
+
+    def _finds(self, pattern: str) -> set[str]:
+        match = FilePattern(pattern).match
+        return {path for path in self.pictures if match(path)}
 
     def _united(self, kind: _Kind) -> Pairing | None:
         """The pattern that takes further masks of an image in, one an object, where their names count up."""
@@ -400,6 +455,10 @@ class _Search:
         several = [entry for entry in pairing.entries if entry.parts]
         if not several:
             return None
+        endings = {file: stem_of(file) for entry in pairing.entries for file in entry.mask_files}
+        head, _, suffix = str(pairing.dataset["masks"]).rpartition("*")
+        if classes := self._by_words(pairing.dataset["images"], head, suffix, endings):
+            return classes
         relation, note = _relation_of_parts(self.root, several)
         if relation is not Relation.SAME:
             return replace(pairing, notes=(*pairing.notes, note))
@@ -495,6 +554,27 @@ class _Search:
                 if found and _mask_files(found) == _mask_files(pairing):
                     return patterns
         return {}
+
+    def passed_over(self, pairing: Pairing) -> Iterator[str]:
+        """Says what lies among the masks, begins with the name of an image that has one, and is not used."""
+        pattern = FilePattern(pairing.dataset["images"])
+        names = {found.name for entry in pairing.entries if (found := pattern.match(entry.image))}
+        folders = {PurePosixPath(file).parent for entry in pairing.entries for file in entry.mask_files}
+        folders -= {PurePosixPath(entry.image).parent for entry in pairing.entries}
+        named = pairing.files | pairing.besides
+        left = [
+            path
+            for path in self.pictures
+            if path not in named
+            and PurePosixPath(path).parent in folders
+            and ending_after(stem_of(path), names)
+        ]
+        if left:
+            yield (
+                "files among the masks are not used, though their names begin with those of images that have "
+                f"others, {some(left, counted=True)}: what they mark counts as background; if they are "
+                "classes, give dataset.masks a pattern for each"
+            )
 
     def unused(self, pairing: Pairing) -> Iterator[str]:
         """Says what lies in the folders and is not used, by folder and suffix."""

@@ -127,7 +127,8 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
         keys |= {"merge_classes": merged} if merged else {}
     if given is None and pairing.may_be_classes:
         labels = doubt_folders(found.labels, labels, pairing.may_be_classes)
-    labels = replace(labels, doubts=(*labels.doubts, *where.doubts, *found.labels.doubts))
+    doubts = (*labels.doubts, *pairing.doubts, *where.doubts, *found.labels.doubts)
+    labels = replace(labels, doubts=doubts)
     keys |= found.labels.keys
     keys |= {"mask_values": where.values} if where.values else {}
     keys |= {"splits": splits.keys} if splits.keys else {}

@@ -547,6 +547,85 @@ def test_a_mask_for_each_class_is_found_and_merged(
     assert "images have a mask file of each class, but square in 7 of 8" in said
 
 
+NAMES = ("a", "b_1", "IMG_02")
+
+
+@pytest.mark.parametrize(
+    ("files", "patterns"),
+    [
+        (("m/{}/leaf.png", "m/{}/stem.png"), ("m/*/leaf.png", "m/*/stem.png")),
+        (("m/{}/leaf_0.png", "m/{}/leaf_1.png", "m/{}/stem_0.png"), ("m/*/leaf_*.png", "m/*/stem_*.png")),
+        (("m/{}/leaf.png", "m/{}/leaf (1).png", "m/{}/stem.png"), ("m/*/leaf*.png", "m/*/stem.png")),
+        (("m/{}_leaf_0.png", "m/{}_leaf_1.png", "m/{}_stem_0.png"), ("m/*_leaf_*.png", "m/*_stem_*.png")),
+        (("m/{}_leaf_0.png", "m/{}_leaf_1.png", "m/{}_stem.png"), ("m/*_leaf_*.png", "m/*_stem.png")),
+        (
+            ("m/{}_leaf_1.png", "m/{}_leaf_2.png", "m/{}_leaf_tip_1.png"),
+            ("m/*_leaf_[0-9]*.png", "m/*_leaf_tip_*.png"),
+        ),
+        (
+            ("m/x/{}_leaf0.png", "m/x/{}_leaf1.png", "m/x/{}_stem0.png"),
+            ("m/*/*_leaf*.png", "m/*/*_stem*.png"),
+        ),
+    ],
+)
+def test_words_beside_the_numbers_of_objects_are_classes(
+    tmp_path: Path, files: tuple[str, ...], patterns: tuple[str, str]
+) -> None:
+    marked = (LEFT_DISC, RIGHT_DISC)
+    stem = np.roll(DISC, 12, axis=0)
+    shapes = (*marked[: len(files) - 1], stem)
+    draw_kinds(tmp_path, "i/{}.jpg", dict(zip(files, shapes, strict=True)), NAMES)
+    # Not every image has all of them.
+    (tmp_path / files[0].format("a")).unlink()
+    (tmp_path / files[-1].format("b_1")).unlink()
+    found = paired(tmp_path / "i", tmp_path / "m")
+    assert set(found.dataset["masks"].values()) == set(patterns) and not found.unpaired
+    names = list(found.dataset["masks"])
+    ids = class_ids(folder(tmp_path, "i/*.jpg", found.dataset["masks"], classes=["rest", *names]))
+    word = "leaf_tip" if "tip" in files[-1] else "stem"
+    union = np.any(shapes[:-1], axis=0)
+    for name in NAMES:
+        has_stem = stem & (name != "b_1")
+        leaves = np.any(shapes[1:-1] or [np.zeros_like(DISC)], axis=0) if name == "a" else union
+        np.testing.assert_array_equal(ids[name] == 1 + names.index(word), has_stem)
+        np.testing.assert_array_equal(ids[name] == 1 + names.index("leaf"), leaves & ~has_stem)
+
+
+@pytest.mark.parametrize(
+    ("files", "shapes"),
+    [
+        (("m/{}_one_0.png", "m/{}_one_1.png", "m/{}_two_0.png"), (LEFT_DISC, RIGHT_DISC, LEFT_DISC)),
+        (("m/{}_mask_0.png", "m/{}_mask_1.png"), (LEFT_DISC, RIGHT_DISC)),
+        (("m/{}/7a.png", "m/{}/7b.png"), (LEFT_DISC, RIGHT_DISC)),
+        (("m/{}/one.png", "m/{}/two.png"), (DISC, OBSERVED)),
+    ],
+)
+def test_words_of_what_was_drawn_twice_one_word_and_letters_that_count_up_are_no_classes(
+    tmp_path: Path, files: tuple[str, ...], shapes: tuple[np.ndarray, ...]
+) -> None:
+    draw_kinds(tmp_path, "i/{}.jpg", dict(zip(files, shapes, strict=True)), NAMES)
+    assert isinstance(paired(tmp_path / "i", tmp_path / "m").dataset["masks"], str)
+
+
+def test_words_of_which_each_image_has_one_are_classes_where_objects_are_numbered(tmp_path: Path) -> None:
+    for word, names in (("cat", "abc"), ("dog", "def")):
+        files = {f"m/{{}}_{word}_0.png": LEFT_DISC, f"m/{{}}_{word}_1.png": RIGHT_DISC}
+        draw_kinds(tmp_path, "i/{}.jpg", files, names)
+    found = paired(tmp_path / "i", tmp_path / "m")
+    assert found.dataset["masks"] == {"cat": "m/*_cat_*.png", "dog": "m/*_dog_*.png"}
+
+
+def test_files_among_the_masks_that_have_the_names_of_images_are_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_kinds(tmp_path, "i/{}.jpg", {"m/{}_a.png": LEFT_DISC}, "pqrstu")
+    draw(tmp_path / "m/p_b.png", RIGHT_DISC * 255)
+    assert (
+        "Check: files among the masks are not used, though their names begin with those of images that have "
+        "others, m/p_b.png: what they mark counts as background"
+    ) in init(capsys, tmp_path / "i", tmp_path / "m")[1]
+
+
 def draw_folders(root: Path, image: str, mask: str, kinds: Iterable[str], value: int = 255) -> None:
     """Four pairs for each of the kinds, whose names tell the kind by their first letter."""
     for kind in kinds:
