@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from components.model_store import signing
+from components.errors import StageError
+from components.model_store import signing, store
 from components.streams import end_process, open_missing_streams
 from pipeline import interrupt
 from pipeline.command_line import USAGE, add_overrides, command_parser
@@ -69,9 +70,11 @@ def _command(args: argparse.Namespace, signals: interrupt.Interrupt) -> int:
         with suppress(FileNotFoundError):
             # The serving check loads a copy of the model from there.
             check_place(Path(tempfile.gettempdir()), "name another place for temporary files in TMPDIR")
-        with workdir.locked(), workdir.sound_metadata():
-            return _run(recipe, workdir, args.mode, signals)
-    except WorkDirError as error:
+        with workdir.locked():
+            store.check_lock(workdir.serving(recipe.serving.model_name))
+            with workdir.sound_metadata():
+                return _run(recipe, workdir, args.mode, signals)
+    except (WorkDirError, StageError) as error:
         complain(error)
         return USAGE
 

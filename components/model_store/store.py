@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import IO, Any, Final
 
 from components.errors import StageError
 from components.files import flush, sha256, visible_files
@@ -263,6 +264,7 @@ def publish(
 
     Raises:
         FileNotFoundError: ``model_dir`` is no SavedModel.
+        StageError: ``base`` cannot be locked.
     """
     if not (model_dir / MODEL_FILE).is_file():
         raise FileNotFoundError(f"{model_dir} is not a SavedModel: it has no {MODEL_FILE}")
@@ -289,6 +291,20 @@ def publish(
     return number
 
 
+def check_lock(base: Path) -> None:
+    """Finds out before a training, and not by the push after it, that there are no locks where ``base`` is.
+
+    Nothing stays behind; ``base`` need not be there.
+
+    Raises:
+        StageError: it cannot be locked.
+    """
+    place = next(path for path in (base, *base.parents) if os.path.isdir(path))
+    # A run that comes to no push need not be able to write there.
+    with suppress(OSError), tempfile.NamedTemporaryFile(dir=place, prefix=f"{_LOCK}-") as file:
+        _lock(file, base)
+
+
 def prune(base: Path, keep: int) -> list[int]:
     """Removes all versions but the ``keep`` newest, and what others who were killed have left half done.
 
@@ -299,6 +315,7 @@ def prune(base: Path, keep: int) -> list[int]:
 
     Raises:
         ValueError: ``keep`` is below 1; the newest version is never removed.
+        StageError: ``base`` cannot be locked.
     """
     if keep < 1:
         raise ValueError(f"keep is {keep}; at least 1 version, the newest, stays")
@@ -435,12 +452,27 @@ def _rename_to_next_version(model: Path, base: Path) -> int:
 def _locked(base: Path) -> Iterator[None]:
     """Waits for others who change ``base``, keeps them out, and removes what the dead left half done."""
     with (base / _LOCK).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file, base)
         if (base / _PUBLISHING).exists():
             shutil.rmtree(base / _PUBLISHING)
         for remains in base.glob(f"{_REMOVING}*"):
             _remove(remains)
         yield
+
+
+def _lock(file: IO[Any], base: Path) -> None:
+    """Locks a file; one that stands for ``base``, or is made as that one would be."""
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # It may be hung or stopped.
+            logger.warning("another process is changing the versions under %s: waiting for it", base)
+            fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        raise StageError(
+            f"{base} cannot be locked: {error.strerror}; keep served models on a disk that can"
+        ) from None
 
 
 def _remove(path: Path) -> None:

@@ -1,13 +1,18 @@
 """Versions appear whole, in order, and never disappear half."""
 
+import errno
+import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
+from unittest.mock import Mock
 
 import pytest
 
@@ -172,6 +177,38 @@ def test_processes_that_push_at_once_get_versions_of_their_own(model: Path, base
     numbers = [int(line) for process in processes for line in process.communicate()[0].split()]
     assert len(numbers) == 10
     assert sorted(numbers) == store.versions(base)
+
+
+def test_a_push_says_that_it_waits_for_another(
+    model: Path, base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    base.mkdir(parents=True)
+    flock, said = fcntl.flock, f"another process is changing the versions under {base}: waiting for it"
+    with (base / ".lock").open("a") as other:
+        flock(other, fcntl.LOCK_EX)
+
+        def released(file: IO[str], how: int) -> None:
+            if not how & fcntl.LOCK_NB:
+                assert said in caplog.text
+                flock(other, fcntl.LOCK_UN)
+            flock(file, how)
+
+        monkeypatch.setattr(fcntl, "flock", released)
+        store.publish(model, base, {})
+    assert caplog.text.count(said) == 1
+
+
+def test_a_disk_without_locks_is_one_line_and_found_out_before_a_push(
+    model: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.check_lock(base)
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+    message = re.escape(f"{base} cannot be locked: No locks available; keep served models on a disk that can")
+    with pytest.raises(StageError, match=f"^{message}$"):
+        store.check_lock(base)
+    assert entries(base.parents[1]) == ["model"]
+    with pytest.raises(StageError, match=message):
+        store.publish(model, base, {})
 
 
 KILLED_AT = """

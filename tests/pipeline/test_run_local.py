@@ -1,5 +1,6 @@
 """The command as a person meets it, with toy stages; signals and deaths with processes of their own."""
 
+import errno
 import fcntl
 import json
 import logging
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from tiny_screen import Screen
@@ -526,6 +527,23 @@ def test_a_work_directory_that_cannot_be_made_ends_with_2(run: Run, tmp_path: Pa
     finished = run(tmp_path / "file")
     assert finished.code == 2
     assert f"cannot work in {tmp_path / 'file'}" in finished.err
+
+
+def test_a_store_of_models_on_a_disk_without_locks_ends_with_2_before_any_stage(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work" / "serving").mkdir(parents=True)
+    flock = fcntl.flock
+
+    def not_in_serving(file: IO[str], how: int) -> None:
+        if "/serving/" in file.name:
+            raise OSError(errno.ENOLCK, "No locks available")
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", not_in_serving)
+    finished = run(tmp_path / "work")
+    assert (finished.code, finished.out, finished.err.count("\n")) == (2, "", 1)
+    assert "cannot be locked: No locks available; keep served models on a disk that can" in finished.err
 
 
 def test_a_place_for_temporary_files_that_takes_none_ends_with_2(
