@@ -18,9 +18,14 @@ from pipeline.beam_config import BeamConfig
 
 
 def ingest(
-    config: DatasetConfig, out: Path, *, workers: int = 1, bands: tuple[int, ...] | None = None
+    config: DatasetConfig,
+    out: Path,
+    *,
+    workers: int = 1,
+    bands: tuple[int, ...] | None = None,
+    fingerprint: str = "",
 ) -> Ingestion:
-    """Runs the executor as TFX does and reads its report."""
+    """Runs the executor as TFX does and reads its report; ``fingerprint`` is what the cache's key holds."""
     examples, ingestion = standard_artifacts.Examples(), IngestionReportArtifact()
     examples.uri, ingestion.uri = str(out / "examples"), str(out / "ingestion")
     for uri in (examples.uri, ingestion.uri):
@@ -36,6 +41,7 @@ def ingest(
         "dataset": settings_of_any_run({"dataset": config.model_dump(mode="json"), "bands": bands}),
         "labels": config.label_set().model_dump_json(),
         "data_path": config.root or "",
+        "fingerprint": fingerprint,
     }
     executor.Do({}, {"examples": [examples], "ingestion": [ingestion]}, properties)
     assert json.loads(examples.split_names) == list(SPLITS)

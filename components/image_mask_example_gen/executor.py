@@ -39,7 +39,13 @@ from components.image_mask_example_gen.checks import (
 from components.image_mask_example_gen.class_mask import MaskReader, ReadMask
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.example import ExampleReader
-from components.image_mask_example_gen.inputs import ingestion_settings, opened_root
+from components.image_mask_example_gen.inputs import (
+    FINGERPRINT_KEY,
+    InputFiles,
+    fingerprint_before,
+    ingestion_settings,
+    opened_root,
+)
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.masks_beside import MaskProcess, MasksBeside
 from components.image_mask_example_gen.plan import Plan, Shard, plan_ingestion
@@ -235,7 +241,7 @@ class Executor(BaseBeamExecutor):
         """Writes the artifacts ``examples`` and ``ingestion``.
 
         Raises:
-          StageError: the input cannot be used as it is; the message says what to mend.
+          StageError: the input cannot be used as it is, or changed meanwhile; the message says what to do.
         """
         settings = ingestion_settings(exec_properties)
         config, reading = settings.dataset, settings.reading
@@ -245,13 +251,19 @@ class Executor(BaseBeamExecutor):
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         ingestion = artifact_utils.get_single_instance(output_dict["ingestion"])
 
+        before = fingerprint_before(config, exec_properties.get(FINGERPRINT_KEY, ""))
         with _folder_to_read(config) as root:
             plan = self._plan(config, root)
+            # After the plan: what it has read, and found, is then no older than what the key stands for.
+            inputs = InputFiles(config, root, plan.files)
+            inputs.check_same(before)
             log_planned(plan.pairs, plan.origins, plan.rejected, plan.notes)
             mapping = LabelMapping(*config.raw_labels(), labels.names, config.label_tolerance)
             reader = ExampleReader(MaskReader(config.source, root, mapping, config.max_pixels), reading)
             written, rejected = self._write_shards(plan, reader, examples)
             shared = find_shared_pictures(written, lambda entry: reader.image(entry).pixel_digest())
+        # Outside: as long as a bucket is open, nothing newer is seen of it.
+        inputs.check_unchanged()
 
         rejected = sorted([*plan.rejected, *rejected], key=lambda rejection: rejection.file)
         counts = {split: sum(pair.split == split for pair in written) for split in SPLITS}

@@ -39,6 +39,8 @@ class Plan:
     """What decides about each split, in words; empty where no split is declared."""
     shards: tuple[Shard, ...]
     rejected: tuple[Rejection, ...]
+    files: Sequence[str]
+    """All input files that the scan found."""
     notes: tuple[str, ...] = ()
     """What deserves to be said of the pairs, a line each."""
 
@@ -60,7 +62,7 @@ def plan_ingestion(config: DatasetConfig, root: Path) -> Plan:
     shards = [shard for split in SPLITS for shard in _shards(split, splits[split])]
     pairs = {split: len(entries) for split, entries in splits.items()}
     origins = split_origins(declared.origins, config.splits)
-    return Plan(pairs, origins, tuple(shards), tuple(scan.rejected), scan.notes)
+    return Plan(pairs, origins, tuple(shards), tuple(scan.rejected), scan.files, scan.notes)
 
 
 def plan_evaluation(config: DatasetConfig, root: Path, learnt: Callable[[Entry], bool]) -> Plan:
@@ -86,7 +88,8 @@ def plan_evaluation(config: DatasetConfig, root: Path, learnt: Callable[[Entry],
             f"{root}: the model learnt from all {len(scan.entries)} pairs, or from their groups; give others"
         )
     rejected = scan.rejected if len(entries) == len(scan.entries) else []
-    return Plan({"test": len(entries)}, {}, tuple(_shards("test", entries)), tuple(rejected), scan.notes)
+    shards = tuple(_shards("test", entries))
+    return Plan({"test": len(entries)}, {}, shards, tuple(rejected), scan.files, scan.notes)
 
 
 def _paired(config: DatasetConfig, root: Path) -> Scan:

@@ -23,7 +23,13 @@ from components.bucket import BucketPath, is_remote, path_of, reading_ahead
 from components.errors import StageError
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.files import read_file
-from components.image_mask_example_gen.inputs import fingerprint_contents, fingerprint_inputs, opened_root
+from components.image_mask_example_gen.inputs import (
+    InputFiles,
+    fingerprint_before,
+    fingerprint_contents,
+    fingerprint_inputs,
+    opened_root,
+)
 from components.image_mask_example_gen.layouts import labelme
 from components.image_mask_example_gen.layouts.coco import Coco
 from components.image_mask_example_gen.layouts.json_file import read_json
@@ -230,6 +236,18 @@ def test_the_fingerprint_sees_what_was_written_anew_and_what_came_or_went(store:
     third = fingerprint_inputs(config)
     (folder / "images/h.jpg").unlink()
     assert len({first, second, third, fingerprint_inputs(config)}) == 4
+
+
+def test_an_object_that_is_written_anew_while_others_are_read_is_refused(store: Store, folder: Path) -> None:
+    pairs(folder)
+    config = DatasetConfig.model_validate(FOLDER | {"root": ROOT})
+    with opened_root(config) as root:
+        files = InputFiles(config, root, config.source.scan(root).files)
+    files.check_same(fingerprint_before(config, fingerprint_contents(config)))
+    files.check_unchanged()
+    os.utime(folder / "masks/b.png", ns=(10**18, 10**18 + 1))
+    with pytest.raises(StageError, match=f"changed while it was read: {ROOT}/masks/b.png; run again"):
+        files.check_unchanged()
 
 
 def test_a_split_may_be_declared_by_a_list_in_the_bucket(store: Store, folder: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_disk_that_does_not_answer_is_not_taken_for_files_that_are_missing(
 
     lines = inputs._lines
 
-    def lines_after_the_scan(*args: Any) -> bytes:
+    def lines_after_the_scan(*args: Any) -> list[bytes]:
         monkeypatch.setattr(os, "stat", gone)
         return lines(*args)
 

@@ -143,14 +143,14 @@ def test_there_is_none_for_one_worker_nor_for_few_pairs_nor_on_a_cluster(
     reader: MaskReader, beam: dict[str, Any], pairs: int
 ) -> None:
     options = PipelineOptions(BeamConfig(**beam).pipeline_args())
-    plan = Plan({"train": pairs}, {}, (), ())
+    plan = Plan({"train": pairs}, {}, (), (), ())
     with executor._masks_beside(plan, reader, options) as beside:
         assert beside is None
 
 
 def test_many_masks_in_files_of_this_machine_and_two_workers_have_some(reader: MaskReader) -> None:
     options = PipelineOptions(BeamConfig(workers=2).pipeline_args())
-    plan = Plan({"train": 1000}, {}, (), ())
+    plan = Plan({"train": 1000}, {}, (), (), ())
     with executor._masks_beside(plan, reader, options) as beside:
         assert beside is not None
     in_bucket = replace(reader, root=BucketPath("s3://bucket/folder"))
