@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 USAGE: Final = 2
@@ -29,6 +30,18 @@ def command_parser(
         allow_abbrev=False,
         parents=parents,
     )
+
+
+def non_empty(text: str) -> str:
+    """The type of an option that names something; an empty one comes from a shell variable never set."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def non_empty_path(text: str) -> Path:
+    """Likewise of one that names a file or a folder; an empty one would be the current folder."""
+    return Path(non_empty(text))
 
 
 def add_overrides(

@@ -21,7 +21,7 @@ from components.report.comparison import Comparison
 from components.report.data import DATA_FILE, ReportData
 from components.streams import open_missing_streams
 from pipeline import interrupt
-from pipeline.command_line import USAGE, UsageError, command_parser
+from pipeline.command_line import USAGE, UsageError, command_parser, non_empty, non_empty_path
 from pipeline.local.workdir import WORKDIRS, WorkDir
 from pipeline.terminal import complain, show
 
@@ -60,12 +60,17 @@ def _parser() -> argparse.ArgumentParser:
         "--compare",
         nargs=2,
         required=True,
+        type=non_empty,
         metavar=("RUN_A", "RUN_B"),
         help="two runs: ids, folders or report.json files",
     )
-    parser.add_argument("--workdir", type=Path, metavar="DIR", help="where run ids are looked for")
+    parser.add_argument("--workdir", type=non_empty_path, metavar="DIR", help="where run ids are looked for")
     parser.add_argument(
-        "--output", type=Path, default=Path("comparison.html"), metavar="FILE", help="default: %(default)s"
+        "--output",
+        type=non_empty_path,
+        default=Path("comparison.html"),
+        metavar="FILE",
+        help="default: %(default)s",
     )
     return parser
 

@@ -19,7 +19,7 @@ from components.errors import StageError
 from components.model_store import signing, store
 from components.streams import end_process, open_missing_streams
 from pipeline import interrupt
-from pipeline.command_line import USAGE, add_overrides, command_parser
+from pipeline.command_line import USAGE, add_overrides, command_parser, non_empty, non_empty_path
 from pipeline.config import DEFAULT_RECIPE, Recipe, list_recipes, load_recipe
 from pipeline.local.last_lines import last_lines
 from pipeline.local.run import LocalRun, new_run_id
@@ -99,22 +99,23 @@ def _run(recipe: Recipe, workdir: WorkDir, mode: Mode, signals: interrupt.Interr
     return code
 
 
-def _workdir(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("it is empty; name a directory, or leave --workdir out")
-    return Path(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("pipeline.run_local", __doc__)
     parser.add_argument(
-        "--recipe", default=DEFAULT_RECIPE, metavar="NAME|FILE.yaml", help="default: %(default)s"
+        "--recipe",
+        type=non_empty,
+        default=DEFAULT_RECIPE,
+        metavar="NAME|FILE.yaml",
+        help="default: %(default)s",
     )
     parser.add_argument(
-        "--data", metavar="DIR", help="the dataset's folder, or s3://BUCKET/FOLDER; replaces dataset.root"
+        "--data",
+        type=non_empty,
+        metavar="DIR",
+        help="the dataset's folder, or s3://BUCKET/FOLDER; replaces dataset.root",
     )
     parser.add_argument(
-        "--workdir", type=_workdir, metavar="DIR", help="where all results go; default: runs/RECIPE"
+        "--workdir", type=non_empty_path, metavar="DIR", help="where all results go; default: runs/RECIPE"
     )
     add_overrides(parser)
     parser.add_argument("--list-recipes", action="store_true", help="show the recipes that have a name")

@@ -25,7 +25,7 @@ from components.durations import duration
 from components.report.run_summary import Stage
 from components.streams import open_missing_streams
 from pipeline import interrupt
-from pipeline.command_line import USAGE, UsageError, command_parser
+from pipeline.command_line import USAGE, UsageError, command_parser, non_empty_path
 from pipeline.local.last_lines import result_lines
 from pipeline.local.workdir import (
     WORKDIRS,
@@ -246,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     # Understood before and after the command; what is not given must not overwrite what is.
     shared.add_argument(
         "--workdir",
-        type=Path,
+        type=non_empty_path,
         default=argparse.SUPPRESS,
         metavar="DIR",
         help=f"one work directory; default: all below {WORKDIRS}/",

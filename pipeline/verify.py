@@ -24,7 +24,7 @@ from typing import Final
 
 from components.model_store import signing, store
 from components.streams import open_missing_streams
-from pipeline.command_line import USAGE, command_parser
+from pipeline.command_line import USAGE, command_parser, non_empty, non_empty_path
 from pipeline.terminal import complain, settle_stdout, show
 
 _REFUSED: Final = 1
@@ -112,9 +112,13 @@ def _seconds(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("pipeline.verify", __doc__)
-    parser.add_argument("model_base_path", type=Path, help="directory that holds the model's versions")
-    parser.add_argument("--key", required=True, metavar="FILE", help="the public key, PEM")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="directory of the versions that are right")
+    parser.add_argument(
+        "model_base_path", type=non_empty_path, help="directory that holds the model's versions"
+    )
+    parser.add_argument("--key", required=True, type=non_empty, metavar="FILE", help="the public key, PEM")
+    parser.add_argument(
+        "--to", type=non_empty_path, metavar="DIR", help="directory of the versions that are right"
+    )
     parser.add_argument(
         "--poll_seconds", type=_seconds, default=10, metavar="SECONDS", help="default: %(default)s"
     )

@@ -39,7 +39,7 @@ from components.model_store.description import (
 from components.report.run_summary import RunSummary
 from components.streams import end_process, open_missing_streams
 from pipeline import interrupt
-from pipeline.command_line import USAGE, add_overrides, command_parser
+from pipeline.command_line import USAGE, add_overrides, command_parser, non_empty, non_empty_path
 from pipeline.config import Recipe, load_recipe
 from pipeline.evaluate.scratch import sole_evaluation
 from pipeline.failures import exits_are_failures, explain_failure
@@ -217,15 +217,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         required=True,
+        type=non_empty,
         metavar="NAME|DIR",
         help="a model in runs/RECIPE/serving, a version's directory, or the directory of a model's versions",
     )
-    parser.add_argument("--recipe", required=True, metavar="NAME|FILE.yaml", help="how to read the folder")
-    parser.add_argument("--data", metavar="DIR", help="the labelled folder; replaces dataset.root")
+    parser.add_argument(
+        "--recipe", required=True, type=non_empty, metavar="NAME|FILE.yaml", help="how to read the folder"
+    )
+    parser.add_argument(
+        "--data", type=non_empty, metavar="DIR", help="the labelled folder; replaces dataset.root"
+    )
     add_overrides(parser, "evaluation.min_mean_iou=0.7")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=non_empty_path,
         default=Path("evaluation"),
         metavar="DIR",
         help="where index.html, report.json, splits.csv and evaluation.log go; default: %(default)s",

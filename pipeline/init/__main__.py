@@ -27,7 +27,7 @@ from components.errors import StageError
 from components.image_mask_example_gen.layouts import DATASETS
 from components.streams import open_missing_streams
 from pipeline import interrupt
-from pipeline.command_line import USAGE, command_parser
+from pipeline.command_line import USAGE, command_parser, non_empty, non_empty_path
 from pipeline.init import InitError
 from pipeline.terminal import complain, output_diverted, show
 
@@ -110,19 +110,24 @@ def _check(args: argparse.Namespace) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("pipeline.init", __doc__)
-    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images")
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of the masks; may be the same")
+    parser.add_argument("--images", type=non_empty_path, metavar="DIR", help="folder of the images")
+    parser.add_argument(
+        "--masks", type=non_empty_path, metavar="DIR", help="folder of the masks; may be the same"
+    )
     parser.add_argument("--layout", choices=DATASETS, help="a known dataset, as its download unpacks")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the known dataset's folder")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.yaml", help="the recipe to write")
+    parser.add_argument("--data", type=non_empty_path, metavar="DIR", help="the known dataset's folder")
+    parser.add_argument(
+        "--output", type=non_empty_path, required=True, metavar="FILE.yaml", help="the recipe to write"
+    )
     parser.add_argument(
         "--classes",
+        type=non_empty,
         metavar="A,B,...|FILE",
         help="class names in the order of the masks' values, or a file with a name a line, with its value "
         "(7 road, or road,7) or colour (road,128,64,128) or without",
     )
     parser.add_argument(
-        "--preview", type=Path, metavar="FILE.png", help="default: preview.png beside the recipe"
+        "--preview", type=non_empty_path, metavar="FILE.png", help="default: preview.png beside the recipe"
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     return parser

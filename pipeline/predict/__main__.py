@@ -20,14 +20,13 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components import serving
 from components.errors import printable
 from components.streams import open_missing_streams
 from pipeline import interrupt
-from pipeline.command_line import USAGE, command_parser
+from pipeline.command_line import USAGE, command_parser, non_empty, non_empty_path
 from pipeline.terminal import complain, leave_stdout, settle_stdout
 
 if TYPE_CHECKING:
@@ -129,17 +128,6 @@ def _names_on_stdin() -> list[str]:
     return [os.fsdecode(name) for name in names if name]
 
 
-def _name(text: str) -> str:
-    # An empty path would be the current folder; it comes from a shell variable that was never set.
-    if not text:
-        raise argparse.ArgumentTypeError("it is empty")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(_name(text))
-
-
 def _number(kind: type[int] | type[float], least: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
@@ -159,18 +147,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "images",
         nargs="+",
-        type=_name,
+        type=non_empty,
         metavar="IMAGE",
         help="a file, a folder (searched through), a pattern, or - for file names on standard input",
     )
     model = parser.add_argument_group("model")
-    model.add_argument("--server", required=True, metavar="HOST:PORT", help="the server's gRPC port")
-    model.add_argument("--model", required=True, metavar="NAME", help="the name under which it is served")
+    model.add_argument(
+        "--server", required=True, type=non_empty, metavar="HOST:PORT", help="the server's gRPC port"
+    )
+    model.add_argument(
+        "--model", required=True, type=non_empty, metavar="NAME", help="the name under which it is served"
+    )
     which = model.add_mutually_exclusive_group()
     which.add_argument("--version", type=_number(int, 1), metavar="N", help="default: the latest")
-    which.add_argument("--label", metavar="LABEL", help="a version's label, such as stable")
+    which.add_argument("--label", type=non_empty, metavar="LABEL", help="a version's label, such as stable")
     results = parser.add_argument_group("results")
-    results.add_argument("--output", required=True, type=_path, metavar="DIR", help="folder for the masks")
+    results.add_argument(
+        "--output", required=True, type=non_empty_path, metavar="DIR", help="folder for the masks"
+    )
     results.add_argument(
         "--overlay", action="store_true", help="also write a.jpg.overlay.jpg: classes laid over the image"
     )
@@ -186,7 +180,10 @@ def _parser() -> argparse.ArgumentParser:
         "--raw", action="store_true", help="write masks as the server sends them: class ids without a palette"
     )
     results.add_argument(
-        "--json", metavar="FILE|-", help="write a JSON object a line for each image: its class fractions"
+        "--json",
+        type=non_empty,
+        metavar="FILE|-",
+        help="write a JSON object a line for each image: its class fractions",
     )
     results.add_argument(
         "--existing",
@@ -232,11 +229,18 @@ def _parser() -> argparse.ArgumentParser:
         help="largest request and largest answer; default: %(default)s",
     )
     tls = parser.add_argument_group("encryption, with PEM files")
-    tls.add_argument("--tls-ca", type=_path, metavar="FILE", help="who signed the server's certificate")
-    tls.add_argument("--tls-cert", type=_path, metavar="FILE", help="the client's certificate, if asked for")
-    tls.add_argument("--tls-key", type=_path, metavar="FILE", help="its private key")
     tls.add_argument(
-        "--tls-server-name", metavar="NAME", help="the name in the server's certificate, if not HOST"
+        "--tls-ca", type=non_empty_path, metavar="FILE", help="who signed the server's certificate"
+    )
+    tls.add_argument(
+        "--tls-cert", type=non_empty_path, metavar="FILE", help="the client's certificate, if asked for"
+    )
+    tls.add_argument("--tls-key", type=non_empty_path, metavar="FILE", help="its private key")
+    tls.add_argument(
+        "--tls-server-name",
+        type=non_empty,
+        metavar="NAME",
+        help="the name in the server's certificate, if not HOST",
     )
     return parser
 

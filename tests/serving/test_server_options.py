@@ -49,7 +49,8 @@ def test_options_can_be_said_again_as_flags() -> None:
         ([_MODEL, "--port=70000"], "--port is 70000; a port is 0 to 65535"),
         ([_MODEL, "--port=8501", "--rest_api_port=8501"], "must differ"),
         ([_MODEL, "--file_system_poll_wait_seconds=-1"], "cannot be negative"),
-        ([_MODEL, "--model_name="], "--model_name is empty"),
+        ([_MODEL, "--model_name="], "--model_name: it is empty"),
+        ([_MODEL, "--verify_key", ""], "--verify_key: it is empty"),
         ([_MODEL, "--enable_batching=maybe"], "neither true nor false"),
         ([_MODEL, "pets"], "'pets' is no flag"),
         # Unknown, and known to TensorFlow Serving alone.

@@ -145,10 +145,13 @@ def argument_parser(prog: str, description: str) -> argparse.ArgumentParser:
         kind, text = field.metadata["kind"], field.metadata["help"]
         shown = "" if field.default in ("", None) else f" (default: {_spelled(field.default)})"
         how: dict[str, Any] = (
-            {"type": _boolean, "nargs": "?", "const": True} if kind is bool else {"type": kind}
+            {"type": _boolean, "nargs": "?", "const": True}
+            if kind is bool
+            else {"type": _non_empty if kind is str else kind}
         )
         name, metavar = f"--{field.name}", kind.__name__.upper()
-        parser.add_argument(name, default=field.default, metavar=metavar, help=text + shown, **how)
+        # No default here: argparse would refuse an empty one, too.
+        parser.add_argument(name, default=argparse.SUPPRESS, metavar=metavar, help=text + shown, **how)
     return parser
 
 
@@ -158,7 +161,7 @@ def read_options(arguments: argparse.Namespace, others: Sequence[str] = ()) -> S
     Raises:
         OptionsError: as `ServerOptions`.
     """
-    values = {field.name: getattr(arguments, field.name) for field in _FLAGS}
+    given = {field.name: getattr(arguments, field.name) for field in _FLAGS if field.name in arguments}
     joined: list[str] = []
     for argument in others:
         # tensorflow_model_server takes no value behind a space.
@@ -167,7 +170,8 @@ def read_options(arguments: argparse.Namespace, others: Sequence[str] = ()) -> S
         else:
             joined.append(argument)
     # On the command line 0 turns REST off, as there; in code it asks for any free port.
-    return ServerOptions(**{**values, "rest_api_port": values["rest_api_port"] or None}, others=tuple(joined))
+    given["rest_api_port"] = given.get("rest_api_port") or None
+    return ServerOptions(**given, others=tuple(joined))
 
 
 def parse_options(argv: Sequence[str] | None, prog: str, description: str) -> ServerOptions:
@@ -193,6 +197,13 @@ def _boolean(text: str) -> bool:
         return values[text.lower()]
     except KeyError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false") from None
+
+
+def _non_empty(text: str) -> str:
+    # An empty one comes from a shell variable that was never set: no key would be no signature asked for.
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
 
 
 def _spelled(value: Any) -> str:

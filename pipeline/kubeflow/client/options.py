@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.command_line import add_overrides, command_parser
+from pipeline.command_line import add_overrides, command_parser, non_empty, non_empty_path
 from pipeline.config import DEFAULT_RECIPE
 from pipeline.kubeflow.client.parameters import PARAMETER_KEYS
 
@@ -65,7 +65,7 @@ def parse(description: str | None, argv: list[str] | None) -> argparse.Namespace
     _add_timeout(submit)
 
     wait = add("wait", "follow a run that was started before")
-    wait.add_argument("run_id", type=_word, metavar="RUN_ID")
+    wait.add_argument("run_id", type=non_empty, metavar="RUN_ID")
     _add_connection(wait)
     _add_timeout(wait)
 
@@ -101,16 +101,21 @@ def _given(args: argparse.Namespace, *names: str) -> Iterator[str]:
 def _add_pipeline(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("pipeline")
     group.add_argument(
-        "--recipe", default=DEFAULT_RECIPE, metavar="NAME|FILE.yaml", help="default: %(default)s"
+        "--recipe",
+        type=non_empty,
+        default=DEFAULT_RECIPE,
+        metavar="NAME|FILE.yaml",
+        help="default: %(default)s",
     )
     group.add_argument(
         "--data",
+        type=non_empty,
         metavar="DIR|URI",
         help="where the stages' containers find the dataset, or s3://BUCKET/FOLDER; replaces dataset.root",
     )
     add_overrides(group)
     group.add_argument(
-        "--image", type=_word, help="container image of all stages; default: the recipe's kubeflow.image"
+        "--image", type=non_empty, help="container image of all stages; default: the recipe's kubeflow.image"
     )
     group.add_argument(
         "--pipeline-root",
@@ -124,7 +129,7 @@ def _add_pipeline(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
-    group.add_argument("--experiment", type=_word, metavar="NAME", help="default: the recipe's name")
+    group.add_argument("--experiment", type=non_empty, metavar="NAME", help="default: the recipe's name")
     group.add_argument(
         "--param",
         action="append",
@@ -144,7 +149,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         help="start a run whenever this says: 'SECOND MINUTE HOUR DAY MONTH WEEKDAY' or @daily, in the "
         "backend's time zone",
     )
-    group.add_argument("--cron-name", type=_word, metavar="NAME", help="default: the recipe's name")
+    group.add_argument("--cron-name", type=non_empty, metavar="NAME", help="default: the recipe's name")
     group.add_argument(
         "--max-concurrency",
         type=int,
@@ -171,21 +176,26 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
         "account's token in a pod, kubectl's context.",
     )
     group.add_argument(
-        "--host", type=_word, metavar="URL", help="such as https://kubeflow.example.org/pipeline"
+        "--host", type=non_empty, metavar="URL", help="such as https://kubeflow.example.org/pipeline"
     )
     group.add_argument(
-        "--namespace", type=_word, metavar="N", help="your profile's, where Kubeflow serves several users"
+        "--namespace", type=non_empty, metavar="N", help="your profile's, where Kubeflow serves several users"
     )
     who = group.add_mutually_exclusive_group()
     who.add_argument(
         "--token-file",
-        type=Path,
+        type=non_empty_path,
         metavar="FILE",
         help="a bearer token, read again for each request",
     )
-    who.add_argument("--cookies-file", type=Path, metavar="FILE", help="cookies on one line: NAME=VALUE; ...")
+    who.add_argument(
+        "--cookies-file", type=non_empty_path, metavar="FILE", help="cookies on one line: NAME=VALUE; ..."
+    )
     group.add_argument(
-        "--ssl-ca-cert", type=Path, metavar="FILE", help="PEM file of who signed the server's certificate"
+        "--ssl-ca-cert",
+        type=non_empty_path,
+        metavar="FILE",
+        help="PEM file of who signed the server's certificate",
     )
     group.add_argument("--no-verify-ssl", action="store_true", help="take any certificate")
 
@@ -248,13 +258,6 @@ def _parse_time(text: str) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def _word(text: str) -> str:
-    # An empty one comes from a shell variable that was never set.
-    if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty")
-    return text
-
-
 def _uri(text: str) -> str:
     # The backend would take what follows a ? for settings of the bucket.
     if _PIPELINE_ROOT.fullmatch(text) is None:
@@ -266,7 +269,7 @@ def _uri(text: str) -> str:
 
 
 def _package_file(text: str) -> Path:
-    path = Path(text)
+    path = non_empty_path(text)
     if path.suffix != ".yaml" or os.path.isdir(path):
         raise argparse.ArgumentTypeError(f"{text!r} should be a file that ends in .yaml")
     return path
