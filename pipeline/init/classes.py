@@ -1,6 +1,6 @@
 """Which raw labels are classes, with what names, and which count nowhere: as told, or proposed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -138,7 +138,13 @@ def doubt_folders(found: RawLabels, labels: Labels, patterns: Mapping[str, str])
 
 def class_keys(patterns: Mapping[str, str]) -> str:
     """The recipe's keys for a mask file of each class, as they are written there."""
-    return f"masks: {write_yaml(patterns)} and classes: {write_yaml([_BACKGROUND, *patterns])}"
+    classes = [_name_of_rest(patterns), *patterns]
+    return f"masks: {write_yaml(patterns)} and classes: {write_yaml(classes)}"
+
+
+def _name_of_rest(names: Container[str]) -> str:
+    """A name for the pixels in none of the masks."""
+    return "rest" if _BACKGROUND in names else _BACKGROUND
 
 
 def label_class_masks(found: RawLabels, names: tuple[str, ...], given: ClassNames | None) -> Labels:
@@ -160,7 +166,7 @@ def label_class_masks(found: RawLabels, names: tuple[str, ...], given: ClassName
             "want, and one more for the pixels in none of them"
         )
     if not rest and 0 in found.pixels:
-        rest = [_BACKGROUND if _BACKGROUND not in names else "rest"]
+        rest = [_name_of_rest(names)]
     of_rest: dict[str, RawLabel] = dict.fromkeys(rest, 0)
     values = of_rest | values
     if given and all(name in given.names for name in values):

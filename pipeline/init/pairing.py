@@ -43,6 +43,7 @@ from pipeline.init.patterns import (
     mask_patterns,
     suffix_patterns,
 )
+from pipeline.recipe_yaml import write_yaml
 
 _MOST_CLASSES: Final = 64
 _COMPARED: Final = 10
@@ -345,11 +346,14 @@ class _Search:
 
         Kinds of which each image has one may be scenes.
         """
-        names = class_names([kind.label for kind in kinds])
+        words = class_names([kind.label for kind in kinds])
+        names = words or _numbered_folders(kinds)
         if names is None:
             return None
         relations = compare_all(self.root, [kind.pairing.mask_of for kind in kinds])
         if relations & {Relation.SAME, Relation.NOT_BINARY}:
+            return None
+        if words is None and not relations <= {Relation.APART, Relation.NEVER_BOTH}:
             return None
         if maybe_scenes and relations == {Relation.NEVER_BOTH}:
             return None
@@ -368,6 +372,14 @@ class _Search:
         )
         if relations - {Relation.APART, Relation.NEVER_BOTH}:
             note += "; some lie over each other, and there the later of dataset.masks counts"
+        if words is None:
+            first, *others = patterns
+            merged = write_yaml(dict.fromkeys(others, first))
+            doubt = (
+                f"numbers tell the folders of masks apart, and what they mark lies apart: {first} and its "
+                f"like are taken for classes; if they are objects of one class, add merge_classes: {merged}"
+            )
+            pairing = replace(pairing, doubts=(*pairing.doubts, doubt))
         return replace(pairing, notes=(*pairing.notes, note))
 
     def _numbered_classes(self, images: Folder, masks: Folder) -> Pairing | None:
@@ -527,7 +539,7 @@ class _Search:
                 break
             tidied = self.scan(image_pattern, mask_pattern)
             if tidied and _worth(tidied) >= _worth(pairing) and set(tidied.mask_of.items()) == pairs:
-                return replace(tidied, notes=pairing.notes, besides=pairing.besides)
+                return replace(tidied, notes=pairing.notes, doubts=pairing.doubts, besides=pairing.besides)
         return pairing
 
     def named_folders(self, pairing: Pairing) -> dict[str, str]:
@@ -599,6 +611,15 @@ class _Search:
         )
         if rest:
             yield f"{rest.total()} other files are not used: {some_counts(rest)}"
+
+
+def _numbered_folders(kinds: Sequence[_Kind]) -> tuple[str, ...] | None:
+    """Names for masks that lie in a folder each, such as ``class_1``; None where they do not."""
+    if len({str(kind.pairing.dataset["masks"]).rpartition("/")[0] for kind in kinds}) < len(kinds):
+        return None
+    labels = ["_".join(re.findall(r"[^\W_]+", kind.label)) for kind in kinds]
+    names = tuple(f"class_{label}" if label.isdigit() else label for label in labels)
+    return names if "" not in names and len(set(names)) == len(names) else None
 
 
 def _relation_of_parts(root: Path, several: Sequence[Entry]) -> tuple[Relation, str]:

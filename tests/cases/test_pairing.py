@@ -592,6 +592,41 @@ def test_words_beside_the_numbers_of_objects_are_classes(
 
 
 @pytest.mark.parametrize(
+    ("folders", "names"),
+    [(("1", "2", "10"), ("class_1", "class_2", "class_10")), (("kind 1", "kind 2"), ("kind_1", "kind_2"))],
+)
+def test_folders_that_numbers_tell_apart_are_classes_that_may_be_merged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folders: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    shapes = (LEFT_DISC, RIGHT_DISC, np.roll(DISC, 16, axis=0))[: len(folders)]
+    draw_kinds(
+        tmp_path, "i/{}.jpg", {f"m/{k}/{{}}.png": shape for k, shape in zip(folders, shapes, strict=True)}
+    )
+    for kind in folders[1:]:
+        (tmp_path / f"m/{kind}/a.png").unlink()
+    dataset, said = init(capsys, tmp_path / "i", tmp_path / "m")
+    assert dataset.masks == {name: f"m/{kind}/*.png" for name, kind in zip(names, folders, strict=True)}
+    merged = dict.fromkeys(names[1:], names[0])
+    written = ", ".join(f"{name}: {names[0]}" for name in names[1:])
+    assert (
+        f"Check: numbers tell the folders of masks apart, and what they mark lies apart: {names[0]} and"
+        in said
+    )
+    assert f"if they are objects of one class, add merge_classes: {{{written}}}" in said
+    ids = class_ids(dataset)
+    np.testing.assert_array_equal(ids["a"], np.where(shapes[0], 1, 0))
+    np.testing.assert_array_equal(ids["b"], sum(n * shape for n, shape in enumerate(shapes, start=1)))
+    united = class_ids(dataset.model_copy(update={"merge_classes": merged}))
+    np.testing.assert_array_equal(united["b"], np.any(shapes, axis=0))
+
+
+def test_numbered_folders_of_what_was_drawn_twice_are_no_classes(tmp_path: Path) -> None:
+    draw_kinds(tmp_path, "i/{}.jpg", {"m/1/{}.png": DISC, "m/2/{}.png": OBSERVED})
+    found = paired(tmp_path / "i", tmp_path / "m")
+    assert found.dataset["masks"] == "m/1/*.png" and not found.doubts
+
+
+@pytest.mark.parametrize(
     ("files", "shapes"),
     [
         (("m/{}_one_0.png", "m/{}_one_1.png", "m/{}_two_0.png"), (LEFT_DISC, RIGHT_DISC, LEFT_DISC)),
