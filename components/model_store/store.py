@@ -431,17 +431,20 @@ def _taken(base: Path) -> list[int]:
 
 
 def _rename_to_next_version(model: Path, base: Path) -> int:
+    pushed = model.stat()
     for _ in range(_TRIES):
         number = max(int(time.time()), *(taken + 1 for taken in _taken(base)), 1)
         target = base / str(number)
         try:
             model.rename(target)
         except OSError:
-            # Someone without the lock was faster with this number: the next round counts it as taken.
             if not target.exists():
                 raise
-        else:
-            return number
+            # It is the model where NFS repeated a request whose answer was lost, and heard that it is gone. Else
+            # someone without the lock was faster with this number: the next round counts it as taken.
+            if not os.path.samestat(target.stat(), pushed):
+                continue
+        return number
     raise FileExistsError(
         f"{base}: each of {_TRIES} version numbers was taken in the moment it was asked for, the last one "
         f"{number}; stop what else writes versions there and push again"

@@ -148,6 +148,21 @@ def test_a_number_taken_at_the_last_moment_is_left_alone(
     assert "intruder" in (base / str(frozen_second) / "saved_model.pb").read_text()
 
 
+def test_a_rename_whose_answer_was_lost_is_done(
+    model: Path, base: Path, frozen_second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS repeats the request, and the second one finds nothing to rename."""
+    rename = Path.rename
+
+    def repeated(source: Path, target: Path) -> Path:
+        rename(source, target)
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", repeated)
+    assert store.publish(model, base, {}) == frozen_second
+    assert store.damage(base / str(frozen_second)) == ""
+
+
 def test_a_push_gives_up_where_every_number_is_taken_at_the_last_moment(
     model: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
