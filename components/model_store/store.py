@@ -440,7 +440,7 @@ def _rename_to_next_version(model: Path, base: Path) -> int:
         except OSError:
             if not target.exists():
                 raise
-            # It is the model where NFS repeated a request whose answer was lost, and heard that it is gone. Else
+            # It is the model where NFS repeated a request whose answer was lost. Else
             # someone without the lock was faster with this number: the next round counts it as taken.
             if not os.path.samestat(target.stat(), pushed):
                 continue
