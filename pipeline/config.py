@@ -95,9 +95,15 @@ class Recipe(Settings):
         return self.beam.pipeline_args(cores, useful)
 
     def trainer_settings(
-        self, *, checkpoint_dir: str | None = None, code_fingerprint: str = ""
+        self, *, checkpoint_dir: str | None = None, code_fingerprint: str = "", trains_here: bool = True
     ) -> TrainerSettings:
-        """Returns what the Trainer is handed; the arguments as in ``TrainerSettings``."""
+        """Returns what the Trainer is handed.
+
+        Args:
+            checkpoint_dir: as in ``TrainerSettings``.
+            code_fingerprint: likewise.
+            trains_here: whether files on this machine are those that the Trainer will find.
+        """
         return TrainerSettings(
             name=self.name,
             dataset=self.dataset.model_dump(mode="json"),
@@ -110,7 +116,7 @@ class Recipe(Settings):
             augmentation=self.augmentation,
             training=self.training,
             checkpoint_dir=checkpoint_dir,
-            encoder_digest=_digest_of_weights(self.model),
+            encoder_digest=_digest_of_weights(self.model) if trains_here else "",
             code_fingerprint=code_fingerprint,
         )
 

@@ -55,7 +55,8 @@ def create_pipeline(
         pipeline_name: TFX's name for it; runs of one name share their cache.
         pipeline_root: directory of all artifacts.
         checkpoint_dir: where an interrupted training finds itself again; None keeps nothing.
-        metadata_path: the SQLite file of ML Metadata, where the orchestrator has no store of its own.
+        metadata_path: the SQLite file of ML Metadata, where all stages run on this machine; None where the
+            orchestrator has a store of its own.
     """
     labels = recipe.dataset.label_set()
     attributes = recipe.dataset.attributes
@@ -122,6 +123,7 @@ def create_pipeline(
         settings=recipe.trainer_settings(
             checkpoint_dir=checkpoint_dir,
             code_fingerprint=source_fingerprint(*TRAINING_CODE),
+            trains_here=metadata_path is not None,
         ),
         limits=recipe.serving.part(ServingLimits),
         data_path=parameters.data_path,

@@ -86,8 +86,8 @@ class TrainerSettings(Settings):
     checkpoint_dir: str | None = None
     """Where an interrupted training finds itself again; None keeps no checkpoints beyond the run."""
     encoder_digest: str = ""
-    """Changes with the content of the file that model.encoder_weights names, so that other weights train
-    anew."""
+    """SHA-256 of the file that model.encoder_weights names, so that other weights train anew; empty where it
+    names none, or the Trainer reads it on another machine."""
     code_fingerprint: str = ""
     """Changes with the code, so that changed code trains anew."""
 

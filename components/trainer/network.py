@@ -1,6 +1,7 @@
 """The network of a recipe, ready to be fitted; Keras alone, whatever its backend."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 
 from components.dataset.features import IGNORE_LABEL
 from components.errors import StageError
+from components.files import sha256
 from components.trainer.config import Constants, TrainerSettings
 from components.trainer.optimizers import spare_vectors
 from components.trainer.training_config import TrainingConfig
@@ -32,7 +34,8 @@ def build_network(
         any_size: take images of any height and width that the network's stride divides, not of one only.
 
     Raises:
-        StageError: the settings make no network, or the encoder's weights cannot be had.
+        StageError: the settings make no network, or the encoder's weights cannot be had or are others than
+            when the pipeline was composed.
     """
     model = settings.model
     size = (None, None) if any_size else (settings.height, settings.width)
@@ -58,7 +61,7 @@ def build_network(
                 strided_stem=model.strided_stem,
                 **common,
             )
-        return encoder_unet(
+        network = encoder_unet(
             input_shape,
             settings.labels.num_classes,
             encoder=model.encoder,
@@ -70,6 +73,15 @@ def build_network(
         raise StageError(f"the recipe's model cannot be built: {error}") from error
     finally:
         keras.config.set_dtype_policy(previous)
+    _check_weights(settings)
+    return network
+
+
+def _check_weights(settings: TrainerSettings) -> None:
+    """To be called once they are loaded: what was loaded before could still change."""
+    path, expected = settings.model.encoder_weights, settings.encoder_digest
+    if path is not None and expected and sha256(Path(path)) != expected:
+        raise StageError(f"model.encoder_weights: {path} changed after the run had begun; run again")
 
 
 def build_served_network(settings: TrainerSettings, constants: Constants) -> keras.Model:

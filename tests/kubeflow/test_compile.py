@@ -12,6 +12,7 @@ from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConf
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineDeploymentConfig, PipelineSpec, PlatformSpec
 from spec_rules import violations
 
+from components.files import sha256
 from pipeline.config import Recipe, list_recipes, load_recipe
 from pipeline.kubeflow.entrypoint import unpack_options
 from pipeline.kubeflow.spec.caching import DATA_TASK, SERVED_TASK
@@ -335,6 +336,14 @@ MACHINES = (
     "kubeflow.stages.Trainer={machines: 2, gpus: 4, memory_limit: 64Gi}",
     "kubeflow.shared_dir=/data/shared",
 )
+
+
+def test_a_weights_file_here_says_nothing_of_the_containers(tmp_path: Path) -> None:
+    weights = tmp_path / "encoder.weights.h5"
+    weights.write_bytes(b"mine")
+    recipe = recipe_of("pets_mobilenetv2", f"model.encoder_weights={weights}")
+    spec = json_format.MessageToJson(compiled(recipe).spec)
+    assert str(weights) in spec and sha256(weights) not in spec
 
 
 def test_machines_train_in_place_of_the_trainers_task() -> None:

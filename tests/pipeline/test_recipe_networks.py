@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from components.errors import StageError
+from components.trainer import network as network_module
 from components.trainer.config import Constants
 from components.trainer.network import build_network
 from pipeline.config import load_recipe
@@ -62,3 +64,22 @@ def test_so_does_one_with_an_encoder_which_takes_trained_weights_from_a_file(
         if weight.path in loaded:
             np.testing.assert_array_equal(loaded.pop(weight.path), weight)
     assert not loaded
+
+
+def test_a_weights_file_that_changed_since_the_pipeline_was_composed_is_refused(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache would give the model to whoever has the file of before."""
+    path = tmp_path / "encoder.weights.h5"
+    path.write_bytes(b"once")
+    built = keras.Sequential()
+    monkeypatch.setattr(network_module, "encoder_unet", lambda *_, **__: built)
+    overrides = [f"model.encoder_weights={path}"]
+    settings = load_recipe("pets_mobilenetv2", root, overrides).trainer_settings()
+    constants = Constants((1 / 255,) * 3, (0.0,) * 3, (1,) * settings.labels.num_classes)
+    assert build_network(settings, constants, "float32") is built
+    path.write_bytes(b"anew")
+    with pytest.raises(
+        StageError, match=rf"^model\.encoder_weights: {path} changed after the run had begun; run"
+    ):
+        build_network(settings, constants, "float32")
