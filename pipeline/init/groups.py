@@ -3,9 +3,9 @@
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -24,8 +24,14 @@ _ALIKE: Final = 0.5
 Oxford-IIIT Pet and Clothing Co-Parsing, single photos."""
 _FEWEST_GROUPS: Final = 10
 _LARGEST_GROUP: Final = 0.3
+_LEAST: Final = {"train": 0.4, "val": 0.05, "test": 0.05}
+"""What each split must have of the pairs where videos are fewer, or larger."""
 _VIDEO: Final = r"^(.*?)[_\-./ ]*\d+$"
 """All but the number of the frame."""
+_BLOCKS: Final = {3: "1,000", 2: "100", 1: "10"}
+"""By the digits left out, how many numbers stay together."""
+_HASH: Final = re.compile(r"((?:_(?:jpe?g|png|bmp|tiff?|webp))?)\.rf\.[0-9a-f]+$")
+"""Roboflow's, behind the picture's own suffix: ``a_jpg.rf.09f``."""
 
 _X, _Y = (rf"(?:{letter}|{word})[_-]?\d+" for letter, word in (("x", "c|col|column"), ("y", "r|row")))
 _BREAK: Final = r"(?:^|[_\-./ ]+|(?<=\d))"
@@ -37,9 +43,9 @@ _ONE: Final = re.compile(r"^(.*?)[_\-./ ]+\d+$")
 _WORD: Final = re.compile(r"(?i)(?<![a-z])(?:tile|patch|crop|chip)s?(?![a-z])")
 _ALTERED: Final = re.compile(
     r"(?i)^(.+?)((?:[_\-. ]+(?:orig(?:inal)?|aug(?:mented)?|[hv]?flip(?:ped)?|mirror(?:ed)?"
-    r"|rot(?:at(?:ed?|ion))?)[_\-]?\d*)+|\.rf\.[0-9a-f]+)$"
+    r"|rot(?:at(?:ed?|ion))?)[_\-]?\d*)+)$"
 )
-"""Names of what was made of a picture before: ``a_flip``, ``a_aug_2``, Roboflow's ``a_jpg.rf.09f``."""
+"""Names of what was made of a picture before: ``a_flip``, ``a_aug_2``."""
 _SOME_NAMES: Final = 0.1
 _MOST_NAMES: Final = 0.9
 """Names that must be of one form."""
@@ -70,6 +76,10 @@ class Frames:
     why: str = "neighbours by name look alike, as frames of a video"
     in_doubt: bool = False
     """Whether names alone say so."""
+    kept: str = "those of a picture"
+    """What stays in one split."""
+    parted: tuple[str, ...] = ()
+    """Videos that lie in several splits, as whole they could not be divided."""
 
 
 _Load = Callable[[Entry], np.ndarray | None]
@@ -82,13 +92,23 @@ def find_frames(layout: Layout, root: Path, entries: Sequence[Entry]) -> Frames:
 
     Tiles of larger pictures count as frames of each: no two splits may share them, either.
     """
-    suffixes = {entry.key: _suffix_in_key(entry) for entry in entries}
-    bare = [replace(entry, key=entry.key.removesuffix(suffixes[entry.key])) for entry in entries]
-    frames = _find_frames(layout, root, bare)
-    if frames.group is None or not (kept := {suffix[1:] for suffix in suffixes.values() if suffix}):
-        return frames
-    ending = rf"(?:\.(?:{'|'.join(sorted(map(re.escape, kept)))}))?$"
-    return replace(frames, group=frames.group.removesuffix("$") + ending)
+    suffixes = {_suffix_in_key(entry) for entry in entries} - {""}
+    ending = _any_of(map(re.escape, suffixes))
+    bare = [replace(entry, key=entry.key.removesuffix(_suffix_in_key(entry))) for entry in entries]
+    if hashes := {match[1] for entry in bare if (match := _HASH.search(entry.key))}:
+        ending = _any_of(rf"{own}\.rf\.[0-9a-f]+" for own in hashes) + ending
+        bare = [replace(entry, key=_HASH.sub("", entry.key)) for entry in bare]
+    return _before(ending, _find_frames(layout, root, bare))
+
+
+def _any_of(endings: Iterable[str]) -> str:
+    """A regular expression for one of the endings or none."""
+    return f"(?:{'|'.join(sorted(endings))})?" if (endings := list(endings)) else ""
+
+
+def _before(ending: str, frames: Frames) -> Frames:
+    """What was found in keys without an ending, a regular expression, as it is found in whole keys."""
+    return frames if frames.group is None else replace(frames, group=f"{frames.group[:-1]}{ending}$")
 
 
 def _suffix_in_key(entry: Entry) -> str:
@@ -101,18 +121,56 @@ def _find_frames(layout: Layout, root: Path, entries: Sequence[Entry]) -> Frames
     tiles = _find_tiles(
         entries, lambda entry: read_luma(layout.image_file(root, entry), _TILE, in_proportion=True)
     )
-    if (together := tiles or _find_altered(entries)) is not None:
-        return together
+    if tiles is not None:
+        return tiles
+    if (altered := _find_altered(entries)) is None:
+        return _find_videos(layout, root, entries)
+    ending, pictures = altered
+    videos = _before(ending, _find_videos(layout, root, pictures))
+    if videos.group is not None:
+        return videos
+    group = f"^(.+?){ending}$"
+    why = "names tell of altered copies of a picture"
+    if not (groups := _count_groups(group, entries)):
+        return Frames(True, why=why)
+    return Frames(True, group, groups, why, parted=_parted(pictures, group) if videos.found else ())
+
+
+def _find_videos(layout: Layout, root: Path, entries: Sequence[Entry]) -> Frames:
+    if tail := _tail_of_all(entries):
+        bare = [replace(entry, key=entry.key.removesuffix(tail)) for entry in entries]
+        return _before(re.escape(tail), _find_videos(layout, root, bare))
     numbered = [entry for entry in entries if re.search(r"\d$", entry.key)]
     if len(numbered) < max(_FEWEST_GROUPS, 0.9 * len(entries)):
         return Frames()
     numbered.sort(key=lambda entry: natural(entry.key))
     if _difference_of_neighbours(layout, root, numbered) >= _ALIKE:
         return Frames()
-    for pattern in _patterns(entries):
+    if groups := _count_groups(_VIDEO, entries, whole=True):
+        return Frames(True, _VIDEO, groups, kept="those of a video")
+    for pattern, numbers in _blocks(entries):
         if groups := _count_groups(pattern, entries):
-            return Frames(True, pattern, groups)
+            kept, parted = f"blocks of {numbers} numbers", _parted(entries, pattern)
+            return Frames(True, pattern, groups, kept=kept, parted=parted)
     return Frames(True)
+
+
+def _tail_of_all(entries: Sequence[Entry]) -> str:
+    """What all keys end in from a word on, as those of one camera do: ``_cam`` of ``clip0_0003_cam``."""
+    letters_from_last = zip(*(entry.key[::-1] for entry in entries), strict=False)
+    ends = takewhile(lambda letters: len(set(letters)) == 1, letters_from_last)
+    word = re.search(r"[_\-./ ]*[^\W\d_].*$", "".join(letters[0] for letters in ends)[::-1])
+    return word[0] if word and all(word[0] != entry.key for entry in entries) else ""
+
+
+def _parted(entries: Sequence[Entry], pattern: str) -> tuple[str, ...]:
+    """The videos that lie in several splits where groups by the pattern are divided."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for split, members in assign_splits(entries, SplitConfig(group=pattern)).items():
+        for entry in members:
+            if match := re.search(_VIDEO, entry.key):
+                splits[match[1]].add(split)
+    return tuple(sorted((video for video, of in splits.items() if len(of) > 1), key=natural))
 
 
 def _difference_of_neighbours(layout: Layout, root: Path, entries: Sequence[Entry]) -> float:
@@ -128,43 +186,54 @@ def _difference_of_neighbours(layout: Layout, root: Path, entries: Sequence[Entr
     return statistics.median(near) / max(statistics.median(far), 1e-6) if near else 1.0
 
 
-def _patterns(entries: Sequence[Entry]) -> Iterator[str]:
-    """Whole videos, else blocks of 1,000, 100 and 10 numbers."""
-    yield _VIDEO
+def _blocks(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
+    """Patterns of blocks of 1,000, 100 and 10 numbers, and how many numbers those are."""
     widths = {len(match[0]) for entry in entries if (match := re.search(r"\d+$", entry.key))}
-    for digits in (3, 2, 1):
+    for digits, numbers in _BLOCKS.items():
+        # Not greedy: what follows the number may end in one, too.
         if len(widths) == 1 and min(widths) > digits:
-            yield rf"^(.*)\d{{{digits}}}$" if digits > 1 else r"^(.*)\d$"
+            yield (rf"^(.*?)\d{{{digits}}}$" if digits > 1 else r"^(.*?)\d$"), numbers
         elif len(widths) > 1:
-            yield rf"^(.*?)\d{{1,{digits}}}$"
+            yield rf"^(.*?)\d{{1,{digits}}}$", numbers
 
 
-def _count_groups(pattern: str, entries: Sequence[Entry]) -> int:
-    """The number of groups, 0 where they are too few or too unequal to be divided."""
+def _count_groups(pattern: str, entries: Sequence[Entry], *, whole: bool = False) -> int:
+    """The number of groups, 0 where they are too few or too unequal to be divided.
+
+    Whole videos may be fewer and larger, as long as all splits get about their share.
+    """
     sizes = Counter(match[1] for entry in entries if (match := re.search(pattern, entry.key)))
-    if len(sizes) < _FEWEST_GROUPS or max(sizes.values()) > _LARGEST_GROUP * len(entries):
+    largest = max(sizes.values(), default=0) / len(entries)
+    usual = len(sizes) >= _FEWEST_GROUPS and largest <= _LARGEST_GROUP
+    if not usual and not (whole and len(sizes) >= _FEWEST_CUT and largest <= _LARGEST_CUT):
         return 0
     try:
-        assign_splits(entries, SplitConfig(group=pattern))
+        splits = assign_splits(entries, SplitConfig(group=pattern))
     except StageError:
+        return 0
+    if not usual and any(len(splits[split]) < least * len(entries) for split, least in _LEAST.items()):
         return 0
     return len(sizes)
 
 
-def _find_altered(entries: Sequence[Entry]) -> Frames | None:
-    """Looks whether names tell of pictures that were turned, mirrored or otherwise made of others."""
-    forms, pictures = set(), Counter[str]()
-    for entry in entries:
+def _find_altered(entries: Sequence[Entry]) -> tuple[str, list[Entry]] | None:
+    """Looks whether names tell of pictures that were turned, mirrored or otherwise made of others.
+
+    Copies may have one key, where hashes told them apart. Returns what keys of copies end in, a regular
+    expression, and of each picture one entry, whose key ends before that.
+    """
+    forms, count = set(), Counter[str]()
+    pictures: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda entry: len(entry.key)):
         match = _ALTERED.search(entry.key)
-        pictures[match[1] if match else entry.key] += 1
+        picture = match[1] if match else entry.key
+        count[picture] += 1
+        pictures.setdefault(picture, replace(entry, key=picture))
         if match:
-            is_hash = match[2].startswith(".rf.")
-            forms.add(r"\.rf\.[0-9a-f]+" if is_hash else re.sub(r"\d+", r"\\d+", re.escape(match[2])))
-    if sum(count for count in pictures.values() if count > 1) < max(2, _SOME_NAMES * len(entries)):
+            forms.add(re.sub(r"\d+", r"\\d+", re.escape(match[2])))
+    if sum(n for n in count.values() if n > 1) < max(2, _SOME_NAMES * len(entries)):
         return None
-    group = rf"^(.+?)(?:{'|'.join(sorted(forms))})?$"
-    groups = _count_groups(group, entries)
-    return Frames(True, group if groups else None, groups, "names tell of altered copies of a picture")
+    return _any_of(forms), list(pictures.values())
 
 
 def _find_tiles(entries: Sequence[Entry], load: _Load) -> Frames | None:

@@ -86,7 +86,7 @@ def _dataset(dataset: Dataset) -> Iterator[tuple[str, Setting]]:
     if (group := dataset.settings.source.group) is not None:
         yield "dataset.splits.group", Setting(write_yaml(group), "what the dataset keeps together")
     elif found.frames.group is not None:
-        note = f"{found.frames.why}: {found.frames.groups} groups stay together."
+        note = f"{found.frames.why}; {found.frames.kept} stay together: {found.frames.groups} groups."
         yield "dataset.splits.group", Setting(write_yaml(found.frames.group), note=note)
     if found.orientation.exif is not None:
         turned = {"upright": "EXIF orientations are applied", "stored": "EXIF orientations are not applied"}

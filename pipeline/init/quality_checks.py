@@ -182,3 +182,9 @@ def _names(found: Inspection) -> Iterator[str]:
             f"{found.frames.why}, but their names form no groups to be divided: train and test will share "
             "scenes unless you set dataset.splits.group"
         )
+    if parted := found.frames.parted:
+        videos = "video lies" if len(parted) == 1 else "videos lie"
+        yield (
+            f"{len(parted)} {videos} in several splits ({some(parted)}), as whole ones are too few or too "
+            "unequal to be divided: the test flatters the model"
+        )

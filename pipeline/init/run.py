@@ -281,7 +281,7 @@ def _advice(
     frames = dataset.inspection.frames
     if frames.group is not None:
         doubt = "Check: " if frames.in_doubt else ""
-        yield f"{doubt}{frames.why}; those of a picture stay in one split (dataset.splits.group)"
+        yield f"{doubt}{frames.why}; {frames.kept} stay in one split (dataset.splits.group)"
     yield from (f"Look at this: {check}" for check in checks)
     value = {key.partition(".")[2]: setting.yaml for key, setting in proposals.items()}
     if chosen.said:

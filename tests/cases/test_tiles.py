@@ -1,6 +1,6 @@
 """Tiles cut from larger pictures stay together, and single photos are not taken for tiles."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,14 @@ from drawn_folders import blocks, draw_folders, photo, save_gray
 from PIL import Image
 
 from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.plan import plan_ingestion
+from components.image_mask_example_gen.layouts.layout import Entry
+from components.image_mask_example_gen.layouts.voc import Voc
+from components.image_mask_example_gen.plan import group_of, plan_ingestion
+from components.image_mask_example_gen.splits import SplitConfig
 from pipeline.config import load_recipe
+from pipeline.init import groups
 from pipeline.init.__main__ import main
+from pipeline.init.groups import Frames, find_frames
 
 TILE = 48
 Name = Callable[[int, int, int], str]
@@ -130,3 +135,71 @@ def test_altered_copies_of_a_picture_stay_together(
     assert "names tell of altered copies of a picture; those of a picture stay in one split" in said
     found = splits_of_pictures(dataset, lambda key: key[0])
     assert len(found) == 12 and all(len(splits) == 1 for splits in found.values())
+
+
+def frames_of(monkeypatch: pytest.MonkeyPatch, videos: Mapping[str, Sequence[str]]) -> Frames:
+    """What is found of even pictures, of which those of a video are alike."""
+    luma = {
+        Path(f"{key}.png"): number * 37 % 41 for number, keys in enumerate(videos.values()) for key in keys
+    }
+    monkeypatch.setattr(groups, "read_luma", lambda path, *_, **__: np.full((16, 16), luma[path]))
+    return find_frames(Voc(), Path(), [Entry(path.stem, str(path), str(path)) for path in luma])
+
+
+def named(form: str, videos: int, frames: int, copies: Sequence[str]) -> dict[str, list[str]]:
+    """Keys of each video, by a form of its number, the frame's, the copy's ending and any hash."""
+    return {
+        str(v): [
+            form.format(v=v, n=n, c=copy, h=999 * n + len(copy)) for n in range(frames) for copy in copies
+        ]
+        for v in range(videos)
+    }
+
+
+@pytest.mark.parametrize(
+    ("form", "videos", "frames"),
+    [
+        ("P{v:03}_slice_{n:03}{c}", 6, 30),
+        ("P{v:03}_slice_{n:03}{c}", 4, 12),
+        ("clip{v}_mp4-{n:04}_jpg.rf.{h:05x}", 12, 6),
+        ("clip{v:02}_{n:04}_cam2{c}", 12, 6),
+        ("clip{v:02}_mp4-{n:04}_jpg{c}", 12, 6),
+    ],
+)
+@pytest.mark.parametrize("copies", [("",), ("", "_flip", "_aug_2")], ids=["alone", "with copies"])
+def test_frames_of_a_video_stay_together_wherever_their_number_stands(
+    monkeypatch: pytest.MonkeyPatch, form: str, videos: int, frames: int, copies: Sequence[str]
+) -> None:
+    keys = named(form, videos, frames, copies)
+    found = frames_of(monkeypatch, keys)
+    assert found.groups == videos and found.kept == "those of a video" and not found.parted
+    config = SplitConfig(group=found.group)
+    groups_of = [{group_of(key, config) for key in of_video} for of_video in keys.values()]
+    assert all(len(of_video) == 1 and None not in of_video for of_video in groups_of)
+    assert len(set().union(*groups_of)) == videos
+
+
+@pytest.mark.parametrize("videos", [{"v1": 60, "v2": 60, "v3": 60}, {"v1": 100, "v2": 8, "v3": 8, "v4": 4}])
+@pytest.mark.parametrize("copies", [("",), ("", "_aug_2")], ids=["alone", "with copies"])
+def test_videos_that_cannot_be_divided_whole_are_told_of(
+    monkeypatch: pytest.MonkeyPatch, videos: Mapping[str, int], copies: Sequence[str]
+) -> None:
+    keys = {
+        video: [f"{video}_{n:04}{copy}" for n in range(count) for copy in copies]
+        for video, count in videos.items()
+    }
+    found = frames_of(monkeypatch, keys)
+    assert found.kept == "blocks of 10 numbers" and found.parted and set(found.parted) <= set(videos)
+    config = SplitConfig(group=found.group)
+    assert group_of("v1_0012", config) == group_of(f"v1_0013{copies[-1]}", config) == "v1_001"
+
+
+def test_copies_stay_together_where_their_video_is_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = frames_of(monkeypatch, {"v": [f"v_{n:03}{copy}" for n in range(20) for copy in ("", "_flip")]})
+    assert found.kept == "those of a picture" and found.groups == 20 and found.parted == ("v",)
+
+
+def test_numbers_of_the_same_ending_are_no_frames_unless_they_look_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not frames_of(monkeypatch, {str(n): [f"cat{n:03}_sat"] for n in range(40)}).found
