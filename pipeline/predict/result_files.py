@@ -12,9 +12,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from components.image_mask_example_gen.suffixes import PICTURES
 from pipeline.predict.image_files import ImageFile
 
 STDOUT: Final = "-"
+_RECORD_START: Final = b'{"file":'
+"""What every line of a record begins with."""
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -54,11 +57,14 @@ class ResultFiles:
         """Returns the images to segment: all of them, or those that lack a result or a line in the record.
 
         Raises:
-            ValueError: results are there and may not be touched.
+            ValueError: results are there and may not be touched, or the record's file is none.
+            OSError: that file cannot be read.
         """
+        record = self._record_file()
+        if record:
+            _check_record(record)
         if self.existing is Existing.REPLACE:
             return images
-        record = self._record_file()
         if self.existing is Existing.SKIP:
             recorded = _recorded_masks(record) if record else None
             return [image for image in images if not self._is_done(image, recorded)]
@@ -107,6 +113,20 @@ class Record:
         """Adds a line."""
         if self._file is not None:
             print(json.dumps(entry), file=self._file, flush=True)
+
+
+def _check_record(path: Path) -> None:
+    """Refuses what is not this command's to write: ``--json a.jpg b.jpg`` means a photograph's file."""
+    if path.suffix.lower() in PICTURES:
+        raise ValueError(
+            f"--json {path} names a picture; it takes the record's file, or - for standard output"
+        )
+    if not os.path.isfile(path):
+        return
+    with path.open("rb") as file:
+        # A killed run may have left less than that.
+        if not _RECORD_START.startswith(file.read(len(_RECORD_START))):
+            raise ValueError(f"--json {path} exists and is no record of this command; name another file")
 
 
 def _recorded_masks(path: Path) -> set[str]:

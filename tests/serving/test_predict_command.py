@@ -439,6 +439,36 @@ def test_skipping_asks_again_for_what_the_record_lost(
     assert "0 of 0 images answered" in predict(server, *options, "--existing", "skip").stderr[-1]
 
 
+@pytest.mark.parametrize("existing", ["refuse", "skip", "replace"])
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ("photos/a.jpg", "--json photos/a.jpg names a picture; it takes the record's file, or -"),
+        ("none.PNG", "--json none.PNG names a picture"),
+        ("photos/notes.txt", "--json photos/notes.txt exists and is no record of this command"),
+    ],
+)
+def test_a_record_does_not_go_into_a_file_that_is_none(
+    server: FakeServer, folder: Path, predict: Predict, record: str, said: str, existing: str
+) -> None:
+    before = {path: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()}
+    run = predict(server, "--json", record, "photos/a.png", "--output", "masks", "--existing", existing)
+    assert run.returncode == 2 and said in run.stderr[-1]
+    assert {path: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()} == before
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("left", ["", '{"fi', '{"file": "photos/a.p'])
+def test_a_record_that_was_hardly_begun_is_gone_on_with(
+    server: FakeServer, folder: Path, predict: Predict, left: str
+) -> None:
+    record = folder.parent / "r.jsonl"
+    record.write_text(left)
+    run = predict(server, "photos/a.png", "--output", "masks", "--json", "r.jsonl", "--existing", "skip")
+    assert run.returncode == 0
+    assert [json.loads(line)["file"] for line in record.read_text().splitlines()] == ["photos/a.png"]
+
+
 def test_an_image_whose_line_cannot_be_written_is_not_answered(
     server: FakeServer, predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
