@@ -1,6 +1,5 @@
 """Whole evaluations through the executor: real TFMA, real SavedModels, tiny masks."""
 
-import io
 import json
 import logging
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from conftest import png_bytes
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
 
@@ -56,12 +55,6 @@ def save_model(uri: Path, **settings: int) -> None:
     tf.saved_model.save(model, str(uri / "Format-Serving"), signatures={"evaluate": model.evaluate})
 
 
-def png(mask: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(mask).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def make_pairs(count: int = EXAMPLES) -> list[tuple[np.ndarray, np.ndarray, str]]:
     """Images, masks and species: sizes vary, some pixels are ignored, dogs are harder than cats."""
     random = np.random.default_rng(7)
@@ -86,9 +79,9 @@ def write_examples(folder: Path, pairs: list[tuple[np.ndarray, np.ndarray, str]]
     with tf.io.TFRecordWriter(str(folder / "data.gz"), "GZIP") as writer:
         for index, (image, mask, species) in enumerate(pairs):
             features = {
-                IMAGE_ENCODED: feature(png(image)),
+                IMAGE_ENCODED: feature(png_bytes(image)),
                 IMAGE_FILENAME: feature(f"images/{index:03}.png".encode()),
-                MASK_ENCODED: feature(png(mask)),
+                MASK_ENCODED: feature(png_bytes(mask)),
                 "attribute/species": feature(species.encode()),
             }
             writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())

@@ -1,6 +1,5 @@
 """The TFMA metric without a pipeline: what it counts, in whatever order and grouping."""
 
-import io
 import json
 from collections.abc import Collection
 from typing import Any
@@ -8,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_model_analysis as tfma
+from conftest import png_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
 
 from components.evaluator.gate import UNFOUND_CLASSES, UNMEASURED_CLASSES
 from components.evaluator.tfma_metrics import (
@@ -38,9 +37,7 @@ Pairs = list[tuple[np.ndarray, np.ndarray]]
 
 
 def png(mask: np.ndarray) -> np.ndarray:
-    buffer = io.BytesIO()
-    Image.fromarray(mask).save(buffer, "PNG")
-    return np.array([buffer.getvalue()], dtype=object)
+    return np.array([png_bytes(mask)], dtype=object)
 
 
 def extracts(truth: np.ndarray, prediction: np.ndarray, name: str = "a.jpg") -> dict[str, Any]:

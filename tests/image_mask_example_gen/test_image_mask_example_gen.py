@@ -1,6 +1,5 @@
 """The component: real files in, Examples and an account of every file out."""
 
-import io
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from apache_beam.testing.util import assert_that, equal_to
+from conftest import png_bytes
 from ingested import ingest, read_split
 from ml_metadata.proto import metadata_store_pb2
 from PIL import Image
@@ -177,19 +177,13 @@ def spoilt(shared_data: Path, tmp_path: Path) -> Path:
     (root / f"masks/{names[2]}.png").unlink()
     (root / f"images/{names[3]}.jpg").unlink()
     mask = Image.open(root / f"masks/{names[4]}.png")
-    replace(f"masks/{names[4]}.png", png(np.asarray(mask)[:-1]))
+    replace(f"masks/{names[4]}.png", png_bytes(np.asarray(mask)[:-1]))
     strange = np.asarray(Image.open(root / f"masks/{names[5]}.png")).copy()
     strange[0, :7] = 77
-    replace(f"masks/{names[5]}.png", png(strange))
+    replace(f"masks/{names[5]}.png", png_bytes(strange))
     replace(f"masks/{names[6]}.png", b"")
     replace(f"images/{names[7]}.jpg", bomb(60_000, 60_000))
     return root
-
-
-def png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def bomb(width: int, height: int) -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from conftest import png_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -20,22 +21,16 @@ COLORS = ((0, 0, 0), (250, 120, 0), (0, 120, 250))
 FONTS = Path(matplotlib.get_data_path(), "fonts/ttf")
 
 
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def overlaid(image: bytes, class_ids: np.ndarray) -> np.ndarray:
     fractions = np.bincount(class_ids.ravel(), minlength=3) / class_ids.size
-    with Image.open(io.BytesIO(overlay(image, png(class_ids), NAMES, COLORS, fractions))) as picture:
+    with Image.open(io.BytesIO(overlay(image, png_bytes(class_ids), NAMES, COLORS, fractions))) as picture:
         assert picture.format == "JPEG"
         return np.array(picture)
 
 
 @given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40)))
 def test_a_palette_changes_no_pixel(class_ids: np.ndarray) -> None:
-    plain = png(class_ids)
+    plain = png_bytes(class_ids)
     colored = with_palette(plain, default_palette(256))
     assert np.array_equal(read_class_ids(colored), class_ids)
     with Image.open(io.BytesIO(colored)) as picture:
@@ -45,7 +40,7 @@ def test_a_palette_changes_no_pixel(class_ids: np.ndarray) -> None:
 
 
 def test_a_mask_of_few_classes_keeps_its_8_bits() -> None:
-    colored = with_palette(png(np.arange(12, dtype=np.uint8).reshape(3, 4) % 3), COLORS)
+    colored = with_palette(png_bytes(np.arange(12, dtype=np.uint8).reshape(3, 4) % 3), COLORS)
     assert colored[24:26] == bytes((8, 3))
 
 
@@ -58,8 +53,8 @@ def test_a_grayscale_of_fewer_bits_is_no_mask() -> None:
 
 @pytest.mark.parametrize(
     "mask",
-    [b"", b"GIF89a", png(np.zeros((2, 2, 3), np.uint8)), png(np.zeros((2, 2), np.uint16)),
-     png(np.zeros((2, 2), np.uint8))[:20], png(np.zeros((2, 2), np.uint8))[:33]],
+    [b"", b"GIF89a", png_bytes(np.zeros((2, 2, 3), np.uint8)), png_bytes(np.zeros((2, 2), np.uint16)),
+     png_bytes(np.zeros((2, 2), np.uint8))[:20], png_bytes(np.zeros((2, 2), np.uint8))[:33]],
 )  # fmt: skip
 def test_what_is_no_mask_is_refused(mask: bytes) -> None:
     with pytest.raises(ValueError, match=r"the mask (is not|cannot be read)"):
@@ -68,7 +63,7 @@ def test_what_is_no_mask_is_refused(mask: bytes) -> None:
 
 def test_an_overlay_tints_each_class_and_outlines_it() -> None:
     class_ids = np.repeat([[0] * 40 + [1] * 40], 60, axis=0).astype(np.uint8)
-    picture = overlaid(png(np.full((60, 80, 3), 200, np.uint8)), class_ids)
+    picture = overlaid(png_bytes(np.full((60, 80, 3), 200, np.uint8)), class_ids)
     assert picture[30, 10] == pytest.approx([100, 100, 100], abs=4)
     assert picture[30, 60] == pytest.approx([225, 160, 100], abs=4)
     # Black, the class's own colour, not a mixture: JPEG smooths a line one pixel wide.
@@ -76,7 +71,7 @@ def test_an_overlay_tints_each_class_and_outlines_it() -> None:
 
 
 def test_a_legend_below_names_the_classes_that_occur() -> None:
-    image = png(np.full((60, 200, 3), 200, np.uint8))
+    image = png_bytes(np.full((60, 200, 3), 200, np.uint8))
     one = overlaid(image, np.zeros((60, 200), np.uint8))
     three = overlaid(image, (np.arange(60 * 200) % 3).reshape(60, 200).astype(np.uint8))
     assert one.shape[0] > 60
@@ -88,8 +83,8 @@ def test_a_legend_below_names_the_classes_that_occur() -> None:
 
 def test_a_narrow_picture_has_a_legend_of_several_rows() -> None:
     class_ids = (np.arange(60 * 60) % 3).reshape(60, 60).astype(np.uint8)
-    narrow = overlaid(png(np.zeros((60, 60, 3), np.uint8)), class_ids)
-    wide = overlaid(png(np.zeros((60, 600, 3), np.uint8)), np.repeat(class_ids, 10, axis=1))
+    narrow = overlaid(png_bytes(np.zeros((60, 60, 3), np.uint8)), class_ids)
+    wide = overlaid(png_bytes(np.zeros((60, 600, 3), np.uint8)), np.repeat(class_ids, 10, axis=1))
     assert narrow.shape[0] > wide.shape[0]
 
 
@@ -123,9 +118,15 @@ def test_an_orientation_is_not_applied() -> None:
 
 def test_what_cannot_be_drawn_says_why() -> None:
     with pytest.raises(ValueError, match="cannot be read"):
-        overlay(b"text", png(np.zeros((2, 2), np.uint8)), NAMES, COLORS, [1, 0, 0])
+        overlay(b"text", png_bytes(np.zeros((2, 2), np.uint8)), NAMES, COLORS, [1, 0, 0])
     with pytest.raises(ValueError, match="the image is 3 × 4, its mask 2 × 2"):
-        overlay(png(np.zeros((4, 3, 3), np.uint8)), png(np.zeros((2, 2), np.uint8)), NAMES, COLORS, [1, 0, 0])
+        overlay(
+            png_bytes(np.zeros((4, 3, 3), np.uint8)),
+            png_bytes(np.zeros((2, 2), np.uint8)),
+            NAMES,
+            COLORS,
+            [1, 0, 0],
+        )
 
 
 def reference(words: str, font: str = "DejaVuSans.ttf", size: int = 13) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from conftest import png_bytes
 from PIL import Image, UnidentifiedImageError
 
 from components.serving import messages
@@ -44,7 +45,7 @@ def _first_of(encoded: bytes, bands: int) -> bytes:
         stack = np.array(image)
     if stack.ndim != 2 or len(stack) % bands:
         raise OSError("no bands")
-    return png(stack[: len(stack) // bands])
+    return png_bytes(stack[: len(stack) // bands])
 
 
 @dataclass
@@ -159,7 +160,7 @@ class FakeServer:
                     "{{function_node __inference_1}} Unknown image file format. One of JPEG, PNG, GIF, BMP "
                     "required.\n\t [[{{node DecodeImage}}]]",
                 )
-            masks.append(png(class_ids))
+            masks.append(png_bytes(class_ids))
             counts = np.bincount(class_ids.ravel(), minlength=self.num_classes)
             fractions.append(counts / class_ids.size)
         return _answer(
@@ -231,15 +232,9 @@ def running(server: FakeServer) -> Iterator[FakeServer]:
         server.stop()
 
 
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def picture(seed: int, height: int = 12, width: int = 16) -> bytes:
     """An image that has all three classes, another for every seed."""
-    return png(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+    return png_bytes(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
 def _answer(version: int, **outputs: np.ndarray) -> Any:

@@ -39,13 +39,6 @@ def image(height: int = 3, width: int = 5, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def encoded(pixels: np.ndarray) -> bytes:
-    """The picture as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png")
-    return buffer.getvalue()
-
-
 def decoded(mask: bytes) -> np.ndarray:
     """A PNG's class ids."""
     return np.asarray(Image.open(io.BytesIO(mask)))

@@ -22,6 +22,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from conftest import png_bytes
 from fake_server import (
     COLORS,
     NAMES,
@@ -30,7 +31,6 @@ from fake_server import (
     class_ids_of,
     expected_class_ids,
     picture,
-    png,
     running,
 )
 from PIL import Image
@@ -173,7 +173,7 @@ def test_a_folder_is_searched_as_ingestion_does_past_links_but_not_past_what_it_
 
 def test_raw_masks_are_the_servers_bytes(server: FakeServer, folder: Path, predict: Predict) -> None:
     predict(server, "photos/a.jpg", "--output", "masks", "--raw")
-    expected = png(expected_class_ids((folder / "a.jpg").read_bytes()))
+    expected = png_bytes(expected_class_ids((folder / "a.jpg").read_bytes()))
     assert (folder.parent / "masks" / "a.jpg.png").read_bytes() == expected
 
 

@@ -19,9 +19,10 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import png_bytes
 from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from running_server import channel_to, decoded, encoded, image, running
+from running_server import channel_to, decoded, image, running
 from saved_models import expected_class_ids, write_model
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
@@ -43,7 +44,7 @@ _SECONDS = 20
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _PIXELS = image()
-_B64 = {"b64": base64.b64encode(encoded(_PIXELS)).decode()}
+_B64 = {"b64": base64.b64encode(png_bytes(_PIXELS)).decode()}
 _PREDICT = "/v1/models/pets:predict"
 
 
@@ -82,7 +83,7 @@ def _until(true: Any) -> None:
 
 
 def _request(**spec: Any) -> predict_pb2.PredictRequest:
-    inputs = {"image_bytes": tf.make_tensor_proto([encoded(_PIXELS)])}
+    inputs = {"image_bytes": tf.make_tensor_proto([png_bytes(_PIXELS)])}
     return predict_pb2.PredictRequest(model_spec={"name": "pets", **spec}, inputs=inputs)
 
 
@@ -200,7 +201,7 @@ _HOSTILE = {
     "another type": tf.make_tensor_proto([1.5]),
     "another shape": tf.make_tensor_proto(b"x"),
     "a text": tf.make_tensor_proto([b"text"]),
-    "half a picture": tf.make_tensor_proto([encoded(image(30, 30))[:60]]),
+    "half a picture": tf.make_tensor_proto([png_bytes(image(30, 30))[:60]]),
 }
 
 
@@ -379,7 +380,7 @@ def test_numbers_are_nested_lists_and_the_name_of_a_single_output_is_left_out(se
     body = {"signature_name": "serving_pixels", "instances": [_PIXELS.tolist()]}
     _, answer = _ask(server, "POST", _PREDICT, body)
     assert answer["predictions"][0]["class_ids"] == expected_class_ids(_PIXELS, offset=1).tolist()
-    features = {"image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded(_PIXELS)]))}
+    features = {"image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[png_bytes(_PIXELS)]))}
     example = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
     rows = [{"b64": base64.b64encode(example).decode()}]
     _, answer = _ask(server, "POST", _PREDICT, {"signature_name": "evaluate", "instances": rows})

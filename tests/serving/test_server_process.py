@@ -12,7 +12,8 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
-from running_server import encoded, image
+from conftest import png_bytes
+from running_server import image
 from saved_models import write_model
 
 from components.serving import messages
@@ -27,7 +28,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 def _predict(process: ServerProcess) -> grpc.Future:
     import numpy as np
 
-    inputs = {"image_bytes": np.array([encoded(image())], object)}
+    inputs = {"image_bytes": np.array([png_bytes(image())], object)}
     request = messages.predict_request(ModelSpec("pets"), "", inputs)
     method = messages.PREDICT
     channel = grpc.insecure_channel(process.target)

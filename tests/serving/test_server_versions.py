@@ -17,7 +17,8 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from running_server import channel_to, encoded, image
+from conftest import png_bytes
+from running_server import channel_to, image
 from saved_models import write_model
 from signing_keys import write_keys
 from tensorflow_serving.apis import (
@@ -287,7 +288,7 @@ def _write_warmup(path: Path, records: list[bytes]) -> Path:
 
 
 def _log(signature: str = "serving_default") -> bytes:
-    inputs = {"image_bytes": tf.make_tensor_proto([encoded(image())])}
+    inputs = {"image_bytes": tf.make_tensor_proto([png_bytes(image())])}
     request = predict_pb2.PredictRequest(model_spec={"signature_name": signature}, inputs=inputs)
     log = prediction_log_pb2.PredictLog(request=request)
     return prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString()
@@ -409,7 +410,7 @@ def _server(base: Path, announce: Callable[[str], None] = lambda line: None, **f
 
 
 def _predict(channel: grpc.Channel, seconds: float = _SECONDS) -> Any:
-    inputs = {"image_bytes": tf.make_tensor_proto([encoded(image())])}
+    inputs = {"image_bytes": tf.make_tensor_proto([png_bytes(image())])}
     request = predict_pb2.PredictRequest(model_spec={"name": "pets"}, inputs=inputs)
     return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(request, timeout=seconds)
 
@@ -535,7 +536,7 @@ def test_with_a_key_a_version_that_it_has_not_signed_is_not_served(tmp_path: Pat
             time.sleep(0.02)
         with channel_to(server) as channel:
             request = predict_pb2.PredictRequest(model_spec=_PETS)
-            request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([encoded(image())]))
+            request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([png_bytes(image())]))
             answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request)
         assert answer.model_spec.version.value == 1
     finally:

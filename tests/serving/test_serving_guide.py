@@ -12,8 +12,9 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from conftest import png_bytes
 from guide_requests import ANSWERED, REFUSED, Asked
-from running_server import channel_to, decoded, encoded, running
+from running_server import channel_to, decoded, running
 from serving_guide import GUIDE, REPOSITORY, blocks, table
 from tiny_export import LABELS, export_tiny_model
 
@@ -57,7 +58,7 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the guide's reader sits: an image and photographs."""
     (tmp_path / "photos").mkdir()
     for name in ("image.jpg", "photos/a.jpg", "photos/b.png"):
-        (tmp_path / name).write_bytes(encoded(_PICTURE))
+        (tmp_path / name).write_bytes(png_bytes(_PICTURE))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from running_server import decoded, encoded, image, running
+from conftest import png_bytes
+from running_server import decoded, image, running
 from saved_models import expected_class_ids, write_model
 
 from components.model_store import store
@@ -18,7 +19,7 @@ from components.serving.client import Prediction, SegmentationClient
 _CLIENTS = 16
 _CLASSES = 5
 _IMAGES = [image(height=8 + index, width=11, seed=index) for index in range(4)]
-_FILES = [encoded(pixels) for pixels in _IMAGES]
+_FILES = [png_bytes(pixels) for pixels in _IMAGES]
 
 
 def _is_right(answer: Prediction, pixels: np.ndarray, offset: int) -> bool:
