@@ -5,14 +5,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import first_recipe
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
 
 from components.image_mask_example_gen.config import DatasetConfig, RawLabel
-from pipeline.config import load_recipe
-from pipeline.init.__main__ import main
 
 Case = Callable[[str], Path]
 Capture = pytest.CaptureFixture[str]
@@ -20,18 +19,14 @@ THREE = {0: "background", 1: "square", 2: "disc"}
 
 
 def init(images: Path, masks: Path, *more: str) -> DatasetConfig:
-    """Runs the command and returns the dataset of the recipe as it is."""
-    output = images.parents[1] / "r.yaml"
-    argv = ["--images", str(images), "--masks", str(masks), "--output", str(output), "--force", *more]
-    assert main(argv) == 0
-    return load_recipe(str(output)).dataset
+    """The dataset of the recipe as it is."""
+    return first_recipe.init(images, masks, images.parents[1] / "r.yaml", *more).dataset
 
 
 def refused(capsys: Capture, images: Path, masks: Path, *more: str) -> str:
     output = images.parents[1] / "r.yaml"
-    assert main(["--images", str(images), "--masks", str(masks), "--output", str(output), *more]) == 2
+    line = first_recipe.refused(capsys, images, masks, output, *more)
     assert not output.exists()
-    [line] = capsys.readouterr().err.splitlines()
     return line
 
 

@@ -10,15 +10,14 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from first_recipe import class_ids, recipe_of, refused
 from ingested import ingest, names_of, read_split
 from PIL import Image, ImageDraw
 from tiny_tfds import COUNTS, TinyPets, Unnamed, picture, prepare
 
 from components.dataset.features import MASK_ENCODED
-from components.image_mask_example_gen.config import DatasetConfig
-from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts import coco
-from pipeline.config import Recipe, load_recipe
+from pipeline.config import Recipe
 from pipeline.init.__main__ import main
 
 Case = Callable[[str], Path]
@@ -26,28 +25,7 @@ SQUARE = [[4, 4], [30, 4], [30, 30], [4, 30]]
 
 
 def init(output: Path, *argv: str | Path) -> Recipe:
-    """Runs the command and loads the recipe without a change."""
-    assert main([*map(str, argv), "--output", str(output / "r.yaml"), "--force"]) == 0
-    return load_recipe(str(output / "r.yaml"))
-
-
-def refusal(capsys: pytest.CaptureFixture[str], output: Path, images: Path, masks: Path) -> str:
-    """Returns the one line that the command ends with."""
-    argv = ["--images", str(images), "--masks", str(masks), "--output", str(output / "r.yaml")]
-    assert main(argv) == 2
-    [line] = capsys.readouterr().err.splitlines()
-    return line
-
-
-def class_ids(dataset: DatasetConfig) -> Mapping[str, np.ndarray]:
-    """The masks as ingestion reads and maps them, uint8 [height, width], by key."""
-    root, layout = Path(str(dataset.root)), dataset.source
-    names, ignored = dataset.raw_labels()
-    mapping = LabelMapping(names, ignored, dataset.label_set().names)
-    return {
-        entry.key: mapping.class_ids(layout.open_mask(root, entry, 10**6).read(mapping.of_colors))
-        for entry in layout.scan(root).entries
-    }
+    return recipe_of(output / "r.yaml", *argv)
 
 
 def photo(path: Path, size: tuple[int, int] = (64, 48)) -> None:
@@ -290,7 +268,7 @@ def test_annotations_elsewhere_in_a_home_are_not_taken_for_the_masks(
     recipe = init(tmp_path, "--images", tmp_path / "other/images", "--masks", tmp_path / "mine")
     assert recipe.dataset.masks == "mine/{a,b}.json" and len(class_ids(recipe.dataset)) == 18
     capsys.readouterr()
-    line = refusal(capsys, tmp_path / "empty", tmp_path / "other/images", tmp_path / "empty")
+    line = refused(capsys, tmp_path / "other/images", tmp_path / "empty", tmp_path / "empty/r.yaml")
     assert "holds 1 files" in line
 
 
@@ -386,7 +364,7 @@ def test_a_damaged_coco_list_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     coco_set(tmp_path / "set", OFFICIAL)
     broken = tmp_path / "set/annotations/instances_val2017.json"
     broken.write_text(broken.read_text()[:-40])
-    line = refusal(capsys, tmp_path, tmp_path / "set/val2017", tmp_path / "set/annotations")
+    line = refused(capsys, tmp_path / "set/val2017", tmp_path / "set/annotations", tmp_path / "r.yaml")
     assert "annotations/instances_val2017.json: no JSON" in line
 
 
@@ -438,7 +416,7 @@ def test_annotations_that_hold_no_masks_are_named_with_what_to_export(
     for letter in "abc":
         photo(images / f"{letter}.jpg")
     (masks / name).write_text(content if isinstance(content, str) else json.dumps(content))
-    line = refusal(capsys, tmp_path, images, masks)
+    line = refused(capsys, images, masks, tmp_path / "r.yaml")
     assert f"({name}), from which no masks are read" in line and advice in line
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import first_recipe
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,8 +23,6 @@ from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.layouts.folder import MaskValues
 from components.image_mask_example_gen.mask import open_mask
 from components.image_mask_example_gen.report import Reason
-from pipeline.config import load_recipe
-from pipeline.init.__main__ import main
 
 Case = Callable[[str], Path]
 Masks = Mapping[str, np.ndarray]
@@ -55,16 +54,12 @@ def class_ids(dataset: DatasetConfig) -> Masks:
 
 def init(root: Path, *more: str) -> DatasetConfig:
     """What the command writes for ``images`` and ``masks``."""
-    folders = ["--images", str(root / "images"), "--masks", str(root / "masks")]
-    assert main([*folders, "--output", str(root / "r.yaml"), "--force", *more]) == 0
-    return load_recipe(str(root / "r.yaml")).dataset
+    return first_recipe.init(root / "images", root / "masks", root / "r.yaml", *more).dataset
 
 
 def refused(root: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """The line that the command ends with."""
-    folders = ["--images", str(root / "images"), "--masks", str(root / "masks")]
-    assert main([*folders, "--output", str(root / "r.yaml")]) == 2
-    return capsys.readouterr().err
+    return first_recipe.refused(capsys, root / "images", root / "masks", root / "r.yaml")
 
 
 def pictures(folder: Path) -> Mapping[str, Image.Image]:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import first_recipe
 import numpy as np
 import pytest
 from drawn_folders import photo
+from first_recipe import class_ids, refused
 from PIL import Image
 
 from components.dataset import features
@@ -18,8 +20,6 @@ from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.layouts.layout import Scan
 from components.image_mask_example_gen.report import Reason
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES
-from pipeline.config import load_recipe
-from pipeline.init.__main__ import main
 from pipeline.init.files import find_files
 from pipeline.init.pairing import Pairing, pair
 
@@ -46,21 +46,6 @@ def named(files: Iterable[str], found: Scan) -> set[tuple[str, str]]:
     """The pairs by stems, and a check that nothing is left over."""
     assert not found.rejected
     return {(Path(entry.image).stem, Path(entry.mask).stem) for entry in found.entries}
-
-
-def class_ids(dataset: DatasetConfig) -> dict[str, np.ndarray]:
-    """The masks by their keys as ingestion reads and maps them, uint8 [height, width]."""
-    from components.image_mask_example_gen.label_mapping import LabelMapping
-
-    root = Path(str(dataset.root))
-    names, ignored = dataset.raw_labels()
-    mapping = LabelMapping(names, ignored, dataset.label_set().names)
-    return {
-        entry.key: mapping.class_ids(
-            dataset.source.open_mask(root, entry, dataset.max_pixels).read(mapping.of_colors)
-        )
-        for entry in dataset.source.scan(root).entries
-    }
 
 
 def draw(path: Path, values: np.ndarray) -> None:
@@ -323,19 +308,10 @@ def init(
 ) -> tuple[DatasetConfig, str]:
     """Runs the command; returns the recipe's dataset, unchanged, and what was said, in one line."""
     output = images.parent / "my.yaml"
-    argv = ["--images", str(images), "--masks", str(masks), "--output", str(output), "--force", *more]
-    assert main(argv) == 0, capsys.readouterr().err
-    dataset = load_recipe(str(output)).dataset
+    dataset = first_recipe.init(images, masks, output, *more).dataset
     for written in (output, output.with_name("preview.png")):
         written.unlink()
     return dataset, " ".join(capsys.readouterr().out.split())
-
-
-def refused(capsys: pytest.CaptureFixture[str], images: Path, masks: Path) -> str:
-    argv = ["--images", str(images), "--masks", str(masks), "--output", str(images.parent / "my.yaml")]
-    assert main(argv) == 2
-    [line] = capsys.readouterr().err.splitlines()
-    return line
 
 
 def pairs_of(dataset: DatasetConfig) -> set[tuple[str, tuple[str, ...]]]:
@@ -409,7 +385,7 @@ def test_a_folder_for_each_class_makes_the_classes(case: Case, capsys: pytest.Ca
 
 def test_two_images_for_one_mask_are_named(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     root = case("samestem_flatmasks")
-    line = refused(capsys, root / "images", root / "masks")
+    line = refused(capsys, root / "images", root / "masks", root / "my.yaml")
     assert "Two images have the same name '000': images/a/000.jpg and images/b/000.jpg" in line
 
 
@@ -737,7 +713,7 @@ def test_what_does_not_meet_is_not_made_to_pass(tmp_path: Path, capsys: pytest.C
     draw_kinds(tmp_path, "i/{}.jpg", {"m/{}.png": DISC}, "abcdefghijklmnopqrst")
     for name in "abc":
         (tmp_path / f"m/{name}.png").rename(tmp_path / f"m/other_{name}{name}.png")
-    line = refused(capsys, tmp_path / "i", tmp_path / "m")
+    line = refused(capsys, tmp_path / "i", tmp_path / "m", tmp_path / "my.yaml")
     assert "6 of 23 pairs cannot be used, more than the 5% that a recipe may pass over" in line
     assert "image without mask (such as i/a.jpg" in line and not (tmp_path / "my.yaml").exists()
 

@@ -12,6 +12,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
+import first_recipe
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -38,7 +39,6 @@ from components.serving.config import ServingLimits
 from components.transform.config import TransformConfig
 from pipeline.config import Recipe, load_recipe
 from pipeline.evaluate.__main__ import check_model
-from pipeline.init.__main__ import main
 from pipeline.predict.image_files import sent_bytes
 
 Case = Callable[[str], Path]
@@ -47,10 +47,7 @@ UPRIGHT = Reading(exif="upright")
 
 
 def init(root: Path) -> Recipe:
-    output = root / "my.yaml"
-    folders = ["--images", str(root / "images"), "--masks", str(root / "masks")]
-    assert main([*folders, "--output", str(output)]) == 0
-    return load_recipe(str(output))
+    return first_recipe.init(root / "images", root / "masks", root / "my.yaml")
 
 
 def ingested(
@@ -459,9 +456,8 @@ def test_bands_that_are_pages_are_refused_rather_than_the_first_one_taken(
         tifffile.imwrite(path, np.moveaxis(tifffile.imread(path), -1, 0), photometric="minisblack")
     with pytest.raises(InputRejectedError, match="TIFF of 3 pages of one size"):
         sent_bytes(path.read_bytes())
-    folders = ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]
-    assert main([*folders, "--output", str(tmp_path / "r.yaml")]) == 2
-    assert "TIFF of 3 pages of one size" in capsys.readouterr().err
+    line = first_recipe.refused(capsys, tmp_path / "images", tmp_path / "masks", tmp_path / "r.yaml")
+    assert "TIFF of 3 pages of one size" in line
 
 
 def test_reduced_copies_and_masks_of_a_tiff_are_no_further_pages() -> None:

@@ -10,6 +10,7 @@ from typing import IO
 
 import pytest
 from conftest import disc_pair
+from first_recipe import init, refused
 from ingested import ingest, names_of
 from PIL import Image
 
@@ -20,28 +21,12 @@ from components.image_mask_example_gen.layouts.layout import Entry, Scan
 from components.image_mask_example_gen.split_lists import PairNames
 from components.image_mask_example_gen.split_names import innermost_split, split_name
 from components.image_mask_example_gen.splits import SplitConfig, declare
-from pipeline.config import Recipe, load_recipe
-from pipeline.init.__main__ import main
+from pipeline.config import Recipe
 from pipeline.init.name_patterns import folder_pattern
 from pipeline.init.splits import FoundSplits, find_splits
 
 Case = Callable[[str], Path]
 Names = Mapping[str, set[str]]
-
-
-def init(images: Path, masks: Path, output: Path, *more: str) -> Recipe:
-    """Runs the command and loads the recipe without a change."""
-    argv = ["--images", str(images), "--masks", str(masks), "--output", str(output), "--force", *more]
-    assert main(argv) == 0
-    return load_recipe(str(output))
-
-
-def refused(root: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """Returns the one line that the command ends with."""
-    folders = ["--images", str(root / "images"), "--masks", str(root / "masks")]
-    assert main([*folders, "--output", str(root / "r.yaml")]) == 2
-    [line] = capsys.readouterr().err.splitlines()
-    return line
 
 
 def ingested(recipe: Recipe, out: Path) -> Names:
@@ -317,7 +302,7 @@ def test_lists_that_overlap_stop_the_command(tmp_path: Path, capsys: pytest.Capt
     root = tmp_path / "data"
     draw(root, flat())
     write_lists(root, train=range(8), val=VAL, test=TEST)
-    line = refused(root, capsys)
+    line = refused(capsys, root / "images", root / "masks", root / "r.yaml")
     assert "images/006.jpg is in train (list train.txt) and in val (list val.txt)" in line
 
 
@@ -870,13 +855,15 @@ def test_masks_of_another_split_stop_the_command(tmp_path: Path, capsys: pytest.
             for n in range(5)
         ],
     )
-    assert "names alone would mix the splits" in refused(root, capsys)
+    assert "names alone would mix the splits" in refused(
+        capsys, root / "images", root / "masks", root / "r.yaml"
+    )
 
 
 def test_nothing_to_train_on_stops_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "data"
     draw(root, [(f"images/{s}/{n}.jpg", f"masks/{s}/{n}.png") for s in ("val", "test") for n in range(5)])
-    assert "none is for training" in refused(root, capsys)
+    assert "none is for training" in refused(capsys, root / "images", root / "masks", root / "r.yaml")
 
 
 def test_camvid_as_it_is_published_keeps_its_splits(shared_data: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import first_recipe
 import numpy as np
 import pytest
 from drawn_folders import blocks, draw_folders, photo, save_gray
@@ -13,9 +14,7 @@ from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.layouts.voc import Voc
 from components.image_mask_example_gen.plan import group_of, plan_ingestion
 from components.image_mask_example_gen.splits import SplitConfig
-from pipeline.config import load_recipe
 from pipeline.init import groups
-from pipeline.init.__main__ import main
 from pipeline.init.groups import Frames, find_frames
 
 TILE = 48
@@ -48,9 +47,8 @@ def cut(root: Path, name: Name, pictures: int, stride: int, rows: int = 3, colum
 
 def init(root: Path, capsys: pytest.CaptureFixture[str]) -> tuple[DatasetConfig, str]:
     """The dataset that is proposed, and what is said."""
-    folders = ("--images", str(root / "images"), "--masks", str(root / "masks"))
-    assert main([*folders, "--output", str(root / "my.yaml")]) == 0
-    return load_recipe(str(root / "my.yaml")).dataset, " ".join(capsys.readouterr().out.split())
+    recipe = first_recipe.init(root / "images", root / "masks", root / "my.yaml")
+    return recipe.dataset, " ".join(capsys.readouterr().out.split())
 
 
 def splits_of_pictures(dataset: DatasetConfig, picture_of: Callable[[str], str]) -> dict[str, set[str]]:
