@@ -34,7 +34,8 @@ class Launcher(launcher.Launcher):
     checksum of its own, and whoever reads it compares that. A stage that fails over such a record says so,
     and the Examples are not reused. Over anything else no artifact is looked at: the next run's cache does.
 
-    Nor is anything reused that was made after the code had changed under the run.
+    Nor is anything reused that was made after the code had changed under the run, or lies in another work
+    directory.
     """
 
     def __init__(self, code: RunningCode, **stage: Any) -> None:
@@ -57,7 +58,7 @@ class Launcher(launcher.Launcher):
             for artifact in chain(*artifacts.values()):
                 # It asks for one earlier run after the other, and most have reused what another one made.
                 if artifact.id not in differences:
-                    differences[artifact.id] = difference(artifact)
+                    differences[artifact.id] = self._elsewhere(artifact) or difference(artifact)
                 if what := differences[artifact.id]:
                     raise RuntimeError(what)
 
@@ -105,6 +106,17 @@ class Launcher(launcher.Launcher):
                     json.dumps(checksums(artifact)) if as_begun else _OTHER_CODE
                 )
         super()._publish_successful_execution(execution_id, contexts, output_dict, executor_output)
+
+    def _elsewhere(self, artifact: Artifact) -> str:
+        """Says that an artifact is not below this run's; empty where it is, over whatever links.
+
+        Its place is absolute: in a work directory that was moved or copied it is that of before, where
+        another run may have written another artifact of the same number.
+        """
+        root = self._pipeline_runtime_spec.pipeline_root.field_value.string_value
+        if any(parent.samefile(root) for parent in Path(artifact.uri).parents):
+            return ""
+        return f"{artifact.uri} is not in this work directory, which was moved or copied"
 
     def _withdraw(self, artifact: Artifact) -> None:
         """Keeps the cache from an artifact."""

@@ -110,6 +110,22 @@ def test_a_damaged_artifact_is_not_reused_but_made_anew(run: Run, tmp_path: Path
     assert all(cached(tmp_path).values())
 
 
+def test_a_work_directory_that_was_moved_takes_nothing_from_what_is_now_in_its_old_place(
+    run: Run, tmp_path: Path
+) -> None:
+    """Artifacts' places are absolute, and of Examples equal sizes are enough."""
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    run(first)
+    shutil.copytree(first, moved)
+    rerun = run(moved)
+    assert rerun.code == 0
+    assert f"WARNING  {first}/artifacts/Numbers/numbers/1 is not in this work directory" in rerun.out
+    assert cached(moved) == {"Numbers": False, "Worker": False, "Pusher": False}
+    (tmp_path / "link").symlink_to(moved)
+    assert "WARNING" not in run(tmp_path / "link").out
+    assert all(cached(moved).values())
+
+
 def test_what_was_made_after_an_edit_of_the_code_under_a_run_is_not_reused(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
