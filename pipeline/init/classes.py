@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from PIL import ImageColor
@@ -54,6 +55,8 @@ class Labels:
     """What to look at before the values are believed, a sentence each."""
     source: str = ""
     """The file that tells the names, for people."""
+    files: frozenset[Path] = frozenset()
+    """That file, and others that say the same."""
     left_out: Mapping[str, RawLabel] = field(default_factory=dict)
     """Classes that the file tells and no mask holds: none of the recipe's."""
 

@@ -30,7 +30,7 @@ _VIDEO: Final = r"^(.*?)[_\-./ ]*\d+$"
 """All but the number of the frame."""
 _BLOCKS: Final = {3: "1,000", 2: "100", 1: "10"}
 """By the digits left out, how many numbers stay together."""
-_HASH: Final = re.compile(r"((?:_(?:jpe?g|png|bmp|tiff?|webp))?)\.rf\.[0-9a-f]+$")
+_HASH: Final = re.compile(r"((?:_(?i:jpe?g|png|bmp|tiff?|webp))?)\.rf\.[0-9a-f]+$")
 """Roboflow's, behind the picture's own suffix: ``a_jpg.rf.09f``."""
 
 _X, _Y = (rf"(?:{letter}|{word})[_-]?\d+" for letter, word in (("x", "c|col|column"), ("y", "r|row")))

@@ -104,7 +104,8 @@ def _labels_from_files(found: RawLabels, folders: Sequence[Path], palette: Palet
         for item in fitting
         if not _agree(chosen, item)
     ]
-    return replace(chosen.labels, source=name, doubts=(*notes, *chosen.labels.doubts))
+    files = frozenset(item.path for item in fitting if _agree(chosen, item))
+    return replace(chosen.labels, source=name, files=files, doubts=(*notes, *chosen.labels.doubts))
 
 
 def _agree(one: _Candidate, other: _Candidate) -> bool:

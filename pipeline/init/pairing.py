@@ -67,7 +67,9 @@ class Pairing:
     besides: frozenset[str] = frozenset()
     """Masks that match none and are named in the notes."""
     notes: tuple[str, ...] = ()
-    """What was decided between several kinds of masks, and what is not used, a line each."""
+    """What was decided between several kinds of masks, and which pictures are not used, a line each."""
+    other_files: tuple[str, ...] = ()
+    """What else lies in the folders, and is no picture."""
     doubts: tuple[str, ...] = ()
     """What to look at before the masks are believed, a sentence each."""
     may_be_classes: Mapping[str, str] = field(default_factory=dict)
@@ -117,6 +119,7 @@ def pair(images: Folder, masks: Folder) -> Pairing:
         return replace(
             best,
             notes=(*best.notes, *search.unused(best)),
+            other_files=search.other_files(best),
             doubts=(*best.doubts, *search.passed_over(best)),
             may_be_classes=search.named_folders(best),
         )
@@ -589,9 +592,8 @@ class _Search:
             )
 
     def unused(self, pairing: Pairing) -> Iterator[str]:
-        """Says what lies in the folders and is not used, by folder and suffix."""
-        named = pairing.files | pairing.besides | {item.file for item in pairing.unpaired}
-        left = [path for path in self.listing if path not in named]
+        """Says which pictures lie in the folders and are not used, by folder and suffix."""
+        left = self._unnamed(pairing)
         kinds = {
             "pictures that match no pattern": [p for p in left if _suffix(p) in MASKS],
             "pictures in formats that are not read here": [p for p in left if _suffix(p) in UNREAD_PICTURES],
@@ -606,11 +608,14 @@ class _Search:
                     taken = pairing.dataset["masks"]
                     beside = f"; if the masks are there, not at {taken}, name their folder as --masks"
                 yield f"{len(files)} {what} are not used: {shown}{beside}"
-        rest = Counter(
-            _suffix(path) or "without suffix" for path in left if _suffix(path) not in MASKS | UNREAD_PICTURES
-        )
-        if rest:
-            yield f"{rest.total()} other files are not used: {some_counts(rest)}"
+
+    def other_files(self, pairing: Pairing) -> tuple[str, ...]:
+        """Returns what lies in the folders and is no picture."""
+        return tuple(p for p in self._unnamed(pairing) if _suffix(p) not in MASKS | UNREAD_PICTURES)
+
+    def _unnamed(self, pairing: Pairing) -> list[str]:
+        named = pairing.files | pairing.besides | {item.file for item in pairing.unpaired}
+        return [path for path in self.listing if path not in named]
 
 
 def _numbered_folders(kinds: Sequence[_Kind]) -> tuple[str, ...] | None:

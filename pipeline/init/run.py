@@ -6,7 +6,8 @@ import secrets
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from components.errors import StageError, undecodable
+from components.folders import split_suffix
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.label_mapping import raw_word
 from components.image_mask_example_gen.layouts import DATASETS
@@ -33,7 +35,7 @@ from pipeline.init.classes import (
     some_named,
     unite_objects,
 )
-from pipeline.init.files import absolute, find_files
+from pipeline.init.files import absolute, find_files, some_counts
 from pipeline.init.foreign_formats import name_foreign_format
 from pipeline.init.input_size import ProposedInput, propose_input
 from pipeline.init.inspection import Dataset, inspect_pairs
@@ -41,7 +43,7 @@ from pipeline.init.known_layouts import Known, has_pictures, own_keys, recognise
 from pipeline.init.label_files import read_class_names
 from pipeline.init.label_search import name_classes
 from pipeline.init.mask_values import find_mask_values
-from pipeline.init.pairing import pair
+from pipeline.init.pairing import Pairing, pair
 from pipeline.init.preview import draw_preview
 from pipeline.init.proposals import Proposals, propose
 from pipeline.init.quality_checks import check_quality
@@ -133,8 +135,17 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
     keys |= {"mask_values": where.values} if where.values else {}
     keys |= {"splits": splits.keys} if splits.keys else {}
     beside = None if splits.keys else splits_beside(images)
-    notes = (*pairing.notes, *splits.notes, *([beside] if beside else []))
+    used = {*labels.files, *(pairing.root / path for path in config.files)}
+    used |= {absolute(Path(classes))} if classes is not None else set()
+    notes = (*pairing.notes, *_other_files(pairing, used), *splits.notes, *([beside] if beside else []))
     return Dataset(keys, _settings(keys), found, labels, notes, split_origins(declared.origins, config))
+
+
+def _other_files(pairing: Pairing, used: Collection[Path]) -> Iterator[str]:
+    left = (path for path in pairing.other_files if pairing.root / path not in used)
+    suffixes = Counter(split_suffix(path)[1].lower() or "without suffix" for path in left)
+    if suffixes:
+        yield f"{suffixes.total()} other files are not used: {some_counts(suffixes)}"
 
 
 def look_at_layout(layout: str, data: Path, classes: str | None, masks: str | None = None) -> Dataset:

@@ -709,6 +709,20 @@ def test_nothing_is_passed_by_without_a_word(tmp_path: Path, capsys: pytest.Capt
     assert "3 other files are not used: 2 .json, 1 .txt" in said
 
 
+def test_label_files_and_split_lists_that_were_used_are_no_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_kinds(tmp_path, "{}.jpg", {"{}_mask.png": DISC})
+    (tmp_path / "classes.txt").write_text("0 ground\n255 disc\n")
+    (tmp_path / "labels.csv").write_text("value,name\n0,ground\n255,disc\n")
+    (tmp_path / "test.txt").write_text("a\nb\n")
+    (tmp_path / "readme.md").touch()
+    dataset, said = init(capsys, tmp_path, tmp_path)
+    assert "1 other files are not used: 1 .md" in said and "classes.txt" in said and dataset.splits.declared
+    _, said = init(capsys, tmp_path, tmp_path, "--classes", str(tmp_path / "classes.txt"))
+    assert "2 other files are not used: 1 .csv, 1 .md" in said
+
+
 def test_what_does_not_meet_is_not_made_to_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw_kinds(tmp_path, "i/{}.jpg", {"m/{}.png": DISC}, "abcdefghijklmnopqrst")
     for name in "abc":

@@ -145,10 +145,12 @@ def frames_of(monkeypatch: pytest.MonkeyPatch, videos: Mapping[str, Sequence[str
 
 
 def named(form: str, videos: int, frames: int, copies: Sequence[str]) -> dict[str, list[str]]:
-    """Keys of each video, by a form of its number, the frame's, the copy's ending and any hash."""
+    """Keys of each video, by a form of its number, the frame's, the copy's ending, any hash and suffix."""
     return {
         str(v): [
-            form.format(v=v, n=n, c=copy, h=999 * n + len(copy)) for n in range(frames) for copy in copies
+            form.format(v=v, n=n, c=copy, h=999 * n + len(copy), s=("PNG", "jpg")[n % 2])
+            for n in range(frames)
+            for copy in copies
         ]
         for v in range(videos)
     }
@@ -160,6 +162,7 @@ def named(form: str, videos: int, frames: int, copies: Sequence[str]) -> dict[st
         ("P{v:03}_slice_{n:03}{c}", 6, 30),
         ("P{v:03}_slice_{n:03}{c}", 4, 12),
         ("clip{v}_mp4-{n:04}_jpg.rf.{h:05x}", 12, 6),
+        ("clip{v}_{n}_{s}.rf.{h:05x}", 12, 6),
         ("clip{v:02}_{n:04}_cam2{c}", 12, 6),
         ("clip{v:02}_mp4-{n:04}_jpg{c}", 12, 6),
     ],
