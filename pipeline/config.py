@@ -208,7 +208,7 @@ def load_recipe(
     Raises:
         RecipeError: all that is wrong, a line each.
     """
-    path = _recipe_path(name_or_path)
+    path = recipe_path(name_or_path)
     try:
         values = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError) as error:
@@ -328,7 +328,12 @@ def list_recipes() -> dict[str, str]:
     }
 
 
-def _recipe_path(name_or_path: str) -> Path:
+def recipe_path(name_or_path: str) -> Path:
+    """Returns the file of a recipe that `list_recipes` knows, or of one that is given by its file.
+
+    Raises:
+        RecipeError: there is none.
+    """
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
         if not os.path.isfile(path):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from components.streams import open_missing_streams
 from pipeline import interrupt
 from pipeline.command_line import USAGE, UsageError
-from pipeline.config import Recipe, load_recipe
+from pipeline.config import Recipe, load_recipe, recipe_path
 from pipeline.kubeflow.client import options
 from pipeline.kubeflow.client.errors import ConnectionProblem, Forbidden, NotFound, WaitedTooLong
 from pipeline.kubeflow.client.parameters import parameter_values
@@ -65,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compile(args: argparse.Namespace, say: Say) -> int:
-    package = _compiled(args, _recipe(args))
+    recipe = _recipe(args)
+    if os.path.exists(args.output) and os.path.samefile(args.output, recipe_path(args.recipe)):
+        raise UsageError(f"--output {args.output} is the recipe itself; choose another file")
+    package = _compiled(args, recipe)
     try:
         package.write(args.output)
     except FileExistsError:

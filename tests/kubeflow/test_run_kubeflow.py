@@ -69,6 +69,21 @@ def test_a_package_that_cannot_be_written_is_one_line(command: Command, tmp_path
     assert re.fullmatch(r"--output \S+/pipeline.yaml: .*(no folder|Not a directory)\n", finished.err)
 
 
+def test_a_package_does_not_replace_its_recipe(
+    command: Command, compiler: Compiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = tmp_path / "k.yaml"
+    text = (_REPOSITORY / "pipeline/recipes/pets_unet.yaml").read_text()
+    recipe.write_text(text)
+
+    finished = command("compile", *PIPELINE, "--recipe", recipe, "--output", "k.yaml")
+
+    assert (finished.code, finished.out) == (2, "")
+    assert finished.err == "--output k.yaml is the recipe itself; choose another file\n"
+    assert recipe.read_text() == text
+
+
 def test_the_image_may_come_from_the_recipe(command: Command, compiler: Compiler, tmp_path: Path) -> None:
     without = [arg for arg in PIPELINE if arg not in ("--image", "seg:1")]
 
