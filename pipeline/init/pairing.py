@@ -112,6 +112,8 @@ def pair(images: Folder, masks: Folder) -> Pairing:
     search = _Search(images, masks)
     candidates = ((images, masks), *_told_apart_by_folders(images, masks))
     pairings = [pairing for each in candidates if (pairing := search.pair(*each))]
+    if not pairings and images.path == masks.path and (found := search.of_scenes()):
+        pairings = [found]
     if pairings:
         best = max(
             pairings, key=lambda each: (_looks_right(each), len(each.entries), len(each.files | each.besides))
@@ -124,7 +126,10 @@ def pair(images: Folder, masks: Folder) -> Pairing:
             may_be_classes=search.named_folders(best),
         )
     if search.problems:
-        raise InitError(f"images and masks do not meet one to one: {search.problems[0]}")
+        raise InitError(
+            f"images and masks do not meet one to one: {search.problems[0]} "
+            "Or write a recipe whose patterns fit (docs/own-data.md)"
+        )
     shown = f"images are named {some(images.files, counted=True)}; masks {some(masks.files, counted=True)}"
     example = printable(PurePosixPath(images.files[0]).stem)
     meant = (
@@ -233,6 +238,23 @@ class _Search:
             found.append(united)
         return max(found, key=lambda pairing: len(pairing.entries), default=None)
 
+    def of_scenes(self) -> Pairing | None:
+        """Pairs pictures that have the same few names in each scene's folder: the least plain are images."""
+        depths = {path.count("/") for path in self.pictures}
+        kinds: dict[str, list[str]] = defaultdict(list)
+        for path in self.pictures:
+            kinds[path.rpartition("/")[2]].append(path)
+        if len(depths) > 1 or not 2 <= len(kinds) <= MOST_KINDS or min(map(len, kinds.values())) < 2:
+            return None
+        folders = "*/" * depths.pop()
+        *others, photos = sorted(kinds, key=lambda name: plainness(self.root, kinds[name]))
+        pairings = {name: self.scan(folders + escape(photos), folders + escape(name)) for name in others}
+        found = [_Kind(split_suffix(name)[0], pairing) for name, pairing in pairings.items() if pairing]
+        if len(found) > 1 and (classes := self._as_classes(found)):
+            return classes
+        # However few scenes lack it, the plainest is the mask.
+        return _naming_others(found[0].pairing, found[1:]) if found else None
+
     def _kinds_by_names(self, images: Folder, masks: Folder) -> list[_Kind]:
         """The masks that pair most images, by what their names add, and words that do so for some."""
         found = affixes_of(images, masks)
@@ -308,13 +330,7 @@ class _Search:
         ]
         if united := self._united(chosen):
             return united
-        pairing = chosen.pairing
-        if others:
-            shown = ", ".join(sorted(str(kind.pairing.dataset["masks"]) for kind in others))
-            note = f"images have masks of other kinds, too: {shown}; taken are {pairing.dataset['masks']}"
-            besides = frozenset(mask for kind in others for mask in kind.pairing.mask_of.values())
-            pairing = replace(pairing, notes=(*pairing.notes, note), besides=besides)
-        return pairing
+        return _naming_others(self._several(chosen.pairing) or chosen.pairing, others)
 
     def _without_still(self, kinds: list[_Kind]) -> Pairing | None:
         """Leaves out masks that mark the same in every picture, and all that others for most images mark."""
@@ -616,6 +632,15 @@ class _Search:
     def _unnamed(self, pairing: Pairing) -> list[str]:
         named = pairing.files | pairing.besides | {item.file for item in pairing.unpaired}
         return [path for path in self.listing if path not in named]
+
+
+def _naming_others(pairing: Pairing, others: Sequence[_Kind]) -> Pairing:
+    if not others:
+        return pairing
+    shown = ", ".join(sorted(str(kind.pairing.dataset["masks"]) for kind in others))
+    note = f"images have masks of other kinds, too: {shown}; taken are {pairing.dataset['masks']}"
+    besides = frozenset(mask for kind in others for mask in kind.pairing.mask_of.values())
+    return replace(pairing, notes=(*pairing.notes, note), besides=besides)
 
 
 def _numbered_folders(kinds: Sequence[_Kind]) -> tuple[str, ...] | None:

@@ -691,6 +691,36 @@ def test_of_classes_inside_each_other_the_smaller_lies_on_top(tmp_path: Path) ->
     assert any("the later of dataset.masks counts" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("folders", ["scene_{}", "day/scene_{}"])
+def test_a_folder_for_each_scene_has_pictures_of_the_same_names(tmp_path: Path, folders: str) -> None:
+    files = {f"{folders}/seg.png": np.where(DISC, 2, 0), f"{folders}/depth.png": np.arange(48)[:, None] / 255}
+    draw_kinds(tmp_path, f"{folders}/rgb.png", files, map(str, range(12)))
+    (tmp_path / folders.format(3) / "seg.png").unlink()
+    found = paired(tmp_path)
+    start = "*/" * (1 + folders.count("/"))
+    assert found.dataset["images"] == f"{start}rgb.png" and found.dataset["masks"] == f"{start}seg.png"
+    assert len(found.entries) == 11 and len(found.unpaired) == 1
+    assert any("depth.png; taken are" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("image", "pattern"), [("{}/rgb.jpg", "*/*.jpg"), ("{}/rgb.png", "*/rgb.png")])
+def test_a_folder_for_each_scene_may_have_a_mask_for_each_class(
+    tmp_path: Path, image: str, pattern: str
+) -> None:
+    draw_kinds(tmp_path, image, {"{}/leaf.png": LEFT_DISC, "{}/stem.png": RIGHT_DISC}, "abcdefghijkl")
+    found = paired(tmp_path)
+    assert found.dataset["masks"] == {"leaf": "*/leaf.png", "stem": "*/stem.png"}
+    assert found.dataset["images"] == pattern and len(found.entries) == 12 and not found.unpaired
+
+
+def test_objects_among_the_images_of_scenes_are_not_united_without_a_word(tmp_path: Path) -> None:
+    draw_kinds(tmp_path, "{}/rgb.jpg", {"{}/1.png": LEFT_DISC, "{}/2.png": RIGHT_DISC}, "abcdefghijkl")
+    found = paired(tmp_path)
+    assert any(
+        "12 images have several masks, 24 files: what they mark is united" in note for note in found.notes
+    )
+
+
 def test_scenes_side_by_side_are_no_kinds_of_pictures(tmp_path: Path) -> None:
     for scene in ("day", "night"):
         draw_kinds(tmp_path / scene, f"{scene} ({{}}).png", {f"{scene} ({{}})_mask.png": DISC})
