@@ -408,8 +408,8 @@ def whole_pairs(pictures: EqualPictures) -> tf.data.Dataset:
 def grid_pairs(pictures: Sequence[Picture], size: InputSize, at_most: int) -> tf.data.Dataset:
     """Returns the windows that cover pictures side by side, one picture's after the other's.
 
-    Of more than ``at_most`` as many of each picture, at places drawn once and for all: those at one distance
-    in the order of the grid may all lie in the same corner.
+    Of more than ``at_most`` of each picture in proportion to its windows, at places drawn once and for all:
+    those at one distance in the order of the grid may all lie in the same corner.
     """
     random = np.random.default_rng(0)
     in_order = grid(pictures, size.height, size.width)
