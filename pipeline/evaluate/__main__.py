@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def find_model(named: str, workdir: WorkDir) -> Path:
-    """Returns the SavedModel that a name or a directory stands for.
+    """Returns the SavedModel that a name or a directory stands for, past links: they may be led elsewhere.
 
     Args:
         named: a model that is served from the work directory, whose newest version is meant; a version's
@@ -98,13 +98,13 @@ def find_model(named: str, workdir: WorkDir) -> Path:
         ValueError: there is none; one line says where it was looked for.
     """
     if "/" not in named and (served := store.newest(workdir.serving(named))):
-        return served.path
+        return served.path.resolve()
     # Not Path's, which raises over a user that there is not.
     path = Path(os.path.expanduser(named))
     if (path / store.MODEL_FILE).is_file():
-        return path.absolute()
+        return path.resolve()
     if served := store.newest(path):
-        return served.path.absolute()
+        return served.path.resolve()
     models = workdir.serving("")
     known = sorted(each.name for each in models.iterdir()) if models.is_dir() else []
     raise ValueError(

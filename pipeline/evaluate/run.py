@@ -57,13 +57,14 @@ def evaluate(recipe: Recipe, model: Path, output: Path, view: View) -> RunSummar
         view: is told how far this is.
 
     Raises:
-        StageError: the folder or the model cannot be evaluated.
+        StageError: the folder or the model cannot be evaluated, or changed meanwhile.
     """
     if not can_be_evaluated(model):
         raise StageError(
             f"{model} has no signature {EVALUATE!r}, which the Evaluator asks: it cannot be scored"
         )
     started_at, clock = datetime.now().astimezone(), time.monotonic()
+    fingerprint = content_fingerprint(model)
     configure_tfxio()
     view.stages_follow(_STAGES)
     with scratch(output) as folder:
@@ -88,9 +89,12 @@ def evaluate(recipe: Recipe, model: Path, output: Path, view: View) -> RunSummar
                 artifacts,
                 settings,
                 work.labels,
-                lineage(settings, content_fingerprint(model)),
+                lineage(settings, fingerprint),
             )
             data = with_examples(known, model, work.examples, work.labels)
+            # The Evaluator and the page's pictures have each read it.
+            if content_fingerprint(model) != fingerprint:
+                raise StageError(f"{model} changed while it was evaluated; run again")
             data.save(output)
             page = write_page(data, output, artifacts)
     view.stages_are_over()

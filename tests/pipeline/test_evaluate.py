@@ -39,7 +39,7 @@ from components.serving.config import ServingLimits
 from pipeline import report
 from pipeline.config import load_recipe
 from pipeline.evaluate.__main__ import find_model, main
-from pipeline.evaluate.run import _Learnt
+from pipeline.evaluate.run import _Learnt, _Work
 from pipeline.evaluate.scratch import scratch, sole_evaluation
 from pipeline.local.workdir import WorkDir
 
@@ -505,6 +505,30 @@ def test_a_name_or_a_directory_stands_for_a_version_or_the_newest(home: Path, na
     shutil.copytree("runs/tiny/serving/tiny/3", "runs/tiny/serving/tiny/20")
     version = 3 if named.endswith("3") else 20
     assert find_model(named, workdir) == home / f"runs/tiny/serving/tiny/{version}"
+
+
+def test_a_link_stands_for_the_version_that_it_leads_to_at_first(home: Path) -> None:
+    version = home / "runs/tiny/serving/tiny/3"
+    Path("current").symlink_to(version)
+    Path("versions").symlink_to(version.parent)
+    workdir = WorkDir(Path("runs/tiny"))
+    assert find_model("./current", workdir) == find_model("./versions", workdir) == version
+
+
+def test_a_model_that_changes_while_it_is_evaluated_has_no_page(
+    home: Path, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = _Work.score
+
+    def score_and_change(work: _Work, model: Path) -> None:
+        score(work, model)
+        shutil.copy2(model / LABELS_FILE, model / "more.json")
+
+    monkeypatch.setattr(_Work, "score", score_and_change)
+    done = evaluate("--data", "other")
+    assert done.code == 1
+    assert f"{home}/runs/tiny/serving/tiny/3 changed while it was evaluated; run again" in done.out
+    assert not (home / "evaluation/index.html").exists()
 
 
 class EarlierLabels(tf.Module):
