@@ -18,7 +18,7 @@ from pathlib import Path
 
 from components.dataset.contracts import write_whole
 from components.report.comparison import Comparison
-from components.report.data import DATA_FILE, ReportData
+from components.report.data import DATA_FILE, PAGE_FILE, ReportData
 from components.streams import open_missing_streams
 from pipeline import interrupt
 from pipeline.command_line import USAGE, UsageError, command_parser, non_empty, non_empty_path
@@ -38,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if not args.output.name:
             raise UsageError(f"--output {args.output} is a folder; name a file")
+        if args.output.name in (PAGE_FILE, DATA_FILE) and os.path.exists(args.output):
+            raise UsageError(
+                f"--output {args.output} is there and has the name of a run's own; choose another file"
+            )
         try:
             write_whole(args.output, render_comparison(Comparison(left, right)))
         except OSError as error:

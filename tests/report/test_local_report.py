@@ -227,6 +227,7 @@ def test_a_folder_without_a_report_ends_with_one_line_and_status_2(
         ("r" * 300, "both.html", "no run 'rrr"),
         (".", ".", "--output . is a folder; name a file"),
         (".", "folder", "cannot write folder: Is a directory"),
+        (".", "report.json", "--output report.json is there and has the name of a run's own"),
     ],
 )
 def test_names_that_cannot_be_are_one_line_and_leave_nothing(
@@ -240,8 +241,8 @@ def test_names_that_cannot_be_are_one_line_and_leave_nothing(
     monkeypatch.chdir(tmp_path)
     known_run().save(tmp_path)
     (tmp_path / "folder").mkdir()
-    before = sorted(tmp_path.iterdir())
+    before, data = sorted(tmp_path.iterdir()), (tmp_path / "report.json").read_text()
     assert report.main(["--compare", run, run, "--output", output]) == 2
     said = capsys.readouterr().err
     assert complaint in said and said.count("\n") == 1
-    assert sorted(tmp_path.iterdir()) == before
+    assert sorted(tmp_path.iterdir()) == before and (tmp_path / "report.json").read_text() == data
