@@ -32,7 +32,14 @@ _BACKGROUND_SHARE: Final = 0.25
 """What no object covers is most of a picture; what is not labelled about a tenth in ADE20K and Cityscapes."""
 _ADE20K: Final = 150
 """Its classes, the first of which is ``wall``; numbered from 1."""
-_MOST_OBJECTS: Final = 4
+_MOST_COUNTS: Final = 4
+"""From so many different numbers of values in a mask on, values that have no gap number objects."""
+_FEWEST_COUNTS: Final = 3
+_FEWEST_MASKS: Final = 10
+_MOST_UNLIKE: Final = 3.0
+_TOUCHING: Final = 0.01
+"""Where numbers are fewer, those of objects are about as large as each other in their masks, and next to none
+touches another. Classes that come only with others, as a tumour with its organ, do."""
 _SHOWN: Final = 12
 _SPREAD: Final = 20
 """From this factor on, values are others spread over the grays that people can see."""
@@ -398,11 +405,24 @@ def _instances(found: RawLabels) -> Iterator[str]:
         if found.in_colors or objects != list(range(1, len(objects) + 1)):
             return
         counts.add(len(objects))
-    if len(counts) >= _MOST_OBJECTS:
+    if len(counts) >= _MOST_COUNTS or (
+        len(counts - {0}) >= _FEWEST_COUNTS and _are_alike(found, max(counts))
+    ):
         yield (
             f"in every mask the values run from 1 to a last one without a gap, up to {max(counts)}: do they "
             "number single objects rather than classes?"
         )
+
+
+def _are_alike(found: RawLabels, last: int) -> bool:
+    """Whether the values from 1 to the last are of things of about one size that lie apart."""
+    objects = range(1, last + 1)
+    sizes = [found.pixels[value] / found.masks[value] for value in objects]
+    outlines = [found.shapes[value].outline for value in objects if value in found.shapes]
+    sides = sum(outline.total() for outline in outlines)
+    touching = sum(outline[value] for outline in outlines for value in objects)
+    are_many = len(found.contents) >= _FEWEST_MASKS
+    return are_many and max(sizes) <= _MOST_UNLIKE * min(sizes) and touching <= _TOUCHING * sides
 
 
 def _two_scales(found: RawLabels) -> Iterator[str]:

@@ -24,6 +24,7 @@ from pipeline.init import InitError
 from pipeline.init.classes import Labels, as_meant, propose_labels
 from pipeline.init.label_files import SUFFIXES, ClassNames, read_class_names, read_label_file
 from pipeline.init.label_values import RawLabels, read_raw_labels
+from pipeline.init.shapes import Shape
 from pipeline.init.voids import looks_void
 
 Drawing = tuple[str, list[RawLabel], int]
@@ -235,6 +236,31 @@ def test_numbers_of_single_objects_are_pointed_out() -> None:
     assert not any(
         "single objects" in doubt for doubt in propose_labels(replace(found, contents=classes), None).doubts
     )
+
+
+@pytest.mark.parametrize(
+    ("pixels", "beside", "masks", "asked"),
+    [
+        ((700, 300, 80), 0, 14, True),
+        ((700, 300, 8), 0, 14, False),  # A tumour is smaller than its organ.
+        ((700, 300, 80), 1, 14, False),  # It lies in it.
+        ((350, 200, 80), 0, 9, False),
+    ],
+)
+def test_numbers_of_few_objects_are_told_from_classes_that_come_only_with_others(
+    pixels: tuple[int, ...], beside: int, masks: int, asked: bool
+) -> None:
+    lasts = [3, 2, 2, *[1] * 11][:masks]
+    values = range(1, 4)
+    held: dict[RawLabel, int] = {value: sum(last >= value for last in lasts) for value in range(4)}
+    found = replace(
+        holding(0, 1, 2, 3),
+        pixels={0: 9000, **dict(zip(values, pixels, strict=True))},
+        masks=held,
+        contents=tuple((Path(str(n)), frozenset(range(last + 1))) for n, last in enumerate(lasts)),
+        shapes={value: Shape(50, 9, 9, 9, 0, Counter({0: 20, value % 3 + 1: beside})) for value in values},
+    )
+    assert any("single objects" in doubt for doubt in propose_labels(found, None).doubts) == asked
 
 
 @pytest.mark.parametrize(
