@@ -12,6 +12,8 @@ from components.report.comparison import flattened
 from components.report.data import Lineage
 from components.report.revision import git_commit
 
+CODE: Final = (components, models)
+"""All that stages, and the processes that they start, may import."""
 _LIBRARIES: Final = (
     *("tfx", "tensorflow", "keras", "tensorflow-transform", "tensorflow-model-analysis"),
     *("apache-beam", "numpy"),
@@ -21,7 +23,7 @@ _LIBRARIES: Final = (
 def lineage(recipe: Mapping[str, Any], model_fingerprint: str = "") -> Lineage:
     """Returns what is known of a run's origin; code and versions are those of this process."""
     return Lineage(
-        code_fingerprint=source_fingerprint(components, models),
+        code_fingerprint=source_fingerprint(*CODE),
         git_commit=git_commit(),
         model_fingerprint=model_fingerprint,
         seeds=_seeds(recipe),

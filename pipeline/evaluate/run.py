@@ -64,7 +64,9 @@ def evaluate(recipe: Recipe, model: Path, output: Path, view: View) -> RunSummar
             f"{model} has no signature {EVALUATE!r}, which the Evaluator asks: it cannot be scored"
         )
     started_at, clock = datetime.now().astimezone(), time.monotonic()
-    fingerprint = content_fingerprint(model)
+    settings, fingerprint = recipe.model_dump(mode="json"), content_fingerprint(model)
+    # Now, as an edit may change what is there when it ends.
+    made_with = lineage(settings, fingerprint)
     configure_tfxio()
     view.stages_follow(_STAGES)
     with scratch(output) as folder:
@@ -83,13 +85,12 @@ def evaluate(recipe: Recipe, model: Path, output: Path, view: View) -> RunSummar
                 started_at=started_at,
                 seconds=time.monotonic() - clock,
             ).model_copy(update={"outcome": "evaluated", "evaluated_model": str(model)})
-            settings = recipe.model_dump(mode="json")
             known = ReportData.of(
                 summary,
                 artifacts,
                 settings,
                 work.labels,
-                lineage(settings, fingerprint),
+                made_with,
             )
             data = with_examples(known, model, work.examples, work.labels)
             # The Evaluator and the page's pictures have each read it.

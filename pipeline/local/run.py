@@ -74,6 +74,7 @@ class LocalRun:
         self._interrupt = interrupt
         self._doing = "Starting"
         self._done: list[StageResult] = []
+        self._code: RunningCode | None = None
         self._started_at = datetime.now().astimezone()
         self._clock = time.monotonic()
         self._kept = True
@@ -177,7 +178,9 @@ class LocalRun:
             # As late as this: a fault in there is no reason not to train.
             from pipeline.local.run_page import write_report
 
-            report = write_report(summary, self._artifacts, self._recipe, self._workdir, obstacle or "")
+            report = write_report(
+                summary, self._artifacts, self._recipe, self._workdir, obstacle or "", self._code
+            )
             reported = summary.model_copy(update={"report": str(report)})
             self._workdir.keep(reported)
             self._kept = True
@@ -204,7 +207,7 @@ class LocalRun:
 
     def _run_stages(self) -> None:
         # Before what it is about is imported.
-        code = RunningCode()
+        self._code = RunningCode()
         # Seconds of imports, needed by nothing that comes before.
         import_tfx()
         from pipeline.create_pipeline import create_pipeline
@@ -219,7 +222,7 @@ class LocalRun:
             metadata_path=str(self._workdir.metadata),
             checkpoint_dir=str(self._workdir.checkpoints),
         )
-        stages = stages_of(pipeline, self._run_id, self._recipe.beam_args, code)
+        stages = stages_of(pipeline, self._run_id, self._recipe.beam_args, self._code)
         self._view.stages_follow([stage.name for stage in stages])
         for stage in stages:
             self._doing = stage.name

@@ -9,6 +9,7 @@ from components.report.lineage import lineage
 from components.report.page import write_page
 from components.report.run_summary import RunSummary
 from pipeline.config import Recipe
+from pipeline.local.running_code import RunningCode
 from pipeline.local.workdir import WorkDir
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def write_report(
     recipe: Recipe,
     workdir: WorkDir,
     obstacle: str = "",
+    code: RunningCode | None = None,
 ) -> Path:
     """Writes ``report.json`` and ``index.html`` into the run's folder, and the page once more as the newest.
 
@@ -30,6 +32,7 @@ def write_report(
         recipe: what was run.
         workdir: where to.
         obstacle: why the Report stage has left nothing; empty where it has, or had no turn.
+        code: what the run began with; None where it came to nothing before that was known.
 
     Returns:
         The newest run's page, ``report/index.html``.
@@ -48,6 +51,8 @@ def write_report(
             recipe.dataset.label_set(),
             lineage(settings),
         )
+    if code is not None:
+        data = data.model_copy(update={"lineage": code.put_into(data.lineage)})
     ended_well = summary.verdict in ("pushed", "rejected") and not obstacle
     log = "" if ended_well else str(workdir.log(summary.run_id))
     data = data.model_copy(update={"summary": summary, "log": log, "obstacle": obstacle})

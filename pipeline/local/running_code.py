@@ -2,14 +2,10 @@
 
 import logging
 from importlib.metadata import PackageNotFoundError
-from typing import Final
 
-import components
-import models
 from components.fingerprint import source_fingerprint
-
-_CODE: Final = (components, models)
-"""All that stages, and the processes that they start, may import."""
+from components.report import lineage
+from components.report.data import Lineage
 
 # Below the stages' own, which is shown on the terminal.
 logger = logging.getLogger("components.cache")
@@ -23,13 +19,19 @@ class RunningCode:
     """
 
     def __init__(self) -> None:
-        self._begun_with = source_fingerprint(*_CODE)
+        self._begun_with = lineage.lineage({})
         self._is_said = False
+
+    def put_into(self, known: Lineage) -> Lineage:
+        """Returns a run's origin with the code that it began with, in place of what is there at its end."""
+        begun, changed = self._begun_with, "" if self.is_as_it_was() else ", changed while it ran"
+        code = {"code_fingerprint": begun.code_fingerprint + changed, "git_commit": begun.git_commit}
+        return known.model_copy(update={**code, "versions": begun.versions})
 
     def is_as_it_was(self) -> bool:
         """Whether it is the same now; where not, the first call says so."""
         try:
-            if source_fingerprint(*_CODE) == self._begun_with:
+            if source_fingerprint(*lineage.CODE) == self._begun_with.code_fingerprint:
                 return True
         except (OSError, PackageNotFoundError):
             # The change is under way: a library is gone until its new version is there, or a file is.

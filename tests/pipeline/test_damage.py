@@ -22,7 +22,7 @@ from toy_stages import SHARD
 
 from components import fingerprint
 from components.errors import StageError
-from pipeline.local import running_code
+from components.report import lineage
 from pipeline.local.launcher import CHECKSUMS, Launcher, checksums, damaged_record, difference
 from pipeline.local.running_code import RunningCode
 from pipeline.local.workdir import WorkDir, WorkDirError
@@ -134,7 +134,7 @@ def test_what_was_made_after_an_edit_of_the_code_under_a_run_is_not_reused(
     source.parent.mkdir()
     source.write_text("x = 1")
     package.__path__ = [str(source.parent)]
-    monkeypatch.setattr(running_code, "_CODE", (package,))
+    monkeypatch.setattr(lineage, "CODE", (package,))
     monkeypatch.setenv("TOY_SOURCE", str(source))
     workdir = tmp_path / "work"
     edited = run(workdir, trouble="edited")

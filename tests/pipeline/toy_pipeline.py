@@ -30,7 +30,12 @@ def _create_pipeline(*args: Any, **kwargs: Any) -> Any:
 
 
 def _write_report(
-    summary: RunSummary, artifacts: Mapping[str, Any], recipe: Recipe, workdir: WorkDir, obstacle: str
+    summary: RunSummary,
+    artifacts: Mapping[str, Any],
+    recipe: Recipe,
+    workdir: WorkDir,
+    obstacle: str,
+    *_: Any,
 ) -> Path:
     match os.environ.get("TOY_REPORT"):
         case "fails":

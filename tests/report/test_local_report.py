@@ -15,12 +15,14 @@ from components.dataset.contracts import (
     Ingestion,
     SharedPicture,
 )
-from components.report.data import ReportData
+from components.report import lineage as lineage_module
+from components.report.data import Lineage, ReportData
 from components.report.lineage import lineage
 from components.report.run_summary import RunSummary
 from pipeline import report
 from pipeline.config import load_recipe
 from pipeline.local.run_page import write_report
+from pipeline.local.running_code import RunningCode
 from pipeline.local.workdir import WorkDir
 
 RUN_ID = "20260102-030405"
@@ -78,6 +80,31 @@ def test_a_failed_run_s_page_says_what_it_was_made_with(tmp_path: Path) -> None:
     made_with = ReportData.load(tmp_path / "history" / RUN_ID).lineage
     assert sorted(made_with.seeds) == ["dataset.shapes.seed", "dataset.splits.seed", "training.seed"]
     assert made_with.versions["tensorflow"] and made_with.code_fingerprint
+
+
+def test_the_page_names_the_code_that_a_run_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who commits while it trains would find it named on the page of what another commit has trained."""
+
+    def made_with(code: RunningCode) -> Lineage:
+        report = standard_artifacts.Examples()
+        report.uri = str(tmp_path / "stage")
+        Path(report.uri).mkdir(exist_ok=True)
+        known_run().model_copy(update={"lineage": lineage({})}).save(Path(report.uri))
+        write_report(summary(), {"report": report}, load_recipe("shapes"), WorkDir(tmp_path), code=code)
+        return ReportData.load(tmp_path / "history" / RUN_ID).lineage
+
+    monkeypatch.setattr(lineage_module, "git_commit", lambda: "first")
+    code = RunningCode()
+    begun = made_with(code)
+    assert begun == lineage({})
+    monkeypatch.setattr(lineage_module, "git_commit", lambda: "second")
+    assert made_with(code) == begun
+    monkeypatch.setattr(lineage_module, "CODE", ())
+    changed = made_with(code)
+    assert changed.git_commit == "first"
+    assert changed.code_fingerprint == f"{begun.code_fingerprint}, changed while it ran"
 
 
 def test_a_seed_that_draws_nothing_in_a_run_and_a_class_of_that_name_are_none_of_its_seeds() -> None:
