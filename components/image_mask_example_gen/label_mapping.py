@@ -8,7 +8,7 @@ import numpy as np
 from components.dataset.features import IGNORE_LABEL
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.files import InputRejectedError
-from components.image_mask_example_gen.mask import pack_colors, unpack_color
+from components.image_mask_example_gen.mask import no_data_remedy, pack_colors, unpack_color
 from components.image_mask_example_gen.report import Reason
 
 _VALUES_16_BIT = 1 << 16
@@ -150,6 +150,8 @@ class LabelMapping:
     def _hint(self, values: np.ndarray) -> str:
         if len(values) > _LOSSY_VALUES:
             return "; a lossy format such as JPEG cannot hold a mask"
+        if not self.of_colors and values[0] < 0:
+            return f"; {no_data_remedy(str(values[0]))}"
         if self.of_colors or list(values) != [255]:
             return ""
         if len(self._names) == 2:

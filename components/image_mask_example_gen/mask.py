@@ -281,6 +281,15 @@ def _shown(picture: Image.Image) -> dict[int, Color]:
     }
 
 
+def no_data_remedy(value: str, instead: int = _HIGHEST_BYTE) -> str:
+    """What to do about a value that no class can have, as geographic information systems mark "no data"."""
+    kind = "Byte" if instead <= _HIGHEST_BYTE else "UInt16"
+    return (
+        f"if it is a GIS's 'no data', gdalwarp -srcnodata {value} -dstnodata {instead} -ot {kind} OLD NEW "
+        f"writes {instead} there, which can be dataset.ignore_label"
+    )
+
+
 def whole_numbers(values: np.ndarray, what: str) -> np.ndarray:
     """Returns whole numbers as integers, whatever type holds them.
 
@@ -291,8 +300,17 @@ def whole_numbers(values: np.ndarray, what: str) -> np.ndarray:
     Raises:
       InputRejectedError: they are none.
     """
-    if values.dtype.kind == "f" and (np.abs(values) < 1 << 31).all() and (values == np.trunc(values)).all():
-        return values.astype(np.int64)
+    if values.dtype.kind == "f":
+        large = ~(np.abs(values) < 1 << 31)
+        stray = values[large | (values != np.trunc(values))]
+        if not stray.size:
+            return values.astype(np.int64)
+        value = f"{stray[0]:.9g}"
+        shown = value.replace("nan", "NaN")
+        found = f"{what} are {values.dtype}, not whole numbers: {shown} is among them"
+        if len(np.unique(stray)) == 1 and large.any():
+            found += f"; {no_data_remedy(value)}"
+        raise InputRejectedError(Reason.NOT_DECODABLE, found)
     if values.dtype.kind not in "iub":
         raise InputRejectedError(Reason.NOT_DECODABLE, f"{what} are {values.dtype}, not whole numbers")
     return values.astype(np.uint8) if values.dtype.kind == "b" else values

@@ -14,13 +14,23 @@ from components.image_mask_example_gen.checks import palette_difference
 from components.image_mask_example_gen.config import RawLabel
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
 from components.image_mask_example_gen.label_mapping import raw_word
-from components.image_mask_example_gen.mask import Mask, Palette, PictureMask, open_mask, packed, unpack_color
+from components.image_mask_example_gen.mask import (
+    Mask,
+    Palette,
+    PictureMask,
+    no_data_remedy,
+    open_mask,
+    packed,
+    unpack_color,
+)
 from components.image_mask_example_gen.report import Reason
 from pipeline.init import InitError
 from pipeline.init.files import in_threads, some
 from pipeline.init.shapes import Shape, measure_shapes
 from pipeline.init.smear import Smear, find_smear
 
+_HIGHEST: Final = 65_535
+_VOID: Final = 255
 _FIRST: Final = 10
 """Looked at before the rest is read."""
 _SHAPED: Final = 100
@@ -288,8 +298,15 @@ class _Sample:
         if len(pixels) < 2:
             what = self._word(next(iter(pixels)))
             raise InitError(f"--masks: every mask read holds {what} and nothing else: nothing to tell apart")
-        if min(pixels) < 0:
-            raise InitError(f"--masks: the value {min(pixels)} stands in masks; raw values are 0 … 65535")
+        outside = [] if self.in_colors else [value for value in pixels if not 0 <= value <= _HIGHEST]
+        if outside:
+            value = min(outside)
+            file = next(path for path, mask in self.masks.items() if value in mask.counts)
+            highest = max((each for each in pixels if each not in outside), default=0)
+            remedy = no_data_remedy(str(value), _VOID if highest < _VOID else _HIGHEST)
+            raise InitError(
+                f"--masks: the value {value} stands in {file}; raw values are 0 … {_HIGHEST}; {remedy}"
+            )
         if len(pixels) > MAX_CLASSES:
             raise InitError(
                 f"--masks: {len(pixels):,} values stand in {next(iter(self.masks))} and its like, and there "

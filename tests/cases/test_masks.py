@@ -293,12 +293,36 @@ def test_pages_that_are_passed_over_are_said(tmp_path: Path, capsys: pytest.Capt
 
 def test_whole_numbers_may_be_floats() -> None:
     assert mask_of(Image.fromarray(squares().astype(np.float32)), ".tif").tolist() == squares().tolist()
-    for wrong in (0.5, np.nan, np.inf, 1e30):
+    for wrong, words in (
+        (0.5, "0.5 is among them'"),
+        (np.nan, "NaN is among them; .* gdalwarp -srcnodata nan -dstnodata 255 -ot Byte"),
+        (-3.4028235e38, "-3.40282347e[+]38 is among them; .* -srcnodata -3.40282347e[+]38 "),
+        (np.inf, "inf is among them; "),
+    ):
         pixels = squares().astype(np.float32)
-        pixels[0, 0] = wrong
-        with pytest.raises(InputRejectedError, match="not whole numbers") as caught:
+        pixels[:2, 0] = wrong
+        reason = f"float32, not whole numbers: {words}"
+        with pytest.raises(InputRejectedError, match=reason) as caught:
             mask_of(Image.fromarray(pixels), ".tif")
         assert caught.value.reason is Reason.NOT_DECODABLE
+
+
+@pytest.mark.parametrize(
+    ("classes", "instead"), [((0, 1, 2), "255 -ot Byte"), ((0, 255), "65535 -ot UInt16")]
+)
+def test_no_data_of_a_gis_is_named_with_its_file_and_a_way_to_make_it_an_ignore_label(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], classes: tuple[int, ...], instead: str
+) -> None:
+    masks = [np.resize(classes, SIZE).astype(np.int32) for _ in range(4)]
+    masks[2][:5, :5] = -9999
+    draw(tmp_path, [Image.fromarray(mask) for mask in masks], ".tif")
+    line, file = refused(tmp_path, capsys), sorted((tmp_path / "masks").iterdir())[2]
+    assert f"the value -9999 stands in {file}; raw values are 0 … 65535; if it is" in line
+    assert f"gdalwarp -srcnodata -9999 -dstnodata {instead} OLD NEW" in line
+    names = {str(value): value for value in classes}
+    mapping = LabelMapping({value: name for name, value in names.items()}, (), tuple(names))
+    with pytest.raises(InputRejectedError, match="gdalwarp -srcnodata -9999 "):
+        mapping.class_ids(masks[2])
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "LAB"])
