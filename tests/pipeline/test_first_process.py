@@ -198,3 +198,21 @@ def test_what_a_forked_child_is_sent_is_not_taken_for_ones_own() -> None:
     with started([sys.executable, "-c", _FORKS]) as process:
         assert int(said(process, r"child (-?\d+)")[1]) == -signal.SIGTERM
         assert process.wait(timeout=_SECONDS) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_still_being_imported_ends_with_130_and_no_traceback(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    # Stands in for a library that takes its time.
+    (tmp_path / "psutil.py").write_text("print('importing', flush=True)\nimport time\ntime.sleep(60)\n")
+    with started([*_PYTHON, "pipeline.runs"], PYTHONPATH=f"{tmp_path}{os.pathsep}{_REPOSITORY}") as process:
+        assert process.stdout and process.stdout.readline() == "importing\n"
+        process.send_signal(number)
+        assert (process.wait(timeout=_SECONDS), process.stdout.read()) == (130, "")
+
+
+def test_who_imports_the_package_keeps_the_signals() -> None:
+    code = "import signal, pipeline; print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
+    with started([sys.executable, "-c", code, "-m", "pipeline.runs"]) as process:
+        assert process.stdout and process.stdout.read() == "True\n"
