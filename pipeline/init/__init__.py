@@ -9,6 +9,8 @@ The path from the command's arguments to the recipe, module by module:
 5. recipe: ``proposals`` and ``quality_checks``, written by ``recipe_text`` and drawn by ``preview``.
 """
 
+from pathlib import Path
+
 from components.errors import printable_lines
 
 
@@ -17,3 +19,8 @@ class InitError(Exception):
 
     def __init__(self, message: str):
         super().__init__(printable_lines(message))
+
+
+def already_there(option: str, path: Path) -> InitError:
+    """Returns what to raise of a file that only ``--force`` replaces."""
+    return InitError(f"{option}: {path} exists; name another file, or give --force to replace it")

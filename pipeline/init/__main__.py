@@ -28,7 +28,7 @@ from components.image_mask_example_gen.layouts import DATASETS
 from components.streams import open_missing_streams
 from pipeline import interrupt
 from pipeline.command_line import USAGE, command_parser, non_empty, non_empty_path
-from pipeline.init import InitError
+from pipeline.init import InitError, already_there
 from pipeline.terminal import complain, output_diverted, show
 
 _RECIPE_SUFFIXES: Final = (".yaml", ".yml")
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 known = Known(args.layout, args.data) if args.layout else recognise_root(args.data)
                 dataset = look_at_layout(known.layout, known.root, args.classes)
         command = f"{parser.prog} {shlex.join(sys.argv[1:] if argv is None else argv)}"
-        report = write_recipe(dataset, args.output, preview, command, started)
+        report = write_recipe(dataset, args.output, preview, command, started, force=args.force)
     except (InitError, StageError) as error:
         complain(f"{parser.prog}: {error}")
         return USAGE
@@ -104,7 +104,7 @@ def _check(args: argparse.Namespace) -> Path:
             problem = "is a folder" if path.is_dir() else f"has no folder {path.parent} to lie in"
             raise InitError(f"{option}: {path} {problem}")
         if path.exists() and not args.force:
-            raise InitError(f"{option}: {path} exists; name another file, or give --force to replace it")
+            raise already_there(option, path)
     return preview
 
 

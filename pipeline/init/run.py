@@ -1,6 +1,7 @@
 """The command's path: files, pairs, label values, proposals, recipe, preview, and what to say of it."""
 
 import json
+import os
 import re
 import secrets
 import shlex
@@ -25,7 +26,7 @@ from components.image_mask_example_gen.plan import split_origins
 from components.image_mask_example_gen.splits import Declared, SplitConfig, declare
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES
 from pipeline.config import load_recipe
-from pipeline.init import InitError
+from pipeline.init import InitError, already_there
 from pipeline.init.classes import (
     describe,
     doubt_folders,
@@ -201,7 +202,9 @@ def _without_absent_classes(dataset: Dataset) -> Dataset:
     return replace(dataset, keys=keys, settings=_settings(keys), notes=(*dataset.notes, note))
 
 
-def write_recipe(dataset: Dataset, output: Path, preview: Path, command: str, started: float) -> list[str]:
+def write_recipe(
+    dataset: Dataset, output: Path, preview: Path, command: str, started: float, *, force: bool
+) -> list[str]:
     """Writes the first recipe and its preview; either both appear or none.
 
     Args:
@@ -210,6 +213,7 @@ def write_recipe(dataset: Dataset, output: Path, preview: Path, command: str, st
         preview: the picture's file.
         command: what is being run, for the recipe's first line.
         started: when it began, on the monotonic clock.
+        force: whether to replace files, which may have come since the command began.
 
     Returns:
         What to tell people, line by line.
@@ -238,8 +242,16 @@ def write_recipe(dataset: Dataset, output: Path, preview: Path, command: str, st
         picture.save(partial_preview, compress_level=1)
         # Nobody shall get a recipe that run_local refuses.
         load_recipe(str(partial_recipe))
-        partial_preview.replace(preview)
-        partial_recipe.replace(output)
+        if force:
+            partial_preview.replace(preview)
+            partial_recipe.replace(output)
+        else:
+            _appear("--preview", partial_preview, preview)
+            try:
+                _appear("--output", partial_recipe, output)
+            except BaseException:
+                preview.unlink(missing_ok=True)
+                raise
     except RecipeError as error:
         raise InitError(f"no recipe comes of this: {error}") from None
     finally:
@@ -324,6 +336,21 @@ def _settings(keys: Mapping[str, Any]) -> DatasetConfig:
 def _check_utf8(text: str) -> None:
     if undecodable(text):
         raise InitError("a folder's name holds bytes that are not UTF-8, which no recipe can; rename it")
+
+
+def _appear(option: str, partial: Path, path: Path) -> None:
+    """Gives a whole file its name, which nothing may have: a recipe may be hours of somebody's work."""
+    try:
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # Some file systems, as FAT, have no second names.
+            path.touch(exist_ok=False)
+            partial.replace(path)
+    except FileExistsError:
+        raise already_there(option, path) from None
 
 
 def _beside(path: Path, suffix: str) -> Path:

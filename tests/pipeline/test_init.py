@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,9 @@ from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.image_mask_example_gen.mask import open_mask
 from components.image_mask_example_gen.plan import plan_ingestion
 from pipeline.config import Recipe, load_recipe
+from pipeline.init import run
 from pipeline.init.__main__ import main
+from pipeline.init.inspection import Dataset
 
 
 def init(root: Path, *more: str, images: str = "images", masks: str = "masks") -> Recipe:
@@ -258,6 +261,41 @@ def test_existing_files_are_replaced_only_by_force(
     assert (tmp_path / "my.yaml").read_text() == before
     assert main([*argv, "--force"]) == 0
     assert load_recipe(str(tmp_path / "my.yaml")).dataset.classes == ("a", "b", "c")
+
+
+def no_hard_links(*_: Any) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@pytest.mark.parametrize("link", [os.link, no_hard_links])
+@pytest.mark.parametrize("name", ["my.yaml", "preview.png"])
+def test_a_file_that_comes_while_the_folders_are_looked_at_is_kept(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    link: Callable[..., None],
+    name: str,
+) -> None:
+    draw_folders(tmp_path, save_gray)
+    theirs = tmp_path / name
+    draw = run.draw_preview
+
+    def draw_late(dataset: Dataset) -> Any:
+        theirs.write_text("hours of work")
+        return draw(dataset)
+
+    monkeypatch.setattr(run, "draw_preview", draw_late)
+    monkeypatch.setattr(os, "link", link)
+    folders = ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]
+    line = refused(capsys, *folders, "--output", str(tmp_path / "my.yaml"))
+    assert f"{theirs} exists; name another file, or give --force to replace it" in line
+    assert theirs.read_text() == "hours of work"
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "masks", name}
+    theirs.unlink()
+    monkeypatch.setattr(run, "draw_preview", draw)
+    assert main([*folders, "--output", str(tmp_path / "my.yaml")]) == 0
+    assert load_recipe(str(tmp_path / "my.yaml")) and (tmp_path / "preview.png").stat().st_size
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "masks", "my.yaml", "preview.png"}
 
 
 def test_masks_that_are_photos_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
