@@ -23,18 +23,28 @@ class _Format(NamedTuple):
     """Regular expression, found in the beginning of each such file."""
     name: str
     advice: str
+    named: str = ""
+    """Regular expression, found in each such file's name."""
 
 
 _NUMBER: Final = r"[ \t]+-?\d*\.?\d+(?:[eE][-+]?\d+)?"
 _BOXES: Final = "boxes outline nothing: masks are needed"
 _VIA: Final = "export 'Annotations (COCO format)' there"
+_LABEL_STUDIO: Final = "export 'COCO' there, or of brushes 'Brush labels to COCO'"
 _COCO_OR_PNG: Final = "export COCO JSON or PNG masks from the tool that wrote them"
 _FORMATS: Final = (
     _Format(
         ".json",
         r'"(file_upload|completed_by|completions|annotation_id|original_width|brushlabels|polygonlabels)"',
         "Label Studio's JSON",
-        "export 'COCO' or 'Brush labels to PNG' there",
+        _LABEL_STUDIO,
+    ),
+    _Format(
+        ".png .npy",
+        "",
+        "Label Studio's brush labels, whose names do not tell their images",
+        _LABEL_STUDIO,
+        named=r"^task-\d+-annotation-\d+-by-",
     ),
     _Format(
         ".json",
@@ -144,7 +154,9 @@ def _is_coco(path: Path) -> bool:
 
 
 def _format_of(file: Path, suffix: str) -> _Format | None:
-    formats = [kind for kind in _FORMATS if suffix in kind.suffixes.split()]
+    formats = [
+        kind for kind in _FORMATS if suffix in kind.suffixes.split() and re.search(kind.named, file.name)
+    ]
     if not formats:
         return None
     try:

@@ -369,7 +369,11 @@ def test_a_damaged_coco_list_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 FOREIGN = {
-    "Label Studio": ("a.json", [{"id": 1, "file_upload": "a.jpg", "annotations": []}], "Brush labels to PNG"),
+    "Label Studio": (
+        "a.json",
+        [{"id": 1, "file_upload": "a.jpg", "annotations": []}],
+        "Brush labels to COCO",
+    ),
     "Label Studio, small": ("a.json", [{"image": "a.jpg", "annotation_id": 3, "annotator": 1}], "'COCO'"),
     "CVAT": (
         "annotations.xml",
@@ -386,6 +390,7 @@ FOREIGN = {
         {"description": "", "tags": [], "size": {"height": 4, "width": 4}, "objects": []},
         "masks_machine",
     ),
+    "Label Studio's brushes": ("task-1-annotation-2-by-1-tag-Road-0.png", "", "Brush labels to COCO"),
     "YOLO's polygons": ("a.txt", "0 0.1 0.1 0.5 0.1 0.5 0.5\n", "COCO JSON"),
     "YOLO's boxes": ("a.txt", "0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.2 0.2\n", "boxes outline nothing"),
     "VGG Image Annotator": ("via.json", {"_via_settings": {}, "_via_img_metadata": {}}, "COCO format"),
