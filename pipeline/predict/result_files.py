@@ -18,6 +18,8 @@ from pipeline.predict.image_files import ImageFile
 STDOUT: Final = "-"
 _RECORD_START: Final = b'{"file":'
 """What every line of a record begins with."""
+_LONGEST_LINE: Final = 1 << 20
+"""Bytes; hundreds of classes take some ten thousand."""
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -89,7 +91,10 @@ class ResultFiles:
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.existing is Existing.SKIP and path.is_file():
             _end_last_line(path)
-        with path.open("a" if self.existing is Existing.SKIP else "w", encoding="utf-8") as file:
+        if self.existing is Existing.REPLACE and path.is_file():
+            os.truncate(path, 0)
+        # Another run may be writing to it: each adds its lines, each line in one go, behind what is there.
+        with path.open("a", _LONGEST_LINE, encoding="utf-8") as file:
             yield Record(file)
 
     def _record_file(self) -> Path | None:
@@ -112,7 +117,8 @@ class Record:
     def write(self, **entry: Any) -> None:
         """Adds a line."""
         if self._file is not None:
-            print(json.dumps(entry), file=self._file, flush=True)
+            self._file.write(f"{json.dumps(entry)}\n")
+            self._file.flush()
 
 
 def _check_record(path: Path) -> None:

@@ -39,7 +39,7 @@ from components.image_mask_example_gen.files import MAX_FILE_BYTES, InputRejecte
 from components.imaging.drawing import read_class_ids
 from pipeline.predict.__main__ import main
 from pipeline.predict.image_files import ImageFile, sent_bytes
-from pipeline.predict.result_files import Record, ResultFiles
+from pipeline.predict.result_files import Existing, Record, ResultFiles
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -467,6 +467,18 @@ def test_a_record_that_was_hardly_begun_is_gone_on_with(
     run = predict(server, "photos/a.png", "--output", "masks", "--json", "r.jsonl", "--existing", "skip")
     assert run.returncode == 0
     assert [json.loads(line)["file"] for line in record.read_text().splitlines()] == ["photos/a.png"]
+
+
+def test_two_runs_that_write_one_record_keep_each_others_lines(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"file": "of last week"}\n')
+    results = ResultFiles(tmp_path, overlays=False, record=str(path), existing=Existing.REPLACE)
+    shares = {f"class {number}": 1 / 3 for number in range(255)}
+    with results.open_record() as one, results.open_record() as other:
+        for record, name in ((one, "a"), (other, "b"), (one, "c"), (other, "d")):
+            record.write(file=name, class_fraction=shares)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["file"] for line in lines] == ["a", "b", "c", "d"]
 
 
 def test_an_image_whose_line_cannot_be_written_is_not_answered(
