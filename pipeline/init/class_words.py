@@ -44,4 +44,5 @@ def number_patterns(numbers: Collection[str]) -> Iterator[str]:
 def ending_after(stem: str, names: Collection[str]) -> str | None:
     """What a mask's name has after the longest name of an image that it begins with, from a separator on."""
     places = [match.start() for match in re.finditer(r"[_\-. ]", stem)]
-    return next((stem[place:] for place in reversed(places) if stem[:place] in names), None)
+    # A copy's mask has a longer name than that of the picture, and it is the copy's: a_flip beside a.
+    return next((stem[place:] for place in (len(stem), *reversed(places)) if stem[:place] in names), None)
