@@ -8,6 +8,7 @@ from typing import Final
 from pipeline.init.mask_kinds import class_names
 from pipeline.init.name_patterns import escape
 
+_SEPARATOR: Final = re.compile(r"[_\-. ]")
 _NUMBERED: Final = re.compile(r"(.*?)([_\-. ]*(?:\d+|\(\d+\)))?", re.DOTALL)
 _IS_WORD: Final = re.compile(r"(?=.*[^\W\d_]{2})\D+", re.DOTALL)
 
@@ -43,6 +44,13 @@ def number_patterns(numbers: Collection[str]) -> Iterator[str]:
 
 def ending_after(stem: str, names: Collection[str]) -> str | None:
     """What a mask's name has after the longest name of an image that it begins with, from a separator on."""
-    places = [match.start() for match in re.finditer(r"[_\-. ]", stem)]
+    places = [match.start() for match in _SEPARATOR.finditer(stem)]
     # A copy's mask has a longer name than that of the picture, and it is the copy's: a_flip beside a.
     return next((stem[place:] for place in (len(stem), *reversed(places)) if stem[:place] in names), None)
+
+
+def has_name(stem: str, names: Collection[str]) -> bool:
+    """Whether some words of a mask's name are the name of an image."""
+    begins = [0, *(match.end() for match in _SEPARATOR.finditer(stem))]
+    ends = [*(match.start() for match in _SEPARATOR.finditer(stem)), len(stem)]
+    return any(stem[begin:end] in names for begin in begins for end in ends if begin < end)

@@ -23,7 +23,7 @@ from components.image_mask_example_gen.split_names import split_name
 from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
 from pipeline.init import InitError
 from pipeline.init.affixes import Affixes, affixes_of, stem_of
-from pipeline.init.class_words import by_word, ending_after, number_patterns
+from pipeline.init.class_words import by_word, ending_after, has_name, number_patterns
 from pipeline.init.files import Folder, natural, some, some_counts
 from pipeline.init.mask_kinds import (
     Relation,
@@ -118,6 +118,7 @@ def pair(images: Folder, masks: Folder) -> Pairing:
         best = max(
             pairings, key=lambda each: (_looks_right(each), len(each.entries), len(each.files | each.besides))
         )
+        best = search.classes_of_folders(best) or best
         return replace(
             best,
             notes=(*best.notes, *search.unused(best)),
@@ -360,10 +361,10 @@ class _Search:
             return relation is Relation.NEVER_BOTH
         return mean_area(self.root, [*here.values()]) > mean_area(self.root, [*there.values()])
 
-    def _as_classes(self, kinds: list[_Kind], *, maybe_scenes: bool = True) -> Pairing | None:
+    def _as_classes(self, kinds: list[_Kind]) -> Pairing | None:
         """One pattern a class, where masks hold one value each and do not mark the same.
 
-        Kinds of which each image has one may be scenes.
+        Folders of which each image is in one may be scenes.
         """
         words = class_names([kind.label for kind in kinds])
         names = words or _numbered_folders(kinds)
@@ -374,7 +375,8 @@ class _Search:
             return None
         if words is None and not relations <= {Relation.APART, Relation.NEVER_BOTH}:
             return None
-        if maybe_scenes and relations == {Relation.NEVER_BOTH}:
+        is_split = any(split_name(kind.label) for kind in kinds)
+        if relations == {Relation.NEVER_BOTH} and (is_split or _in_own_folders(kinds)):
             return None
         # The larger first: the smaller lies on top.
         areas = [mean_area(self.root, [entry.mask for entry in kind.pairing.entries]) for kind in kinds]
@@ -437,7 +439,7 @@ class _Search:
             if pairing is None:
                 return None
             kinds.append(_Kind(word, pairing))
-        return self._as_classes(kinds, maybe_scenes=False) if kinds else None
+        return self._as_classes(kinds) if kinds else None
 
     def _finds(self, pattern: str) -> set[str]:
         match = FilePattern(pattern).match
@@ -562,32 +564,62 @@ class _Search:
         return pairing
 
     def named_folders(self, pairing: Pairing) -> dict[str, str]:
-        """A pattern for each folder whose name may be that of a class: each image has a mask in one alone."""
-        masks = pairing.dataset["masks"]
-        folders = [PurePosixPath(entry.mask).parent.parts for entry in pairing.entries]
-        if not isinstance(masks, str) or len({len(parts) for parts in folders}) > 1:
+        """A pattern for each folder whose name may be that of a class: each image has masks in one alone."""
+        if len({PurePosixPath(file).parent for file in pairing.entries[0].mask_files}) > 1:
             return {}
-        for level, names in enumerate(zip(*folders, strict=True)):
-            sizes = Counter(names)
-            labels = class_names(sorted(sizes, key=natural))
-            is_split = any(split_name(name) for name in sizes)
-            if not 2 <= len(sizes) <= _MOST_CLASSES or min(sizes.values()) < 2 or is_split or not labels:
-                continue
-            # Where images have such folders, too, a mask's has to stay open to be compared with its image's.
-            for ending in ("", "*"):
-                patterns = {}
-                for label, name in zip(labels, sorted(sizes, key=natural), strict=True):
-                    of_name = [parts for parts in folders if parts[level] == name]
-                    parts = [folder_pattern(each) for each in zip(*of_name, strict=True)]
-                    parts[level] += ending
-                    patterns[label] = "/".join((*parts, masks.rpartition("/")[2]))
-                found = self.scan(pairing.dataset["images"], patterns)
+        # Where images have such folders, too, a mask's has to stay open to be compared with its image's.
+        for ending in ("", "*"):
+            for patterns in self._patterns_by_folder(pairing, ending):
+                labels = class_names(list(patterns))
+                if labels is None or any(map(split_name, patterns)):
+                    continue
+                by_label = dict(zip(labels, patterns.values(), strict=True))
+                found = self.scan(pairing.dataset["images"], by_label)
                 if found and _mask_files(found) == _mask_files(pairing):
-                    return patterns
+                    return by_label
         return {}
 
+    def classes_of_folders(self, pairing: Pairing) -> Pairing | None:
+        """Of several masks in folders side by side, a class for each folder."""
+        if not any(entry.parts for entry in pairing.entries):
+            return None
+        for patterns in self._patterns_by_folder(pairing):
+            scans = {
+                label: self.scan(pairing.dataset["images"], pattern) for label, pattern in patterns.items()
+            }
+            kinds = [_Kind(label, found) for label, found in scans.items() if found]
+            if len(kinds) < len(patterns):
+                continue
+            if (classes := self._as_classes(kinds)) and len(classes.entries) >= len(pairing.entries):
+                return classes
+        return None
+
+    def _patterns_by_folder(self, pairing: Pairing, ending: str = "") -> Iterator[dict[str, str]]:
+        """Yields a pattern for each of the folders of masks side by side; ``ending`` follows its name."""
+        masks = pairing.dataset["masks"]
+        folders = {PurePosixPath(file).parent.parts for entry in pairing.entries for file in entry.mask_files}
+        if not isinstance(masks, str) or len({len(parts) for parts in folders}) > 1:
+            return
+        for level in range(len(min(folders))):
+            images = {
+                (entry.image, PurePosixPath(file).parts[level])
+                for entry in pairing.entries
+                for file in entry.mask_files
+            }
+            sizes = Counter(name for _, name in images)
+            # Of a folder for each image, no name tells a class.
+            if not 2 <= len(sizes) <= _MOST_CLASSES or min(sizes.values()) < 2:
+                continue
+            patterns = {}
+            for name in sorted(sizes, key=natural):
+                alike = (parts for parts in folders if parts[level] == name)
+                parts = [folder_pattern(each) for each in zip(*alike, strict=True)]
+                parts[level] += ending
+                patterns[name] = "/".join((*parts, masks.rpartition("/")[2]))
+            yield patterns
+
     def passed_over(self, pairing: Pairing) -> Iterator[str]:
-        """Says what lies among the masks, begins with the name of an image that has one, and is not used."""
+        """Says what lies among the masks, has the name of an image that has one, and is not used."""
         pattern = FilePattern(pairing.dataset["images"])
         names = {found.name for entry in pairing.entries if (found := pattern.match(entry.image))}
         folders = {PurePosixPath(file).parent for entry in pairing.entries for file in entry.mask_files}
@@ -596,13 +628,11 @@ class _Search:
         left = [
             path
             for path in self.pictures
-            if path not in named
-            and PurePosixPath(path).parent in folders
-            and ending_after(stem_of(path), names)
+            if path not in named and PurePosixPath(path).parent in folders and has_name(stem_of(path), names)
         ]
         if left:
             yield (
-                "files among the masks are not used, though their names begin with those of images that have "
+                "files among the masks are not used, though their names hold those of images that have "
                 f"others, {some(left, counted=True)}: what they mark counts as background; if they are "
                 "classes, give dataset.masks a pattern for each"
             )
@@ -643,9 +673,13 @@ def _naming_others(pairing: Pairing, others: Sequence[_Kind]) -> Pairing:
     return replace(pairing, notes=(*pairing.notes, note), besides=besides)
 
 
+def _in_own_folders(kinds: Sequence[_Kind]) -> bool:
+    return len({str(kind.pairing.dataset["masks"]).rpartition("/")[0] for kind in kinds}) == len(kinds)
+
+
 def _numbered_folders(kinds: Sequence[_Kind]) -> tuple[str, ...] | None:
     """Names for masks that lie in a folder each, such as ``class_1``; None where they do not."""
-    if len({str(kind.pairing.dataset["masks"]).rpartition("/")[0] for kind in kinds}) < len(kinds):
+    if not _in_own_folders(kinds):
         return None
     labels = ["_".join(re.findall(r"[^\W_]+", kind.label)) for kind in kinds]
     names = tuple(f"class_{label}" if label.isdigit() else label for label in labels)

@@ -3,7 +3,7 @@
 import io
 import logging
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -626,15 +626,47 @@ def test_words_of_which_each_image_has_one_are_classes_where_objects_are_numbere
     assert found.dataset["masks"] == {"cat": "m/*_cat_*.png", "dog": "m/*_dog_*.png"}
 
 
+@pytest.mark.parametrize("other", ["p_b", "b_p_1"])
 def test_files_among_the_masks_that_have_the_names_of_images_are_pointed_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str
 ) -> None:
     draw_kinds(tmp_path, "i/{}.jpg", {"m/{}_a.png": LEFT_DISC}, "pqrstu")
-    draw(tmp_path / "m/p_b.png", RIGHT_DISC * 255)
+    draw(tmp_path / f"m/{other}.png", RIGHT_DISC * 255)
     assert (
-        "Check: files among the masks are not used, though their names begin with those of images that have "
-        "others, m/p_b.png: what they mark counts as background"
+        "Check: files among the masks are not used, though their names hold those of images that have "
+        f"others, m/{other}.png: what they mark counts as background"
     ) in init(capsys, tmp_path / "i", tmp_path / "m")[1]
+
+
+@pytest.mark.parametrize("counts", [(4, 4), (5, 2)])
+def test_words_of_which_each_image_has_one_are_classes(tmp_path: Path, counts: tuple[int, int]) -> None:
+    for word, count in zip(("cat", "dog"), counts, strict=True):
+        names = [f"{word[0]}{number}" for number in range(count)]
+        draw_kinds(tmp_path, "i/{}.jpg", {f"m/{{}}_{word}.png": DISC}, names)
+    found = paired(tmp_path / "i", tmp_path / "m")
+    assert found.dataset["masks"] == {"cat": "m/*_cat.png", "dog": "m/*_dog.png"}
+    assert len(found.entries) == sum(counts) and not found.unpaired
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"), [(("leaf", "stem"), ("leaf", "stem")), ("12", ("class_1", "class_2"))]
+)
+def test_folders_of_classes_may_hold_a_file_for_each_object(
+    tmp_path: Path, folders: Sequence[str], names: tuple[str, str]
+) -> None:
+    first, second = (f"m/{folder}/{{}}_" for folder in folders)
+    files = {
+        f"{first}0.png": LEFT_DISC,
+        f"{first}1.png": RIGHT_DISC,
+        f"{second}0.png": np.roll(DISC, 16, axis=0),
+    }
+    draw_kinds(tmp_path, "i/{}.jpg", files)
+    found = paired(tmp_path / "i", tmp_path / "m")
+    assert found.dataset["masks"] == {
+        name: f"m/{folder}/*_*.png" for name, folder in zip(names, folders, strict=True)
+    }
+    ids = class_ids(folder(tmp_path, "i/*.jpg", found.dataset["masks"], classes=["rest", *names]))["a"]
+    np.testing.assert_array_equal(ids, np.where(files[f"{second}0.png"], 2, LEFT_DISC | RIGHT_DISC))
 
 
 def draw_folders(root: Path, image: str, mask: str, kinds: Iterable[str], value: int = 255) -> None:
