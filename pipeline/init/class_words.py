@@ -8,6 +8,7 @@ from typing import Final
 from pipeline.init.mask_kinds import class_names
 from pipeline.init.name_patterns import escape
 
+MOST_CLASSES: Final = 64
 _SEPARATOR: Final = re.compile(r"[_\-. ]")
 _NUMBERED: Final = re.compile(r"(.*?)([_\-. ]*(?:\d+|\(\d+\)))?", re.DOTALL)
 _IS_WORD: Final = re.compile(r"(?=.*[^\W\d_]{2})\D+", re.DOTALL)
@@ -28,7 +29,7 @@ def by_word(endings: Mapping[str, str]) -> dict[str, dict[str, str]]:
         if match is None or not _IS_WORD.fullmatch(match[1]):
             return {}
         found[match[1]][file] = match[2] or ""
-    is_told = 2 <= len(found) <= len(endings) / 2 and class_names(list(found)) is not None
+    is_told = 2 <= len(found) <= min(MOST_CLASSES, len(endings) / 2) and class_names(list(found)) is not None
     return dict(found) if is_told else {}
 
 

@@ -6,9 +6,9 @@ The ingestion's own scan decides between those that follow from the names.
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product, starmap
+from itertools import islice, product, starmap
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from components.image_mask_example_gen.split_names import split_name
 from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
 from pipeline.init import InitError
 from pipeline.init.affixes import Affixes, affixes_of, stem_of
-from pipeline.init.class_words import by_word, ending_after, has_name, number_patterns
+from pipeline.init.class_words import MOST_CLASSES, by_word, ending_after, has_name, number_patterns
 from pipeline.init.files import Folder, natural, some, some_counts
 from pipeline.init.mask_kinds import (
     Relation,
@@ -45,7 +45,7 @@ from pipeline.init.patterns import (
 )
 from pipeline.recipe_yaml import write_yaml
 
-_MOST_CLASSES: Final = 64
+_LOOKED_AT: Final = 3
 _COMPARED: Final = 10
 _ALIKE: Final = 10
 """From so many images on with equally many masks, these may be classes rather than objects."""
@@ -207,11 +207,16 @@ class _Search:
         self.problems: list[str] = []
         """Why the ingestion would not go on with patterns that were tried."""
 
-    def scan(self, images: str, masks: str | Mapping[str, str]) -> Pairing | None:
-        """What the ingestion makes of two patterns; None for nothing, or if it would not go on."""
+    def scan(
+        self, images: str, masks: str | Mapping[str, str], files: Sequence[str] | None = None
+    ) -> Pairing | None:
+        """What the ingestion makes of two patterns and all files, or some.
+
+        None for nothing, or if it would not go on.
+        """
         dataset = {"layout": "folder", "root": str(self.root), "images": images, "masks": masks}
         try:
-            found: Scan = folder_layout.Folder(images, masks, ()).scan_listed(self.listing)
+            found: Scan = folder_layout.Folder(images, masks, ()).scan_listed(files or self.listing)
         except StageError as error:
             self.problems.append(str(error))
             return None
@@ -296,7 +301,7 @@ class _Search:
                 parts = PurePosixPath(path).parts
                 folders[parts[level]].append(path)
                 names.add((parts[:level], PurePosixPath(*parts[level + 1 :]).with_suffix("")))
-            if not 2 <= len(folders) <= _MOST_CLASSES or len(names) == len(deep):
+            if not 2 <= len(folders) <= MOST_CLASSES or len(names) == len(deep):
                 continue
             kinds = []
             for name, files in folders.items():
@@ -565,25 +570,23 @@ class _Search:
 
     def named_folders(self, pairing: Pairing) -> dict[str, str]:
         """A pattern for each folder whose name may be that of a class: each image has masks in one alone."""
-        if len({PurePosixPath(file).parent for file in pairing.entries[0].mask_files}) > 1:
-            return {}
         # Where images have such folders, too, a mask's has to stay open to be compared with its image's.
         for ending in ("", "*"):
-            for patterns in self._patterns_by_folder(pairing, ending):
+            for patterns in self._patterns_by_folder(pairing, shared=False, ending=ending):
                 labels = class_names(list(patterns))
                 if labels is None or any(map(split_name, patterns)):
                     continue
                 by_label = dict(zip(labels, patterns.values(), strict=True))
-                found = self.scan(pairing.dataset["images"], by_label)
-                if found and _mask_files(found) == _mask_files(pairing):
+                tried = _some_of_each(pairing, patterns.values())
+                files = [file for image, masks in tried.items() for file in (image, *masks)]
+                found = self.scan(pairing.dataset["images"], by_label, files)
+                if found and {entry.image: entry.mask_files for entry in found.entries} == tried:
                     return by_label
         return {}
 
     def classes_of_folders(self, pairing: Pairing) -> Pairing | None:
         """Of several masks in folders side by side, a class for each folder."""
-        if not any(entry.parts for entry in pairing.entries):
-            return None
-        for patterns in self._patterns_by_folder(pairing):
+        for patterns in self._patterns_by_folder(pairing, shared=True):
             scans = {
                 label: self.scan(pairing.dataset["images"], pattern) for label, pattern in patterns.items()
             }
@@ -594,8 +597,13 @@ class _Search:
                 return classes
         return None
 
-    def _patterns_by_folder(self, pairing: Pairing, ending: str = "") -> Iterator[dict[str, str]]:
-        """Yields a pattern for each of the folders of masks side by side; ``ending`` follows its name."""
+    def _patterns_by_folder(
+        self, pairing: Pairing, *, shared: bool, ending: str = ""
+    ) -> Iterator[dict[str, str]]:
+        """Yields a pattern for each of the folders of masks side by side; ``ending`` follows its name.
+
+        Either images have masks in several of them, or each in one alone.
+        """
         masks = pairing.dataset["masks"]
         folders = {PurePosixPath(file).parent.parts for entry in pairing.entries for file in entry.mask_files}
         if not isinstance(masks, str) or len({len(parts) for parts in folders}) > 1:
@@ -606,9 +614,11 @@ class _Search:
                 for entry in pairing.entries
                 for file in entry.mask_files
             }
+            if (len(images) > len(pairing.entries)) != shared:
+                continue
             sizes = Counter(name for _, name in images)
             # Of a folder for each image, no name tells a class.
-            if not 2 <= len(sizes) <= _MOST_CLASSES or min(sizes.values()) < 2:
+            if not 2 <= len(sizes) <= MOST_CLASSES or min(sizes.values()) < 2:
                 continue
             patterns = {}
             for name in sorted(sizes, key=natural):
@@ -696,8 +706,14 @@ def _relation_of_parts(root: Path, several: Sequence[Entry]) -> tuple[Relation, 
     return compare(root, first, second), note
 
 
-def _mask_files(pairing: Pairing) -> dict[str, tuple[str, ...]]:
-    return {entry.image: entry.mask_files for entry in pairing.entries}
+def _some_of_each(pairing: Pairing, patterns: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """A few images with masks that each pattern finds; of the same names where several folders have them."""
+    entries = sorted(pairing.entries, key=lambda entry: PurePosixPath(entry.image).name)
+    found = (
+        islice((entry for entry in entries if match(entry.mask)), _LOOKED_AT)
+        for match in (FilePattern(pattern).match for pattern in patterns)
+    )
+    return {entry.image: entry.mask_files for each in found for entry in each}
 
 
 def _worth(pairing: Pairing) -> tuple[int, int, bool]:
