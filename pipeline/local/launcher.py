@@ -54,11 +54,15 @@ class Launcher(launcher.Launcher):
         asked = cache_utils.artifact_utils.verify_artifacts
 
         def verify(artifacts: Mapping[str, Sequence[Artifact]]) -> None:
+            for artifact in chain(*artifacts.values()):
+                if what := self._elsewhere(artifact):
+                    differences[artifact.id] = what
+                    raise RuntimeError(what)
             asked(artifacts)
             for artifact in chain(*artifacts.values()):
                 # It asks for one earlier run after the other, and most have reused what another one made.
                 if artifact.id not in differences:
-                    differences[artifact.id] = self._elsewhere(artifact) or difference(artifact)
+                    differences[artifact.id] = difference(artifact)
                 if what := differences[artifact.id]:
                     raise RuntimeError(what)
 
@@ -113,8 +117,11 @@ class Launcher(launcher.Launcher):
         Its place is absolute: in a work directory that was moved or copied it is that of before, where
         another run may have written another artifact of the same number.
         """
-        root = self._pipeline_runtime_spec.pipeline_root.field_value.string_value
-        if any(parent.samefile(root) for parent in Path(artifact.uri).parents):
+        root = Path(self._pipeline_runtime_spec.pipeline_root.field_value.string_value)
+        place = Path(artifact.uri)
+        if place.is_relative_to(root):
+            return ""
+        if root.exists() and any(parent.exists() and parent.samefile(root) for parent in place.parents):
             return ""
         return f"{artifact.uri} is not in this work directory, which was moved or copied"
 

@@ -126,6 +126,23 @@ def test_a_work_directory_that_was_moved_takes_nothing_from_what_is_now_in_its_o
     assert all(cached(moved).values())
 
 
+@pytest.mark.parametrize("left_behind", ["nothing", "artifacts"])
+def test_a_work_directory_that_was_moved_says_why_its_stages_run_again(
+    run: Run, tmp_path: Path, left_behind: str
+) -> None:
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    run(first)
+    if left_behind == "artifacts":
+        shutil.copytree(first, moved, ignore=shutil.ignore_patterns("artifacts"))
+    else:
+        first.rename(moved)
+    rerun = run(moved)
+    assert rerun.code == 0
+    assert f"WARNING  {first}/artifacts/Numbers/numbers/1 is not in this work directory" in rerun.out
+    run(moved)
+    assert all(cached(moved).values())
+
+
 def test_what_was_made_after_an_edit_of_the_code_under_a_run_is_not_reused(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
