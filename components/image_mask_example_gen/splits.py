@@ -298,6 +298,7 @@ class _Members:
         if split.column not in headings:
             raise StageError(
                 f"{key}.column: {path} has no column {split.column!r}; it has {', '.join(headings) or 'none'}"
+                f"{encoding_doubt(headings)}"
             )
         place = headings.index(str(split.column))
         chosen = {
@@ -309,7 +310,7 @@ class _Members:
             values = sorted({row[place].strip() for row in rows[1:] if len(row) > place})
             raise StageError(
                 f"{key}.value: {' or '.join(split.value or ())} stands nowhere in the column {split.column} "
-                f"of {path}; there is {', '.join(values[:5]) or 'nothing'}"
+                f"of {path}; there is {', '.join(values[:5]) or 'nothing'}{encoding_doubt(values)}"
             )
         # Three splits of one table are one choice of its column.
         if (path, place) not in self._tables:

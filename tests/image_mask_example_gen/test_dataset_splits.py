@@ -422,6 +422,14 @@ def test_a_pattern_may_declare_a_split(tmp_path: Path) -> None:
             {"val": {"csv": "t.csv", "column": "set", "value": "dev"}},
             r"dev stands nowhere in the column set of t.csv; there is val",
         ),
+        (
+            {"val": {"csv": "w.csv", "column": "Größe", "value": "1"}},
+            r"w.csv has no column 'Größe'; it has name, set, .*, and is no UTF-8: save it as that",
+        ),
+        (
+            {"val": {"csv": "w.csv", "column": "set", "value": "prüf"}},
+            r"prüf stands nowhere in the column set of w.csv; .*, and is no UTF-8: save it as that",
+        ),
     ],
 )
 def test_a_declaration_that_cannot_hold_is_refused_in_one_line(
@@ -429,6 +437,7 @@ def test_a_declaration_that_cannot_hold_is_refused_in_one_line(
 ) -> None:
     (tmp_path / "two.txt").write_text("a\nb")
     (tmp_path / "t.csv").write_text("name,set\na,val\n")
+    (tmp_path / "w.csv").write_text("name,set,Größe\na,prüf,1\n", "cp1252")
     with pytest.raises(StageError, match=message) as raised:
         divided(tmp_path, pairs("a", "b", "c"), **splits)
     assert "\n" not in str(raised.value)
