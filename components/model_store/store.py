@@ -65,6 +65,7 @@ _OUT_OF_SERVICE = re.compile(rf"({re.escape(_WITHDRAWN)}|{re.escape(_DAMAGED)})-
 _HIGHEST = 2**63 - 1
 """A server's versions are signed integers of 64 bits."""
 _NOT_REMOVED = "%s cannot be removed: %s; do it by hand"
+_NOT_FLUSHED = "version %d under %s is served, but a power cut may still undo the push: %s"
 _TRIES = 100
 """Numbers that a push asks for; nobody but another writer without the lock can take even one of them."""
 
@@ -248,7 +249,8 @@ def publish(
     """Makes a copy of a SavedModel the newest version, atomically and durably.
 
     The version is the time in seconds, or one more than the highest number there is, whichever is more. What
-    was taken out of service counts, too: some server may still have it.
+    was taken out of service counts, too: some server may still have it. Once the version is there, neither a
+    disk that fails nor a KeyboardInterrupt while it is made durable is more than a warning.
 
     Args:
         model_dir: the SavedModel.
@@ -287,7 +289,14 @@ def publish(
             number = _rename_to_next_version(copy, base)
         finally:
             shutil.rmtree(copy, ignore_errors=True)
-        flush(base)
+        # It is served by now: whoever were told of a failure would take it for one that is not.
+        try:
+            flush(base)
+        except KeyboardInterrupt:
+            # `pipeline.interrupt` remembers it, and the run ends after this stage.
+            logger.warning(_NOT_FLUSHED, number, base, "interrupted")
+        except OSError as error:
+            logger.warning(_NOT_FLUSHED, number, base, error)
     return number
 
 

@@ -247,6 +247,28 @@ def test_a_model_is_pushed_whatever_keeps_old_versions(
     assert f"old versions under {serving_dir} stay until the next push" in caplog.text
 
 
+@pytest.mark.parametrize("obstacle", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_a_model_is_pushed_once_it_is_served(
+    tmp_path: Path,
+    serving_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    obstacle: BaseException,
+) -> None:
+    flush = store.flush
+
+    def not_the_folder(path: Path) -> None:
+        if path == serving_dir:
+            raise obstacle
+        flush(path)
+
+    monkeypatch.setattr(store, "flush", not_the_folder)
+    pushed = push(tmp_path, serving_dir)
+    served = store.newest(serving_dir)
+    assert served and pushed.get_string_custom_property("pushed_version") == str(served.number)
+    assert f"version {served.number} under {serving_dir} is served, but a power cut may" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["segmentation", "pets_unet-2.1", "_a"])
 def test_names_that_work_as_directory_and_as_address_are_accepted(name: str) -> None:
     assert ServingConfig(model_name=name).model_name == name
