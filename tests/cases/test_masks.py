@@ -395,6 +395,15 @@ def test_a_repair_takes_the_one_value_in_reach_and_leaves_what_is_a_value_alone(
     assert mapping.repaired_pixels(exact) == 0
 
 
+def test_a_small_area_between_two_values_is_no_smear() -> None:
+    mapping = LabelMapping({0: "background", 255: "object"}, (), ("background", "object"), tolerance=120)
+    raw = np.zeros((400, 400), np.uint8)
+    # 0.16 % of the pixels.
+    raw[100:116, 100:116] = 110
+    with pytest.raises(InputRejectedError, match="110 fills areas"):
+        mapping.repaired_pixels(raw)
+
+
 def test_smeared_masks_are_refused_and_init_has_them_repaired(
     case: Case, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -168,6 +168,13 @@ def test_a_folder_is_no_beginning_of_a_name(tmp_path: Path) -> None:
     assert set(split) == {"train/1", "train/2"} and len(aside) == 1
 
 
+def test_a_folder_begins_at_the_root(tmp_path: Path) -> None:
+    older = Entry("old/val/1", "old/images/val/1.jpg", "old/masks/val/1_mask.png")
+    found = [*pairs("val/1", "a", "b"), older]
+    split, _, _ = divided(tmp_path, found, test={"folder": "images/val"}, val=0.0)
+    assert split == {"val/1": "test", "a": "train", "b": "train", "old/val/1": "train"}
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -289,6 +296,13 @@ def test_a_table_may_declare_splits(tmp_path: Path, separator: str) -> None:
     split, aside, origins = divided(tmp_path, pairs("a", "b", "c", "d"), **splits)
     assert split == {"a": "train", "b": "val", "c": "test", "d": "train"} and not aside
     assert origins["test"] == "split.csv, set = hold or out"
+
+
+def test_blanks_around_a_word_of_a_table_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "split.csv").write_text("file,set\na.jpg,train\nb.jpg, val\nc.jpg,val \nd.jpg,train\n")
+    val = {"csv": "split.csv", "column": "set", "value": "val"}
+    split, aside, _ = divided(tmp_path, pairs("a", "b", "c", "d"), val=val, test=0.5)
+    assert {key for key, name in split.items() if name == "val"} == {"b", "c"} and not aside
 
 
 NUMBERS = [str(number) for number in range(12)]
@@ -449,6 +463,14 @@ def test_an_official_val_without_a_test_is_the_test(tmp_path: Path) -> None:
     assert {key for key, name in split.items() if name == "test"} == {"y", "z"}
     assert list(split.values()).count("val") == 1
     assert origins["test"] == "the dataset's own list of val, as it has none of test"
+
+
+def test_an_official_val_stays_one_where_the_recipe_declares_the_test(tmp_path: Path) -> None:
+    official = {"a": "train", "b": "train", "c": "val", "mine/d": "train"}
+    found = pairs(*official, official=official)
+    split, aside, origins = divided(tmp_path, found, test={"folder": "images/mine"})
+    assert split == official | {"mine/d": "test"} and not aside
+    assert origins["val"] == "the dataset's own list"
 
 
 def test_all_official_splits_are_kept_and_no_val_trains_on_it(tmp_path: Path) -> None:

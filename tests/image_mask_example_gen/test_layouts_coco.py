@@ -409,6 +409,12 @@ def test_a_hostile_segment_is_rejected_with_its_image(tmp_path: Path, hostile: A
         one_image(tmp_path, segment(1, 3, hostile))
 
 
+def test_run_lengths_of_a_picture_on_its_side_are_refused(tmp_path: Path) -> None:
+    on_its_side = {"size": [WIDTH, HEIGHT], "counts": [4, 10, HEIGHT * WIDTH - 14]}
+    with pytest.raises(InputRejectedError, match=r"run lengths for \[56, 40\], the image has \[40, 56\]"):
+        one_image(tmp_path, segment(1, 3, on_its_side))
+
+
 def test_an_object_without_outline_is_not_taken_for_background(tmp_path: Path) -> None:
     with pytest.raises(InputRejectedError, match="a box and no outline"):
         one_image(tmp_path, segment(1, 3, SQUARE), segment(1, 7, []))

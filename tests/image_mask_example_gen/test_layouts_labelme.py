@@ -59,6 +59,13 @@ def drawn(root: Path, *shapes: dict[str, Any], **keys: Any) -> np.ndarray:
     return layout.open_mask(root, entry, 10**6).read(False)
 
 
+def png_text(pixels: np.ndarray) -> str:
+    """The PNG in base64."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
 def filled(value: int, rows: slice, columns: slice, ground: int = 0) -> np.ndarray:
     mask = np.full((HEIGHT, WIDTH), ground, np.uint8)
     mask[rows, columns] = value
@@ -98,11 +105,25 @@ def test_a_point_is_a_small_disc(tmp_path: Path) -> None:
 def test_a_stamped_mask_lies_where_its_box_begins(tmp_path: Path) -> None:
     stamp = np.zeros((4, 6), bool)
     stamp[1:3, 2:5] = True
-    file = io.BytesIO()
-    Image.fromarray(stamp).save(file, "PNG")
-    encoded = base64.b64encode(file.getvalue()).decode()
-    found = drawn(tmp_path, shape("disc", [[10, 20], [15, 23]], "mask", mask=encoded))
+    found = drawn(tmp_path, shape("disc", [[10, 20], [15, 23]], "mask", mask=png_text(stamp)))
     np.testing.assert_array_equal(found, filled(1, slice(21, 23), slice(12, 15)))
+
+
+def test_a_stamp_may_be_of_zeros_and_ones(tmp_path: Path) -> None:
+    encoded = png_text(np.ones((4, 6), np.uint8))
+    found = drawn(tmp_path, shape("disc", [[10, 20], [15, 23]], "mask", mask=encoded))
+    np.testing.assert_array_equal(found, filled(1, slice(20, 24), slice(10, 16)))
+
+
+@pytest.mark.parametrize("corners", [(4, 6, 12, 11), (12, 11, 4, 6), (12, 6, 4, 11), (4, 11, 12, 6)])
+def test_a_rectangle_may_be_drawn_from_any_corner(tmp_path: Path, corners: tuple[int, int, int, int]) -> None:
+    found = drawn(tmp_path, box("square", *corners))
+    np.testing.assert_array_equal(found, filled(2, slice(6, 12), slice(4, 13)))
+
+
+def test_without_a_background_class_what_no_shape_covers_counts_nowhere(tmp_path: Path) -> None:
+    found = drawn(tmp_path, box("square", 4, 6, 12, 11), classes=("disc", "square"))
+    np.testing.assert_array_equal(found, filled(1, slice(6, 12), slice(4, 13), ground=IGNORED))
 
 
 def test_what_is_no_class_and_what_is_to_be_ignored_counts_nowhere(tmp_path: Path) -> None:
@@ -158,6 +179,18 @@ def test_a_picture_elsewhere_is_not_taken_for_one_that_was_renamed_with_its_file
         "json/0003_gt.json": "raw/0003.jpg",
         "siteC/C_0004.json": "siteC/C_0004.jpg",
     }
+
+
+@pytest.mark.parametrize(("named", "found"), [("a.jpg", []), ("../night/a.jpg", ["night/a.jpg"])])
+def test_of_two_pictures_elsewhere_only_one_whose_folder_is_told_is_taken(
+    tmp_path: Path, named: str, found: list[str]
+) -> None:
+    annotate(tmp_path, "json/a", image=named)
+    (tmp_path / "json/a.jpg").unlink()
+    for folder in ("day", "night"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / folder / "a.jpg")
+    assert [entry.image for entry in scan(tmp_path).entries] == found
 
 
 def test_a_picture_may_be_embedded_before_the_shapes(tmp_path: Path) -> None:

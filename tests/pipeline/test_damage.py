@@ -20,6 +20,8 @@ from tfx.types import Artifact, standard_artifacts
 from toy_run import Run, runs_here, summary_of
 from toy_stages import SHARD
 
+import components
+import models
 from components import fingerprint
 from components.errors import StageError
 from components.report import lineage
@@ -164,6 +166,17 @@ def test_what_was_made_after_an_edit_of_the_code_under_a_run_is_not_reused(
     assert "was made after the code had changed under its run: this stage runs again" in again.out
     assert "WARNING" not in run(workdir).out
     assert all(cached(workdir).values())
+
+
+@pytest.mark.parametrize("package", [components, models])
+def test_an_edit_of_either_package_is_another_code(
+    package: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_with = RunningCode()
+    assert begun_with.is_as_it_was()
+    (tmp_path / "added.py").write_text("x = 1")
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    assert not begun_with.is_as_it_was()
 
 
 @pytest.mark.parametrize(

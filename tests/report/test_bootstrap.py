@@ -61,6 +61,19 @@ def test_of_two_images_the_interval_reaches_from_one_alone_to_the_other_alone() 
         assert (found.low, found.high) == pytest.approx((worse, better))
 
 
+def test_the_interval_holds_the_middle_95_percent() -> None:
+    """Half of 400 images are right, half are wrong: the standard error of their share is 0.5 / sqrt(400)."""
+    right, wrong = np.diag([50, 0]), np.array([[0, 50], [0, 0]])
+    found = interval_of(np.array([right, wrong] * 200), "pixel_accuracy")
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * 0.025, rel=0.06)
+
+
+def test_a_class_that_a_resample_misses_keeps_its_value() -> None:
+    """One image of ten has the second class, and all are right: so is every resample."""
+    found = interval_of(np.array([np.diag([50, 0])] * 9 + [np.diag([50, 5])]))
+    assert (found.low, found.high) == (1.0, 1.0)
+
+
 def test_one_image_has_no_interval() -> None:
     assert bootstrap(margins(confusions(1, 2, seed=0))) is None
 

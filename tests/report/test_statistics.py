@@ -61,6 +61,18 @@ def test_sizes_are_counted_the_commonest_first(splits: dict[str, Path]) -> None:
     assert [np.prod(train.smallest), np.prod(train.largest)] == [areas[0], areas[-1]]
 
 
+def test_smallest_and_largest_are_so_by_area_and_one_pixel_is_a_class_seen(tmp_path: Path) -> None:
+    examples = {}
+    for width, height in ((10, 100), (20, 20)):
+        class_ids = np.zeros((height, width), np.uint8)
+        class_ids[0, 0] = 1
+        name = f"{width}.png"
+        examples[name] = Pair(np.zeros((height, width, 3), np.uint8), class_ids).example(name)
+    [found] = dataset_statistics({"train": write_split(tmp_path / "train", examples)}).splits
+    assert (found.smallest, found.largest) == ((20, 20), (10, 100))
+    assert found.class_images == (2, 2)
+
+
 def test_one_pixel_makes_another_fingerprint(splits: dict[str, Path], tmp_path: Path) -> None:
     image = disc_pair(3).image.copy()
     image[0, 0, 0] ^= 1
@@ -74,6 +86,21 @@ def test_one_pixel_makes_another_fingerprint(splits: dict[str, Path], tmp_path: 
         True,
         False,
     ]
+
+
+def test_a_picture_that_moves_to_another_split_makes_another_dataset(tmp_path: Path) -> None:
+    pictures = {name: disc_pair(seed).example(name) for seed, name in enumerate("abc")}
+
+    def fingerprint(root: Path, **splits: str) -> str:
+        root.mkdir()
+        written = {
+            split: write_split(root / split, {name: pictures[name] for name in names})
+            for split, names in splits.items()
+        }
+        return dataset_statistics(written).fingerprint
+
+    before = fingerprint(tmp_path / "before", train="ab", test="c")
+    assert fingerprint(tmp_path / "after", train="a", test="bc") != before
 
 
 def test_an_empty_split_is_no_obstacle(splits: dict[str, Path], tmp_path: Path) -> None:

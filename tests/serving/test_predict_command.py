@@ -419,6 +419,27 @@ def test_results_that_exist_are_refused_skipped_or_replaced(
     assert mask.read_bytes() != b"mine"
 
 
+def test_an_overlay_that_is_missing_is_still_to_do(server: FakeServer, predict: Predict) -> None:
+    predict(server, "photos", "--output", "masks")
+    again = ("photos", "--output", "masks", "--overlay", "--existing", "skip")
+    assert "3 of 3 images answered" in predict(server, *again).stderr[-1]
+    assert "0 of 0 images answered" in predict(server, *again).stderr[-1]
+
+
+def test_a_record_that_exists_is_refused_without_a_mask_and_replaced_as_a_whole(
+    server: FakeServer, folder: Path, predict: Predict
+) -> None:
+    options = ("photos/a.png", "--output", "masks", "--json", "r.jsonl")
+    record = folder.parent / "r.jsonl"
+    earlier = '{"file": "elsewhere/z.png", "mask": "elsewhere/z.png.png"}\n'
+    record.write_text(earlier)
+    refused = predict(server, *options)
+    assert refused.returncode == 2 and "r.jsonl exists already" in refused.stderr[-1]
+    assert (record.read_text(), server.requests) == (earlier, [])
+    assert predict(server, *options, "--existing", "replace").returncode == 0
+    assert [json.loads(line)["file"] for line in record.read_text().splitlines()] == ["photos/a.png"]
+
+
 def test_skipping_asks_again_for_what_the_record_lost(
     server: FakeServer, folder: Path, predict: Predict
 ) -> None:
