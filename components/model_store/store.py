@@ -266,7 +266,7 @@ def publish(
 
     Raises:
         FileNotFoundError: ``model_dir`` is no SavedModel.
-        StageError: ``base`` cannot be locked.
+        StageError: ``base`` cannot be locked, or no number is left.
     """
     if not (model_dir / MODEL_FILE).is_file():
         raise FileNotFoundError(f"{model_dir} is not a SavedModel: it has no {MODEL_FILE}")
@@ -432,11 +432,12 @@ def _taken(base: Path) -> list[int]:
     """`_numbers`, and those that were taken out of service.
 
     A server or a `signing.Follower` that has not looked meanwhile would take a new version of that number for
-    the one it has, and the new one could not be taken out of service: its place is taken.
+    the one it has, and the new one could not be taken out of service: its place is taken. One that leaves no
+    number above it counts for nothing: a single odd name would end all pushes.
     """
     names = (_OUT_OF_SERVICE.match(path.name) for path in base.iterdir())
     former = (version_number(name["number"]) for name in names if name)
-    return [*_numbers(base), *(number for number in former if number is not None and number < _HIGHEST)]
+    return [*_numbers(base), *(number for number in former if number is not None and number + 1 < _HIGHEST)]
 
 
 def _rename_to_next_version(model: Path, base: Path) -> int:
@@ -444,6 +445,11 @@ def _rename_to_next_version(model: Path, base: Path) -> int:
     for _ in range(_TRIES):
         number = max(int(time.time()), *(taken + 1 for taken in _taken(base)), 1)
         target = base / str(number)
+        if number >= _HIGHEST:
+            raise StageError(
+                f"{base / str(number - 1)} leaves no number for a newer version; give that directory a name "
+                "that is no number, and run the pipeline again"
+            )
         try:
             model.rename(target)
         except OSError:

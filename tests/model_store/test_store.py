@@ -120,6 +120,18 @@ def test_a_number_too_high_for_a_server_is_no_version(model: Path, base: Path, f
     assert store.versions(base) == [frozen_second]
 
 
+def test_every_push_has_a_number_that_the_store_sees(model: Path, base: Path, frozen_second: int) -> None:
+    last = 2**63 - 2
+    write_model(base / f".withdrawn-{last}")
+    assert store.publish(model, base, {}) == frozen_second
+    write_model(base / f".damaged-{last - 1}")
+    assert store.publish(model, base, {}) == last
+    assert store.versions(base) == [frozen_second, last]
+    with pytest.raises(StageError, match=f"/{last} leaves no number for a newer version; give"):
+        store.publish(model, base, {})
+    assert store.versions(base) == [frozen_second, last]
+
+
 @pytest.mark.parametrize("obstacle", ["empty directory", "file"])
 def test_a_number_taken_by_anything_is_not_used(
     model: Path, base: Path, frozen_second: int, obstacle: str
