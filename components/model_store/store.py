@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NoReturn
 
 from components.errors import StageError
 from components.files import flush, sha256, visible_files
@@ -317,10 +317,10 @@ def check_lock(base: Path) -> None:
 def prune(base: Path, keep: int) -> list[int]:
     """Removes all versions but the ``keep`` newest, and what others who were killed have left half done.
 
-    A version that cannot be removed stays, with a warning.
+    A version that cannot be removed stays, with a warning; out of service where it could at least be renamed.
 
     Returns:
-        The numbers of the versions removed, ascending.
+        The numbers of the versions that are gone, ascending.
 
     Raises:
         ValueError: ``keep`` is below 1; the newest version is never removed.
@@ -338,8 +338,8 @@ def prune(base: Path, keep: int) -> list[int]:
                 # Another user's, where only the owner may rename what is in a directory.
                 logger.warning(_NOT_REMOVED, version, error)
             else:
-                _remove(leaving)
-                removed.append(number)
+                if _remove(leaving):
+                    removed.append(number)
     return removed
 
 
@@ -493,15 +493,33 @@ def _lock(file: IO[Any], base: Path) -> None:
         ) from None
 
 
-def _remove(path: Path) -> None:
-    """Removes what no server sees any more; what cannot be removed must not keep a new model from coming."""
+def _remove(path: Path) -> bool:
+    """Removes what no server sees any more; what cannot be removed must not keep a new model from coming.
+
+    Returns:
+        Whether it is gone.
+    """
     try:
         if path.is_symlink():
             path.unlink()
         else:
-            shutil.rmtree(path)
+            shutil.rmtree(path, onerror=_name_in_full)
     except OSError as error:
-        logger.warning(_NOT_REMOVED, path, error)
+        _warn_not_removed(path, str(error))
+        return False
+    return True
+
+
+def _name_in_full(_function: object, path: str, raised: tuple[Any, Any, Any]) -> NoReturn:
+    """Tells of which file an error is: `shutil.rmtree`'s own name just the last part of the path."""
+    error = raised[1]
+    raise OSError(error.errno, error.strerror, path)
+
+
+@functools.cache
+def _warn_not_removed(path: Path, why: str) -> None:
+    """Says it once, though the push and the removal after it both try."""
+    logger.warning(_NOT_REMOVED, path, why)
 
 
 def _flush(directory: Path) -> None:

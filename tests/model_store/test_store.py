@@ -335,16 +335,23 @@ def test_what_cannot_be_removed_keeps_no_new_version_from_coming(
     for number in (1, 2):
         write_model(base / str(number))
 
-    def refuse(path: Path, **options: bool) -> None:
-        if path.name.startswith(".removing"):
-            raise PermissionError(13, "Permission denied", str(path))
+    unlink = os.unlink
 
-    monkeypatch.setattr(store.shutil, "rmtree", refuse)
-    assert store.prune(base, keep=1) == [1]
+    def refuse(path: str, *, dir_fd: int | None = None) -> None:
+        if path == "variables.data":
+            raise PermissionError(13, "Permission denied", path)
+        unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    assert store.prune(base, keep=1) == []
     number = store.publish(model, base, {})
     assert store.versions(base) == [2, number]
-    assert store.prune(base, keep=1) == [2]
-    assert "do it by hand" in caplog.text
+    assert store.prune(base, keep=1) == []
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path} cannot be removed: [Errno 13] Permission denied: '{path}/variables/variables.data'; "
+        "do it by hand"
+        for path in (base / ".removing-1", base / ".removing-2")
+    ]
 
 
 def test_a_version_that_cannot_be_taken_away_keeps_no_other_from_going(
