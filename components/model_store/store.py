@@ -335,11 +335,13 @@ def prune(base: Path, keep: int) -> list[int]:
             try:
                 version.rename(leaving)
             except OSError as error:
-                # Another user's, where only the owner may rename what is in a directory.
-                logger.warning(_NOT_REMOVED, version, error)
-            else:
-                if _remove(leaving):
-                    removed.append(number)
+                # It is done where NFS repeated a request whose answer was lost. Else it is another user's,
+                # where only the owner may rename what is in a directory.
+                if os.path.lexists(version) or not os.path.lexists(leaving):
+                    logger.warning(_NOT_REMOVED, version, error)
+                    continue
+            if _remove(leaving):
+                removed.append(number)
     return removed
 
 

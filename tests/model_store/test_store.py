@@ -171,8 +171,11 @@ def test_a_rename_whose_answer_was_lost_is_done(
         return rename(source, target)
 
     monkeypatch.setattr(Path, "rename", repeated)
+    write_model(base / "1")
     assert store.publish(model, base, {}) == frozen_second
     assert store.damage(base / str(frozen_second)) == ""
+    assert store.prune(base, keep=1) == [1]
+    assert entries(base) == [".lock", str(frozen_second)]
 
 
 def test_a_push_gives_up_where_every_number_is_taken_at_the_last_moment(
