@@ -301,9 +301,10 @@ def publish(
 
 
 def check_lock(base: Path) -> None:
-    """Finds out before a training, and not by the push after it, that there are no locks where ``base`` is.
+    """Finds out before a training, and not by the push after it, that ``base`` cannot be locked.
 
-    Nothing stays behind; ``base`` need not be there.
+    There may be no locks on that disk, or the lock may be another user's. Nothing stays behind; ``base`` need
+    not be there.
 
     Raises:
         StageError: it cannot be locked.
@@ -312,6 +313,8 @@ def check_lock(base: Path) -> None:
     # A run that comes to no push need not be able to write there.
     with suppress(OSError), tempfile.NamedTemporaryFile(dir=place, prefix=f"{_LOCK}-") as file:
         _lock(file, base)
+        if (base / _LOCK).exists():
+            _open_lock(base).close()
 
 
 def prune(base: Path, keep: int) -> list[int]:
@@ -471,13 +474,26 @@ def _rename_to_next_version(model: Path, base: Path) -> int:
 @contextmanager
 def _locked(base: Path) -> Iterator[None]:
     """Waits for others who change ``base``, keeps them out, and removes what the dead left half done."""
-    with (base / _LOCK).open("a") as file:
+    with _open_lock(base) as file:
         _lock(file, base)
         if (base / _PUBLISHING).exists():
             shutil.rmtree(base / _PUBLISHING)
         for remains in base.glob(f"{_REMOVING}*"):
             _remove(remains)
         yield
+
+
+def _open_lock(base: Path) -> IO[str]:
+    lock = base / _LOCK
+    try:
+        return lock.open("a")
+    except PermissionError as error:
+        if not lock.exists():
+            raise
+        raise StageError(
+            f"{lock} cannot be written: {error.strerror}; have its owner run chmod g+w on it, and all who "
+            "push there set umask 002"
+        ) from None
 
 
 def _lock(file: IO[Any], base: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from unittest.mock import Mock
 
 import pytest
@@ -239,6 +239,28 @@ def test_a_disk_without_locks_is_one_line_and_found_out_before_a_push(
     assert entries(base.parents[1]) == ["model"]
     with pytest.raises(StageError, match=message):
         store.publish(model, base, {})
+
+
+def test_a_lock_of_another_user_is_one_line_and_found_out_before_a_push(
+    model: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, lock, opened = store.publish(model, base, {}), base / ".lock", Path.open
+    store.check_lock(base)
+
+    def another_users(path: Path, *arguments: Any, **options: Any) -> IO[Any]:
+        if path == lock:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", another_users)
+    message = re.escape(f"{lock} cannot be written: Permission denied; have its owner run chmod g+w on it")
+    for push in (lambda: store.check_lock(base), lambda: store.publish(model, base, {})):
+        with pytest.raises(StageError, match=f"^{message}"):
+            push()
+    assert entries(base) == [".lock", str(number)]
+    # Where there is none, the push makes it.
+    lock.unlink()
+    store.check_lock(base)
 
 
 KILLED_AT = """
