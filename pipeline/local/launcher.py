@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -121,7 +122,10 @@ class Launcher(launcher.Launcher):
         place = Path(artifact.uri)
         if place.is_relative_to(root):
             return ""
-        if root.exists() and any(parent.exists() and parent.samefile(root) for parent in place.parents):
+        # os.path: where an old place may not be looked at, it is none of this run's.
+        if root.exists() and any(
+            os.path.exists(parent) and parent.samefile(root) for parent in place.parents
+        ):
             return ""
         return f"{artifact.uri} is not in this work directory, which was moved or copied"
 

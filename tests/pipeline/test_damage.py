@@ -128,13 +128,16 @@ def test_a_work_directory_that_was_moved_takes_nothing_from_what_is_now_in_its_o
     assert all(cached(moved).values())
 
 
-@pytest.mark.parametrize("left_behind", ["nothing", "artifacts"])
+@pytest.mark.parametrize("left_behind", ["nothing", "artifacts", "what may not be looked at"])
 def test_a_work_directory_that_was_moved_says_why_its_stages_run_again(
-    run: Run, tmp_path: Path, left_behind: str
+    run: Run, tmp_path: Path, left_behind: str, forbid: Callable[[str], None]
 ) -> None:
     first, moved = tmp_path / "first", tmp_path / "moved"
     run(first)
-    if left_behind == "artifacts":
+    if left_behind == "what may not be looked at":
+        shutil.copytree(first, moved)
+        forbid(str(first))
+    elif left_behind == "artifacts":
         shutil.copytree(first, moved, ignore=shutil.ignore_patterns("artifacts"))
     else:
         first.rename(moved)
