@@ -2,10 +2,12 @@
 
 import logging
 from importlib.metadata import PackageNotFoundError
+from typing import TYPE_CHECKING
 
 from components.fingerprint import source_fingerprint
-from components.report import lineage
-from components.report.data import Lineage
+
+if TYPE_CHECKING:
+    from components.report.data import Lineage
 
 # Below the stages' own, which is shown on the terminal.
 logger = logging.getLogger("components.cache")
@@ -19,10 +21,12 @@ class RunningCode:
     """
 
     def __init__(self) -> None:
+        from components.report import lineage
+
         self._begun_with = lineage.lineage({})
         self._is_said = False
 
-    def put_into(self, known: Lineage) -> Lineage:
+    def put_into(self, known: "Lineage") -> "Lineage":
         """Returns a run's origin with the code that it began with, in place of what is there at its end."""
         begun, changed = self._begun_with, "" if self.is_as_it_was() else ", changed while it ran"
         code = {"code_fingerprint": begun.code_fingerprint + changed, "git_commit": begun.git_commit}
@@ -30,6 +34,8 @@ class RunningCode:
 
     def is_as_it_was(self) -> bool:
         """Whether it is the same now; where not, the first call says so."""
+        from components.report import lineage
+
         try:
             if source_fingerprint(*lineage.CODE) == self._begun_with.code_fingerprint:
                 return True
