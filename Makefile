@@ -36,6 +36,10 @@ STAMP := $(or $(STAMP_$(MADE_FOR)),$(error TARGET=$(TARGET): there are cpu and g
 # TensorFlow 2.21's wheel looks for cuSOLVER everywhere but where its package lies, and then uses no GPU at all
 # (tensorflow/tensorflow#112973); cuSPARSE's folder is among those.
 LINK_CUSOLVER := ln -sf ../../cusolver/lib/libcusolver.so.11 $(VENV)/lib/python3.11/site-packages/nvidia/cusparse/lib/
+# Installs a lock into an environment: $(call INSTALL,ENVIRONMENT,LOCK). pip compiles one file after the other, which is
+# half of its work; what does not compile, such as a template, is nobody's fault here.
+INSTALL = $(1)/bin/python -m pip install --quiet --no-compile --no-deps --require-hashes -r $(2); \
+	$(1)/bin/python -m compileall -qq -j 0 $(1)/lib || true
 # What looks at packages; it is in no environment that it looks at.
 TOOLS := .cache/tools
 # Prints how old each lock is, which is when it was committed; nothing where nobody can say, as without a history.
@@ -133,21 +137,21 @@ $(STAMP): $(LOCK_$(MADE_FOR))
 		echo "Installing into $(VENV) (a few minutes, once) ..."; \
 		"$$python" -m venv --clear $(VENV); \
 		$(if $(filter gpu,$(MADE_FOR)),touch $(FOR_GPU);) \
-		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $<; \
+		$(call INSTALL,$(VENV),$<); \
 		$(if $(filter gpu,$(MADE_FOR)),$(LINK_CUSOLVER);) \
 		sha256sum $< > $@; \
 	fi; touch $@
 
 $(VENV)/installed-dev.sha256: $(STAMP) requirements/dev.lock
 	@if ! sha256sum --check --status $@ 2>/dev/null; then \
-		$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/dev.lock; \
+		$(call INSTALL,$(VENV),requirements/dev.lock); \
 		sha256sum requirements/dev.lock > $@; \
 	fi; touch $@
 
 $(TOOLS)/installed.sha256: requirements/tools.lock
 	@if ! sha256sum --check --status $@ 2>/dev/null; then \
 		python="$$($(FIND_PYTHON))"; "$$python" -m venv --clear $(TOOLS); \
-		$(TOOLS)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/tools.lock; \
+		$(call INSTALL,$(TOOLS),requirements/tools.lock); \
 		sha256sum requirements/tools.lock > $@; \
 	fi; touch $@
 

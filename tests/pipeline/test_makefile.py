@@ -126,6 +126,14 @@ def test_packages_are_installed_only_with_their_hashes(clone: Clone) -> None:
     assert all("--require-hashes" in call and "--no-deps" in call for call in calls)
 
 
+def test_packages_are_compiled_on_every_core_and_not_by_pip(clone: Clone) -> None:
+    clone.make("setup-dev")
+    calls = clone._calls.read_text().splitlines()
+    installed = [place for place, call in enumerate(calls) if "pip install" in call]
+    assert all("--no-compile" in calls[place] for place in installed)
+    assert [calls[place + 1] for place in installed] == ["-m compileall -qq -j 0 .venv/lib"] * 2
+
+
 def test_a_changed_lock_is_installed_and_a_touched_one_is_not(clone: Clone) -> None:
     clone.make("setup-dev")
     os.utime(clone.root / "requirements/cpu.lock")
