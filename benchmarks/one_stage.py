@@ -18,10 +18,14 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.repeated_pets import PICTURE
+
 TRAINER_INPUT: Final = "Trainer's input: decode, resize, write"
 """Not a stage of its own: what the Trainer does with its pictures before the first epoch."""
 BARE_INPUT: Final = "bare loop: read, decode, resize, write"
 KERAS_INPUT: Final = "keras.utils.image_dataset_from_directory"
+PLANNING: Final = "ImageMaskExampleGen's one thread: find, pair, compare"
+"""What it does with all files before and after its workers have them: a part of that stage."""
 BARE_EVALUATION: Final = "bare loop: predict, np.bincount"
 _BATCH: Final = 32
 
@@ -84,6 +88,22 @@ def _trainer_input(workdir: Path, data: Path, side: int) -> np.ndarray:
             pairs.batch(_BATCH).as_numpy_iterator, count, (side, side, 3), Path(root, "pixels")
         ).fill()
         return _now() - started
+
+
+def _planning(workdir: Path, data: Path, side: int) -> np.ndarray:
+    from components.image_mask_example_gen.config import DatasetConfig
+    from components.image_mask_example_gen.inputs import InputFiles, fingerprint_inputs
+    from components.image_mask_example_gen.plan import plan_ingestion
+    from components.image_mask_example_gen.splits import SplitConfig
+
+    config = DatasetConfig(layout="oxford_iiit_pet", root=str(data), splits=SplitConfig(group=PICTURE))
+    started = _now()
+    fingerprint = fingerprint_inputs(config)
+    plan = plan_ingestion(config, data)
+    inputs = InputFiles(config, data, plan.files)
+    inputs.check_same(fingerprint)
+    inputs.check_unchanged()
+    return _now() - started
 
 
 def _bare_input(workdir: Path, data: Path, side: int) -> np.ndarray:
@@ -174,6 +194,7 @@ _LOOPS: Final[Mapping[str, Callable[[Path, Path, int], np.ndarray]]] = {
     TRAINER_INPUT: _trainer_input,
     BARE_INPUT: _bare_input,
     KERAS_INPUT: _keras_input,
+    PLANNING: _planning,
     BARE_EVALUATION: _bare_evaluation,
 }
 """Each takes the work directory, the dataset's folder and the pixels a side, and returns what it took."""
