@@ -4,7 +4,6 @@ TFX compiles for Vertex AI. kfp's client takes what it writes, and then the back
 it. Each rule is one function here, with its reason; files named are those of github.com/kubeflow/pipelines.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,49 +82,6 @@ def containers(
     for name, task in spec.root.dag.tasks.items():
         label = spec.components[task.component_ref.name].executor_label
         yield name, deployment.executors[label].container
-
-
-def make_names_legal(spec: PipelineSpec, target: Target) -> None:
-    """Leaves letters, digits and hyphens in names of tasks and components.
-
-    They become names of Argo's tasks and parameters (``v2/compiler/argocompiler/dag.go``), and Argo takes
-    no others; TFX's node ids may hold underscores and dots. The driver finds a producer by the name in its
-    ``taskInfo``, so that is renamed too.
-    """
-    tasks = spec.root.dag.tasks
-    legal = {name: re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-") for name in [*tasks, *spec.components]}
-    if len(set(legal.values())) < len(legal):
-        raise ValueError(f"stages have names that differ in punctuation alone: {', '.join(sorted(legal))}")
-    for members in (tasks, spec.components):
-        for name in [name for name in members if legal[name] != name]:
-            members[legal[name]].CopyFrom(members.pop(name))
-    for task in tasks.values():
-        task.task_info.name = legal[task.task_info.name]
-        task.component_ref.name = legal[task.component_ref.name]
-        dependencies = [legal[name] for name in task.dependent_tasks]
-        task.dependent_tasks[:] = dependencies
-        for artifact in task.inputs.artifacts.values():
-            producer = artifact.task_output_artifact.producer_task
-            artifact.task_output_artifact.producer_task = legal[producer]
-        for parameter in task.inputs.parameters.values():
-            if parameter.HasField("task_output_parameter"):
-                producer = parameter.task_output_parameter.producer_task
-                parameter.task_output_parameter.producer_task = legal.get(producer, producer)
-
-
-def name_existing_producers(spec: PipelineSpec, target: Target) -> None:
-    """Takes ``_task`` from the producer of a parameter that another stage computes.
-
-    TFX names ``X_task`` there, but the task itself ``X``: "unknown producer task"
-    (``addImplicitDependencies`` in ``v2/compiler/argocompiler/dag.go``).
-    """
-    tasks = spec.root.dag.tasks
-    for task in tasks.values():
-        for parameter in task.inputs.parameters.values():
-            if parameter.HasField("task_output_parameter"):
-                output = parameter.task_output_parameter
-                if output.producer_task not in tasks:
-                    output.producer_task = output.producer_task.removesuffix("_task")
 
 
 def add_verdict(spec: PipelineSpec, target: Target) -> None:
@@ -211,16 +167,6 @@ def use_known_types(spec: PipelineSpec, target: Target) -> None:
                 artifact.artifact_type.CopyFrom(known)
 
 
-def strip_driver_hooks(spec: PipelineSpec, target: Target) -> None:
-    """Removes ``lifecycle.preCacheCheck``, the driver of TFX's file-based ExampleGens.
-
-    The backend never runs it: what it would have found out is missing, in silence.
-    """
-    with open_deployment(spec) as deployment:
-        for _, container in containers(spec, deployment):
-            container.ClearField("lifecycle")
-
-
 def restrict_caching(spec: PipelineSpec, target: Target) -> None:
     """Lets the cache answer only for a stage whose key tells all that it reads.
 
@@ -283,14 +229,11 @@ def set_resources(spec: PipelineSpec, target: Target) -> None:
 
 
 RULES: Final[tuple[Rule, ...]] = (
-    name_existing_producers,
-    make_names_legal,
     add_verdict,
     keep_pipeline_root,
     keep_defaults,
     hand_over_types,
     use_known_types,
-    strip_driver_hooks,
     restrict_caching,
     set_retries,
     set_resources,
