@@ -3,7 +3,7 @@
 The path from the command's arguments to the recipe, module by module:
 
 1. ``__main__`` checks the arguments, ``run`` goes the whole way;
-2. pairs: ``known_layouts`` of a known set, else ``files``, ``pairing`` and ``mask_kinds``; then ``splits``;
+2. pairs: ``known_layouts`` of a known set, else ``files``, ``pairing`` and ``class_masks``; then ``splits``;
 3. pixels: ``inspection`` reads them through ``label_values``, ``images``, ``orientation`` and ``groups``;
 4. meaning: ``label_search`` finds names in ``label_files``; ``classes`` and ``voids`` give raw labels theirs;
 5. recipe: ``proposals`` and ``quality_checks``, written by ``recipe_text`` and drawn by ``preview``.

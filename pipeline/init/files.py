@@ -97,8 +97,8 @@ def find_files(path: Path, suffixes: Collection[str], option: str) -> Folder:
         raise InitError(f"{option}: {error.filename} cannot be read: {error.strerror}")
 
     names = sorted(files_below(root, give_up))
-    found = tuple(name for name in names if split_suffix(name)[1].lower() in suffixes)
-    others = tuple(name for name in names if split_suffix(name)[1].lower() not in suffixes)
+    found = tuple(name for name in names if suffix_of(name) in suffixes)
+    others = tuple(name for name in names if suffix_of(name) not in suffixes)
     if not found:
         kinds = Counter(split_suffix(name)[1] or "no suffix" for name in names).most_common(3)
         listed = ", ".join(f"{count} with {kind}" for kind, count in kinds)
@@ -120,6 +120,11 @@ def some_counts(kinds: Counter[str]) -> str:
     """The most frequent, and how many each."""
     counts = ", ".join(f"{count} {printable(kind)}" for kind, count in kinds.most_common(_KINDS_SHOWN))
     return counts + (", …" if len(kinds) > _KINDS_SHOWN else "")
+
+
+def suffix_of(path: str) -> str:
+    """Returns the ending of a file's name, in lower case."""
+    return split_suffix(path)[1].lower()
 
 
 def natural(name: str) -> list[tuple[int, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from components.errors import StageError
-from components.folders import files_below, split_suffix
+from components.folders import files_below
 from components.image_mask_example_gen.layouts import DATASETS
 from components.image_mask_example_gen.layouts.coco import Coco
 from components.image_mask_example_gen.layouts.json_file import read_json
@@ -17,7 +17,7 @@ from components.image_mask_example_gen.layouts.layout import Layout, Options, su
 from components.image_mask_example_gen.layouts.tfds import Tfds, is_prepared, prepared
 from components.image_mask_example_gen.suffixes import PICTURES
 from pipeline.init import InitError
-from pipeline.init.files import absolute, may_hold_anything, some
+from pipeline.init.files import absolute, may_hold_anything, some, suffix_of
 from pipeline.init.label_files import ClassNames, read_class_names
 from pipeline.init.name_patterns import escape
 
@@ -274,4 +274,4 @@ def _is(layout: Layout, root: Path) -> bool:
 
 def has_pictures(folder: Path) -> bool:
     """Tells whether anything in a folder could be a picture."""
-    return any(split_suffix(path)[1].lower() in PICTURES for path in files_below(folder, onerror=None))
+    return any(suffix_of(path) in PICTURES for path in files_below(folder, onerror=None))

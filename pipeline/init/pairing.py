@@ -3,38 +3,37 @@
 The ingestion's own scan decides between those that follow from the names.
 """
 
-import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice, product, starmap
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product, starmap
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
-from components.errors import StageError, printable
+from components.errors import printable
 from components.folders import split_suffix
-from components.image_mask_example_gen.layouts import folder as folder_layout
 from components.image_mask_example_gen.layouts.file_pattern import FilePattern
-from components.image_mask_example_gen.layouts.layout import Entry, Scan
+from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.plan import stable_rank
-from components.image_mask_example_gen.report import Reason, Rejection
-from components.image_mask_example_gen.split_names import split_name
-from components.image_mask_example_gen.suffixes import MASKS, UNREAD_PICTURES
+from components.image_mask_example_gen.report import Reason
+from components.image_mask_example_gen.suffixes import MASKS
 from pipeline.init import InitError
 from pipeline.init.affixes import Affixes, affixes_of, stem_of
-from pipeline.init.class_words import MOST_CLASSES, by_word, ending_after, has_name, number_patterns
-from pipeline.init.files import Folder, natural, some, some_counts
-from pipeline.init.mask_kinds import (
-    Relation,
-    class_names,
-    compare,
-    compare_all,
-    is_still,
-    mean_area,
-    plainness,
+from pipeline.init.class_masks import (
+    Kind,
+    as_classes,
+    classes_of_folders,
+    classes_of_words,
+    named_folders,
+    numbered_classes,
 )
-from pipeline.init.name_patterns import escape, folder_pattern, without_split
+from pipeline.init.class_words import MOST_CLASSES
+from pipeline.init.files import Folder, natural, some, some_counts, suffix_of
+from pipeline.init.leftovers import other_files, passed_over, unused
+from pipeline.init.listing import Listing, Pairing
+from pipeline.init.mask_kinds import Relation, class_names, compare, is_still, mean_area, plainness
+from pipeline.init.name_patterns import escape, without_split
 from pipeline.init.patterns import (
     MOST_KINDS,
     common_folders,
@@ -43,58 +42,11 @@ from pipeline.init.patterns import (
     mask_patterns,
     suffix_patterns,
 )
-from pipeline.recipe_yaml import write_yaml
 
-_LOOKED_AT: Final = 3
 _COMPARED: Final = 10
 _ALIKE: Final = 10
 """From so many images on with equally many masks, these may be classes rather than objects."""
 _MOSTLY: Final = 0.7
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """How files were paired, and what came of it."""
-
-    dataset: dict[str, Any]
-    """The keys ``layout``, ``root``, ``images`` and ``masks`` of the recipe's ``dataset`` block."""
-    entries: tuple[Entry, ...]
-    """Paths are relative to ``dataset["root"]``."""
-    unpaired: tuple[Rejection, ...]
-    """Files that match a pattern and have no partner."""
-    files: frozenset[str] = frozenset()
-    """All that match a pattern."""
-    besides: frozenset[str] = frozenset()
-    """Masks that match none and are named in the notes."""
-    notes: tuple[str, ...] = ()
-    """What was decided between several kinds of masks, and which pictures are not used, a line each."""
-    other_files: tuple[str, ...] = ()
-    """What else lies in the folders, and is no picture."""
-    doubts: tuple[str, ...] = ()
-    """What to look at before the masks are believed, a sentence each."""
-    may_be_classes: Mapping[str, str] = field(default_factory=dict)
-    """A pattern for each folder of masks whose name may be that of a class, or of a scene."""
-
-    @property
-    def root(self) -> Path:
-        return Path(self.dataset["root"])
-
-    @property
-    def layout(self) -> folder_layout.Folder:
-        """What reads the files."""
-        return folder_layout.Folder(self.dataset["images"], self.dataset["masks"], ())
-
-    @property
-    def mask_of(self) -> dict[str, str]:
-        return {entry.image: entry.mask for entry in self.entries}
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """Masks that differ from others of the same images in a part of their names, or in their folder."""
-
-    label: str
-    pairing: Pairing
 
 
 def pair(images: Folder, masks: Folder) -> Pairing:
@@ -109,7 +61,8 @@ def pair(images: Folder, masks: Folder) -> Pairing:
         InitError: no image meets a mask.
     """
     images, masks = _without(images, masks), _without(masks, images)
-    search = _Search(images, masks)
+    listing = Listing(images, masks)
+    search = _Search(listing, in_one_folder=images.path == masks.path)
     candidates = ((images, masks), *_told_apart_by_folders(images, masks))
     pairings = [pairing for each in candidates if (pairing := search.pair(*each))]
     if not pairings and images.path == masks.path and (found := search.of_scenes()):
@@ -118,17 +71,16 @@ def pair(images: Folder, masks: Folder) -> Pairing:
         best = max(
             pairings, key=lambda each: (_looks_right(each), len(each.entries), len(each.files | each.besides))
         )
-        best = search.classes_of_folders(best) or best
-        return replace(
-            best,
-            notes=(*best.notes, *search.unused(best)),
-            other_files=search.other_files(best),
-            doubts=(*best.doubts, *search.passed_over(best)),
-            may_be_classes=search.named_folders(best),
+        best = classes_of_folders(listing, best) or best
+        return best.noting(
+            *unused(listing, best),
+            other_files=other_files(listing, best),
+            doubts=(*best.doubts, *passed_over(listing, best)),
+            may_be_classes=named_folders(listing, best),
         )
-    if search.problems:
+    if listing.problems:
         raise InitError(
-            f"images and masks do not meet one to one: {search.problems[0]} "
+            f"images and masks do not meet one to one: {listing.problems[0]} "
             "Or write a recipe whose patterns fit (docs/own-data.md)"
         )
     shown = f"images are named {some(images.files, counted=True)}; masks {some(masks.files, counted=True)}"
@@ -163,7 +115,7 @@ def _looks_right(pairing: Pairing) -> bool:
 
 
 def _beside(images: Folder, masks: Folder) -> str:
-    kinds = Counter(_suffix(path) or "without suffix" for path in {*images.others, *masks.others})
+    kinds = Counter(suffix_of(path) or "without suffix" for path in {*images.others, *masks.others})
     kinds -= Counter(dict.fromkeys(MASKS, len(images.files) + len(masks.files)))
     return f". Not looked at: {some_counts(kinds)}" if kinds else ""
 
@@ -193,44 +145,16 @@ def _told_apart_by_folders(images: Folder, masks: Folder) -> Iterator[tuple[Fold
 
 
 class _Search:
-    """Tries patterns on the files of two folders, listed once."""
+    """Tries patterns on the files of two folders."""
 
-    def __init__(self, images: Folder, masks: Folder):
-        self.in_one_folder = images.path == masks.path
-        self.root = Path(os.path.commonpath([images.path, masks.path]))
-        files: set[str] = set()
-        for each in (images, masks):
-            base = each.path.relative_to(self.root).as_posix()
-            files |= {joined("" if base == "." else base, path) for path in each.files + each.others}
-        self.listing = sorted(files)
-        self.pictures = [path for path in self.listing if _suffix(path) in MASKS]
-        self.problems: list[str] = []
-        """Why the ingestion would not go on with patterns that were tried."""
-
-    def scan(
-        self, images: str, masks: str | Mapping[str, str], files: Sequence[str] | None = None
-    ) -> Pairing | None:
-        """What the ingestion makes of two patterns and all files, or some.
-
-        None for nothing, or if it would not go on.
-        """
-        dataset = {"layout": "folder", "root": str(self.root), "images": images, "masks": masks}
-        try:
-            found: Scan = folder_layout.Folder(images, masks, ()).scan_listed(files or self.listing)
-        except StageError as error:
-            self.problems.append(str(error))
-            return None
-        if not found.entries:
-            return None
-        return Pairing(
-            dataset, tuple(found.entries), tuple(found.rejected), frozenset(found.files), notes=found.notes
-        )
+    def __init__(self, listing: Listing, *, in_one_folder: bool):
+        self.listing, self.root, self.in_one_folder = listing, listing.root, in_one_folder
 
     def pair(self, images: Folder, masks: Folder) -> Pairing | None:
         """Pairs by names, else by the folders of several masks."""
         if not images.files:
             return None
-        if classes := self._numbered_classes(images, masks):
+        if classes := numbered_classes(self.listing, images, masks):
             return classes
         found = []
         for find in (self._kinds_by_names, self._kinds_by_folders):
@@ -246,26 +170,28 @@ class _Search:
 
     def of_scenes(self) -> Pairing | None:
         """Pairs pictures that have the same few names in each scene's folder: the least plain are images."""
-        depths = {path.count("/") for path in self.pictures}
+        depths = {path.count("/") for path in self.listing.pictures}
         kinds: dict[str, list[str]] = defaultdict(list)
-        for path in self.pictures:
+        for path in self.listing.pictures:
             kinds[path.rpartition("/")[2]].append(path)
         if len(depths) > 1 or not 2 <= len(kinds) <= MOST_KINDS or min(map(len, kinds.values())) < 2:
             return None
         folders = "*/" * depths.pop()
         *others, photos = sorted(kinds, key=lambda name: plainness(self.root, kinds[name]))
-        pairings = {name: self.scan(folders + escape(photos), folders + escape(name)) for name in others}
-        found = [_Kind(split_suffix(name)[0], pairing) for name, pairing in pairings.items() if pairing]
-        if len(found) > 1 and (classes := self._as_classes(found)):
+        pairings = {
+            name: self.listing.scan(folders + escape(photos), folders + escape(name)) for name in others
+        }
+        found = [Kind(split_suffix(name)[0], pairing) for name, pairing in pairings.items() if pairing]
+        if len(found) > 1 and (classes := as_classes(self.listing, found)):
             return classes
         # However few scenes lack it, the plainest is the mask.
         return _naming_others(found[0].pairing, found[1:]) if found else None
 
-    def _kinds_by_names(self, images: Folder, masks: Folder) -> list[_Kind]:
+    def _kinds_by_names(self, images: Folder, masks: Folder) -> list[Kind]:
         """The masks that pair most images, by what their names add, and words that do so for some."""
         found = affixes_of(images, masks)
         enough = found[0][1] / 2 if found else 0
-        kinds: dict[frozenset[str], _Kind] = {}
+        kinds: dict[frozenset[str], Kind] = {}
         for affixes, count in found:
             is_word = class_names([affixes.mask_prefix + affixes.mask_suffix]) is not None
             if count < enough and not (count > 1 and is_word and affixes.is_parted):
@@ -273,9 +199,9 @@ class _Search:
             pairing = self._best(images, masks, affixes)
             if pairing is None:
                 continue
-            kind = _Kind(affixes.mask_prefix + affixes.mask_suffix, pairing)
+            kind = Kind(affixes.mask_prefix + affixes.mask_suffix, pairing)
             if self.in_one_folder and (turned := self._turned(pairing)):
-                kind = _Kind(affixes.image_prefix + affixes.image_suffixes[0], turned)
+                kind = Kind(affixes.image_prefix + affixes.image_suffixes[0], turned)
             key = frozenset(kind.pairing.mask_of.values())
             if any(key & other for other in kinds) and count < enough:
                 continue
@@ -284,14 +210,15 @@ class _Search:
                 self.in_one_folder and self._plainness(kind.pairing) > self._plainness(kinds[key].pairing)
             ):
                 kinds[key] = kind
-            if not (self.in_one_folder or pairing.unpaired) and len(pairing.files) >= len(self.pictures):
+            every = len(pairing.files) >= len(self.listing.pictures)
+            if every and not (self.in_one_folder or pairing.unpaired):
                 break
         if self.in_one_folder and len(kinds) > 1:
             right = [kind for kind in kinds.values() if _looks_right(kind.pairing)]
             return right or list(kinds.values())
         return list(kinds.values())
 
-    def _kinds_by_folders(self, images: Folder, masks: Folder) -> list[_Kind]:
+    def _kinds_by_folders(self, images: Folder, masks: Folder) -> list[Kind]:
         """Masks of the same names in folders side by side, each with its images."""
         for level in reversed(range(max(path.count("/") for path in masks.files))):
             folders: dict[str, list[str]] = defaultdict(list)
@@ -308,19 +235,19 @@ class _Search:
                 of_names = self._kinds_by_names(images, replace(masks, files=tuple(files)))
                 if of_names:
                     kinds.append(
-                        _Kind(name, max(of_names, key=lambda kind: len(kind.pairing.entries)).pairing)
+                        Kind(name, max(of_names, key=lambda kind: len(kind.pairing.entries)).pairing)
                     )
             if kinds:
                 return kinds
         return []
 
-    def _resolved(self, kinds: list[_Kind]) -> Pairing:
+    def _resolved(self, kinds: list[Kind]) -> Pairing:
         """Makes one pairing of several kinds of masks."""
         most = max(len(kind.pairing.entries) for kind in kinds)
         # With one kind of mask only, nothing needs to be opened.
         if len(kinds) > 1 and (telling := self._without_still(kinds)):
             return telling
-        if len(kinds) > 1 and (classes := self._as_classes(kinds)):
+        if len(kinds) > 1 and (classes := as_classes(self.listing, kinds)):
             return classes
         kinds = [kind for kind in kinds if len(kind.pairing.entries) == most]
         if self.in_one_folder and len(kinds) > 1:
@@ -338,7 +265,7 @@ class _Search:
             return united
         return _naming_others(self._several(chosen.pairing) or chosen.pairing, others)
 
-    def _without_still(self, kinds: list[_Kind]) -> Pairing | None:
+    def _without_still(self, kinds: list[Kind]) -> Pairing | None:
         """Leaves out masks that mark the same in every picture, and all that others for most images mark."""
         still = [is_still(self.root, list(kind.pairing.mask_of.values())) for kind in kinds]
         left_out = [kind for kind, is_one in zip(kinds, still, strict=True) if is_one]
@@ -356,9 +283,9 @@ class _Search:
             f"{some(sorted(files), counted=True)} mark the same in every picture, as a camera's field of "
             f"view does; taken are {pairing.dataset['masks']}"
         )
-        return replace(pairing, notes=(*pairing.notes, note), besides=pairing.besides | files)
+        return pairing.noting(note, besides=pairing.besides | files)
 
-    def _holds(self, kind: _Kind, other: _Kind) -> bool:
+    def _holds(self, kind: Kind, other: Kind) -> bool:
         """Whether masks mark all that those of another kind do, and more, wherever an image has both."""
         here, there = kind.pairing.mask_of, other.pairing.mask_of
         relation = compare(self.root, here, there)
@@ -366,91 +293,7 @@ class _Search:
             return relation is Relation.NEVER_BOTH
         return mean_area(self.root, [*here.values()]) > mean_area(self.root, [*there.values()])
 
-    def _as_classes(self, kinds: list[_Kind]) -> Pairing | None:
-        """One pattern a class, where masks hold one value each and do not mark the same.
-
-        Folders of which each image is in one may be scenes.
-        """
-        words = class_names([kind.label for kind in kinds])
-        names = words or _numbered_folders(kinds)
-        if names is None:
-            return None
-        relations = compare_all(self.root, [kind.pairing.mask_of for kind in kinds])
-        if relations & {Relation.SAME, Relation.NOT_BINARY}:
-            return None
-        if words is None and not relations <= {Relation.APART, Relation.NEVER_BOTH}:
-            return None
-        is_split = any(split_name(kind.label) for kind in kinds)
-        if relations == {Relation.NEVER_BOTH} and (is_split or _in_own_folders(kinds)):
-            return None
-        # The larger first: the smaller lies on top.
-        areas = [mean_area(self.root, [entry.mask for entry in kind.pairing.entries]) for kind in kinds]
-        ordered = sorted(
-            zip(names, kinds, areas, strict=True), key=lambda each: (-round(each[2], 2), natural(each[0]))
-        )
-        largest = max(kinds, key=lambda kind: len(kind.pairing.entries))
-        patterns = {name: kind.pairing.dataset["masks"] for name, kind, _ in ordered}
-        pairing = self.scan(largest.pairing.dataset["images"], patterns)
-        if pairing is None:
-            return None
-        note = (
-            f"images have a mask file for each of {len(names)} classes, by their names: {', '.join(patterns)}"
-        )
-        if relations - {Relation.APART, Relation.NEVER_BOTH}:
-            note += "; some lie over each other, and there the later of dataset.masks counts"
-        if words is None:
-            first, *others = patterns
-            merged = write_yaml(dict.fromkeys(others, first))
-            doubt = (
-                f"numbers tell the folders of masks apart, and what they mark lies apart: {first} and its "
-                f"like are taken for classes; if they are objects of one class, add merge_classes: {merged}"
-            )
-            pairing = replace(pairing, doubts=(*pairing.doubts, doubt))
-        return replace(pairing, notes=(*pairing.notes, note))
-
-    def _numbered_classes(self, images: Folder, masks: Folder) -> Pairing | None:
-        """Masks in whose names a class's word and the number of an object follow their image's name."""
-        if images.files == masks.files:
-            return None
-        names = {stem_of(path) for path in images.files}
-        base = masks.path.relative_to(self.root).as_posix()
-        endings = {
-            joined("" if base == "." else base, path): ending
-            for path in masks.files
-            if (ending := ending_after(stem_of(path), names))
-        }
-        if len(endings) < _MOSTLY * len(masks.files) or all(
-            ending[-1].isalpha() for ending in endings.values()
-        ):
-            return None
-        patterns = product(
-            image_patterns(images, masks, Affixes(), self.root), mask_patterns(masks, Affixes(), self.root)
-        )
-        for image_pattern, mask_pattern in patterns:
-            head, _, suffix = mask_pattern.rpartition("*")
-            if classes := self._by_words(image_pattern, f"{head}*", suffix, endings):
-                return classes
-        return None
-
-    def _by_words(self, images: str, head: str, suffix: str, endings: Mapping[str, str]) -> Pairing | None:
-        """A class for each word between ``head`` and the numbers of objects before ``suffix``."""
-        kinds = []
-        for word, numbers in by_word(endings).items():
-            patterns = (
-                f"{head}{escape(word)}{number}{suffix}" for number in number_patterns(numbers.values())
-            )
-            pattern = next((each for each in patterns if self._finds(each) == numbers.keys()), None)
-            pairing = self.scan(images, pattern) if pattern else None
-            if pairing is None:
-                return None
-            kinds.append(_Kind(word, pairing))
-        return self._as_classes(kinds) if kinds else None
-
-    def _finds(self, pattern: str) -> set[str]:
-        match = FilePattern(pattern).match
-        return {path for path in self.pictures if match(path)}
-
-    def _united(self, kind: _Kind) -> Pairing | None:
+    def _united(self, kind: Kind) -> Pairing | None:
         """The pattern that takes further masks of an image in, one an object, where their names count up."""
         pairing = kind.pairing
         pattern = str(pairing.dataset["masks"])
@@ -466,7 +309,7 @@ class _Search:
         paired = {*pairing.mask_of.keys(), *pairing.mask_of.values()}
         further = [
             path
-            for path in self.pictures
+            for path in self.listing.pictures
             if path not in paired
             and (match := counted.fullmatch(split_suffix(path.rpartition("/")[2])[0]))
             and match[1] in cores
@@ -475,18 +318,20 @@ class _Search:
             return None
         head, _, tail = pattern.rpartition("*")
         of_base = escape(base)
-        united = self.scan(pairing.dataset["images"], f"{head}*{of_base}*{PurePosixPath(tail).suffix}")
+        united = self.listing.scan(
+            pairing.dataset["images"], f"{head}*{of_base}*{PurePosixPath(tail).suffix}"
+        )
         several = [entry for entry in united.entries if entry.parts] if united else []
         if united is None or not several or len(united.entries) < len(pairing.entries):
             return None
         relation, note = _relation_of_parts(self.root, several)
         if relation in (Relation.APART, Relation.OVERLAPPING):
-            return replace(united, notes=(*united.notes, note))
+            return united.noting(note)
         note = (
             f"{len(several)} images have several masks, {relation.value}: not used are "
             f"{some(further, counted=True)}; taken are {pattern}"
         )
-        return replace(pairing, notes=(*pairing.notes, note), besides=frozenset(further))
+        return pairing.noting(note, besides=frozenset(further))
 
     def _several(self, pairing: Pairing) -> Pairing | None:
         """Masks that folders alone bring to an image; of several that mark the same, those of one name."""
@@ -495,16 +340,16 @@ class _Search:
             return None
         endings = {file: stem_of(file) for entry in pairing.entries for file in entry.mask_files}
         head, _, suffix = str(pairing.dataset["masks"]).rpartition("*")
-        if classes := self._by_words(pairing.dataset["images"], head, suffix, endings):
+        if classes := classes_of_words(self.listing, pairing.dataset["images"], head, suffix, endings):
             return classes
         relation, note = _relation_of_parts(self.root, several)
         if relation is not Relation.SAME:
-            return replace(pairing, notes=(*pairing.notes, note))
+            return pairing.noting(note)
         names = Counter(PurePosixPath(part.path).name for entry in several for part in entry.parts)
         most = max(names.values())
         name = min((name for name, count in names.items() if count == most), key=natural)
         folders = str(pairing.dataset["masks"]).rpartition("/")[0]
-        single = self.scan(pairing.dataset["images"], joined(folders, escape(name)))
+        single = self.listing.scan(pairing.dataset["images"], joined(folders, escape(name)))
         if single is None or len(single.entries) < len(pairing.entries):
             raise InitError(
                 f"{len(several)} images have several masks that mark the same, such as "
@@ -512,18 +357,18 @@ class _Search:
             )
         further = {part.path for entry in several for part in entry.parts} - single.files
         note = f"{len(several)} images have several masks, {relation.value}: taken are {name}"
-        return replace(single, notes=(*single.notes, note), besides=frozenset(further))
+        return single.noting(note, besides=frozenset(further))
 
     def _best(self, images: Folder, masks: Folder, affixes: Affixes) -> Pairing | None:
         best: Pairing | None = None
         patterns = list(image_patterns(images, masks, affixes, self.root))
         for image_pattern, mask_pattern in product(patterns, mask_patterns(masks, affixes, self.root)):
-            pairing = self.scan(image_pattern, mask_pattern)
+            pairing = self.listing.scan(image_pattern, mask_pattern)
             if pairing is None:
                 continue
             if best is None or _worth(pairing) > _worth(best):
                 best = pairing
-            if not (best.unpaired or _overlap(best)) and len(best.files) >= len(self.pictures):
+            if not (best.unpaired or _overlap(best)) and len(best.files) >= len(self.listing.pictures):
                 break
         return best
 
@@ -538,7 +383,7 @@ class _Search:
         )
         if images[:3] >= masks[:3]:
             return None
-        return self.scan(pairing.dataset["masks"], pairing.dataset["images"])
+        return self.listing.scan(pairing.dataset["masks"], pairing.dataset["images"])
 
     def _tidied(self, pairing: Pairing) -> Pairing:
         """Says the same in plainer patterns, and leaves out folders in which no image has a mask."""
@@ -563,137 +408,19 @@ class _Search:
         for name, mask_pattern in product(names, mask_patterns):
             if (image_pattern := joined(start, name)) == images and mask_pattern == masks:
                 break
-            tidied = self.scan(image_pattern, mask_pattern)
+            tidied = self.listing.scan(image_pattern, mask_pattern)
             if tidied and _worth(tidied) >= _worth(pairing) and set(tidied.mask_of.items()) == pairs:
                 return replace(tidied, notes=pairing.notes, doubts=pairing.doubts, besides=pairing.besides)
         return pairing
 
-    def named_folders(self, pairing: Pairing) -> dict[str, str]:
-        """A pattern for each folder whose name may be that of a class: each image has masks in one alone."""
-        # Where images have such folders, too, a mask's has to stay open to be compared with its image's.
-        for ending in ("", "*"):
-            for patterns in self._patterns_by_folder(pairing, shared=False, ending=ending):
-                labels = class_names(list(patterns))
-                if labels is None or any(map(split_name, patterns)):
-                    continue
-                by_label = dict(zip(labels, patterns.values(), strict=True))
-                tried = _some_of_each(pairing, patterns.values())
-                files = [file for image, masks in tried.items() for file in (image, *masks)]
-                found = self.scan(pairing.dataset["images"], by_label, files)
-                if found and {entry.image: entry.mask_files for entry in found.entries} == tried:
-                    return by_label
-        return {}
 
-    def classes_of_folders(self, pairing: Pairing) -> Pairing | None:
-        """Of several masks in folders side by side, a class for each folder."""
-        for patterns in self._patterns_by_folder(pairing, shared=True):
-            scans = {
-                label: self.scan(pairing.dataset["images"], pattern) for label, pattern in patterns.items()
-            }
-            kinds = [_Kind(label, found) for label, found in scans.items() if found]
-            if len(kinds) < len(patterns):
-                continue
-            if (classes := self._as_classes(kinds)) and len(classes.entries) >= len(pairing.entries):
-                return classes
-        return None
-
-    def _patterns_by_folder(
-        self, pairing: Pairing, *, shared: bool, ending: str = ""
-    ) -> Iterator[dict[str, str]]:
-        """Yields a pattern for each of the folders of masks side by side; ``ending`` follows its name.
-
-        Either images have masks in several of them, or each in one alone.
-        """
-        masks = pairing.dataset["masks"]
-        folders = {PurePosixPath(file).parent.parts for entry in pairing.entries for file in entry.mask_files}
-        if not isinstance(masks, str) or len({len(parts) for parts in folders}) > 1:
-            return
-        for level in range(len(min(folders))):
-            images = {
-                (entry.image, PurePosixPath(file).parts[level])
-                for entry in pairing.entries
-                for file in entry.mask_files
-            }
-            if (len(images) > len(pairing.entries)) != shared:
-                continue
-            sizes = Counter(name for _, name in images)
-            # Of a folder for each image, no name tells a class.
-            if not 2 <= len(sizes) <= MOST_CLASSES or min(sizes.values()) < 2:
-                continue
-            patterns = {}
-            for name in sorted(sizes, key=natural):
-                alike = (parts for parts in folders if parts[level] == name)
-                parts = [folder_pattern(each) for each in zip(*alike, strict=True)]
-                parts[level] += ending
-                patterns[name] = "/".join((*parts, masks.rpartition("/")[2]))
-            yield patterns
-
-    def passed_over(self, pairing: Pairing) -> Iterator[str]:
-        """Says what lies among the masks, has the name of an image that has one, and is not used."""
-        pattern = FilePattern(pairing.dataset["images"])
-        names = {found.name for entry in pairing.entries if (found := pattern.match(entry.image))}
-        folders = {PurePosixPath(file).parent for entry in pairing.entries for file in entry.mask_files}
-        folders -= {PurePosixPath(entry.image).parent for entry in pairing.entries}
-        named = pairing.files | pairing.besides
-        left = [
-            path
-            for path in self.pictures
-            if path not in named and PurePosixPath(path).parent in folders and has_name(stem_of(path), names)
-        ]
-        if left:
-            yield (
-                "files among the masks are not used, though their names hold those of images that have "
-                f"others, {some(left, counted=True)}: what they mark counts as background; if they are "
-                "classes, give dataset.masks a pattern for each"
-            )
-
-    def unused(self, pairing: Pairing) -> Iterator[str]:
-        """Says which pictures lie in the folders and are not used, by folder and suffix."""
-        left = self._unnamed(pairing)
-        kinds = {
-            "pictures that match no pattern": [p for p in left if _suffix(p) in MASKS],
-            "pictures in formats that are not read here": [p for p in left if _suffix(p) in UNREAD_PICTURES],
-        }
-        for what, files in kinds.items():
-            if files:
-                patterns = (f"{PurePosixPath(path).parent}/*{PurePosixPath(path).suffix}" for path in files)
-                groups = Counter(pattern.removeprefix("./") for pattern in patterns)
-                shown = f"{some_counts(groups)} (such as {printable(files[0])})"
-                beside = ""
-                if _suffix(files[0]) in MASKS and len(files) >= len(pairing.entries):
-                    taken = pairing.dataset["masks"]
-                    beside = f"; if the masks are there, not at {taken}, name their folder as --masks"
-                yield f"{len(files)} {what} are not used: {shown}{beside}"
-
-    def other_files(self, pairing: Pairing) -> tuple[str, ...]:
-        """Returns what lies in the folders and is no picture."""
-        return tuple(p for p in self._unnamed(pairing) if _suffix(p) not in MASKS | UNREAD_PICTURES)
-
-    def _unnamed(self, pairing: Pairing) -> list[str]:
-        named = pairing.files | pairing.besides | {item.file for item in pairing.unpaired}
-        return [path for path in self.listing if path not in named]
-
-
-def _naming_others(pairing: Pairing, others: Sequence[_Kind]) -> Pairing:
+def _naming_others(pairing: Pairing, others: Sequence[Kind]) -> Pairing:
     if not others:
         return pairing
     shown = ", ".join(sorted(str(kind.pairing.dataset["masks"]) for kind in others))
     note = f"images have masks of other kinds, too: {shown}; taken are {pairing.dataset['masks']}"
     besides = frozenset(mask for kind in others for mask in kind.pairing.mask_of.values())
-    return replace(pairing, notes=(*pairing.notes, note), besides=besides)
-
-
-def _in_own_folders(kinds: Sequence[_Kind]) -> bool:
-    return len({str(kind.pairing.dataset["masks"]).rpartition("/")[0] for kind in kinds}) == len(kinds)
-
-
-def _numbered_folders(kinds: Sequence[_Kind]) -> tuple[str, ...] | None:
-    """Names for masks that lie in a folder each, such as ``class_1``; None where they do not."""
-    if not _in_own_folders(kinds):
-        return None
-    labels = ["_".join(re.findall(r"[^\W_]+", kind.label)) for kind in kinds]
-    names = tuple(f"class_{label}" if label.isdigit() else label for label in labels)
-    return names if "" not in names and len(set(names)) == len(names) else None
+    return pairing.noting(note, besides=besides)
 
 
 def _relation_of_parts(root: Path, several: Sequence[Entry]) -> tuple[Relation, str]:
@@ -706,16 +433,6 @@ def _relation_of_parts(root: Path, several: Sequence[Entry]) -> tuple[Relation, 
     return compare(root, first, second), note
 
 
-def _some_of_each(pairing: Pairing, patterns: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """A few images with masks that each pattern finds; of the same names where several folders have them."""
-    entries = sorted(pairing.entries, key=lambda entry: PurePosixPath(entry.image).name)
-    found = (
-        islice((entry for entry in entries if match(entry.mask)), _LOOKED_AT)
-        for match in (FilePattern(pattern).match for pattern in patterns)
-    )
-    return {entry.image: entry.mask_files for each in found for entry in each}
-
-
 def _worth(pairing: Pairing) -> tuple[int, int, bool]:
     return len(pairing.entries), -len(pairing.unpaired), not _overlap(pairing)
 
@@ -724,7 +441,3 @@ def _overlap(pairing: Pairing) -> bool:
     """Whether the pattern of the images finds masks, too."""
     images = FilePattern(pairing.dataset["images"])
     return images.match(pairing.entries[0].mask) is not None
-
-
-def _suffix(path: str) -> str:
-    return split_suffix(path)[1].lower()

@@ -16,7 +16,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from components.errors import StageError, undecodable
-from components.folders import split_suffix
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.label_mapping import raw_word
 from components.image_mask_example_gen.layouts import DATASETS
@@ -36,15 +35,16 @@ from pipeline.init.classes import (
     some_named,
     unite_objects,
 )
-from pipeline.init.files import absolute, find_files, some_counts
+from pipeline.init.files import absolute, find_files, some_counts, suffix_of
 from pipeline.init.foreign_formats import name_foreign_format
 from pipeline.init.input_size import ProposedInput, propose_input
 from pipeline.init.inspection import Dataset, inspect_pairs
 from pipeline.init.known_layouts import Known, has_pictures, own_keys, recognise
 from pipeline.init.label_files import read_class_names
 from pipeline.init.label_search import name_classes
+from pipeline.init.listing import Pairing
 from pipeline.init.mask_values import find_mask_values
-from pipeline.init.pairing import Pairing, pair
+from pipeline.init.pairing import pair
 from pipeline.init.preview import draw_preview
 from pipeline.init.proposals import Proposals, propose
 from pipeline.init.quality_checks import check_quality
@@ -144,7 +144,7 @@ def _look_at_pictures(images: Path, masks: Path, classes: str | None) -> Dataset
 
 def _other_files(pairing: Pairing, used: Collection[Path]) -> Iterator[str]:
     left = (path for path in pairing.other_files if pairing.root / path not in used)
-    suffixes = Counter(split_suffix(path)[1].lower() or "without suffix" for path in left)
+    suffixes = Counter(suffix_of(path) or "without suffix" for path in left)
     if suffixes:
         yield f"{suffixes.total()} other files are not used: {some_counts(suffixes)}"
 

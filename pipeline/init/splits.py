@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from components.dataset.features import SPLITS
 from components.errors import StageError, printable
-from components.folders import files_below, split_suffix
+from components.folders import files_below
 from components.image_mask_example_gen.layouts.layout import Entry
 from components.image_mask_example_gen.report import Reason, Rejection
 from components.image_mask_example_gen.split_lists import (
@@ -28,7 +28,7 @@ from components.image_mask_example_gen.split_names import SPELLINGS, split_name
 from components.image_mask_example_gen.suffixes import PICTURES
 from components.text_files import encoding_doubt, read_names
 from pipeline.init import InitError
-from pipeline.init.files import absolute, may_hold_anything, some
+from pipeline.init.files import absolute, may_hold_anything, some, suffix_of
 from pipeline.init.name_patterns import escape
 
 _LISTS: Final = frozenset({".txt", ".lst", *TABLES})
@@ -478,7 +478,7 @@ def _unread(root: Path, files: Sequence[str]) -> Iterator[str]:
 
 
 def _of_kind(files: Iterable[str], suffixes: Collection[str]) -> Iterator[str]:
-    return (path for path in files if split_suffix(path)[1].lower() in suffixes)
+    return (path for path in files if suffix_of(path) in suffixes)
 
 
 def _check_small(root: Path, path: str) -> None:
@@ -524,7 +524,7 @@ def _find_files(root: Path, folders: Sequence[Path]) -> _Files:
                 files = []
                 found.cut.append(beside)
             left -= min(len(files), most)
-            has_pictures = any(split_suffix(path)[1].lower() in PICTURES for path in files)
+            has_pictures = any(suffix_of(path) in PICTURES for path in files)
             if len(files) > most and not has_pictures:
                 found.cut.append(beside)
             is_own = is_of_voc or not (has_pictures or len(files) > most)

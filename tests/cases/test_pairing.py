@@ -21,7 +21,8 @@ from components.image_mask_example_gen.layouts.layout import Scan
 from components.image_mask_example_gen.report import Reason
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES
 from pipeline.init.files import find_files
-from pipeline.init.pairing import Pairing, pair
+from pipeline.init.listing import Pairing
+from pipeline.init.pairing import pair
 
 Case = Callable[[str], Path]
 NFD_NAME = unicodedata.normalize("NFD", "größe")

@@ -9,7 +9,8 @@ from PIL import Image
 from components.image_mask_example_gen.suffixes import MASKS, PICTURES
 from pipeline.init import InitError
 from pipeline.init.files import find_files
-from pipeline.init.pairing import Pairing, pair
+from pipeline.init.listing import Pairing
+from pipeline.init.pairing import pair
 
 PICTURE = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
 
