@@ -9,6 +9,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from components.dataset.features import ATTRIBUTE_PREFIX, IGNORE_LABEL, MASK_ENCODED
 from components.dataset.labels import LabelSet
 from components.evaluator.config import EvaluationConfig
+from components.evaluator.extractors import EQUALS
 from components.evaluator.gate import IOU_PREFIX, UNFOUND_CLASSES, UNMEASURED_CLASSES
 from components.evaluator.tfma_metrics import SegmentationMetrics
 from components.imaging.reading import InputSize
@@ -34,7 +35,7 @@ def build_eval_config(
     mean_iou = [_threshold(overall, value=_at_least(config.min_mean_iou))]
     for attribute, minima in config.min_slice_iou.items():
         for value, minimum in minima.items():
-            only = config_pb2.SlicingSpec(feature_values={ATTRIBUTE_PREFIX + attribute: value})
+            only = config_pb2.SlicingSpec(feature_values={ATTRIBUTE_PREFIX + attribute: EQUALS + value})
             mean_iou.append(_threshold(only, value=_at_least(minimum)))
     thresholds = {MEAN_IOU.name: config_pb2.PerSliceMetricThresholds(thresholds=mean_iou)}
     if config.max_regression is not None:

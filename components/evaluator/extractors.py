@@ -1,6 +1,7 @@
 """TFMA's extractors: small batches, unread features dropped; the component names it as its user module."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import apache_beam as beam
 import numpy as np
@@ -8,7 +9,11 @@ import pyarrow as pa
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.dataset.features import IMAGE_FILENAME
+from components.dataset.features import ATTRIBUTE_PREFIX, IMAGE_FILENAME
+
+EQUALS: Final = "="
+"""What an attribute's value begins with inside TFMA, whose thresholds take a text that looks like a number
+for one: of ``1``, ``01`` and ``1.0`` they would make one slice, its metrics three."""
 
 _MODEL_INPUT = "examples"
 """The input of signature ``evaluate``."""
@@ -43,6 +48,9 @@ def _small_batches(extracts: tfma.Extracts, read: frozenset[str]) -> Iterator[tf
     batch: pa.RecordBatch = extracts[tfma.ARROW_RECORD_BATCH_KEY]
     # The model reads the serialised example, so the image's bytes need not travel a second time as a feature.
     batch = batch.select([name for name in batch.schema.names if name in read])
+    for index, name in enumerate(batch.schema.names):
+        if name.startswith(ATTRIBUTE_PREFIX):
+            batch = batch.set_column(index, name, _marked(batch.column(index)))
     for start in range(0, batch.num_rows, _MAX_BATCH_SIZE):
         part = batch.slice(start, _MAX_BATCH_SIZE)
         serialized = np.asarray(part.column(tfma.ARROW_INPUT_COLUMN).flatten())
@@ -52,3 +60,9 @@ def _small_batches(extracts: tfma.Extracts, read: frozenset[str]) -> Iterator[tf
             # TensorFlow first writes an error message with all of its bytes, and then throws it away.
             tfma.FEATURES_KEY: {_MODEL_INPUT: serialized},
         }
+
+
+def _marked(attribute: pa.ListArray) -> pa.ListArray:
+    rows = attribute.to_pylist()
+    mark = EQUALS.encode()
+    return pa.array([row and [mark + value for value in row] for row in rows], attribute.type)

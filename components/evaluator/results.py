@@ -39,7 +39,8 @@ def read_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
         baseline_version: of the served model, if the candidate was compared with one.
 
     Raises:
-        StageError: masks could not be compared, so that nothing was measured.
+        StageError: masks could not be compared, so that nothing was measured; or TFMA's verdict is not that
+            of the thresholds one by one, so that none is to be relied on.
     """
     config = tfma.load_eval_result(evaluation_uri).config
     validation = tfma.load_validation_result(evaluation_uri)
@@ -81,6 +82,13 @@ def read_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
             resize=size.method if size else None,
         )
 
+    checks = tuple(map(check, _thresholds(config, validation, candidate)))
+    if validation.validation_ok != all(each.passed and each.value is not None for each in checks):
+        raise StageError(
+            "The gate contradicts itself. TensorFlow Model Analysis "
+            f"{'passed' if validation.validation_ok else 'refused'} the model, and the thresholds say: "
+            f"{'; '.join(each.message for each in checks)}"
+        )
     return Evaluation(
         metrics=_metrics(own, class_names),
         ceiling=ceiling,
@@ -94,7 +102,7 @@ def read_evaluation(evaluation_uri: str, baseline_version: str = "") -> Evaluati
             for label, values in sorted(candidate_on.items())
             if label != _WHOLE_SPLIT
         },
-        checks=tuple(map(check, _thresholds(config, validation, candidate))),
+        checks=checks,
         confusion=confusion.tolist(),
     )
 
@@ -202,6 +210,7 @@ def _label_of_spec(spec: config_pb2.SlicingSpec) -> str:
 
 
 def _label(values: dict[str, Any]) -> str:
+    # A value begins with the sign that stands between the two.
     return ", ".join(
-        f"{name.removeprefix(ATTRIBUTE_PREFIX)}={value}" for name, value in sorted(values.items())
+        f"{name.removeprefix(ATTRIBUTE_PREFIX)}{value}" for name, value in sorted(values.items())
     )

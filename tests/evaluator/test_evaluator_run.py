@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_model_analysis as tfma
 from conftest import png_bytes
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
@@ -18,6 +19,7 @@ from components.errors import StageError
 from components.evaluator.component import Evaluator
 from components.evaluator.config import EvaluationConfig
 from components.evaluator.executor import Executor as EvaluatorExecutor
+from components.evaluator.results import read_evaluation
 from components.imaging.reading import InputSize
 from components.metrics.ceiling import restored_target
 from pipeline.beam_config import BeamConfig
@@ -321,6 +323,37 @@ def test_a_split_whose_every_pixel_is_ignored_never_passes(inputs: Path, tmp_pat
     *unmeasured, classes = run.load().reasons
     assert len(unmeasured) == 2 and all("cannot be measured" in reason for reason in unmeasured)
     assert classes.startswith("the test split has no pixel of background, cat, dog, unicorn: ")
+
+
+def test_a_slice_is_known_by_its_text_also_where_it_looks_like_a_number(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = PAIRS[0][1]
+    right = np.where(truth == IGNORE, 0, truth).astype(np.uint8) * 16
+    write_examples(
+        tmp_path / "examples/Split-test", [(right, truth, "1"), (np.zeros_like(right), truth, "01")]
+    )
+    config = EvaluationConfig(
+        min_mean_iou=0.1,
+        slices=("species",),
+        min_slice_iou={"species": {"1": 0.9, "001": 0.0}},
+        allow_unmeasured_classes=("unicorn",),
+    )
+    run = Run(tmp_path, tmp_path / "examples", inputs / "good", inputs / "nothing", config)
+    assert not run.blessed
+    result = run.load()
+    assert result.slices["species=1"] == 1.0
+    assert result.slices["species=01"] == pytest.approx((truth == 0).sum() / (truth != IGNORE).sum() / 3)
+    assert [reason.partition(",")[0] for reason in result.reasons] == [
+        "mean IoU of species=001 cannot be measured"
+    ]
+
+    # Were TFMA's verdict ever another than that of its thresholds, nobody could say why.
+    verdict = tfma.load_validation_result(run.evaluation.uri)
+    verdict.validation_ok = True
+    monkeypatch.setattr(tfma, "load_validation_result", lambda uri: verdict)
+    with pytest.raises(StageError, match=r"contradicts itself.* passed the model, .*species=001 cannot be"):
+        read_evaluation(run.evaluation.uri)
 
 
 DOGS_MISSED = [
