@@ -17,7 +17,7 @@ _AT_ONCE: Final = 100
 
 
 class Intervals(NamedTuple):
-    """None where there was nothing to measure."""
+    """None where there was nothing to measure, or one image alone shows the class."""
 
     metrics: dict[str, Interval | None]
     """Of each metric of the table, by its name."""
@@ -32,7 +32,9 @@ def bootstrap(per_image: Margins) -> Intervals | None:
     metrics are those of the sum, as everywhere. A resample in which a metric cannot be measured is left
     out of that metric's interval. In the means a class that a resample happens to miss keeps the value that
     it has on all images: were it left out, a mean would rise with every rare, and so mostly badly
-    recognised, class that is missed, and its interval might not even hold the metric itself.
+    recognised, class that is missed, and its interval might not even hold the metric itself. So the means'
+    intervals know nothing of how much a class differs that one image shows, which has no interval of its own:
+    whatever is drawn, it is that image.
     Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile interval).
 
     Args:
@@ -53,7 +55,12 @@ def bootstrap(per_image: Margins) -> Intervals | None:
             metrics[metric.name].append(_of_resamples(metric, drawn, whole))
     return Intervals(
         {name: _interval(np.concatenate(values)) for name, values in metrics.items()},
-        tuple(_interval(values) for values in np.concatenate(iou).T),
+        tuple(
+            _interval(values) if images_of_class > 1 else None
+            for values, images_of_class in zip(
+                np.concatenate(iou).T, (per_image.truth > 0).sum(axis=0), strict=True
+            )
+        ),
     )
 
 

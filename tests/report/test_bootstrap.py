@@ -78,6 +78,20 @@ def test_one_image_has_no_interval() -> None:
     assert bootstrap(margins(confusions(1, 2, seed=0))) is None
 
 
+def test_a_class_that_one_image_alone_shows_has_no_interval() -> None:
+    images = confusions(20, 3, seed=4)
+    images[1:, 2] = images[1:, :, 2] = 0
+    intervals = bootstrap(margins(images))
+    assert intervals and intervals.iou[0] and intervals.iou[2] is None
+    # Predicted elsewhere, it is still shown by one image.
+    images[5:, 0, 2] = 10
+    intervals = bootstrap(margins(images))
+    assert intervals and intervals.iou[2] is None
+    images[1, 2, 2] = 10
+    intervals = bootstrap(margins(images))
+    assert intervals and intervals.iou[2]
+
+
 def test_a_class_that_occurs_nowhere_has_no_interval_and_spoils_no_other() -> None:
     images = confusions(10, 3, seed=2)
     images[:, 2] = images[:, :, 2] = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from known_run import VALUES, Page, known_run, known_summary
+from known_run import COLORS, VALUES, Page, known_run, known_summary
 from tfx.types import standard_artifacts
 
 from components.dataset.contracts import (
@@ -26,10 +26,12 @@ from components.report.comparison import Comparison
 from components.report.data import (
     DatasetStatistics,
     GalleryItem,
+    Interval,
     Lineage,
     ReportData,
     ReportedClass,
     ReportedPicture,
+    SliceSample,
     Split,
 )
 from components.report.formatting import percent
@@ -263,6 +265,21 @@ def test_few_test_images_come_with_a_warning() -> None:
     few = known_run(known_summary(metrics=metrics(examples=2)))
     assert "With so few images" in Page(render(few)).text
     assert "With so few images" not in Page(render(known_run())).text
+
+
+def test_intervals_of_classes_and_slices_that_few_images_show_are_marked() -> None:
+    interval = Interval(low=0.25, high=0.75)
+
+    def page(images: int) -> str:
+        others = (each.model_copy(update={"interval": None, "images": 0}) for each in known_run().classes[1:])
+        sky = ReportedClass(name="sky", color=COLORS[0], interval=interval, images=images)
+        slices = {"species=cat": SliceSample(images=images, interval=interval)}
+        changes = {"classes": (sky, *others), "slices": slices}
+        return Page(render(known_run().model_copy(update=changes))).text
+
+    assert page(29).count("0.250 – 0.750 *") == 2
+    assert page(29).count("* Of fewer than 30 images: ") == 2
+    assert "*" not in page(30)
 
 
 def test_images_in_two_splits_are_named() -> None:
