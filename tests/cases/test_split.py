@@ -499,7 +499,7 @@ def test_lists_beside_another_form_of_the_masks_are_said_and_not_used(
     (root / "xml").mkdir()
     for number in range(3):
         (root / f"xml/{number}.xml").touch()
-    monkeypatch.setattr("pipeline.init.splits._MOST_FILES_OF_ONE", 2)
+    monkeypatch.setattr("pipeline.init.split_files._MOST_FILES_OF_ONE", 2)
     init(root / "images", root / "masks", tmp_path / "r.yaml")
     assert f"{root}/xml: too many files to look for lists of splits" in capsys.readouterr().out
 
