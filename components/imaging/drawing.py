@@ -23,6 +23,7 @@ from components.imaging.exif import orientation_of, turned
 from components.imaging.palette import Color
 from components.imaging.reading import RGB, Reading
 from components.pillow import Image
+from components.shares import percent
 
 _OPACITY: Final = 0.5
 _FORMATS: Final = ("JPEG", "PNG", "BMP", "GIF")
@@ -171,7 +172,7 @@ def labelled(
     opacity = np.where(outlines, 255, round(_OPACITY * 255)).astype(np.uint8)
     tinted = Image.composite(class_map(class_ids, colors).convert("RGB"), image, Image.fromarray(opacity))
     shown = sorted((-share, class_id) for class_id, share in enumerate(class_fraction) if share > 0)
-    items = [(f"{names[class_id]} {-share:.1%}", colors[class_id]) for share, class_id in shown]
+    items = [(f"{names[class_id]} {percent(-share)}", colors[class_id]) for share, class_id in shown]
     return grid([[tinted], [legend(items, width, max(12, min(image.size) // 40))]])
 
 

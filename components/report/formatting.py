@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from components import shares
 from components.dataset.contracts import Baseline
 from components.report.data import ReportData
 
@@ -27,18 +28,8 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Writes a share, with more digits the nearer it is to none or all: ``97 %``, ``3.4 %``, ``0.02 %``.
-
-    Only none is ``0 %``, and only all ``100 %``.
-    """
-    if share is None:
-        return UNMEASURED
-    value = 100 * share
-    if 99.5 <= value < 100:
-        return f"{value:.1f} %" if value < 99.95 else "> 99.9 %"
-    if value == 0 or value >= 9.95:
-        return f"{value:.0f} %"
-    return f"{value:.1f} %" if value >= 0.095 else ("< 0.01 %" if value < 0.005 else f"{value:.2f} %")
+    """Writes a share: ``97 %``."""
+    return UNMEASURED if share is None else shares.percent(share)
 
 
 def change(value: float | None, baseline: float | None) -> str:

@@ -221,7 +221,8 @@ class _Run:
     def _keep(self, asked: _Asked, prediction: Prediction, labels: Labels) -> None:
         image = asked.image
         labels = labels.covering(len(prediction.class_fraction))
-        fractions = [float(fraction) for fraction in prediction.class_fraction]
+        # The shortest number that is the float32 which came: 0.1, not 0.10000000149011612.
+        fractions = [float(str(fraction)) for fraction in prediction.class_fraction]
         mask = prediction.mask_bytes
         try:
             self._results.write_mask(image, self._valued(mask, labels))
@@ -247,9 +248,7 @@ class _Run:
             file=str(image.path),
             mask=str(self._results.mask(image)),
             version=prediction.version,
-            class_fraction=dict(
-                zip(labels.names, (round(fraction, 6) for fraction in fractions), strict=False)
-            ),
+            class_fraction=dict(zip(labels.names, fractions, strict=False)),
         )
         self.answered += 1
         self._one_more_done()

@@ -1,6 +1,7 @@
 """Masks with a palette keep every pixel; overlays show what the model saw; names read as they are."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -13,8 +14,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw, ImageFont
 
 from components.imaging import drawing
-from components.imaging.drawing import grid, legend, overlay, read_class_ids, text, with_palette
-from components.imaging.palette import default_palette
+from components.imaging.drawing import grid, labelled, legend, overlay, read_class_ids, text, with_palette
+from components.imaging.palette import Color, default_palette
 
 NAMES = ("background", "cat", "dög")
 COLORS = ((0, 0, 0), (250, 120, 0), (0, 120, 250))
@@ -79,6 +80,19 @@ def test_a_legend_below_names_the_classes_that_occur() -> None:
     # The swatch of class 2 is blue, and only there where class 2 occurs.
     assert not is_near(one[60:], COLORS[2])
     assert is_near(three[60:], COLORS[2])
+
+
+def test_a_legend_says_nothing_and_all_of_what_is_so_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def keep(items: Sequence[tuple[str, Color]], width: int, size: int) -> Image.Image:
+        told.extend(name for name, _ in items)
+        return legend(items, width, size)
+
+    monkeypatch.setattr(drawing, "legend", keep)
+    ids = np.zeros((60, 200), np.uint8)
+    labelled(Image.new("RGB", (200, 60)), ids, NAMES, COLORS, [1 - 4e-7, 4e-7, 0.0])
+    assert told == ["background > 99.9 %", "cat < 0.01 %"]
 
 
 def test_a_narrow_picture_has_a_legend_of_several_rows() -> None:

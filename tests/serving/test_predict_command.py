@@ -236,6 +236,18 @@ def test_overlays_and_a_record_go_with_the_masks(server: FakeServer, folder: Pat
     }
 
 
+def test_a_class_of_a_single_pixel_has_a_share_in_the_record(
+    server: FakeServer, folder: Path, predict: Predict
+) -> None:
+    pixels = np.full((2001, 2001, 3), 255, np.uint8)
+    pixels[0, 0] = 0
+    (folder / "large.png").write_bytes(png_bytes(pixels))
+    run = predict(server, "photos/large.png", "--output", "out", "--json", "-")
+    assert run.returncode == 0, run.stderr
+    shares = json.loads(run.stdout)["class_fraction"].values()
+    assert sorted(share for share in shares if share)[0] == pytest.approx(1 / 2001**2, rel=1e-6)
+
+
 @pytest.mark.parametrize("end", ["\n", "\0"])
 def test_names_on_standard_input_and_a_record_on_standard_output(
     server: FakeServer, folder: Path, predict: Predict, end: str
