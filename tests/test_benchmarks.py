@@ -25,7 +25,6 @@ from benchmarks import (
     disturbed,
     full_disks,
     fuzz,
-    init,
     kills,
     large_pictures,
     one_stage,
@@ -50,14 +49,6 @@ from components.report.run_summary import RunSummary
 from components.serving.config import ServingLimits
 from components.serving.server.options import ServerOptions
 from components.serving.server.server import ModelServer
-
-
-def test_a_first_recipe_of_few_pairs_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    init.main(["--pairs", "30"])
-    measured = re.fullmatch(
-        r"30 pairs: ([\d.]+) s \(([\d.]+) s of processor time\), (\d+) MB\n", capsys.readouterr().out
-    )
-    assert measured and all(float(figure) > 0 for figure in measured.groups())
 
 
 def test_an_ingestions_pairs_are_counted_and_neither_pictures_nor_names_are_sent(tmp_path: Path) -> None:
