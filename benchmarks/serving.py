@@ -1,7 +1,6 @@
 """What the way over gRPC costs: the embedded server against calls of the same SavedModel in one process.
 
     python -m benchmarks.serving MODEL_BASE_PATH IMAGES [--clients 1 4 16 64] [--requests 200] [--rounds 3]
-                                 [--soak 10000]
 
 MODEL_BASE_PATH is a served model's directory, such as ``runs/pets_unet/serving/pets``; IMAGES a directory of
 JPEG or PNG files. Both sides answer ``serving_default``, JPEG bytes in, PNG bytes out, for the same images in
@@ -11,8 +10,7 @@ longer one client waits is the median of pairs: an image asked of the server, an
 - ``network``: pixels of the network's own size, so that nothing is decoded or resized, where it has one;
 - ``in process``: one image after the other, and batches of 1 to 32; a batch's ms are those of all of it;
 - ``N clients``: threads that each send one image, wait for the answer and send the next, to a server that
-  batches; ``ratio`` is a rate over the best of those batches;
-- ``--soak``: so many requests from 16 clients, and the server's resident memory after each tenth of them.
+  batches; ``ratio`` is a rate over the best of those batches.
 
 The clients share the machine, so the server has less of it than the calls in one process have.
 """
@@ -29,7 +27,6 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import psutil
 
 from components.model_store import store
 from components.model_store.description import input_size
@@ -39,7 +36,6 @@ from components.serving.server.options import ServerOptions
 
 MODEL: Final = "model"
 BATCHES: Final = (1, 2, 4, 8, 16, 32)
-SOAK_CLIENTS: Final = 16
 NETWORK: Final = "network"
 ALONE: Final = "in process, one by one"
 IN_BATCHES: Final = "in process, batches of "
@@ -193,18 +189,6 @@ def print_table(loads: Mapping[str, Load]) -> None:
         print(f"a picture in process takes {loads[ALONE].p50 / loads[NETWORK].p50:.2f} × the network's time")
 
 
-def soak(client: SegmentationClient, images: Sequence[bytes], requests: int, pid: int) -> None:
-    """Prints the server's memory while it answers ``requests``."""
-    server = psutil.Process(pid)
-    sizes = []
-    for _ in range(10):
-        one_by_one(lambda image: client.predict([image]), images, SOAK_CLIENTS, requests // 10)
-        sizes.append(server.memory_info().rss / 2**20)
-    listed = ", ".join(f"{size:.0f}" for size in sizes)
-    print(f"resident memory after each {requests // 10} requests, MiB: {listed}")
-    print(f"  last over first: {sizes[-1] / sizes[0]:.3f}")
-
-
 def payload(client: SegmentationClient, images: Sequence[bytes]) -> None:
     """Prints what travels for an image; a message adds some hundred bytes of names."""
     masks = [client.predict([image])[0] for image in images]
@@ -222,7 +206,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=(1, 4, 16, 64))
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--soak", type=int, default=0)
     args = parser.parse_args(argv)
     files = sorted(
         path for path in args.images.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")
@@ -236,13 +219,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         model_base_path=str(args.model_base_path),
         enable_batching=True,
         # Every request of a batch occupies a thread while it waits.
-        grpc_max_threads=max(*args.clients, SOAK_CLIENTS),
+        grpc_max_threads=max(args.clients),
     )
     with ServerProcess(options) as server, SegmentationClient(server.target, MODEL) as client:
         payload(client, images)
         compare(args, client, images)
-        if args.soak:
-            soak(client, images, args.soak, server.pid)
 
 
 if __name__ == "__main__":

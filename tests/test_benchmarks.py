@@ -529,11 +529,10 @@ def test_what_the_way_over_grpc_takes_is_measured(tmp_path: Path, capsys: pytest
     description["recipe"]["transform"] = {"height": SIZE.height, "width": SIZE.width, "resize": SIZE.method}
     (version / LABELS_FILE).write_text(json.dumps(description))
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
-    tiny = ("--clients", "1", "2", "--requests", "4", "--rounds", "1", "--soak", "20")
+    tiny = ("--clients", "1", "2", "--requests", "4", "--rounds", "1")
     serving.main([str(tmp_path / "model"), str(tmp_path), *tiny])
-    _, _, *rows, network, longer, memory, ratio = capsys.readouterr().out.splitlines()
+    _, _, *rows, network, longer = capsys.readouterr().out.splitlines()
     names = [re.split(r"  +", row)[0] for row in rows]
     batches = [f"{serving.IN_BATCHES}{size}" for size in serving.BATCHES]
     assert names == [serving.NETWORK, serving.ALONE, *batches, "1 client", "2 clients"]
     assert float(network.split()[5]) > 0 and longer.startswith("one client waits ")
-    assert memory.count(",") == 10 and float(ratio.split()[-1]) > 0
