@@ -33,7 +33,6 @@ import sys
 import tempfile
 import threading
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -54,6 +53,7 @@ from components.serving.client import DEFAULT_SIGNATURE, SegmentationClient
 from components.serving.messages import ModelSpec
 from components.serving.process import ServerProcess
 from components.serving.server.options import LOOPBACK, ServerOptions
+from components.serving_check.hostile import rgb_png
 
 MODEL: Final = "soaked"
 MODELS: Final = 2
@@ -63,6 +63,8 @@ MAX_PIXELS: Final = 1_000_000
 BATCH: Final = 64
 """What the exported model takes; one more is refused."""
 OVERSIZE: Final = bytes(65 * 1024**2)
+BOMB: Final = rgb_png(60_000, 60_000, bytes(10_000))
+"""Some 90 bytes that claim billions of pixels."""
 SECONDS: Final = 30
 """What a request may take, and a version beyond the time until the next push."""
 LOOK_SECONDS: Final = 0.1
@@ -163,7 +165,7 @@ class Attacker:
         self._refused(self._predict([encoded[: self._rng.randint(0, len(encoded) // 2)]]))
 
     def grpc_bomb(self) -> None:
-        self._refused(self._predict([bomb(60_000, 60_000)]))
+        self._refused(self._predict([BOMB]))
 
     def grpc_gif(self) -> None:
         file = io.BytesIO()
@@ -230,7 +232,7 @@ class Attacker:
         )
 
     def rest_bomb(self) -> None:
-        encoded = base64.b64encode(bomb(60_000, 60_000)).decode()
+        encoded = base64.b64encode(BOMB).decode()
         self._refused_rest(json.dumps({"instances": [{"b64": encoded}]}).encode())
 
     def rest_model(self) -> None:
@@ -332,21 +334,6 @@ class Attacker:
 
     def _head(self, length: int) -> bytes:
         return f"POST /v1/models/{MODEL}:predict HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode()
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of some hundred bytes that claims so many pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(10_000)))
-        + chunk(b"IEND", b"")
-    )
 
 
 def ask_rest(

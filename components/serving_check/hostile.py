@@ -43,12 +43,14 @@ def hostile_requests(model: ModelSpec, image: bytes, max_batch_size: int) -> Ite
     # The header and the first pixels are good. Not half of a real image: behind its picture a file may have
     # as much again, such as a film.
     rows = b"".join(b"\0" + np.random.default_rng(row).bytes(3 * 64) for row in range(64))
-    yield default("a PNG that breaks off", image_bytes=_strings(_png(64, 64, rows)[:6000]))
-    yield default("a PNG that claims 60000 x 60000 pixels", image_bytes=_strings(_png(60_000, 60_000, b"")))
+    yield default("a PNG that breaks off", image_bytes=_strings(rgb_png(64, 64, rows)[:6000]))
+    yield default(
+        "a PNG that claims 60000 x 60000 pixels", image_bytes=_strings(rgb_png(60_000, 60_000, b""))
+    )
     # Good ones, so that there is nothing but their number to refuse.
     yield default(
         f"{max_batch_size + 1} images at once",
-        image_bytes=_strings(*[_png(1, 1, bytes(4))] * (max_batch_size + 1)),
+        image_bytes=_strings(*[rgb_png(1, 1, bytes(4))] * (max_batch_size + 1)),
     )
     yield default("a good image and a bad one", image_bytes=_strings(image, b"Is this an image?"))
     yield default("numbers for an image", image_bytes=np.zeros(1, np.float32))
@@ -64,8 +66,8 @@ def _strings(*values: bytes) -> np.ndarray:
     return np.array(values, object)
 
 
-def _png(width: int, height: int, rows: bytes) -> bytes:
-    """An RGB PNG with a header of this size, whatever rows there are; each begins with its filter, 0."""
+def rgb_png(width: int, height: int, rows: bytes) -> bytes:
+    """Returns an RGB PNG with a header of this size and any rows; each row begins with its filter, 0."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
