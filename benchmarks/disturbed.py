@@ -130,7 +130,9 @@ class Run:
         return self._process.pid
 
     def wait(self) -> int:
-        """Returns the exit status, negative for a signal."""
+        """Follows the run until it ends; returns its exit status, negative for a signal."""
+        for _ in self.events():
+            pass
         return self._process.wait()
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -186,8 +188,11 @@ class Disturbed:
         shutil.rmtree(self.temporary)
         self.temporary.mkdir()
 
-    def unlike_undisturbed(self) -> Iterator[str]:
-        """Says of a run that has finished what is not as the undisturbed one left it."""
+    def unlike_undisturbed(self, run: Run) -> Iterator[str]:
+        """Says of a run that nobody disturbed either what is not as the first one left it."""
+        if status := run.wait():
+            yield f"left alone it ended with status {status}: {run.reasons}"
+            return
         result, expected = self._result(), self.undisturbed.result
         yield from (f"another result: {name}" for name in expected if result[name] != expected[name])
         files = self._files()

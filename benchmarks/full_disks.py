@@ -154,8 +154,6 @@ class Trials(Disturbed):
         disk.mkdir(exist_ok=True)
         errors = self._scratch / "stderr"
         with errors.open("w") as stderr, self.start(mounted(place.path, trouble, disk), stderr) as run:
-            for _ in run.events():
-                pass
             status = run.wait()
         written = errors.read_text(errors="replace")
         said = run.reasons or written.strip()
@@ -173,7 +171,9 @@ class Trials(Disturbed):
             self._state = self._scratch / "state"
             self._copy(self.workdir, self._state)
         if pushed or last:
-            broken += self._finish()
+            with self.start() as alone:
+                alone.wait()
+            broken += self.unlike_undisturbed(alone)
         return Row(place.name, trouble, status, said, seconds, tuple(broken))
 
     def _not_whole(self, earlier: Mapping[str, bytes], run_id: str) -> Iterator[str]:
@@ -195,16 +195,6 @@ class Trials(Disturbed):
         else:
             if _read(summary) != earlier[_SUMMARY] and written_by != run_id:
                 yield f"{_SUMMARY} is neither the old one nor that of this run"
-
-    def _finish(self) -> Iterator[str]:
-        with self.start() as run:
-            for _ in run.events():
-                pass
-            status = run.wait()
-        if status:
-            yield f"without the trouble it ended with status {status}: {run.reasons}"
-        else:
-            yield from self.unlike_undisturbed()
 
     def _copy(self, source: Path, target: Path) -> None:
         for folder in (target, self.temporary):

@@ -134,16 +134,10 @@ class Trials(Disturbed):
     def _finish(self) -> Row:
         started = time.monotonic()
         with self.start() as run:
-            for _ in run.events():
-                pass
-            status = run.wait()
+            run.wait()
         seconds = time.monotonic() - started
-        broken = self._run_again(run)
-        if status:
-            broken.append(f"it ended with status {status}: {run.reasons}")
-        else:
-            broken += self.unlike_undisturbed()
-        return Row(None, run.where, False, seconds, tuple(broken))
+        broken = (*self._run_again(run), *self.unlike_undisturbed(run))
+        return Row(None, run.where, False, seconds, broken)
 
     def _run_again(self, run: Run) -> list[str]:
         """Says which stages were done before and have run again, and remembers those that are done now.
