@@ -19,6 +19,8 @@ from typing import IO, Any, Final, Self
 
 import psutil
 
+from components.model_store import store
+
 RUN_SECONDS: Final = 600
 START: Final = "before the first stage"
 END: Final = "the end"
@@ -70,7 +72,17 @@ def served_run(prefix: str) -> Iterator[tuple[Path, Path, list[str]]]:
         yield workdir, scratch, command
 
 
-def newest_artifact(workdir: Path, artifact: str) -> Path:
+def run_result(workdir: Path) -> dict[str, Any]:
+    """Reads what a run has made that equal runs make alike, by what to call it."""
+    examples = _newest_artifact(workdir, "ImageMaskExampleGen/examples")
+    evaluation = _newest_artifact(workdir, "Evaluator/evaluation") / "evaluation.json"
+    return {
+        "the Examples": store.content_fingerprint(examples),
+        "the evaluation": evaluation.read_text(),
+    }
+
+
+def _newest_artifact(workdir: Path, artifact: str) -> Path:
     return max(workdir.glob(f"artifacts/{artifact}/*"), key=lambda path: int(path.name))
 
 

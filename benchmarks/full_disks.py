@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from benchmarks.disturbed import MODEL, Disturbed, newest_artifact, served_run
+from benchmarks.disturbed import MODEL, Disturbed, run_result, served_run
 from components.model_store import store
 from components.report.run_summary import RunSummary
 
@@ -244,13 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         shutil.rmtree(workdir / "artifacts/CuratedSchema/schema")
 
         def result() -> dict[str, Any]:
-            evaluation = newest_artifact(workdir, "Evaluator/evaluation") / "evaluation.json"
-            examples = newest_artifact(workdir, "ImageMaskExampleGen/examples")
-            return {
-                "the Examples": store.content_fingerprint(examples),
-                "the evaluation": evaluation.read_text(),
-                "versions": len(store.versions(workdir / "serving" / MODEL)),
-            }
+            return {**run_result(workdir), "versions": len(store.versions(workdir / "serving" / MODEL))}
 
         trials = Trials([*command, "--set=dataset.shapes.seed=1"], workdir, scratch, result)
         there = {place.name: place for place in places(workdir, trials.temporary, trials.undisturbed.stages)}

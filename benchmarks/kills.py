@@ -35,7 +35,7 @@ from benchmarks.disturbed import (
     Run,
     is_there,
     marked,
-    newest_artifact,
+    run_result,
     served_run,
 )
 from components.model_store import store
@@ -365,15 +365,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with served_run("kills-") as (workdir, scratch, command), Served(workdir, _pictures()) as served:
 
         def result() -> dict[str, Any]:
-            return {
-                "the Examples": store.content_fingerprint(
-                    newest_artifact(workdir, "ImageMaskExampleGen/examples")
-                ),
-                "the evaluation": Path(
-                    newest_artifact(workdir, "Evaluator/evaluation"), "evaluation.json"
-                ).read_text(),
-                "the served masks": served.result(),
-            }
+            return {**run_result(workdir), "the served masks": served.result()}
 
         other_pictures = [*command, "--set=dataset.shapes.seed=1"]
         trials = Trials(other_pictures, workdir, scratch, result, served.promises)
