@@ -12,7 +12,6 @@ of that is not so, with 2 where nothing may be mounted: that takes root, or name
 unshare and mount of util-linux.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -28,6 +27,7 @@ from typing import Any, Final, Literal, get_args
 from benchmarks.disturbed import MODEL, Disturbed, run_result, served_run
 from components.model_store import store
 from components.report.run_summary import RunSummary
+from pipeline.command_line import command_parser
 
 Trouble = Literal["read-only", "full", "some room"]
 ROOM: Final = 8
@@ -225,11 +225,7 @@ def _cell(row: Row) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Lets runs meet full disks, says what came of each, and returns 1 if any promise was broken."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.full_disks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("benchmarks.full_disks", __doc__)
     parser.add_argument(
         "--places", nargs="+", metavar="NAME", help="a stage, or a part of the work directory; default: all"
     )

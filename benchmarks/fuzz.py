@@ -34,6 +34,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from pipeline.command_line import command_parser
+
 MAX_PIXELS: Final = 1 << 16
 """Of the pictures that targets let pass."""
 _WATCHED: Final = ("PIL", "tifffile", "components", "pipeline.predict", "pipeline.init")
@@ -725,11 +727,7 @@ def inputs(target: Target, count: int, seed: int) -> Iterator[bytes]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fuzzes the targets, one after the other; returns 1 where something was found."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.fuzz",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("benchmarks.fuzz", __doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; default: all")
     parser.add_argument("--seconds", type=int, default=600, help="for each target; default: %(default)s")
     parser.add_argument("--corpus", type=Path, help="folder of inputs and findings; default: a temporary one")

@@ -11,7 +11,6 @@ that found nothing to kill is shown as missed and not counted; where all were, n
 ends with 1, too.
 """
 
-import argparse
 import random
 import signal
 import sys
@@ -39,6 +38,7 @@ from benchmarks.disturbed import (
     served_run,
 )
 from components.model_store import store
+from pipeline.command_line import command_parser
 
 Victim = Literal["run", "all", "child"]
 """The process alone, it with all that it has started, or one that it has started, alone."""
@@ -356,7 +356,7 @@ def _place(row: Row, stages: Sequence[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the trials, says what came of each, and returns 1 if any promise was broken or nothing was hit."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__)
+    parser = command_parser("benchmarks.kills", __doc__)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)

@@ -9,7 +9,6 @@ Printed are the seconds of the answer, and the most megabytes (10^6 bytes) that 
 it had loaded and warmed up the model, and until it had answered.
 """
 
-import argparse
 import io
 import tempfile
 import time
@@ -26,6 +25,7 @@ from components.serving.config import ServingLimits
 from components.serving.process import ServerProcess
 from components.serving.server.options import ServerOptions
 from components.serving_check.check import peak_resident
+from pipeline.command_line import command_parser
 
 MODEL = "large"
 SECONDS = 6 * 3600
@@ -80,9 +80,7 @@ def draw(width: int, height: int) -> bytes:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("benchmarks.large_pictures", __doc__)
     parser.add_argument("--width", type=int, default=10_000)
     parser.add_argument("--height", type=int, default=5_000)
     parser.add_argument("--classes", type=int, default=60)

@@ -19,7 +19,6 @@ How many epochs fit is found out by training a few first. A line is printed as s
 - ``Dice``, ``IoU``: those that the network has, on the test pictures, likewise.
 """
 
-import argparse
 import json
 import math
 import signal
@@ -35,6 +34,7 @@ from benchmarks.thin_structures import draw_thin_structures
 from components.dataset.contracts import HISTORY_FILE, TrainingHistory
 from components.imaging.reading import InputSize
 from components.report.run_summary import RunSummary
+from pipeline.command_line import command_parser
 from pipeline.config import load_recipe
 from pipeline.local.workdir import WorkDir
 from pipeline.recipe_errors import RecipeError
@@ -150,11 +150,7 @@ def dice(iou: float | None) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.resolution",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("benchmarks.resolution", __doc__)
     parser.add_argument("--minutes", type=float, default=10, help="of training, each; default: %(default)s")
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=FORMS)
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")

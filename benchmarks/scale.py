@@ -26,6 +26,8 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
+from pipeline.command_line import command_parser
+
 SIDE = 32
 
 
@@ -151,11 +153,7 @@ def measure(folder: Path, workers: int) -> Counts:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scale",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("benchmarks.scale", __doc__)
     parser.add_argument("--pairs", type=int, nargs="+", default=[1000, 10_000], metavar="N")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], metavar="N")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)

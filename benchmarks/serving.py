@@ -33,6 +33,7 @@ from components.model_store.description import input_size
 from components.serving.client import SegmentationClient
 from components.serving.process import ServerProcess
 from components.serving.server.options import ServerOptions
+from pipeline.command_line import command_parser
 
 MODEL: Final = "model"
 BATCHES: Final = (1, 2, 4, 8, 16, 32)
@@ -198,9 +199,7 @@ def payload(client: SegmentationClient, images: Sequence[bytes]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("benchmarks.serving", __doc__)
     parser.add_argument("model_base_path", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("--clients", type=int, nargs="+", default=(1, 4, 16, 64))

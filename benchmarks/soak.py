@@ -54,6 +54,7 @@ from components.serving.messages import ModelSpec
 from components.serving.process import ServerProcess
 from components.serving.server.options import LOOPBACK, ServerOptions
 from components.serving_check.hostile import rgb_png
+from pipeline.command_line import command_parser
 
 MODEL: Final = "soaked"
 MODELS: Final = 2
@@ -571,9 +572,7 @@ def soak(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("benchmarks.soak", __doc__)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--rate", type=float, default=10, help="requests a second of all clients together")

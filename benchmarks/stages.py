@@ -15,7 +15,6 @@ How much faster several cores can be than one, bare loops show that share nothin
 Rows come as they are measured. Where a stage fails those behind it are left out, and the exit status is 1.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -36,6 +35,7 @@ from benchmarks.one_stage import (
     measure,
 )
 from benchmarks.repeated_pets import PICTURE, repeat_pets
+from pipeline.command_line import command_parser
 
 _TO_PIXELS: Final = (
     "ImageMaskExampleGen",
@@ -67,9 +67,7 @@ _SETTINGS: Final = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("benchmarks.stages", __doc__)
     parser.add_argument("pets", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=(600, 6000))
     parser.add_argument("--cores", type=int, nargs="+", default=(1, 2))

@@ -7,7 +7,6 @@ the first stage, the first training step, the first epoch, the server that tries
 for a rerun in which every stage is cached.
 """
 
-import argparse
 import json
 import socket
 import subprocess
@@ -18,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Final
+
+from pipeline.command_line import command_parser
 
 ACCEPT_SECONDS: Final = 60
 """A client that has not connected by then never will."""
@@ -88,9 +89,7 @@ def run_waits(*arguments: str) -> dict[str, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("benchmarks.startup", __doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of which the medians are printed")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes to shapes")
     args = parser.parse_args(argv)

@@ -21,7 +21,6 @@ as ``--rounds`` says; the first epoch of every turn, in which things are compile
 Without TensorFlow (``KERAS_BACKEND=jax`` or ``torch``), ``tensors`` alone is measured, on NumPy arrays.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ import numpy as np
 from components.trainer.config import Constants, TrainerSettings
 from components.trainer.network import build_network, compile_network
 from components.trainer.optimizers import build_optimizer, phases
+from pipeline.command_line import command_parser
 from pipeline.config import list_recipes, load_recipe
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -223,9 +223,7 @@ def measure(name: str, overrides: Sequence[str], steps: int, rounds: int, precis
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("benchmarks.training", __doc__)
     parser.add_argument("recipes", nargs="*", default=tuple(list_recipes()))
     parser.add_argument("--steps", type=int, default=20, help="of an epoch")
     parser.add_argument("--rounds", type=int, default=3)
