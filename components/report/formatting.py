@@ -32,6 +32,14 @@ def percent(share: float | None) -> str:
     return UNMEASURED if share is None else shares.percent(share)
 
 
+def whole_percent(share: float) -> str:
+    """Writes more than none where there is little room: ``97``, ``<1``, ``>99``; only all is ``100``."""
+    if share == 1:
+        return "100"
+    value = round(100 * share)
+    return "<1" if value < 1 else ">99" if value > 99 else str(value)
+
+
 def change(value: float | None, baseline: float | None) -> str:
     """Writes a difference with its sign: ``+0.012``, ``−0.004``, ``±0.000``."""
     if value is None or baseline is None:

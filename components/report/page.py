@@ -126,6 +126,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "figure": formatting.figure,
         "percent": formatting.percent,
+        "whole_percent": formatting.whole_percent,
         "number": formatting.number,
         "duration": duration,
         "moment": formatting.moment,

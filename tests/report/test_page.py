@@ -61,6 +61,12 @@ def test_only_none_and_all_are_said_to_be_so(share: float | None, said: str) -> 
     assert percent(share) == said
 
 
+def test_a_cell_of_the_matrix_is_empty_only_of_none_and_100_only_of_all() -> None:
+    page = render(known_run(confusion=((99_960, 40, 0), (1, 199, 0), (0, 0, 7))))
+    cells = re.findall(r"<td(?: data-n[^>]*)?>([^<]*)</td>", page.partition('class="matrix')[2])[:9]
+    assert cells == ["&gt;99", "&lt;1", "", "&lt;1", "&gt;99", "", "", "", "100"]
+
+
 _draw = curves.curve_pictures
 _drawn: dict[str, list[tuple[str, str]]] = {}
 

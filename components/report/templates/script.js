@@ -84,6 +84,13 @@ if (controls) {
   filter();
 }
 
+/* Only none is 0 %, and only all 100 %. */
+const percent = (count, whole) => {
+  if (count === 0 || count === whole) return count ? "100 %" : "0 %";
+  const value = 100 * count / whole;
+  return value < 0.005 ? "< 0.01 %" : value >= 99.995 ? "> 99.99 %" : `${value.toFixed(2)} %`;
+};
+
 for (const matrix of document.querySelectorAll(".matrix")) {
   const rows = [...matrix.tBodies[0].rows].map((row) => [...row.cells].slice(1));
   const probe = document.querySelector(".matrix-probe");
@@ -95,7 +102,7 @@ for (const matrix of document.querySelectorAll(".matrix")) {
     columnHeads[column].classList.add("lit");
     rowHeads[row].classList.add("lit");
     const [count, whole] = [Number(rows[row][column].dataset.n ?? 0), Number(rowHeads[row].parentNode.dataset.pixels)];
-    const share = whole ? `${(100 * count / whole).toFixed(2)} %` : "none";
+    const share = whole ? percent(count, whole) : "none";
     probe.textContent = `true ${classes[row] ?? rowHeads[row].textContent} → predicted ${classes[column] ?? columnHeads[column].textContent}: `
       + `${share} (${count.toLocaleString("en")} of ${whole.toLocaleString("en")} pixels)`;
   };
