@@ -68,7 +68,9 @@ def _metrics_lines(metrics: Metrics, baseline: Baseline | None, ceiling: Ceiling
 
     yield f"On {metrics.examples} test images at their original resolution:"
     shown = [metric for metric in METRICS if metric.on_terminal and metric.name in metrics]
-    yield f"  {', '.join(f'{metric.label} {_figure(metrics[metric.name])}' for metric in shown)}"
+    most = {MEAN_IOU.name: ceiling.mean_iou if ceiling else None}
+    figures = (f"{metric.label} {_of(metrics[metric.name], most.get(metric.name))}" for metric in shown)
+    yield f"  {', '.join(figures)}"
     if baseline and baseline.metrics:
         served = _figure(baseline.metrics.get(MEAN_IOU.name))
         yield f"  version {baseline.version}, served before this run: {MEAN_IOU.label} {served}"

@@ -119,6 +119,7 @@ def test_what_the_resize_leaves_stands_beside_an_iou_where_it_is_much_less_than_
     ceiling = Ceiling(mean_iou=0.7, iou={"disc": 0.716}, slices={"eye=left": 0.61})
     summary, lines = summary_and_lines(tmp_path, {}, ceiling=ceiling)
     assert summary.ceiling == ceiling
+    assert "  mean IoU 0.500 of at most 0.700, mean Dice 0.600, pixel accuracy 0.700" in lines
     assert "  IoU of disc  0.500 of at most 0.716" in lines
     assert "  mean IoU where eye=left  0.400 of at most 0.610" in lines
     for little in (None, Ceiling(mean_iou=1.0, iou={"disc": 0.97}, slices={"eye=left": 1.0})):

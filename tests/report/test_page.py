@@ -395,6 +395,7 @@ def test_a_comparison_shows_both_values_and_only_the_settings_that_differ() -> N
 
 def test_a_comparison_shows_what_the_resize_leaves_where_it_is_known() -> None:
     page = Page(render_comparison(Comparison(with_ceiling(sky=0.92, tree=0.716), known_run())))
+    assert "Mean IoU 0.450 of at most 0.800 0.400 – 0.475 0.450 0.400 – 0.475" in page.text
     assert "sky 0.900 of at most 0.920 0.900 ±0.000" in page.text
     assert marks(page) == ["left: 92.00%", "left: 71.60%"]
     assert "hatched" not in render_comparison(Comparison(known_run(), known_run()))
