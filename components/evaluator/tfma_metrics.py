@@ -31,6 +31,12 @@ input size; not there where that is not known."""
 INVALID_MASKS: Final = "invalid_masks"
 """Only there if masks could not be counted: how many, and the first one's story."""
 
+_PREDICTIONS: Final = {
+    tfma.CANDIDATE_KEY: "prediction of the candidate",
+    tfma.BASELINE_KEY: "prediction of the served model",
+}
+"""What they are called where TFX evaluates two models, under these names."""
+
 
 class SegmentationMetrics(tfma.metrics.Metric):
     """Mean IoU and its family, from one confusion matrix a model, summed over all examples of a slice.
@@ -133,9 +139,10 @@ class _CountPixels(tfma.metrics.Preprocessor):
         try:
             truth = self._decode(extracts, tfma.LABELS_KEY, self._model_names[0], "ground truth")
             for index, model_name in enumerate(self._model_names):
-                prediction = self._decode(extracts, tfma.PREDICTIONS_KEY, model_name, "prediction")
+                what = _PREDICTIONS.get(model_name, "prediction")
+                prediction = self._decode(extracts, tfma.PREDICTIONS_KEY, model_name, what)
                 counts.confusion[index] = count_pixels(
-                    truth, prediction, self._num_classes, self._ignore_label
+                    truth, prediction, self._num_classes, self._ignore_label, what
                 )
             if self._input_size and self._input_size.keeps_pixels:
                 counts.ceiling += np.diag(counts.confusion[0].sum(axis=1))

@@ -31,7 +31,11 @@ def decode_mask(encoded: bytes) -> np.ndarray:
 
 
 def count_pixels(
-    truth: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_label: int
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    num_classes: int,
+    ignore_label: int,
+    what: str = "prediction",
 ) -> np.ndarray:
     """Counts the pixels of one image by their true and predicted class.
 
@@ -40,6 +44,7 @@ def count_pixels(
         prediction: uint8 [height, width], class ids.
         num_classes: C; ids are 0 … C-1.
         ignore_label: pixels with this ground truth count nowhere.
+        what: how errors call the prediction.
 
     Returns:
         int64 [C, C]; row: true class, column: predicted class. Ignored pixels are in no cell.
@@ -49,21 +54,21 @@ def count_pixels(
     """
     if truth.shape != prediction.shape:
         raise MaskError(
-            f"prediction is {_size(prediction)} pixels, the ground truth {_size(truth)}; "
+            f"{what} is {_size(prediction)} pixels, the ground truth {_size(truth)}; "
             "signature 'evaluate' must answer at the ground truth's own size"
         )
     # Counting all 256 × 256 pairs costs no more than C × C, and ids out of range show up for free.
     pairs = (truth.astype(np.uint16) << 8) | prediction
     counts = np.bincount(pairs.ravel(), minlength=_IDS * _IDS).reshape(_IDS, _IDS)
     counts[ignore_label] = 0
-    for what, per_id in (
+    for which, per_id in (
         ("ground truth", counts[num_classes:].any(axis=1)),
-        ("prediction", counts.any(axis=0)[num_classes:]),
+        (what, counts.any(axis=0)[num_classes:]),
     ):
         if per_id.any():
             class_id = num_classes + int(np.argmax(per_id))
             raise MaskError(
-                f"{what} has pixels of class id {class_id}; the classes are 0 … {num_classes - 1}"
+                f"{which} has pixels of class id {class_id}; the classes are 0 … {num_classes - 1}"
             )
     return counts[:num_classes, :num_classes].astype(np.int64)
 

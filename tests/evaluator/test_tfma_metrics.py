@@ -166,6 +166,23 @@ def test_masks_that_cannot_be_compared_are_counted_and_the_first_name_is_told() 
     assert "prediction has pixels of class id 4; the classes are 0 … 2" in other
 
 
+@pytest.mark.parametrize(
+    ("faulty", "named"), [("candidate", "the candidate"), ("baseline", "the served model")]
+)
+def test_of_two_models_the_one_whose_masks_cannot_be_compared_is_named(faulty: str, named: str) -> None:
+    mask = np.zeros((2, 2), np.uint8)
+
+    def story(wrong: np.ndarray) -> str:
+        predictions = {"candidate": png(mask), "baseline": png(mask), faulty: wrong}
+        both = {**extracts(mask, mask), tfma.PREDICTIONS_KEY: predictions}
+        return str(evaluate([[both]], ("candidate", "baseline"))[f"candidate:{INVALID_MASKS}"])
+
+    assert f"first a.jpg: prediction of {named} is 2 × 3 pixels" in story(png(np.zeros((2, 3), np.uint8)))
+    assert f"prediction of {named} has pixels of class id 4" in story(png(np.full((2, 2), 4, np.uint8)))
+    assert f"prediction of {named} is not a readable PNG" in story(np.array([b"?"], dtype=object))
+    assert f"has no prediction of {named}" in story(np.array([], dtype=object))
+
+
 def test_the_metric_is_rebuilt_from_its_config() -> None:
     metric = SegmentationMetrics(NAMES, IGNORE, ["cat"], InputSize(8, 9, "native", 0.5))
     config = json.loads(json.dumps(metric.get_config()))
