@@ -5,7 +5,7 @@ Every resize takes pixels as areas (half-pixel centres), so going there and back
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import tensorflow as tf
 
@@ -14,6 +14,8 @@ from components.imaging.reading import InputSize
 
 _RESTORE_BLOCK_FLOATS = 2**25
 """Logits held at once while a mask is brought to its image's size: 128 MiB."""
+_TURNS: Final = (0, 2, 3, 1)
+"""When it is the turn of the pixel below right, below left, above right and above left of a centre."""
 
 
 Answer = tuple[tf.Tensor, ...]
@@ -103,6 +105,9 @@ def pad_image(content: tf.Tensor, area: Content, size: InputSize) -> tf.Tensor:
 def resize_mask(class_ids: tf.Tensor, size: InputSize) -> tf.Tensor:
     """Brings class ids, uint8 [height, width], to the network's input size: nearest neighbour.
 
+    Where several are as near, as everywhere at half the size, most of the four around decide, and of as many
+    one by turns: always the one below, to the right would be half a pixel off from what an image shows there.
+
     Returns:
         uint8 [size.height, size.width]; letterbox padding is the ignore label. With ``native``, as large as
         what ``resize_image`` makes of the image.
@@ -110,8 +115,41 @@ def resize_mask(class_ids: tf.Tensor, size: InputSize) -> tf.Tensor:
     if size.keeps_pixels:
         return class_ids
     area = content_area(size, tf.shape(class_ids)[0], tf.shape(class_ids)[1])
-    resized = tf.image.resize(class_ids[:, :, tf.newaxis], area.sides, method="nearest")
-    return _pad(resized, area, size, value=IGNORE_LABEL)[:, :, 0]
+    full = tf.shape(class_ids)
+    rows, columns = _around(area.height, full[0]), _around(area.width, full[1])
+    nearest = tf.gather(tf.gather(class_ids, rows[0]), columns[0], axis=1)
+    resized = tf.cond(
+        tf.reduce_all(rows[0] == rows[1]) & tf.reduce_all(columns[0] == columns[1]),
+        lambda: nearest,
+        lambda: _most_common(class_ids, rows, columns),
+    )
+    return _pad(resized[:, :, tf.newaxis], area, size, value=IGNORE_LABEL)[:, :, 0]
+
+
+def _around(inner: tf.Tensor, full: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns between which of ``full`` pixels the centres of ``inner`` ones lie, int64 [inner] each.
+
+    A centre that lies in a pixel, as most do, has it on either side.
+    """
+    inner, full = tf.cast(inner, tf.int64), tf.cast(full, tf.int64)
+    # In parts of a pixel, 2 * inner of them, that are whole numbers: nothing is rounded.
+    centres = (2 * tf.range(inner) + 1) * full
+    return centres // (2 * inner), (centres - 1) // (2 * inner)
+
+
+def _most_common(
+    class_ids: tf.Tensor, rows: tuple[tf.Tensor, tf.Tensor], columns: tuple[tf.Tensor, tf.Tensor]
+) -> tf.Tensor:
+    sides = [tf.gather(class_ids, row) for row in rows]
+    corners = [tf.gather(side, column, axis=1) for side in sides for column in columns]
+    # Corners that lie across from each other take turns, along rows and along columns.
+    turn = (tf.range(tf.size(rows[0]))[:, tf.newaxis] + tf.range(tf.size(columns[0]))) % 4
+    best, most = corners[0], tf.zeros_like(corners[0])
+    for corner, its_turn in zip(corners, _TURNS, strict=True):
+        alike = tf.add_n([tf.cast(corner == other, tf.uint8) for other in corners])
+        votes = 2 * alike + tf.cast(turn == its_turn, tf.uint8)
+        best, most = tf.where(votes > most, corner, best), tf.maximum(votes, most)
+    return best
 
 
 def _pad(resized: tf.Tensor, area: Content, size: InputSize, value: int) -> tf.Tensor:

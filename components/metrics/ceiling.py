@@ -60,7 +60,7 @@ def restored_target(truth: np.ndarray, size: InputSize) -> np.ndarray:
     """
     height, width = truth.shape
     inner_height, inner_width = size.content(height, width)
-    target = truth[_nearest(height, inner_height)][:, _nearest(width, inner_width)]
+    target = _target(truth, inner_height, inner_width)
     if target.shape == truth.shape:
         return target
     following = np.pad(target, (0, 1), mode="edge")
@@ -111,11 +111,25 @@ def _best(corners: list[np.ndarray], weight: np.ndarray, share: np.ndarray) -> n
     return best
 
 
-def _nearest(side: int, inner: int) -> np.ndarray:
-    """Returns which of ``side`` pixels each of ``inner`` shows, as TensorFlow reckons half-pixel centres."""
-    step = np.float32(side) / np.float32(inner)
-    position = np.floor((np.arange(inner, dtype=np.float32) + np.float32(0.5)) * step)
-    return np.minimum(position.astype(int), side - 1)
+def _target(truth: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns what ``resize_mask`` makes of a mask, without padding."""
+    rows, columns = _around(truth.shape[0], height), _around(truth.shape[1], width)
+    if all(np.array_equal(*sides) for sides in (rows, columns)):
+        return truth[rows[0]][:, columns[0]]
+    corners = [truth[row][:, column] for row in rows for column in columns]
+    turn = (np.arange(height)[:, None] + np.arange(width)) % 4
+    best, most = corners[0], np.zeros((height, width), np.uint8)
+    for corner, its_turn in zip(corners, (0, 2, 3, 1), strict=True):
+        alike = np.sum([corner == other for other in corners], axis=0, dtype=np.uint8)
+        votes = 2 * alike + (turn == its_turn)
+        best, most = np.where(votes > most, corner, best), np.maximum(votes, most)
+    return best
+
+
+def _around(side: int, inner: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns between which of ``side`` pixels the centres of ``inner`` ones lie, int64 [inner] each."""
+    centres = (2 * np.arange(inner) + 1) * side
+    return centres // (2 * inner), (centres - 1) // (2 * inner)
 
 
 def _row_neighbours(side: int, inner: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -41,6 +41,22 @@ def test_a_mask_comes_back_as_the_graph_brings_it_back(truth: np.ndarray, size: 
     np.testing.assert_array_equal(restored_target(truth, size), restored_by_the_graph(truth, size))
 
 
+@pytest.mark.parametrize(("side", "inner"), [(64, 32), (128, 32), (96, 32), (90, 56), (80, 24), (24, 48)])
+def test_neither_way_shifts_a_mask(side: int, inner: int) -> None:
+    """Also where the input's pixels have their centres between those of the picture."""
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:side, :side] / side
+    moves = []
+    for _ in range(300):
+        row, column = random.uniform(0.3, 0.7, 2)
+        truth = ((rows - row) ** 2 + (columns - column) ** 2 < random.uniform(0.1, 0.25) ** 2).astype(
+            np.uint8
+        )
+        restored = restored_target(truth, InputSize(inner, inner, "stretch"))
+        moves.append(np.argwhere(restored == 1).mean(axis=0) - np.argwhere(truth == 1).mean(axis=0))
+    assert np.abs(np.mean(moves, axis=0)).max() < 0.1
+
+
 @pytest.mark.parametrize("size", [InputSize(240, 176, "stretch"), InputSize(256, 256, "letterbox")])
 @pytest.mark.parametrize("shape", [(1000, 1000), (565, 584), (2000, 64), (360, 480)])
 def test_ties_are_broken_as_the_graph_breaks_them(shape: tuple[int, int], size: InputSize) -> None:
