@@ -168,6 +168,4 @@ def _class_weights(training: TrainingConfig, constants: Constants) -> list[float
         return None
     if isinstance(training.class_weights, tuple):
         return list(training.class_weights)
-    if not any(constants.class_pixels):
-        raise StageError("every pixel of the train split is ignored: there is nothing to learn")
     return class_weights(training.class_weights, constants.class_pixels)

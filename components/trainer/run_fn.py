@@ -7,6 +7,7 @@ import keras
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from components.errors import StageError
 from components.serving.config import ServingLimits
 from components.trainer.batch_statistics import PopulationStatistics
 from components.trainer.checkpoints import Checkpoints, LeavesOutUncounted
@@ -46,8 +47,8 @@ def run_fn(fn_args: FnArgs) -> None:
             may have ``limits``, a ``ServingLimits``: other limits need no other training.
 
     Raises:
-        StageError: the training split is empty, the model cannot be built, the loss is no longer a number, or
-            the machines that train together do not start from the same.
+        StageError: the training split is empty, or ignored throughout, the model cannot be built, the loss is
+            no longer a number, or the machines that train together do not start from the same.
     """
     settings: TrainerSettings = fn_args.custom_config["settings"]
     limits: ServingLimits = fn_args.custom_config.get("limits") or ServingLimits()
@@ -62,6 +63,8 @@ def run_fn(fn_args: FnArgs) -> None:
     strategy = training_strategy()
     graph = tft.TFTransformOutput(fn_args.transform_output)
     constants = read_constants(graph)
+    if not any(constants.class_pixels):
+        raise StageError("every pixel of the train split is ignored: there is nothing to learn")
     keras.utils.set_random_seed(training.seed)
     untrained = untrained_classes(settings.labels, constants)
     if untrained:

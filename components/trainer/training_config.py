@@ -96,7 +96,8 @@ class TrainingConfig(Settings):
     """Epochs in which the learning rate rises to its value, before the schedule begins."""
     ema_momentum: float | None = Field(default=None, gt=0.0, lt=1.0)
     """Validate and export an exponential moving average of the weights, e.g. 0.99; null the last weights.
-    It starts at the initial weights and takes about 5 / (1 - momentum) steps to forget them: 500 for 0.99."""
+    It starts at the weights after the first step and takes about 5 / (1 - momentum) steps to forget them: 500
+    for 0.99."""
     gradient_clip_norm: Positive | None = None
     """Longest gradient, over all weights together; null clips nothing."""
     loss: LossConfig = LossConfig(cross_entropy=1.0)

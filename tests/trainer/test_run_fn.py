@@ -427,6 +427,15 @@ def test_machines_that_do_not_start_from_the_same_train_nothing(
         train()
 
 
+def test_what_is_ignored_throughout_is_not_trained_on(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ignored(graph: tft.TFTransformOutput) -> Constants:
+        return read_constants(graph)._replace(class_pixels=(0, 0))
+
+    monkeypatch.setattr(trainer, "read_constants", ignored)
+    with pytest.raises(StageError, match="every pixel of the train split is ignored"):
+        train()
+
+
 def test_a_model_that_cannot_be_built_is_an_error_of_the_recipe(train: Train) -> None:
     with pytest.raises(StageError, match=r"model cannot be built.*height 16 is not divisible by 128"):
         train(model={"depth": 8})
