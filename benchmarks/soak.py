@@ -47,7 +47,7 @@ from PIL import Image
 
 from benchmarks.large_pictures import export_model
 from components.imaging.reading import InputSize
-from components.model_store import store
+from components.model_store import publishing
 from components.serving import MAX_MESSAGE_BYTES, messages
 from components.serving.client import DEFAULT_SIGNATURE, SegmentationClient
 from components.serving.messages import ModelSpec
@@ -463,10 +463,10 @@ class Pusher:
     def push(self) -> int:
         """Makes the next model the newest version; returns its number."""
         model = len(self.models) % len(self._directories)
-        version = store.publish(self._directories[model], self._base, {})
+        version = publishing.publish(self._directories[model], self._base, {})
         # A server needs longer to load it than this takes.
         self.models[version] = model
-        store.prune(self._base, KEPT_VERSIONS)
+        publishing.prune(self._base, KEPT_VERSIONS)
         return version
 
 

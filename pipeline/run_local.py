@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from components.errors import StageError
-from components.model_store import signing, store
+from components.model_store import publishing, signing
 from components.streams import end_process, open_missing_streams
 from pipeline import interrupt
 from pipeline.command_line import USAGE, add_overrides, command_parser, non_empty, non_empty_path
@@ -71,7 +71,7 @@ def _command(args: argparse.Namespace, signals: interrupt.Interrupt) -> int:
             # The serving check loads a copy of the model from there.
             check_place(Path(tempfile.gettempdir()), "name another place for temporary files in TMPDIR")
         with workdir.locked():
-            store.check_lock(workdir.serving(recipe.serving.model_name))
+            publishing.check_lock(workdir.serving(recipe.serving.model_name))
             with workdir.sound_metadata():
                 return _run(recipe, workdir, args.mode, signals)
     except (WorkDirError, StageError) as error:

@@ -22,7 +22,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from components.model_store import signing, store
+from components.model_store import signing
+from components.model_store.follower import Follower, loaded_by_some_server
 from components.streams import open_missing_streams
 from pipeline.command_line import USAGE, command_parser, non_empty, non_empty_path
 from pipeline.terminal import complain, settle_stdout, show
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{args.model_base_path} is no directory; name the one that holds the model's version "
                 "directories, such as WORKDIR/serving/MODEL"
             )
-        follower = signing.Follower(args.model_base_path, args.to, args.key) if args.to else None
+        follower = Follower(args.model_base_path, args.to, args.key) if args.to else None
     except signing.SigningError as error:
         complain(error)
         return USAGE
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check(base: Path, key: str) -> int:
     try:
-        loaded, refused = store.loaded_by_some_server(base), 0
+        loaded, refused = loaded_by_some_server(base), 0
     except OSError as error:
         complain(_unreadable(error, base))
         return _REFUSED
@@ -81,7 +82,7 @@ def _unreadable(error: OSError, place: Path) -> str:
     return f"{error.filename or place} cannot be read: {error.strerror or error}"
 
 
-def _follow(follower: signing.Follower, seconds: float) -> None:
+def _follow(follower: Follower, seconds: float) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

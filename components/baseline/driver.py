@@ -7,7 +7,7 @@ from typing import Any
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
-from components.model_store import store
+from components.model_store import tokens
 from components.run_parameters import SERVING_DIR
 from components.token_driver import InputArtifacts, TokenDriver
 
@@ -16,13 +16,13 @@ def resolve_token(inputs: InputArtifacts, exec_properties: Mapping[str, Any]) ->
     """Returns the token of the served version that the stage is to answer with."""
     candidate = artifact_utils.get_single_instance(list(inputs[standard_component_specs.MODEL_KEY]))
     model_dir = path_utils.serving_model_path(candidate.uri)
-    return store.baseline_token(Path(model_dir), Path(exec_properties[SERVING_DIR]))
+    return tokens.baseline_token(Path(model_dir), Path(exec_properties[SERVING_DIR]))
 
 
 class Driver(TokenDriver):
     """A cached baseline is used as long as the same version is the one to compare with."""
 
-    PROPERTY = store.SERVED_MODEL_KEY
+    PROPERTY = tokens.SERVED_MODEL_KEY
 
     def token(self, inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
         return resolve_token(inputs, exec_properties)

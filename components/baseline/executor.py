@@ -13,7 +13,7 @@ from components.baseline.driver import resolve_token
 from components.dataset.contracts import INCOMPARABLE_VERSION, OBSTACLE, VERSION
 from components.errors import StageError
 from components.imaging.reading import ValueRange
-from components.model_store import store
+from components.model_store import store, tokens
 from components.model_store.description import (
     EVALUATE,
     ExampleTraits,
@@ -59,13 +59,13 @@ class Executor(base_executor.BaseExecutor):
         candidate_dir = Path(path_utils.serving_model_path(candidate.uri))
         baseline = artifact_utils.get_single_instance(output_dict[BASELINE_MODEL_KEY])
         serving_dir = Path(exec_properties[SERVING_DIR])
-        token = exec_properties.get(store.SERVED_MODEL_KEY) or resolve_token(input_dict, exec_properties)
+        token = exec_properties.get(tokens.SERVED_MODEL_KEY) or resolve_token(input_dict, exec_properties)
 
         served = _served_version(token, candidate_dir, serving_dir)
         obstacle = _obstacle(served.path, candidate_dir) if served else ""
         number = str(served.number) if served else ""
         properties = {
-            store.BASELINE_TOKEN_KEY: token,
+            tokens.BASELINE_TOKEN_KEY: token,
             VERSION: "" if obstacle else number,
             INCOMPARABLE_VERSION: number if obstacle else "",
             OBSTACLE: obstacle,
@@ -81,13 +81,13 @@ class Executor(base_executor.BaseExecutor):
 
 def _served_version(token: str, candidate_dir: Path, serving_dir: Path) -> store.Version | None:
     """The version that the token asks for; None, said in a log line, if there is none."""
-    if token == store.NO_BASELINE:
+    if token == tokens.NO_BASELINE:
         logger.info("no earlier model to compare with")
         return None
-    served = store.find_baseline(token, serving_dir)
+    served = tokens.find_baseline(token, serving_dir)
     if served is None:
         # Only a candidate that is served itself may ask for a version which is gone meanwhile.
-        if store.baseline_token(candidate_dir, serving_dir) != token:
+        if tokens.baseline_token(candidate_dir, serving_dir) != token:
             raise StageError(
                 f"the versions under {serving_dir} changed while this stage started; run the pipeline again"
             )

@@ -10,7 +10,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils
 
 from components.errors import StageError
-from components.model_store import signing, store
+from components.model_store import signing, store, tokens
 from components.run_parameters import SERVING_DIR
 from components.token_driver import InputArtifacts, TokenDriver
 
@@ -53,14 +53,14 @@ def already_served(model_dir: Path, base: Path, key: str | None) -> store.Versio
     try:
         if key:
             signing.check_private_key(key)
-        served = store.already_served(model_dir, base)
+        served = tokens.already_served(model_dir, base)
         return served if served and not (key and not signing.is_signed_by(served.path, key)) else None
     except signing.SigningError as error:
         raise StageError(f"serving.signing_key: {error}") from None
 
 
 def resolve_token(inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
-    """Returns the token of the push, which `store.push_token` explains.
+    """Returns the token of the push, which `tokens.push_token` explains.
 
     A version that the key has not signed is no push of this model: it is pushed again.
 
@@ -70,13 +70,13 @@ def resolve_token(inputs: InputArtifacts, exec_properties: Mapping[str, Any]) ->
         return _REFUSED
     model = artifact_utils.get_single_instance(list(inputs[standard_component_specs.MODEL_KEY]))
     model_dir, base = Path(path_utils.serving_model_path(model.uri)), serving_dir(exec_properties)
-    return store.push_token(already_served(model_dir, base, exec_properties.get(SIGNING_KEY_KEY)))
+    return tokens.push_token(already_served(model_dir, base, exec_properties.get(SIGNING_KEY_KEY)))
 
 
 class Driver(TokenDriver):
     """A cached push is used as long as the version it made is the newest."""
 
-    PROPERTY = store.PUSH_TOKEN_KEY
+    PROPERTY = tokens.PUSH_TOKEN_KEY
 
     def token(self, inputs: InputArtifacts, exec_properties: Mapping[str, Any]) -> str:
         return resolve_token(inputs, exec_properties)

@@ -11,7 +11,7 @@ from tfx.types import artifact_utils, standard_component_specs
 
 from components.dataset.contracts import ALREADY_SERVED
 from components.errors import StageError
-from components.model_store import signing, store
+from components.model_store import publishing, signing, store, tokens
 from components.pusher.driver import SIGNING_KEY_KEY, already_served, refusal, serving_dir
 
 BASELINE_MODEL_KEY: Final = "baseline_model"
@@ -74,10 +74,10 @@ class Executor(tfx_pusher.Executor):
             )
         else:
             baseline = artifact_utils.get_single_instance(input_dict[BASELINE_MODEL_KEY])
-            compared_with = baseline.get_string_custom_property(store.BASELINE_TOKEN_KEY)
-            push_token = _new_token(base, exec_properties.get(store.PUSH_TOKEN_KEY))
-            provenance = {store.PUSH_TOKEN_KEY: push_token, store.BASELINE_TOKEN_KEY: compared_with}
-            version = store.publish(
+            compared_with = baseline.get_string_custom_property(tokens.BASELINE_TOKEN_KEY)
+            push_token = _new_token(base, exec_properties.get(tokens.PUSH_TOKEN_KEY))
+            provenance = {tokens.PUSH_TOKEN_KEY: push_token, tokens.BASELINE_TOKEN_KEY: compared_with}
+            version = publishing.publish(
                 model_dir,
                 base,
                 provenance,
@@ -95,7 +95,7 @@ class Executor(tfx_pusher.Executor):
 def _remove_old_versions(base: Path, keep: int) -> None:
     """Prunes, whatever comes of it: the model is served, and a stage that failed would say that it is not."""
     try:
-        removed = store.prune(base, keep)
+        removed = publishing.prune(base, keep)
     except KeyboardInterrupt:
         # `pipeline.interrupt` remembers it, and the run ends after this stage.
         logger.warning("interrupted: old versions under %s stay until the next push", base)
@@ -112,13 +112,13 @@ def _new_token(base: Path, given: str | None) -> str:
     On Kubeflow a task gives it that has no key, and so takes a version of another signature for this push.
     """
     newest = store.newest(base)
-    taken = newest is not None and newest.provenance().get(store.PUSH_TOKEN_KEY) == given
+    taken = newest is not None and newest.provenance().get(tokens.PUSH_TOKEN_KEY) == given
     return given if given and not taken else uuid.uuid4().hex
 
 
 def _check_unchanged(model_dir: Path, base: Path, compared_with: str, key: str | None) -> None:
     """Two runs at a time: the gate's verdict is on this model against versions of then."""
-    if store.baseline_token(model_dir, base) != compared_with or already_served(model_dir, base, key):
+    if tokens.baseline_token(model_dir, base) != compared_with or already_served(model_dir, base, key):
         raise StageError(
             f"the versions under {base} changed after the model was compared with them; "
             "run the pipeline again"

@@ -142,14 +142,14 @@ def served_fingerprint(inputs: Mapping[str, Any]) -> dict[str, str]:
     Args:
         inputs: ``inputs`` of a task's ExecutorInput, as JSON: the candidate, and where models are served.
     """
-    from components.model_store import store
+    from components.model_store import store, tokens
 
     [artifact] = inputs["artifacts"]["model"]["artifacts"]
     model = Path(local_path(artifact["uri"]), store.SERVING_FORMAT)
     serving_dir = Path(inputs["parameterValues"][SERVING_DIR])
     return {
-        store.SERVED_MODEL_KEY: store.baseline_token(model, serving_dir),
-        store.PUSH_TOKEN_KEY: store.push_token(store.already_served(model, serving_dir)),
+        tokens.SERVED_MODEL_KEY: tokens.baseline_token(model, serving_dir),
+        tokens.PUSH_TOKEN_KEY: tokens.push_token(tokens.already_served(model, serving_dir)),
     }
 
 

@@ -10,7 +10,7 @@ from tfx.types import standard_artifacts
 
 from components.baseline.executor import Executor
 from components.errors import StageError
-from components.model_store import store
+from components.model_store import publishing, store, tokens
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def candidate(tmp_path: Path) -> Path:
 
 
 def push(
-    tmp_path: Path, serving_dir: Path, content: str, token: str = store.NO_BASELINE, **options: Any
+    tmp_path: Path, serving_dir: Path, content: str, token: str = tokens.NO_BASELINE, **options: Any
 ) -> int:
     model = write_candidate(tmp_path / content, content, **options)
-    return store.publish(model, serving_dir, {store.BASELINE_TOKEN_KEY: token})
+    return publishing.publish(model, serving_dir, {tokens.BASELINE_TOKEN_KEY: token})
 
 
 def run(candidate: Path, serving_dir: Path, token: str | None = None) -> standard_artifacts.Model:
@@ -49,7 +49,7 @@ def assert_empty(baseline: standard_artifacts.Model) -> None:
 def test_nothing_served_is_an_empty_baseline(candidate: Path, serving_dir: Path) -> None:
     baseline = run(candidate, serving_dir)
     assert_empty(baseline)
-    assert baseline.get_string_custom_property("baseline_token") == store.NO_BASELINE
+    assert baseline.get_string_custom_property("baseline_token") == tokens.NO_BASELINE
     assert baseline.get_string_custom_property("incomparable_version") == ""
 
 
@@ -61,7 +61,7 @@ def test_the_newest_version_is_the_baseline(candidate: Path, serving_dir: Path, 
     model = Path(baseline.uri) / "Format-Serving"
     assert store.content_fingerprint(model) == store.content_fingerprint(tmp_path / "new")
     token = baseline.get_string_custom_property("baseline_token")
-    assert store.find_baseline(token, serving_dir) == store.newest(serving_dir)
+    assert tokens.find_baseline(token, serving_dir) == store.newest(serving_dir)
     assert baseline.get_string_custom_property("obstacle") == ""
 
 
@@ -122,23 +122,23 @@ def test_models_are_compared_where_the_examples_of_one_are_those_of_the_other(
 def test_the_token_changes_with_the_newest_version_and_with_its_bytes(
     candidate: Path, serving_dir: Path, tmp_path: Path
 ) -> None:
-    tokens = [store.baseline_token(candidate, serving_dir)]
+    answers = [tokens.baseline_token(candidate, serving_dir)]
     number = push(tmp_path, serving_dir, "one")
-    tokens.append(store.baseline_token(candidate, serving_dir))
+    answers.append(tokens.baseline_token(candidate, serving_dir))
     # What came in another way than by a push, nobody can tell from what it should be.
     (serving_dir / str(number) / store.PROVENANCE_FILE).unlink()
     (serving_dir / str(number) / "variables/variables.data").write_text("changed by hand")
-    tokens.append(store.baseline_token(candidate, serving_dir))
+    answers.append(tokens.baseline_token(candidate, serving_dir))
     push(tmp_path, serving_dir, "two")
-    tokens.append(store.baseline_token(candidate, serving_dir))
-    assert len(set(tokens)) == 4
+    answers.append(tokens.baseline_token(candidate, serving_dir))
+    assert len(set(answers)) == 4
 
 
 def test_no_candidate_is_compared_with_a_version_that_is_not_what_was_pushed(
     candidate: Path, serving_dir: Path, tmp_path: Path
 ) -> None:
     number = push(tmp_path, serving_dir, "pushed")
-    token = store.baseline_token(candidate, serving_dir)
+    token = tokens.baseline_token(candidate, serving_dir)
     (serving_dir / str(number) / "variables/variables.data").write_text("pulled")
     for known in (None, token):
         with pytest.raises(
@@ -151,9 +151,9 @@ def test_a_candidate_that_is_served_asks_for_what_it_was_compared_with(
     candidate: Path, serving_dir: Path, tmp_path: Path
 ) -> None:
     earlier = push(tmp_path, serving_dir, "earlier")
-    token = store.baseline_token(candidate, serving_dir)
-    store.publish(candidate, serving_dir, {store.BASELINE_TOKEN_KEY: token})
-    assert store.baseline_token(candidate, serving_dir) == token
+    token = tokens.baseline_token(candidate, serving_dir)
+    publishing.publish(candidate, serving_dir, {tokens.BASELINE_TOKEN_KEY: token})
+    assert tokens.baseline_token(candidate, serving_dir) == token
     assert run(candidate, serving_dir, token).get_string_custom_property("version") == str(earlier)
 
 
@@ -161,10 +161,10 @@ def test_a_candidate_that_is_served_though_nobody_pushed_it_is_not_compared_with
     candidate: Path, serving_dir: Path, tmp_path: Path
 ) -> None:
     push(tmp_path, serving_dir, "earlier")
-    number = store.publish(candidate, serving_dir, {})
+    number = publishing.publish(candidate, serving_dir, {})
     (serving_dir / str(number) / store.PROVENANCE_FILE).unlink()
-    token = store.baseline_token(candidate, serving_dir)
-    assert token == store.NO_BASELINE
+    token = tokens.baseline_token(candidate, serving_dir)
+    assert token == tokens.NO_BASELINE
     assert_empty(run(candidate, serving_dir, token))
 
 
@@ -172,10 +172,10 @@ def test_a_served_candidate_whose_baseline_is_gone_is_compared_with_nothing(
     candidate: Path, serving_dir: Path, tmp_path: Path
 ) -> None:
     push(tmp_path, serving_dir, "earlier")
-    token = store.baseline_token(candidate, serving_dir)
-    store.publish(candidate, serving_dir, {store.BASELINE_TOKEN_KEY: token})
-    store.prune(serving_dir, keep=1)
-    assert store.baseline_token(candidate, serving_dir) == token
+    token = tokens.baseline_token(candidate, serving_dir)
+    publishing.publish(candidate, serving_dir, {tokens.BASELINE_TOKEN_KEY: token})
+    publishing.prune(serving_dir, keep=1)
+    assert tokens.baseline_token(candidate, serving_dir) == token
     assert_empty(run(candidate, serving_dir, token))
 
 
@@ -183,8 +183,8 @@ def test_an_answer_is_refused_when_the_versions_change_after_the_driver_looked(
     candidate: Path, serving_dir: Path, tmp_path: Path
 ) -> None:
     push(tmp_path, serving_dir, "earlier")
-    token = store.baseline_token(candidate, serving_dir)
+    token = tokens.baseline_token(candidate, serving_dir)
     push(tmp_path, serving_dir, "another")
-    store.prune(serving_dir, keep=1)
+    publishing.prune(serving_dir, keep=1)
     with pytest.raises(StageError, match="run the pipeline again"):
         run(candidate, serving_dir, token)

@@ -17,7 +17,7 @@ from conftest import png_bytes
 from emulator import pod
 from emulator.cluster import Cluster, State, TaskResult
 
-from components.model_store import store
+from components.model_store import publishing, store
 from pipeline.config import load_recipe
 from pipeline.kubeflow.spec.caching import DATA_TASK, SERVED_TASK
 from pipeline.kubeflow.spec.compile import compile_pipeline
@@ -31,7 +31,7 @@ _ALWAYS = {DATA_TASK, SERVED_TASK, "model-pushed"}
 _STAGE = """
 import json, os, pathlib, sys, uuid
 sys.path.insert(0, "/app")
-from components.model_store import store
+from components.model_store import publishing, store, tokens
 given = json.loads(sys.argv[-1])
 parameters, metadata = given["inputs"].get("parameterValues", {}), {}
 local = lambda artifact: pathlib.Path("/s3") / artifact["uri"].removeprefix("s3://")
@@ -50,10 +50,10 @@ for key, members in given["outputs"]["artifacts"].items():
         metadata["baseline_token"] = parameters["served_model"]
     if key == "pushed_model":
         model, base = local(taken("model")) / "Format-Serving", pathlib.Path(parameters["serving_dir"])
-        if not (served := store.already_served(model, base)):
+        if not (served := tokens.already_served(model, base)):
             compared = taken("baseline_model")["metadata"]["baseline_token"]
-            tokens = {"push_token": parameters["push_token"], "baseline_token": compared}
-            store.publish(model, base, tokens)
+            words = {"push_token": parameters["push_token"], "baseline_token": compared}
+            publishing.publish(model, base, words)
         metadata |= {"pushed": 1, "pushed_version": "", "pushed_destination": str(base)}
 del given["outputs"]["artifacts"]["executor-logs"]
 output = pathlib.Path(given["outputs"]["outputFile"])
@@ -193,7 +193,7 @@ def test_what_is_served_is_looked_at_in_every_run(run: RunPackage, serving: Path
     other = tmp_path / "other"
     other.mkdir()
     (other / "saved_model.pb").write_text("another model")
-    store.publish(other, serving / "toy", {})
+    publishing.publish(other, serving / "toy", {})
     assert executed(run()) == {"Baseline", "Evaluator", "ServingCheck", "Pusher", "Report"}
 
 

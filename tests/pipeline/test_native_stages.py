@@ -27,7 +27,7 @@ from components.imaging import sliding_window
 from components.imaging.reading import RGB, InputSize
 from components.imaging.resize import resize_image
 from components.imaging.sliding_window import segment_windows
-from components.model_store import store
+from components.model_store import publishing, tokens
 from components.report.data import ReportData
 from components.serving.config import ServingCheckConfig, ServingLimits
 from components.serving_check import trial
@@ -248,8 +248,8 @@ def test_as_a_baseline_it_is_measured_by_what_it_serves(
         artifact.uri = str(tmp_path / name)
     model.uri = str(models["resized"].parent)
     Path(reference.uri).mkdir()
-    number = store.publish(
-        models["native"], tmp_path / "serving", {store.BASELINE_TOKEN_KEY: store.NO_BASELINE}
+    number = publishing.publish(
+        models["native"], tmp_path / "serving", {tokens.BASELINE_TOKEN_KEY: tokens.NO_BASELINE}
     )
     BaselineExecutor().Do(
         {"model": [model]}, {"baseline_model": [reference]}, {"serving_dir": str(tmp_path / "serving")}

@@ -13,7 +13,7 @@ from signing_keys import write_keys
 from tfx.types import standard_artifacts
 
 from components.errors import StageError
-from components.model_store import signing, store
+from components.model_store import publishing, signing, store, tokens
 from components.pusher.driver import resolve_token
 from components.pusher.executor import Executor
 from components.serving.config import ServingConfig
@@ -53,7 +53,7 @@ def push(
     blessing.set_string_custom_property("current_model", approved or model.uri)
     infra_blessing = standard_artifacts.InfraBlessing()
     infra_blessing.set_int_custom_property("blessed", serves)
-    token = store.baseline_token(model_dir, serving_dir) if compared_with is None else compared_with
+    token = tokens.baseline_token(model_dir, serving_dir) if compared_with is None else compared_with
     baseline.set_string_custom_property("baseline_token", token)
     properties: dict[str, Any] = {
         "serving_dir": str(serving_dir),
@@ -88,7 +88,7 @@ def test_a_blessed_model_is_pushed_and_remembers_what_it_was_compared_with(
     version = store.newest(serving_dir)
     assert version
     assert (version.path / "saved_model.pb").read_text() == "weights"
-    assert version.provenance()["baseline_token"] == store.NO_BASELINE
+    assert version.provenance()["baseline_token"] == tokens.NO_BASELINE
     assert version.provenance()["push_token"] == "t"
     assert pushed.get_int_custom_property("pushed") == 1
     assert pushed.get_string_custom_property("pushed_version") == str(version.number)
@@ -166,7 +166,7 @@ def test_a_model_compared_with_what_is_no_longer_the_newest_is_not_pushed(
 ) -> None:
     push(tmp_path, serving_dir, "theirs")
     with pytest.raises(StageError, match="changed after the model was compared with them; run the pipeline"):
-        push(tmp_path, serving_dir, "ours", compared_with=store.NO_BASELINE)
+        push(tmp_path, serving_dir, "ours", compared_with=tokens.NO_BASELINE)
     assert len(store.versions(serving_dir)) == 1
     assert sorted(path.name for path in serving_dir.glob(".*")) == [".lock"]
 
@@ -184,7 +184,7 @@ def test_two_runs_at_a_time_push_one_model_once(
 
     monkeypatch.setattr(store, "withdrawn", withdrawn)
     with pytest.raises(StageError, match="run the pipeline again"):
-        push(tmp_path, serving_dir, compared_with=store.NO_BASELINE)
+        push(tmp_path, serving_dir, compared_with=tokens.NO_BASELINE)
     assert len(store.versions(serving_dir)) == 1
 
 
@@ -240,7 +240,7 @@ def test_a_model_is_pushed_whatever_keeps_old_versions(
     caplog: pytest.LogCaptureFixture,
     obstacle: BaseException,
 ) -> None:
-    monkeypatch.setattr(store, "prune", Mock(side_effect=obstacle))
+    monkeypatch.setattr(publishing, "prune", Mock(side_effect=obstacle))
     pushed = push(tmp_path, serving_dir)
     served = store.newest(serving_dir)
     assert served and pushed.get_string_custom_property("pushed_version") == str(served.number)
@@ -255,14 +255,14 @@ def test_a_model_is_pushed_once_it_is_served(
     caplog: pytest.LogCaptureFixture,
     obstacle: BaseException,
 ) -> None:
-    flush = store.flush
+    flush = publishing.flush
 
     def not_the_folder(path: Path) -> None:
         if path == serving_dir:
             raise obstacle
         flush(path)
 
-    monkeypatch.setattr(store, "flush", not_the_folder)
+    monkeypatch.setattr(publishing, "flush", not_the_folder)
     pushed = push(tmp_path, serving_dir)
     served = store.newest(serving_dir)
     assert served and pushed.get_string_custom_property("pushed_version") == str(served.number)

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import pytest
 
-from components.model_store.store import publish
+from components.model_store.publishing import publish
 from pipeline import serve
 
 _REPOSITORY = Path(__file__).resolve().parents[2]

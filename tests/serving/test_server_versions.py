@@ -32,7 +32,7 @@ from tensorflow_serving.apis import (
 )
 
 from components.model_store import signing
-from components.model_store.store import publish
+from components.model_store.publishing import publish
 from components.saved_model import WARMUP_FILE
 from components.serving.server import __main__ as server_main
 from components.serving.server.errors import ServingError, one_line

@@ -13,7 +13,7 @@ from conftest import png_bytes
 from running_server import decoded, image, running
 from saved_models import expected_class_ids, write_model
 
-from components.model_store import store
+from components.model_store import publishing
 from components.serving.client import Prediction, SegmentationClient
 
 _CLIENTS = 16
@@ -40,7 +40,7 @@ def test_while_versions_are_pushed_and_rolled_back_every_mask_is_that_of_the_ver
 ) -> None:
     base = tmp_path / "pets"
     models = [write_model(tmp_path / f"model-{n}", classes=_CLASSES, offset=n) for n in range(3)]
-    offsets = {store.publish(models[0], base, {}): 0}
+    offsets = {publishing.publish(models[0], base, {}): 0}
     done = threading.Event()
 
     def ask(target: str) -> list[tuple[int, Prediction]]:
@@ -61,7 +61,7 @@ def test_while_versions_are_pushed_and_rolled_back_every_mask_is_that_of_the_ver
         asking = [pool.submit(ask, f"127.0.0.1:{server.port}") for _ in range(_CLIENTS)]
         try:
             for offset in (1, 2):
-                newest = store.publish(models[offset], base, {})
+                newest = publishing.publish(models[offset], base, {})
                 offsets[newest] = offset
                 _wait_for(client, newest)
             (base / str(newest)).rename(base / f".withdrawn-{newest}")

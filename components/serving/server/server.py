@@ -168,7 +168,7 @@ class ModelServer:
 def _verify_and_load(load: Callable[[int, Path], Servable], key: str, number: int, path: Path) -> Servable:
     """Checks and loads the same files: who may write there can change them in between.
 
-    `signing.Follower` checks a copy instead.
+    `follower.Follower` checks a copy instead.
     """
     try:
         signing.verify(path, key)

@@ -25,7 +25,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
 )
 
 from components.image_mask_example_gen.inputs import DATASET_KEY, FINGERPRINT_KEY
-from components.model_store.store import PUSH_TOKEN_KEY, SERVED_MODEL_KEY
+from components.model_store.tokens import PUSH_TOKEN_KEY, SERVED_MODEL_KEY
 from components.run_parameters import DATA_PATH, SERVING_DIR
 from pipeline.kubeflow_config import PUSHER
 
