@@ -254,6 +254,7 @@ class Latency(Record):
     p50: float
     p99: float
     requests: int
+    """Of which these are the percentiles; the first is none of them."""
 
 
 class Memory(Record):

@@ -146,7 +146,7 @@ def _exceeded(report: ServingCheck, config: ServingCheckConfig) -> Iterator[str]
             yield "the server's latency could not be measured, so serving.max_latency_ms is not met"
         elif latency.p99 > config.max_latency_ms:
             yield (
-                f"an image takes {latency.p99:g} ms at the 99th percentile, "
+                f"an image takes {latency.p99:g} ms at the 99th percentile of {latency.requests} requests, "
                 f"over serving.max_latency_ms {config.max_latency_ms:g}"
             )
     if config.max_memory_mb is not None:

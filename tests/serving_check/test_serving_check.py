@@ -162,7 +162,7 @@ def test_all_that_speaks_against_a_push_is_said_at_once(
         "no warm-up request for serving_default",
         "no warm-up request for serving_pixels",
         "names the classes dark, bright · heiß, not night, day",
-        "ms at the 99th percentile, over serving.max_latency_ms 0.001",
+        "requests, over serving.max_latency_ms 0.001",
         "MB resident, over serving.max_memory_mb 1.5",
     ):
         assert [part in reason for reason in reasons].count(True) == 1, part

@@ -2,7 +2,9 @@
 
 import io
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -79,8 +81,19 @@ def test_nothing_is_said_against_a_server_that_does_all_it_must(script: Script, 
     findings = findings_on(script, tmp_path)
     assert findings.reasons == []
     assert (findings.masks, findings.same_bytes) == (7, 7)
-    assert findings.latency_ms and findings.latency_ms.requests == 6
+    assert findings.latency_ms and findings.latency_ms.requests == 5
     assert {answer.code for answer in findings.hostile_requests} == {"INVALID_ARGUMENT"}
+
+
+def test_the_very_first_request_is_not_among_those_whose_time_is_judged(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.9, *(2.0 + 0.25 * tick for tick in range(10))])
+    monkeypatch.setattr(
+        trial, "time", SimpleNamespace(perf_counter=lambda: next(clock), monotonic=time.monotonic)
+    )
+    latency = findings_on(script, tmp_path).latency_ms
+    assert latency and (latency.first, latency.p50, latency.p99) == (900, 250, 250)
 
 
 def test_wrong_masks_are_named_and_counted_and_the_rest_summed_up(script: Script, tmp_path: Path) -> None:
