@@ -292,6 +292,13 @@ class ServingCheck(Record):
     memory_mb: Memory | None = None
     hostile_requests: tuple[HostileAnswer, ...] = ()
 
+    @property
+    def measured(self) -> str:
+        """Latency and memory as far as they were measured: ``9.1 ms an image (p99 45.6), up to 621 MB``."""
+        latency, memory = self.latency_ms, self.memory_mb
+        said = [f"{latency.p50:.1f} ms an image (p99 {latency.p99:.1f})"] if latency else []
+        return ", ".join([*said, f"up to {memory.peak:.0f} MB"] if memory else said)
+
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that a reader sees the old one or the new one, never half of one."""

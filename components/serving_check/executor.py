@@ -72,10 +72,7 @@ def _log(report: ServingCheck) -> None:
     if report.load_seconds is not None:
         logger.info("the %s server was ready after %.1f s", report.server, report.load_seconds)
     logger.info("%d served masks equal those of the signature evaluate", report.masks)
-    if report.latency_ms and report.memory_mb:
-        logger.info(
-            "%.1f ms an image (p99 %.1f), up to %.0f MB",
-            *(report.latency_ms.p50, report.latency_ms.p99, report.memory_mb.peak),
-        )
+    if report.measured:
+        logger.info("%s", report.measured)
     for reason in report.reasons:
         logger.info("FAILED  %s", reason)

@@ -84,12 +84,8 @@ def _metrics_lines(metrics: Metrics, baseline: Baseline | None, ceiling: Ceiling
 
 
 def _serving_lines(check: ServingCheck) -> Iterator[str]:
-    latency, memory = check.latency_ms, check.memory_mb
-    if latency and memory:
-        yield (
-            f"Served by the {check.server} server, ready after {check.load_seconds:.1f} s: "
-            f"{latency.p50:.1f} ms an image (p99 {latency.p99:.1f}), up to {memory.peak:.0f} MB"
-        )
+    if check.measured:
+        yield f"Served by the {check.server} server, ready after {check.load_seconds:.1f} s: {check.measured}"
 
 
 def _pushed_line(summary: RunSummary) -> Line:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tfx.types import standard_artifacts
 
 from components.dataset.contracts import (
@@ -151,6 +152,22 @@ SERVED = ServingCheck(
     latency_ms=Latency(first=14.0, p50=12.04, p99=15.01, requests=100),
     memory_mb=Memory(peak=410.4),
 )
+
+
+@pytest.mark.parametrize(
+    ("missing", "measured"),
+    [
+        ({"memory_mb": None}, [": 12.0 ms an image (p99 15.0)"]),
+        ({"latency_ms": None}, [": up to 410 MB"]),
+        ({"latency_ms": None, "memory_mb": None}, []),
+    ],
+)
+def test_what_was_measured_of_the_serving_is_said_also_where_something_was_not(
+    tmp_path: Path, missing: dict[str, None], measured: list[str]
+) -> None:
+    _, lines = summary_and_lines(tmp_path, {}, serving_check=SERVED.model_copy(update=missing))
+    served = [line for line in lines if line.startswith("Served by")]
+    assert served == [f"Served by the embedded server, ready after 5.9 s{said}" for said in measured]
 
 
 def test_a_pushed_model_comes_with_what_was_measured_and_the_commands_that_use_it(tmp_path: Path) -> None:
