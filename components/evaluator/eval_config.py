@@ -1,6 +1,7 @@
 """From the recipe's thresholds and slices to TFMA's ``EvalConfig``."""
 
 import json
+from typing import Final
 
 import tensorflow_model_analysis as tfma
 from google.protobuf.wrappers_pb2 import BoolValue, DoubleValue
@@ -14,6 +15,12 @@ from components.evaluator.gate import IOU_PREFIX, UNFOUND_CLASSES, UNMEASURED_CL
 from components.evaluator.tfma_metrics import SegmentationMetrics
 from components.imaging.reading import InputSize
 from components.metrics.table import MEAN_IOU, SHOWN_MEAN_IOU
+
+_TOLERANCE: Final = 1e-9
+"""By so little an IoU may miss a bound: 0.80 - 0.81 is less than -0.01 in floating point, and a mean of ten
+times 0.3 less than 0.3."""
+_DIGITS: Final = 12
+"""Of a bound without the tolerance; beyond them is what adding and taking it away leaves."""
 
 
 def build_eval_config(
@@ -95,11 +102,21 @@ def _threshold(
 
 
 def _at_least(minimum: float) -> config_pb2.GenericValueThreshold:
-    return config_pb2.GenericValueThreshold(lower_bound=DoubleValue(value=minimum))
+    return config_pb2.GenericValueThreshold(lower_bound=DoubleValue(value=minimum - _TOLERANCE))
 
 
 def _worsens_at_most(margin: float) -> config_pb2.GenericChangeThreshold:
     """The change is the candidate's value less the served model's."""
     return config_pb2.GenericChangeThreshold(
-        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute=DoubleValue(value=-margin)
+        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER,
+        absolute=DoubleValue(value=-margin - _TOLERANCE),
     )
+
+
+def bound_of(threshold: config_pb2.GenericValueThreshold | config_pb2.GenericChangeThreshold) -> float:
+    """Returns the recipe's value again: the least or the most, or the margin with a minus."""
+    if isinstance(threshold, config_pb2.GenericChangeThreshold):
+        return -round(-threshold.absolute.value - _TOLERANCE, _DIGITS)
+    if threshold.HasField("upper_bound"):
+        return threshold.upper_bound.value
+    return round(threshold.lower_bound.value + _TOLERANCE, _DIGITS)

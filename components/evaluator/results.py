@@ -11,6 +11,7 @@ from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2, v
 from components.dataset.contracts import Baseline, Ceiling, Evaluation, GateCheck, Metrics
 from components.dataset.features import ATTRIBUTE_PREFIX
 from components.errors import StageError
+from components.evaluator.eval_config import bound_of
 from components.evaluator.gate import (
     IOU_PREFIX,
     UNFOUND_CLASSES,
@@ -189,10 +190,7 @@ def _thresholds(
                     slice_label=label,
                     metric=key.name,
                     is_change=key.is_diff,
-                    # A threshold has one bound; the other is 0.
-                    bound=bound.absolute.value
-                    if key.is_diff
-                    else bound.lower_bound.value + bound.upper_bound.value,
+                    bound=bound_of(bound),
                     passed=label not in missing and (label, key.name, key.is_diff) not in failed,
                 )
             )

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tensorflow_model_analysis.evaluators import metrics_validator
 from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
@@ -9,7 +11,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.evaluator.config import EvaluationConfig, EvaluatorSettings
-from components.evaluator.eval_config import build_eval_config
+from components.evaluator.eval_config import bound_of, build_eval_config
 from components.evaluator.tfma_metrics import SegmentationMetrics
 from components.metrics.table import MEAN_IOU, SHOWN_MEAN_IOU
 from components.run_parameters import settings_of_any_run, settings_of_run
@@ -95,6 +97,37 @@ def test_a_candidate_may_fall_by_the_margin_below_what_is_served_and_no_further(
 ) -> None:
     config = build_eval_config(EvaluationConfig(min_mean_iou=0.0, max_regression=margin), LABELS)
     assert passes(config, candidate=candidate, served=0.75) is passed
+
+
+@pytest.mark.parametrize(
+    ("candidate", "served", "passed"),
+    [(0.80, 0.81, True), (0.62, 0.63, True), (0.3 - 1e-16, 0.31, True), (0.79999, 0.81, False)],
+)
+def test_a_fall_by_the_margin_itself_passes_whatever_floating_point_makes_of_it(
+    candidate: float, served: float, passed: bool
+) -> None:
+    config = build_eval_config(EvaluationConfig(max_regression=0.01), LABELS)
+    assert passes(config, candidate=candidate, served=served) is passed
+
+
+@pytest.mark.parametrize(("below", "passed"), [(1e-16, True), (1e-7, False)])
+def test_a_mean_that_floating_point_takes_a_last_digit_from_reaches_its_threshold(
+    below: float, passed: bool
+) -> None:
+    config = build_eval_config(EvaluationConfig(min_mean_iou=0.3, max_regression=None), LABELS)
+    key = metric_types.MetricKey(name=MEAN_IOU.name, example_weighted=None)
+    verdict = metrics_validator.validate_metrics(((), {key: 0.3 - below}), config)
+    failures = [each.metric_key.name for on in verdict.metric_validations_per_slice for each in on.failures]
+    assert (MEAN_IOU.name not in failures) is passed
+
+
+@given(st.floats(0, 1).map(lambda value: round(value, 9)))
+def test_a_bound_is_told_as_the_recipe_has_it(value: float) -> None:
+    config = build_eval_config(EvaluationConfig(min_mean_iou=value, max_regression=value), LABELS)
+    of = config.metrics_specs[0].per_slice_thresholds
+    [least], [change] = (of[metric.name].thresholds for metric in (MEAN_IOU, SHOWN_MEAN_IOU))
+    assert bound_of(least.threshold.value_threshold) == value
+    assert str(-bound_of(change.threshold.change_threshold)) == str(value)
 
 
 def test_a_run_may_ask_for_another_mean_iou_and_for_nothing_else() -> None:

@@ -214,6 +214,7 @@ def test_a_better_model_passes_every_threshold(inputs: Path, tmp_path: Path) -> 
         "evaluation.allow_unmeasured_classes",
         "evaluation.min_slice_iou.species.dog",
     ]
+    assert [check.threshold for check in result.checks] == [0.5, 0.0, 0.5, 0.0, 0.0, 0.3]
     assert [check.message for check in result.checks[3:5]] == [
         "every class of the test split is found",
         "the test split has no pixel of unicorn; evaluation.allow_unmeasured_classes allows it",
