@@ -26,7 +26,7 @@ class Piece(NamedTuple):
     width: float
 
 
-def draw_thin_structures(folder: Path, *, train: int = 20, test: int = 20, side: int = 600) -> None:
+def draw_thin_structures(folder: Path, *, train: int, test: int, side: int) -> None:
     """Fills a folder with ``train`` and ``test``, each with ``images`` and ``masks`` of the same names.
 
     Pictures are ``side`` x ``side`` pixels, masks 255 on the curves and 0 elsewhere. What is drawn depends on
