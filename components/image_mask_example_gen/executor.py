@@ -13,7 +13,6 @@ from itertools import chain, repeat
 from pathlib import Path
 from threading import Event
 from typing import Any, Final, NamedTuple
-from weakref import WeakValueDictionary
 
 import apache_beam as beam
 import tensorflow as tf
@@ -39,6 +38,7 @@ from components.image_mask_example_gen.checks import (
 from components.image_mask_example_gen.class_mask import MaskReader, ReadMask
 from components.image_mask_example_gen.config import DatasetConfig
 from components.image_mask_example_gen.example import ExampleReader
+from components.image_mask_example_gen.in_process import OneInProcess
 from components.image_mask_example_gen.inputs import (
     FINGERPRINT_KEY,
     InputFiles,
@@ -79,20 +79,15 @@ class ShardPlace(NamedTuple):
     """Bytes."""
 
 
-class Failure:
+class Failure(OneInProcess):
     """Tells all workers of this process that one of them has failed.
 
-    Beam hears of it when those before that one have written all of their shards. A copy that it makes for a
-    worker within this process is the original again.
+    Beam hears of it when those before that one have written all of their shards.
     """
 
     def __init__(self) -> None:
-        self._key = uuid.uuid4().hex
+        super().__init__()
         self._happened = Event()
-        _failures[self._key] = self
-
-    def __reduce__(self) -> tuple[Callable[[str], "Failure"], tuple[str]]:
-        return _find_failure, (self._key,)
 
     def unless_happened(self, work: Callable[[], None]) -> None:
         """Does a worker's work, and tells if it fails; does nothing where another's has failed."""
@@ -103,13 +98,6 @@ class Failure:
         except BaseException:
             self._happened.set()
             raise
-
-
-_failures: Final[WeakValueDictionary[str, Failure]] = WeakValueDictionary()
-
-
-def _find_failure(key: str) -> Failure:
-    return _failures[key]
 
 
 class WriteShard(beam.DoFn):

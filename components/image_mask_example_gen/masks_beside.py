@@ -10,8 +10,7 @@ import pickle
 import signal
 import subprocess
 import sys
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -20,6 +19,7 @@ from typing import IO, Final, Self
 
 from components.errors import StageError
 from components.image_mask_example_gen.class_mask import MaskReader, ReadMask
+from components.image_mask_example_gen.in_process import OneInProcess
 from components.image_mask_example_gen.layouts.layout import Entry
 
 _COMMAND: Final = (sys.executable, "-W", "ignore", "-m", "components.image_mask_example_gen.masks_beside")
@@ -28,37 +28,32 @@ _MEMORY: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOL
 first is the most that it takes; arrays of masks with more pixels go back as before."""
 
 
-class MasksBeside:
+class MasksBeside(OneInProcess):
     """Processes for as many threads as ask at once, while a ``with`` block lasts.
 
     They end with this process, however it ends: each reads from a pipe whose other end is here alone. They
     lead sessions of their own, so that Ctrl-C reaches whoever holds them.
-
-    A copy that Beam makes for a worker within this process is the original again.
 
     Args:
       reader: Reads the masks.
     """
 
     def __init__(self, reader: MaskReader):
-        self._key = uuid.uuid4().hex
+        super().__init__()
         self._reader = pickle.dumps(reader)
         self._lock = Lock()
+        self._is_open = True
         self._all: list[MaskProcess] = []
         self._free: list[MaskProcess] = []
 
-    def __reduce__(self) -> tuple[Callable[[str], "MasksBeside"], tuple[str]]:
-        return _find, (self._key,)
-
     def __enter__(self) -> Self:
-        _open[self._key] = self
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
-            del _open[self._key]
+            self._is_open = False
         for process in self._all:
             process.end()
 
@@ -67,7 +62,7 @@ class MasksBeside:
         with self._lock:
             if self._free:
                 return self._free.pop()
-            if self._key not in _open:
+            if not self._is_open:
                 raise StageError("no masks are read any more")
             process = MaskProcess()
             self._all.append(process)
@@ -78,13 +73,6 @@ class MasksBeside:
         """Takes one back that has answered all; what an error left unread would be taken for other masks."""
         with self._lock:
             self._free.append(process)
-
-
-_open: Final[dict[str, MasksBeside]] = {}
-
-
-def _find(key: str) -> MasksBeside:
-    return _open[key]
 
 
 class MaskProcess:
