@@ -10,6 +10,7 @@ from components.image_mask_example_gen.files import (
     check_bytes,
     check_segments,
     decode,
+    is_deep_tiff,
     open_tiff,
     rejecting_damage,
     stored_orientation,
@@ -19,9 +20,7 @@ from components.imaging.deep import write_png
 from components.imaging.exif import exif_block, orientation_of, turned_back
 from components.pillow import Image
 
-_BITS_PER_SAMPLE = 258
 _PLANAR = 2
-_BYTE = 8
 _PNG_HEADER_END = 33
 
 
@@ -71,9 +70,7 @@ def deep_colors(data: bytes, picture: Image.Image, max_pixels: int) -> np.ndarra
     Raises:
       InputRejectedError: the file is damaged or, as `check_bytes` and `check_segments` see it, too large.
     """
-    tags = getattr(picture, "tag_v2", {})
-    bits = tags.get(_BITS_PER_SAMPLE, (1,))
-    if picture.format != "TIFF" or picture.mode not in ("RGB", "RGBA", "RGBX") or max(bits) <= _BYTE:
+    if picture.mode not in ("RGB", "RGBA", "RGBX") or not is_deep_tiff(picture):
         return None
     with rejecting_damage(data), open_tiff(data) as file:
         page = file.pages.first

@@ -20,7 +20,12 @@ from components.bucket import BucketPath
 from components.errors import StageError, printable
 from components.folders import check_is_file, check_machine, is_of_machine, open_file
 from components.image_mask_example_gen.report import Reason
-from components.image_mask_example_gen.tiff_segments import defect_of_segments
+from components.image_mask_example_gen.tiff_segments import (
+    JPEG_END,
+    JPEG_FILL,
+    JPEG_SCAN,
+    defect_of_segments,
+)
 from components.imaging.deep import read_png
 from components.imaging.exif import ORIENTATION, orientation_of
 from components.imaging.reading import (
@@ -46,7 +51,7 @@ _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
 MAX_FILE_BYTES: Final = 1 << 30
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_SAMPLES_PER_PIXEL = 277
+_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 258, 277
 _BYTE = 8
 _BYTES_OF_PIXEL = 16
 
@@ -60,7 +65,6 @@ _MOST_CHUNKS, _MOST_SEGMENTS = 100_000, 10_000
 """Of a PNG, and of a JPEG before its pixels."""
 
 _SCANS = re.compile(re.escape(START_OF_SCAN))
-_JPEG_START_OF_SCAN, _JPEG_END, _JPEG_FILL = 0xDA, 0xD9, 0xFF
 # In entropy-coded data 0xff is followed by a stuffed 0x00 or a restart marker; anything else ends the scan.
 _JPEG_MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7]", re.DOTALL)
 
@@ -211,9 +215,9 @@ def _segments(data: bytes) -> Iterator[int]:
     while position + 2 <= len(data):
         yield position
         marker = data[position + 1]
-        if data[position] != _JPEG_FILL or marker in (0, _JPEG_FILL):
+        if data[position] != JPEG_FILL or marker in (0, JPEG_FILL):
             position += 1
-        elif marker in (_JPEG_START_OF_SCAN, _JPEG_END):
+        elif marker in (JPEG_SCAN, JPEG_END):
             return
         else:
             position += 2 + int.from_bytes(data[position + 2 : position + 4])
@@ -254,6 +258,11 @@ def bands_left_out(picture: Image.Image) -> int:
     """Returns how many bands of an opened TIFF are not read, such as the infrared one beside RGB."""
     samples = getattr(picture, "tag_v2", {}).get(_SAMPLES_PER_PIXEL, 1)
     return max(0, samples - len(picture.getbands()))
+
+
+def is_deep_tiff(picture: Image.Image) -> bool:
+    """Whether an opened picture is a TIFF with more than 8 bits a channel, whatever Pillow makes of them."""
+    return max(getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, (1,))) > _BYTE
 
 
 def stored_orientation(data: bytes, picture: Image.Image) -> int:
@@ -393,13 +402,13 @@ def _find_jpeg_defect(data: bytes) -> tuple[Reason, str] | None:
         if data[position] != 0xFF:
             return Reason.NOT_DECODABLE, f"no marker where one should be, at byte {position:,}"
         marker = data[position + 1]
-        if marker == _JPEG_FILL:
+        if marker == JPEG_FILL:
             position += 1
             continue
-        if marker == _JPEG_END:
+        if marker == JPEG_END:
             return None
         position += 2 + int.from_bytes(data[position + 2 : position + 4])
-        if marker != _JPEG_START_OF_SCAN:
+        if marker != JPEG_SCAN:
             continue
         end_of_scan = _JPEG_MARKER_AFTER_SCAN.search(data, position)
         if end_of_scan is None:

@@ -23,10 +23,11 @@ _MOST_CHANNELS: Final = 4
 """Of PNG, JPEG and WebP, which may well be more than the TIFF says."""
 _SPARE_BYTES: Final = 4096
 
+JPEG_SCAN, JPEG_END, JPEG_FILL = 0xDA, 0xD9, 0xFF
+"""What follows 0xFF where a scan begins, at the end, and before another marker."""
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _JPEG_ALONE: Final = frozenset({1, *range(0xD0, 0xD8)})
 """Markers without a length."""
-_JPEG_SCAN, _JPEG_END, _JPEG_FILL = 0xDA, 0xD9, 0xFF
 _MOST_BYTES_BEFORE_FRAME: Final = 1 << 24
 
 _CODESTREAM: Final = b"\xff\x4f\xff\x51"
@@ -98,13 +99,13 @@ def _jpeg(part: _Part, most_bytes: int) -> _Size | None:
     position = 2
     while position + 9 <= min(len(part), _MOST_BYTES_BEFORE_FRAME):
         marker = part[position + 1]
-        if part[position] != _JPEG_FILL or marker in (0, _JPEG_FILL):
+        if part[position] != JPEG_FILL or marker in (0, JPEG_FILL):
             position += 1
         elif marker in _JPEG_ALONE:
             position += 2
         elif marker in _JPEG_FRAMES:
             return _number(part, position + 7, 2), _number(part, position + 5, 2), 1
-        elif marker in (_JPEG_SCAN, _JPEG_END):
+        elif marker in (JPEG_SCAN, JPEG_END):
             return None
         else:
             position += 2 + _number(part, position + 2, 2)

@@ -19,6 +19,7 @@ from components.image_mask_example_gen.files import (
     TIFF_SIGNATURES,
     InputRejectedError,
     check_pixels,
+    is_deep_tiff,
     naming_in_memory_error,
     open_image,
     read_file,
@@ -37,9 +38,6 @@ _AT_ONCE: Final = 1000
 _BEGINNING: Final = 1 << 16
 """Bytes that hold nearly every header."""
 _KINDS_SHOWN: Final = 3
-_BITS_PER_SAMPLE: Final = 258
-"""Of a TIFF: tag of TIFF 6.0."""
-_BYTE: Final = 8
 _SIXTEEN_BITS: Final = ("I", "I;16", "I;16B", "I;16L", "F")
 
 
@@ -252,8 +250,7 @@ def _read_header(path: Path, max_pixels: int, is_image: bool) -> Header | InputR
         if picture.format == "TIFF" and swaps_sides(orientation):
             # Of all formats, Pillow turns this one alone.
             width, height = height, width
-        bits = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
-        is_deep = is_deep_png(data) or max(bits) > _BYTE or picture.mode in _SIXTEEN_BITS
+        is_deep = is_deep_png(data) or is_deep_tiff(picture) or picture.mode in _SIXTEEN_BITS
         return Header(width, height, picture.format or "", picture.mode, orientation, is_deep)
     except InputRejectedError as rejected:
         return rejected
