@@ -11,6 +11,8 @@ from components.metrics.table import MEAN_IOU, SHOWN_MEAN_IOU
 _FEWEST_DIGITS: Final = 3
 _MOST_DIGITS: Final = 16
 """A double has no more."""
+WHOLE: Final = ".12g"
+"""Format of a number of the recipe: with all of its digits, and no more."""
 ALLOW_UNMEASURED: Final = "evaluation.allow_unmeasured_classes"
 
 IOU_PREFIX: Final = "iou/"
@@ -58,10 +60,10 @@ def explain(
     if value is None:
         message = f"{what} cannot be measured, so {setting} is not met: {absence}"
     elif threshold.is_change:
-        digits = _digits(value, baseline, -threshold.bound, threshold.passed)
+        digits = _digits(value, baseline, threshold.passed, margin=-threshold.bound)
         message = _regression_message(what, threshold, value, baseline, baseline_version, digits)
     else:
-        digits = _digits(value, threshold.bound, 0.0, threshold.passed)
+        digits = _digits(value, threshold.bound, threshold.passed)
         verdict = "reaches" if threshold.passed else "is under"
         message = f"{what} {value:.{digits}f} {verdict} {setting} {threshold.bound:.{digits}f}"
         if not threshold.passed and ceiling is not None and round(ceiling, digits) < threshold.bound:
@@ -149,15 +151,20 @@ def _regression_message(
     if baseline is None:
         return f"{what} cannot be compared: {served} could not be measured"
     verdict = "is no more than" if threshold.passed else "falls more than"
-    margin = f"{-threshold.bound:g}"
+    margin = f"{-threshold.bound:{WHOLE}}"
     return f"{what} {value:.{digits}f} {verdict} {margin} below {served} {baseline:.{digits}f}"
 
 
-def _digits(value: float, bound: float | None, margin: float, passed: bool) -> int:
-    """Returns how many digits two numbers need so that what is printed agrees with the verdict."""
+def _digits(value: float, bound: float | None, passed: bool, margin: float | None = None) -> int:
+    """Returns how many digits two numbers need so that what is printed agrees with the verdict.
+
+    Nor are they fewer than those of the recipe's number, be it the bound or the margin below it.
+    """
+    asked = Decimal(f"{bound if margin is None else margin:{WHOLE}}")
+    fewest = max(_FEWEST_DIGITS, -int(asked.as_tuple().exponent))
     if bound is not None:
-        for digits in range(_FEWEST_DIGITS, _MOST_DIGITS):
+        for digits in range(fewest, _MOST_DIGITS):
             shown, least = Decimal(f"{value:.{digits}f}"), Decimal(f"{bound:.{digits}f}")
-            if (shown >= least - Decimal(f"{margin:g}")) == passed:
+            if (shown >= least - (0 if margin is None else asked)) == passed:
                 return digits
-    return _FEWEST_DIGITS
+    return fewest

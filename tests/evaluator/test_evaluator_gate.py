@@ -87,3 +87,14 @@ def test_a_verdict_on_a_regression_follows_from_the_printed_numbers(
     printed = [Decimal(number) for number in re.findall(r"\d\.\d{3,}", said)]
     assert (printed[0] >= printed[-1] - Decimal(str(margin))) == passed
     assert ("falls more than" in said) != passed
+
+
+@given(st.floats(0, 1), st.integers(1, 9).flatmap(lambda n: st.floats(0, 1).map(lambda each: round(each, n))))
+@example(0.5114, 0.5113)
+def test_a_verdict_on_a_threshold_follows_from_the_value_beside_the_recipe_s_number(
+    value: float, bound: float
+) -> None:
+    assume(abs(value - bound) > 1e-9)
+    threshold = Threshold("", "mean_iou", is_change=False, bound=bound, passed=value >= bound)
+    check = explain(threshold, value, None, "3")
+    assert (Decimal(f"{value:.{check.digits}f}") >= Decimal(str(bound))) == check.passed

@@ -140,6 +140,24 @@ def test_a_number_that_only_just_failed_does_not_read_as_if_it_had_passed() -> N
     assert "0.7496" in text and "0.750" not in text
 
 
+@pytest.mark.parametrize(
+    ("value", "bound", "margin", "found", "asked"),
+    [
+        (0.5114, 0.5113, None, "0.5114", "at least 0.5113"),
+        (0.75, 0.5, None, "0.750", "at least 0.5"),
+        (0.6, 0.12345678, None, "0.60000000", "at least 0.12345678"),
+        (0.8497, 0.85, 0.0005, "0.8497", "at most 0.0005 below 0.8500"),
+        (0.85, 0.85, 0.0, "0.850", "at most 0 below 0.850"),
+    ],
+)
+def test_what_is_found_has_no_fewer_digits_than_what_is_asked_for(
+    value: float, bound: float, margin: float | None, found: str, asked: str
+) -> None:
+    limit = bound if margin is None else -margin
+    check = explain(Threshold("", "mean_iou", margin is not None, limit, passed=True), value, bound, "3")
+    assert f" {found} {asked} evaluation." in Page(render(known_run(checks=(check,)))).text
+
+
 def test_a_model_that_only_cannot_be_served_is_not_called_bad() -> None:
     data = known_run(known_summary(outcome="rejected", reasons=("the server ended",)))
     assert "good enough, but it cannot be served" in Page(render(data)).text
