@@ -25,6 +25,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,8 +35,8 @@ from components.run_parameters import SERVING_DIR
 from pipeline import interrupt
 from pipeline.command_line import command_parser
 from pipeline.failures import exits_are_failures, explain_failure
-from pipeline.kubeflow import in_bucket, shared_dir
-from pipeline.kubeflow.executor_input import PUSHED_MODEL
+from pipeline.kubeflow import contents, in_bucket, shared_dir
+from pipeline.kubeflow.executor_input import PUSHED_MODEL, artifacts
 from pipeline.kubeflow.training import follow, worker
 from pipeline.kubeflow.uris import local_path
 
@@ -141,10 +142,14 @@ def served_fingerprint(inputs: Mapping[str, Any]) -> dict[str, str]:
 
     Args:
         inputs: ``inputs`` of a task's ExecutorInput, as JSON: the candidate, and where models are served.
+
+    Raises:
+        StageError: the candidate is not what was trained, or the served model not what was pushed.
     """
     from components.model_store import store, tokens
 
     [artifact] = inputs["artifacts"]["model"]["artifacts"]
+    contents.require_whole("model", artifact["uri"], artifact.get("metadata", {}))
     model = Path(local_path(artifact["uri"]), store.SERVING_FORMAT)
     serving_dir = Path(inputs["parameterValues"][SERVING_DIR])
     return {
@@ -192,6 +197,8 @@ def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
         except json_format.ParseError as error:
             raise StageError(f"--{flag} is not the JSON of a {message.DESCRIPTOR.name}: {error}") from error
 
+    for key, artifact in artifacts(executor_input.inputs.artifacts):
+        contents.require_whole(key, artifact.uri, json_format.MessageToDict(artifact.metadata))
     configure_tfxio()
     adapted = argparse.Namespace(**vars(args))
     declared = declare(executor_input, inputs_spec, outputs_spec)
@@ -216,7 +223,10 @@ def _run_executor(args: argparse.Namespace, beam_args: list[str]) -> None:
 
     output_file = Path(executor_input.outputs.output_file)
     output = json_format.Parse(output_file.read_text(), pipeline_spec_pb2.ExecutorOutput())
-    output_file.write_text(json_format.MessageToJson(publish(output, executor_input)))
+    published = publish(output, executor_input)
+    look = partial(in_bucket.files, beam_args=beam_args) if args.in_bucket else contents.local_files
+    contents.add_notes(published, look)
+    output_file.write_text(json_format.MessageToJson(published))
 
 
 def _tidy_up() -> None:

@@ -69,6 +69,21 @@ def new_outputs(given: "ExecutorInput", beam_args: Sequence[str]) -> Iterator["E
         raise
 
 
+def files(uri: str, beam_args: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Yields name and bytes of an artifact's files, as `contents.local_files` does of the launcher's copies.
+
+    Args:
+        uri: the artifact's.
+        beam_args: Beam's command line, which may say whose rights to use.
+    """
+    from apache_beam.io.gcp.gcsio import GcsIO
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    bucket = GcsIO(pipeline_options=PipelineOptions(list(beam_args)))
+    for name, size in bucket.list_files(f"{uri}/"):
+        yield name.removeprefix(f"{uri}/"), size
+
+
 def _remove(bucket: "GcsIO", folder: str, ending: str = "") -> None:
     """Removes the objects below a folder whose names end so."""
     names = [name for name, _ in bucket.list_files(f"{folder}/") if name.endswith(ending)]

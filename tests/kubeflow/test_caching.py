@@ -32,6 +32,7 @@ _STAGE = """
 import json, os, pathlib, sys, uuid
 sys.path.insert(0, "/app")
 from components.model_store import publishing, store, tokens
+from pipeline.kubeflow import contents
 given = json.loads(sys.argv[-1])
 parameters, metadata = given["inputs"].get("parameterValues", {}), {}
 local = lambda artifact: pathlib.Path("/s3") / artifact["uri"].removeprefix("s3://")
@@ -46,6 +47,7 @@ for key, members in given["outputs"]["artifacts"].items():
     folder.mkdir(parents=True)
     (folder / "saved_model.pb").write_text(str(uuid.uuid4()))
     artifact["metadata"] = metadata
+    metadata[contents.NOTE] = contents._note(contents.local_files(artifact["uri"]))
     if key == "baseline_model":
         metadata["baseline_token"] = parameters["served_model"]
     if key == "pushed_model":
@@ -107,12 +109,16 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, code: Path, data: Path, 
     )
 
     def run(
-        image: str = _DIGESTS[0], overrides: tuple[str, ...] = (), **parameters: Any
+        image: str = _DIGESTS[0],
+        overrides: tuple[str, ...] = (),
+        fails: frozenset[str] = frozenset(),
+        **parameters: Any,
     ) -> dict[str, TaskResult]:
         recipe = load_recipe(str(recipe_file), "/data", overrides, runs_here=False)
         package = compile_pipeline(recipe, image=image, pipeline_root="s3://artifacts/toy")
         results = cluster.run(without_work(package.to_yaml()), parameters)
-        assert not {name: result.log for name, result in results.items() if result.state is State.FAILED}
+        failed = {name: result.log for name, result in results.items() if result.state is State.FAILED}
+        assert failed.keys() == fails, failed
         return results
 
     return run
@@ -195,6 +201,15 @@ def test_what_is_served_is_looked_at_in_every_run(run: RunPackage, serving: Path
     (other / "saved_model.pb").write_text("another model")
     publishing.publish(other, serving / "toy", {})
     assert executed(run()) == {"Baseline", "Evaluator", "ServingCheck", "Pusher", "Report"}
+
+
+def test_a_model_that_the_cache_has_and_the_bucket_has_not_ends_the_run(
+    run: RunPackage, tmp_path: Path
+) -> None:
+    model = Path(run()["Trainer"].outputs["model"].uri.removeprefix("s3://"))
+    shutil.rmtree(tmp_path / "cluster/objects" / model)
+    results = run(fails=frozenset({SERVED_TASK}))
+    assert f"failed: model: objects below s3://{model} have gone or changed" in results[SERVED_TASK].log
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +201,59 @@ def test_the_evaluators_verdict_names_both_models(roots: Path, names: tuple[str 
     assert metadata["current_model"] == "gs://bucket/model"
     assert metadata["current_model_id"] == (names[0] or "gs://bucket/model")
     assert metadata["baseline_model_id"] == (names[1] or "gs://bucket/baseline_model")
+
+
+def _written(roots: Path) -> dict[str, Any]:
+    """Runs `Writer`; returns its output file's artifacts by key."""
+    keys = ["examples", "blessing"]
+    outputs = {key: _artifact(f"s3://bucket/run/{key}") for key in keys}
+    executor_input = {"outputs": {"outputFile": str(roots / "output.json"), "artifacts": outputs}}
+    assert _run("Writer", executor_input, None, _spec(keys)) == 0
+    artifacts: dict[str, Any] = json.loads((roots / "output.json").read_text())["artifacts"]
+    return artifacts
+
+
+def _read(roots: Path, artifacts: dict[str, Any]) -> int:
+    executor_input = {
+        "inputs": {"artifacts": artifacts},
+        "outputs": {"outputFile": str(roots / "output.json")},
+    }
+    return _run("Reader", executor_input, _spec([*artifacts]))
+
+
+def _lose_a_file(folder: Path) -> None:
+    (folder / "Split-test/data_tfrecord-00001-of-00002.gz").unlink()
+
+
+def _grow_a_file(folder: Path) -> None:
+    (folder / "Split-test/data_tfrecord-00001-of-00002.gz").write_bytes(b"other records")
+
+
+@pytest.mark.parametrize("harm", [_lose_a_file, _grow_a_file, shutil.rmtree])
+def test_what_is_left_of_an_artifact_is_not_taken_for_all_of_it(
+    roots: Path, harm: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = _written(roots)
+    harm(roots / "s3/bucket/run/examples")
+    assert _read(roots, written) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("failed: examples: objects below s3://bucket/run/examples have gone or changed")
+    assert "(made: 2 files, 14 bytes, " in error and "--no-cache" in error and error.count("\n") == 1
+    # A run that the cache answers for the most part begins with this task.
+    inputs = {"parameterValues": {"serving_dir": str(roots)}, "artifacts": {"model": written["examples"]}}
+    asked = {"inputs": inputs, "outputs": {"outputFile": str(roots / "answers.json")}}
+    assert entrypoint.main(["--fingerprint_served", json.dumps(asked)]) == 1
+    assert capsys.readouterr().err.startswith(
+        "failed: model: objects below s3://bucket/run/examples have gone"
+    )
+
+
+def test_an_artifact_that_is_whole_or_was_never_more_is_read(roots: Path) -> None:
+    written = _written(roots)
+    # The object store keeps no folder without a file.
+    (roots / "s3/bucket/run/blessing").rmdir()
+    imported = {"ingestion": _artifact("s3://bucket/imported")}
+    assert _read(roots, {**written, **imported}) == 0
 
 
 def _reading(roots: Path, **properties: str) -> dict[str, Any]:

@@ -1,16 +1,17 @@
 """Outputs of a stage that works in a bucket: each attempt's are its own, and nothing stays that is none."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.api_core.exceptions import Forbidden
 from google.protobuf import json_format
-from kfp.pipeline_spec.pipeline_spec_pb2 import ExecutorInput
+from kfp.pipeline_spec.pipeline_spec_pb2 import ExecutorInput, ExecutorOutput
 
 from components.errors import StageError
-from pipeline.kubeflow import in_bucket, uris
+from pipeline.kubeflow import contents, in_bucket, uris
 
 RUN = "gs://bucket/run/Transform/1"
 
@@ -62,6 +63,23 @@ def test_an_attempt_writes_below_its_outputs_place_and_leaves_files_alone(
     # The launcher records what is on the pod's disk, and has nothing to upload.
     folder = tmp_path / "gcs" / uri.removeprefix("gs://")
     assert folder.is_dir() and not list(folder.iterdir())
+
+
+def test_a_note_of_objects_is_that_of_the_launchers_copies(bucket: type[Bucket], tmp_path: Path) -> None:
+    uri = f"{RUN}/graph/attempt-1"
+    names = ("saved_model.pb", "assets/a")
+    bucket.names |= {f"{uri}/{name}" for name in names} | {f"{uri}0/b"}
+    for name in names:
+        copy = tmp_path / "gcs" / uri.removeprefix("gs://") / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.touch()
+    output = json_format.ParseDict({"artifacts": {"graph": {"artifacts": [{"uri": uri}]}}}, ExecutorOutput())
+    contents.add_notes(output, partial(in_bucket.files, beam_args=[]))
+    metadata = json_format.MessageToDict(output.artifacts["graph"].artifacts[0].metadata)
+    contents.require_whole("graph", uri, metadata)
+    copy.unlink()
+    with pytest.raises(StageError, match=r"^graph: .* \(made: 2 files, 0 bytes, \w+; left: 1 files, "):
+        contents.require_whole("graph", uri, metadata)
 
 
 def test_what_an_attempt_before_has_left_goes_and_nothing_else(bucket: type[Bucket]) -> None:

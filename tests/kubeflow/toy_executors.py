@@ -57,6 +57,16 @@ class Reader(base_executor.BaseExecutor):
         seen["exec_properties"] = exec_properties
 
 
+class Writer(base_executor.BaseExecutor):
+    """Writes two files into its Examples, and nothing into its verdict."""
+
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
+        folder = Path(output_dict["examples"][0].uri, "Split-test")
+        folder.mkdir()
+        for number in range(2):
+            (folder / f"data_tfrecord-0000{number}-of-00002.gz").write_bytes(b"records")
+
+
 class Stuck(base_executor.BaseExecutor):
     """Starts a process, and then waits in native code, which answers no signal, for what never comes."""
 
