@@ -17,11 +17,12 @@ def test_cpu_and_gpu_serve_the_newest_version() -> None:
         assert model.model_version_policy.latest.num_versions == 1 and not model.version_labels
 
 
-def test_canary_serves_exactly_the_versions_that_have_a_label() -> None:
+def test_canary_serves_the_versions_that_have_a_label() -> None:
+    """Others, too, while one is loaded to which a label is to move: a label in use moves only then."""
     canary = build(SERVING / "overlays/canary")
     [model] = canary.models
     assert model.version_labels.keys() == {"stable", "canary"}
-    assert set(model.version_labels.values()) == set(model.model_version_policy.specific.versions)
+    assert {*model.version_labels.values()} <= {*model.model_version_policy.specific.versions}
     assert canary.flags["allow_version_labels_for_unavailable_models"] == "true"
 
 
