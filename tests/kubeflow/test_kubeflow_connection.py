@@ -15,7 +15,7 @@ from command import PUSHED, Command, in_this_process, submission
 from fake_kfp import FakeKfp, Step
 from werkzeug import Request
 
-from pipeline.kubeflow.client import transport
+from pipeline.kubeflow.client import backend, transport
 
 
 @pytest.fixture
@@ -257,6 +257,42 @@ def test_options_that_lead_nowhere_are_told_before_anybody_is_asked(
 
     assert finished.code == 2 and says in one_line(finished.err)
     assert not fake.requests
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://evil.example/steal?x.googleusercontent.com",
+        "https://evil.example/x.googleusercontent.com/",
+        "https://evil.example\\@x.googleusercontent.com",
+        "https://evilgoogleusercontent.com",
+        "http://x.googleusercontent.com",
+    ],
+)
+def test_a_google_token_is_sent_to_googles_proxy_alone(
+    command: Command, fake: FakeKfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """By itself kfp looks at the address's end alone, and then passes over the token that it was given."""
+    monkeypatch.setattr("kfp.client.auth.get_gcp_access_token", lambda: pytest.fail("asked for a token"))
+    token = tmp_path / "token"
+    token.write_text("secret")
+
+    finished = command(*submission(fake)[:-1], address, "--token-file", token)
+
+    assert finished.code == 2
+    assert "kfp would send a Google access token there" in one_line(finished.err)
+
+
+def test_googles_proxy_gets_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked(Exception):
+        pass
+
+    def ask() -> None:
+        raise Asked
+
+    monkeypatch.setattr("kfp.client.auth.get_gcp_access_token", ask)
+    with pytest.raises(Asked):
+        backend.connect(transport.Access(host="https://x-dot-europe.pipelines.googleusercontent.com"))
 
 
 def test_a_token_with_a_byte_order_mark_is_refused(command: Command, fake: FakeKfp, tmp_path: Path) -> None:
