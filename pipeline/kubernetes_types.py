@@ -14,12 +14,14 @@ _TAKEN_VOLUMES: Final = (
     *("dot-local-scratch", "dot-cache-scratch", "dot-config-scratch"),
     # The certificates of a cluster's own authority, as 2.16 and newer, 2.15 and older backends call them.
     *("custom-ca", "ca-secret", "ca-bundle"),
+    # Of the development branch of 3.0, which has no ML Metadata.
+    *("kfp-launcher-token", "kfp-launcher-config"),
     *("var-run-argo", "tmp-dir-argo", "input-artifacts", "argo-env-config"),
 )
 """This project's own, KFP's (as its mounts) and Argo's (``workflow/controller/workflowpod.go``)."""
 _TAKEN_MOUNTS: Final = (
     *("/s3", "/gcs", "/minio", "/.local", "/.cache", "/.config", "/kfp-launcher", "/kfp/certs"),
-    *("/var/run/argo", "/argo/config"),
+    *("/var/run/secrets/kfp", "/etc/kfp/launcher-config", "/var/run/argo", "/argo/config"),
 )
 """KFP's (``addContainerExecutorTemplate`` and ``ConfigureCustomCABundle`` in the backend's
 ``v2/compiler/argocompiler/{container,common}.go``) and Argo's."""

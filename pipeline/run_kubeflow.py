@@ -8,7 +8,8 @@
 
 Ends with 0 if a model was pushed (without --wait: if the run was started), 3 if the gate or the serving check
 refused it, 1 if a stage failed or the run was cancelled, 2 if the command, the recipe, the connection or the
-authentication is wrong, 130 if it was interrupted or --timeout is over; a run that was started goes on then.
+authentication is wrong, or the backend is of a kind that tells of no stages, 130 if it was interrupted or
+--timeout is over; a run that was started goes on then.
 """
 
 import argparse
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pipeline.kubeflow.spec.package import Package
 
 _GATES = ("Evaluator", "ServingCheck")
-_EXIT_CODES = {"pushed": 0, "failed": 1, "canceled": 1, "rejected": 3}
+_EXIT_CODES = {"pushed": 0, "failed": 1, "canceled": 1, "unknown": USAGE, "rejected": 3}
 
 Say = Callable[[str], None]
 
@@ -179,6 +180,10 @@ def _conclude(backend: "Backend", run: Any, stages: Collection[str], say: Say) -
         case waiting.Outcome.REJECTED:
             say("Refused, nothing was pushed")
             asked = _GATES
+        case waiting.Outcome.UNKNOWN:
+            say("The run succeeded; whether a model was pushed is unknown: this Kubeflow tells of no stages")
+            say("  In the user interface model-pushed says it: succeeded, or skipped")
+            asked = [*_GATES, MODEL_PUSHED]
         case waiting.Outcome.CANCELED:
             match waiting.has_pushed(run):
                 case True:

@@ -63,6 +63,17 @@ def test_the_version_that_was_pushed_is_told(command: Command, fake: FakeKfp) ->
     assert "  model-pushed: version 7 is served from /serving/pets/7" in finished.out.splitlines()
 
 
+def test_what_a_backend_without_tasks_does_not_tell_is_not_called_a_failure(
+    command: Command, fake: FakeKfp
+) -> None:
+    fake.script, fake.tells_of_tasks = [PUSHED], False
+
+    finished = command(*submission(fake, "--wait"))
+
+    assert finished.code == 2
+    assert "The run succeeded; whether a model was pushed is unknown" in finished.out
+
+
 def test_a_refused_model_ends_with_3(command: Command, fake: FakeKfp) -> None:
     fake.script = [REFUSED]
 

@@ -61,7 +61,10 @@ def test_a_stage_says_less_and_less_general_things_last() -> None:
         ("volumes=[{claim: my.claim, mount_path: /serving}]", ("kubeflow.volumes.0.claim", "'my.claim'")),
         *(
             (f"volumes=[{{claim: {name}, mount_path: /serving}}]", (f"'{name}'", "another volume"))
-            for name in ("shared-memory", "kfp-launcher", "custom-ca", "ca-secret", "argo-env-config")
+            for name in (
+                *("shared-memory", "kfp-launcher", "kfp-launcher-token", "kfp-launcher-config"),
+                *("custom-ca", "ca-secret", "argo-env-config"),
+            )
         ),
         ("signing_secret=model.signing", ("kubeflow.signing_secret is 'model.signing'", "63 lower-case")),
         (f"signing_secret={'a' * 64}", ("kubeflow.signing_secret", "63 lower-case")),
@@ -72,7 +75,10 @@ def test_a_stage_says_less_and_less_general_things_last() -> None:
         ("volumes=[{claim: a, mount_path: serving}]", ("kubeflow.volumes.0.mount_path", "absolute")),
         *(
             (f"volumes=[{{claim: a, mount_path: {path}}}]", ("kubeflow.volumes.0.mount_path", "Argo mounts"))
-            for path in ("/s3", "/kfp/certs", "/argo/config", "/var/run/argo")
+            for path in (
+                *("/s3", "/kfp/certs", "/var/run/secrets/kfp", "/etc/kfp/launcher-config"),
+                *("/argo/config", "/var/run/argo"),
+            )
         ),
         ("volumes=[{claim: a, mount_path: /serving, sub_path: ../b}]", ("sub_path", "without ..")),
         ("serving_root=/serving/../data", ("kubeflow.serving_root", "without . and ..")),

@@ -28,6 +28,8 @@ class Outcome(Enum):
     REJECTED = "rejected"
     FAILED = "failed"
     CANCELED = "canceled"
+    UNKNOWN = "unknown"
+    """It succeeded, and the backend tells of no tasks."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,10 @@ def verdict(run: Run) -> Outcome:
         return Outcome.CANCELED
     if run.state != "SUCCEEDED":
         return Outcome.FAILED
-    task = _tasks(run).get(MODEL_PUSHED)
+    tasks = _tasks(run)
+    if not tasks:
+        return Outcome.UNKNOWN
+    task = tasks.get(MODEL_PUSHED)
     match task.state if task else None:
         case "SUCCEEDED":
             return Outcome.PUSHED
@@ -146,6 +151,8 @@ def verdict(run: Run) -> Outcome:
 def has_pushed(run: Run) -> bool | None:
     """Tells whether a model was pushed, however the run ended; None where only the Pusher's log knows."""
     tasks = _tasks(run)
+    if not tasks:
+        return None
     pushed, driver, pusher = (
         task.state if task else None
         for task in map(tasks.get, (MODEL_PUSHED, f"{MODEL_PUSHED}{_DRIVER}", PUSHER))
@@ -172,7 +179,8 @@ def failures(run: Run, stages: Collection[str]) -> dict[str, str]:
         return found
     if run.state == "SUCCEEDED":
         return {_ROOT: f"the run ended without a state of {MODEL_PUSHED}, its verdict"}
-    return {_ROOT: f"the run failed outside its stages{_reason(run.error)}"}
+    where = "outside its stages" if _tasks(run) else "and Kubeflow tells of no stages"
+    return {_ROOT: f"the run failed {where}{_reason(run.error)}"}
 
 
 def nodes(run: Run, stage: str) -> list[str]:
