@@ -173,7 +173,8 @@ class ReportData(Record):
     resamples: int = 0
     """Of the bootstrap; 0 where there was none."""
     moved_pixels: int = 0
-    """Pixels to which the prediction made for this page gives another class than the evaluation's."""
+    """At least so many pixels get another class of the prediction made for this page than of the
+    evaluation's: of those that changed places in the confusion matrix only the difference shows."""
     history: TrainingHistory | None = None
     gallery: tuple[GalleryItem, ...] = ()
     statistics: DatasetStatistics | None = None

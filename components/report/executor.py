@@ -134,7 +134,7 @@ def _with_intervals(known: ReportData, predictions: Predictions) -> ReportData:
             "intervals": intervals.metrics if intervals else {},
             "slices": {name: _slice(name, predictions) for name in known.summary.slices},
             "resamples": RESAMPLES if intervals else 0,
-            # A pixel that moved is missing in one cell and too many in another.
+            # A pixel that moved is missing in one cell and too many in another, unless one took its place.
             "moved_pixels": int(np.abs(predictions.confusion - np.array(known.confusion)).sum()) // 2,
         }
     )

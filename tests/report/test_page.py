@@ -306,6 +306,18 @@ def test_intervals_of_classes_and_slices_that_few_images_show_are_marked() -> No
     assert "*" not in page(30)
 
 
+def test_shares_say_that_ignored_pixels_do_not_count_and_moved_pixels_that_more_may_have_moved() -> None:
+    split = Split(
+        name="test", examples=9, class_pixels=(30, 10, 0), ignored_pixels=60, class_images=(9, 9, 0)
+    )
+    statistics = DatasetStatistics(splits=(split,), fingerprint="f00d")
+    text = Page(render(known_run(statistics=statistics, moved_pixels=5))).text
+    assert "Ignored pixels" in text and "test 9 – – 60 %" in text
+    assert "pixels that count (ignored ones do not)" in text and "sky 75 % 9" in text
+    assert "its share of the pixels that count" in text
+    assert "and at least 5 pixels fell into another class" in text
+
+
 def test_images_in_two_splits_are_named() -> None:
     shared = ReportedPicture(members=(("train", "a.jpg"), ("test", "b.jpg")))
     data = known_run(shared_count=3, shared_pictures=(shared,))
