@@ -74,7 +74,7 @@ def _trainer_input(workdir: Path, data: Path, side: int) -> np.ndarray:
     import tensorflow_transform as tft
 
     from components.imaging.reading import InputSize
-    from components.trainer import data as trainer_data
+    from components.trainer.decoding import count_examples, raw_pairs
     from components.trainer.pictures import EqualPictures
 
     [graph] = (workdir / "artifacts/Transform/transform_graph").iterdir()
@@ -82,8 +82,8 @@ def _trainer_input(workdir: Path, data: Path, side: int) -> np.ndarray:
     size = InputSize(side, side, "stretch")
     with tempfile.TemporaryDirectory() as root:
         started = _now()
-        count = trainer_data.count_examples(files)
-        pairs = trainer_data.raw_pairs(files, tft.TFTransformOutput(str(graph)), size, 3)
+        count = count_examples(files)
+        pairs = raw_pairs(files, tft.TFTransformOutput(str(graph)), size, 3)
         EqualPictures(
             pairs.batch(_BATCH).as_numpy_iterator, count, (side, side, 3), Path(root, "pixels")
         ).fill()

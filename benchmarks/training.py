@@ -127,7 +127,7 @@ def fit_trainer(network: keras.Model, batches: Any, steps: int) -> EpochTimer:
 
 def trainer_batches(settings: TrainerSettings, pictures: Pictures, steps: int, augmented: bool = True) -> Any:
     """Returns at least ``steps`` batches as the Trainer would train on, their pixels cached."""
-    from components.trainer.data import augmentation, training_batches, window_batches
+    from components.trainer.batches import augmentation, training_batches, window_batches
     from components.trainer.pictures import EqualPictures
 
     batch = settings.training.batch_size

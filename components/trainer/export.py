@@ -21,7 +21,7 @@ from components.imaging.resize import Answer, resize_image, restore_class_ids
 from components.imaging.sliding_window import segment_windows
 from components.saved_model import WARMUP_FILE
 from components.serving.config import ServingLimits
-from components.trainer.data import unpack_pixels
+from components.trainer.decoding import unpack_pixels
 
 _VERSIONS_OF = ("tfx", "tensorflow", "keras", "tensorflow-transform")
 

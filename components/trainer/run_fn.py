@@ -12,7 +12,8 @@ from components.serving.config import ServingLimits
 from components.trainer.batch_statistics import PopulationStatistics
 from components.trainer.checkpoints import Checkpoints, LeavesOutUncounted
 from components.trainer.config import Constants, TrainerSettings, untrained_classes
-from components.trainer.data import Examples, read_constants
+from components.trainer.data import Examples
+from components.trainer.decoding import read_constants
 from components.trainer.directory import PIXELS, training_directory
 from components.trainer.distribution import check_same_start, is_chief, replicated, training_strategy
 from components.trainer.export import export

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from components.trainer.batch_statistics import PopulationStatistics
+from components.trainer.batches import statistics_batches
 from components.trainer.checkpoints import IOU, Checkpoints
-from components.trainer.data import statistics_batches
 from components.trainer.optimizers import ValidateAveragedWeights, build_optimizer, phases
 from components.trainer.training_config import TrainingConfig
 from models.batch_statistics import batch_moments, set_population_statistics

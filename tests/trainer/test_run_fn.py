@@ -30,11 +30,11 @@ from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.imaging.decode import decode_image
 from components.imaging.reading import InputSize, Reading
-from components.trainer import data, network
+from components.trainer import network
 from components.trainer import run_fn as trainer
 from components.trainer.checkpoints import IOU, Checkpoints
 from components.trainer.config import Constants, TrainerSettings
-from components.trainer.data import read_constants
+from components.trainer.decoding import raw_pairs, read_constants
 from components.trainer.model_config import ModelConfig
 from components.trainer.network import with_test_time_augmentation
 from components.trainer.progress_callback import Progress
@@ -173,9 +173,9 @@ def test_training_and_serving_see_the_same_pixels_bit_for_bit(
     """Through the training input pipeline and through the model's own graph, after normalisation."""
     size = InputSize(16, 24, "letterbox")
     graph = tft.TFTransformOutput(str(transform_run.graph))
-    constants = data.read_constants(graph)
+    constants = read_constants(graph)
     files = [str(path) for path in (transform_run.examples / "Split-val").iterdir()]
-    trained_on = np.stack([image for image, _ in data.raw_pairs(files, graph, size, 3).as_numpy_iterator()])
+    trained_on = np.stack([image for image, _ in raw_pairs(files, graph, size, 3).as_numpy_iterator()])
     normalise = keras.layers.Rescaling(list(constants.pixel_scale), list(constants.pixel_offset))
 
     model = tf.saved_model.load(str(exported / "model"))

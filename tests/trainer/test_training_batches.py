@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from components.errors import StageError
 from components.imaging.reading import Reading
-from components.trainer.data import Pair, augmentation, training_batches, whole_pairs
+from components.trainer.batches import augmentation, training_batches, whole_pairs
+from components.trainer.decoding import Pair
 from components.trainer.pictures import EqualPictures
 from components.trainer.training_config import AugmentationConfig
 

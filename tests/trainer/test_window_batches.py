@@ -12,8 +12,9 @@ from components.dataset.labels import LabelSet
 from components.errors import StageError
 from components.imaging.reading import InputSize
 from components.trainer import data
+from components.trainer.batches import grid_pairs, window_batches
 from components.trainer.config import Constants, TrainerSettings
-from components.trainer.data import Examples, grid_pairs, window_batches
+from components.trainer.data import Examples
 from components.trainer.model_config import ModelConfig
 from components.trainer.network import build_network, compile_network
 from components.trainer.optimizers import build_optimizer, phases

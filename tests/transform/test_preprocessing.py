@@ -13,7 +13,7 @@ from components.dataset import features, transformed
 from components.imaging.decode import decode_image
 from components.imaging.reading import InputSize, Reading
 from components.imaging.resize import resize_image, resize_mask
-from components.trainer import data
+from components.trainer.decoding import materialized_pairs, raw_pairs, read_constants
 from components.transform.config import TransformConfig
 from components.transform.preprocessing import preprocessing_fn
 
@@ -31,7 +31,7 @@ def files(directory: Any, split: str) -> list[str]:
 
 
 def test_class_pixels_are_counted_over_train_alone_without_ignored_ones(run: TransformRun) -> None:
-    constants = data.read_constants(tft.TFTransformOutput(str(run.graph)))
+    constants = read_constants(tft.TFTransformOutput(str(run.graph)))
     expected = [
         sum(int((pair.class_ids == class_id).sum()) for pair in run.pairs["train"]) for class_id in (0, 1)
     ]
@@ -40,7 +40,7 @@ def test_class_pixels_are_counted_over_train_alone_without_ignored_ones(run: Tra
 
 def test_dataset_moments_normalise_the_training_pixels(run: TransformRun) -> None:
     """An independent mean and deviation over every resized training pixel, padding left out."""
-    constants = data.read_constants(tft.TFTransformOutput(str(run.graph)))
+    constants = read_constants(tft.TFTransformOutput(str(run.graph)))
     pixels = np.concatenate([without_padding(pair) for pair in run.pairs["train"]]).astype(np.float64)
     np.testing.assert_allclose(constants.pixel_scale, 1 / pixels.std(0), rtol=1e-4)
     np.testing.assert_allclose(constants.pixel_offset, -pixels.mean(0) / pixels.std(0), rtol=1e-4)
@@ -53,20 +53,20 @@ def without_padding(pair: Pair) -> np.ndarray:
 
 
 def test_pixels_are_those_of_resizing_the_files_by_hand(run: TransformRun) -> None:
-    pairs = data.raw_pairs(files(run.examples, "val"), tft.TFTransformOutput(str(run.graph)), SIZE, 3)
+    pairs = raw_pairs(files(run.examples, "val"), tft.TFTransformOutput(str(run.graph)), SIZE, 3)
     assert_equal(list(pairs.as_numpy_iterator()), run.pairs["val"])
 
 
 def test_materialised_pixels_equal_those_made_on_the_fly(run: TransformRun) -> None:
     assert_equal(
-        list(data.materialized_pairs(files(run.transformed, "val"), SIZE, 3).as_numpy_iterator()),
+        list(materialized_pairs(files(run.transformed, "val"), SIZE, 3).as_numpy_iterator()),
         run.pairs["val"],
     )
 
 
 def test_native_pictures_are_scaled_and_materialised(run_transform: RunTransform) -> None:
     run = run_transform(height=16, width=24, resize="native", scale=0.4, materialize=True)
-    pairs = data.materialized_pairs(files(run.transformed, "val"), SCALED, 3)
+    pairs = materialized_pairs(files(run.transformed, "val"), SCALED, 3)
     for (image, class_ids), pair in zip(pairs.as_numpy_iterator(), run.pairs["val"], strict=True):
         height, width = (round(0.4 * side) for side in pair.class_ids.shape)
         # As a picture that is stretched to that size.
