@@ -3,11 +3,11 @@
 import faulthandler
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import fake_kfp
 import kfp
 import pytest
 from fake_kfp import FakeKfp, Step
@@ -45,11 +45,18 @@ class Finished(NamedTuple):
 Command = Callable[..., Finished]
 
 
-@contextmanager
+@pytest.fixture
+def fake_backend() -> Iterator[FakeKfp]:
+    """A backend that answers."""
+    with fake_kfp.running() as backend:
+        yield backend
+
+
+@pytest.fixture
 def in_this_process(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Command]:
-    """Yields the command, with a stand-in for the compiler, no configuration of kfp's, and short waits."""
+    """The command, with a stand-in for the compiler, no configuration of kfp's, and short waits."""
     forget_configuration(monkeypatch, tmp_path)
     Compiler().install(monkeypatch)
     monkeypatch.setattr(waiting, "PACE", waiting.Pace(shortest=0.01, longest=0.05, patience=0.5))

@@ -4,12 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import fake_kfp
 import pytest
-from command import PUSHED, REFUSED, STAGES, Command, in_this_process, submission
+from command import PUSHED, REFUSED, STAGES, Command, fake_backend, in_this_process, submission
 from fake_kfp import FakeKfp, Step
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -17,19 +16,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 DONE = {"ImageMaskExampleGen": "SUCCEEDED"}
 
-
-@pytest.fixture
-def fake() -> Iterator[FakeKfp]:
-    with fake_kfp.running() as backend:
-        yield backend
-
-
-@pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Command]:
-    with in_this_process(monkeypatch, capfd, tmp_path) as run:
-        yield run
+fake, command = fake_backend, in_this_process
 
 
 def test_a_pushed_model_ends_with_0(command: Command, fake: FakeKfp) -> None:

@@ -11,25 +11,13 @@ from typing import Any
 import fake_kfp
 import kfp
 import pytest
-from command import PUSHED, Command, in_this_process, submission
+from command import PUSHED, Command, fake_backend, in_this_process, submission
 from fake_kfp import FakeKfp, Step
 from werkzeug import Request
 
 from pipeline.kubeflow.client import backend, transport
 
-
-@pytest.fixture
-def fake() -> Iterator[FakeKfp]:
-    with fake_kfp.running() as backend:
-        yield backend
-
-
-@pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Command]:
-    with in_this_process(monkeypatch, capfd, tmp_path) as run:
-        yield run
+fake, command = fake_backend, in_this_process
 
 
 def one_line(text: str) -> str:

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import fake_kfp
 import pytest
 import yaml
-from command import PIPELINE, Command, Compiler, in_this_process, submission
+from command import PIPELINE, Command, Compiler, fake_backend, in_this_process, submission
 from fake_kfp import FakeKfp
 
 from components.run_parameters import RunParameters
@@ -23,19 +22,7 @@ from pipeline.kubeflow.client.parameters import PARAMETER_KEYS
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture
-def fake() -> Iterator[FakeKfp]:
-    with fake_kfp.running() as backend:
-        yield backend
-
-
-@pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Command]:
-    with in_this_process(monkeypatch, capfd, tmp_path) as run:
-        yield run
+fake, command = fake_backend, in_this_process
 
 
 @pytest.fixture
