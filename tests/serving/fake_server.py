@@ -10,10 +10,12 @@ from typing import Any
 
 import grpc
 import numpy as np
+import pytest
 from conftest import png_bytes
 from PIL import Image, UnidentifiedImageError
 
 from components.serving import messages
+from components.serving.client import SegmentationClient
 from components.serving.messages import (
     GET_MODEL_METADATA,
     GET_MODEL_STATUS,
@@ -230,6 +232,18 @@ def running(server: FakeServer) -> Iterator[FakeServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture
+def two_versions() -> Iterator[FakeServer]:
+    """A server of the versions 2 and 3 of ``pets``."""
+    with running(FakeServer(versions=(2, 3))) as started:
+        yield started
+
+
+def asked(server: FakeServer, patience: float = 0, **options: object) -> SegmentationClient:
+    """A client of ``pets``."""
+    return SegmentationClient(server.address, "pets", patience=patience, **options)  # type: ignore[arg-type]
 
 
 def picture(seed: int, height: int = 12, width: int = 16) -> bytes:

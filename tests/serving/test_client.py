@@ -11,7 +11,17 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from fake_server import COLORS, NAMES, FakeServer, class_ids_of, expected_class_ids, picture, running
+from fake_server import (
+    COLORS,
+    NAMES,
+    FakeServer,
+    asked,
+    class_ids_of,
+    expected_class_ids,
+    picture,
+    running,
+    two_versions,
+)
 
 from components.imaging.drawing import read_class_ids
 from components.imaging.palette import default_palette
@@ -21,15 +31,7 @@ from components.serving.failures import ServingClientError
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with running(FakeServer(versions=(2, 3))) as started:
-        yield started
-
-
-def asked(server: FakeServer, patience: float = 0, **options: object) -> SegmentationClient:
-    return SegmentationClient(server.address, "pets", patience=patience, **options)  # type: ignore[arg-type]
+server = two_versions
 
 
 def test_each_image_gets_its_mask_its_fractions_and_the_version_that_answered(server: FakeServer) -> None:

@@ -5,7 +5,6 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,22 +13,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from fake_server import NAMES, FakeServer, picture, running
+from fake_server import NAMES, FakeServer, asked, picture, running, two_versions
 from PIL import Image
 
 from components.serving.client import SegmentationClient
 from components.serving.connection import Tls
 from components.serving.failures import ModelUnavailableError, ServingClientError, one_line
 
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with running(FakeServer(versions=(2, 3))) as started:
-        yield started
-
-
-def asked(server: FakeServer, patience: float = 0, **options: object) -> SegmentationClient:
-    return SegmentationClient(server.address, "pets", patience=patience, **options)  # type: ignore[arg-type]
+server = two_versions
 
 
 def refusal(client: SegmentationClient) -> str:
