@@ -786,11 +786,6 @@ def test_one_split_alone_is_divided_as_any_folder_and_its_neighbours_are_named(
     assert "beside train lie test" in capsys.readouterr().out
 
 
-def two_folders(count: int) -> list[tuple[str, str]]:
-    names = [(split, f"{split}{number}") for split in ("train", "test") for number in range(count)]
-    return [(f"images/{split}/{name}.jpg", f"masks/{split}/{name}.png") for split, name in names]
-
-
 def test_lists_may_divide_what_folders_call_train(tmp_path: Path) -> None:
     root = tmp_path / "data"
     draw(
