@@ -7,12 +7,12 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from waiting import until_open
 
 _KEY, _SECRET = "tester", "secret-of-the-test"
 
@@ -33,12 +33,7 @@ def serving(root: Path) -> Iterator[int]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        for _ in range(100):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        until_open(port)
         yield port
     finally:
         process.terminate()

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from ingested import ingest
 from PIL import Image
 from PIL.ImageFile import ImageFile
+from waiting import until_gone
 
 from components.bucket import BucketPath
 from components.dataset.contracts import INGESTION_FILE
@@ -405,10 +405,7 @@ def test_they_end_with_the_process_that_holds_them(
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
-    end = time.monotonic() + DEADLINE
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until_gone(process, DEADLINE)
 
 
 def test_what_is_printed_meanwhile_is_no_answer(

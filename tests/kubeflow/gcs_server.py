@@ -17,7 +17,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email import message_from_bytes, message_from_string
@@ -49,6 +48,8 @@ def serving(directory: Path, buckets: Path, seen_at: str) -> Iterator[dict[str, 
         buckets: folders with the objects that there are at first.
         seen_at: where clients find the directory.
     """
+    from waiting import until_open  # Which the proxy does not find, and does not need.
+
     _make_certificate(directory)
     (directory / "hosts").write_text(Path("/etc/hosts").read_text() + f"127.0.0.1 {' '.join(_NAMES)}\n")
     subprocess.run(["mount", "--bind", str(directory / "hosts"), "/etc/hosts"], check=True)
@@ -75,8 +76,8 @@ def serving(directory: Path, buckets: Path, seen_at: str) -> Iterator[dict[str, 
     proxy = [sys.executable, __file__, str(port), str(directory)]
     with subprocess.Popen(command) as server, subprocess.Popen(proxy) as before:
         try:
-            _wait_for(port)
-            _wait_for(443)
+            until_open(port)
+            until_open(443)
             # Arrow's, Python's and TensorFlow's clients.
             trusting = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
             yield {
@@ -98,16 +99,6 @@ def _make_certificate(directory: Path) -> None:
         check=True,
         capture_output=True,
     )
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(300):
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except ConnectionRefusedError:
-            time.sleep(0.1)
-    raise TimeoutError("fake-gcs-server does not listen")
 
 
 class _Handler(BaseHTTPRequestHandler):

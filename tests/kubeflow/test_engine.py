@@ -5,8 +5,6 @@ What stages hand on lies on one of these, or stays where it is, in Google Cloud 
 
 import json
 import re
-import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ from emulator import driver, pod
 from emulator.cluster import Cluster, State, TaskResult
 from emulator.pod import Pod
 from PIL import Image
+from waiting import until_open
 
 from components.dataset.contracts import EVALUATION_FILE, INGESTION_FILE, Evaluation, Ingestion
 from pipeline.config import Recipe, load_recipe
@@ -74,7 +73,7 @@ def engine(
                 there = Pod(root / name, code, {"/data": claim}, environment)
                 processes.append(there.start(module, log.fileno()))
         for port in (jobs, pool):
-            _wait_for(port)
+            until_open(port, 120)
         yield (
             f"{{runner: PortableRunner, job_endpoint: 'localhost:{jobs}', environment_type: EXTERNAL, "
             f"environment_config: 'localhost:{pool}'}}",
@@ -84,17 +83,6 @@ def engine(
         for process in processes:
             process.kill()
             process.wait()
-
-
-def _wait_for(port: int) -> None:
-    end = time.monotonic() + 120
-    while True:
-        try:
-            socket.create_connection(("localhost", port)).close()
-            return
-        except ConnectionRefusedError:
-            assert time.monotonic() < end
-            time.sleep(0.2)
 
 
 def test_an_engine_that_sees_the_shared_folder_alone_does_the_work_of_the_stages(tmp_path: Path) -> None:

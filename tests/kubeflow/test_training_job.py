@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from fake_training import NAME, NAMESPACE, POD, UID, FakeCluster, Moment, environment, pod_template
+from waiting import until
 
 from components.errors import StageError
 from components.trainer.distribution import is_chief
@@ -352,10 +353,7 @@ def test_a_job_is_not_started_where_it_is_removed_meanwhile(cluster: FakeCluster
 
     cluster.created = remove_while_it_is_made  # type: ignore[method-assign]
     assert "this task is to end" in failure(train)
-    deadline = time.monotonic() + 10
-    while cluster.objects and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not cluster.objects
+    until(lambda: not cluster.objects)
 
 
 TASK = """

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import until_gone
 from warm_process import WarmProcess
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -92,10 +93,7 @@ def test_what_a_stage_has_started_ends_with_it(monkeypatch: pytest.MonkeyPatch) 
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=_SECONDS) == 143
         assert said(process, "ended by SIGTERM")
-        end = time.monotonic() + _SECONDS
-        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until_gone(child)
     finally:
         process.kill()
 

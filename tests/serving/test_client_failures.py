@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from fake_server import NAMES, FakeServer, asked, picture, running, two_versions
 from PIL import Image
+from waiting import until
 
 from components.serving.client import SegmentationClient
 from components.serving.connection import Tls
@@ -95,8 +96,7 @@ def test_a_request_that_a_server_takes_down_with_it_is_answered_by_the_next_and_
     server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     def restart() -> None:
-        while not server.requests:
-            time.sleep(0.01)
+        until(lambda: server.requests)
         server.stop()
         server.seconds = 0
         time.sleep(0.5)

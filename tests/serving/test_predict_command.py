@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from fake_server import (
     running,
 )
 from PIL import Image
+from waiting import until
 
 from components.image_mask_example_gen.files import MAX_FILE_BYTES, InputRejectedError, read_bytes
 from components.imaging.drawing import read_class_ids
@@ -697,10 +697,7 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_no_half_file(folder: Path) -
             stderr=subprocess.PIPE,
         )
         masks = folder.parent / "masks"
-        for _ in range(600):
-            if len(list(masks.glob("*.png"))) > 3:
-                break
-            time.sleep(0.05)
+        until(lambda: len(list(masks.glob("*.png"))) > 3, 60)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -723,8 +720,7 @@ def test_a_new_version_may_take_over_on_the_way_and_read_other_bands(
         (folder / f"{number}.png").write_bytes(picture(number))
 
     def push(server: FakeServer) -> None:
-        while len(server.requests) < 5:
-            time.sleep(0.01)
+        until(lambda: len(server.requests) >= 5)
         server.versions = [3, 4]
 
     with running(FakeServer(seconds=0.02, bands=bands)) as server:

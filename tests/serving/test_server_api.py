@@ -35,6 +35,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from waiting import until
 
 from components.serving.server import grpc_api, rest_api
 from components.serving.server.servable import MAX_MESSAGE_BYTES, Servable
@@ -55,7 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     write_model(base / "2", offset=1)
     with running(base, file_system_poll_wait_seconds=0.05) as started:
         (base / "3").mkdir()
-        _until(lambda: len(_ask(started, "GET", "/v1/models/pets")[1]["model_version_status"]) == 2)
+        until(lambda: len(_ask(started, "GET", "/v1/models/pets")[1]["model_version_status"]) == 2)
         yield started
 
 
@@ -73,13 +74,6 @@ def stub(channel: grpc.Channel) -> Any:
 @pytest.fixture(scope="module")
 def models(channel: grpc.Channel) -> Any:
     return model_service_pb2_grpc.ModelServiceStub(channel)
-
-
-def _until(true: Any) -> None:
-    end = time.monotonic() + _SECONDS
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def _request(**spec: Any) -> predict_pb2.PredictRequest:
@@ -318,7 +312,7 @@ def test_threads_and_what_waits_for_them_are_bounded_and_probes_have_their_own(
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         computing = stub.Predict.future(_request(), timeout=_SECONDS)
         # Calls need not arrive in the order in which they are made.
-        _until(lambda: len(computed) == 1)
+        until(lambda: len(computed) == 1)
         # Their client gives up before they get a thread: they are not computed.
         hopeless = [stub.Predict.future(_request(), timeout=0.8) for _ in range(2)]
         time.sleep(0.2)

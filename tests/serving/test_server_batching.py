@@ -1,7 +1,6 @@
 """Batching: what is merged, and what happens when it goes wrong."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from waiting import until
 
 from components.serving.server import batching
 from components.serving.server.batching import Batcher, Tensors
@@ -56,10 +56,7 @@ class Clients:
             assert self.running.acquire(timeout=30)
 
     def wait_for(self, requests: int) -> None:
-        deadline = time.monotonic() + 30
-        while self.batcher._waiting != requests:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        until(lambda: self.batcher._waiting == requests)
 
     def merged(self) -> list[list[float]]:
         return sorted(sorted(batch) for batch in self.batches[batching.BATCHES_AT_ONCE :])
@@ -152,10 +149,7 @@ def test_what_comes_while_a_batch_is_run_again_one_by_one_waits_for_none_that_ha
     clients.may_answer.set()
     assert request.result(30)[0, 0] == 12
     # Of the batch that one request spoilt, the slow one alone is still computed.
-    deadline = time.monotonic() + 10
-    while [SLOW] not in clients.batches:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    until(lambda: [SLOW] in clients.batches)
     assert clients.submit(7).result(10)[0, 0] == 14
 
 

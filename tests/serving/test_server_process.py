@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -15,6 +15,7 @@ import pytest
 from conftest import png_bytes
 from running_server import image
 from saved_models import write_model
+from waiting import until, until_gone
 
 from components.serving import messages
 from components.serving.backends import Backend
@@ -40,13 +41,6 @@ def _predict(process: ServerProcess) -> grpc.Future:
     return call.future(request, timeout=30)
 
 
-def _until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def _fake_binary(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     binary = folder / "tensorflow_model_server"
     binary.write_text(f"#!/bin/sh\n{script}\n")
@@ -69,9 +63,9 @@ def test_a_server_whose_streams_are_closed_ends_with_0(tmp_path: Path) -> None:
             return process.poll() is not None
 
         try:
-            _until(waits_for_signals)
+            until(waits_for_signals)
             process.terminate()
-            _until(ended)
+            until(ended)
         finally:
             process.kill()
     assert process.returncode == 0
@@ -89,7 +83,7 @@ def test_sigterm_during_a_slow_request_answers_it_and_ends_with_0(tmp_path: Path
         time.sleep(0.5)
         os.kill(process.pid, signal.SIGTERM)
         assert answer.result().outputs["mask_bytes"].string_val
-        _until(lambda: process.returncode is not None)
+        until(lambda: process.returncode is not None)
     assert process.returncode == 0
     # What TensorFlow's ``__init__`` imports would be half of the time until the server is ready: Keras loads
     # optree's library and h5py's, TensorFlow Lite loads JAX's.
@@ -136,7 +130,8 @@ def test_a_server_that_does_not_come_up_is_killed_with_all_it_started(
         process.start()
     assert process.returncode == -signal.SIGKILL
     child = int((tmp_path / "children").read_text())
-    _until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    with suppress(psutil.NoSuchProcess):
+        until_gone(psutil.Process(child))
 
 
 @pytest.mark.parametrize("obeys", [True, False])
@@ -154,17 +149,14 @@ def test_the_server_and_all_it_started_end_with_a_process_that_is_killed(
     )
     environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY), "TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", starts], env=environment) as holder:
-        _until((tmp_path / "pids").exists)
+        until((tmp_path / "pids").exists)
         server, child = map(psutil.Process, map(int, (tmp_path / "pids").read_text().split()))
         assert server.is_running() and child.is_running()
         # The one that is to end them is there a moment later.
-        _until(lambda: len(psutil.Process(holder.pid).children()) == 2)
+        until(lambda: len(psutil.Process(holder.pid).children()) == 2)
         holder.kill()
-    _until(lambda: not any(_is_there(process) for process in (server, child)))
-
-
-def _is_there(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    for process in (server, child):
+        until_gone(process)
 
 
 def test_a_second_signal_does_not_wait_and_requests_are_dropped(tmp_path: Path) -> None:
@@ -176,9 +168,9 @@ def test_a_second_signal_does_not_wait_and_requests_are_dropped(tmp_path: Path) 
         answer = _predict(process)
         time.sleep(0.5)
         os.kill(process.pid, signal.SIGINT)
-        _until(lambda: "Stopping" in process.log.read_text())
+        until(lambda: "Stopping" in process.log.read_text())
         os.kill(process.pid, signal.SIGINT)
-        _until(lambda: process.returncode is not None)
+        until(lambda: process.returncode is not None)
         assert answer.code() is not grpc.StatusCode.OK
     assert process.returncode == 1
 

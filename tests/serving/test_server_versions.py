@@ -30,6 +30,7 @@ from tensorflow_serving.apis import (
     prediction_log_pb2,
     prediction_service_pb2_grpc,
 )
+from waiting import until
 
 from components.model_store import signing
 from components.model_store.publishing import publish
@@ -93,13 +94,6 @@ class _Models:
 @pytest.fixture
 def models(tmp_path: Path) -> _Models:
     return _Models(tmp_path)
-
-
-def _until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + _SECONDS
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def _refused(call: Callable[[], Any], code: grpc.StatusCode) -> str:
@@ -198,7 +192,7 @@ def test_a_version_in_use_is_unloaded_when_it_comes_back(models: _Models) -> Non
     with models.model.lend(_PETS) as old:
         pushing = threading.Thread(target=models.push, args=[2])
         pushing.start()
-        _until(lambda: models.states() == {2: "AVAILABLE", 1: "UNLOADING"})
+        until(lambda: models.states() == {2: "AVAILABLE", 1: "UNLOADING"})
         with models.model.lend(_PETS) as new:
             assert new.version == 2
         named = model_pb2.ModelSpec(name="pets", version={"value": 1})
@@ -422,7 +416,7 @@ def test_a_server_without_a_version_waits_with_its_port_closed(tmp_path: Path) -
     server = _server(tmp_path, said.append, port=port)
     starting = threading.Thread(target=server.start)
     starting.start()
-    _until(lambda: bool(said))
+    until(lambda: said)
     assert said == [f"Waiting for a version of pets under {tmp_path}"]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
@@ -515,7 +509,7 @@ def test_a_load_that_outlasts_the_drain_is_no_dropped_request(tmp_path: Path) ->
     with channel_to(server) as channel:
         ask = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=_PETS)
-        _until(lambda: _STATE.LOADING in {status.state for status in ask(request).model_version_status})
+        until(lambda: _STATE.LOADING in {status.state for status in ask(request).model_version_status})
     assert server.stop(grace=0.5)
 
 
@@ -531,9 +525,7 @@ def test_with_a_key_a_version_that_it_has_not_signed_is_not_served(tmp_path: Pat
     server.start()
     try:
         write_model(base / "2", offset=1)
-        end = time.monotonic() + _SECONDS
-        while not any("version 2" in line for line in said) and time.monotonic() < end:
-            time.sleep(0.02)
+        until(lambda: any("version 2" in line for line in said))
         with channel_to(server) as channel:
             request = predict_pb2.PredictRequest(model_spec=_PETS)
             request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([png_bytes(image())]))

@@ -12,6 +12,7 @@ import numpy as np
 from conftest import png_bytes
 from running_server import decoded, image, running
 from saved_models import expected_class_ids, write_model
+from waiting import until
 
 from components.model_store import publishing
 from components.serving.client import Prediction, SegmentationClient
@@ -29,10 +30,7 @@ def _is_right(answer: Prediction, pixels: np.ndarray, offset: int) -> bool:
 
 def _wait_for(client: SegmentationClient, version: int) -> None:
     """Until new requests are answered by this version."""
-    end = time.monotonic() + 60
-    while client.predict(_FILES[:1])[0].version != version:
-        assert time.monotonic() < end, f"version {version} is not served"
-        time.sleep(0.05)
+    until(lambda: client.predict(_FILES[:1])[0].version == version, 60)
 
 
 def test_while_versions_are_pushed_and_rolled_back_every_mask_is_that_of_the_version_named(
