@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from raw_pictures import tiff
 from scipy.io import loadmat, savemat
 
 from components.errors import StageError
@@ -67,19 +68,6 @@ def refused(folder: Path, name: str, data: bytes, max_pixels: int = MAX_PIXELS) 
     with pytest.raises(InputRejectedError) as caught:
         open_mask(folder / name, max_pixels).read(as_colors=False)
     return caught.value
-
-
-def tiff(tags: dict[int, int], pixels: bytes = bytes(48), following: int = 0) -> bytes:
-    """A gray TIFF of 8 x 6 pixels, with other tags, and where the next page is said to be."""
-    start = 8 + 2 + 12 * 9 + 4
-    usual = {256: 8, 257: 6, 258: 8, 259: 1, 262: 1, 273: start, 277: 1, 278: 6, 279: len(pixels)}
-    entries = sorted((usual | tags).items())
-    shift = 12 * (len(entries) - len(usual))
-    listed = b"".join(
-        struct.pack("<HHII", tag, 4, 1, value + (shift if tag == 273 else 0)) for tag, value in entries
-    )
-    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
-    return head + listed + struct.pack("<I", following) + pixels
 
 
 def element(kind: int, data: bytes) -> bytes:
@@ -177,11 +165,11 @@ def test_matlab_matrices_are_read_as_scipy_writes_them(tmp_path: Path, values: n
 
 
 def test_a_tiff_whose_last_page_links_to_its_first_ends(tmp_path: Path) -> None:
-    check_pages(tiff({}, following=8))
+    check_pages(tiff(following=8))
     # Two pages in turn for ever.
-    first = tiff({}, following=len(tiff({})))
+    first = tiff(following=len(tiff()))
     with pytest.raises(InputRejectedError, match="TIFF of 2 pages"):
-        check_pages(first + tiff({}, following=8)[8:])
+        check_pages(first + tiff(following=8)[8:])
 
 
 @pytest.mark.parametrize("writer", ["Pillow", "tifffile"])

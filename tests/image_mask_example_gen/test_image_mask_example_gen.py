@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import tempfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from conftest import png_bytes
 from ingested import ingest, read_split
 from ml_metadata.proto import metadata_store_pb2
 from PIL import Image
+from raw_pictures import png
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
@@ -182,19 +182,9 @@ def spoilt(shared_data: Path, tmp_path: Path) -> Path:
     strange[0, :7] = 77
     replace(f"masks/{names[5]}.png", png_bytes(strange))
     replace(f"masks/{names[6]}.png", b"")
-    replace(f"images/{names[7]}.jpg", bomb(60_000, 60_000))
+    # A bomb: a few kilobytes that would unpack to gigabytes.
+    replace(f"images/{names[7]}.jpg", png(60_000, 60_000, bytes(10**7)))
     return root
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few hundred kilobytes that would unpack to gigabytes."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return len(body).to_bytes(4) + name + body + zlib.crc32(name + body).to_bytes(4)
-
-    header = width.to_bytes(4) + height.to_bytes(4) + bytes([8, 0, 0, 0, 0])
-    body = zlib.compress(bytes(10**7))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def spoilt_config(root: Path, allowed: float) -> DatasetConfig:

@@ -3,7 +3,6 @@
 import io
 import struct
 import tempfile
-import zlib
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -15,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms
+from raw_pictures import png, tiff
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
@@ -66,34 +66,10 @@ def class_ids(
     return mapping.class_ids(raw)
 
 
-def png_file(width: int, bits: int, color_type: int, *rows: bytes) -> bytes:
-    """A PNG of rows that are packed already, as Pillow cannot write it."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
-
-    header = struct.pack(">IIBBBBB", width, len(rows), bits, color_type, 0, 0, 0)
-    body = zlib.compress(b"".join(b"\0" + row for row in rows))
-    chunks = (chunk(b"IHDR", header), chunk(b"IDAT", body), chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
 def png_of_16_bits(pixels: np.ndarray, color_type: int) -> bytes:
     """A PNG of integers [height, width, channels]."""
-    return png_file(pixels.shape[1], 16, color_type, *(row.astype(">u2").tobytes() for row in pixels))
-
-
-def tiff(bits: int, row: bytes, width: int, orientation: int = 1, channels: int = 1) -> bytes:
-    """A TIFF of one row of gray or RGB pixels."""
-    tags = [
-        (256, width), (257, 1), (258, bits), (259, 1), (262, 2 if channels == 3 else 1), (273, 0),
-        (274, orientation), (277, channels), (278, 1), (279, len(row)),
-    ]  # fmt: skip
-    start = 8 + 2 + 12 * len(tags) + 4
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in tags)
-    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + row
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels.astype(">u2"))
+    return png(pixels.shape[1], len(pixels), rows, bits=16, color_type=color_type)
 
 
 PLAIN: dict[str, RawLabel] = {"a": 0, "b": 1}
@@ -141,7 +117,8 @@ def test_a_mask_of_one_page_is_opened_once(monkeypatch: pytest.MonkeyPatch, kind
 
 @pytest.mark.parametrize(("bits", "row"), [(2, b"\x1b"), (4, b"\x01\x23"), (8, b"\0\1\2\3")])
 def test_gray_keeps_its_raw_values_whatever_its_bits(bits: int, row: bytes) -> None:
-    for data, file in ((png_file(4, bits, 0, row), "m.png"), (tiff(bits, row, 4), "m.tif")):
+    rows = {"m.png": png(4, 1, b"\0" + row, bits=bits), "m.tif": tiff({256: 4, 257: 1, 258: bits}, row)}
+    for file, data in rows.items():
         assert opened(data, file).read(as_colors=False).tolist() == [[0, 1, 2, 3]]
 
 
@@ -261,12 +238,7 @@ def test_a_gray_png_needs_no_pillow_and_its_odd_profile_no_line(
 
 def test_a_gray_png_with_less_pixels_than_it_says_is_rejected_as_by_pillow() -> None:
     """Each chunk whole and with its right checksum."""
-    head, body = (3).to_bytes(4, "big") * 2 + b"\x08\0\0\0\0", zlib.compress(b"\0abc\0de")
-    chunks = ((b"IHDR", head), (b"IDAT", body), (b"IEND", b""))
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(
-        len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
-        for kind, content in chunks
-    )
+    data = png(3, 3, b"\0abc\0de")
     with pytest.raises(InputRejectedError):
         decode_gray(data, Image.open(io.BytesIO(data)))
 
@@ -293,7 +265,8 @@ def test_ids_whose_low_bits_would_be_lost_are_refused(color_type: int, channels:
 
 
 def test_nor_are_they_lost_in_a_tiff() -> None:
-    data = tiff(16, np.repeat([0, 1, 2], 3).astype("<u2").tobytes(), 3, channels=3)
+    pixels = np.repeat([0, 1, 2], 3).astype("<u2").tobytes()
+    data = tiff({256: 3, 257: 1, 258: 16, 262: 2, 277: 3}, pixels)
     with pytest.raises(InputRejectedError, match="16 bits a channel in colours"):
         opened(data, "m.tif").read(as_colors=False)
 
@@ -315,12 +288,13 @@ def test_a_pgm_keeps_its_values_whatever_the_highest_of_them(
 
 def test_a_tiff_that_pillow_would_turn_is_refused() -> None:
     with pytest.raises(InputRejectedError, match="TIFF with an orientation tag"):
-        opened(tiff(8, b"\0\1\2\3", 4, orientation=3), "m.tif")
+        opened(tiff({274: 3}), "m.tif")
 
 
 def test_colours_are_those_that_are_seen_however_few_bits_they_have() -> None:
     """A program that makes PNGs small makes such files of masks in black, gray and white."""
-    assert opened(tiff(2, b"\x1b", 4), "m.tif").read(as_colors=True)[..., 0].tolist() == [[0, 85, 170, 255]]
+    data = tiff({256: 4, 257: 1, 258: 2}, b"\x1b")
+    assert opened(data, "m.tif").read(as_colors=True)[..., 0].tolist() == [[0, 85, 170, 255]]
 
 
 def test_class_ids_in_a_ppm_whose_bits_would_be_lost_are_refused() -> None:

@@ -5,12 +5,12 @@ import re
 import struct
 import threading
 import time
-import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from raw_pictures import png
 
 from components.imaging.decode import decode_image
 from components.imaging.guard import admit_images, admit_pixels, map_images
@@ -54,8 +54,7 @@ def claiming(file_format: str, width: int, height: int) -> bytes:
             frame = data.index(b"\xff\xc0")
             data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
         case "PNG":
-            data[16:24] = struct.pack(">II", width, height)
-            data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+            return png(width, height, color_type=2)
         case "BMP":
             data[18:26] = struct.pack("<ii", width, height)
     return bytes(data)

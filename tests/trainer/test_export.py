@@ -2,10 +2,6 @@
 
 import io
 import json
-import struct
-import subprocess
-import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +13,11 @@ import tensorflow as tf
 from conftest import Pair, png_bytes
 from PIL import Image
 from pydantic import ValidationError
+from raw_pictures import png
 from tensorflow.python.autograph.impl import api
 from tensorflow_serving.apis import prediction_log_pb2
 from tiny_export import LABELS, export_tiny_model
+from warm_process import WarmProcess
 
 from components.evaluator.extractors import _MAX_BATCH_SIZE
 from components.imaging.reading import RGB, Reading
@@ -145,13 +143,10 @@ def test_the_model_says_what_its_classes_are_in_every_row(signatures: Any, rows:
 
 @pytest.mark.parametrize("signature", ASK)
 def test_a_file_that_claims_too_much_is_refused_by_place_and_size(signatures: Any, signature: str) -> None:
-    png = bytearray(png_bytes(IMAGE))
-    png[16:24] = struct.pack(">II", 60_000, 60_000)
-    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
     with pytest.raises(
         tf.errors.InvalidArgumentError, match="image 1 claims 60000 x 60000 pixels; at most 1,"
     ):
-        ASK[signature](signatures[signature], [png_bytes(IMAGE), bytes(png)])
+        ASK[signature](signatures[signature], [png_bytes(IMAGE), png(60_000, 60_000)])
 
 
 @pytest.mark.parametrize("signature", ASK)
@@ -204,10 +199,11 @@ print(*peaks)
 
 def test_many_large_images_in_a_request_need_little_more_memory_than_one(tmp_path: Path) -> None:
     model_dir = export_tiny_model(tmp_path, ServingLimits(max_pixels=8_000_000))
-    done = subprocess.run(
-        [sys.executable, "-c", _PEAKS, str(model_dir)], capture_output=True, text=True, check=True
-    )
-    idle, one, six = map(int, done.stdout.split())
+    program = tmp_path / "peaks.py"
+    program.write_text(_PEAKS)
+    output, errors = WarmProcess([str(program), str(model_dir)]).communicate()
+    assert output, errors
+    idle, one, six = map(int, output.split())
     assert one - idle > 50_000
     assert six - idle < 2 * (one - idle)
 
