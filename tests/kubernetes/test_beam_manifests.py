@@ -8,6 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from apache_beam.options.pipeline_options import FlinkRunnerOptions
+from documented import DOCS, REPOSITORY, blocks, shell_lines
 from manifests import SERVING, Object, build, builder
 
 from pipeline.config import BeamConfig
@@ -17,7 +18,7 @@ from pipeline.kubernetes_types import parse_quantity
 pytestmark = pytest.mark.skipif(builder() is None, reason="neither kubectl nor kustomize is installed")
 
 BEAM = SERVING.parent / "beam"
-REPOSITORY = BEAM.parents[1]
+PAGE = DOCS / "scale.md"
 # As for the servers, and the newest that there are schemas for.
 KUBERNETES_VERSIONS = ("1.30", "1.37")
 OF_RUNS = {"matchExpressions": [{"key": "workflows.argoproj.io/workflow", "operator": "Exists"}]}
@@ -42,17 +43,13 @@ def flink() -> dict[str, Any]:
     return yaml.safe_load(build(BEAM).the("ConfigMap")["data"]["config.yaml"])
 
 
-GUIDE = (REPOSITORY / "docs/scale.md").read_text()
-
-
 def recipe_in_the_docs() -> dict[str, Any]:
-    [block] = re.findall(r"```yaml\n(beam:\n  runner: FlinkRunner\n.*?)```", GUIDE, re.DOTALL)
+    [block] = [block for block in blocks(PAGE, "yaml") if "FlinkRunner" in block]
     return yaml.safe_load(block)
 
 
 def test_the_commands_in_the_docs_name_what_there_is() -> None:
-    [commands] = re.findall(r"```sh\n(kubectl .*?)```", GUIDE, re.DOTALL)
-    apply, status = commands.splitlines()
+    apply, status = (line for line in shell_lines(PAGE) if line.startswith("kubectl "))
     namespace = deployments()["flink-taskmanager"]["metadata"]["namespace"]
     assert apply == f"kubectl apply -k {BEAM.relative_to(REPOSITORY)}"
     assert status == f"kubectl -n {namespace} rollout status deployment/flink-taskmanager --timeout=15m"

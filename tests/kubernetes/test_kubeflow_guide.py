@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from documented import DOCS, REPOSITORY, blocks, shell_lines, words
 from manifests import SERVING
 
 from pipeline.config import load_recipe
@@ -20,17 +20,17 @@ from pipeline.kubeflow.client.parameters import PARAMETER_KEYS
 from pipeline.kubeflow.client.submit import account_warning
 from pipeline.kubeflow_config import MODEL_PUSHED, KubeflowConfig
 
-REPOSITORY = SERVING.parents[1]
 PIPELINE = REPOSITORY / "kubernetes" / "pipeline"
-GUIDE = (REPOSITORY / "docs" / "kubeflow.md").read_text()
-SHELL = "\n".join(re.findall(r"^```sh\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL))
+PAGE = DOCS / "kubeflow.md"
+GUIDE = PAGE.read_text()
+SHELL = "\n".join(blocks(PAGE, "sh"))
 
 
 def commands(name: str) -> Iterator[list[str]]:
-    """Arguments of each command with a name, continued lines joined."""
-    for line in re.sub(r"\\\n\s*", "", SHELL).splitlines():
+    """Arguments of each command with a name."""
+    for line in shell_lines(PAGE):
         if line.startswith(name):
-            yield shlex.split(line.removeprefix(name), comments=True)
+            yield words(line.removeprefix(name))
 
 
 def submissions() -> list[list[str]]:
@@ -62,7 +62,7 @@ def test_the_kubernetes_parts_of_a_recipe_are_valid(tmp_path: Path) -> None:
     shapes = yaml.safe_load((REPOSITORY / "pipeline/recipes/shapes.yaml").read_text())
     path = tmp_path / "shapes.yaml"
     read = []
-    for text in re.findall(r"^```yaml\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL):
+    for text in blocks(PAGE, "yaml"):
         path.write_text(yaml.safe_dump(shapes | yaml.safe_load(text)))
         read.append(load_recipe(str(path), runs_here=False).kubeflow)
     in_place, with_gpus = read

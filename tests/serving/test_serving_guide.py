@@ -13,14 +13,16 @@ import grpc
 import numpy as np
 import pytest
 from conftest import png_bytes
+from documented import DOCS, REPOSITORY, blocks
 from guide_requests import ANSWERED, REFUSED, Asked
 from running_server import channel_to, decoded, running
-from serving_guide import GUIDE, REPOSITORY, blocks, table
 from tiny_export import LABELS, export_tiny_model
 
 from components.serving.config import ServingLimits
 from components.serving.server.server import ModelServer
 
+_PAGE = DOCS / "serving.md"
+_GUIDE = _PAGE.read_text()
 _PICTURE = np.full((16, 24, 3), 20, np.uint8)
 _PICTURE[:, 12:] = 230
 _MASK = np.zeros((16, 24), np.uint8)
@@ -72,7 +74,7 @@ def _run(script: str) -> subprocess.CompletedProcess[str]:
 
 
 def _run_python(index: int, server: ModelServer) -> None:
-    code = _localized(blocks("python")[index], server)
+    code = _localized(blocks(_PAGE, "python")[index], server)
     exec(compile(code, f"docs/serving.md, program {index + 1}", "exec"), {"__name__": "__main__"})
 
 
@@ -99,7 +101,7 @@ def test_the_plain_grpc_program_segments(
 def test_every_curl_command_is_answered(server: ModelServer, workdir: Path) -> None:
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")
-    asking = [block for block in blocks("sh") if "curl -sf " in block]
+    asking = [block for block in blocks(_PAGE, "sh") if "curl -sf " in block]
     assert len(asking) == 3
     # -f makes curl fail where the server answers an error.
     done = _run(_localized("\n".join(asking), server))
@@ -110,7 +112,7 @@ def test_every_curl_command_is_answered(server: ModelServer, workdir: Path) -> N
 
 
 def test_every_predict_command_writes_what_the_guide_says(server: ModelServer, workdir: Path) -> None:
-    [block] = [block for block in blocks("sh") if block.startswith("python -m pipeline.predict")]
+    [block] = [block for block in blocks(_PAGE, "sh") if block.startswith("python -m pipeline.predict")]
     done = _run(_localized(block, server))
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(decoded(Path("masks/image.jpg.png").read_bytes()), _MASK)
@@ -119,8 +121,15 @@ def test_every_predict_command_writes_what_the_guide_says(server: ModelServer, w
         for name in ("a.jpg.png", "a.jpg.overlay.jpg", "b.png.png", "b.png.overlay.jpg", "fractions.jsonl")
     }
     record = json.loads(Path("segmented/fractions.jsonl").read_text().splitlines()[0])
-    [shown] = re.findall(r"`\{(\"file\", \"mask\".*?)\}`", GUIDE)
+    [shown] = re.findall(r"`\{(\"file\", \"mask\".*?)\}`", _GUIDE)
     assert list(record) == re.findall(r'"(\w+)"', shown)
+
+
+def _table(head: str) -> list[list[str]]:
+    """The cells of the table with this first row, row by row."""
+    rows = _GUIDE.partition(head)[2].partition("\n\n")[0].splitlines()[2:]
+    assert rows, head
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
 
 
 def _grpc_code(asked: Asked, server: ModelServer) -> str:
@@ -145,7 +154,7 @@ def _rest_status(asked: Asked, server: ModelServer) -> int:
 
 
 @pytest.mark.parametrize(
-    ("what", "code", "status"), [pytest.param(*row, id=row[0]) for row in table("| request | gRPC | REST |")]
+    ("what", "code", "status"), [pytest.param(*row, id=row[0]) for row in _table("| request | gRPC | REST |")]
 )
 def test_what_is_refused_has_the_codes_of_the_table(
     server: ModelServer, what: str, code: str, status: str
@@ -156,7 +165,7 @@ def test_what_is_refused_has_the_codes_of_the_table(
 
 @pytest.mark.parametrize("what", ANSWERED)
 def test_unusual_images_are_answered(server: ModelServer, what: str) -> None:
-    assert what in GUIDE
+    assert what in _GUIDE
     for image in ANSWERED[what]:
         asked = Asked({"image_bytes": [image]})
         assert (_grpc_code(asked, server), _rest_status(asked, server)) == ("OK", 200)

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 
 import pytest
-from serving_guide import GUIDE, REPOSITORY, commands
+from documented import DOCS, REPOSITORY, python_commands
 
 from components.saved_model import WARMUP_FILE
 from components.serving import MAX_MESSAGE_BYTES, PATIENCE, TIMEOUT
@@ -19,6 +19,8 @@ from components.serving.server.options import argument_parser, read_options
 from components.serving.server.server import DRAIN_SECONDS
 from pipeline.config import Recipe
 
+PAGE = DOCS / "serving.md"
+GUIDE = PAGE.read_text()
 _FLAGS_OF_TENSORFLOW_SERVING = {
     "name",  # --name=value, the form of all of them
     *(
@@ -37,10 +39,10 @@ _FLAGS_OF_TENSORFLOW_SERVING = {
 
 def test_every_serve_command_is_understood() -> None:
     parser = argument_parser("serve", "")
-    serving = commands("python -m pipeline.serve")
+    serving = [options for module, *options in python_commands(PAGE) if module == "pipeline.serve"]
     assert len(serving) == 3
-    for words in serving:
-        assert read_options(*parser.parse_known_args(words[3:])).flags()
+    for options in serving:
+        assert read_options(*parser.parse_known_args(options)).flags()
 
 
 @cache
