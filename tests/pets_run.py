@@ -4,11 +4,12 @@ import fcntl
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import pytest
-from warm_process import WarmProcess
+from commands import Finished, run
 
 from components.dataset.contracts import write_whole
 
@@ -33,17 +34,11 @@ _ODD: Final = ("Abyssinian_17", "Abyssinian_5", "Abyssinian_33", "Abyssinian_75"
 """Files that are no plain JPEGs: a PNG with transparency, and orientations that EXIF does not know."""
 
 
-class PetsRun(NamedTuple):
+@dataclass(frozen=True)
+class PetsRun(Finished):
     """The run, and what it was of."""
 
-    code: int
-    output: str
-    workdir: Path
     data: Path
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        return json.loads((self.workdir / "summary.json").read_text())
 
 
 def copy_pets(source: Path, target: Path) -> None:
@@ -77,12 +72,7 @@ def pets_run(shared_data: Path, factory: pytest.TempPathFactory) -> PetsRun:
             # Another process may have been ended over it.
             shutil.rmtree(root, ignore_errors=True)
             copy_pets(shared_data / "oxford_iiit_pet", root / "data")
-            changes = [f"--set={key}={json.dumps(value)}" for key, value in SETTINGS.items()]
-            where = [f"--data={root / 'data'}", f"--workdir={root / 'work'}"]
-            process = WarmProcess(
-                ["-m", "pipeline.run_local", "--recipe=pets_unet", *where, *changes], merged=True
-            )
-            output, _ = process.communicate()
-            write_whole(said, json.dumps([process.wait(), output]))
+            made = run(root / "work", "--recipe=pets_unet", f"--data={root / 'data'}", **SETTINGS)
+            write_whole(said, json.dumps([made.code, made.output]))
     code, output = json.loads(said.read_text())
     return PetsRun(code, output, root / "work", root / "data")

@@ -8,7 +8,7 @@ from typing import Any
 
 from warm_process import WarmProcess
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
