@@ -2,8 +2,6 @@
 
 import inspect
 import re
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -246,11 +244,6 @@ def test_grey_images_start_at_random_only() -> None:
 def test_an_unknown_encoder_is_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match=r"choose one of MobileNetV2, .*ConvNeXtTiny"):
         encoder("VGG16", (32, 32, 3), weights=None)  # type: ignore[arg-type]
-
-
-def test_what_a_recipe_needs_to_know_needs_no_keras() -> None:
-    code = "import sys, models.options; sys.exit('keras' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def saved(name: EncoderName, folder: Path, suffix: str, side: int = 32) -> tuple[keras.Model, Path]:
