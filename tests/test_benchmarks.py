@@ -254,7 +254,7 @@ def test_killed_runs_are_held_to_an_undisturbed_one(tmp_path: Path, monkeypatch:
         patch.setattr(disturbed, "RUN_SECONDS", 3)
         patch.setenv("TOY_TROUBLE", "hang")
         [hung] = trials.chain([])
-    assert hung.broken[0] == "it hung, and was killed"
+    assert hung.broken == ("it hung, and was killed", "left alone it ended with status -9: ")
 
     trials.undisturbed.result = {"the count": "another"}
     trials.undisturbed.files["serving/shapes/7/saved_model.pb"] += 1
