@@ -13,9 +13,10 @@ Iou = Annotated[float, Field(ge=0.0, le=1.0)]
 class EvaluationConfig(Settings):
     """The gate's thresholds, all on the test split at the masks' own sizes.
 
-    A threshold whose value cannot be measured (its class or slice does not occur in the test split)
-    is not met. Nor is the gate as a whole where a class cannot be measured, or is never found: a mean
-    over the other classes says nothing of it.
+    A threshold whose value cannot be measured is not met: its slice does not occur in the test split, or
+    its class neither there nor in a prediction; where predictions alone show a class, its IoU is 0. Nor is
+    the gate as a whole met where a class has no test pixel, or is never found: a mean over the other
+    classes says nothing of it.
     """
 
     min_mean_iou: Iou = 0.5
@@ -31,7 +32,8 @@ class EvaluationConfig(Settings):
     """How far the mean IoU of the test split's classes may fall below that of the model now being served;
     null measures that, too, but asks nothing."""
     slices: tuple[str, ...] = Field(default=(), strict=False)
-    """Attributes of the dataset by whose values the metrics are also reported, e.g. ``[species]``."""
+    """Attributes of the dataset for each of whose values the mean IoU, and what the resize leaves of it, are
+    reported, too, e.g. ``[species]``."""
 
     @model_validator(mode="after")
     def _slice_thresholds_have_slices(self) -> Self:
