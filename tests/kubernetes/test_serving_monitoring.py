@@ -65,6 +65,12 @@ def test_no_probe_is_taken_for_a_request(server: Manifests) -> None:
     assert [asked for asked in _expressions(server) if takes_probes_for_requests(asked)] == []
 
 
+def test_the_dashboard_and_the_alert_count_the_same_failures(server: Manifests) -> None:
+    lists = [set(re.findall(r'status[=!]~"([^"]*)"', asked)) for asked in _expressions(server)]
+    panel, alert = (statuses for statuses in lists if statuses)
+    assert panel == alert
+
+
 def test_expressions_are_balanced(server: Manifests) -> None:
     for expression in _expressions(server):
         for opening, closing in ("()", "{}", "[]"):
