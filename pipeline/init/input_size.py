@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from components.dataset.contracts import LITTLE_LOST
 from components.image_mask_example_gen.files import ANY_SIZE, InputRejectedError
 from components.image_mask_example_gen.label_mapping import LabelMapping
 from components.imaging.reading import InputSize, ResizeMethod
@@ -23,8 +24,6 @@ _GROWTH: Final = (1.5, 2.0, 3.0)
 """Factors of it that are tried for whole pictures. Beyond, a training of some minutes has few steps left."""
 _SCALES: Final = (0.25, 0.5)
 """Of pictures in windows, where they are larger than they need be."""
-_KEPT: Final = 0.97
-"""The ceiling from which on a class counts as kept; other mistakes are larger."""
 _ONE_SHAPE: Final = 1.1
 """Aspect ratios within this factor are one shape."""
 _MOST_LEVELS: Final = 5
@@ -74,15 +73,15 @@ class Ceiling:
     @property
     def keeps_all(self) -> bool:
         """Whether no class that decides loses much."""
-        return all(iou >= _KEPT for iou in self.iou.values())
+        return all(iou >= LITTLE_LOST for iou in self.iou.values())
 
     @property
     def lost(self) -> str:
         """The classes that lose most, and their ceilings, for people."""
-        low = [(name, iou) for name, iou in self.iou.items() if iou < _KEPT]
+        low = [(name, iou) for name, iou in self.iou.items() if iou < LITTLE_LOST]
         shown = ", ".join(f"{iou:.2f} for {name}" for name, iou in low[:_SHOWN])
         more = len(low) - _SHOWN
-        return f"{shown} and less than {_KEPT} for {more} more" if more > 0 else shown
+        return f"{shown} and less than {LITTLE_LOST} for {more} more" if more > 0 else shown
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class ProposedInput:
         lost = f"{whole} no training can pass IoU {self.usual.lost} {measured}"
         input_size = f"{self.size.width} x {self.size.height} px"
         if not self.is_native:
-            return f"{lost}; at {input_size} every class keeps {_KEPT}"
+            return f"{lost}; at {input_size} every class keeps {LITTLE_LOST}"
         at_scale = "" if self.size.scale == 1 else f", at {self.size.scale:g} of the pictures' size"
         return f"{lost}; windows of {input_size}{at_scale or ', at their own size,'} keep every class"
 
