@@ -13,6 +13,7 @@ from tfx.types import standard_artifacts
 from components.dataset.contracts import (
     Baseline,
     Ceiling,
+    Latency,
     Metrics,
     RejectedFile,
     ServingCheck,
@@ -357,6 +358,14 @@ def test_what_the_serving_check_passed_over_is_on_the_page() -> None:
         check = ServingCheck(server="embedded", masks=5, not_tried=passed_over)
         page = Page(render(known_run(known_summary(serving_check=check))))
         assert ("too large for a request, not tried" in page.text) == bool(passed_over)
+
+
+def test_served_masks_are_said_to_be_compared_with_the_signature_and_in_how_many_ways() -> None:
+    latency = Latency(first=900.0, p50=250.0, p99=297.0, requests=16)
+    check = ServingCheck(server="embedded", masks=24, latency_ms=latency)
+    text = Page(render(known_run(known_summary(serving_check=check)))).text
+    assert "one by one and in a batch 24 " in text
+    assert "99 % take at most, of 16 requests after the first 297.0 ms" in text
 
 
 @pytest.mark.parametrize(
