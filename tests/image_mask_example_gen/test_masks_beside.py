@@ -384,7 +384,9 @@ from components.image_mask_example_gen.masks_beside import MasksBeside
 reader, entries = pickle.load(sys.stdin.buffer)
 with MasksBeside(reader) as beside:
     process = beside.take()
-    next(process.ask(entries))
+    masks = process.ask(entries)
+    for _ in range(int(sys.argv[1])):
+        next(masks)
     print(process.pid, flush=True)
     time.sleep(600)
 """
@@ -394,10 +396,12 @@ with MasksBeside(reader) as beside:
 def test_they_end_with_the_process_that_holds_them(
     reader: MaskReader, entries: list[Entry], is_busy: bool
 ) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", _HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    # Of a busy one the answers do not all fit in the pipe; of an idle one nothing is left to be answered.
+    asked, taken = (entries * 1000, 1) if is_busy else (entries, len(entries))
+    command = [sys.executable, "-c", _HOLDER, str(taken)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdin is not None and holder.stdout is not None
-    # Their answers do not all fit in the pipe.
-    holder.stdin.write(pickle.dumps((reader, entries * 1000 if is_busy else entries)))
+    holder.stdin.write(pickle.dumps((reader, asked)))
     holder.stdin.close()
     process = psutil.Process(int(holder.stdout.readline()))
     # What is sent to a terminal's group does not reach it.
