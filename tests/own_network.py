@@ -3,26 +3,19 @@
 What they mount, nobody else sees either.
 """
 
-import functools
 import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Final
 
+import own_namespaces
 from warm_process import WarmProcess
 
 _ENTER: Final = Path(__file__).with_name("enter_network.py")
-_NETWORK = ("unshare", "--user", "--map-root-user", "--net", "--mount")
 
 
-@functools.cache
 def missing_privilege() -> str:
     """Says why there is no such network here; empty if there is."""
-    if shutil.which("unshare") is None or shutil.which("ip") is None:
-        return "no network of its own without unshare (util-linux) and ip (iproute2)"
-    trial = subprocess.run([*_NETWORK, "true"], capture_output=True, text=True, check=False)
-    return f"no network of its own: {trial.stderr.strip()}" if trial.returncode else ""
+    return own_namespaces.obstacle("ip link set lo up", "--net")
 
 
 def run(module: str, check: str, directory: Path) -> None:

@@ -1,9 +1,7 @@
 """Two machines, each a process of what the job's Pods are told, against one; one of them dies in between."""
 
-import functools
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +14,7 @@ from typing import Any
 
 import conftest
 import numpy as np
+import own_namespaces
 import pytest
 from conftest import Pair, RunTransform, TransformRun, disc_pair
 from emulator import driver, launcher
@@ -58,29 +57,19 @@ cat > /dev/null
 """
 """Two networks with a wire between them, in which the machines have the names that DNS would know; says whose
 they are, and takes them down when asked."""
-NAMESPACES = ("unshare", "--user", "--map-root-user", "--mount", "--net", "sh", "-euc")
 
 
-@functools.cache
-def missing() -> str:
-    """Says why there are no networks here; empty if there are."""
-    if shutil.which("unshare") is None or shutil.which("ip") is None:
-        return "no networks without unshare (util-linux) and ip (iproute2)"
-    trial = [*NAMESPACES, "ip link add pod type veth peer name other"]
-    done = subprocess.run(trial, capture_output=True, text=True, check=False)
-    return f"no networks: {done.stderr.strip()}" if done.returncode else ""
-
-
+MISSING = own_namespaces.obstacle("ip link add pod type veth peer name other", "--net")
 pytestmark = [
     pytest.mark.timeout(900),  # minutes where the processors have other work
-    pytest.mark.skipif(bool(missing()), reason=missing()),
+    pytest.mark.skipif(bool(MISSING), reason=MISSING),
 ]
 
 
 @contextmanager
 def networks(hosts: Path) -> Iterator[list[str]]:
     """The ids of two processes, each in a network of its own."""
-    command = [*NAMESPACES, NETWORKS, "networks", str(hosts)]
+    command = [*own_namespaces.UNSHARE, "--net", "sh", "-euc", NETWORKS, "networks", str(hosts)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdin and holder.stdout
         yield holder.stdout.readline().split()

@@ -3,7 +3,6 @@
 Only the interpreter, the installed packages and the image's code are to be seen, not this checkout.
 """
 
-import functools
 import shlex
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import own_namespaces
 from warm_process import WarmProcess
 
 REPOSITORY: Final = Path(__file__).resolve().parents[3]
@@ -23,18 +23,12 @@ _ENTER: Final = Path(__file__).with_name("enter_pod.py")
 _SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc", "/proc", "/sys", "/dev")
 # The launcher's volumes (compiler/argocompiler/container.go), new and empty for every pod.
 _SCRATCH: Final = ("/tmp", "/s3", "/gcs", "/minio", "/.local", "/.cache", "/.config")
-_NAMESPACE: Final = ("unshare", "--user", "--map-root-user", "--mount")
 _TIMEOUT_SECONDS: Final = 600
 
 
-@functools.cache
 def missing_privilege() -> str:
     """Says why no pod can run here; empty if one can."""
-    if shutil.which("unshare") is None:
-        return "no emulated pods without unshare (util-linux)"
-    command = [*_NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    trial = subprocess.run(command, capture_output=True, text=True, check=False)
-    return f"no emulated pods without mount namespaces: {trial.stderr.strip()}" if trial.returncode else ""
+    return own_namespaces.obstacle("mount -t tmpfs tmpfs /mnt")
 
 
 def install(target: Path) -> Path:
@@ -86,7 +80,7 @@ class Pod:
         root = self.directory / "root"
         script = f'{self._mounts(root)}\nexec chroot {shlex.quote(str(root))} env -C /tmp "$@"'
         return subprocess.run(
-            [*_NAMESPACE, "sh", "-euc", script, "pod", *command],
+            [*own_namespaces.UNSHARE, "sh", "-euc", script, "pod", *command],
             env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
