@@ -197,21 +197,19 @@ def check_that_all_is_there(workdir: Path, pairs: int, classes: int) -> None:
     assert (record / "curves.png").exists() and (record / "predictions/epoch-0001.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("recipe", "folder", "pairs", "classes"),
-    [
-        ("pets_mobilenetv2", "oxford_iiit_pet", 16, 3),
-        # Without a val split.
-        ("ccp_densenet121", "clothing_co_parsing", 20, 59),
-    ],
-)
-def test_a_recipe_with_a_frozen_encoder_goes_all_the_way(
-    recipe: str, folder: str, pairs: int, classes: int, shared_data: Path, tmp_path: Path
-) -> None:
+def test_a_frozen_encoder_goes_all_the_way(shared_data: Path, tmp_path: Path) -> None:
     # Nothing is downloaded in a test. One of Beam's workers, as the other runs have one a core.
-    changes = {"dataset__limit": pairs, "model__encoder_weights": None, "beam__workers": 1}
-    gone = go(recipe, shared_data / folder, tmp_path, 32, **changes)
-    check_that_all_is_there(gone.workdir, pairs, classes)
+    changes = {"dataset__limit": 16, "model__encoder_weights": None, "beam__workers": 1}
+    gone = go("pets_mobilenetv2", shared_data / "oxford_iiit_pet", tmp_path, 32, **changes)
+    check_that_all_is_there(gone.workdir, pairs=16, classes=3)
+
+
+def test_a_dataset_without_a_val_split_and_with_masks_of_matlab_goes_all_the_way(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    changes = {"dataset__limit": 20, "training__warmup_epochs": 0, "beam__workers": 1}
+    gone = go("ccp_best", shared_data / "clothing_co_parsing", tmp_path, 32, **changes)
+    check_that_all_is_there(gone.workdir, pairs=20, classes=59)
 
 
 @pytest.fixture(scope="module")
