@@ -293,9 +293,9 @@ def test_few_test_images_come_with_a_warning() -> None:
 
 
 def test_intervals_of_classes_and_slices_that_few_images_show_are_marked() -> None:
-    interval = Interval(low=0.25, high=0.75)
+    some = Interval(low=0.25, high=0.75)
 
-    def page(images: int) -> str:
+    def page(images: int, interval: Interval | None = some) -> str:
         others = (each.model_copy(update={"interval": None, "images": 0}) for each in known_run().classes[1:])
         sky = ReportedClass(name="sky", color=COLORS[0], interval=interval, images=images)
         slices = {"species=cat": SliceSample(images=images, interval=interval)}
@@ -305,6 +305,7 @@ def test_intervals_of_classes_and_slices_that_few_images_show_are_marked() -> No
     assert page(29).count("0.250 – 0.750 *") == 2
     assert page(29).count("* Of fewer than 30 images: ") == 2
     assert "*" not in page(30)
+    assert "*" not in page(1, interval=None)
 
 
 def test_shares_say_that_ignored_pixels_do_not_count_and_moved_pixels_that_more_may_have_moved() -> None:
