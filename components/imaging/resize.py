@@ -143,7 +143,8 @@ def _most_common(
     sides = [tf.gather(class_ids, row) for row in rows]
     corners = [tf.gather(side, column, axis=1) for side in sides for column in columns]
     # Corners that lie across from each other take turns, along rows and along columns.
-    turn = (tf.range(tf.size(rows[0]))[:, tf.newaxis] + tf.range(tf.size(columns[0]))) % 4
+    down, across = (tf.cast(tf.range(tf.size(side[0])) % 4, tf.uint8) for side in (rows, columns))
+    turn = (down[:, tf.newaxis] + across) % 4
     best, most = corners[0], tf.zeros_like(corners[0])
     for corner, its_turn in zip(corners, _TURNS, strict=True):
         alike = tf.add_n([tf.cast(corner == other, tf.uint8) for other in corners])
