@@ -255,12 +255,15 @@ def test_options_that_lead_nowhere_are_told_before_anybody_is_asked(
         "https://evil.example\\@x.googleusercontent.com",
         "https://evilgoogleusercontent.com",
         "http://x.googleusercontent.com",
+        "https://evil.example/x.googleusercontent-com",
+        "https://x.googleusercontent_com",
+        "https://evil.example/.googleusercontent.com\n",
     ],
 )
 def test_a_google_token_is_sent_to_googles_proxy_alone(
     command: Command, fake: FakeKfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    """By itself kfp looks at the address's end alone, and then passes over the token that it was given."""
+    """By itself kfp looks at the end alone, any character a dot there, and drops the token given."""
     monkeypatch.setattr("kfp.client.auth.get_gcp_access_token", lambda: pytest.fail("asked for a token"))
     token = tmp_path / "token"
     token.write_text("secret")
@@ -271,7 +274,8 @@ def test_a_google_token_is_sent_to_googles_proxy_alone(
     assert "kfp would send a Google access token there" in one_line(finished.err)
 
 
-def test_googles_proxy_gets_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_googles_proxy_gets_its_token(monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
     class Asked(Exception):
         pass
 
@@ -279,8 +283,9 @@ def test_googles_proxy_gets_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Asked
 
     monkeypatch.setattr("kfp.client.auth.get_gcp_access_token", ask)
+    host = f"https://x-dot-europe.pipelines.googleusercontent.com{ending}"
     with pytest.raises(Asked):
-        backend.connect(transport.Access(host="https://x-dot-europe.pipelines.googleusercontent.com"))
+        backend.connect(transport.Access(host=host))
 
 
 def test_a_token_with_a_byte_order_mark_is_refused(command: Command, fake: FakeKfp, tmp_path: Path) -> None:

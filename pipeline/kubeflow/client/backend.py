@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Collection
 from typing import Final
 
-import urllib3
 from kfp.client.client import KF_PIPELINES_ENDPOINT_ENV, KF_PIPELINES_UI_ENDPOINT_ENV
 
 from pipeline.kubeflow.client.errors import ConnectionProblem, NotFound
@@ -17,7 +16,6 @@ from pipeline.kubeflow.client.transport import Access, BoundedClient, cookies, c
 
 _VERDICT: Final = re.compile("^failed: |^pushed: |: FAILED  ")
 """What the container's entrypoint, and the gates through its logging, put before a line that counts."""
-_GOOGLES: Final = ".googleusercontent.com"
 
 
 class Backend:
@@ -101,22 +99,6 @@ class Backend:
                 )
 
 
-def _would_get_googles_token(address: str) -> bool:
-    """Whether kfp takes an address for Google's inverse proxy by its end alone, and it is another.
-
-    It does so before it looks at any credentials (``_is_inverse_proxy_host`` in ``kfp/client/client.py``),
-    until its 2.18.1 (GHSA-qv29-qxgh-jcw8).
-    """
-    if not address.rstrip("/").endswith(_GOOGLES[1:]):
-        return False
-    try:
-        # Urllib3 is who sends it: other parsers find other hosts where there is a backslash.
-        url = urllib3.util.parse_url(address)
-    except urllib3.exceptions.LocationParseError:
-        return True
-    return url.scheme != "https" or not (url.host or "").endswith(_GOOGLES)
-
-
 def verdict(log: str) -> list[str]:
     """Returns what a stage's log says of how it ended: why it failed or refused, or what was pushed."""
     return [line[mark.end() :] for line in log.splitlines() if (mark := _VERDICT.search(line))]
@@ -132,11 +114,6 @@ def connect(access: Access) -> Backend:
         raise ConnectionProblem(f"--ssl-ca-cert {access.ssl_ca_cert}: there is no such file")
     if access.address and not re.match(r"https?://[^/]", access.address):
         raise ConnectionProblem(f"the host is {access.address!r}; it must begin with http:// or https://")
-    if access.address and _would_get_googles_token(access.address):
-        raise ConnectionProblem(
-            f"the host is {access.address!r}; kfp would send a Google access token there, which only "
-            f"https://NAME{_GOOGLES} may have"
-        )
     try:
         with explained(access, access.address or "Kubeflow"), warnings.catch_warnings(action="ignore"):
             client = BoundedClient(

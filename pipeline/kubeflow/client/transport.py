@@ -27,6 +27,7 @@ TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and to wait for an answer."""
 _LONGEST_MESSAGE = 400
 _WEB_PAGE = "what answers is a web page, not the API of Kubeflow Pipelines"
+_GOOGLES: Final = ".googleusercontent.com"
 _ACCOUNT_REFUSED: Final = "service account authorization error"
 """What backends from 2.18 on say, among other things (``apiserver/resource/resource_manager.go``)."""
 _ACCOUNT_REMEDIES: Final = {
@@ -87,6 +88,15 @@ def cookies(access: Access) -> str | None:
     return _only_line(access.cookies_file, "--cookies-file", "cookies, NAME=VALUE; NAME=VALUE")
 
 
+def _is_googles(address: str) -> bool:
+    try:
+        # Urllib3 is who sends it: other parsers find other hosts where there is a backslash.
+        url = urllib3.util.parse_url(address)
+    except urllib3.exceptions.LocationParseError:
+        return False
+    return url.scheme == "https" and (url.host or "").endswith(_GOOGLES)
+
+
 class BoundedClient(kfp.Client):
     """Asks once and within bounds, and leaves the home directory as it is.
 
@@ -102,6 +112,23 @@ class BoundedClient(kfp.Client):
     def get_kfp_healthz(self, sleep_duration: int = 0) -> V2beta1GetHealthzResponse:
         # The constructor asks, without bounds, only to note a pod's namespace in the home directory.
         return V2beta1GetHealthzResponse()
+
+    def _is_inverse_proxy_host(self, host: str) -> bool:
+        """Whether a Google access token goes there, in place of any credentials.
+
+        Until its 2.18.1 kfp asks the address's end alone (GHSA-qv29-qxgh-jcw8).
+
+        Raises:
+            ConnectionProblem: to kfp it does, and it is not Google's.
+        """
+        if not super()._is_inverse_proxy_host(host):
+            return False
+        if not _is_googles(host):
+            raise ConnectionProblem(
+                f"the host is {host!r}; kfp would send a Google access token there, which only "
+                f"https://NAME{_GOOGLES} may have"
+            )
+        return True
 
     def get(self, path: str) -> dict[str, Any]:
         """Returns all that the backend answers; the generated models drop what they do not know."""
