@@ -248,6 +248,30 @@ def test_what_is_left_of_an_artifact_is_not_taken_for_all_of_it(
     )
 
 
+def test_what_an_earlier_attempt_has_left_is_not_called_lost(
+    roots: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = _written(roots)
+    (roots / "s3/bucket/run/examples/Split-test/data_tfrecord-00002-of-00003.gz").write_bytes(b"records")
+    assert _read(roots, written) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "failed: examples: more objects are below s3://bucket/run/examples than a stage made"
+    )
+    assert "an earlier attempt" in error and "--no-cache" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["tensorboard/val/events.out.tfevents.1796077394.pod-1.1.0.v2", "predictions/epoch-0012.png"]
+)
+def test_records_for_people_of_another_attempt_are_no_fault(roots: Path, name: str) -> None:
+    written = _written(roots)
+    record = roots / "s3/bucket/run/examples" / name
+    record.parent.mkdir(parents=True)
+    record.touch()
+    assert _read(roots, written) == 0
+
+
 def test_an_artifact_that_is_whole_or_was_never_more_is_read(roots: Path) -> None:
     written = _written(roots)
     # The object store keeps no folder without a file.
