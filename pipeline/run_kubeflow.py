@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _GATES = ("Evaluator", "ServingCheck")
 _EXIT_CODES = {"pushed": 0, "failed": 1, "canceled": 1, "unknown": USAGE, "rejected": 3}
+_LOOK = "  The user interface shows what has begun, and whether a model was pushed"
 
 Say = Callable[[str], None]
 
@@ -191,6 +192,9 @@ def _conclude(backend: "Backend", run: Any, stages: Collection[str], say: Say) -
                     asked = [MODEL_PUSHED]
                 case False:
                     say("Cancelled, nothing was pushed")
+                case None if not waiting.tells_of_tasks(run):
+                    say(f"Cancelled ({waiting.UNTOLD})")
+                    say(_LOOK)
                 case None:
                     say("Cancelled; whether a model was pushed is in the Pusher's log")
                     asked = [PUSHER]
@@ -204,6 +208,8 @@ def _conclude(backend: "Backend", run: Any, stages: Collection[str], say: Say) -
                     asked = [*failed, MODEL_PUSHED]
                 case False:
                     asked = [*failed]
+                case None if not waiting.tells_of_tasks(run):
+                    say(_LOOK)
                 case None:
                     say("Whether a model was pushed is in the Pusher's log")
                     asked = dict.fromkeys([*failed, PUSHER])

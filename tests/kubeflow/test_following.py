@@ -61,6 +61,27 @@ def test_what_a_backend_without_tasks_does_not_tell_is_not_called_a_failure(
     assert "The run succeeded; whether a model was pushed is unknown" in finished.out
 
 
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (Step("FAILED", error="invalid spec"), "the run failed ({}): invalid spec"),
+        (Step("CANCELED"), "Cancelled ({})"),
+    ],
+)
+def test_a_run_that_ended_before_it_began_is_not_said_to_have_logs(
+    command: Command, fake: FakeKfp, step: Step, said: str
+) -> None:
+    """Without tasks are one that Argo refuses, one that is cancelled while it waits, and each of 3.0."""
+    fake.script, fake.tells_of_tasks = [step], False
+
+    finished = command(*submission(fake, "--wait"))
+
+    assert finished.code == 1
+    assert said.format("no stage has begun, or this Kubeflow tells of none") in finished.out.splitlines()
+    assert "The user interface shows what has begun" in finished.out
+    assert "Pusher" not in finished.out and "kubectl" not in finished.out
+
+
 def test_a_refused_model_ends_with_3(command: Command, fake: FakeKfp) -> None:
     fake.script = [REFUSED]
 

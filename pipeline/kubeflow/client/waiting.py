@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from kfp_server_api import V2beta1PipelineTaskDetail as Task
 from kfp_server_api import V2beta1Run as Run
@@ -13,6 +13,8 @@ from kfp_server_api import V2beta1Run as Run
 from pipeline.kubeflow.client.errors import ConnectionProblem, Unauthenticated, WaitedTooLong
 from pipeline.kubeflow_config import MODEL_PUSHED, PUSHER
 
+UNTOLD: Final = "no stage has begun, or this Kubeflow tells of none"
+"""Of a run without tasks: Argo may have refused it, or somebody cancelled it while it waited."""
 _INDENT = "      "
 _FINAL = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 # What a failure keeps from beginning is Omitted to Argo, which the API does not know: it has no state.
@@ -148,8 +150,16 @@ def verdict(run: Run) -> Outcome:
             return Outcome.FAILED
 
 
+def tells_of_tasks(run: Run) -> bool:
+    """Whether it is known what has begun."""
+    return bool(_tasks(run))
+
+
 def has_pushed(run: Run) -> bool | None:
-    """Tells whether a model was pushed, however the run ended; None where only the Pusher's log knows."""
+    """Tells whether a model was pushed, however the run ended.
+
+    None where it is not told: by a run without tasks, or where only the Pusher's log knows.
+    """
     tasks = _tasks(run)
     if not tasks:
         return None
@@ -179,7 +189,7 @@ def failures(run: Run, stages: Collection[str]) -> dict[str, str]:
         return found
     if run.state == "SUCCEEDED":
         return {_ROOT: f"the run ended without a state of {MODEL_PUSHED}, its verdict"}
-    where = "outside its stages" if _tasks(run) else "and Kubeflow tells of no stages"
+    where = "outside its stages" if _tasks(run) else f"({UNTOLD})"
     return {_ROOT: f"the run failed {where}{_reason(run.error)}"}
 
 
