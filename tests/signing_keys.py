@@ -1,9 +1,20 @@
 """Keys that versions are signed with, made on the spot."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+needs_signing = pytest.mark.skipif(
+    find_spec("model_signing") is None, reason="model-signing is not installed: requirements/dev.lock has it"
+)
+
+
+@pytest.fixture(scope="module")
+def keys_of_module(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return write_keys(tmp_path_factory.mktemp("keys"))
 
 
 def write_keys(directory: Path, name: str = "signing", password: bytes | None = None) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from components.model_store import publishing, signing
 
 
@@ -11,6 +13,17 @@ def write_model(path: Path, content: str = "weights") -> Path:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text(f"{name}: {content}")
     return path
+
+
+@pytest.fixture
+def written_model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model")
+
+
+@pytest.fixture
+def serving_base(tmp_path: Path) -> Path:
+    """Where models are served, not made yet."""
+    return tmp_path / "serving" / "pets"
 
 
 def push(base: Path, key: str | None, content: str = "weights") -> Path:

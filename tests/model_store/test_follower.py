@@ -8,33 +8,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pushed_models import flip, push
-from signing_keys import write_keys
+from pushed_models import flip, push, serving_base
+from signing_keys import keys_of_module, needs_signing, write_keys
 
 from components.model_store import signing, store
 from components.model_store.follower import Follower, loaded_by_some_server
 from pipeline import verify
 
-pytestmark = pytest.mark.skipif(
-    find_spec("model_signing") is None, reason="model-signing is not installed: requirements/dev.lock has it"
-)
+pytestmark = needs_signing
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return write_keys(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return tmp_path / "serving" / "pets"
+keys, base = keys_of_module, serving_base
 
 
 def test_a_version_that_may_not_be_read_keeps_no_other_from_coming_or_going(

@@ -4,32 +4,22 @@ import errno
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from documented import DOCS, shell_lines
-from pushed_models import flip, push
-from signing_keys import write_keys
+from pushed_models import flip, push, serving_base
+from signing_keys import keys_of_module, needs_signing, write_keys
 
 from components.model_store import signing, store, tokens
 from pipeline import run_local, verify
 
-pytestmark = pytest.mark.skipif(
-    find_spec("model_signing") is None, reason="model-signing is not installed: requirements/dev.lock has it"
-)
+pytestmark = needs_signing
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return write_keys(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return tmp_path / "serving" / "pets"
+keys, base = keys_of_module, serving_base
 
 
 def test_a_signed_version_is_what_was_signed_wherever_it_is_copied_to(

@@ -6,20 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pushed_models import write_model
+from pushed_models import serving_base, write_model, written_model
 
 from components.errors import StageError
 from components.model_store import publishing, store
 
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "model")
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return tmp_path / "serving" / "segmentation"
+base, model = serving_base, written_model
 
 
 def test_nothing_is_served_from_a_directory_that_is_missing_or_holds_no_version(base: Path) -> None:

@@ -2,14 +2,13 @@
 
 import logging
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from pydantic import ValidationError
-from signing_keys import write_keys
+from signing_keys import needs_signing, write_keys
 from tfx.types import standard_artifacts
 
 from components.errors import StageError
@@ -283,11 +282,6 @@ def test_other_names_are_refused(name: str) -> None:
 def test_at_least_one_version_is_kept() -> None:
     with pytest.raises(ValidationError, match="keep_versions"):
         ServingConfig(keep_versions=0)
-
-
-needs_signing = pytest.mark.skipif(
-    find_spec("model_signing") is None, reason="model-signing is not installed: requirements/dev.lock has it"
-)
 
 
 @needs_signing

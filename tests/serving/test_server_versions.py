@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import tensorflow as tf
 from conftest import png_bytes
 from running_server import channel_to, image
 from saved_models import write_model
-from signing_keys import write_keys
+from signing_keys import needs_signing, write_keys
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_status_pb2,
@@ -513,9 +512,7 @@ def test_a_load_that_outlasts_the_drain_is_no_dropped_request(tmp_path: Path) ->
     assert server.stop(grace=0.5)
 
 
-@pytest.mark.skipif(
-    find_spec("model_signing") is None, reason="model-signing is not installed: requirements/dev.lock has it"
-)
+@needs_signing
 def test_with_a_key_a_version_that_it_has_not_signed_is_not_served(tmp_path: Path) -> None:
     private, public = write_keys(tmp_path / "keys")
     base, said = tmp_path / "pets", list[str]()
